@@ -1,0 +1,1 @@
+//! The outside world: git, ssh, hosts, executors, the store and the clock. Effects do; they never decide.

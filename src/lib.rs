@@ -1,0 +1,7 @@
+//! landfall brings a chosen commit to chosen machines over plain SSH, and can always say which version runs where.
+//!
+//! The layers, and what each may use: `api ← plan ← effects ← controllers ← runtime ← main` (`cli` stands beside `runtime`).
+//! `tests/layering.rs` keeps the arrows.
+
+pub mod effects;
+pub mod plan;

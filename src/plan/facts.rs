@@ -1,0 +1,84 @@
+//! What a host said about itself in one `facts` call. Truth for the planners; it decides nothing and is never written to a resource whole.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{FenceToken, FolderName, Owner, ReleaseName};
+
+/// One host at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostFacts {
+    pub boot_id: String,
+    /// Tools that the helper needs and did not find (`flock`, `setsid`, `mv -T`, …). Not empty means HostUnsupported.
+    pub missing_tools: Vec<String>,
+    /// Free bytes on the file system of the group's root.
+    pub free_bytes: u64,
+    /// Free inodes there; `None` where the file system does not count them.
+    pub free_inodes: Option<u64>,
+    /// The server's version banner, control characters removed.
+    pub server: String,
+    /// Whether sshd opens `direct-tcpip` channels to 127.0.0.1; readiness probes need it.
+    pub forwards: bool,
+    /// Our sessions end with the connection (`session-*.scope` and KillUserProcesses): the `process` runtime can't be used.
+    pub session_scoped: bool,
+    /// Every project folder below the root.
+    pub folders: BTreeMap<FolderName, FolderFacts>,
+}
+
+/// One project's folder on a host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FolderFacts {
+    pub owner: Option<Owner>,
+    pub fence: Option<FenceToken>,
+    /// Number of the last line of the journal; 0 where there is none.
+    pub journal: u64,
+    /// An act that was begun and not ended, as the journal names it.
+    pub open: Option<OpenAct>,
+    /// What `current` points at.
+    pub current: Option<ReleaseName>,
+    /// Every whole, verified release below `releases/`.
+    pub releases: Vec<ReleaseName>,
+    /// The process that we started last, if its identity is recorded.
+    pub process: Option<ProcessFacts>,
+    /// The last rollout that was seen ready here (written by the act `mark`), and with which process.
+    pub ready: Option<ReadyMark>,
+}
+
+/// An act whose end the journal does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenAct {
+    pub uid: String,
+    pub rollout: String,
+    pub attempt: i64,
+    pub n: u64,
+    pub step: String,
+    /// Whether a detached step still holds `steps/lock`.
+    pub running: bool,
+}
+
+/// The recorded identity of a process, and what `/proc` says of it now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessFacts {
+    pub pid: i64,
+    /// Field 22 of `/proc/PID/stat`, in clock ticks since boot.
+    pub start: u64,
+    pub boot_id: String,
+    /// SHA-256 of the release in hex.
+    pub digest: String,
+    /// Deployment uid, revision and rollout that started it.
+    pub uid: String,
+    pub revision: i64,
+    pub rollout: String,
+    /// pid, start time and boot id all match a process that is no zombie. A stranger under a reused pid is not alive.
+    pub alive: bool,
+}
+
+/// Readiness as it was recorded on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyMark {
+    pub uid: String,
+    pub rollout: String,
+    pub pid: i64,
+    pub start: u64,
+}
