@@ -1,1 +1,4 @@
 //! The outside world: git, ssh, hosts, executors, the store and the clock. Effects do; they never decide.
+
+pub mod clock;
+pub mod gate;

@@ -1,0 +1,174 @@
+//! The gate that every effect passes: is this operator still allowed to act, and does the record of a test know of it.
+//!
+//! It must not decide what is done, only whether anything may be done now. In debug builds it is also where the crash harness
+//! ends the process, just before or just after an effect.
+
+use std::{
+    fmt,
+    future::Future,
+    io::Write,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use super::clock;
+use crate::plan::ids::FenceToken;
+
+/// One effect on the outside world: a name of the closed list (`host.stop`, `git.tag`, …) and what it is done to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    pub name: &'static str,
+    pub subject: String,
+}
+
+impl Effect {
+    pub fn new(name: &'static str, subject: impl Into<String>) -> Self {
+        Self { name, subject: subject.into() }
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.subject)
+    }
+}
+
+/// The gate is shut: another operator may hold the lease by now. Nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this operator does not hold the lease (any more), so nothing was done; the one that holds it goes on")]
+pub struct GateShut;
+
+/// What the lease says: until when this process may act, and with which token.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Monotonic; `None` for a gate without a lease (tools and tests).
+    pub until: Option<Instant>,
+    pub token: FenceToken,
+}
+
+/// Cheap to clone; all clones are one gate.
+#[derive(Clone)]
+pub struct Gate {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    held: Mutex<Option<Held>>,
+    probe: Probe,
+}
+
+impl Gate {
+    /// A gate that is shut until [`Gate::open`] is called.
+    pub fn shut() -> Self {
+        Self { inner: Arc::new(Inner { held: Mutex::new(None), probe: Probe::from_environment() }) }
+    }
+
+    /// A gate for one process that needs no lease.
+    pub fn open_for(token: FenceToken) -> Self {
+        let gate = Self::shut();
+        gate.open(Held { until: None, token });
+        gate
+    }
+
+    /// The lease was won or renewed.
+    pub fn open(&self, held: Held) {
+        *self.inner.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+    }
+
+    /// The lease was given back or lost.
+    pub fn close(&self) {
+        *self.inner.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The fence token of the lease that is held now.
+    pub fn token(&self) -> Result<FenceToken, GateShut> {
+        let held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.as_ref() {
+            Some(held) if held.until.is_none_or(|until| clock::monotonic() < until) => Ok(held.token.clone()),
+            _ => Err(GateShut),
+        }
+    }
+
+    /// Does one effect, if this process may act now.
+    pub async fn pass<T, E, F>(&self, effect: Effect, work: F) -> Result<T, E>
+    where
+        E: From<GateShut>,
+        F: Future<Output = Result<T, E>>,
+    {
+        self.token()?;
+        let count = self.inner.probe.before(&effect);
+        let done = work.await;
+        self.inner.probe.after(&effect, count, done.is_ok());
+        done
+    }
+}
+
+/// The crash harness' view of the gate. It listens to two variables, in debug builds alone:
+/// `LANDFALL_EFFECTS_LEDGER` names a file that gets a line `before|done|failed <effect> #<n>` per effect;
+/// `LANDFALL_CRASH_AT` is `before|after <effect> #<n>`: there the process ends as by `kill -9`.
+#[derive(Default)]
+struct Probe {
+    ledger: Option<PathBuf>,
+    crash_at: Option<String>,
+    counts: Mutex<std::collections::HashMap<String, u32>>,
+}
+
+impl Probe {
+    fn from_environment() -> Self {
+        if !cfg!(debug_assertions) {
+            return Self::default();
+        }
+        Self {
+            ledger: std::env::var_os("LANDFALL_EFFECTS_LEDGER").map(PathBuf::from),
+            crash_at: std::env::var("LANDFALL_CRASH_AT").ok(),
+            counts: Mutex::default(),
+        }
+    }
+
+    fn silent(&self) -> bool {
+        self.ledger.is_none() && self.crash_at.is_none()
+    }
+
+    fn before(&self, effect: &Effect) -> u32 {
+        if self.silent() {
+            return 0;
+        }
+        let count = {
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = counts.entry(effect.to_string()).or_default();
+            *count += 1;
+            *count
+        };
+        self.write("before", effect, count);
+        self.crash("before", effect, count);
+        count
+    }
+
+    fn after(&self, effect: &Effect, count: u32, done: bool) {
+        if self.silent() {
+            return;
+        }
+        self.crash("after", effect, count);
+        self.write(if done { "done" } else { "failed" }, effect, count);
+    }
+
+    fn write(&self, word: &str, effect: &Effect, count: u32) {
+        let Some(path) = &self.ledger else { return };
+        let line = format!("{word} {effect} #{count}\n");
+        let written = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(line.as_bytes()));
+        if let Err(error) = written {
+            tracing::error!(%error, path = %path.display(), "the effects ledger can't be written");
+        }
+    }
+
+    fn crash(&self, word: &str, effect: &Effect, count: u32) {
+        if self.crash_at.as_deref() == Some(format!("{word} {effect} #{count}").as_str()) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+}
