@@ -3,5 +3,6 @@
 //! The layers, and what each may use: `api ← plan ← effects ← controllers ← runtime ← main` (`cli` stands beside `runtime`).
 //! `tests/layering.rs` keeps the arrows.
 
+pub mod api;
 pub mod effects;
 pub mod plan;

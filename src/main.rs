@@ -1,1 +1,2 @@
+//! Parse arguments, dispatch; nothing else.
 fn main() {}

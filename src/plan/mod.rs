@@ -2,3 +2,42 @@
 
 pub mod facts;
 pub mod ids;
+
+use std::time::Duration;
+
+use crate::api::Reason;
+
+/// What a planner answers: the *whole* next status, what to do and to tell once that is on record, and when to look again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan<Status, Act> {
+    /// Whether the object may not go yet. Put on and observed anew before any intent is committed; taken off when no longer planned.
+    pub finalizer: bool,
+    pub status: Status,
+    /// Done in this order until the first failure, after the status is on record.
+    pub acts: Vec<Act>,
+    /// Told if the status changed.
+    pub events: Vec<Happened>,
+    /// When to look again without being woken; `None`: a change or a wake alone.
+    pub next: Option<Duration>,
+}
+
+/// An event for people's eyes: it lives an hour, the record is elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happened {
+    pub warning: bool,
+    pub reason: Reason,
+    /// What was done, in CamelCase, at most 128 bytes.
+    pub action: &'static str,
+    /// At most 1,024 bytes; longer ones are cut.
+    pub note: String,
+}
+
+impl Happened {
+    pub fn normal(reason: Reason, action: &'static str, note: impl Into<String>) -> Self {
+        Self { warning: false, reason, action, note: note.into() }
+    }
+
+    pub fn warning(reason: Reason, action: &'static str, note: impl Into<String>) -> Self {
+        Self { warning: true, reason, action, note: note.into() }
+    }
+}

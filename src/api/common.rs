@@ -1,0 +1,99 @@
+//! Pieces that several kinds share.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The name of an object in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalRef {
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// One environment variable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.name.startsWith('LANDFALL_')").message("LANDFALL_… variables are set by landfall; choose another name"))]
+pub struct EnvVar {
+    /// A letter or `_`, then letters, digits and `_`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub name: String,
+    /// Anything but NUL; at most 8 KiB.
+    #[serde(default)]
+    #[schemars(length(max = 8192))]
+    pub value: String,
+}
+
+/// How often something that may pass has failed in a row, and when it is tried again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Backoff {
+    #[schemars(range(min = 1))]
+    pub failures: i32,
+    pub retry_at: Time,
+}
+
+impl Backoff {
+    /// The next one after another failure: 1 s, 2 s, 4 s … up to five minutes.
+    pub fn after(before: Option<&Backoff>, now: Timestamp) -> Backoff {
+        let failures = before.map_or(0, |backoff| backoff.failures).saturating_add(1);
+        let seconds = 1_i64 << u32::try_from(failures - 1).unwrap_or(0).min(9);
+        let retry_at = now.checked_add(jiff::SignedDuration::from_secs(seconds.min(300))).unwrap_or(now);
+        Backoff { failures, retry_at: Time(retry_at) }
+    }
+
+    /// Whether the wait is over.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        now >= self.retry_at.0
+    }
+}
+
+/// Reads `90s`, `10m`, `1h30m` as seconds; `None` where it is none of those.
+pub fn seconds(text: &str) -> Option<i64> {
+    let mut total: i64 = 0;
+    let mut digits = String::new();
+    for c in text.chars() {
+        if c.is_ascii_digit() {
+            digits.push(c);
+            continue;
+        }
+        let unit = match c {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            _ => return None,
+        };
+        total = total.checked_add(digits.parse::<i64>().ok()?.checked_mul(unit)?)?;
+        digits.clear();
+    }
+    (digits.is_empty() && !text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_go_writes_them() {
+        assert_eq!(seconds("1m"), Some(60));
+        assert_eq!(seconds("1h30m5s"), Some(5405));
+        assert_eq!(seconds("5"), None);
+        assert_eq!(seconds(""), None);
+        assert_eq!(seconds("1d"), None);
+    }
+
+    #[test]
+    fn a_backoff_doubles_up_to_five_minutes() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut backoff = Backoff::after(None, now);
+        assert_eq!(backoff.retry_at.0.as_second(), 1);
+        for _ in 0..40 {
+            backoff = Backoff::after(Some(&backoff), now);
+        }
+        assert_eq!(backoff.retry_at.0.as_second(), 300);
+    }
+}

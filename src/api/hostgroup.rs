@@ -1,0 +1,192 @@
+//! HostGroup: machines reached by plain SSH.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    common::{Backoff, EnvVar, LocalRef},
+    verbs::LastHandled,
+};
+
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "landfall.dev",
+    version = "v1alpha1",
+    kind = "HostGroup",
+    namespaced,
+    status = "HostGroupStatus",
+    shortname = "lfh",
+    category = "landfall",
+    derive = "PartialEq",
+    doc = "Machines reached by plain SSH, and what runs on them.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.hosts.total"),
+    printcolumn(name = "Reachable", type_ = "integer", json_path = ".status.hosts.reachable"),
+    printcolumn(name = "Unreachable", type_ = "integer", json_path = ".status.hosts.unreachable"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("metadata.name of a HostGroup takes at most 63 of a-z 0-9 -")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct HostGroupSpec {
+    pub ssh: Ssh,
+    /// The folder on each host that holds everything of landfall. Nothing outside it is ever removed.
+    #[serde(default = "srv_landfall")]
+    #[schemars(length(min = 2, max = 200), regex(pattern = r"^(/[A-Za-z0-9._-]+)+$"))]
+    #[x_kube(validation = Rule::new("!self.contains('/../') && !self.endsWith('/..') && !self.contains('/./') && !self.endsWith('/.')").message("root has no '.' or '..' in it"))]
+    pub root: String,
+    #[serde(default)]
+    pub probe: Probe,
+    /// Over the version's own run.env, on every host of the group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub env: Vec<EnvVar>,
+    #[schemars(length(min = 1, max = 1000))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub hosts: Vec<Host>,
+}
+
+fn srv_landfall() -> String {
+    "/srv/landfall".to_owned()
+}
+
+/// How the hosts are reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ssh {
+    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z_][a-z0-9_-]*$"))]
+    pub user: String,
+    #[serde(default = "twenty_two")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// A Secret labelled `landfall.dev/use: ssh` with the key `identity`: a private key in OpenSSH's format, Ed25519 or ECDSA.
+    pub credentials_ref: LocalRef,
+    pub host_keys: HostKeys,
+    #[serde(default = "ten")]
+    #[schemars(range(min = 1, max = 120))]
+    pub connect_timeout_seconds: i64,
+    #[serde(default = "sixty_four")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_concurrent_connections: i32,
+}
+
+fn twenty_two() -> i32 {
+    22
+}
+
+fn ten() -> i64 {
+    10
+}
+
+fn sixty_four() -> i32 {
+    64
+}
+
+/// By what a host proves that it is the one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostKeys {
+    #[serde(default)]
+    pub policy: HostKeyPolicy,
+    /// A Secret labelled `landfall.dev/use: ssh` with the key `known_hosts`, matched by address, never by name.
+    pub known_hosts_ref: LocalRef,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HostKeyPolicy {
+    /// Only keys that `knownHostsRef` lists.
+    #[default]
+    Strict,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    #[serde(default = "sixty")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub period_seconds: i64,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self { period_seconds: sixty() }
+    }
+}
+
+fn sixty() -> i64 {
+    60
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Host {
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// An IPv4 address or a DNS name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$"))]
+    pub address: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostGroupStatus {
+    #[serde(default)]
+    pub observed_generation: i64,
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub last_handled: LastHandled,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+    #[serde(default)]
+    pub hosts: HostCounts,
+    /// Hosts with which something is wrong; at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<HostException>,
+    /// Which versions of what run here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub projects: Vec<ProjectOnHosts>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostCounts {
+    #[serde(default)]
+    pub total: i32,
+    #[serde(default)]
+    pub reachable: i32,
+    #[serde(default)]
+    pub unreachable: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostException {
+    pub host: String,
+    pub reason: String,
+    pub message: String,
+    pub since: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProjectOnHosts {
+    pub project: String,
+    pub versions: Vec<VersionCount>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionCount {
+    pub version: String,
+    pub hosts: i32,
+}

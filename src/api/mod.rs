@@ -1,0 +1,31 @@
+//! The four kinds, their status and conditions, and the names that they share. No I/O, no clock, no client.
+
+pub mod build;
+pub mod common;
+pub mod conditions;
+pub mod crds;
+pub mod deployment;
+pub mod hostgroup;
+pub mod names;
+pub mod project;
+pub mod reason;
+pub mod verbs;
+
+pub use build::Build;
+pub use common::{EnvVar, LocalRef};
+pub use conditions::Verdict;
+pub use deployment::Deployment;
+pub use hostgroup::HostGroup;
+pub use project::Project;
+pub use reason::Reason;
+
+/// The API group of the four kinds.
+pub const GROUP: &str = "landfall.dev";
+/// Field manager of everything that the operator writes.
+pub const FIELD_MANAGER: &str = "landfall";
+/// Field manager of what `kubectl landfall` writes, so that GitOps tools leave it alone.
+pub const CLI_FIELD_MANAGER: &str = "landfall-cli";
+/// The one finalizer.
+pub const FINALIZER: &str = "landfall.dev/running";
+/// A Secret is used only if this label names the use: `git`, `ssh`, `build` or `notify`.
+pub const USE_LABEL: &str = "landfall.dev/use";

@@ -1,0 +1,396 @@
+//! Project: a git repository, how it is built and how it runs.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    common::{Backoff, EnvVar},
+    verbs::LastHandled,
+};
+
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "landfall.dev",
+    version = "v1alpha1",
+    kind = "Project",
+    namespaced,
+    status = "ProjectStatus",
+    shortname = "lfp",
+    category = "landfall",
+    derive = "PartialEq",
+    doc = "A git repository, how it is built, and how its versions run.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Newest", type_ = "string", json_path = ".status.versions[0].version"),
+    printcolumn(name = "Building", type_ = "string", json_path = ".status.activeBuild.name"),
+    printcolumn(name = "Queued", type_ = "integer", json_path = ".status.queuedBuilds"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.source.url", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("metadata.name of a Project takes at most 63 of a-z 0-9 -, and no dot: it is a part of folder names on hosts")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ProjectSpec {
+    pub source: Source,
+    pub build: BuildRecipe,
+    pub run: Run,
+}
+
+/// Where the code is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// The repository. `file://` is accepted only where the operator's configuration allows it.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(https|ssh|file)://[^\s]+$"))]
+    pub url: String,
+    /// Globs over branch names: what is listed and may be built. Default: every branch.
+    #[serde(default = "every_branch")]
+    #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 250)))]
+    pub branches: Vec<String>,
+    /// How often the repository is looked at: `30s`, `1m`, `1h30m`.
+    #[serde(default = "one_minute")]
+    #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,6}(s|m|h))+$"))]
+    pub interval: String,
+}
+
+fn every_branch() -> Vec<String> {
+    vec!["**".to_owned()]
+}
+
+fn one_minute() -> String {
+    "1m".to_owned()
+}
+
+/// How a commit becomes a release.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildRecipe {
+    /// Where the script runs.
+    #[serde(default)]
+    pub executor: Executor,
+    /// What a Build may set, and nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub parameters: Vec<Parameter>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub env: Vec<EnvVar>,
+    /// Run by `/bin/sh -eu` in the checkout. Parameters are environment variables.
+    #[schemars(length(min = 1, max = 65536))]
+    pub script: String,
+    /// What the release holds.
+    #[schemars(length(min = 1, max = 100))]
+    pub artifacts: Vec<ArtifactRule>,
+    /// After so many seconds the script is killed.
+    #[serde(default = "half_an_hour")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub timeout_seconds: i64,
+    /// No output for so many seconds means hung.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub idle_timeout_seconds: i64,
+    #[serde(default)]
+    pub tag: TagRule,
+}
+
+fn half_an_hour() -> i64 {
+    1800
+}
+
+fn ten_minutes() -> i64 {
+    600
+}
+
+/// Where builds run. Only on the operator's machine, for now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Executor {
+    #[serde(default)]
+    pub local: LocalExecutor,
+}
+
+/// On the operator's machine, under a user, process and mount namespace of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LocalExecutor {}
+
+/// A declared parameter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.name.startsWith('LANDFALL_')").message("LANDFALL_… variables are set by landfall; choose another name"))]
+#[x_kube(validation = Rule::new("!has(self.type) || self.type != 'Boolean' || !has(self.default) || self.default in ['true', 'false']").message("the default of a Boolean parameter takes \"true\" or \"false\""))]
+#[x_kube(validation = Rule::new("!has(self.enum) || !has(self.default) || self.default in self.enum").message("the default must be one of enum"))]
+pub struct Parameter {
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub name: String,
+    #[serde(default, rename = "type")]
+    pub kind: ParameterType,
+    /// A parameter without a default must be given by the Build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub default: Option<String>,
+    /// The only values that may be given.
+    #[serde(default, rename = "enum", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 50), inner(length(max = 1024)))]
+    pub choices: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ParameterType {
+    #[default]
+    String,
+    /// `"true"` or `"false"`.
+    Boolean,
+}
+
+/// Files of the checkout that go into the release.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.path.startsWith('/') && !self.path.contains('..')").message("path is relative to the checkout and has no '..'"))]
+#[x_kube(validation = Rule::new("!has(self.as) || (!self.as.startsWith('/') && !self.as.contains('..') && self.as != 'run.json')").message("as is a relative path without '..', and not run.json"))]
+pub struct ArtifactRule {
+    /// A glob; one that matches nothing fails the build.
+    #[schemars(length(min = 1, max = 512))]
+    pub path: String,
+    /// Its name in the release; needs exactly one match. Default: the path in the checkout.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._/+-]*$"))]
+    pub rename: Option<String>,
+}
+
+/// How the commit of a successful build is tagged. The tag is the version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TagRule {
+    /// `{number}`: the build's number in the project. `{date}`: the UTC day of the grant as yyyyMMdd.
+    #[serde(default = "tag_template")]
+    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[A-Za-z0-9{][A-Za-z0-9._+{}-]*$"))]
+    pub template: String,
+    /// Whether the tag is pushed to the repository.
+    #[serde(default = "yes")]
+    pub push: bool,
+}
+
+impl Default for TagRule {
+    fn default() -> Self {
+        Self { template: tag_template(), push: true }
+    }
+}
+
+fn tag_template() -> String {
+    "v{date}-{number}".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How a version runs. Copied into the release when a build is granted: a later edit changes later versions only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub env: Vec<EnvVar>,
+    pub process: Process,
+    /// The signal that asks the process to end.
+    #[serde(default)]
+    pub stop_signal: StopSignal,
+    /// So long it may take to end; then KILL.
+    #[serde(default = "ten_seconds")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub termination_grace_period_seconds: i64,
+    /// Without one a process that lives counts as ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness_probe: Option<ReadinessProbe>,
+    /// A started process that is not ready after so many seconds has failed.
+    #[serde(default = "five_minutes")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub healthy_deadline_seconds: i64,
+}
+
+fn ten_seconds() -> i64 {
+    10
+}
+
+fn five_minutes() -> i64 {
+    300
+}
+
+/// A process in the foreground, started in the release's folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// The program and its arguments; no shell is involved. A relative program is looked for in the release, then in PATH.
+    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 4096)))]
+    pub command: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum StopSignal {
+    #[default]
+    Term,
+    Int,
+    Quit,
+    Hup,
+    Usr1,
+    Usr2,
+}
+
+impl StopSignal {
+    /// The name as `kill -s` takes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Term => "TERM",
+            Self::Int => "INT",
+            Self::Quit => "QUIT",
+            Self::Hup => "HUP",
+            Self::Usr1 => "USR1",
+            Self::Usr2 => "USR2",
+        }
+    }
+}
+
+/// How it is seen that the process serves. It goes to 127.0.0.1 on the host, through the SSH connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.httpGet) != has(self.tcpSocket)").message("a readinessProbe has either httpGet or tcpSocket"))]
+pub struct ReadinessProbe {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_get: Option<HttpGet>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_socket: Option<TcpSocket>,
+    /// The longest interval between two tries; the first come faster.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 300))]
+    pub period_seconds: i64,
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 60))]
+    pub timeout_seconds: i64,
+    /// So many successes in a row.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 100))]
+    pub success_threshold: i64,
+}
+
+impl ReadinessProbe {
+    /// The port that it asks.
+    pub fn port(&self) -> Option<u16> {
+        let port = self.http_get.as_ref().map(|http| http.port).or(self.tcp_socket.as_ref().map(|tcp| tcp.port))?;
+        u16::try_from(port).ok()
+    }
+}
+
+fn one() -> i64 {
+    1
+}
+
+fn two() -> i64 {
+    2
+}
+
+/// Ready is any answer from 200 to 399; redirects are not followed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpGet {
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    #[serde(default = "slash")]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^/[!-~]*$"))]
+    pub path: String,
+}
+
+fn slash() -> String {
+    "/".to_owned()
+}
+
+/// Ready is an accepted connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TcpSocket {
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProjectStatus {
+    /// The generation that this status speaks of; -1: none yet.
+    #[serde(default)]
+    pub observed_generation: i64,
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Verbs that were acted on: annotation → value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub last_handled: LastHandled,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+    /// At most 20 branches with their newest 20 commits each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub branches: Vec<BranchView>,
+    /// The newest 50; the store has all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<VersionView>,
+    /// The one build that may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_build: Option<ActiveBuild>,
+    #[serde(default)]
+    pub queued_builds: i32,
+    /// The highest number that a build of this project was given.
+    #[serde(default)]
+    pub last_number: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BranchView {
+    pub name: String,
+    /// Commit id.
+    pub head: String,
+    #[serde(default)]
+    pub commits: Vec<CommitView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitView {
+    pub sha: String,
+    pub subject: String,
+    pub author: String,
+    pub time: Time,
+    /// The newest version that was built of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionView {
+    pub version: String,
+    pub commit: String,
+    /// Name of the Build.
+    pub build: String,
+    /// `sha256:…` of the release.
+    pub digest: String,
+    pub built_at: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveBuild {
+    pub name: String,
+    pub uid: String,
+    pub number: i64,
+    /// When it was granted; `{date}` is its UTC day.
+    pub granted_at: Time,
+}

@@ -1,0 +1,134 @@
+//! The closed list of reasons: every condition, exception and event of landfall carries one of these and no other.
+
+use std::fmt;
+
+/// Why a condition is what it is. The variant's name is the reason's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Reason {
+    // Of every kind
+    /// Seen, not decided yet.
+    Pending,
+    /// The spec has a value that the schema could not refuse; the message names the field.
+    InvalidSpec,
+    /// A fault of landfall itself.
+    InternalError,
+    /// Everything is as declared.
+    Ready,
+
+    // Secrets
+    SecretNotFound,
+    SecretKeyMissing,
+    SecretInvalid,
+    SecretForbidden,
+    SecretNotForThis,
+
+    // Project
+    SchemeNotAllowed,
+    UrlInvalid,
+    SourceUnreachable,
+    SourceListed,
+    RefreshRequested,
+
+    // Build
+    ProjectNotFound,
+    Resolving,
+    RevisionNotFound,
+    CommitNotOnBranch,
+    CommitGone,
+    ParameterUnknown,
+    ParameterInvalid,
+    ParameterMissing,
+    TagTemplateInvalid,
+    VersionInvalid,
+    VersionExists,
+    TagConflict,
+    Queued,
+    Granted,
+    Starting,
+    Building,
+    Collecting,
+    Tagging,
+    Publishing,
+    Succeeded,
+    ScriptFailed,
+    TimedOut,
+    IdleTimedOut,
+    Cancelled,
+    ExecutorLost,
+    ExecutorUnsafe,
+    ArtifactMissing,
+    ArtifactClash,
+    ArtifactOutside,
+    ArtifactInvalid,
+    CheckoutRefused,
+    PushRefused,
+    Tagged,
+    NotTagged,
+    StoreFull,
+    StoreUnavailable,
+
+    // HostGroup
+    Probing,
+    Probed,
+    DuplicateAddress,
+    DuplicateHost,
+    AddressInvalid,
+    Unreachable,
+    HostKeyUnknown,
+    HostKeyMismatch,
+    AuthenticationFailed,
+    UnsupportedKeyType,
+    HostUnsupported,
+    SessionScoped,
+
+    // Deployment
+    HostGroupNotFound,
+    VersionNotFound,
+    HostsNotFound,
+    NoHosts,
+    HostClaimed,
+    FencedByOtherControlPlane,
+    Fenced,
+    HostsAhead,
+    RollingOut,
+    Healing,
+    HostsFailed,
+    HostsUnreachable,
+    HostLeft,
+    Paused,
+    Drifted,
+    Deployed,
+    Removing,
+    ProgressDeadlineExceeded,
+    RolloutStarted,
+    RolloutFinished,
+    RolloutFailed,
+    HostUpdated,
+    HostFailed,
+
+    // One host of a Deployment
+    DiskFull,
+    TransferCorrupt,
+    PortInUse,
+    StartFailed,
+    StopFailed,
+    SwitchFailed,
+    ProcessDied,
+    NotReady,
+    RestartedTooOften,
+    HelperFailed,
+    LeftBehind,
+}
+
+impl Reason {
+    pub fn as_str(self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
