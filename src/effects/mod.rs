@@ -1,4 +1,9 @@
 //! The outside world: git, ssh, hosts, executors, the store and the clock. Effects do; they never decide.
 
+pub mod class;
 pub mod clock;
+pub mod executor;
 pub mod gate;
+pub mod git;
+pub mod release;
+pub mod store;

@@ -1,0 +1,120 @@
+//! A build step and what is known of it. Plain values; they also are the files of its folder.
+
+use std::{path::PathBuf, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One attempt of one Build.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AttemptId {
+    /// The Build's uid.
+    pub uid: String,
+    /// From 1.
+    pub attempt: i64,
+}
+
+impl AttemptId {
+    pub fn new(uid: impl Into<String>, attempt: i64) -> Self {
+        Self { uid: uid.into(), attempt }
+    }
+}
+
+impl std::fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.uid, self.attempt)
+    }
+}
+
+/// What to run. The checkout must lie at `LocalExecutor::checkout_dir` by then.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildStep {
+    /// Run with `/bin/sh -e`, or by itself where it begins with `#!`.
+    pub script: String,
+    /// Added to what every build sees (`CI`, `PATH`, `HOME`, `LANG`); a later name wins. Names are `[A-Za-z_][A-Za-z0-9_]*`.
+    pub env: Vec<(String, String)>,
+    /// For the whole script.
+    pub timeout: Duration,
+    /// Without a byte of output for so long it counts as hung.
+    pub idle_timeout: Duration,
+}
+
+impl std::fmt::Debug for BuildStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("BuildStep").field("script", &self.script.len()).field("env", &names).finish_non_exhaustive()
+    }
+}
+
+/// Why a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitReason {
+    /// The script ended by itself; its code says how.
+    Completed,
+    TimedOut,
+    IdleTimedOut,
+    Cancelled,
+    /// The sandbox could not be made, so the script never began; `message` says why.
+    NotStarted,
+}
+
+/// How a step ended, from its `exit` record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    pub reason: ExitReason,
+    /// The script's exit code; 128 + n where signal n ended it. `None` where it was killed or never began.
+    pub code: Option<i32>,
+    pub message: Option<String>,
+    pub started_at: Timestamp,
+    pub at: Timestamp,
+    /// Bytes in the log file.
+    pub log_bytes: u64,
+    /// Bytes of output that were cut out of its middle.
+    pub log_cut: u64,
+}
+
+impl Exit {
+    pub fn succeeded(&self) -> bool {
+        self.reason == ExitReason::Completed && self.code == Some(0)
+    }
+}
+
+/// What is known of an attempt now. Never guessed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepState {
+    /// Never begun: starting it is safe.
+    Absent,
+    Running {
+        since: Timestamp,
+        last_output_at: Timestamp,
+        log_bytes: u64,
+    },
+    Exited(Exit),
+    /// It began, its runner is dead and left no record (a reboot, a kill). None of its processes lives on in a sandbox.
+    Lost {
+        since: Timestamp,
+    },
+}
+
+/// How much of a sandbox a script gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Isolation {
+    /// A uid, pid and mount namespace of its own, without capabilities; refused (`ExecutorUnsafe`) where that can't be had.
+    Sandboxed,
+    /// The operator's own user and files: only where everybody who edits a Project is trusted with them.
+    Trusted,
+}
+
+/// How the local executor works.
+#[derive(Clone, Debug)]
+pub struct ExecutorConfig {
+    /// Its own folder: `<data>/executor`.
+    pub folder: PathBuf,
+    /// Kept out of the sandbox' sight: the data folder, kubeconfigs, keys of the control plane.
+    pub hidden: Vec<PathBuf>,
+    pub isolation: Isolation,
+    /// The program that runs a step detached: this program's own path, with the hidden subcommand `build-step`.
+    pub runner: PathBuf,
+    /// Output beyond this many bytes is cut out of the middle of the log.
+    pub max_log_bytes: u64,
+}

@@ -1,0 +1,64 @@
+//! What can go wrong with a repository, and what to do about it.
+
+use crate::effects::{class::Class, gate::GateShut};
+
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    #[error("{url:?} is no URL for git that landfall takes: {why}")]
+    BadUrl { url: String, why: String },
+    #[error("the URL scheme {scheme} is not allowed here{hint}")]
+    SchemeNotAllowed { scheme: String, hint: &'static str },
+    #[error("the pattern {pattern:?} in source.branches is no glob: {why}")]
+    BadPattern { pattern: String, why: String },
+    #[error("there is no branch, tag or commit {revision:?}; name a branch, a tag, or a full commit id of 40 digits")]
+    RevisionNotFound { revision: String },
+    #[error(
+        "commit {sha} ({revision:?}) can't be reached from an allowed branch ({patterns}); merge it into one, or allow its branch in source.branches"
+    )]
+    CommitNotOnBranch { revision: String, sha: String, patterns: String },
+    #[error(
+        "commit {sha} is gone: the repository was rewritten before it was fetched and pinned; start a build of what is there now"
+    )]
+    CommitGone { sha: String },
+    #[error(
+        "commit {sha} has an entry that landfall does not check out: {path:?} ({why}); remove it from the repository"
+    )]
+    UnsafeTree { sha: String, path: String, why: &'static str },
+    #[error("{name:?} can't be a tag: {why}")]
+    BadTagName { name: String, why: &'static str },
+    #[error(
+        "tag {name} exists on another commit ({existing}) and is never moved; choose another tag, or delete that one"
+    )]
+    TagConflict { name: String, existing: String },
+    #[error("the repository refused the tag {name}: {words}; mend that there, then retry: nothing is built again")]
+    PushRefused { name: String, words: String },
+    #[error("the data folder's disk is full; free some space, it goes on by itself")]
+    DiskFull,
+    #[error("no answer from {url} within {seconds} s; it is tried again")]
+    TimedOut { url: String, seconds: u64 },
+    #[error("{url} could not be read: {why}; see that it is there and that the operator may read it")]
+    Unreachable { url: String, why: String },
+    #[error("the mirror of {url} could not {what}: {why}")]
+    Failed { url: String, what: &'static str, why: String },
+    #[error(transparent)]
+    Shut(#[from] GateShut),
+}
+
+impl GitError {
+    pub fn class(&self) -> Class {
+        match self {
+            Self::TimedOut { .. } | Self::Unreachable { .. } | Self::Failed { .. } | Self::DiskFull => Class::Transient,
+            Self::Shut(_) => Class::Waiting,
+            Self::BadUrl { .. }
+            | Self::SchemeNotAllowed { .. }
+            | Self::BadPattern { .. }
+            | Self::RevisionNotFound { .. }
+            | Self::CommitNotOnBranch { .. }
+            | Self::CommitGone { .. }
+            | Self::UnsafeTree { .. }
+            | Self::BadTagName { .. }
+            | Self::TagConflict { .. }
+            | Self::PushRefused { .. } => Class::Terminal,
+        }
+    }
+}

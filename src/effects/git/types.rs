@@ -1,0 +1,64 @@
+//! What git told us, cleaned, as plain values. Everything here came from outside and was stripped of control characters.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// 40 lower-case hex digits.
+    pub sha: String,
+    /// The first line of the message, at most 200 characters.
+    pub subject: String,
+    /// The author's name, at most 100 characters.
+    pub author: String,
+    /// The committer's time.
+    pub time: Timestamp,
+}
+
+/// One branch with its newest commits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// Without `refs/heads/`.
+    pub name: String,
+    /// Its head, 40 hex digits.
+    pub head: String,
+    /// At most 20, newest first.
+    pub commits: Vec<Commit>,
+}
+
+/// What a revision meant at the moment when it was resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedCommit {
+    pub commit: Commit,
+    /// An allowed branch from which the commit is reachable: the one that was named, else the default one, else the first by name.
+    pub branch: String,
+}
+
+/// An annotated tag to push. The same request makes the same tag object, however often it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagRequest {
+    /// Without `refs/tags/`.
+    pub name: String,
+    /// The commit that it names, 40 hex digits.
+    pub sha: String,
+    /// Its first lines; the Build's uid should be in it.
+    pub message: String,
+    /// The recorded end of the build: a crash between push and record must not make another tag object.
+    pub tagged_at: Timestamp,
+}
+
+/// How a push of a tag ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagOutcome {
+    Pushed,
+    /// The remote has a tag of that name on our commit, whoever made it.
+    AlreadyThere,
+}
+
+/// Text from outside for a status: control and bidi characters gone, at most `limit` characters.
+pub(super) fn clean(bytes: &[u8], limit: usize) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let bidi = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control() && !bidi(*c)).take(limit).collect()
+}

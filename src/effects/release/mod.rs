@@ -1,0 +1,66 @@
+//! A release: one tar of a build's artifacts and `run.json`, the same bytes for the same input. It must not store or publish it.
+
+mod error;
+mod pack;
+mod select;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::error::ReleaseError;
+
+/// One line of `build.artifacts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRule {
+    /// A glob below the checkout; a folder is taken with all that is in it.
+    pub path: String,
+    /// The name in the release; needs exactly one match. Without it a file keeps its path below the checkout.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub rename: Option<String>,
+}
+
+/// One file of the release, as `Build.status.artifacts` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Its path in the release.
+    pub name: String,
+    /// SHA-256 of the file in hex.
+    pub digest: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A tar that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed {
+    pub tar: PathBuf,
+    /// SHA-256 of the tar in hex, of the very bytes that were written.
+    pub digest: String,
+    /// Bytes of the tar.
+    pub size: u64,
+    /// The regular files, sorted by name, without `run.json`.
+    pub artifacts: Vec<Artifact>,
+}
+
+/// Packs what the rules select below `checkout`, and `run_json` as `run.json`, into `tar` (replaced where it exists).
+///
+/// `run_json` holds commit, version and the frozen run; the caller writes it deterministically. The processes of the build must be
+/// gone by now: a file that changes while it is read fails the pack.
+pub async fn pack(
+    checkout: &Path,
+    rules: &[ArtifactRule],
+    run_json: Vec<u8>,
+    tar: &Path,
+) -> Result<Packed, ReleaseError> {
+    let (checkout, rules, tar) = (checkout.to_owned(), rules.to_vec(), tar.to_owned());
+    tokio::task::spawn_blocking(move || {
+        let entries = select::select(&checkout, &rules)?;
+        pack::write(&entries, &run_json, &tar)
+    })
+    .await
+    .map_err(|error| ReleaseError::Failed { what: "pack the release".into(), why: error.to_string() })?
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! Every key of the store, built in one place. It must not do I/O.
+//!
+//! Parts come from resources, tags and hosts, so each is checked here once more: a key never leaves its folder.
+
+use std::fmt;
+
+use object_store::path::Path;
+
+/// The name of one object: `versions/shop/petclinic/v1.4.2`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(String);
+
+/// A part of a key that can't be one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{part:?} can't be part of a name in the store; use 1 to 253 characters of A-Z a-z 0-9 . _ + - and not '.' or '..'"
+)]
+pub struct BadPart {
+    pub part: String,
+}
+
+impl Key {
+    pub(super) fn of(parts: &[&str]) -> Result<Self, BadPart> {
+        for part in parts {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'+' | b'-');
+            let ok = (1..=253).contains(&part.len()) && part.bytes().all(fits) && *part != "." && *part != "..";
+            if !ok {
+                return Err(BadPart { part: part.chars().take(80).collect() });
+            }
+        }
+        Ok(Self(parts.join("/")))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The last part of the key.
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('/').map_or(self.0.as_str(), |(_, name)| name)
+    }
+
+    pub(super) fn path(&self) -> Path {
+        Path::from(self.0.as_str())
+    }
+
+    pub(super) fn found(path: &Path) -> Self {
+        Self(path.as_ref().to_owned())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `releases/sha256/<digest>`; `digest` is 64 lower-case hex digits, without a prefix.
+pub fn release(digest: &str) -> Result<Key, BadPart> {
+    let hex = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if !hex {
+        return Err(BadPart { part: digest.chars().take(80).collect() });
+    }
+    Key::of(&["releases", "sha256", digest])
+}
+
+/// The record that makes a version deployable.
+pub fn version(namespace: &str, project: &str, version: &str) -> Result<Key, BadPart> {
+    Key::of(&["versions", namespace, project, version])
+}
+
+/// The folder of all versions of a project, for `Store::list`.
+pub fn versions(namespace: &str, project: &str) -> Result<Key, BadPart> {
+    Key::of(&["versions", namespace, project])
+}
+
+/// The claim of one build number.
+pub fn number(namespace: &str, project: &str, number: i64) -> Result<Key, BadPart> {
+    Key::of(&["numbers", namespace, project, &number.to_string()])
+}
+
+/// The folder of all claimed numbers of a project, for `Store::list`.
+pub fn numbers(namespace: &str, project: &str) -> Result<Key, BadPart> {
+    Key::of(&["numbers", namespace, project])
+}
+
+/// What a build was granted: script, parameters, env, artifacts, run, tag.
+pub fn build_plan(build_uid: &str) -> Result<Key, BadPart> {
+    Key::of(&["builds", build_uid, "plan.json"])
+}
+
+/// Another record of one build, beside its plan: `builds/<uid>/<name>`.
+pub fn build_record(build_uid: &str, name: &str) -> Result<Key, BadPart> {
+    Key::of(&["builds", build_uid, name])
+}
+
+/// One revision of a Deployment.
+pub fn rollout(deployment_uid: &str, revision: i64) -> Result<Key, BadPart> {
+    Key::of(&["rollouts", deployment_uid, &revision.to_string()])
+}
+
+/// The folder of all revisions of a Deployment, for `Store::list`.
+pub fn rollouts(deployment_uid: &str) -> Result<Key, BadPart> {
+    Key::of(&["rollouts", deployment_uid])
+}
+
+/// A verdict that a host can't journal itself.
+pub fn verdict(deployment_uid: &str, rollout: &str, attempt: i64, host: &str) -> Result<Key, BadPart> {
+    Key::of(&["verdicts", deployment_uid, rollout, &attempt.to_string(), host])
+}
+
+/// The folder of the verdicts of one attempt, for `Store::list`.
+pub fn verdicts(deployment_uid: &str, rollout: &str, attempt: i64) -> Result<Key, BadPart> {
+    Key::of(&["verdicts", deployment_uid, rollout, &attempt.to_string()])
+}
+
+/// The `n`-th piece (1 MiB) of a log, from 0; of a host, or of a build where there is none.
+pub fn log(object_uid: &str, attempt: i64, host: Option<&str>, n: u64) -> Result<Key, BadPart> {
+    let (attempt, n) = (attempt.to_string(), n.to_string());
+    match host {
+        Some(host) => Key::of(&["logs", object_uid, &attempt, host, &n]),
+        None => Key::of(&["logs", object_uid, &attempt, &n]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_never_leaves_its_folder() {
+        for part in ["", ".", "..", "a/b", "../x", "a\nb", "a%2f", "a b", "-\0", "ä", &"x".repeat(254)] {
+            assert!(version("shop", "petclinic", part).is_err(), "{part:?}");
+            assert!(version(part, "petclinic", "v1").is_err(), "{part:?}");
+        }
+        assert!(release(&"A".repeat(64)).is_err());
+        assert!(release("..").is_err());
+    }
+
+    #[test]
+    fn keys_read_as_the_api_document_says() -> Result<(), BadPart> {
+        assert_eq!(version("shop", "petclinic", "v1.4.2+b-1")?.as_str(), "versions/shop/petclinic/v1.4.2+b-1");
+        assert_eq!(number("shop", "petclinic", 42)?.as_str(), "numbers/shop/petclinic/42");
+        assert_eq!(build_plan("u-1")?.as_str(), "builds/u-1/plan.json");
+        assert_eq!(verdict("u", "3.0", 1, "web-01")?.as_str(), "verdicts/u/3.0/1/web-01");
+        assert_eq!(log("u", 2, None, 0)?.as_str(), "logs/u/2/0");
+        assert_eq!(log("u", 2, Some("web-01"), 7)?.as_str(), "logs/u/2/web-01/7");
+        Ok(())
+    }
+}
