@@ -5,5 +5,7 @@ pub mod clock;
 pub mod executor;
 pub mod gate;
 pub mod git;
+pub mod host;
 pub mod release;
+pub mod ssh;
 pub mod store;

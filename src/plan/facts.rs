@@ -64,8 +64,9 @@ pub struct ProcessFacts {
     /// Field 22 of `/proc/PID/stat`, in clock ticks since boot.
     pub start: u64,
     pub boot_id: String,
-    /// SHA-256 of the release in hex.
+    /// SHA-256 of the release in hex, and the release's folder.
     pub digest: String,
+    pub release: Option<ReleaseName>,
     /// Deployment uid, revision and rollout that started it.
     pub uid: String,
     pub revision: i64,

@@ -1,0 +1,64 @@
+//! What an acting call on a host is told. Plain values.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::plan::ids::{ActId, FenceToken, FolderName, Owner, ReleaseName};
+
+/// What every acting call carries: where, for whom, and what proves that it may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActCall {
+    pub folder: FolderName,
+    /// Who acts; written to the folder where nobody owns it yet.
+    pub owner: Owner,
+    /// The owner that `facts` reported and that the planner knows to be gone (its Deployment or its host name does not exist any
+    /// more), or that an `adopt` names. It is replaced, if it is still the recorded one; any other owner is answered `HostClaimed`.
+    pub replaces: Option<Owner>,
+    pub fence: FenceToken,
+    pub act: ActId,
+}
+
+/// What is put on the host: one tar, already on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageSpec {
+    pub release: ReleaseName,
+    /// SHA-256 of the tar, 64 hex digits.
+    pub digest: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Where the tar lies on this machine.
+    pub tar: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StopSpec {
+    /// `TERM`, `INT`, `QUIT`, …, without `SIG`.
+    pub signal: String,
+    /// How long the process may take before it is killed.
+    pub grace: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartSpec {
+    pub release: ReleaseName,
+    /// SHA-256 of the release, 64 hex digits.
+    pub digest: String,
+    pub revision: i64,
+    /// `<revision>.<redeploys>`.
+    pub rollout: String,
+    /// Run in the release's folder; the first is looked up in PATH.
+    pub command: Vec<String>,
+    pub env: Vec<(String, String)>,
+}
+
+/// Whose socket answers on a port of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// A process of the session that we started.
+    Ours,
+    /// Somebody else's.
+    Foreign,
+    /// Nobody listens.
+    Nobody,
+    /// `/proc/PID/fd` could not be read.
+    Unknown,
+}

@@ -1,0 +1,65 @@
+//! What can go wrong between us and a host's sshd, and what to do about it. Text that a host chose is cleaned before it gets in here.
+
+use crate::effects::class::Class;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SshError {
+    #[error("{address} can't be reached: {why}; check that the machine is up and that its sshd listens there")]
+    Unreachable { address: String, why: String },
+    #[error(
+        "{address} accepts connections and then says nothing for {seconds} s ({what}); it may be overloaded or frozen, or something else \
+         than sshd listens there"
+    )]
+    Silent { address: String, what: &'static str, seconds: u64 },
+    #[error(
+        "{address} shows the host key {got} where known_hosts has {expected}: nothing was sent. If the machine was installed anew, replace \
+         its line in known_hosts; if not, somebody stands in between"
+    )]
+    HostKeyMismatch { address: String, expected: String, got: String },
+    #[error("known_hosts has no line for {name}; add one (ssh-keyscan -t ed25519,ecdsa prints it; compare its fingerprint on the machine)")]
+    HostKeyUnknown { name: String },
+    #[error("known_hosts has no line for {name} of a supported type, only {found}; add its Ed25519 or ECDSA key")]
+    HostKeyTypeUnsupported { name: String, found: String },
+    #[error("line {line} of known_hosts can't be read; a line is: names, key type, key")]
+    KnownHosts { line: usize },
+    #[error("{address} does not accept our key for user {user:?}; add the key to that user's authorized_keys")]
+    AuthenticationFailed { address: String, user: String },
+    #[error("keys of type {found} are not supported; make an Ed25519 one (ssh-keygen -t ed25519) and put it into the Secret as `identity`")]
+    UnsupportedKeyType { found: String },
+    #[error("`identity` of the credentials is no private key in OpenSSH format without a passphrase ({why}); ssh-keygen -t ed25519 -N '' makes one")]
+    BadIdentity { why: String },
+    #[error("the connection to {address} was lost while {what}: {why}")]
+    Lost { address: String, what: &'static str, why: String },
+    #[error("{address} did not finish {what} within {seconds} s")]
+    Deadline { address: String, what: &'static str, seconds: u64 },
+    #[error("sshd on {address} does not forward connections; set `AllowTcpForwarding local` there (readiness is asked through the connection)")]
+    NoForwarding { address: String },
+    #[error("{address} broke the SSH protocol: {why}")]
+    Protocol { address: String, why: String },
+}
+
+impl SshError {
+    /// What would stay so until somebody changes the host, the Secret or known_hosts is terminal for this host, never for others.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::Lost { .. }
+            | Self::Deadline { .. }
+            | Self::Protocol { .. }
+            | Self::AuthenticationFailed { .. } => Class::Transient,
+            Self::HostKeyMismatch { .. }
+            | Self::HostKeyUnknown { .. }
+            | Self::HostKeyTypeUnsupported { .. }
+            | Self::KnownHosts { .. }
+            | Self::UnsupportedKeyType { .. }
+            | Self::BadIdentity { .. }
+            | Self::NoForwarding { .. } => Class::Terminal,
+        }
+    }
+
+    /// Whether the host was not reached at all or was lost, as opposed to having answered with a no.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Silent { .. } | Self::Lost { .. } | Self::Deadline { .. })
+    }
+}
