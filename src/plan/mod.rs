@@ -2,6 +2,7 @@
 
 pub mod facts;
 pub mod ids;
+pub mod version;
 
 use std::time::Duration;
 
