@@ -154,7 +154,7 @@ pub enum ParameterType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!self.path.startsWith('/') && !self.path.contains('..')").message("path is relative to the checkout and has no '..'"))]
-#[x_kube(validation = Rule::new("!has(self.as) || (!self.as.startsWith('/') && !self.as.contains('..') && self.as != 'run.json')").message("as is a relative path without '..', and not run.json"))]
+#[x_kube(validation = Rule::new("!has(self.__as__) || (!self.__as__.startsWith('/') && !self.__as__.contains('..') && self.__as__ != 'run.json')").message("as is a relative path without '..', and not run.json"))]
 pub struct ArtifactRule {
     /// A glob; one that matches nothing fails the build.
     #[schemars(length(min = 1, max = 512))]

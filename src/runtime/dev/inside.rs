@@ -1,0 +1,107 @@
+//! The half of `landfall dev` that is the first process of a process namespace: whatever it starts, and whatever that starts, ends with it.
+//!
+//! It ends in order when its standard input closes or it gets a TERM; when it dies otherwise the kernel ends the rest.
+
+use std::{ffi::OsString, io::Read, path::PathBuf, time::Duration};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+use super::{
+    args::DevArgs,
+    binaries::Binaries,
+    error::DevError,
+    files,
+    folder::Folder,
+    plane::{ControlPlane, Options},
+    reaper::Children,
+    say,
+    service::{Kept, Service},
+};
+use crate::effects::clock;
+
+const OPERATOR_GRACE: Duration = Duration::from_secs(20);
+
+/// Runs the control plane and the operator until it is told to stop.
+pub async fn run(args: DevArgs, programs: PathBuf, data: PathBuf) -> Result<(), DevError> {
+    let stop = stop_signal()?;
+    tokio::pin!(stop);
+    let folder = Folder::at(data);
+    // What was killed a moment ago may not be quite gone: its supervisor's lock goes first.
+    let held = tokio::task::spawn_blocking({
+        let folder = folder.clone();
+        move || folder.wait("inside.lock")
+    });
+    let _held = held.await.map_err(|lost| DevError::Signals(lost.into()))??;
+    let children = Children::collect().map_err(DevError::Signals)?;
+    let kubeconfig = args.kubeconfig.clone().unwrap_or_else(|| folder.kubeconfig());
+    let options = Options {
+        folder: folder.clone(),
+        binaries: Binaries::at(programs)?,
+        durable: !args.unsafe_no_fsync,
+        kubeconfig: kubeconfig.clone(),
+        now: clock::now(),
+    };
+    let plane = tokio::select! {
+        plane = ControlPlane::start(&options, &children) => plane?,
+        // Returning ends this process, and with it the namespace.
+        () = &mut stop => return Ok(()),
+    };
+    let operator = if args.no_operator { None } else { Some(operator(&args, &folder)?.keep(&children)?) };
+    if let Some(path) = &args.ready_file {
+        files::write_private(path, &format!("{}\n", kubeconfig.display()))?;
+    }
+    announce(&options);
+    stop.await;
+    say("stopping");
+    if let Some(path) = &args.ready_file {
+        let _ = std::fs::remove_file(path);
+    }
+    if let Some(operator) = operator {
+        Kept::stop(operator).await;
+    }
+    plane.stop().await;
+    Ok(())
+}
+
+/// The operator, with the identity that `manifests/` gives its rights to.
+fn operator(args: &DevArgs, folder: &Folder) -> Result<Service, DevError> {
+    let program = std::env::current_exe().map_err(|source| DevError::Spawn { program: "landfall".to_owned(), source })?;
+    files::private_folder(&folder.operator())?;
+    let mut arguments: Vec<OsString> = vec!["run".into(), "--data-dir".into(), folder.operator().into()];
+    arguments.extend(args.operator_flags.iter().map(OsString::from));
+    Ok(Service {
+        name: "landfall run",
+        program,
+        arguments,
+        environment: vec![("KUBECONFIG", folder.operator_kubeconfig().into())],
+        log: folder.logs().join("landfall.log"),
+        grace: OPERATOR_GRACE,
+    })
+}
+
+/// The one line on stdout that scripts may wait for.
+fn announce(options: &Options) {
+    say(&format!("logs: {}", options.folder.logs().display()));
+    say(&format!("kubectl: {}", options.binaries.program("kubectl").display()));
+    println!("ready: export KUBECONFIG={}", options.kubeconfig.display());
+}
+
+/// Comes back when this process shall end.
+fn stop_signal() -> Result<impl Future<Output = ()>, DevError> {
+    let mut term = signal(SignalKind::terminate()).map_err(DevError::Signals)?;
+    // The supervisor's end of the pipe closes when it asks, and when it is gone. A plain thread: it must not keep the runtime alive.
+    let (tell, closed) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+        let _ = tell.send(());
+    });
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = closed => {}
+        }
+    })
+}

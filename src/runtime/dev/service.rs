@@ -1,0 +1,113 @@
+//! Keeps one child alive: started again when it ends, later each time it ends soon, until it is told to stop.
+
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{
+    error::DevError,
+    files,
+    reaper::{Child, Children},
+    say,
+};
+
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Who lived so long starts again at once the next time.
+const CALM: Duration = Duration::from_secs(60);
+
+/// What to run, and where its output goes.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub name: &'static str,
+    pub program: PathBuf,
+    pub arguments: Vec<OsString>,
+    pub environment: Vec<(&'static str, OsString)>,
+    pub log: PathBuf,
+    /// From TERM to KILL.
+    pub grace: Duration,
+}
+
+/// A service that is kept alive. It goes on when this is dropped: only [`Kept::stop`] ends it.
+#[derive(Debug)]
+pub struct Kept {
+    service: Service,
+    stop: watch::Sender<bool>,
+    ends: watch::Receiver<u32>,
+    task: JoinHandle<()>,
+}
+
+impl Service {
+    pub fn keep(self, children: &Children) -> Result<Kept, DevError> {
+        files::fresh_log(&self.log)?;
+        let first = self.start(children)?;
+        let (stop, stopped) = watch::channel(false);
+        let (count, ends) = watch::channel(0);
+        let task = tokio::spawn(keep(self.clone(), first, children.clone(), stopped, count));
+        Ok(Kept { service: self, stop, ends, task })
+    }
+
+    fn start(&self, children: &Children) -> Result<Child, DevError> {
+        let (out, err) = (files::append(&self.log)?, files::append(&self.log)?);
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).envs(self.environment.iter().cloned());
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        children.spawn(&mut command).map_err(|source| DevError::Spawn { program: self.program.display().to_string(), source })
+    }
+}
+
+impl Kept {
+    /// Comes back with an error when the service ended so often since it was kept. Otherwise never.
+    pub async fn ended_times(&self, times: u32) -> DevError {
+        let mut ends = self.ends.clone();
+        if ends.wait_for(|ends| *ends >= times).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        DevError::Died { name: self.service.name, log: self.service.log.clone(), last: files::tail(&self.service.log, 1500) }
+    }
+
+    /// Ends it, and comes back when it is gone.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.task.await;
+    }
+}
+
+async fn keep(service: Service, first: Child, children: Children, mut stopped: watch::Receiver<bool>, ends: watch::Sender<u32>) {
+    let mut wait = FIRST_WAIT;
+    let mut running = Some(first);
+    loop {
+        let how = match running.take() {
+            Some(mut child) => {
+                let calm = tokio::time::sleep(CALM);
+                tokio::pin!(calm);
+                loop {
+                    tokio::select! {
+                        () = asked(&mut stopped) => return child.end(service.grace).await,
+                        () = &mut calm, if wait != FIRST_WAIT => { wait = FIRST_WAIT; }
+                        how = child.ended() => break how,
+                    }
+                }
+            }
+            None => "could not be started".to_owned(),
+        };
+        ends.send_modify(|ends| *ends += 1);
+        say(&format!("{} ended ({how}); it starts again in {} s, its log is {}", service.name, wait.as_secs_f32(), service.log.display()));
+        tokio::select! {
+            () = asked(&mut stopped) => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = (wait * 2).min(LONGEST_WAIT);
+        running = service.start(&children).inspect_err(|trouble| say(&trouble.to_string())).ok();
+    }
+}
+
+/// Also when nobody is left who could ask.
+async fn asked(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
