@@ -4,6 +4,8 @@
 const MAX_LINE: usize = 8 * 1024;
 /// Stands where a line was cut.
 const CUT: &str = " …cut";
+/// The longest that one character becomes: `\u{2066}`.
+const MAX_SHOWN: usize = 8;
 
 /// Text that can be shown: invalid UTF-8 replaced, CR (and CR LF) as newline, C0 and C1 gone but for newline and tab, bidi controls
 /// escaped as `\u{…}`, lines cut at 8 KiB. Escape sequences lose their ESC and with it their power.
@@ -29,7 +31,7 @@ pub fn clean(bytes: &[u8]) -> String {
             c => shown.push(c),
         }
         line += shown.len() - before;
-        if line > MAX_LINE - CUT.len() {
+        if line > MAX_LINE - CUT.len() - MAX_SHOWN {
             shown.push_str(CUT);
             cut = true;
         }

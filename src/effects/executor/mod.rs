@@ -5,41 +5,63 @@
 //! `cancel` and `exit`. A runner process of our own survives the operator, enforces the timeouts and writes `exit`; whoever comes later
 //! finds it by pid, start time and boot id. An attempt begins at most once.
 
+mod attempt;
+mod capture;
 mod error;
+mod files;
+mod garbage;
+mod identity;
 pub mod log;
+mod runner;
+mod sandbox;
+mod script;
+mod seal;
+mod slot;
+mod trial;
+mod trusted;
 mod types;
 
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 pub use self::{
     error::ExecutorError,
+    seal::sealed_log,
     types::{AttemptId, BuildStep, ExecutorConfig, Exit, ExitReason, Isolation, StepState},
 };
-use super::{gate::Gate, store::Store};
+use super::{
+    gate::{Effect, Gate},
+    store::Store,
+};
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LocalExecutor {
-    config: ExecutorConfig,
+    config: Arc<ExecutorConfig>,
+    tried: Arc<tokio::sync::OnceCell<()>>,
 }
 
 impl LocalExecutor {
     pub fn new(config: ExecutorConfig) -> Self {
-        Self { config }
+        Self { config: Arc::new(config), tried: Arc::default() }
     }
 
-    /// Whether this machine can isolate scripts; `ExecutorUnsafe` where not. Tried once, then remembered. Always fine when trusted.
+    /// Whether this machine can isolate scripts; `ExecutorUnsafe` where not. Tried until it worked once. Always fine when trusted.
     pub async fn check(&self) -> Result<(), ExecutorError> {
-        unimplemented!()
+        if self.config.isolation == Isolation::Trusted {
+            return Ok(());
+        }
+        let config = self.config.clone();
+        self.tried.get_or_try_init(|| blocking(move || trial::isolation(&config))).await.map(|_| ())
     }
 
     /// Where the checkout of an attempt has to lie before its start (`Git::checkout` writes it).
     pub fn checkout_dir(&self, attempt: &AttemptId) -> PathBuf {
-        self.dir(attempt).join("src")
+        self.dir(attempt).join(files::SRC)
     }
 
     fn dir(&self, attempt: &AttemptId) -> PathBuf {
@@ -48,44 +70,78 @@ impl LocalExecutor {
 
     /// Starts an attempt; one that was begun before is left alone, whatever became of it. Effect `build.start`.
     /// Returns when its runner is on record (or it was before).
-    pub async fn start(&self, _gate: &Gate, _attempt: &AttemptId, _step: BuildStep) -> Result<(), ExecutorError> {
-        unimplemented!()
+    pub async fn start(&self, gate: &Gate, attempt: &AttemptId, step: BuildStep) -> Result<(), ExecutorError> {
+        script::check(&step)?;
+        self.check().await?;
+        let (dir, id, config) = (self.dir(attempt), attempt.clone(), self.config.clone());
+        let mut hidden = config.hidden.clone();
+        hidden.push(config.folder.clone());
+        let max_log_bytes = config.max_log_bytes;
+        let asked = runner::StepFile { step, isolation: config.isolation, hidden, max_log_bytes };
+        let work = blocking(move || attempt::start(&dir, &id, &config.runner, &asked));
+        gate.pass(Effect::new("build.start", attempt.to_string()), work).await
     }
 
     /// What is known of an attempt now.
-    pub async fn state(&self, _attempt: &AttemptId) -> Result<StepState, ExecutorError> {
-        unimplemented!()
+    pub async fn state(&self, attempt: &AttemptId) -> Result<StepState, ExecutorError> {
+        let dir = self.dir(attempt);
+        blocking(move || attempt::state(&dir)).await
     }
 
     /// Ends an attempt with all its processes; one that ended, or never began, is left alone. Effect `build.cancel`.
-    /// Returns when the record is written, or after 15 s: `state` tells.
-    pub async fn cancel(&self, _gate: &Gate, _attempt: &AttemptId) -> Result<(), ExecutorError> {
-        unimplemented!()
+    /// Returns when the record is written; a runner that does not obey for 15 s is killed, and then the attempt is `Lost`.
+    pub async fn cancel(&self, gate: &Gate, attempt: &AttemptId) -> Result<(), ExecutorError> {
+        let dir = self.dir(attempt);
+        let work = blocking(move || attempt::cancel(&dir));
+        gate.pass(Effect::new("build.cancel", attempt.to_string()), work).await
     }
 
     /// Raw bytes of the log file from `offset`, at most 1 MiB; empty at the end, or where there is none. Show them only through `log::clean`.
-    pub async fn log(&self, _attempt: &AttemptId, _offset: u64) -> Result<Vec<u8>, ExecutorError> {
-        unimplemented!()
+    pub async fn log(&self, attempt: &AttemptId, offset: u64) -> Result<Vec<u8>, ExecutorError> {
+        let dir = self.dir(attempt);
+        blocking(move || attempt::read_log(&dir, offset)).await
     }
 
     /// The last `n` lines, cleaned for display.
-    pub async fn last_lines(&self, _attempt: &AttemptId, _n: usize) -> Result<Vec<String>, ExecutorError> {
-        unimplemented!()
+    pub async fn last_lines(&self, attempt: &AttemptId, n: usize) -> Result<Vec<String>, ExecutorError> {
+        let path = self.dir(attempt).join(files::LOG);
+        let size = std::fs::metadata(path).map_or(0, |log| log.len());
+        let tail = self.log(attempt, size.saturating_sub(64 * 1024)).await?;
+        Ok(log::last_lines(&tail, n))
     }
 
     /// Copies the log into the store as `logs/<uid>/<attempt>/<n>`, pieces of 1 MiB: the whole ones while it runs, the last one when
     /// it has ended. Idempotent. Returns how many pieces are sealed.
-    pub async fn seal(&self, _gate: &Gate, _store: &Store, _attempt: &AttemptId) -> Result<u64, ExecutorError> {
-        unimplemented!()
+    pub async fn seal(&self, gate: &Gate, store: &Store, attempt: &AttemptId) -> Result<u64, ExecutorError> {
+        seal::seal(self, gate, store, attempt).await
     }
 
     /// Removes the folders of all attempts that don't run and are not in `keep`. Returns those removed.
-    pub async fn collect_garbage(&self, _keep: &BTreeSet<AttemptId>) -> Result<Vec<AttemptId>, ExecutorError> {
-        unimplemented!()
+    pub async fn collect_garbage(&self, keep: &BTreeSet<AttemptId>) -> Result<Vec<AttemptId>, ExecutorError> {
+        let (folder, keep) = (self.config.folder.clone(), keep.clone());
+        blocking(move || garbage::collect(&folder, &keep)).await
     }
 }
 
-/// What `landfall build-step DIR` does: the runner of one attempt. Hidden from users; not for calling from a runtime.
-pub fn run_step(_dir: &Path) -> ExitCode {
-    unimplemented!()
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ExecutorError> + Send + 'static,
+) -> Result<T, ExecutorError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| ExecutorError::Failed { what: "finish its work".into(), why: error.to_string() })?
+}
+
+/// What `landfall build-step DIR` does: the runner of one attempt, hidden from users. `None` where this program was called for something
+/// else. The first thing in `main`, on the main thread: the thread that calls it is the one whose death ends the sandbox.
+pub fn run_step_if_asked() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    let asked = args.next().is_some_and(|word| word == "build-step");
+    let dir = args.next().filter(|_| asked)?;
+    Some(match runner::run(Path::new(&dir)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("landfall build-step: {error}");
+            ExitCode::FAILURE
+        }
+    })
 }

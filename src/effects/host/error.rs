@@ -33,7 +33,9 @@ pub enum HostError {
     /// `last_lines`: what the step said last, cleaned, at most 8 KiB a line.
     #[error("{step} failed on the host: {why}{}", last(.last_lines))]
     StepFailed { step: String, why: String, last_lines: Vec<String> },
-    #[error("the host's answer can't be understood ({why}); is its login shell a POSIX shell, and is the file system below the root writable?")]
+    #[error(
+        "the host's answer can't be understood ({why}); is its login shell a POSIX shell, and is the file system below the root writable?"
+    )]
     Protocol { why: String },
     #[error("{what} can't be used on a host: {why}")]
     BadInput { what: &'static str, why: String },

@@ -16,7 +16,9 @@ pub enum SshError {
          its line in known_hosts; if not, somebody stands in between"
     )]
     HostKeyMismatch { address: String, expected: String, got: String },
-    #[error("known_hosts has no line for {name}; add one (ssh-keyscan -t ed25519,ecdsa prints it; compare its fingerprint on the machine)")]
+    #[error(
+        "known_hosts has no line for {name}; add one (ssh-keyscan -t ed25519,ecdsa prints it; compare its fingerprint on the machine)"
+    )]
     HostKeyUnknown { name: String },
     #[error("known_hosts has no line for {name} of a supported type, only {found}; add its Ed25519 or ECDSA key")]
     HostKeyTypeUnsupported { name: String, found: String },
@@ -24,15 +26,21 @@ pub enum SshError {
     KnownHosts { line: usize },
     #[error("{address} does not accept our key for user {user:?}; add the key to that user's authorized_keys")]
     AuthenticationFailed { address: String, user: String },
-    #[error("keys of type {found} are not supported; make an Ed25519 one (ssh-keygen -t ed25519) and put it into the Secret as `identity`")]
+    #[error(
+        "keys of type {found} are not supported; make an Ed25519 one (ssh-keygen -t ed25519) and put it into the Secret as `identity`"
+    )]
     UnsupportedKeyType { found: String },
-    #[error("`identity` of the credentials is no private key in OpenSSH format without a passphrase ({why}); ssh-keygen -t ed25519 -N '' makes one")]
+    #[error(
+        "`identity` of the credentials is no private key in OpenSSH format without a passphrase ({why}); ssh-keygen -t ed25519 -N '' makes one"
+    )]
     BadIdentity { why: String },
     #[error("the connection to {address} was lost while {what}: {why}")]
     Lost { address: String, what: &'static str, why: String },
     #[error("{address} did not finish {what} within {seconds} s")]
     Deadline { address: String, what: &'static str, seconds: u64 },
-    #[error("sshd on {address} does not forward connections; set `AllowTcpForwarding local` there (readiness is asked through the connection)")]
+    #[error(
+        "sshd on {address} does not forward connections; set `AllowTcpForwarding local` there (readiness is asked through the connection)"
+    )]
     NoForwarding { address: String },
     #[error("{address} broke the SSH protocol: {why}")]
     Protocol { address: String, why: String },

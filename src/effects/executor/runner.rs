@@ -1,0 +1,244 @@
+//! The runner: the process that lives as long as one script does, whatever becomes of the operator. It must not retry anything.
+//!
+//! Order: lock, own identity on record, uid, sandbox, "go". So there is never a script without a recorded runner; and when the runner
+//! is killed, the kernel kills the sandbox (parent death signals), so there is never a script without a living one.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, BufRead, BufReader, Write},
+    os::unix::fs::lchown,
+    path::Path,
+    process::{Child, ChildStdout, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    capture::{self, Captured, LastOutput},
+    files,
+    identity::Identity,
+    sandbox, script, slot, trusted,
+    types::{BuildStep, Exit, ExitReason, Isolation},
+};
+use crate::effects::clock;
+
+/// How often the runner looks at cancel and the timeouts.
+const TICK: Duration = Duration::from_millis(50);
+/// A sandbox that is not ready by then is not coming.
+const SETUP: Duration = Duration::from_secs(30);
+
+/// `step.json`: what the operator asked for.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StepFile {
+    pub(super) step: BuildStep,
+    pub(super) isolation: Isolation,
+    pub(super) hidden: Vec<std::path::PathBuf>,
+    pub(super) max_log_bytes: u64,
+}
+
+/// `pid`: who runs it, written before the script begins.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct RunnerFile {
+    pub(super) runner: Identity,
+    pub(super) started_at: Timestamp,
+}
+
+/// How a script ended.
+pub(super) struct End {
+    pub(super) reason: ExitReason,
+    pub(super) code: Option<i32>,
+    pub(super) message: Option<String>,
+}
+
+impl End {
+    fn not_started(message: impl Into<String>) -> Self {
+        Self { reason: ExitReason::NotStarted, code: None, message: Some(message.into()) }
+    }
+
+    pub(super) fn completed(code: Option<i32>) -> Self {
+        Self { reason: ExitReason::Completed, code, message: None }
+    }
+
+    pub(super) fn killed(reason: ExitReason) -> Self {
+        Self { reason, code: None, message: None }
+    }
+}
+
+/// Runs the attempt in `dir`, if nobody does or did. Errors before the record of the runner are returned; later ones are recorded.
+pub(super) fn run(dir: &Path) -> io::Result<()> {
+    let lock = File::options().create(true).append(true).open(dir.join(files::LOCK))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(()),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let Some(asked) = files::read_json::<StepFile>(&dir.join(files::STEP))? else {
+        return Err(io::Error::other("there is no step.json here"));
+    };
+    let record = RunnerFile { runner: Identity::own()?, started_at: clock::now() };
+    match files::write_new(&dir.join(files::PID), &serde_json::to_vec(&record)?) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        written => written?,
+    }
+    let (end, captured) =
+        attempt(dir, &asked).unwrap_or_else(|error| (End::not_started(error.to_string()), Captured::default()));
+    for name in [files::HOME, files::TMP, files::IN, files::ROOT] {
+        let _ = fs::remove_dir_all(dir.join(name));
+    }
+    record_exit(dir, &record, end, captured)
+}
+
+/// The record decides what is known of this attempt, so a full disk is waited for.
+fn record_exit(dir: &Path, record: &RunnerFile, end: End, captured: Captured) -> io::Result<()> {
+    let exit = Exit {
+        reason: end.reason,
+        code: end.code,
+        message: end.message,
+        started_at: record.started_at,
+        at: clock::now(),
+        log_bytes: captured.bytes,
+        log_cut: captured.cut,
+    };
+    let mut tries = 0;
+    loop {
+        match files::write_json(&dir.join(files::EXIT), &exit) {
+            Err(_) if tries < 600 => tries += 1,
+            written => return written,
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn attempt(dir: &Path, asked: &StepFile) -> io::Result<(End, Captured)> {
+    if dir.join(files::CANCEL).exists() {
+        return Ok((End::killed(ExitReason::Cancelled), Captured::default()));
+    }
+    for name in [files::HOME, files::TMP, files::IN, files::ROOT] {
+        fs::create_dir_all(dir.join(name))?;
+    }
+    let last = LastOutput::new();
+    let (reader, writer) = io::pipe()?;
+    let (log, limit, heard) = (dir.join(files::LOG), asked.max_log_bytes, last.clone());
+    File::options().create(true).append(true).open(&log)?;
+    let (done, captured) = mpsc::channel();
+    std::thread::spawn(move || done.send(capture::capture(reader, &log, limit, &heard)));
+    let watch = Watch { dir, asked, last };
+    let end = match asked.isolation {
+        Isolation::Sandboxed => sandboxed(&watch, writer)?,
+        Isolation::Trusted => trusted::run(&watch, writer)?,
+    };
+    // Every writer is dead by now, so the end of the output comes at once.
+    let captured = captured.recv_timeout(Duration::from_secs(10)).unwrap_or_default();
+    Ok((end, captured))
+}
+
+/// What ends a script from outside.
+pub(super) struct Watch<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) asked: &'a StepFile,
+    last: LastOutput,
+}
+
+impl Watch<'_> {
+    /// Waits until the child ends, or there is a reason to end it (`Err`).
+    pub(super) fn until_end(
+        &self,
+        child: &mut Child,
+        begun: Instant,
+    ) -> io::Result<Result<std::process::ExitStatus, ExitReason>> {
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Ok(status));
+            }
+            if let Some(reason) = self.reason(begun) {
+                return Ok(Err(reason));
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn reason(&self, begun: Instant) -> Option<ExitReason> {
+        let now = clock::monotonic();
+        let step = &self.asked.step;
+        if self.dir.join(files::CANCEL).exists() {
+            Some(ExitReason::Cancelled)
+        } else if now.duration_since(begun) >= step.timeout {
+            Some(ExitReason::TimedOut)
+        } else if now.saturating_duration_since(self.last.at().max(begun)) >= step.idle_timeout {
+            Some(ExitReason::IdleTimedOut)
+        } else {
+            None
+        }
+    }
+}
+
+fn sandboxed(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> {
+    let slot = slot::take(watch.dir)?;
+    script::write(&watch.dir.join(files::IN), &watch.asked.step, sandbox::BUILD, sandbox::HOME)?;
+    for name in [files::SRC, files::HOME, files::TMP, files::IN] {
+        give(&watch.dir.join(name), slot.uid)?;
+    }
+    let mut command = sandbox::command(watch.dir, slot.uid, &watch.asked.hidden);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(output).spawn()?;
+    drop(command); // it holds a writer of the output
+    let said = listen(child.stdout.take());
+    if said.recv_timeout(SETUP).ok().as_deref() != Some("ready") {
+        kill_sandbox(&mut child)?;
+        return Ok(End::not_started("the sandbox could not be made; the log says why"));
+    }
+    let begun = clock::monotonic();
+    // Taking the pipe out drops it after the word: the sandbox gets no second one.
+    child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(b"go\n"))?;
+    match watch.until_end(&mut child, begun)? {
+        Err(reason) => {
+            kill_sandbox(&mut child)?;
+            Ok(End::killed(reason))
+        }
+        Ok(_) => {
+            let word = said.recv_timeout(Duration::from_secs(5)).unwrap_or_default();
+            let code = word.strip_prefix("exit ").and_then(|code| code.parse().ok());
+            Ok(match code {
+                Some(code) => End::completed(Some(code)),
+                None => End { message: Some("the sandbox was killed from outside".into()), ..End::completed(None) },
+            })
+        }
+    }
+}
+
+/// The lines that process 1 says.
+fn listen(stdout: Option<ChildStdout>) -> mpsc::Receiver<String> {
+    let (say, said) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in stdout.map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
+            let _ = say.send(line);
+        }
+    });
+    said
+}
+
+/// Kills process 1 of the namespace. The kernel then ends all the others before `unshare`, our child, can end: when this returns, nobody
+/// of the sandbox is left.
+fn kill_sandbox(child: &mut Child) -> io::Result<()> {
+    let parent = i32::try_from(child.id()).unwrap_or_default();
+    let inner = super::identity::processes().find(|(_, stat)| stat.parent == parent).map(|(pid, _)| pid);
+    let killed = inner.and_then(rustix::process::Pid::from_raw).map(|pid| {
+        let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+        // Opened after it was seen as our grandchild and before anybody could have reaped it: unshare lives as long as it does.
+        rustix::process::pidfd_send_signal(&handle, rustix::process::Signal::KILL)
+    });
+    if !matches!(killed, Some(Ok(()))) {
+        child.kill()?;
+    }
+    child.wait().map(|_| ())
+}
+
+/// Makes a tree the script's own, without following links.
+fn give(path: &Path, uid: u32) -> io::Result<()> {
+    for entry in walkdir::WalkDir::new(path) {
+        lchown(entry?.path(), Some(uid), Some(uid))?;
+    }
+    Ok(())
+}

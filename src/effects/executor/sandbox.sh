@@ -1,0 +1,46 @@
+#!/bin/sh
+# Process 1 of a build's own pid, mount and ipc namespace. It makes a root in which nothing of the operator is seen, says "ready", waits
+# for "go", runs the script without any right, and says how it ended. When it ends, the kernel ends everything that the script left.
+#
+# usage: sandbox.sh ROOT UID (OP A B)...   — the operations come from sandbox.rs
+set -eu
+root=$1 uid=$2
+shift 2
+umask 022
+
+at() { # a mount point like the source: a folder for a folder, else a file
+    if [ -d "$1" ]; then mkdir -p "$2"; else mkdir -p "${2%/*}"; [ -e "$2" ] || : >"$2"; fi
+}
+
+mount -n -t tmpfs -o mode=0755,size=8m,nosuid,nodev landfall "$root"
+while [ $# -gt 0 ]; do
+    op=$1 a=$2 b=$3
+    shift 3
+    case $op in
+        dir) mkdir -p "$root$a"; chmod "$b" "$root$a" ;;
+        link) ln -s "$a" "$root$b" ;;
+        ro) at "$a" "$root$b"; mount -n --bind "$a" "$root$b"; mount -n -o remount,bind,ro,nosuid,nodev "$root$b" ;;
+        rw) at "$a" "$root$b"; mount -n --bind "$a" "$root$b"; mount -n -o remount,bind,rw,nosuid,nodev "$root$b" ;;
+        device) at "$a" "$root$b"; mount -n --bind "$a" "$root$b" ;;
+        tmpfs) mkdir -p "$root$a"; mount -n -t tmpfs -o "nosuid,nodev,$b" landfall "$root$a" ;;
+        hide) if [ -d "$root$a" ]; then mount -n -t tmpfs -o ro,mode=0000 hidden "$root$a"
+              elif [ -e "$root$a" ]; then mount -n --bind /dev/null "$root$a"; fi ;;
+        *) echo "sandbox: what is $op?" >&2; exit 1 ;;
+    esac
+done
+mkdir -p "$root/proc" "$root/.old"
+mount -n -t proc -o nosuid,nodev,noexec proc "$root/proc"
+cd "$root"
+pivot_root . .old
+cd /
+umount -n -l /.old
+mount -n -o remount,bind,ro,nosuid,nodev /
+
+echo ready
+read -r word || exit 1
+[ "$word" = go ] || exit 1
+code=0
+env -i PATH="$PATH" prlimit --core=0:0 --nproc=4096:4096 -- \
+    setpriv --reuid "$uid" --regid "$uid" --clear-groups --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all -- \
+    env -i /bin/sh /.landfall/run </dev/null >&2 || code=$?
+echo "exit $code"

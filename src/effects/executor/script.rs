@@ -1,0 +1,56 @@
+//! What a script is started with: its file and its environment, as files that only it reads. Nothing of it stands on a command line.
+
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+
+use super::{error::ExecutorError, files, sandbox, types::BuildStep};
+
+/// Writes `script` and `run` (which sets the environment and executes `script`) into the folder `into`.
+pub(super) fn write(into: &Path, step: &BuildStep, build: &str, home: &str) -> io::Result<()> {
+    let by_itself = step.script.starts_with("#!");
+    let here = if build == sandbox::BUILD { "/.landfall".to_owned() } else { into.display().to_string() };
+    let mut run = String::from("# Written by landfall: the environment of this build, and its script.\n");
+    let base = [
+        ("CI", "true"),
+        ("PATH", sandbox::PATH),
+        ("HOME", home),
+        ("USER", "build"),
+        ("LOGNAME", "build"),
+        ("SHELL", "/bin/sh"),
+        ("LANG", "C.UTF-8"),
+    ];
+    let own = step.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in base.into_iter().chain(own) {
+        run.push_str(&format!("export {name}={}\n", quote(value)));
+    }
+    let shell = if by_itself { "" } else { "/bin/sh -e " };
+    run.push_str(&format!("cd {} || exit 126\nunset OLDPWD\nexec {shell}{}/script\n", quote(build), quote(&here)));
+    for (name, text, mode) in [("script", &step.script, 0o500), ("run", &run, 0o400)] {
+        let path = into.join(name);
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+    }
+    fs::set_permissions(into, fs::Permissions::from_mode(0o755))?;
+    fs::create_dir_all(into.with_file_name(files::HOME))
+}
+
+/// Names are the shell's, values have no NUL.
+pub(super) fn check(step: &BuildStep) -> Result<(), ExecutorError> {
+    let bad = |name: &str, why| Err(ExecutorError::BadEnv { name: name.chars().take(80).collect(), why });
+    for (name, value) in &step.env {
+        let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        if !first || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return bad(name, "a name has letters, digits and '_' and begins with none of the digits");
+        }
+        if value.contains('\0') {
+            return bad(name, "its value has a NUL");
+        }
+    }
+    if step.script.contains('\0') {
+        return bad("script", "the script has a NUL");
+    }
+    Ok(())
+}
+
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}

@@ -1,0 +1,508 @@
+//! The local executor against this machine: real namespaces, real scripts, real kills.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use landfall::{
+    effects::{
+        executor::{
+            AttemptId, BuildStep, ExecutorConfig, ExecutorError, Exit, ExitReason, Isolation, LocalExecutor, StepState,
+            log, sealed_log,
+        },
+        gate::Gate,
+        store::Store,
+    },
+    plan::ids::FenceToken,
+};
+
+struct Bench {
+    executor: LocalExecutor,
+    gate: Gate,
+    data: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Isolation::Sandboxed)
+    }
+
+    fn with(isolation: Isolation) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let config = ExecutorConfig {
+            folder: data.path().join("executor"),
+            hidden: vec![data.path().to_owned()],
+            isolation,
+            runner: PathBuf::from(env!("CARGO_BIN_EXE_landfall")),
+            max_log_bytes: 4 * 1024 * 1024,
+        };
+        let gate = Gate::open_for(FenceToken { epoch: "e".into(), created: 0, transitions: 0 });
+        Self { executor: LocalExecutor::new(config), gate, data }
+    }
+
+    fn attempt(&self) -> AttemptId {
+        let id = AttemptId::new("build-1", 1);
+        let src = self.executor.checkout_dir(&id);
+        fs::create_dir_all(&src).unwrap();
+        fs::write(src.join("main.c"), "int main(void) { return 0; }\n").unwrap();
+        id
+    }
+
+    async fn start(&self, step: BuildStep) -> AttemptId {
+        let id = self.attempt();
+        self.executor.start(&self.gate, &id, step).await.unwrap();
+        id
+    }
+
+    async fn exit(&self, id: &AttemptId) -> Exit {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            match self.executor.state(id).await.unwrap() {
+                StepState::Exited(exit) => return exit,
+                StepState::Running { .. } if Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(20)).await
+                }
+                other => panic!("{other:?}: {}", self.log(id).await),
+            }
+        }
+    }
+
+    async fn run(&self, text: &str) -> (Exit, String) {
+        let id = self.start(step(text)).await;
+        let exit = self.exit(&id).await;
+        let log = self.log(&id).await;
+        (exit, log)
+    }
+
+    async fn log(&self, id: &AttemptId) -> String {
+        let mut all = Vec::new();
+        loop {
+            let piece = self.executor.log(id, all.len() as u64).await.unwrap();
+            if piece.is_empty() {
+                return log::clean(&all);
+            }
+            all.extend(piece);
+        }
+    }
+
+    /// Waits for a word in the log.
+    async fn until_said(&self, id: &AttemptId, word: &str) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while !self.log(id).await.contains(word) {
+            assert!(Instant::now() < until, "{word} was not said: {}", self.log(id).await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn runner_pid(&self, id: &AttemptId) -> i32 {
+        let record = fs::read(self.executor.checkout_dir(id).with_file_name("pid")).unwrap();
+        let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        i32::try_from(record["runner"]["pid"].as_i64().unwrap()).unwrap()
+    }
+}
+
+fn step(script: &str) -> BuildStep {
+    BuildStep {
+        script: script.into(),
+        env: vec![],
+        timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(60),
+    }
+}
+
+/// Pids of all processes whose command line holds a word.
+fn processes_with(word: &str) -> Vec<i32> {
+    let own = i32::try_from(std::process::id()).unwrap();
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    let with =
+        |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(word));
+    pids.filter(|pid| *pid != own).filter(with).collect()
+}
+
+/// A number of seconds to sleep that nobody else uses, so that a survivor can be found by it.
+fn mark() -> String {
+    format!("{}{:03}", 7_000_000 + std::process::id(), rand::random_range(0..1000))
+}
+
+async fn gone(word: &str) {
+    let until = Instant::now() + Duration::from_secs(5);
+    while !processes_with(word).is_empty() {
+        assert!(Instant::now() < until, "survivors: {:?}", processes_with(word));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_script_builds_with_the_systems_compiler_in_its_checkout() {
+    let bench = Bench::new();
+    let (exit, log) = bench.run("pwd\ncc -o app main.c\n./app\nmkdir -p target\nmv app target/\necho done").await;
+    assert!(exit.succeeded(), "{exit:?} {log}");
+    assert!(log.starts_with("/build\n") && log.ends_with("done\n"), "{log}");
+    assert!(bench.executor.checkout_dir(&AttemptId::new("build-1", 1)).join("target/app").is_file());
+    assert_eq!(exit.log_bytes, log.len() as u64);
+}
+
+#[tokio::test]
+async fn a_script_sees_its_environment_and_nothing_of_the_operators() {
+    let bench = Bench::new();
+    let mut step = step("env | sort; printf '%s|' \"$QUOTED\"; id -u");
+    step.env = vec![("LANDFALL_VERSION".into(), "v1".into()), ("QUOTED".into(), "a'b $(id) `id` \"c\"\nd".into())];
+    let id = bench.start(step).await;
+    assert!(bench.exit(&id).await.succeeded());
+    let log = bench.log(&id).await;
+    let names: BTreeSet<_> = log.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+    let expected =
+        "CI HOME LANDFALL_VERSION LANG LOGNAME PATH PWD QUOTED SHELL USER _".split(' ').collect::<BTreeSet<_>>();
+    assert!(names.is_subset(&expected), "{names:?}");
+    for line in ["CI=true", "HOME=/home/build", "LANG=C.UTF-8", "LANDFALL_VERSION=v1"] {
+        assert!(log.lines().any(|l| l == line), "{line} in {log}");
+    }
+    assert!(log.contains("a'b $(id) `id` \"c\"\nd|"), "{log}");
+    assert!(log.lines().last().unwrap().trim_start_matches("d|").parse::<u32>().unwrap() >= 60_000, "{log}");
+}
+
+#[tokio::test]
+async fn a_script_cannot_see_the_data_folder_nor_the_operators_processes_nor_gain_rights() {
+    let bench = Bench::new();
+    fs::write(bench.data.path().join("secret"), "hunter2").unwrap();
+    let data = bench.data.path().display().to_string();
+    let script = format!(
+        "cat {data}/secret && exit 1
+ls {data} && exit 2
+ls /root && exit 3
+ls /run && exit 4
+[ \"$(ls / | tr '\\n' ' ' | tr -d '\\n' | grep -c sys)\" = 0 ] || exit 5
+touch /usr/x && exit 6
+touch /x && exit 7
+touch /etc/x && exit 8
+cat /etc/shadow && exit 9
+mount -t tmpfs x /tmp && exit 10
+kill -9 1 && exit 11
+kill -0 {operator} && exit 12
+cat /proc/1/environ && exit 13
+ls /proc/1/root && exit 14
+su -c id && exit 15
+unshare -U id >/dev/null 2>&1 && unshare -Ur cat /etc/shadow && exit 16
+echo processes $(ls /proc | grep -c '^[0-9]')
+grep -E 'CapEff|CapPrm|CapBnd|NoNewPrivs' /proc/self/status
+echo fine >\"$HOME/x\" && echo fine >/tmp/x && echo fine >/var/tmp/y && echo fine >/dev/shm/z && echo fine >/dev/null
+echo unharmed",
+        operator = std::process::id()
+    );
+    let script = format!("set +e\n{script}");
+    let (exit, log) = bench.run(&script).await;
+    assert_eq!(exit.code, Some(0), "{log}");
+    assert!(log.ends_with("unharmed\n") && !log.contains("hunter2"), "{log}");
+    assert!(log.contains("CapEff:\t0000000000000000") && log.contains("CapBnd:\t0000000000000000"), "{log}");
+    assert!(log.contains("NoNewPrivs:\t1"), "{log}");
+    let seen: u32 = log.lines().find_map(|l| l.strip_prefix("processes ")?.parse().ok()).unwrap();
+    assert!(seen <= 6, "{log}");
+}
+
+#[tokio::test]
+async fn a_hidden_file_below_a_folder_that_scripts_see_is_hidden() {
+    let mut bench = Bench::new();
+    let folder = tempfile::tempdir_in("/opt").unwrap();
+    fs::write(folder.path().join("admin.conf"), "hunter2").unwrap();
+    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    bench.executor = LocalExecutor::new(ExecutorConfig {
+        folder: bench.data.path().join("executor"),
+        hidden: vec![bench.data.path().to_owned(), folder.path().to_owned()],
+        isolation: Isolation::Sandboxed,
+        runner: PathBuf::from(env!("CARGO_BIN_EXE_landfall")),
+        max_log_bytes: 1024 * 1024,
+    });
+    let (exit, log) = bench.run(&format!("cat {}/admin.conf", folder.path().display())).await;
+    assert!(exit.code.is_some_and(|code| code != 0) && !log.contains("hunter2"), "{exit:?} {log}");
+}
+
+#[tokio::test]
+async fn two_scripts_at_once_have_different_users() {
+    let bench = Bench::new();
+    let mut ids = Vec::new();
+    for n in 1..=4 {
+        let id = AttemptId::new(format!("build-{n}"), 1);
+        fs::create_dir_all(bench.executor.checkout_dir(&id)).unwrap();
+        bench.executor.start(&bench.gate, &id, step("id -u; sleep 1")).await.unwrap();
+        ids.push(id);
+    }
+    let mut users = BTreeSet::new();
+    for id in &ids {
+        assert!(bench.exit(id).await.succeeded());
+        users.insert(bench.log(id).await);
+    }
+    assert_eq!(users.len(), 4, "{users:?}");
+}
+
+#[tokio::test]
+async fn children_that_leave_the_session_are_gone_when_the_script_has_ended() {
+    for isolation in [Isolation::Sandboxed, Isolation::Trusted] {
+        let bench = Bench::with(isolation);
+        let mark = mark();
+        let script = format!(
+            "setsid sh -c 'trap \"\" TERM HUP; sleep {mark} & wait' >/dev/null 2>&1 &\n(setsid sleep {mark} &)\nsleep 0.3\necho left"
+        );
+        let (exit, log) = bench.run(&script).await;
+        assert!(exit.succeeded(), "{exit:?} {log}");
+        assert_eq!(processes_with(&mark), Vec::<i32>::new(), "survivors under {isolation:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_writes_on_after_the_script_has_stopped_writing_by_then() {
+    let bench = Bench::new();
+    let (exit, _) = bench.run("(setsid sh -c 'while :; do date +%N >artifact; done' &)\nsleep 0.2").await;
+    assert!(exit.succeeded());
+    let artifact = bench.executor.checkout_dir(&AttemptId::new("build-1", 1)).join("artifact");
+    let first = fs::metadata(&artifact).unwrap().modified().unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(first, fs::metadata(&artifact).unwrap().modified().unwrap());
+}
+
+#[tokio::test]
+async fn a_hundred_megabytes_of_output_are_capped_and_the_end_is_kept() {
+    let bench = Bench::new();
+    let begun = Instant::now();
+    let (exit, log) = bench.run("echo first; yes landfall | head -c 100000000; echo last").await;
+    assert!(exit.succeeded(), "{exit:?}");
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert!(log.len() < 5 * 1024 * 1024, "{}", log.len());
+    assert!(log.starts_with("first\n") && log.ends_with("last\n"));
+    assert!(log.contains("bytes of output cut…"));
+    assert!(exit.log_cut > 90_000_000, "{exit:?}");
+}
+
+#[tokio::test]
+async fn binary_garbage_is_no_trouble_and_is_shown_harmless() {
+    let bench = Bench::new();
+    let (exit, log) = bench.run("head -c 300000 /dev/urandom; printf '\\033]52;c;eA==\\007\\n\\r\\0end\\n'").await;
+    assert!(exit.succeeded(), "{exit:?}");
+    assert!(!log.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
+    let lines = bench.executor.last_lines(&AttemptId::new("build-1", 1), 1).await.unwrap();
+    assert_eq!(lines, ["end"]);
+}
+
+#[tokio::test]
+async fn a_failing_script_ends_at_its_first_failing_line_with_its_code() {
+    let bench = Bench::new();
+    let (exit, log) = bench.run("echo one\nsh -c 'exit 7'\necho two").await;
+    assert_eq!((exit.reason, exit.code), (ExitReason::Completed, Some(7)));
+    assert_eq!(log, "one\n");
+}
+
+#[tokio::test]
+async fn a_script_that_ignores_term_is_ended_at_its_timeout() {
+    let bench = Bench::new();
+    let mark = mark();
+    let mut step =
+        step(&format!("trap '' TERM HUP INT\n(setsid sleep {mark} &)\nwhile :; do echo tick; sleep 0.2; done"));
+    step.timeout = Duration::from_secs(1);
+    let id = bench.start(step).await;
+    let exit = bench.exit(&id).await;
+    assert_eq!((exit.reason, exit.code), (ExitReason::TimedOut, None));
+    assert_eq!(processes_with(&mark), Vec::<i32>::new());
+}
+
+#[tokio::test]
+async fn a_silent_script_is_ended_at_its_idle_timeout_and_a_talking_one_is_not() {
+    let bench = Bench::new();
+    let mut step = step("for i in 1 2 3 4; do echo $i; sleep 0.5; done; sleep 1000");
+    step.idle_timeout = Duration::from_secs(1);
+    let id = bench.start(step).await;
+    assert_eq!(bench.exit(&id).await.reason, ExitReason::IdleTimedOut);
+    assert!(bench.log(&id).await.contains("4\n"));
+}
+
+#[tokio::test]
+async fn cancel_ends_everything_and_may_be_repeated() {
+    for isolation in [Isolation::Sandboxed, Isolation::Trusted] {
+        let bench = Bench::with(isolation);
+        let mark = mark();
+        let id = bench.start(step(&format!("trap '' TERM\n(setsid sleep {mark} &)\necho up\nsleep {mark}"))).await;
+        bench.until_said(&id, "up").await;
+        bench.executor.cancel(&bench.gate, &id).await.unwrap();
+        assert_eq!(bench.exit(&id).await.reason, ExitReason::Cancelled);
+        assert_eq!(processes_with(&mark), Vec::<i32>::new(), "{isolation:?}");
+        bench.executor.cancel(&bench.gate, &id).await.unwrap();
+        let never = AttemptId::new("never", 1);
+        bench.executor.cancel(&bench.gate, &never).await.unwrap();
+        assert_eq!(bench.executor.state(&never).await.unwrap(), StepState::Absent);
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_runs_once_however_often_it_is_started() {
+    let bench = Bench::new();
+    let id = bench.attempt();
+    let starts = (0..8).map(|_| bench.executor.start(&bench.gate, &id, step("echo ran; sleep 0.5")));
+    for started in futures::future::join_all(starts).await {
+        started.unwrap();
+    }
+    assert!(bench.exit(&id).await.succeeded());
+    bench.executor.start(&bench.gate, &id, step("echo again")).await.unwrap();
+    assert_eq!(bench.log(&id).await, "ran\n");
+}
+
+/// The parent is a shell that starts the runner as the operator does, and is killed.
+#[tokio::test]
+async fn the_runner_survives_the_kill_of_whoever_started_it() {
+    let bench = Bench::new();
+    let id = bench.attempt();
+    let helper = std::env::current_exe().unwrap();
+    let mut child = Command::new(helper)
+        .args(["--exact", "helper_that_starts_a_build_and_waits", "--nocapture"])
+        .env("LANDFALL_HELPER_DATA", bench.data.path())
+        .spawn()
+        .unwrap();
+    bench.until_said(&id, "begun").await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(matches!(bench.executor.state(&id).await.unwrap(), StepState::Running { .. }));
+    fs::write(bench.executor.checkout_dir(&id).join("go"), "").unwrap();
+    assert!(bench.exit(&id).await.succeeded());
+    assert!(bench.log(&id).await.ends_with("ended\n"));
+}
+
+/// Not a test of its own: the operator that `the_runner_survives_the_kill_of_whoever_started_it` kills.
+#[tokio::test]
+async fn helper_that_starts_a_build_and_waits() {
+    let Some(data) = std::env::var_os("LANDFALL_HELPER_DATA") else { return };
+    let config = ExecutorConfig {
+        folder: Path::new(&data).join("executor"),
+        hidden: vec![],
+        isolation: Isolation::Sandboxed,
+        runner: PathBuf::from(env!("CARGO_BIN_EXE_landfall")),
+        max_log_bytes: 1024 * 1024,
+    };
+    let gate = Gate::open_for(FenceToken { epoch: "e".into(), created: 0, transitions: 0 });
+    let script = step("echo begun; while ! [ -e go ]; do sleep 0.1; done; echo ended");
+    LocalExecutor::new(config).start(&gate, &AttemptId::new("build-1", 1), script).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+}
+
+#[tokio::test]
+async fn a_killed_runner_is_lost_and_leaves_no_process() {
+    let bench = Bench::new();
+    let mark = mark();
+    let id = bench.start(step(&format!("(setsid sleep {mark} &)\necho up\nsleep {mark}"))).await;
+    bench.until_said(&id, "up").await;
+    assert!(!processes_with(&mark).is_empty());
+    let pid = rustix::process::Pid::from_raw(bench.runner_pid(&id)).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    gone(&mark).await;
+    assert!(matches!(bench.executor.state(&id).await.unwrap(), StepState::Lost { .. }));
+    bench.executor.start(&bench.gate, &id, step("echo again")).await.unwrap();
+    assert!(
+        matches!(bench.executor.state(&id).await.unwrap(), StepState::Lost { .. }),
+        "a lost attempt is not begun again"
+    );
+}
+
+/// Kills the runner at a random instant of its start: never a script without a runner.
+#[tokio::test]
+async fn a_runner_killed_while_it_sets_up_leaves_no_process() {
+    for n in 0..12_u64 {
+        let bench = Bench::new();
+        let mark = mark();
+        let id = bench.start(step(&format!("sleep {mark}"))).await;
+        tokio::time::sleep(Duration::from_millis(n * 12)).await;
+        let pid = rustix::process::Pid::from_raw(bench.runner_pid(&id)).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        gone(&mark).await;
+        gone(&bench.data.path().display().to_string()).await;
+        assert!(matches!(bench.executor.state(&id).await.unwrap(), StepState::Lost { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_cannot_isolate_gets_executor_unsafe_and_runs_nothing() {
+    let bench = Bench::new();
+    // Another user can't make namespaces; the test program has to be reachable for it.
+    let exe = std::env::current_exe().unwrap();
+    let copy = bench.data.path().join("test-program");
+    fs::copy(exe, &copy).unwrap();
+    for path in [bench.data.path(), &copy] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    }
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
+        .arg(&copy)
+        .args(["--exact", "helper_without_rights", "--nocapture"])
+        .env("LANDFALL_HELPER_DATA", bench.data.path())
+        .env("TMPDIR", bench.data.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("ExecutorUnsafe") && output.status.success(),
+        "{said} {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Not a test of its own: runs without rights for `a_machine_that_cannot_isolate_gets_executor_unsafe_and_runs_nothing`.
+#[tokio::test]
+async fn helper_without_rights() {
+    if std::env::var_os("LANDFALL_HELPER_DATA").is_none() {
+        return;
+    }
+    let bench = Bench::new();
+    let id = bench.attempt();
+    let refused = bench.executor.start(&bench.gate, &id, step("echo ran")).await.unwrap_err();
+    assert!(matches!(refused, ExecutorError::ExecutorUnsafe { .. }), "{refused}");
+    assert_eq!(bench.executor.state(&id).await.unwrap(), StepState::Absent);
+    println!("ExecutorUnsafe: {refused}");
+}
+
+#[tokio::test]
+async fn a_log_is_sealed_in_pieces_while_it_grows_and_read_back_whole() {
+    let bench = Bench::new();
+    let store = Store::folder(bench.data.path().join("store")).unwrap();
+    let script = "yes 0123456789 | head -c 2500000; echo half; while ! [ -e go ]; do sleep 0.05; done; echo end";
+    let id = bench.start(step(script)).await;
+    bench.until_said(&id, "half").await;
+    assert_eq!(bench.executor.seal(&bench.gate, &store, &id).await.unwrap(), 2);
+    assert_eq!(bench.executor.seal(&bench.gate, &store, &id).await.unwrap(), 2);
+    fs::write(bench.executor.checkout_dir(&id).join("go"), "").unwrap();
+    assert!(bench.exit(&id).await.succeeded());
+    assert_eq!(bench.executor.seal(&bench.gate, &store, &id).await.unwrap(), 3);
+    let live = bench.log(&id).await;
+    assert_eq!(bench.executor.collect_garbage(&BTreeSet::new()).await.unwrap(), [id.clone()]);
+    assert_eq!(bench.executor.state(&id).await.unwrap(), StepState::Absent);
+    let mut sealed = Vec::new();
+    loop {
+        let piece = sealed_log(&store, &id, sealed.len() as u64).await.unwrap();
+        if piece.is_empty() {
+            break;
+        }
+        sealed.extend(piece);
+    }
+    assert_eq!(live, log::clean(&sealed));
+}
+
+#[tokio::test]
+async fn garbage_is_neither_what_runs_nor_what_is_kept() {
+    let bench = Bench::new();
+    let id = bench.start(step("while ! [ -e go ]; do sleep 0.05; done")).await;
+    assert_eq!(bench.executor.collect_garbage(&BTreeSet::new()).await.unwrap(), []);
+    bench.executor.cancel(&bench.gate, &id).await.unwrap();
+    assert_eq!(bench.executor.collect_garbage(&BTreeSet::from([id.clone()])).await.unwrap(), []);
+    assert_eq!(bench.executor.collect_garbage(&BTreeSet::new()).await.unwrap(), [id]);
+}
+
+#[tokio::test]
+async fn names_and_values_that_no_shell_could_carry_are_refused() {
+    let bench = Bench::new();
+    let id = bench.attempt();
+    for (name, value) in [("", "x"), ("1A", "x"), ("A B", "x"), ("A;id", "x"), ("A", "x\0y"), ("LD-X", "x")] {
+        let mut step = step("true");
+        step.env = vec![(name.into(), value.into())];
+        let refused = bench.executor.start(&bench.gate, &id, step).await.unwrap_err();
+        assert!(matches!(refused, ExecutorError::BadEnv { .. }), "{refused}");
+    }
+}
