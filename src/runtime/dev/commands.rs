@@ -42,7 +42,9 @@ impl Commands<'_> {
         flags.set("listen-peer-urls", &peer).set("initial-advertise-peer-urls", &peer);
         flags.set("initial-cluster", &format!("landfall={peer}"));
         flags.set("client-cert-auth", "true").set("peer-client-cert-auth", "true");
-        flags.path("trusted-ca-file", &self.pki.path("etcd-ca.crt")).path("peer-trusted-ca-file", &self.pki.path("etcd-ca.crt"));
+        flags
+            .path("trusted-ca-file", &self.pki.path("etcd-ca.crt"))
+            .path("peer-trusted-ca-file", &self.pki.path("etcd-ca.crt"));
         flags.path("cert-file", &self.pki.path("etcd.crt")).path("key-file", &self.pki.path("etcd.key"));
         flags.path("peer-cert-file", &self.pki.path("etcd.crt")).path("peer-key-file", &self.pki.path("etcd.key"));
         flags.set("log-level", "warn");
@@ -66,7 +68,9 @@ impl Commands<'_> {
         // An authority of its own for the front proxy: without it an aggregated API can't tell the API server from anybody else.
         flags.path("requestheader-client-ca-file", &pki("front-proxy-ca.crt"));
         flags.set("requestheader-allowed-names", "front-proxy-client");
-        flags.set("requestheader-username-headers", "X-Remote-User").set("requestheader-group-headers", "X-Remote-Group");
+        flags
+            .set("requestheader-username-headers", "X-Remote-User")
+            .set("requestheader-group-headers", "X-Remote-Group");
         flags.set("requestheader-extra-headers-prefix", "X-Remote-Extra-");
         flags.path("proxy-client-cert-file", &pki("front-proxy-client.crt"));
         flags.path("proxy-client-key-file", &pki("front-proxy-client.key"));

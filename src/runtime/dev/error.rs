@@ -19,11 +19,12 @@ pub enum DevError {
     )]
     GoMissing { need: &'static str },
     #[error(
-        "the control plane is not built yet and {} is {found}; building it takes Go {need} or newer: install it (https://go.dev/dl) and put it first in PATH, or set KUBEBUILDER_ASSETS",
-        go.display()
+        "the control plane is not built yet and the Go in PATH is {found}; building it takes Go {need} or newer: install it (https://go.dev/dl) and put it first in PATH, or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager and kubectl"
     )]
-    GoTooOld { go: PathBuf, found: String, need: &'static str },
-    #[error("building the control plane failed ({status}); its last words:\n{last}\nThe Go module proxy must be reachable for the first build; start again to try again")]
+    GoTooOld { found: String, need: &'static str },
+    #[error(
+        "building the control plane failed ({status}); its last words:\n{last}\nThe Go module proxy must be reachable for the first build; start again to try again"
+    )]
     BuildFailed { status: String, last: String },
     #[error("{} is in use by another `landfall dev`; stop that one, or give this one a folder of its own with --data-dir or --ephemeral", folder.display())]
     InUse { folder: PathBuf },

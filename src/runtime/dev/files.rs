@@ -11,13 +11,18 @@ use super::error::DevError;
 
 /// Makes the folder and its parents, mode 0700 where they are new.
 pub fn private_folder(path: &Path) -> Result<(), DevError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(DevError::file("cannot create the folder", path))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(DevError::file("cannot create the folder", path))
 }
 
 /// Whether the path is a real folder (no link) that belongs to this user and that nobody else can write to.
 pub fn is_ours_alone(path: &Path) -> bool {
-    fs::symlink_metadata(path)
-        .is_ok_and(|found| found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0)
+    fs::symlink_metadata(path).is_ok_and(|found| {
+        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0
+    })
 }
 
 /// Writes the file whole, mode 0600, by way of a neighbour and a rename.
@@ -45,7 +50,12 @@ pub fn fresh_log(path: &Path) -> Result<(), DevError> {
 
 /// Opens a log to append to.
 pub fn append(path: &Path) -> Result<fs::File, DevError> {
-    fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(DevError::file("cannot open the log", path))
+    fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(DevError::file("cannot open the log", path))
 }
 
 /// The last lines of a log, at most `bytes` of it; what can't be read is empty.

@@ -121,7 +121,8 @@ impl Held {
     /// Gives the folder back; a temporary one is removed.
     pub fn close(self) -> Result<(), DevError> {
         if self.temporary {
-            fs::remove_dir_all(self.folder.path()).map_err(DevError::file("cannot remove the temporary folder", self.folder.path()))?;
+            fs::remove_dir_all(self.folder.path())
+                .map_err(DevError::file("cannot remove the temporary folder", self.folder.path()))?;
         }
         drop(self.lock);
         Ok(())
@@ -153,5 +154,8 @@ pub fn home(variable: &str, below: &str) -> Result<PathBuf, DevError> {
     if let Some(path) = env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute()) {
         return Ok(path);
     }
-    env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(below)).ok_or(DevError::NoHome)
+    env::var_os("HOME")
+        .filter(|home| !home.is_empty())
+        .map(|home| PathBuf::from(home).join(below))
+        .ok_or(DevError::NoHome)
 }

@@ -36,7 +36,10 @@ pub fn fingerprint() -> String {
 pub fn build(cache: &Path, target: &Path, say: &dyn Fn(&str)) -> Result<(), DevError> {
     let go = find_go()?;
     say("building the Kubernetes control plane, once for this version; this takes some minutes");
-    let work = tempfile::Builder::new().prefix(".build-").tempdir_in(cache).map_err(DevError::file("cannot create a folder in", cache))?;
+    let work = tempfile::Builder::new()
+        .prefix(".build-")
+        .tempdir_in(cache)
+        .map_err(DevError::file("cannot create a folder in", cache))?;
     let source = work.path().join("src");
     let out = work.path().join("out");
     for folder in [&source, &out] {
@@ -51,7 +54,8 @@ pub fn build(cache: &Path, target: &Path, say: &dyn Fn(&str)) -> Result<(), DevE
     let packages = count_packages(&go, &source);
     let mut compiled = 0;
     let binary = out.join(BINARY);
-    let arguments = ["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", LDFLAGS, "-o", &binary.to_string_lossy(), "."];
+    let arguments =
+        ["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", LDFLAGS, "-o", &binary.to_string_lossy(), "."];
     run(&go, &source, &arguments, |_| {
         compiled += 1;
         if compiled % SAY_EVERY == 0 {
@@ -67,21 +71,14 @@ pub fn build(cache: &Path, target: &Path, say: &dyn Fn(&str)) -> Result<(), DevE
     Ok(())
 }
 
-/// The `go` of the PATH, else the one where Go's own installer puts it, if it is new enough.
+/// The `go` of the PATH, if it is new enough.
 fn find_go() -> Result<PathBuf, DevError> {
-    let mut found = None;
-    for candidate in ["go", "/usr/local/go/bin/go"] {
-        let Ok(answer) = command(Path::new(candidate)).args(["env", "GOVERSION"]).output() else { continue };
-        let version = String::from_utf8_lossy(&answer.stdout).trim().trim_start_matches("go").to_owned();
-        if is_new_enough(&version) {
-            return Ok(PathBuf::from(candidate));
-        }
-        found.get_or_insert((PathBuf::from(candidate), version));
-    }
-    Err(match found {
-        Some((go, found)) => DevError::GoTooOld { go, found, need: NEED },
-        None => DevError::GoMissing { need: NEED },
-    })
+    let go = PathBuf::from("go");
+    let Ok(answer) = command(&go).args(["env", "GOVERSION"]).output() else {
+        return Err(DevError::GoMissing { need: NEED });
+    };
+    let version = String::from_utf8_lossy(&answer.stdout).trim().trim_start_matches("go").to_owned();
+    if is_new_enough(&version) { Ok(go) } else { Err(DevError::GoTooOld { found: version, need: NEED }) }
 }
 
 /// `1.26.8` and `1.27rc1` are; `1.9` and what can't be read are not.
@@ -98,7 +95,12 @@ fn is_new_enough(version: &str) -> bool {
 /// `go` with nothing of the user's settings that could change what is built; the proxy settings are the user's.
 fn command(go: &Path) -> Command {
     let mut command = Command::new(go);
-    command.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").env("GOWORK", "off").env("GOFLAGS", "").stdin(Stdio::null());
+    command
+        .env("CGO_ENABLED", "0")
+        .env("GOTOOLCHAIN", "local")
+        .env("GOWORK", "off")
+        .env("GOFLAGS", "")
+        .stdin(Stdio::null());
     command
 }
 
@@ -111,8 +113,13 @@ fn count_packages(go: &Path, source: &Path) -> usize {
 /// Runs `go`, hands each line of its stderr to `line`, and keeps the last ones for the error.
 fn run(go: &Path, folder: &Path, arguments: &[&str], mut line: impl FnMut(&str)) -> Result<(), DevError> {
     let spawn = |source| DevError::Spawn { program: go.display().to_string(), source };
-    let mut child =
-        command(go).args(arguments).current_dir(folder).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(spawn)?;
+    let mut child = command(go)
+        .args(arguments)
+        .current_dir(folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(spawn)?;
     let mut last = std::collections::VecDeque::new();
     for said in child.stderr.take().into_iter().flat_map(|pipe| BufReader::new(pipe).lines().map_while(Result::ok)) {
         line(&said);

@@ -68,7 +68,8 @@ pub async fn run(args: DevArgs, programs: PathBuf, data: PathBuf) -> Result<(), 
 
 /// The operator, with the identity that `manifests/` gives its rights to.
 fn operator(args: &DevArgs, folder: &Folder) -> Result<Service, DevError> {
-    let program = std::env::current_exe().map_err(|source| DevError::Spawn { program: "landfall".to_owned(), source })?;
+    let program =
+        std::env::current_exe().map_err(|source| DevError::Spawn { program: "landfall".to_owned(), source })?;
     files::private_folder(&folder.operator())?;
     let mut arguments: Vec<OsString> = vec!["run".into(), "--data-dir".into(), folder.operator().into()];
     arguments.extend(args.operator_flags.iter().map(OsString::from));

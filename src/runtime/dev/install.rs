@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::{
-    api::core::v1::ServiceAccount,
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    api::core::v1::ServiceAccount, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, ResourceExt,

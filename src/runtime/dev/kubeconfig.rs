@@ -8,7 +8,14 @@ use serde_json::json;
 use super::{error::DevError, files, pki::Leaf};
 
 /// Writes a kubeconfig (mode 0600) for that client. `namespace` is where its commands go when they name none.
-pub fn write(path: &Path, server: &str, authority: &str, user: &str, client: &Leaf, namespace: &str) -> Result<(), DevError> {
+pub fn write(
+    path: &Path,
+    server: &str,
+    authority: &str,
+    user: &str,
+    client: &Leaf,
+    namespace: &str,
+) -> Result<(), DevError> {
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",

@@ -5,7 +5,9 @@
 use std::{fs, path::PathBuf};
 
 use jiff::{Span, Timestamp, tz::TimeZone};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 
 use super::{error::DevError, files};
 
@@ -63,7 +65,9 @@ impl Pki {
         let params = authority_params(name, self.now)?;
         let paths = ["crt", "key", "until"].map(|ending| self.path(&format!("{name}.{ending}")));
         let [certificate, key, until] = paths.clone().map(|path| fs::read_to_string(path).ok());
-        let stays = until.and_then(|until| until.trim().parse::<Timestamp>().ok()).is_some_and(|until| later(self.now, LEAF_YEARS).is_ok_and(|leaf| until > leaf));
+        let stays = until
+            .and_then(|until| until.trim().parse::<Timestamp>().ok())
+            .is_some_and(|until| later(self.now, LEAF_YEARS).is_ok_and(|leaf| until > leaf));
         if let (Some(certificate), Some(key), true) = (certificate, key, stays) {
             // Only the name and the key identifier of an issuer go into what it signs, so the parameters of today serve an old key as well.
             let key = KeyPair::from_pem(&key).map_err(failed(name))?;
@@ -112,7 +116,13 @@ impl Authority {
         self.leaf(name, None, hosts, &[ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth])
     }
 
-    fn leaf(&self, name: &str, group: Option<&str>, hosts: &[&str], usages: &[ExtendedKeyUsagePurpose]) -> Result<Leaf, DevError> {
+    fn leaf(
+        &self,
+        name: &str,
+        group: Option<&str>,
+        hosts: &[&str],
+        usages: &[ExtendedKeyUsagePurpose],
+    ) -> Result<Leaf, DevError> {
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(hosts).map_err(failed(name))?;
         if let Some(group) = group {

@@ -76,8 +76,13 @@ impl ControlPlane {
         let ports = Ports::choose(&options.folder)?;
         let pki = Pki::open(options.folder.pki(), options.now)?;
         issue(&pki, options, &local(ports.apiserver))?;
-        let commands =
-            Commands { binaries: &options.binaries, folder: &options.folder, pki: &pki, ports, durable: options.durable };
+        let commands = Commands {
+            binaries: &options.binaries,
+            folder: &options.folder,
+            pki: &pki,
+            ports,
+            durable: options.durable,
+        };
         let etcd = commands.etcd().keep(children)?;
         let listening = listening(ports.etcd);
         let up = tokio::select! { () = listening => Ok(()), died = etcd.ended_times(1) => Err(died) };
@@ -131,7 +136,8 @@ fn issue(pki: &Pki, options: &Options, server: &str) -> Result<(), DevError> {
     let front_proxy = pki.authority("front-proxy-ca")?;
     pki.keep("front-proxy-client", &front_proxy.client("front-proxy-client", None)?)?;
     let cluster = pki.authority("cluster-ca")?;
-    let names = ["127.0.0.1", SERVICE_ADDRESS, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    let names =
+        ["127.0.0.1", SERVICE_ADDRESS, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
     pki.keep("apiserver", &cluster.server("kube-apiserver", &names)?)?;
     pki.key_pair("service-account")?;
 

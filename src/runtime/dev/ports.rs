@@ -18,12 +18,17 @@ pub struct Ports {
 impl Ports {
     /// The ports are free at this moment; another process may still be faster than the one that is started for them.
     pub fn choose(folder: &Folder) -> Result<Self, DevError> {
-        let last: Option<Self> = fs::read(folder.ports()).ok().and_then(|content| serde_json::from_slice(&content).ok());
+        let last: Option<Self> =
+            fs::read(folder.ports()).ok().and_then(|content| serde_json::from_slice(&content).ok());
         // All are held until all are chosen, so that no two are the same.
-        let listeners = [last.map(|ports| ports.apiserver), last.map(|ports| ports.etcd), last.map(|ports| ports.etcd_peer)].map(free);
+        let listeners =
+            [last.map(|ports| ports.apiserver), last.map(|ports| ports.etcd), last.map(|ports| ports.etcd_peer)]
+                .map(free);
         let [apiserver, etcd, etcd_peer] = listeners;
-        let held = [apiserver.map_err(DevError::Ports)?, etcd.map_err(DevError::Ports)?, etcd_peer.map_err(DevError::Ports)?];
-        let number = |listener: &TcpListener| listener.local_addr().map(|address| address.port()).map_err(DevError::Ports);
+        let held =
+            [apiserver.map_err(DevError::Ports)?, etcd.map_err(DevError::Ports)?, etcd_peer.map_err(DevError::Ports)?];
+        let number =
+            |listener: &TcpListener| listener.local_addr().map(|address| address.port()).map_err(DevError::Ports);
         let ports = Self { apiserver: number(&held[0])?, etcd: number(&held[1])?, etcd_peer: number(&held[2])? };
         files::write_private(&folder.ports(), &serde_json::json!(ports).to_string())?;
         Ok(ports)
@@ -36,5 +41,6 @@ impl Ports {
 }
 
 fn free(wish: Option<u16>) -> io::Result<TcpListener> {
-    wish.and_then(|port| TcpListener::bind(("127.0.0.1", port)).ok()).map_or_else(|| TcpListener::bind(("127.0.0.1", 0)), Ok)
+    wish.and_then(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+        .map_or_else(|| TcpListener::bind(("127.0.0.1", 0)), Ok)
 }

@@ -47,7 +47,10 @@ impl Children {
         // Held over the spawn: it is in the list before it can be collected.
         let mut running = self.running();
         let child = command.spawn()?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("a child without a process id"))?;
+        let pid = i32::try_from(child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| io::Error::other("a child without a process id"))?;
         let (tell, end) = oneshot::channel();
         running.insert(pid, tell);
         drop(running);

@@ -57,7 +57,9 @@ impl Service {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(out).stderr(err);
-        children.spawn(&mut command).map_err(|source| DevError::Spawn { program: self.program.display().to_string(), source })
+        children
+            .spawn(&mut command)
+            .map_err(|source| DevError::Spawn { program: self.program.display().to_string(), source })
     }
 }
 
@@ -68,7 +70,11 @@ impl Kept {
         if ends.wait_for(|ends| *ends >= times).await.is_err() {
             std::future::pending::<()>().await;
         }
-        DevError::Died { name: self.service.name, log: self.service.log.clone(), last: files::tail(&self.service.log, 1500) }
+        DevError::Died {
+            name: self.service.name,
+            log: self.service.log.clone(),
+            last: files::tail(&self.service.log, 1500),
+        }
     }
 
     /// Ends it, and comes back when it is gone.
@@ -78,7 +84,13 @@ impl Kept {
     }
 }
 
-async fn keep(service: Service, first: Child, children: Children, mut stopped: watch::Receiver<bool>, ends: watch::Sender<u32>) {
+async fn keep(
+    service: Service,
+    first: Child,
+    children: Children,
+    mut stopped: watch::Receiver<bool>,
+    ends: watch::Sender<u32>,
+) {
     let mut wait = FIRST_WAIT;
     let mut running = Some(first);
     loop {
@@ -97,7 +109,12 @@ async fn keep(service: Service, first: Child, children: Children, mut stopped: w
             None => "could not be started".to_owned(),
         };
         ends.send_modify(|ends| *ends += 1);
-        say(&format!("{} ended ({how}); it starts again in {} s, its log is {}", service.name, wait.as_secs_f32(), service.log.display()));
+        say(&format!(
+            "{} ended ({how}); it starts again in {} s, its log is {}",
+            service.name,
+            wait.as_secs_f32(),
+            service.log.display()
+        ));
         tokio::select! {
             () = asked(&mut stopped) => return,
             () = tokio::time::sleep(wait) => {}

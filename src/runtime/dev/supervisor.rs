@@ -59,7 +59,8 @@ pub async fn dev(args: DevArgs) -> Result<(), DevError> {
 
 /// The command line of the other half.
 fn command(args: &DevArgs, binaries: &Binaries, data: &Path) -> Result<Vec<OsString>, DevError> {
-    let program = std::env::current_exe().map_err(|source| DevError::Spawn { program: "landfall".to_owned(), source })?;
+    let program =
+        std::env::current_exe().map_err(|source| DevError::Spawn { program: "landfall".to_owned(), source })?;
     let mut command: Vec<OsString> = vec![program.into(), "dev".into(), "--inside".into(), binaries.folder().into()];
     command.extend(["--data-dir".into(), data.into()]);
     for (flag, path) in [("--kubeconfig", &args.kubeconfig), ("--ready-file", &args.ready_file)] {

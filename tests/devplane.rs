@@ -1,0 +1,224 @@
+//! `landfall dev`: what it leaves behind, what it keeps, and who may do what in it. Real processes, killed for real.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{
+    Api, Client, Config,
+    api::{ListParams, ObjectMeta, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use landfall::api::Project;
+use support::plane::{self, Dev};
+
+#[tokio::test]
+async fn a_killed_supervisor_leaves_nothing_behind() {
+    let dev = Dev::start(&["--ephemeral", "--no-operator"]).await;
+    let folder = dev.folder();
+    assert!(processes_with(&folder).len() >= 4, "etcd, API server, controllers and their parent run");
+    dev.kill9();
+    eventually("all its processes are gone", || processes_with(&folder).is_empty()).await;
+    // Its folder is the next one's to remove.
+    let next = Dev::start(&["--ephemeral", "--no-operator"]).await;
+    assert!(!folder.exists(), "the folder of the killed one was swept");
+    let folder = next.folder();
+    assert!(next.stop().await.success());
+    assert!(processes_with(&folder).is_empty(), "a stopped one leaves no process");
+    assert!(!folder.exists(), "an ephemeral one forgets");
+}
+
+#[tokio::test]
+async fn state_addresses_and_identities_last_over_a_restart_and_a_second_supervisor_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--no-operator", "--data-dir", folder.path().to_str().unwrap()];
+    let first = Dev::start(&arguments).await;
+    let old_kubeconfig = folder.path().join("kept");
+    fs::copy(&first.kubeconfig, &old_kubeconfig).unwrap();
+    let object = ConfigMap { metadata: named("kept"), ..Default::default() };
+    Api::default_namespaced(first.client().await).create(&PostParams::default(), &object).await.unwrap();
+
+    let second = landfall(&["dev", "--data-dir", folder.path().to_str().unwrap()], &[]);
+    assert!(second.contains("is in use by another `landfall dev`"), "{second}");
+    assert!(second.contains("--data-dir or --ephemeral"), "it says what to do: {second}");
+
+    assert!(first.stop().await.success());
+    let again = Dev::start(&arguments).await;
+    let kept = plane::client_of(&old_kubeconfig).await;
+    Api::<ConfigMap>::default_namespaced(kept).get("kept").await.expect("the old kubeconfig finds the old object");
+    assert!(again.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_killed_api_server_comes_back_with_its_data() {
+    let dev = Dev::start(&["--ephemeral", "--no-operator"]).await;
+    let object = ConfigMap { metadata: named("kept"), ..Default::default() };
+    let maps = Api::<ConfigMap>::default_namespaced(dev.client().await);
+    maps.create(&PostParams::default(), &object).await.unwrap();
+    let (server, _) =
+        processes_with(&dev.folder()).into_iter().find(|(_, line)| line.contains("/kube-apiserver ")).unwrap();
+    kill9(server);
+    let back = async {
+        while maps.get("kept").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), back).await.expect("the API server comes back");
+}
+
+#[tokio::test]
+async fn etcd_answers_nobody_without_a_certificate_of_its_own_authority() {
+    let folder = plane::kubeconfig().await.parent().unwrap().to_owned();
+    let ports: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("ports.json")).unwrap()).unwrap();
+    let pki = folder.join("pki");
+    for port in ["etcd", "etcdPeer"] {
+        let port = ports[port].as_u64().unwrap();
+        assert!(!answers(port, None).await, "without a certificate");
+        assert!(
+            !answers(port, Some((pki.join("front-proxy-client.crt"), pki.join("front-proxy-client.key")))).await,
+            "a foreign one"
+        );
+        assert!(answers(port, Some((pki.join("etcd.crt"), pki.join("etcd.key")))).await, "its own");
+    }
+}
+
+#[tokio::test]
+async fn all_keys_are_readable_by_their_owner_alone() {
+    let folder = plane::kubeconfig().await.parent().unwrap().to_owned();
+    for path in [folder.join("pki"), folder.join("etcd"), folder.join("logs"), folder.clone()] {
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700, "{}", path.display());
+    }
+    let files = fs::read_dir(folder.join("pki")).unwrap().map(|entry| entry.unwrap().path());
+    for path in files.chain([folder.join("kubeconfig"), folder.join("operator.kubeconfig")]) {
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600, "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn the_operator_reads_a_secret_only_where_it_was_invited_and_lists_none() {
+    let operator = plane::client_of(&plane::operator_kubeconfig().await).await;
+    let invited = plane::namespace("invited").await;
+    let closed = plane::bare_namespace("closed").await;
+    for namespace in [&invited, &closed] {
+        let secret = Secret { metadata: named("key"), ..Default::default() };
+        namespace.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
+    }
+    let secrets = |namespace: &str| Api::<Secret>::namespaced(operator.clone(), namespace);
+    // A fresh binding takes a moment until the API server's authoriser knows it.
+    let read = async {
+        while secrets(&invited.name).get("key").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), read).await.expect("it reads where landfall-tenant is bound");
+    assert!(is_forbidden(secrets(&closed.name).get("key").await));
+    assert!(is_forbidden(secrets(&invited.name).list(&ListParams::default()).await));
+    assert!(is_forbidden(Api::<Secret>::all(operator.clone()).list(&ListParams::default()).await));
+
+    Api::<Project>::all(operator.clone()).list(&ListParams::default()).await.expect("it lists our kinds everywhere");
+    assert!(is_forbidden(Api::<ConfigMap>::all(operator.clone()).list(&ListParams::default()).await));
+}
+
+#[test]
+fn the_users_own_kubeconfig_is_never_written() {
+    let home = tempfile::tempdir().unwrap();
+    let own = home.path().join(".kube/config");
+    let said = landfall(
+        &["dev", "--ephemeral", "--kubeconfig", own.to_str().unwrap()],
+        &[("HOME", home.path().to_str().unwrap())],
+    );
+    assert!(said.contains("never writes"), "{said}");
+    assert!(!own.exists());
+}
+
+#[test]
+fn who_has_no_control_plane_and_no_go_that_can_build_it_is_told_what_to_install() {
+    let empty = tempfile::tempdir().unwrap();
+    let tools = tempfile::tempdir().unwrap();
+    let path = |folder: &Path| folder.to_str().unwrap().to_owned();
+    let environment =
+        [("PATH", &*path(tools.path())), ("XDG_CACHE_HOME", &*path(empty.path())), ("KUBEBUILDER_ASSETS", "")];
+    let said = landfall(&["dev", "--ephemeral"], &environment);
+    assert!(said.contains("Go is not installed") && said.contains("1.26"), "{said}");
+
+    let go = tools.path().join("go");
+    fs::write(&go, "#!/bin/sh\necho go1.21.3\n").unwrap();
+    fs::set_permissions(&go, fs::Permissions::from_mode(0o755)).unwrap();
+    let said = landfall(&["dev", "--ephemeral"], &environment);
+    assert!(said.contains("the Go in PATH is 1.21.3") && said.contains("1.26 or newer"), "{said}");
+
+    let assets = [("KUBEBUILDER_ASSETS", &*path(empty.path()))];
+    let said = landfall(&["dev", "--ephemeral"], &assets);
+    assert!(said.contains("no etcd") && said.contains("unset KUBEBUILDER_ASSETS"), "{said}");
+}
+
+/// Runs `landfall` to its end, which must be a failure; what it said.
+fn landfall(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_landfall"));
+    let output = command.args(arguments).envs(environment.iter().copied()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{said}");
+    said
+}
+
+fn named(name: &str) -> ObjectMeta {
+    ObjectMeta { name: Some(name.to_owned()), ..Default::default() }
+}
+
+fn is_forbidden<T>(answer: kube::Result<T>) -> bool {
+    matches!(answer, Err(kube::Error::Api(status)) if status.code == 403)
+}
+
+/// Process ids and command lines of all that name this folder.
+fn processes_with(folder: &Path) -> Vec<(i32, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(folder.to_str().unwrap()) {
+            found.push((pid, line));
+        }
+    }
+    found
+}
+
+fn kill9(pid: i32) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..200 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not within ten seconds: {what}");
+}
+
+/// Whether an HTTPS server on that loopback port says anything in HTTP to a client with this certificate and key.
+async fn answers(port: u64, client: Option<(PathBuf, PathBuf)>) -> bool {
+    let user = match client {
+        Some((certificate, key)) => serde_json::json!({ "client-certificate": certificate, "client-key": key }),
+        None => serde_json::json!({}),
+    };
+    let config: Kubeconfig = serde_json::from_value(serde_json::json!({
+        "clusters": [{ "name": "it", "cluster": { "server": format!("https://127.0.0.1:{port}"), "insecure-skip-tls-verify": true } }],
+        "users": [{ "name": "me", "user": user }],
+        "contexts": [{ "name": "it", "context": { "cluster": "it", "user": "me" } }],
+        "current-context": "it",
+    }))
+    .unwrap();
+    let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
+    let request = hyper::http::Request::get("/version").body(Vec::new()).unwrap();
+    Client::try_from(config).unwrap().request_text(request).await.is_ok()
+}

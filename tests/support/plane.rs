@@ -1,0 +1,342 @@
+//! Control planes, namespaces and operators for tests: real `landfall dev` and `landfall run` processes that end with the test process.
+//!
+//! One control plane serves all tests of a process: that of `LANDFALL_TEST_KUBECONFIG` (the administrator's kubeconfig in the folder of a
+//! `landfall dev --no-operator`), else one that is started for the process. Each test takes a namespace of its own, and an operator that
+//! sees this namespace only. What disturbs others starts a [`Dev`] of its own.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use k8s_openapi::api::{
+    core::v1::Namespace,
+    rbac::v1::{RoleBinding, RoleRef, Subject},
+};
+use kube::{
+    Api, Client, Config,
+    api::{DeleteParams, ObjectMeta, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use rustix::process::{Pid, Signal};
+use tokio::sync::{OnceCell, watch};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_landfall");
+
+/// The administrator's kubeconfig of the control plane that the tests of this process share.
+pub async fn kubeconfig() -> PathBuf {
+    static SHARED: OnceCell<PathBuf> = OnceCell::const_new();
+    let start = || async {
+        if let Some(given) = std::env::var_os("LANDFALL_TEST_KUBECONFIG") {
+            return PathBuf::from(given);
+        }
+        let dev = Dev::start(&["--ephemeral", "--no-operator"]).await;
+        let kubeconfig = dev.kubeconfig.clone();
+        // It ends with this process.
+        std::mem::forget(dev);
+        kubeconfig
+    };
+    SHARED.get_or_init(start).await.clone()
+}
+
+/// The kubeconfig with the rights that `manifests/` gives the operator, of the same control plane.
+pub async fn operator_kubeconfig() -> PathBuf {
+    kubeconfig().await.with_file_name("operator.kubeconfig")
+}
+
+/// An administrator's client. Each test makes its own: a client lives on the runtime of the test that made it.
+pub async fn client() -> Client {
+    client_of(&kubeconfig().await).await
+}
+
+pub async fn client_of(kubeconfig: &Path) -> Client {
+    let config = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+    let config =
+        Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a usable kubeconfig");
+    Client::try_from(config).expect("a client")
+}
+
+/// A namespace of one test, whose Secrets and leases the operator may use.
+pub struct TestNamespace {
+    pub name: String,
+    pub client: Client,
+}
+
+/// Makes `<prefix>-<random>`.
+pub async fn namespace(prefix: &str) -> TestNamespace {
+    let namespace = bare_namespace(prefix).await;
+    for role in ["landfall-tenant", "landfall-lease"] {
+        namespace.bind_operator(role).await;
+    }
+    namespace
+}
+
+/// The same without any right of the operator's in it.
+pub async fn bare_namespace(prefix: &str) -> TestNamespace {
+    let client = client().await;
+    let name = format!("{prefix}-{:08x}", rand::random::<u32>());
+    let object =
+        Namespace { metadata: ObjectMeta { name: Some(name.clone()), ..Default::default() }, ..Default::default() };
+    Api::all(client.clone()).create(&PostParams::default(), &object).await.expect("a namespace");
+    TestNamespace { name, client }
+}
+
+impl TestNamespace {
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    /// What `kubectl apply -n <namespace> -k manifests/tenant` (or `scoped`) does.
+    pub async fn bind_operator(&self, role: &str) {
+        let binding = RoleBinding {
+            metadata: ObjectMeta { name: Some(role.to_owned()), ..Default::default() },
+            role_ref: RoleRef {
+                api_group: Some("rbac.authorization.k8s.io".into()),
+                kind: "ClusterRole".into(),
+                name: role.to_owned(),
+            },
+            subjects: Some(vec![Subject {
+                kind: "ServiceAccount".into(),
+                name: "landfall".into(),
+                namespace: Some("landfall-system".into()),
+                ..Default::default()
+            }]),
+        };
+        self.api::<RoleBinding>().create(&PostParams::default(), &binding).await.expect("a role binding");
+    }
+
+    pub async fn delete(self) {
+        Api::<Namespace>::all(self.client.clone()).delete(&self.name, &DeleteParams::default()).await.expect("deleted");
+    }
+}
+
+/// A `landfall dev` of one's own.
+pub struct Dev {
+    process: Tethered,
+    /// The administrator's.
+    pub kubeconfig: PathBuf,
+    /// What it says on stderr.
+    pub log: PathBuf,
+}
+
+impl Dev {
+    /// Comes back when it is ready.
+    pub async fn start(arguments: &[&str]) -> Self {
+        let log = log_path("dev");
+        let mut command = tether("TERM");
+        command
+            .arg("dev")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).expect("a log"));
+        let mut process = Tethered::spawn(command);
+        let out = process.stdout.take().expect("its stdout");
+        let ready = tokio::task::spawn_blocking(move || {
+            let mut lines = BufReader::new(out).lines().map_while(Result::ok);
+            lines.find_map(|line| line.strip_prefix("ready: export KUBECONFIG=").map(PathBuf::from))
+        });
+        let ready = ready.await.expect("a reader");
+        let kubeconfig = ready.unwrap_or_else(|| {
+            panic!("landfall dev did not get ready: {}", fs::read_to_string(&log).unwrap_or_default())
+        });
+        Self { process, kubeconfig, log }
+    }
+
+    pub async fn client(&self) -> Client {
+        client_of(&self.kubeconfig).await
+    }
+
+    /// Where it keeps everything.
+    pub fn folder(&self) -> PathBuf {
+        self.kubeconfig.parent().expect("a folder").to_owned()
+    }
+
+    pub fn kill9(&self) {
+        self.process.signal(Signal::KILL);
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub async fn stop(self) -> ExitStatus {
+        self.process.signal(Signal::TERM);
+        self.process.ended().await
+    }
+}
+
+/// A real `landfall run` with the operator's rights, limited to some namespaces. Killed when dropped; its data folder goes with it.
+pub struct Operator {
+    plan: OperatorPlan,
+    process: Tethered,
+    pub data: PathBuf,
+    pub log: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+/// How an operator is started.
+#[derive(Clone, Default)]
+pub struct OperatorPlan {
+    namespaces: Vec<String>,
+    flags: Vec<String>,
+    environment: BTreeMap<String, String>,
+}
+
+impl OperatorPlan {
+    /// For example `LANDFALL_EFFECTS_LEDGER`, `LANDFALL_CRASH_AT`.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    pub async fn start(self) -> Operator {
+        let folder = tempfile::Builder::new().prefix("landfall-operator-").tempdir().expect("a data folder");
+        let data = folder.path().to_owned();
+        let log = log_path(self.namespaces.first().map_or("operator", String::as_str));
+        let process = self.spawn(&data, &log).await;
+        Operator { plan: self, process, data, log, _folder: folder }
+    }
+
+    async fn spawn(&self, data: &Path, log: &Path) -> Tethered {
+        let output = File::options().create(true).append(true).open(log).expect("a log");
+        let mut command = tether("KILL");
+        command.args([
+            "run",
+            "--namespaces",
+            &self.namespaces.join(","),
+            "--lease-seconds",
+            "2",
+            "--allow-file-git",
+            "--data-dir",
+        ]);
+        command.arg(data).args(&self.flags).envs(&self.environment).env("KUBECONFIG", operator_kubeconfig().await);
+        command.stdin(Stdio::null()).stdout(output.try_clone().expect("a log")).stderr(output);
+        Tethered::spawn(command)
+    }
+}
+
+impl Operator {
+    /// An operator for these namespaces, not started yet.
+    pub fn of(namespaces: &[&str]) -> OperatorPlan {
+        OperatorPlan { namespaces: namespaces.iter().map(ToString::to_string).collect(), ..Default::default() }
+    }
+
+    /// Started, with nothing special.
+    pub async fn start(namespaces: &[&str]) -> Self {
+        Self::of(namespaces).start().await
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.process.pid.as_raw_nonzero().get()
+    }
+
+    /// `kill -9`; comes back when it is gone.
+    pub async fn kill9(&self) {
+        self.process.signal(Signal::KILL);
+        self.process.ended().await;
+    }
+
+    /// TERM; comes back with its exit status.
+    pub async fn stop(&self) -> ExitStatus {
+        self.process.signal(Signal::TERM);
+        self.process.ended().await
+    }
+
+    /// Comes back when it ended by itself.
+    pub async fn wait(&self) -> ExitStatus {
+        self.process.ended().await
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.process.end.borrow().is_none()
+    }
+
+    /// Starts it again on the same data folder, as it was started before; kills it first where it still runs.
+    pub async fn restart(&mut self) {
+        self.restart_with(|plan| plan).await;
+    }
+
+    /// The same with other settings, say without the crash.
+    pub async fn restart_with(&mut self, change: impl FnOnce(OperatorPlan) -> OperatorPlan) {
+        self.kill9().await;
+        self.plan = change(self.plan.clone());
+        self.process = self.plan.spawn(&self.data, &self.log).await;
+    }
+
+    /// Takes a setting away again.
+    pub fn unset(&mut self, name: &str) {
+        self.plan.environment.remove(name);
+    }
+
+    /// What it wrote so far.
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// A process that gets a signal when this one dies, and dies when this is dropped.
+struct Tethered {
+    pid: Pid,
+    stdout: Option<std::process::ChildStdout>,
+    end: watch::Receiver<Option<ExitStatus>>,
+}
+
+/// `landfall` under `setpriv`, which becomes it.
+fn tether(signal: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", signal, BINARY]);
+    command
+}
+
+impl Tethered {
+    /// The signal comes when the *thread* that spawned dies, and those of tests come and go: so a thread of its own, which stays.
+    fn spawn(mut command: Command) -> Self {
+        let (started, start) = std::sync::mpsc::channel();
+        let (ended, end) = watch::channel(None);
+        std::thread::spawn(move || {
+            let mut child: Child = command.spawn().expect("landfall starts");
+            started.send((child.id(), child.stdout.take())).expect("somebody waits");
+            let status = child.wait().expect("a child");
+            let _ = ended.send(Some(status));
+        });
+        let (pid, stdout) = start.recv().expect("landfall started");
+        Self { pid: Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid"), stdout, end }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if self.end.borrow().is_none() {
+            let _ = rustix::process::kill_process(self.pid, signal);
+        }
+    }
+
+    async fn ended(&self) -> ExitStatus {
+        let mut end = self.end.clone();
+        let status = tokio::time::timeout(Duration::from_secs(60), end.wait_for(Option::is_some)).await;
+        status.expect("it ends within a minute").expect("a thread that waits").expect("a status")
+    }
+}
+
+impl Drop for Tethered {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// `target/test-logs/<name>-<process>-<n>.log`
+fn log_path(name: &str) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-logs");
+    fs::create_dir_all(&folder).expect("a folder for logs");
+    folder.join(format!("{name}-{}-{}.log", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
+}
