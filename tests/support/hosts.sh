@@ -115,8 +115,8 @@ write_plan() {
   ssh-keygen -q -t ed25519 -N '' -C 'test operator' -f "$state/identity"
   ssh-keygen -q -t ed25519 -N '' -C 'authorized nowhere' -f "$state/stranger"
   for ((i = 1; i <= count; i++)); do
-    name=$(printf 'web-%02d' "$i")
-    mkdir -p "$state/hosts/$name/etc"
+    printf -v name 'web-%02d' "$i"
+    mkdir -p "$state/hosts/$name"/{etc,disk}
     printf '%s\n' "$shell" >"$state/hosts/$name/shell"
     printf '%s' "$sshd_line" >"$state/hosts/$name/sshd_extra"
     printf '%s\t%s\t%s\n' "$name" "$(address "$((i + 1))")" "$port"

@@ -26,6 +26,7 @@ link set uplink master br0 up
 EOT
   mkfifo "$state/came-up"
   exec 5<>"$state/came-up"
+  common_etc
   while read -r name address port; do
     index=$((index + 1)) left=$((left + 1))
     unshare -m -n -- "${BASH_SOURCE[0]}" machine "$state" "$name" "$address" "$index" 7>&- 8>&- &
@@ -64,9 +65,9 @@ route add default via $gateway
 EOT
   nsenter -t 1 -n -- ip link set "h$index" master br0 up
   mount --bind "$home" /mnt
-  mkdir -p "$home/disk"
   mount -t tmpfs -o "size=${disk_mib}m,nr_inodes=$disk_inodes,mode=755" disk /mnt/disk
   mkdir -p /mnt/disk/{srv,root,home/deploy}
+  echo >/mnt/disk/.not-empty # a tmpfs of size 0 is one without bounds, see disk_full
   chmod 700 /mnt/disk/root
   chown 2000:2000 /mnt/disk/srv /mnt/disk/home/deploy
   write_etc "$name"
@@ -75,7 +76,7 @@ EOT
   exec 4<>"$home/booted"
   echo $BASHPID >"$home/machine.pid"
   while :; do
-    cat /proc/sys/kernel/random/uuid >"$home/etc/boot_id"
+    echo "$(</proc/sys/kernel/random/uuid)" >"$home/etc/boot_id"
     unshare -m -p -u -i -f --kill-child=KILL -- "${BASH_SOURCE[0]}" boot "$state" "$name" 5>&- </dev/null &
     if ! read -r -t 30 init line <&4 || [ "$line" != up ]; then
       echo "$name did not boot: ${line:-no answer in 30 s}" >&5
@@ -89,19 +90,26 @@ EOT
 
 settings() { read -r disk_mib disk_inodes port gateway <"$state/settings"; }
 
-write_etc() {
-  local etc=$home/etc
-  echo "$1" >"$etc/hostname"
-  printf '127.0.0.1 localhost\n127.0.1.1 %s\n::1 localhost\n' "$1" >"$etc/hosts"
-  tr -d - </proc/sys/kernel/random/uuid >"$etc/machine-id"
+# What is the same on every host, made once.
+common_etc() {
+  local etc=$state/etc
+  mkdir -p "$etc"
   { grep -v -e '^root:' -e '^deploy:' /etc/passwd; echo root:x:0:0:root:/root:/bin/sh; echo deploy:x:2000:2000::/home/deploy:/bin/sh; } >"$etc/passwd"
   { grep -v '^deploy:' /etc/group; echo deploy:x:2000:; } >"$etc/group"
   cut -d : -f 1 "$etc/passwd" | sed 's/$/:*:19000:0:99999:7:::/' >"$etc/shadow"
   chmod 640 "$etc/shadow"
   cp "$state/identity.pub" "$etc/authorized_keys"
-  ln -f "$state/inside.sh" "$etc/inside.sh" 2>/dev/null || cp "$state/inside.sh" "$etc/inside.sh"
+  cp "$state/inside.sh" "$etc/inside.sh"
+}
+
+write_etc() {
+  local etc=$home/etc
+  cp "$state"/etc/* "$etc"
+  echo "$1" >"$etc/hostname"
+  printf '127.0.0.1 localhost\n127.0.1.1 %s\n::1 localhost\n' "$1" >"$etc/hosts"
   # First value wins in sshd_config: what the test asked for comes first.
-  cat "$home/sshd_extra" - >"$etc/sshd_config" <<EOT
+  cat >"$etc/sshd_config" <<EOT
+$(<"$home/sshd_extra")
 Port $port
 HostKey /run/host/ssh_host_ed25519_key
 HostKey /run/host/ssh_host_ecdsa_key
@@ -269,7 +277,7 @@ act() {
       shift
       # shellcheck disable=SC2016 # expanded on the host
       on_host bash -c 'echo "$(($1 - 1))" >/proc/sys/kernel/ns_last_pid || exit 1; shift
-        [ $# = 0 ] || setsid "$@" </dev/null >/dev/null 2>&1 &' bash "$next" "$@"
+        if [ $# -gt 0 ]; then { exec setsid "$@" </dev/null >/dev/null 2>&1; } & fi' bash "$next" "$@"
       ;;
   esac
 }
