@@ -161,7 +161,7 @@ serve() {
   [ "$line" = ready ] || fail "$line"
   known_hosts >"$state/known_hosts"
   printf '%s\n' "$state"
-  exec >/dev/null
+  exec >/dev/null 2>>"$state/log"
   if [ "$2" = attached ]; then
     setpriv --pdeathsig KILL sh -c 'cat >/dev/null; kill -TERM '$$ <&0 &
     watch=$!

@@ -177,6 +177,8 @@ EOT
 # sshd writes its pid file once it listens: a fifo in that place tells the moment, without polling.
 start_sshd() {
   local pid
+  # Only what a test asked for can be wrong: the others save the time.
+  [ ! -s /mnt/sshd_extra ] || /usr/sbin/sshd -t -f /run/host/sshd_config || return 1
   rm -f /run/sshd.pid
   mkfifo /run/sshd.pid
   (cd / && exec env -i PATH="$PATH" /usr/sbin/sshd -D -f /run/host/sshd_config -E /run/sshd.log </dev/null >/dev/null 2>&1) &
