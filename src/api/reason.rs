@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Why a condition is what it is. The variant's name is the reason's text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Reason {
     // Of every kind

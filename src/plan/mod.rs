@@ -1,6 +1,8 @@
 //! Decisions: pure functions from what was observed, and `now`, to what to do. No I/O, no async, no clock, no client.
 
+pub mod deployment;
 pub mod facts;
+pub mod hostgroup;
 pub mod ids;
 pub mod version;
 

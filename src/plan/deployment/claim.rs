@@ -1,0 +1,88 @@
+//! Whose a host is: one host belongs to one Deployment per project. The owner file decides; on a host without one the older
+//! Deployment, then the smaller uid.
+
+use super::observed::{FolderLook, Group, Observed, Other};
+use crate::{
+    api::hostgroup::Host,
+    plan::{facts::FolderFacts, ids::Owner},
+};
+
+/// What stands between this Deployment and one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Ours, or nobody's. `replaces`: the owner file names somebody who is known to be gone.
+    Ours { replaces: Option<Owner> },
+    /// Another Deployment's; the text names it.
+    Others(String),
+    /// Another control plane acted on it.
+    Foreign { plane: String, owner: Option<Owner> },
+    /// It has seen a higher revision than this Deployment knows of: our own past was restored from a backup.
+    Ahead { revision: i64 },
+}
+
+pub fn claim(seen: &Observed, group: &Group, host: &Host) -> Claim {
+    if let FolderLook::Seen(look) = &seen.seen(&host.name).look
+        && let Some(claim) = by_owner_file(seen, group, host, &look.folder)
+    {
+        return claim;
+    }
+    match first_to_claim(seen, group, host) {
+        Some(other) => Claim::Others(format!("Deployment {} selected it first", other.name)),
+        None => Claim::Ours { replaces: None },
+    }
+}
+
+/// `None` where nobody is recorded.
+fn by_owner_file(seen: &Observed, group: &Group, host: &Host, folder: &FolderFacts) -> Option<Claim> {
+    let foreign_fence =
+        folder.fence.as_ref().filter(|fence| fence.epoch != seen.plane).map(|fence| fence.epoch.clone());
+    let foreign_owner =
+        folder.owner.as_ref().filter(|owner| owner.plane != seen.plane).map(|owner| owner.plane.clone());
+    if let Some(plane) = foreign_fence.or(foreign_owner) {
+        return Some(Claim::Foreign { plane, owner: folder.owner.clone() });
+    }
+    let owner = folder.owner.as_ref()?;
+    if owner.uid == seen.uid {
+        return Some(own(seen, group, host, folder, owner));
+    }
+    let holder = seen.others.iter().find(|other| other.uid == owner.uid && other.hosts.contains(&owner.host));
+    Some(match holder {
+        Some(other) => Claim::Others(format!("it belongs to Deployment {} (as its host {})", other.name, owner.host)),
+        None => Claim::Ours { replaces: Some(owner.clone()) },
+    })
+}
+
+fn own(seen: &Observed, group: &Group, host: &Host, folder: &FolderFacts, owner: &Owner) -> Claim {
+    if owner.host != host.name {
+        return match group.hosts.iter().any(|one| one.name == owner.host) {
+            true => Claim::Others(format!("it is the same machine as host {} of this group", owner.host)),
+            false => Claim::Ours { replaces: Some(owner.clone()) },
+        };
+    }
+    let there = folder.process.as_ref().filter(|process| process.uid == seen.uid).map_or(0, |process| process.revision);
+    match there > known_revision(seen) {
+        true => Claim::Ahead { revision: there },
+        false => Claim::Ours { replaces: None },
+    }
+}
+
+fn first_to_claim<'a>(seen: &'a Observed, group: &Group, host: &Host) -> Option<&'a Other> {
+    let machine = format!("{}:{}", host.address, group.port);
+    let first = |other: &&Other| (other.created, other.uid.as_str()) < (seen.created, seen.uid.as_str());
+    seen.others.iter().filter(first).find(|other| other.machines.contains(&machine))
+}
+
+/// The highest revision that status and store know of.
+pub fn known_revision(seen: &Observed) -> i64 {
+    let records = seen.records.iter().map(|record| record.revision);
+    records.chain(seen.before().revision).max().unwrap_or(0)
+}
+
+/// The highest revision of this Deployment that any host shows.
+pub fn highest_on_hosts(seen: &Observed) -> i64 {
+    let revisions = seen.hosts.values().filter_map(|host| match &host.look {
+        FolderLook::Seen(look) => look.folder.process.as_ref().filter(|process| process.uid == seen.uid),
+        _ => None,
+    });
+    revisions.map(|process| process.revision).max().unwrap_or(0)
+}

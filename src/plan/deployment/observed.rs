@@ -1,0 +1,192 @@
+//! Everything that the planner of a Deployment knows. Plain data; `controllers/deployment/observe.rs` fills it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::record::{HostVerdict, RolloutRecord};
+use crate::{
+    api::{
+        EnvVar,
+        deployment::{DeploymentSpec, DeploymentStatus, Phase},
+        hostgroup::Host,
+    },
+    plan::{facts::FolderFacts, hostgroup::Problem, version::VersionRecord},
+};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Observed {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub generation: i64,
+    pub created: Timestamp,
+    /// When its deletion was asked for.
+    #[serde(default)]
+    pub deleted: Option<Timestamp>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    pub spec: DeploymentSpec,
+    #[serde(default)]
+    pub status: Option<DeploymentStatus>,
+    /// This control plane: uid of its namespace `kube-system`.
+    pub plane: String,
+    /// The Project exists.
+    pub project: bool,
+    #[serde(default)]
+    pub group: Option<Group>,
+    /// The version's record in the store.
+    #[serde(default)]
+    pub version: Option<VersionRecord>,
+    /// What is known of the group's hosts, by name; a host that is not here was never asked.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, HostSeen>,
+    /// The other Deployments of this project in this namespace.
+    #[serde(default)]
+    pub others: Vec<Other>,
+    /// Revisions in the store.
+    #[serde(default)]
+    pub records: Vec<RolloutRecord>,
+    /// Verdicts in the store, of the rollouts that are still of interest.
+    #[serde(default)]
+    pub verdicts: Vec<HostVerdict>,
+    /// Hosts on which this Deployment acted and which the group does not list any more.
+    #[serde(default)]
+    pub left: Vec<String>,
+}
+
+impl Observed {
+    pub fn before(&self) -> DeploymentStatus {
+        self.status.clone().unwrap_or_default()
+    }
+
+    /// Nothing was ever decided about this object: stamps that are there count as handled.
+    pub fn first(&self) -> bool {
+        self.status.as_ref().is_none_or(|status| status.observed_generation < 0)
+    }
+
+    pub fn seen(&self, host: &str) -> HostSeen {
+        self.hosts.get(host).cloned().unwrap_or_default()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Group {
+    #[serde(default)]
+    pub env: Vec<EnvVar>,
+    #[serde(default = "twenty_two")]
+    pub port: i32,
+    pub hosts: Vec<Host>,
+    /// Why nobody can log in anywhere: the Secrets.
+    #[serde(default)]
+    pub secret: Option<Problem>,
+}
+
+fn twenty_two() -> i32 {
+    22
+}
+
+/// One host as far as this project is concerned.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostSeen {
+    #[serde(default)]
+    pub look: FolderLook,
+    /// The background task that acts on it.
+    #[serde(default)]
+    pub task: Option<Task>,
+    /// Starts of a process that had been ready before, in this attempt.
+    #[serde(default)]
+    pub healing: Option<Healing>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum FolderLook {
+    /// Not asked since this operator began, or since the last act on it.
+    #[default]
+    Unknown,
+    Seen(Box<Seen>),
+    /// Asked, and this is why there was no answer.
+    Missed(Problem),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Seen {
+    /// The project's folder; empty where there is none.
+    pub folder: FolderFacts,
+    #[serde(default)]
+    pub boot_id: String,
+    /// Why the host can't be used, whatever shall run there.
+    #[serde(default)]
+    pub unfit: Option<Problem>,
+}
+
+/// What a background task is doing on a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Task {
+    pub goal: GoalKey,
+    pub phase: Phase,
+}
+
+/// What tells two goals apart. The same goal twice is one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GoalKey {
+    pub kind: GoalKind,
+    #[serde(default)]
+    pub rollout: String,
+    #[serde(default)]
+    pub attempt: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GoalKind {
+    /// The release lies there, verified; nothing that runs is touched.
+    Stage,
+    /// It is this host's turn: the release runs and is ready.
+    Run,
+    /// What had been ready and died is started again.
+    Heal,
+    /// The claim is given up.
+    Release,
+    /// Stopped and removed.
+    Remove,
+    /// A folder that another control plane acted on is taken over.
+    Adopt,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Healing {
+    /// Starts in a row.
+    pub starts: u32,
+    pub last: Timestamp,
+}
+
+impl Healing {
+    /// After one more start. Who had lived for ten minutes begins anew.
+    pub fn after(before: Option<Self>, now: Timestamp) -> Self {
+        let recent = before.filter(|before| now.duration_since(before.last).as_secs() <= super::HEALED_AFTER);
+        Self { starts: recent.map_or(0, |recent| recent.starts).saturating_add(1), last: now }
+    }
+}
+
+/// Another Deployment of the same project.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Other {
+    pub name: String,
+    pub uid: String,
+    pub created: Timestamp,
+    /// Names of all hosts of its group; empty where the group is gone.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// `address:port` of every machine that it selects.
+    #[serde(default)]
+    pub machines: Vec<String>,
+}

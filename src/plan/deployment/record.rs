@@ -1,0 +1,42 @@
+//! What lies in the store about rollouts: `rollouts/<uid>/<revision>` and `verdicts/<uid>/<rollout>/<attempt>/<host>`. Both are JSON
+//! and create-only, so a new field needs a default.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{EnvVar, Reason, deployment::Phase, project::Run};
+
+/// One revision: everything that is needed to run it again, also when the version's own record and the spec are long gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutRecord {
+    pub revision: i64,
+    /// Of digest and effective environment; another one is another revision.
+    pub hash: String,
+    pub version: String,
+    pub commit: String,
+    /// SHA-256 of the release, 64 hex digits.
+    pub digest: String,
+    /// Bytes of the release.
+    pub size: u64,
+    /// The effective environment without what landfall adds per host, sorted by name.
+    #[serde(default)]
+    pub env: Vec<EnvVar>,
+    pub run: Run,
+    pub started_at: Timestamp,
+}
+
+/// Why one host failed in one attempt of a rollout. It stands until another attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostVerdict {
+    pub rollout: String,
+    pub attempt: i64,
+    pub host: String,
+    pub reason: Reason,
+    /// Where it failed.
+    pub phase: Phase,
+    /// With the last lines of what ran, cleaned.
+    pub message: String,
+    pub at: Timestamp,
+}

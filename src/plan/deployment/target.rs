@@ -1,0 +1,138 @@
+//! What shall run: the effective environment, its hash, and the ids of revisions and rollouts.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::record::RolloutRecord;
+use crate::{
+    api::{EnvVar, project::Run},
+    plan::{ids::ReleaseName, version::VersionRecord},
+};
+
+/// `run.env`, over it `HostGroup.env`, over it `Deployment.env`; sorted by name.
+pub fn effective_env(run: &[EnvVar], group: &[EnvVar], deployment: &[EnvVar]) -> Vec<EnvVar> {
+    let mut all: BTreeMap<&str, &str> = BTreeMap::new();
+    for var in run.iter().chain(group).chain(deployment) {
+        all.insert(&var.name, &var.value);
+    }
+    all.into_iter().map(|(name, value)| EnvVar { name: name.to_owned(), value: value.to_owned() }).collect()
+}
+
+/// Of the release's digest and the effective environment: another hash is another revision. 16 hex digits.
+pub fn hash(digest: &str, env: &[EnvVar]) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(digest);
+    for var in env {
+        // Lengths first, so that no value can pass for the next name.
+        hasher.update((var.name.len() as u64).to_be_bytes());
+        hasher.update(&var.name);
+        hasher.update((var.value.len() as u64).to_be_bytes());
+        hasher.update(&var.value);
+    }
+    hasher.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// `<revision>.<redeploys>` in parts; `None` where it is no rollout id.
+pub fn parse_rollout(id: &str) -> Option<(i64, i64)> {
+    let (revision, redeploys) = id.split_once('.')?;
+    Some((revision.parse().ok()?, redeploys.parse().ok()?))
+}
+
+/// What a host is to run, and under which names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The Deployment's uid.
+    pub uid: String,
+    pub revision: i64,
+    /// `<revision>.<redeploys>`
+    pub rollout: String,
+    pub attempt: i64,
+    pub version: String,
+    pub commit: String,
+    pub release: ReleaseName,
+    /// SHA-256 of the release, 64 hex digits.
+    pub digest: String,
+    pub size: u64,
+    /// Without what landfall adds per host.
+    pub env: Vec<EnvVar>,
+    pub run: Run,
+    pub min_ready_seconds: i64,
+}
+
+impl Target {
+    pub fn new(uid: &str, record: &RolloutRecord, rollout: &str, attempt: i64, min_ready_seconds: i64) -> Self {
+        Self {
+            uid: uid.to_owned(),
+            revision: record.revision,
+            rollout: rollout.to_owned(),
+            attempt,
+            version: record.version.clone(),
+            commit: record.commit.clone(),
+            release: ReleaseName::new(&record.version, &record.digest),
+            digest: record.digest.clone(),
+            size: record.size,
+            env: record.env.clone(),
+            run: record.run.clone(),
+            min_ready_seconds,
+        }
+    }
+
+    /// The whole environment of the process on one host.
+    pub fn env_on(&self, project: &str, group: &str, host: &str, address: &str) -> Vec<(String, String)> {
+        let own = [
+            ("LANDFALL_PROJECT", project),
+            ("LANDFALL_VERSION", self.version.as_str()),
+            ("LANDFALL_COMMIT", self.commit.as_str()),
+            ("LANDFALL_HOST", host),
+            ("LANDFALL_ADDRESS", address),
+            ("LANDFALL_HOST_GROUP", group),
+        ];
+        let given = self.env.iter().map(|var| (var.name.clone(), var.value.clone()));
+        given.chain(own.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
+    }
+}
+
+/// The record of a new revision.
+pub fn record(version: &VersionRecord, env: Vec<EnvVar>, hash: String, revision: i64, now: Timestamp) -> RolloutRecord {
+    RolloutRecord {
+        revision,
+        hash,
+        version: version.version.clone(),
+        commit: version.commit.clone(),
+        digest: version.digest.clone(),
+        size: version.size,
+        env,
+        run: version.run.clone(),
+        started_at: now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn var(name: &str, value: &str) -> EnvVar {
+        EnvVar { name: name.into(), value: value.into() }
+    }
+
+    #[test]
+    fn the_deployment_overrides_the_group_and_the_group_the_version() {
+        let env = effective_env(
+            &[var("A", "run"), var("B", "run"), var("C", "run")],
+            &[var("B", "group"), var("C", "group")],
+            &[var("C", "deployment")],
+        );
+        assert_eq!(env, vec![var("A", "run"), var("B", "group"), var("C", "deployment")]);
+    }
+
+    #[test]
+    fn a_value_never_passes_for_another_variable() {
+        assert_ne!(hash("d", &[var("A", "1B2")]), hash("d", &[var("A", "1"), var("B", "2")]));
+        assert_ne!(hash("d", &[var("A", "1")]), hash("e", &[var("A", "1")]));
+    }
+}

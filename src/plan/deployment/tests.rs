@@ -1,0 +1,343 @@
+//! The planner against simulated hosts: whatever happens in whatever order, the rules of a rollout hold.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    api::{deployment::Phase, hostgroup::Host},
+    plan::{
+        facts::{FolderFacts, ProcessFacts, ReadyMark},
+        ids::Owner,
+        version::VersionRecord,
+    },
+};
+
+/// How a simulated host takes its turn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Ready,
+    FailsToStage,
+    FailsToStart,
+    Unreachable,
+}
+
+fn digest(version: &str) -> String {
+    let n = version.trim_start_matches('v').parse::<u64>().unwrap();
+    format!("{n:064x}")
+}
+
+fn version(name: &str) -> VersionRecord {
+    let run = serde_json::json!({ "process": { "command": ["./app"] } });
+    VersionRecord {
+        version: name.into(),
+        commit: "c".repeat(40),
+        build: "b".into(),
+        build_uid: "bu".into(),
+        digest: digest(name),
+        size: 1,
+        built_at: Timestamp::UNIX_EPOCH,
+        run: serde_json::from_value(run).unwrap(),
+    }
+}
+
+struct World {
+    seen: Observed,
+    fates: BTreeMap<String, Fate>,
+    now: Timestamp,
+    /// Hosts whose turn began, in order, once for every turn.
+    turns: Vec<String>,
+}
+
+impl World {
+    fn new(fates: &[Fate], max_unavailable: i32, max_failures: i32) -> Self {
+        let name = |n: usize| format!("web-{n:02}");
+        let hosts = (0..fates.len())
+            .map(|n| Host { name: name(n), address: format!("198.18.0.{n}"), labels: BTreeMap::new() })
+            .collect();
+        let mut spec: crate::api::deployment::DeploymentSpec = serde_json::from_value(serde_json::json!({
+            "projectRef": { "name": "shop" }, "hostGroupRef": { "name": "prod" }, "version": "v1",
+        }))
+        .unwrap();
+        spec.strategy.rolling_update.max_unavailable = IntOrString::Int(max_unavailable);
+        spec.strategy.max_failures = max_failures;
+        let seen = Observed {
+            namespace: "team".into(),
+            name: "shop".into(),
+            uid: "uid-1".into(),
+            generation: 1,
+            created: Timestamp::UNIX_EPOCH,
+            deleted: None,
+            annotations: BTreeMap::new(),
+            spec,
+            status: None,
+            plane: "plane".into(),
+            project: true,
+            group: Some(Group { env: vec![], port: 22, hosts, secret: None }),
+            version: Some(version("v1")),
+            hosts: BTreeMap::new(),
+            others: vec![],
+            records: vec![],
+            verdicts: vec![],
+            left: vec![],
+        };
+        let fates = fates.iter().enumerate().map(|(n, fate)| (name(n), *fate)).collect();
+        Self { seen, fates, now: Timestamp::from_second(1_000_000).unwrap(), turns: vec![] }
+    }
+
+    fn want(&mut self, name: &str) {
+        self.seen.spec.version = name.into();
+        self.seen.version = Some(version(name));
+        self.seen.generation += 1;
+    }
+
+    /// One reconcile. True if it changed anything.
+    fn reconcile(&mut self) -> bool {
+        let plan = plan(&self.seen, self.now);
+        let again = super::plan(&self.seen, self.now);
+        assert_eq!(plan, again, "the same input gives the same plan");
+        let changed = self.seen.status.as_ref() != Some(&plan.status) || !plan.acts.is_empty();
+        self.seen.status = Some(plan.status);
+        for act in plan.acts {
+            self.act(act);
+        }
+        changed
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Probe(hosts) => {
+                for host in hosts {
+                    let look = match self.fates[&host] {
+                        Fate::Unreachable => FolderLook::Missed(Problem::waiting(Reason::Unreachable, "no answer")),
+                        _ => FolderLook::Seen(Box::default()),
+                    };
+                    self.seen.hosts.entry(host).or_default().look = look;
+                }
+            }
+            Act::Record(record) => self.seen.records.push(*record),
+            Act::Judge(verdict) => self.seen.verdicts.push(verdict),
+            Act::Drive(drive) => {
+                if matches!(drive.goal, Goal::Run { .. }) {
+                    self.turns.push(drive.host.clone());
+                }
+                let task = Task { goal: drive.key, phase: Phase::Staging };
+                self.seen.hosts.get_mut(&drive.host).unwrap().task = Some(task);
+            }
+            Act::Forget(_) => {}
+        }
+    }
+
+    /// Lets one running task end.
+    fn finish(&mut self, host: &str) {
+        let record = self.seen.records.last().unwrap().clone();
+        let fate = self.fates[host];
+        let one = self.seen.hosts.get_mut(host).unwrap();
+        let Some(task) = one.task.take() else { return };
+        let target = Target::new("uid-1", &record, &task.goal.rollout, task.goal.attempt, 0);
+        let FolderLook::Seen(look) = &mut one.look else { return };
+        let fail = |reason| HostVerdict {
+            rollout: target.rollout.clone(),
+            attempt: target.attempt,
+            host: host.into(),
+            reason,
+            phase: task.phase,
+            message: "it failed".into(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        match (task.goal.kind, fate) {
+            (GoalKind::Stage, Fate::FailsToStage) => self.seen.verdicts.push(fail(Reason::DiskFull)),
+            (GoalKind::Stage, _) => look.folder.releases.push(target.release.clone()),
+            (_, Fate::FailsToStart) => {
+                look.folder = run(&target, host, look.folder.clone(), false);
+                self.seen.verdicts.push(fail(Reason::ProcessDied));
+            }
+            _ => look.folder = run(&target, host, look.folder.clone(), true),
+        }
+    }
+
+    fn running(&self) -> Vec<String> {
+        self.seen.hosts.iter().filter(|(_, host)| host.task.is_some()).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn in_turn(&self) -> usize {
+        let turn = |host: &&HostSeen| host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Run);
+        self.seen.hosts.values().filter(turn).count()
+    }
+
+    fn failed(&self) -> usize {
+        let rollout = self.seen.status.as_ref().and_then(|status| status.rollout.clone());
+        let Some(rollout) = rollout else { return 0 };
+        let of = |one: &&HostVerdict| one.rollout == rollout.id && one.attempt == rollout.attempt;
+        self.seen.verdicts.iter().filter(of).count()
+    }
+
+    fn reason(&self) -> String {
+        self.seen.status.as_ref().unwrap().conditions[0].reason.clone()
+    }
+}
+
+fn run(target: &Target, host: &str, folder: FolderFacts, ready: bool) -> FolderFacts {
+    let owner = Owner {
+        plane: "plane".into(),
+        namespace: "team".into(),
+        deployment: "shop".into(),
+        uid: "uid-1".into(),
+        host: host.into(),
+    };
+    let process = ProcessFacts {
+        pid: 7,
+        start: 9,
+        boot_id: String::new(),
+        digest: target.digest.clone(),
+        release: Some(target.release.clone()),
+        uid: target.uid.clone(),
+        revision: target.revision,
+        rollout: target.rollout.clone(),
+        alive: ready,
+    };
+    let mark = ReadyMark { uid: target.uid.clone(), rollout: target.rollout.clone(), pid: 7, start: 9 };
+    FolderFacts {
+        owner: Some(owner),
+        current: Some(target.release.clone()),
+        process: Some(process),
+        ready: if ready { Some(mark) } else { folder.ready.clone() },
+        ..folder
+    }
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![6 => Just(Fate::Ready), 1 => Just(Fate::FailsToStage), 1 => Just(Fate::FailsToStart), 1 => Just(Fate::Unreachable)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_rollout_keeps_its_budget_and_ends(
+        fates in prop::collection::vec(fate(), 1..9),
+        most in 1..4_i32,
+        failures in 0..3_i32,
+        order in prop::collection::vec(any::<prop::sample::Index>(), 200),
+        second_at in prop::option::of(0..20_usize),
+    ) {
+        let mut world = World::new(&fates, most, failures);
+        for (n, index) in order.iter().enumerate() {
+            if second_at == Some(n) {
+                world.want("v2");
+            }
+            let before = world.turns.len();
+            let failed = world.failed();
+            let old = world.seen.status.as_ref().and_then(|status| status.rollout.clone()).map(|rollout| rollout.id);
+            let changed = world.reconcile();
+            let same = old == world.seen.status.as_ref().and_then(|status| status.rollout.clone()).map(|rollout| rollout.id);
+            prop_assert!(world.in_turn() <= usize::try_from(most).unwrap(), "too many away");
+            if same && failed > usize::try_from(failures).unwrap() {
+                prop_assert_eq!(world.turns.len(), before, "a host was started although too many had failed");
+            }
+            let running = world.running();
+            if !running.is_empty() {
+                let host: &String = index.get(&running);
+                world.finish(host);
+            } else if !changed && second_at.is_none_or(|at| at < n) {
+                break;
+            }
+            world.now = world.now.checked_add(SignedDuration::from_secs(1)).unwrap();
+        }
+        prop_assert!(world.running().is_empty(), "it never ended");
+        let failing = fates.iter().any(|fate| matches!(fate, Fate::FailsToStage | Fate::FailsToStart));
+        let away = fates.contains(&Fate::Unreachable);
+        let wanted = match (failing, away) {
+            (true, _) => "HostsFailed",
+            (false, true) => "HostsUnreachable",
+            (false, false) => "Deployed",
+        };
+        prop_assert_eq!(world.reason(), wanted);
+    }
+}
+
+fn settled(world: &mut World) {
+    for _ in 0..100 {
+        let changed = world.reconcile();
+        match world.running().first().cloned() {
+            Some(host) => world.finish(&host),
+            None if !changed => return,
+            None => {}
+        }
+    }
+    panic!("it never ended: {:?}", world.seen.status);
+}
+
+#[test]
+fn editing_the_strategy_starts_nothing() {
+    let mut world = World::new(&[Fate::Ready; 3], 1, 0);
+    settled(&mut world);
+    assert_eq!(world.turns.len(), 3);
+    world.seen.spec.strategy.rolling_update.max_unavailable = IntOrString::Int(2);
+    world.seen.spec.paused = true;
+    world.seen.generation += 1;
+    settled(&mut world);
+    assert_eq!(world.turns.len(), 3);
+    assert_eq!(world.seen.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "1.0");
+}
+
+#[test]
+fn redeploy_takes_all_hosts_again_and_retry_only_those_that_failed() {
+    let mut world = World::new(&[Fate::Ready, Fate::FailsToStart, Fate::Ready], 1, 0);
+    settled(&mut world);
+    assert_eq!(world.turns, ["web-00", "web-01"]);
+    assert_eq!(world.reason(), "HostsFailed");
+    world.fates.insert("web-01".into(), Fate::Ready);
+    world.seen.annotations.insert(verbs::RETRY.into(), "1".into());
+    settled(&mut world);
+    assert_eq!(world.turns, ["web-00", "web-01", "web-01", "web-02"]);
+    assert_eq!(world.reason(), "Deployed");
+    assert_eq!(world.seen.status.as_ref().unwrap().rollout.as_ref().unwrap().attempt, 2);
+    world.seen.annotations.insert(verbs::REDEPLOY.into(), "1".into());
+    settled(&mut world);
+    assert_eq!(world.turns.len(), 7);
+    assert_eq!(world.seen.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "1.1");
+    assert_eq!(world.seen.records.len(), 1);
+}
+
+#[test]
+fn a_process_that_ends_again_and_again_is_started_five_times_with_longer_waits() {
+    let mut world = World::new(&[Fate::Ready], 1, 0);
+    settled(&mut world);
+    let mut starts = Vec::new();
+    for _ in 0..2000 {
+        let host = world.seen.hosts.get_mut("web-00").unwrap();
+        if let FolderLook::Seen(look) = &mut host.look {
+            look.folder.process.as_mut().unwrap().alive = false;
+        }
+        world.reconcile();
+        if let Some(task) = world.seen.hosts["web-00"].task.clone() {
+            assert_eq!(task.goal.kind, GoalKind::Heal);
+            starts.push(world.now);
+            let healing = Healing::after(world.seen.hosts["web-00"].healing, world.now);
+            world.seen.hosts.get_mut("web-00").unwrap().healing = Some(healing);
+            world.finish("web-00");
+        }
+        world.now = world.now.checked_add(SignedDuration::from_secs(1)).unwrap();
+    }
+    let waits: Vec<i64> = starts.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs()).collect();
+    assert_eq!(waits, [10, 20, 40, 80]);
+    assert_eq!(world.reason(), "HostsFailed");
+    assert_eq!(world.seen.verdicts[0].reason, Reason::RestartedTooOften);
+}
+
+#[test]
+fn a_lost_status_is_found_again_in_the_store() {
+    let mut world = World::new(&[Fate::Ready; 2], 1, 0);
+    settled(&mut world);
+    world.want("v2");
+    settled(&mut world);
+    let before = world.seen.status.take().unwrap();
+    settled(&mut world);
+    assert_eq!(world.turns.len(), 4);
+    assert_eq!(world.seen.status.as_ref().unwrap().rollout.as_ref().unwrap().id, before.rollout.unwrap().id);
+}

@@ -1,0 +1,87 @@
+//! What is known of one host, and what that means. Pure; whoever asks hosts is elsewhere.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::{Reason, hostgroup::Host},
+    plan::facts::HostFacts,
+};
+
+/// Something that a person or time has to put right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub reason: Reason,
+    pub message: String,
+    /// True: the same input gives the same answer until somebody changes something. False: it may come by itself.
+    #[serde(default)]
+    pub terminal: bool,
+}
+
+impl Problem {
+    pub fn waiting(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), terminal: false }
+    }
+
+    pub fn terminal(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), terminal: true }
+    }
+}
+
+/// The newest that is known of one host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Look {
+    /// Not asked since this operator began, or since the last act on it.
+    #[default]
+    Unknown,
+    Seen(Box<HostFacts>),
+    /// Asked, and this is why there was no answer.
+    Missed(Problem),
+}
+
+impl Look {
+    /// What is wrong with a host as such, whatever shall run there.
+    pub fn problem(&self) -> Option<Problem> {
+        match self {
+            Self::Unknown => None,
+            Self::Seen(facts) => unfit(facts),
+            Self::Missed(problem) => Some(problem.clone()),
+        }
+    }
+}
+
+/// Why a host that answers can't be used.
+pub fn unfit(facts: &HostFacts) -> Option<Problem> {
+    if !facts.missing_tools.is_empty() {
+        let tools = facts.missing_tools.join(", ");
+        return Some(Problem::terminal(
+            Reason::HostUnsupported,
+            format!("the host lacks {tools}; install it there (util-linux and coreutils, or busybox, have it)"),
+        ));
+    }
+    if facts.session_scoped {
+        return Some(Problem::terminal(
+            Reason::SessionScoped,
+            "what is started over SSH ends with the connection there (KillUserProcesses=yes); run `loginctl enable-linger` for the SSH user",
+        ));
+    }
+    if !facts.forwards {
+        return Some(Problem::terminal(
+            Reason::HostUnsupported,
+            "forwarding: sshd there does not forward connections, and readiness is asked through them; set `AllowTcpForwarding local`",
+        ));
+    }
+    None
+}
+
+/// Two hosts under one address; the port is the group's, so the address alone tells. CEL would be quadratic.
+pub fn duplicate_address(hosts: &[Host]) -> Option<(&str, &str, &str)> {
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    for host in hosts {
+        if let Some(first) = seen.insert(host.address.to_ascii_lowercase(), &host.name) {
+            return Some((first, &host.name, &host.address));
+        }
+    }
+    None
+}

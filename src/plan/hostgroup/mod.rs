@@ -1,0 +1,139 @@
+//! What a HostGroup's status says, and which hosts are to be asked. It must not know how a host is asked.
+
+mod look;
+mod report;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use self::look::{Look, Problem, duplicate_address, unfit};
+use super::{Happened, Plan};
+use crate::api::{
+    Reason, Verdict,
+    conditions::{conditions, status_of},
+    hostgroup::{HostGroupSpec, HostGroupStatus},
+    verbs,
+};
+
+/// How often what nothing tells us of (a Secret) is looked at while it is missing, and while it is not.
+const MISSING: Duration = Duration::from_secs(3);
+const PRESENT: Duration = Duration::from_secs(60);
+
+/// Everything that the planner knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Observed {
+    pub namespace: String,
+    pub generation: i64,
+    pub spec: HostGroupSpec,
+    #[serde(default)]
+    pub status: Option<HostGroupStatus>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// The object is being deleted.
+    #[serde(default)]
+    pub deleting: bool,
+    /// Why nobody can log in anywhere: the Secrets.
+    #[serde(default)]
+    pub secret: Option<Problem>,
+    /// By the host's name; a host that is not here was never asked.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, Look>,
+    /// The hosts are being watched with this very spec and these very Secrets.
+    #[serde(default)]
+    pub watched: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Ask every host by schedule from now on, with this spec; stop asking those that left.
+    Watch,
+    /// Ask these now.
+    Probe(BTreeSet<String>),
+    /// The group goes: close every connection.
+    Forget,
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Watch => f.write_str("watch"),
+            Self::Probe(hosts) => write!(f, "probe {}", hosts.iter().cloned().collect::<Vec<_>>().join(" ")),
+            Self::Forget => f.write_str("forget"),
+        }
+    }
+}
+
+/// What to do about this group now.
+pub fn plan(seen: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Act> {
+    let before = seen.status.clone().unwrap_or_default();
+    if seen.deleting {
+        return Plan { finalizer: false, status: before, acts: vec![Act::Forget], events: vec![], next: None };
+    }
+    let verdict = verdict(seen);
+    let mut acts = Vec::new();
+    let mut events = Vec::new();
+    if seen.secret.is_none() && duplicate_address(&seen.spec.hosts).is_none() && !seen.watched {
+        acts.push(Act::Watch);
+    }
+    if let Some(stamp) = refresh_asked(seen, &before) {
+        acts.push(Act::Probe(seen.spec.hosts.iter().map(|host| host.name.clone()).collect()));
+        let note = format!("every host is asked now, as {}={stamp} wants", verbs::REFRESH);
+        events.push(Happened::normal(Reason::RefreshRequested, "Refresh", note));
+    }
+    let mut status = report::status(seen, &before, now);
+    if still_known(seen, &before, &verdict) {
+        status = HostGroupStatus { last_handled: status.last_handled, ..before };
+    } else {
+        status.observed_generation = seen.generation;
+        status.conditions = conditions(&before.conditions, seen.generation, now, &verdict, &[]);
+        events.extend(report::events(&before, &status));
+    }
+    let next = if seen.secret.is_some() { MISSING } else { PRESENT };
+    Plan { finalizer: false, status, acts, events, next: Some(next) }
+}
+
+/// A new operator has to ask every host again; until it has, what was said of this very spec stands.
+fn still_known(seen: &Observed, before: &HostGroupStatus, verdict: &Verdict) -> bool {
+    verdict.reason() == Reason::Probing
+        && before.observed_generation == seen.generation
+        && status_of(&before.conditions, "Ready") == Some(true)
+}
+
+fn refresh_asked<'a>(seen: &'a Observed, before: &HostGroupStatus) -> Option<&'a str> {
+    let first = seen.status.is_none() || before.observed_generation < 0;
+    verbs::asked(verbs::REFRESH, &seen.annotations, &before.last_handled, first)
+}
+
+fn verdict(seen: &Observed) -> Verdict {
+    if let Some((first, second, address)) = duplicate_address(&seen.spec.hosts) {
+        return Verdict::failed(
+            Reason::DuplicateAddress,
+            format!("hosts {first} and {second} both have the address {address}; each machine is listed once"),
+        );
+    }
+    if let Some(problem) = &seen.secret {
+        return match problem.terminal {
+            true => Verdict::failed(problem.reason, &problem.message),
+            false => Verdict::waiting(problem.reason, &problem.message),
+        };
+    }
+    let total = seen.spec.hosts.len();
+    let look = |host: &crate::api::hostgroup::Host| seen.hosts.get(&host.name).unwrap_or(&Look::Unknown);
+    let unknown = seen.spec.hosts.iter().filter(|host| matches!(look(host), Look::Unknown)).count();
+    if unknown > 0 {
+        return Verdict::working(Reason::Probing, format!("{} of {total} hosts were asked", total - unknown));
+    }
+    let missed = seen.spec.hosts.iter().filter(|host| matches!(look(host), Look::Missed(_))).count();
+    let message = match missed {
+        0 => format!("all {total} hosts answer"),
+        _ => format!("{} of {total} hosts answer; the others are listed in exceptions", total - missed),
+    };
+    Verdict::done(Reason::Probed, message)
+}
