@@ -17,7 +17,7 @@ use kube::{
     api::{ListParams, ObjectMeta, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use landfall::api::Project;
+use landfall::{api::Project, runtime::dev::Binaries};
 use support::plane::{self, Dev};
 
 #[tokio::test]
@@ -125,6 +125,77 @@ async fn the_operator_reads_a_secret_only_where_it_was_invited_and_lists_none() 
 
     Api::<Project>::all(operator.clone()).list(&ListParams::default()).await.expect("it lists our kinds everywhere");
     assert!(is_forbidden(Api::<ConfigMap>::all(operator.clone()).list(&ListParams::default()).await));
+}
+
+#[tokio::test]
+async fn kubectl_takes_the_manifests_and_adds_the_operators_deployment_to_what_dev_installs() {
+    let kubeconfig = plane::kubeconfig().await;
+    // The custom resources are generated; whether `crds/` is fresh is another test's.
+    let copy = tempfile::tempdir().unwrap();
+    for folder in ["manifests", "manifests/tenant", "manifests/scoped", "crds"] {
+        fs::create_dir(copy.path().join(folder)).unwrap();
+        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                fs::copy(file.path(), copy.path().join(folder).join(file.file_name())).unwrap();
+            }
+        }
+    }
+    for (name, text) in landfall::api::crds::files().unwrap() {
+        fs::write(copy.path().join("crds").join(name), text).unwrap();
+    }
+    let kubectl = Binaries::find_or_build(&|_| {}).unwrap().program("kubectl");
+    let apply = |arguments: &[&str]| {
+        let mut command = Command::new(&kubectl);
+        command
+            .args(["apply", "--dry-run=server", "-o", "name"])
+            .args(arguments)
+            .env("KUBECONFIG", &kubeconfig)
+            .current_dir(copy.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let applied = apply(&["-k", "manifests"]);
+    for object in [
+        "deployment.apps/landfall",
+        "serviceaccount/landfall",
+        "customresourcedefinition.apiextensions.k8s.io/hostgroups.landfall.dev",
+    ] {
+        assert!(applied.lines().any(|line| line == object), "{object} in {applied}");
+    }
+    assert_eq!(
+        apply(&["-n", "default", "-k", "manifests/tenant"]).trim(),
+        "rolebinding.rbac.authorization.k8s.io/landfall-tenant"
+    );
+    assert_eq!(
+        apply(&["-n", "default", "-k", "manifests/scoped"]).trim(),
+        "rolebinding.rbac.authorization.k8s.io/landfall-lease"
+    );
+}
+
+#[test]
+fn no_role_has_a_wildcard_and_no_cluster_wide_one_has_secrets() {
+    let roles: Vec<serde_json::Value> = ["operator-rights.yaml", "user-roles.yaml"]
+        .iter()
+        .flat_map(|file| {
+            let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests").join(file)).unwrap();
+            serde_saphyr::from_multiple::<serde_json::Value>(&text).unwrap()
+        })
+        .collect();
+    for object in &roles {
+        let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+        let rules = object["rules"].to_string();
+        assert!(!rules.contains('*'), "{kind} {name}");
+        for refused in ["escalate", "bind", "impersonate", "pods/exec", "serviceaccounts/token"] {
+            assert!(!rules.contains(&format!("\"{refused}\"")), "{kind} {name} has {refused}");
+        }
+        assert_eq!(rules.contains("secrets"), name == "landfall-tenant" && kind == "ClusterRole", "{kind} {name}");
+        assert!(
+            kind != "ClusterRoleBinding" || object["roleRef"]["name"] == "landfall",
+            "only landfall is bound cluster-wide"
+        );
+    }
+    assert!(roles.iter().any(|object| object["kind"] == "ClusterRoleBinding"));
 }
 
 #[test]

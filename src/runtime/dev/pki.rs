@@ -166,3 +166,29 @@ fn later(now: Timestamp, years: i16) -> Result<Timestamp, DevError> {
 fn failed(name: &str) -> impl Fn(rcgen::Error) -> DevError {
     move |source| DevError::Certificate { name: name.to_owned(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_stays_as_long_as_it_outlives_what_it_signs_and_is_made_anew_before_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |now: &str| {
+            let pki = Pki::open(folder.path().join("pki"), now.parse().unwrap()).unwrap();
+            pki.authority("cluster-ca").unwrap().certificate
+        };
+        let first = at("2026-11-24T00:00:00Z");
+        assert_eq!(at("2030-01-01T00:00:00Z"), first);
+        assert_eq!(at("2035-11-20T00:00:00Z"), first);
+        assert_ne!(at("2035-11-25T00:00:00Z"), first, "a leaf of one year would outlive it");
+    }
+
+    #[test]
+    fn a_key_does_not_show_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let pki = Pki::open(folder.path().join("pki"), "2026-11-24T00:00:00Z".parse().unwrap()).unwrap();
+        let leaf = pki.authority("ca").unwrap().client("someone", None).unwrap();
+        assert_eq!(format!("{:?}", leaf.key), "***");
+    }
+}
