@@ -1,9 +1,191 @@
-//! One commit's files in a fresh folder.
+//! One commit's files in a fresh folder, written by ourselves: no filter, no hook, no `.git`, no submodule, and no way out of the tree.
+//!
+//! Folders are made by us in a fresh place and names in a tree are unique, so no write goes through a link. Links are checked by their
+//! text: `..` only at its beginning and not above the root. Each link then ends within the tree, and so does every chain of them.
 
-use std::path::Path;
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{self, Write},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, OpenOptionsExt, symlink},
+    },
+    path::Path,
+};
 
-use super::{GitError, mirror::Mirror};
+use git2::{ObjectType, Tree};
 
-pub(super) fn checkout(_m: &Mirror, _sha: &str, _dest: &Path) -> Result<(), GitError> {
-    unimplemented!()
+use super::{GitError, mirror, mirror::Mirror, types::clean};
+
+/// A checkout is a program's source, not a disk image.
+const MAX_ENTRIES: u64 = 1_000_000;
+const MAX_FILE: usize = 1024 * 1024 * 1024;
+const MAX_DEPTH: usize = 200;
+
+pub(super) fn checkout(mirror: &Mirror, sha: &str, dest: &Path) -> Result<(), GitError> {
+    let commit = mirror::commit(mirror, sha)?;
+    let tree = commit.tree().map_err(mirror.failed("read a commit's tree"))?;
+    let partial = dest.with_extension("partial");
+    let io = |error: io::Error| io_failed(mirror, &error);
+    fresh(&partial).map_err(io)?;
+    let mut writer = Writer { mirror, sha, root: &partial, entries: 0 };
+    writer.folder(&tree, Path::new(""), 0)?;
+    if dest.exists() {
+        fs::remove_dir_all(dest).map_err(io)?;
+    }
+    fs::rename(&partial, dest).map_err(io)
+}
+
+fn fresh(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    folder.parent().map_or(Ok(()), fs::create_dir_all)?;
+    fs::DirBuilder::new().mode(0o755).create(folder)
+}
+
+fn io_failed(mirror: &Mirror, error: &io::Error) -> GitError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => GitError::DiskFull,
+        _ => GitError::Failed { url: mirror.url.clone(), what: "be checked out", why: error.to_string() },
+    }
+}
+
+struct Writer<'a> {
+    mirror: &'a Mirror,
+    sha: &'a str,
+    root: &'a Path,
+    entries: u64,
+}
+
+impl Writer<'_> {
+    fn folder(&mut self, tree: &Tree<'_>, at: &Path, depth: usize) -> Result<(), GitError> {
+        for entry in tree {
+            let name = entry.name_bytes();
+            let path = at.join(OsStr::from_bytes(name));
+            if let Some(why) = bad_name(name) {
+                return Err(self.unsafe_entry(&path, why));
+            }
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return Err(self.unsafe_entry(&path, "it has more than a million entries"));
+            }
+            if self.mirror.stopped() {
+                return Err(GitError::TimedOut { url: self.mirror.url.clone(), seconds: 0 });
+            }
+            self.entry(&entry, &path, depth)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &git2::TreeEntry<'_>, path: &Path, depth: usize) -> Result<(), GitError> {
+        let target = self.root.join(path);
+        match (entry.kind(), entry.filemode()) {
+            (Some(ObjectType::Tree), _) if depth >= MAX_DEPTH => Err(self.unsafe_entry(path, "it lies too deep")),
+            (Some(ObjectType::Tree), _) => {
+                self.make_folder(&target, path)?;
+                let tree = self.mirror.repo.find_tree(entry.id()).map_err(self.mirror.failed("read a tree"))?;
+                self.folder(&tree, path, depth + 1)
+            }
+            // A submodule: its folder is there and empty, as git leaves it without `submodule update`.
+            (Some(ObjectType::Commit), _) => self.make_folder(&target, path),
+            (Some(ObjectType::Blob), 0o120000) => self.link(entry, path, &target),
+            (Some(ObjectType::Blob), mode) => self.file(entry, path, &target, mode & 0o111 != 0),
+            _ => Err(self.unsafe_entry(path, "it is neither file, folder nor link")),
+        }
+    }
+
+    fn make_folder(&self, target: &Path, path: &Path) -> Result<(), GitError> {
+        fs::DirBuilder::new().mode(0o755).create(target).map_err(|error| self.written(&error, path))
+    }
+
+    fn link(&self, entry: &git2::TreeEntry<'_>, path: &Path, target: &Path) -> Result<(), GitError> {
+        let blob = self.mirror.repo.find_blob(entry.id()).map_err(self.mirror.failed("read a link"))?;
+        let text = blob.content();
+        let depth = path.components().count().saturating_sub(1);
+        if !stays_within(text, depth) {
+            return Err(self.unsafe_entry(path, "a link that may lead out of the tree"));
+        }
+        symlink(OsStr::from_bytes(text), target).map_err(|error| self.written(&error, path))
+    }
+
+    fn file(&self, entry: &git2::TreeEntry<'_>, path: &Path, target: &Path, executable: bool) -> Result<(), GitError> {
+        let failed = self.mirror.failed("read a file");
+        let odb = self.mirror.repo.odb().map_err(&failed)?;
+        let (size, _) = odb.read_header(entry.id()).map_err(&failed)?;
+        if size > MAX_FILE {
+            return Err(self.unsafe_entry(path, "it is larger than 1 GiB"));
+        }
+        let blob = odb.read(entry.id()).map_err(&failed)?;
+        let mode = if executable { 0o755 } else { 0o644 };
+        let written = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(target);
+        written.and_then(|mut file| file.write_all(blob.data())).map_err(|error| self.written(&error, path))
+    }
+
+    fn unsafe_entry(&self, path: &Path, why: &'static str) -> GitError {
+        GitError::UnsafeTree { sha: self.sha.to_owned(), path: clean(path.as_os_str().as_bytes(), 200), why }
+    }
+
+    /// Two entries of one name are a crafted tree.
+    fn written(&self, error: &io::Error, path: &Path) -> GitError {
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => self.unsafe_entry(path, "two entries have this name"),
+            io::ErrorKind::InvalidFilename => self.unsafe_entry(path, "its name is too long"),
+            _ => io_failed(self.mirror, error),
+        }
+    }
+}
+
+/// What no entry may be called.
+fn bad_name(name: &[u8]) -> Option<&'static str> {
+    match name {
+        b"" | b"." | b".." => Some("a name that leads elsewhere"),
+        name if name.contains(&b'/') || name.contains(&0) => Some("a name with a slash"),
+        name if name.eq_ignore_ascii_case(b".git") || name.eq_ignore_ascii_case(b"git~1") => Some("a .git of its own"),
+        _ => None,
+    }
+}
+
+/// `..` only at the beginning, and at most `depth` times (the folders above the link).
+fn stays_within(target: &[u8], depth: usize) -> bool {
+    if target.is_empty() || target.contains(&0) || target.starts_with(b"/") {
+        return false;
+    }
+    let parts: Vec<&[u8]> = target.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    let up = parts.iter().take_while(|part| **part == b"..").count();
+    up <= depth && !parts.iter().skip(up).any(|part| *part == b"..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_stay_within_the_tree() {
+        for (target, depth) in [("x", 0), ("../x", 1), ("../../a/b", 2), ("./a", 0), ("..", 1), ("a//b", 0)] {
+            assert!(stays_within(target.as_bytes(), depth), "{target}");
+        }
+        for (target, depth) in [
+            ("/etc/passwd", 5),
+            ("..", 0),
+            ("../x", 0),
+            ("a/../b", 3),
+            ("../../x", 1),
+            ("", 1),
+            ("a/..", 4),
+            ("a\0b", 1),
+        ] {
+            assert!(!stays_within(target.as_bytes(), depth), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_dot_git_by_any_case_is_no_entry() {
+        for name in [".git", ".GIT", ".Git", "git~1", "..", ".", "", "a/b"] {
+            assert!(bad_name(name.as_bytes()).is_some(), "{name}");
+        }
+        assert!(bad_name(b".gitignore").is_none() && bad_name(b".gitmodules").is_none());
+    }
 }

@@ -87,7 +87,7 @@ impl Git {
     pub async fn tag_target(&self, url: &str, tag: &str) -> Result<Option<String>, GitError> {
         let remote = Remote::parse(url, self.config.allow_file)?;
         let name = tag::check_name(tag)?;
-        self.run(remote, true, move |mirror| tag::target(mirror, &name)).await
+        self.run(remote, false, move |mirror| tag::target(mirror, &name)).await
     }
 
     /// Pushes an annotated tag. An existing one is never moved: on our commit it is a success, on another a `TagConflict`. Effect `git.tag`.

@@ -1,20 +1,143 @@
-//! Reading a mirror: branches, commits, what a revision means.
+//! Reading a mirror: branches, commits, what a revision means. User text never reaches revparse.
 
-use super::{Branch, GitError, ResolvedCommit, mirror::Mirror};
+use git2::{BranchType, Oid, Repository, Sort};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use jiff::Timestamp;
 
-/// The globs of `source.branches`.
-pub(super) struct Patterns {}
+use super::{
+    Branch, Commit, GitError, ResolvedCommit,
+    mirror::{Mirror, full_id},
+    types::clean,
+};
+
+/// What a status shows of a project.
+const BRANCHES: usize = 20;
+const COMMITS: usize = 20;
+
+/// The globs of `source.branches`; `*` does not match a slash, `**` does. None means every branch.
+pub(super) struct Patterns {
+    set: Option<GlobSet>,
+    text: String,
+}
 
 impl Patterns {
-    pub(super) fn new(_patterns: &[String]) -> Result<Self, GitError> {
-        unimplemented!()
+    pub(super) fn new(patterns: &[String]) -> Result<Self, GitError> {
+        let bad = |pattern: &str, error: globset::Error| GitError::BadPattern {
+            pattern: clean(pattern.as_bytes(), 100),
+            why: error.kind().to_string(),
+        };
+        let mut set = GlobSetBuilder::new();
+        for pattern in patterns {
+            let glob = GlobBuilder::new(pattern).literal_separator(true).backslash_escape(false).build();
+            set.add(glob.map_err(|error| bad(pattern, error))?);
+        }
+        let text = if patterns.is_empty() { "every branch".to_owned() } else { patterns.join(", ") };
+        let set = set.build().map_err(|error| bad(&text, error))?;
+        Ok(Self { set: (!patterns.is_empty()).then_some(set), text })
+    }
+
+    fn allow(&self, branch: &str) -> bool {
+        self.set.as_ref().is_none_or(|set| set.is_match(branch))
     }
 }
 
-pub(super) fn branches(_m: &Mirror, _p: &Patterns, _default: Option<&str>) -> Result<Vec<Branch>, GitError> {
-    unimplemented!()
+/// An allowed branch and its head.
+struct Head {
+    name: String,
+    id: Oid,
+    time: i64,
 }
 
-pub(super) fn resolve(_m: &Mirror, _revision: &str, _p: &Patterns) -> Result<ResolvedCommit, GitError> {
-    unimplemented!()
+pub(super) fn branches(m: &Mirror, patterns: &Patterns, default: Option<&str>) -> Result<Vec<Branch>, GitError> {
+    let remote_default = default_branch(&m.repo);
+    let default = default.or(remote_default.as_deref());
+    let mut heads = heads(m, patterns)?;
+    heads.sort_by_key(|head| (Some(head.name.as_str()) != default, -head.time, head.name.clone()));
+    heads.truncate(BRANCHES);
+    heads
+        .into_iter()
+        .map(|head| {
+            let commits = newest(m, head.id)?;
+            Ok(Branch { name: head.name, head: head.id.to_string(), commits })
+        })
+        .collect()
+}
+
+pub(super) fn resolve(m: &Mirror, revision: &str, patterns: &Patterns) -> Result<ResolvedCommit, GitError> {
+    let not_found = || GitError::RevisionNotFound { revision: clean(revision.as_bytes(), 100) };
+    let commit = match full_id(revision) {
+        Some(id) => m.repo.find_commit(id).map_err(|_| not_found())?,
+        None => by_name(&m.repo, revision).ok_or_else(not_found)?,
+    };
+    let mut heads = heads(m, patterns)?;
+    let named = revision.strip_prefix("refs/heads/").unwrap_or(revision);
+    let default = default_branch(&m.repo);
+    heads.sort_by_key(|head| (head.name != named, Some(&head.name) != default.as_ref(), head.name.clone()));
+    for head in heads {
+        let reached = head.id == commit.id()
+            || m.repo.graph_descendant_of(head.id, commit.id()).map_err(m.failed("compare commits"))?;
+        if reached {
+            return Ok(ResolvedCommit { commit: describe(&commit), branch: head.name });
+        }
+        if m.stopped() {
+            return Err(GitError::TimedOut { url: m.url.clone(), seconds: 0 });
+        }
+    }
+    Err(GitError::CommitNotOnBranch {
+        revision: clean(revision.as_bytes(), 100),
+        sha: commit.id().to_string(),
+        patterns: clean(patterns.text.as_bytes(), 200),
+    })
+}
+
+/// A branch, else a tag; also written as a full ref name of these two kinds. A tag that leads to no commit is none.
+fn by_name<'a>(repo: &'a Repository, revision: &str) -> Option<git2::Commit<'a>> {
+    let names = match revision.strip_prefix("refs/") {
+        Some(rest) if rest.starts_with("heads/") || rest.starts_with("tags/") => vec![revision.to_owned()],
+        Some(_) => return None,
+        None => vec![format!("refs/heads/{revision}"), format!("refs/tags/{revision}")],
+    };
+    let valid = names.into_iter().filter(|name| git2::Reference::is_valid_name(name));
+    valid.filter_map(|name| repo.find_reference(&name).ok()?.peel_to_commit().ok()).next()
+}
+
+fn heads(m: &Mirror, patterns: &Patterns) -> Result<Vec<Head>, GitError> {
+    let mut heads = Vec::new();
+    for branch in m.repo.branches(Some(BranchType::Local)).map_err(m.failed("list its branches"))? {
+        let (branch, _) = branch.map_err(m.failed("list its branches"))?;
+        // A name that is no UTF-8 or a head that is no commit can't be built.
+        let Some(name) = branch.name_bytes().ok().and_then(|name| std::str::from_utf8(name).ok()) else { continue };
+        if !patterns.allow(name) || clean(name.as_bytes(), 250) != name {
+            continue;
+        }
+        let Ok(commit) = branch.get().peel_to_commit() else { continue };
+        heads.push(Head { name: name.to_owned(), id: commit.id(), time: commit.time().seconds() });
+    }
+    Ok(heads)
+}
+
+fn newest(m: &Mirror, head: Oid) -> Result<Vec<Commit>, GitError> {
+    let failed = m.failed("list commits");
+    let mut walk = m.repo.revwalk().map_err(&failed)?;
+    walk.set_sorting(Sort::TIME).map_err(&failed)?;
+    walk.push(head).map_err(&failed)?;
+    let ids = walk.take(COMMITS).collect::<Result<Vec<_>, _>>().map_err(&failed)?;
+    let found = ids.into_iter().map(|id| m.repo.find_commit(id).map_err(&failed));
+    found.map(|commit| Ok(describe(&commit?))).collect()
+}
+
+fn describe(commit: &git2::Commit<'_>) -> Commit {
+    Commit {
+        sha: commit.id().to_string(),
+        subject: clean(commit.summary_bytes().unwrap_or_default(), 200),
+        author: clean(commit.author().name_bytes(), 100),
+        // A time outside of what a Timestamp holds is somebody's joke.
+        time: Timestamp::from_second(commit.time().seconds()).unwrap_or(Timestamp::UNIX_EPOCH),
+    }
+}
+
+/// Where the remote's HEAD points, as of the last fetch.
+fn default_branch(repo: &Repository) -> Option<String> {
+    let head = repo.find_reference("HEAD").ok()?;
+    Some(head.symbolic_target().ok()??.strip_prefix("refs/heads/")?.to_owned())
 }

@@ -1,15 +1,117 @@
-//! The one thing we write to a repository.
+//! The one thing we write to a repository: an annotated tag. An existing one is never moved, whoever made it.
 
-use super::{GitError, TagOutcome, TagRequest, mirror::Mirror};
+use std::{cell::RefCell, rc::Rc};
 
-pub(super) fn check_name(_name: &str) -> Result<String, GitError> {
-    unimplemented!()
+use git2::{Direction, ErrorClass, ErrorCode, PushOptions, Signature, Time};
+
+use super::{
+    GitError, TagOutcome, TagRequest,
+    mirror::{self, Mirror},
+    types::clean,
+};
+
+/// The grammar of versions: `^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$`, no `..`, not ending in `.` or `.lock`.
+pub(super) fn check_name(name: &str) -> Result<String, GitError> {
+    let bad = |why| Err(GitError::BadTagName { name: clean(name.as_bytes(), 80), why });
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'+' | b'-');
+    if !(1..=63).contains(&name.len()) || !name.bytes().all(fits) {
+        return bad("use 1 to 63 characters of A-Z a-z 0-9 . _ + -");
+    }
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return bad("it has to begin with a letter or a digit");
+    }
+    if name.contains("..") || name.ends_with('.') || name.ends_with(".lock") {
+        return bad("it must not have '..' nor end in '.' or '.lock'");
+    }
+    Ok(name.to_owned())
 }
 
-pub(super) fn target(_m: &Mirror, _name: &str) -> Result<Option<String>, GitError> {
-    unimplemented!()
+/// What the tag names at the remote now, peeled.
+pub(super) fn target(m: &Mirror, name: &str) -> Result<Option<String>, GitError> {
+    let mut remote = m.remote()?;
+    let connection = remote.connect_auth(Direction::Fetch, Some(m.callbacks()), None).map_err(m.unreachable())?;
+    let (plain, peeled) = (format!("refs/tags/{name}"), format!("refs/tags/{name}^{{}}"));
+    let heads = connection.list().map_err(m.unreachable())?;
+    let find = |name: &str| heads.iter().find(|head| head.name() == name).map(|head| head.oid().to_string());
+    Ok(find(&peeled).or_else(|| find(&plain)))
 }
 
-pub(super) fn push(_m: &Mirror, _tag: &TagRequest) -> Result<TagOutcome, GitError> {
-    unimplemented!()
+/// Whatever the push said, the remote's own list decides: an answer may get lost, and another may have been faster.
+pub(super) fn push(m: &Mirror, tag: &TagRequest) -> Result<TagOutcome, GitError> {
+    if let Some(there) = there(m, tag)? {
+        return Ok(there);
+    }
+    let said = send(m, tag);
+    match (there(m, tag)?, said) {
+        (Some(_), Ok(())) => Ok(TagOutcome::Pushed),
+        (Some(there), Err(_)) => Ok(there),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => {
+            let why = "the push was answered well, but the tag is not there".to_owned();
+            Err(GitError::Failed { url: m.url.clone(), what: "be tagged", why })
+        }
+    }
+}
+
+fn there(m: &Mirror, tag: &TagRequest) -> Result<Option<TagOutcome>, GitError> {
+    match target(m, &tag.name)? {
+        None => Ok(None),
+        Some(sha) if sha == tag.sha => Ok(Some(TagOutcome::AlreadyThere)),
+        Some(existing) => Err(GitError::TagConflict { name: tag.name.clone(), existing }),
+    }
+}
+
+fn send(m: &Mirror, tag: &TagRequest) -> Result<(), GitError> {
+    let commit = mirror::commit(m, &tag.sha)?;
+    let failed = m.failed("make a tag");
+    let tagger = Signature::new("landfall", "landfall@landfall.dev", &Time::new(tag.tagged_at.as_second(), 0));
+    let id =
+        tagger.and_then(|tagger| m.repo.tag_annotation_create(&tag.name, commit.as_object(), &tagger, &tag.message));
+    let id = id.map_err(failed)?;
+    let refused = Rc::new(RefCell::new(None));
+    let words = refused.clone();
+    let mut callbacks = m.callbacks();
+    callbacks.push_negotiation(|updates| {
+        // libgit2 has no rule for tags and would move one that sits on an ancestor.
+        let fresh = updates.iter().all(|update| update.src().is_zero() && update.dst() == id);
+        let moved = || git2::Error::new(ErrorCode::Exists, ErrorClass::Reference, "the tag exists by now");
+        if fresh { Ok(()) } else { Err(moved()) }
+    });
+    callbacks.push_update_reference(move |_, status| {
+        *words.borrow_mut() = status.map(|status| clean(status.as_bytes(), 300));
+        Ok(())
+    });
+    let mut options = PushOptions::new();
+    options.remote_callbacks(callbacks).packbuilder_parallelism(1);
+    let sent = m.remote()?.push(&[format!("{id}:refs/tags/{}", tag.name)], Some(&mut options));
+    let refusal = |words| GitError::PushRefused { name: tag.name.clone(), words };
+    match (refused.take(), sent) {
+        (Some(words), _) => Err(refusal(words)),
+        (None, Err(error)) if is_refusal(&error) => Err(refusal(mirror::why(&error))),
+        (None, sent) => sent.map_err(m.unreachable()),
+    }
+}
+
+/// Errors that say no and will say no again, as against a line that broke.
+fn is_refusal(error: &git2::Error) -> bool {
+    let words = error.message();
+    let denied = ["ermission denied", "ead-only file system", "non-bare"].iter().any(|part| words.contains(part));
+    denied || matches!(error.code(), ErrorCode::BareRepo | ErrorCode::Auth)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_git_or_a_shell_could_misread_are_no_tags() {
+        for name in
+            ["", "..", "-rf", ".x", "a..b", "a.lock", "a.", "a b", "a/b", "a\n", "v1^{}", "@{", "~1", &"x".repeat(64)]
+        {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for name in ["v1.4.2", "1", "v20261124-42", "a+b_c-d", &"x".repeat(63)] {
+            assert!(check_name(name).is_ok(), "{name:?}");
+        }
+    }
 }

@@ -1,9 +1,127 @@
-//! The tar itself: the same bytes for the same input.
+//! The tar itself: the same bytes for the same input. Owner 0, time 0, mode 0755 or 0644, entries in the order of their names.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
-use super::{Packed, ReleaseError, select::Entry};
+use rustix::fs::OFlags;
+use sha2::{Digest, Sha256};
+use tar::{Builder, EntryType, Header};
 
-pub(super) fn write(_entries: &BTreeMap<String, Entry>, _run: &[u8], _tar: &Path) -> Result<Packed, ReleaseError> {
-    unimplemented!()
+use super::{
+    Artifact, Packed, ReleaseError,
+    select::{Entry, RUN},
+};
+
+/// Writes the tar under a temporary name, syncs and renames it.
+pub(super) fn write(entries: &BTreeMap<String, Entry>, run: &[u8], tar: &Path) -> Result<Packed, ReleaseError> {
+    let io = |error: io::Error| ReleaseError::io("write the release", &error);
+    let folder = tar.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder).map_err(io)?;
+    let file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    let mut builder = Builder::new(Hashing::new(io::BufWriter::new(file)));
+    let mut artifacts = Vec::new();
+    // `run.json` has its place in the order of names like every other.
+    let (before, after): (Vec<_>, Vec<_>) = entries.iter().partition(|(name, _)| name.as_str() < RUN);
+    for (name, entry) in before {
+        artifacts.extend(append(&mut builder, name, entry)?);
+    }
+    builder.append_data(&mut header(EntryType::Regular, run.len() as u64, 0o644), RUN, run).map_err(io)?;
+    for (name, entry) in after {
+        artifacts.extend(append(&mut builder, name, entry)?);
+    }
+    let hashed = builder.into_inner().map_err(io)?;
+    let (digest, size) = (format!("{:x}", hashed.hash.finalize()), hashed.size);
+    let file = hashed.inner.into_inner().map_err(|error| io(error.into_error()))?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(tar).map_err(|error| io(error.error))?;
+    Ok(Packed { tar: tar.to_owned(), digest, size, artifacts })
+}
+
+fn append<W: Write>(tar: &mut Builder<W>, name: &str, entry: &Entry) -> Result<Option<Artifact>, ReleaseError> {
+    let io = |error: io::Error| ReleaseError::io(format!("pack {name}"), &error);
+    match entry {
+        Entry::Folder => {
+            let mut header = header(EntryType::Directory, 0, 0o755);
+            tar.append_data(&mut header, format!("{name}/"), io::empty()).map_err(io)?;
+            Ok(None)
+        }
+        Entry::Link { target } => {
+            tar.append_link(&mut header(EntryType::Symlink, 0, 0o777), name, target).map_err(io)?;
+            Ok(None)
+        }
+        Entry::File { source, executable } => {
+            let changed = || ReleaseError::ArtifactChanged { path: name.to_owned() };
+            let (file, size) = open(source).map_err(io)?.ok_or_else(changed)?;
+            let mut header = header(EntryType::Regular, size, if *executable { 0o755 } else { 0o644 });
+            let mut reader = Hashing::new(file);
+            tar.append_data(&mut header, name, (&mut reader).take(size)).map_err(io)?;
+            let grown = reader.inner.read(&mut [0]).map_err(io)? > 0;
+            if reader.size != size || grown {
+                return Err(changed());
+            }
+            Ok(Some(Artifact { name: name.to_owned(), digest: format!("{:x}", reader.hash.finalize()), size }))
+        }
+    }
+}
+
+/// A regular file, opened without following a link and without waiting for a pipe; `None` where it became something else.
+fn open(path: &Path) -> io::Result<Option<(File, u64)>> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let about = file.metadata()?;
+    Ok(about.is_file().then(|| (file, about.len())))
+}
+
+fn header(kind: EntryType, size: u64, mode: u32) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
+
+/// Counts and hashes what passes, either way.
+struct Hashing<T> {
+    inner: T,
+    hash: Sha256,
+    size: u64,
+}
+
+impl<T> Hashing<T> {
+    fn new(inner: T) -> Self {
+        Self { inner, hash: Sha256::new(), size: 0 }
+    }
+
+    fn passed(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.passed(bytes.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.passed(buffer.get(..n).unwrap_or_default());
+        Ok(n)
+    }
 }
