@@ -1,0 +1,88 @@
+//! What is kept of a build in the store, below `builds/<uid>/`: enough to tell its whole story again when its status is lost.
+//! Records are JSON, created once and never changed, so a new field needs a default.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{
+    EnvVar,
+    build::{Artifact, BuiltCommit},
+    project::{ArtifactRule, Run},
+};
+
+/// `plan.json`: what was granted. Every attempt reads only this, so an edit of the Project changes later builds alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildPlan {
+    pub namespace: String,
+    pub project: String,
+    /// Name of the Build.
+    pub build: String,
+    pub uid: String,
+    pub number: i64,
+    pub granted_at: Time,
+    /// As the template made it; checked when the build begins.
+    pub version: String,
+    /// Whether the tag is pushed.
+    pub push: bool,
+    /// URL of the repository.
+    pub url: String,
+    pub commit: BuiltCommit,
+    pub script: String,
+    #[serde(default)]
+    pub env: Vec<EnvVar>,
+    /// Name → value, defaults included.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+    pub artifacts: Vec<ArtifactRule>,
+    pub timeout_seconds: i64,
+    pub idle_timeout_seconds: i64,
+    pub run: Run,
+}
+
+impl BuildPlan {
+    /// The script's variables, in the order in which a later one wins: the recipe's, the parameters, landfall's own.
+    /// Values go into the environment as they are; none is ever part of a command.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let own = [
+            ("LANDFALL_PROJECT", self.project.clone()),
+            ("LANDFALL_COMMIT", self.commit.sha.clone()),
+            ("LANDFALL_BRANCH", self.commit.branch.clone()),
+            ("LANDFALL_VERSION", self.version.clone()),
+            ("LANDFALL_BUILD_NUMBER", self.number.to_string()),
+        ];
+        let recipe = self.env.iter().map(|env| (env.name.clone(), env.value.clone()));
+        let parameters = self.parameters.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        std::iter::once(("CI".to_owned(), "true".to_owned())).chain(recipe).chain(parameters).chain(own).collect()
+    }
+
+    /// `run.json` in the release: the same bytes for the same plan.
+    pub fn run_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let run = RunJson { project: &self.project, version: &self.version, commit: &self.commit.sha, run: &self.run };
+        serde_json::to_vec_pretty(&run)
+    }
+}
+
+#[derive(Serialize)]
+struct RunJson<'a> {
+    project: &'a str,
+    version: &'a str,
+    commit: &'a str,
+    run: &'a Run,
+}
+
+/// `release.json`: what the successful attempt made. From here on nothing is built again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseRecord {
+    /// The attempt that made it.
+    pub attempt: i64,
+    /// SHA-256 of the release in hex, 64 digits.
+    pub digest: String,
+    /// Bytes.
+    pub size: u64,
+    pub artifacts: Vec<Artifact>,
+}
