@@ -6,7 +6,7 @@
 use std::{fmt::Display, fs, path::Path};
 
 use jiff::Timestamp;
-use landfall::plan::{Plan, deployment, hostgroup};
+use landfall::plan::{Plan, build, deployment, hostgroup, project};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -95,4 +95,14 @@ fn the_planner_of_a_host_group_answers_as_its_cases_say() {
 #[test]
 fn the_planner_of_a_deployment_answers_as_its_cases_say() {
     check("deployment", deployment::plan);
+}
+
+#[test]
+fn the_planner_of_a_project_answers_as_its_cases_say() {
+    check("project", project::plan);
+}
+
+#[test]
+fn the_planner_of_a_build_answers_as_its_cases_say() {
+    check("build", build::plan);
 }

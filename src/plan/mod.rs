@@ -1,9 +1,12 @@
 //! Decisions: pure functions from what was observed, and `now`, to what to do. No I/O, no async, no clock, no client.
 
+pub mod build;
 pub mod deployment;
 pub mod facts;
+pub mod fault;
 pub mod hostgroup;
 pub mod ids;
+pub mod project;
 pub mod version;
 
 use std::time::Duration;

@@ -26,7 +26,10 @@ pub fn resolve(
     for parameter in declared {
         let name = &parameter.name;
         let Some(value) = given.get(name).or(parameter.default.as_ref()) else {
-            let message = format!("spec.parameters.{name} is missing: the project declares it without a default; give it {}", fits(parameter));
+            let message = format!(
+                "spec.parameters.{name} is missing: the project declares it without a default; give it {}",
+                fits(parameter)
+            );
             return Err(BadParameter { reason: Reason::ParameterMissing, message });
         };
         check(parameter, value)?;

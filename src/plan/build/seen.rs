@@ -89,7 +89,9 @@ pub enum Step {
     #[default]
     Absent,
     #[serde(rename_all = "camelCase")]
-    Running { log_bytes: i64 },
+    Running {
+        log_bytes: i64,
+    },
     Exited(Exit),
     /// It began, and its runner is gone without a record.
     Lost,

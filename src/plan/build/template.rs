@@ -14,9 +14,13 @@ pub struct Grant {
 /// Why a template makes no version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    #[error("the project's build.tag.template {template:?} has an unknown or unclosed placeholder; {{number}} and {{date}} are known")]
+    #[error(
+        "the project's build.tag.template {template:?} has an unknown or unclosed placeholder; {{number}} and {{date}} are known"
+    )]
     Placeholder { template: String },
-    #[error("the project's build.tag.template {template:?} makes no version, for example {example:?}: a version takes 1 to 63 of A-Z a-z 0-9 . _ + -, has no '..', and does not end in '.' or '.lock'")]
+    #[error(
+        "the project's build.tag.template {template:?} makes no version, for example {example:?}: a version takes 1 to 63 of A-Z a-z 0-9 . _ + -, has no '..', and does not end in '.' or '.lock'"
+    )]
     NoVersion { template: String, example: String },
 }
 

@@ -1,0 +1,285 @@
+//! Attempts of a granted build: prepared, named in the status, started, watched, ended.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    Act, BuildPlan, Draft, Exit, ExitReason, Step,
+    early::{queued, taken},
+    publish,
+};
+use crate::{
+    api::{
+        Reason, Verdict,
+        build::{Attempt, BuildStatus, Outcome},
+        names::Version,
+    },
+    plan::Plan,
+};
+
+/// How often the size of a running script's log is brought up to date.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+type Decision = Plan<BuildStatus, Act>;
+
+pub(super) fn plan(mut draft: Draft<'_>, plan: &BuildPlan) -> Decision {
+    draft.status.number = Some(plan.number);
+    draft.status.version = Some(plan.version.clone());
+    draft.status.commit = Some(plan.commit.clone());
+    if let Some(release) = &draft.seen.release {
+        return publish::plan(draft, plan, release);
+    }
+    let Some(last) = draft.status.attempts.last().cloned() else { return begin(draft, plan, 1) };
+    match last.outcome {
+        None => named(draft, plan, &last),
+        Some(_) if news(&draft, &last) && last.outcome != Some(Outcome::Succeeded) => verdict(draft, plan, &last),
+        Some(outcome) => {
+            if !draft.recorded(&last) {
+                draft.add(Act::Record(Box::new(last.clone())));
+            }
+            match outcome {
+                Outcome::Succeeded => publish::collect(draft, &last),
+                // Not stalled, and its end is known: a retry, or the one that follows a lost attempt by itself.
+                Outcome::Failed | Outcome::Cancelled | Outcome::Lost => begin(draft, plan, last.number + 1),
+            }
+        }
+    }
+}
+
+/// Whether the store tells of an end that the status did not know: the status was lost, and its verdict with it.
+fn news(draft: &Draft<'_>, last: &Attempt) -> bool {
+    let known = draft.seen.status.iter().flat_map(|status| &status.attempts);
+    !known.into_iter().any(|attempt| attempt.number == last.number && attempt.outcome.is_some())
+}
+
+/// A new attempt: granted, checked, prepared; then named.
+fn begin(mut draft: Draft<'_>, plan: &BuildPlan, number: i64) -> Decision {
+    let seen = draft.seen;
+    if draft.cancelled() {
+        return draft.fail(Reason::Cancelled, "was cancelled before its script began");
+    }
+    if seen.project.as_ref().and_then(|project| project.active.as_ref()) != Some(&seen.uid) {
+        return queued(draft);
+    }
+    if let Err(bad) = plan.version.parse::<Version>() {
+        return draft.fail(
+            Reason::VersionInvalid,
+            format!("{bad}; correct build.tag.template of the project, or give a Build a spec.tag"),
+        );
+    }
+    if let Some(message) = taken(seen, &plan.version) {
+        return draft.fail(Reason::VersionExists, message);
+    }
+    if seen.prepared == Some(number) && draft.fault().is_none() {
+        draft.status.attempts.push(intent(number, Time(draft.now)));
+        return draft.working(
+            Reason::Starting,
+            format!("starts attempt {number}"),
+            vec![Act::Start { attempt: number }],
+        );
+    }
+    prepare(
+        draft,
+        number,
+        Reason::Granted,
+        format!("has number {number_of}, prepares attempt {number}", number_of = plan.number),
+    )
+}
+
+fn prepare(mut draft: Draft<'_>, attempt: i64, reason: Reason, message: String) -> Decision {
+    if let Some(held_up) = draft.held_up(true) {
+        return held_up;
+    }
+    if !draft.seen.working {
+        draft.add(Act::Prepare { attempt });
+    }
+    draft.trying(true, Verdict::working(reason, message))
+}
+
+fn intent(number: i64, started_at: Time) -> Attempt {
+    Attempt {
+        number,
+        started_at,
+        completed_at: None,
+        outcome: None,
+        exit_code: None,
+        reason: None,
+        last_lines: vec![],
+        log_bytes: None,
+    }
+}
+
+/// An attempt that is named and not ended: how far did it come?
+fn named(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
+    let (seen, attempt) = (draft.seen, last.number);
+    match &seen.step {
+        Step::Absent if draft.cancelled() => {
+            let now = draft.now;
+            over(draft, plan, last, &Exit::of(ExitReason::Cancelled, now))
+        }
+        Step::Absent => absent(draft, plan, last),
+        Step::Running { log_bytes } => {
+            if let Some(last) = draft.status.attempts.last_mut() {
+                last.log_bytes = Some(*log_bytes);
+            }
+            running(draft, attempt)
+        }
+        Step::Exited(exit) => over(draft, plan, last, exit),
+        Step::Lost => lost(draft, plan, last),
+    }
+}
+
+/// Intent without a runner and without a result: the crash came in between. Starting is safe, it happens at most once.
+fn absent(draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
+    let attempt = last.number;
+    if let Some(fault) = draft.fault().filter(|fault| fault.terminal) {
+        let mut exit = Exit::of(ExitReason::NotStarted, draft.now);
+        exit.message = Some(fault.message.clone());
+        return ended(draft, plan, last, &exit, (Outcome::Failed, Some(fault.reason)));
+    }
+    let message = format!("starts attempt {attempt}");
+    if draft.seen.prepared == Some(attempt) && draft.fault().is_none() {
+        return draft.working(Reason::Starting, message, vec![Act::Start { attempt }]);
+    }
+    prepare(draft, attempt, Reason::Starting, message)
+}
+
+fn running(mut draft: Draft<'_>, attempt: i64) -> Decision {
+    let seen = draft.seen;
+    if !seen.watched {
+        draft.add(Act::Watch { attempt });
+    }
+    if draft.cancelled() {
+        if !seen.cancelling {
+            draft.add(Act::Cancel { attempt });
+        }
+        return draft.working(Reason::Cancelled, format!("ends attempt {attempt}, as spec.cancelled asks"), vec![]);
+    }
+    let verdict = Verdict::working(Reason::Building, format!("runs the script, attempt {attempt}"));
+    draft.held(verdict, vec![], Some(PROGRESS))
+}
+
+/// Nothing is known of a lost attempt, and it is not guessed. One more follows by itself.
+fn lost(draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
+    let mut exit = Exit::of(ExitReason::NotStarted, draft.now);
+    if draft.cancelled() {
+        exit.reason = ExitReason::Cancelled;
+        return over(draft, plan, last, &exit);
+    }
+    let twice = draft.status.attempts.iter().any(|a| a.number == last.number - 1 && a.outcome == Some(Outcome::Lost));
+    let end = (Outcome::Lost, Some(Reason::ExecutorLost));
+    if twice {
+        return ended(draft, plan, last, &exit, end);
+    }
+    let mut draft = draft;
+    let record = close(&mut draft, last, &exit, end);
+    let message = format!("attempt {} was lost with its runner (a reboot?); another one follows", last.number);
+    draft.working(Reason::Granted, message, vec![Act::Record(Box::new(record))])
+}
+
+fn over(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt, exit: &Exit) -> Decision {
+    let end = match (exit.reason, exit.code) {
+        (ExitReason::Completed, Some(0)) => (Outcome::Succeeded, None),
+        (ExitReason::Completed, _) => (Outcome::Failed, Some(Reason::ScriptFailed)),
+        (ExitReason::TimedOut, _) => (Outcome::Failed, Some(Reason::TimedOut)),
+        (ExitReason::IdleTimedOut, _) => (Outcome::Failed, Some(Reason::IdleTimedOut)),
+        (ExitReason::Cancelled, _) => (Outcome::Cancelled, Some(Reason::Cancelled)),
+        (ExitReason::NotStarted, _) => (Outcome::Failed, Some(Reason::ExecutorUnsafe)),
+    };
+    if end.0 != Outcome::Succeeded {
+        return ended(draft, plan, last, exit, end);
+    }
+    let record = close(&mut draft, last, exit, end);
+    draft.add(Act::Record(Box::new(record.clone())));
+    publish::collect(draft, &record)
+}
+
+fn ended(
+    mut draft: Draft<'_>,
+    plan: &BuildPlan,
+    last: &Attempt,
+    exit: &Exit,
+    end: (Outcome, Option<Reason>),
+) -> Decision {
+    let mut record = close(&mut draft, last, exit, end);
+    draft.add(Act::Record(Box::new(record.clone())));
+    if let Some(message) = exit.message.clone().filter(|_| record.last_lines.is_empty()) {
+        record.last_lines = vec![message];
+    }
+    verdict(draft, plan, &record)
+}
+
+/// Writes an end into the status and returns it as it goes on record.
+fn close(draft: &mut Draft<'_>, last: &Attempt, exit: &Exit, end: (Outcome, Option<Reason>)) -> Attempt {
+    let mut lines = exit.last_lines.clone();
+    if lines.is_empty() {
+        lines.extend(exit.message.clone());
+    }
+    let record = Attempt {
+        number: last.number,
+        started_at: last.started_at.clone(),
+        completed_at: Some(Time(exit.at)),
+        outcome: Some(end.0),
+        exit_code: exit.code,
+        reason: end.1.map(Reason::as_str),
+        last_lines: lines,
+        log_bytes: Some(exit.log_bytes),
+    };
+    if let Some(named) = draft.status.attempts.iter_mut().find(|attempt| attempt.number == last.number) {
+        *named = record.clone();
+    }
+    record
+}
+
+/// What there is to say of an attempt that did not succeed.
+fn verdict(draft: Draft<'_>, plan: &BuildPlan, end: &Attempt) -> Decision {
+    let retry = "annotate this Build with landfall.dev/retry for another attempt";
+    let tail = end.last_lines.iter().rev().take(5).rev().map(String::as_str).collect::<Vec<_>>().join("\n");
+    let said = if tail.is_empty() { String::new() } else { format!("; it said last:\n{tail}") };
+    let is = |reason: Reason| end.reason.as_deref() == Some(reason.as_str().as_str());
+    let n = end.number;
+    let (reason, message) = match end.outcome {
+        Some(Outcome::Cancelled) => (Reason::Cancelled, format!("attempt {n} was cancelled; {retry}")),
+        Some(Outcome::Lost) => {
+            (Reason::ExecutorLost, format!("attempt {n} was lost with its runner, like the one before; {retry}"))
+        }
+        _ if is(Reason::TimedOut) => {
+            let limit = plan.timeout_seconds;
+            (
+                Reason::TimedOut,
+                format!(
+                    "attempt {n} ran longer than build.timeoutSeconds ({limit}) and was ended; raise it in the project for a new Build, or {retry}{said}"
+                ),
+            )
+        }
+        _ if is(Reason::IdleTimedOut) => {
+            let limit = plan.idle_timeout_seconds;
+            (
+                Reason::IdleTimedOut,
+                format!("attempt {n} said nothing for build.idleTimeoutSeconds ({limit}) and was ended; {retry}{said}"),
+            )
+        }
+        _ if is(Reason::ExecutorUnsafe) => {
+            (Reason::ExecutorUnsafe, format!("the script of attempt {n} was not begun{said}"))
+        }
+        _ if is(Reason::InvalidSpec) => (Reason::InvalidSpec, format!("the script of attempt {n} was not begun{said}")),
+        _ => {
+            let code = end
+                .exit_code
+                .map_or_else(|| "without an exit code".to_owned(), |code| format!("with exit code {code}"));
+            (
+                Reason::ScriptFailed,
+                format!("the script ended {code} in attempt {n}; mend it and create a new Build, or {retry}{said}"),
+            )
+        }
+    };
+    draft.fail(reason, message)
+}
+
+impl Exit {
+    /// An end that the executor has no record of.
+    fn of(reason: ExitReason, at: jiff::Timestamp) -> Self {
+        Self { reason, code: None, message: None, at, log_bytes: 0, last_lines: vec![] }
+    }
+}

@@ -1,0 +1,78 @@
+//! Before the grant: everything that can be refused is refused here, before anything is queued.
+
+use super::{Act, Draft, Seen, parameters, template};
+use crate::{
+    api::{Reason, Verdict, build::BuildStatus},
+    plan::Plan,
+};
+
+pub(super) fn plan(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
+    let seen = draft.seen;
+    if seen.spec.cancelled {
+        return draft.fail(Reason::Cancelled, "was cancelled before it began; nothing was built");
+    }
+    let project = &seen.spec.project_ref.name;
+    if seen.project.is_none() {
+        let message =
+            format!("there is no Project {project:?} in this namespace; it goes on by itself when there is one");
+        return draft.say(false, &Verdict::waiting(Reason::ProjectNotFound, message), None);
+    }
+    if let Some((reason, message)) = refusal(seen) {
+        return draft.fail(reason, message);
+    }
+    if draft.status.commit.is_none() {
+        draft.status.commit.clone_from(&seen.resolved);
+    }
+    if draft.status.commit.is_none() {
+        return resolve(draft);
+    }
+    queued(draft)
+}
+
+/// What is wrong with the spec, as things stand.
+fn refusal(seen: &Seen) -> Option<(Reason, String)> {
+    let project = seen.project.as_ref()?;
+    if let Err(bad) = parameters::resolve(&project.parameters, &seen.spec.parameters) {
+        return Some((bad.reason, bad.message));
+    }
+    match &seen.spec.tag {
+        None => {
+            let bad = template::check(&project.tag.template).err()?;
+            Some((Reason::TagTemplateInvalid, bad.to_string()))
+        }
+        Some(tag) => taken(seen, tag).map(|message| (Reason::VersionExists, message)),
+    }
+}
+
+/// Says so where the version belongs to another Build.
+pub(super) fn taken(seen: &Seen, version: &str) -> Option<String> {
+    let other = seen.version_of.as_ref().filter(|owner| **owner != seen.uid)?;
+    let message = format!(
+        "version {version} exists already and belongs to another Build (uid {other}); a version is never built twice: create a Build with another tag"
+    );
+    Some(message)
+}
+
+fn resolve(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
+    if let Some(held_up) = draft.held_up(false) {
+        return held_up;
+    }
+    if !draft.seen.working {
+        draft.add(Act::Resolve);
+    }
+    let message = format!("finds out which commit {:?} is", draft.seen.spec.revision);
+    draft.trying(false, Verdict::working(Reason::Resolving, message))
+}
+
+/// Waits for its grant. From here on the finalizer holds it.
+pub(super) fn queued(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
+    draft.status.queue.clone_from(&draft.seen.place);
+    let message = match &draft.seen.place {
+        None => "waits for its turn".to_owned(),
+        Some(place) => match &place.waiting_for {
+            Some(other) => format!("is number {} in line; {other} runs now", place.position),
+            None => format!("is number {} in line", place.position),
+        },
+    };
+    draft.held(Verdict::working(Reason::Queued, message), vec![], None)
+}

@@ -1,0 +1,58 @@
+//! What happens next to a Build. Pure: everything is in [`Seen`].
+//!
+//! A chain of questions, the first that applies answers: is it going, published, ended; before its grant, or after it. All that a
+//! decision needs can be read again from specs, store, git and executor, so that a crash at any instant loses nothing.
+
+mod act;
+mod attempt;
+mod draft;
+mod early;
+pub mod freeze;
+pub mod parameters;
+mod publish;
+mod records;
+mod seen;
+pub mod standing;
+pub mod template;
+
+use jiff::Timestamp;
+
+use self::draft::Draft;
+pub use self::{
+    act::Act,
+    records::{BuildPlan, ReleaseRecord},
+    seen::{Exit, ExitReason, ProjectSeen, Seen, Step},
+};
+use super::Plan;
+use crate::api::{Reason, build::BuildStatus};
+
+/// Decides about a Build.
+pub fn plan(seen: &Seen, now: Timestamp) -> Plan<BuildStatus, Act> {
+    let draft = Draft::new(seen, now);
+    if seen.deleting {
+        return leave(draft);
+    }
+    if seen.version_of.as_ref() == Some(&seen.uid) {
+        return publish::done(draft);
+    }
+    if draft.ended() && !draft.retried() {
+        return draft.rest();
+    }
+    match &seen.plan {
+        None => early::plan(draft),
+        Some(plan) => attempt::plan(draft, plan),
+    }
+}
+
+/// A Build that is deleted ends its script first; then it may go.
+fn leave(draft: Draft<'_>) -> Plan<BuildStatus, Act> {
+    let seen = draft.seen;
+    let running = draft.status.attempts.last().filter(|last| last.outcome.is_none());
+    match (running.map(|last| last.number), &seen.step) {
+        (Some(attempt), Step::Running { .. }) => {
+            let acts = if seen.cancelling { vec![] } else { vec![Act::Cancel { attempt }] };
+            draft.working(Reason::Cancelled, "is deleted: its script is ended first", acts)
+        }
+        _ => draft.go(),
+    }
+}

@@ -1,0 +1,107 @@
+//! After the script: the release, the tag, the version's record; in this order.
+
+use super::{Act, BuildPlan, Draft, ReleaseRecord, early::taken};
+use crate::{
+    api::{
+        Reason, Verdict,
+        build::{Attempt, BuildStatus, Outcome},
+    },
+    plan::{Plan, version::VersionRecord},
+};
+
+/// The script succeeded: pack what it made. Artifacts that can't be packed fail the attempt.
+pub(super) fn collect(mut draft: Draft<'_>, last: &Attempt) -> Plan<BuildStatus, Act> {
+    if let Some(fault) = draft.fault().filter(|fault| fault.terminal) {
+        if let Some(attempt) = draft.status.attempts.last_mut() {
+            attempt.outcome = Some(Outcome::Failed);
+            attempt.reason = Some(fault.reason.as_str());
+        }
+        return draft.fail(fault.reason, fault.message.clone());
+    }
+    if let Some(held_up) = draft.held_up(true) {
+        return held_up;
+    }
+    if !draft.seen.working {
+        draft.add(Act::Collect { attempt: last.number });
+    }
+    draft.trying(true, Verdict::working(Reason::Collecting, "packs the release"))
+}
+
+/// The release is stored: nothing is built again, whatever happens.
+pub(super) fn plan(mut draft: Draft<'_>, plan: &BuildPlan, release: &ReleaseRecord) -> Plan<BuildStatus, Act> {
+    show(&mut draft, release);
+    if let Some(message) = taken(draft.seen, &plan.version) {
+        return draft.fail(Reason::VersionExists, message);
+    }
+    if plan.push && !draft.seen.tagged {
+        return tag(draft, plan, release);
+    }
+    let record = VersionRecord {
+        version: plan.version.clone(),
+        commit: plan.commit.sha.clone(),
+        build: plan.build.clone(),
+        build_uid: plan.uid.clone(),
+        digest: release.digest.clone(),
+        size: release.size,
+        built_at: built_at(&draft, plan, release),
+        run: plan.run.clone(),
+    };
+    tell_of_the_tag(&mut draft, plan);
+    if let Some(held_up) = draft.held_up(true) {
+        return held_up;
+    }
+    draft.add(Act::Publish(Box::new(record)));
+    draft.trying(true, Verdict::working(Reason::Publishing, format!("publishes version {}", plan.version)))
+}
+
+fn tag(mut draft: Draft<'_>, plan: &BuildPlan, release: &ReleaseRecord) -> Plan<BuildStatus, Act> {
+    if let Some(fault) = draft.fault() {
+        draft.tagged(false, fault.reason, fault.message.clone());
+    }
+    if let Some(held_up) = draft.held_up(true) {
+        return held_up;
+    }
+    if !draft.seen.working {
+        let tagged_at = built_at(&draft, plan, release);
+        draft.add(Act::Tag { tagged_at });
+    }
+    draft.trying(true, Verdict::working(Reason::Tagging, format!("pushes tag {}", plan.version)))
+}
+
+/// The recorded end of the attempt that made the release: the same for every try, so that a tag is never made anew.
+fn built_at(draft: &Draft<'_>, plan: &BuildPlan, release: &ReleaseRecord) -> jiff::Timestamp {
+    let made_by = |attempt: &&Attempt| attempt.number == release.attempt;
+    let end = draft.seen.ends.iter().find(made_by).and_then(|attempt| attempt.completed_at.as_ref());
+    end.map_or(plan.granted_at.0, |end| end.0)
+}
+
+/// The version is published and ours.
+pub(super) fn done(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
+    let (plan, release) = (&draft.seen.plan, &draft.seen.release);
+    if let Some(release) = release {
+        show(&mut draft, release);
+    } else {
+        draft.succeeded("the version is published");
+    }
+    if let Some(plan) = plan {
+        draft.status.number = Some(plan.number);
+        draft.status.version = Some(plan.version.clone());
+        draft.status.commit = Some(plan.commit.clone());
+        tell_of_the_tag(&mut draft, plan);
+    }
+    let version = draft.status.version.clone().unwrap_or_default();
+    draft.say(false, &Verdict::done(Reason::Succeeded, format!("version {version} is published")), None)
+}
+
+fn show(draft: &mut Draft<'_>, release: &ReleaseRecord) {
+    draft.status.digest = Some(format!("sha256:{}", release.digest));
+    draft.status.artifacts.clone_from(&release.artifacts);
+    draft.succeeded(format!("attempt {} made the release", release.attempt));
+}
+
+fn tell_of_the_tag(draft: &mut Draft<'_>, plan: &BuildPlan) {
+    match plan.push {
+        true => draft.tagged(true, Reason::Tagged, format!("tag {} is at the repository", plan.version)),
+        false => draft.tagged(false, Reason::NotTagged, "the project's build.tag.push is false, so no tag was pushed"),
+    }
+}

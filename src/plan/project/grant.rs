@@ -1,0 +1,105 @@
+//! One build at a time. The grant is on record in this object's status before anything of it is done.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Act, Candidate, Claim, Place, Seen};
+use crate::{
+    api::{
+        Reason,
+        project::{ActiveBuild, ProjectStatus},
+    },
+    plan::{Happened, build::standing::Standing},
+};
+
+pub(super) struct Granted {
+    pub(super) acts: Vec<Act>,
+    pub(super) events: Vec<Happened>,
+}
+
+pub(super) fn decide(seen: &Seen, status: &mut ProjectStatus, now: Timestamp) -> Granted {
+    let (mut acts, mut events) = (Vec::new(), Vec::new());
+    status.last_number = status.last_number.max(seen.highest);
+    let kept = status.active_build.take().and_then(|active| keep(seen, status.last_number, active));
+    let fresh = kept.is_none();
+    status.active_build = kept.or_else(|| next(seen, status.last_number, now));
+    if let Some(active) = &status.active_build {
+        status.last_number = status.last_number.max(active.number);
+        if fresh {
+            let note = format!("build {} has its turn, with number {}", active.name, active.number);
+            events.push(Happened::normal(Reason::Granted, "Grant", note));
+        }
+        if fresh || !settled(seen, active) {
+            acts.push(Act::Grant(active.clone()));
+        }
+    }
+    let places = line(seen, status.active_build.as_ref());
+    status.queued_builds = places.iter().filter(|place| place.position > 0).count().try_into().unwrap_or(i32::MAX);
+    if places != seen.announced {
+        acts.push(Act::Announce(places));
+    }
+    Granted { acts, events }
+}
+
+/// The grant as it goes on; `None` where the build ended or vanished.
+fn keep(seen: &Seen, last_number: i64, mut active: ActiveBuild) -> Option<ActiveBuild> {
+    let build = seen.builds.iter().find(|build| build.uid == active.uid)?;
+    if build.standing == Standing::Ended {
+        return None;
+    }
+    match &seen.grant {
+        // The frozen plan is the truth: it can't be written twice.
+        Some(super::GrantSeen { planned: Some(planned), .. }) => {
+            active.number = planned.number;
+            active.granted_at = planned.granted_at.clone();
+        }
+        // Somebody else claimed that number first, so another one is taken.
+        Some(super::GrantSeen { claim: Claim::Anothers, .. }) => active.number = last_number + 1,
+        _ => {}
+    }
+    Some(active)
+}
+
+/// Whether number and plan are in the store.
+fn settled(seen: &Seen, active: &ActiveBuild) -> bool {
+    let planned = seen.grant.as_ref().and_then(|grant| grant.planned.as_ref());
+    planned.is_some_and(|planned| planned.number == active.number)
+}
+
+/// Whose turn it is: first a build that was begun (the status was lost), then who was granted before, then the oldest.
+fn next(seen: &Seen, last_number: i64, now: Timestamp) -> Option<ActiveBuild> {
+    let ready = |build: &&Candidate| matches!(build.standing, Standing::Active | Standing::Queued);
+    let build = seen.builds.iter().filter(ready).min_by_key(|build| order(build))?;
+    let (number, granted_at) = match &build.planned {
+        Some(planned) => (planned.number, planned.granted_at.clone()),
+        None => (last_number + 1, Time(now)),
+    };
+    Some(ActiveBuild { name: build.name.clone(), uid: build.uid.clone(), number, granted_at })
+}
+
+fn order(build: &Candidate) -> (bool, bool, Timestamp, &str) {
+    (build.standing != Standing::Active, build.planned.is_none(), build.created.0, &build.uid)
+}
+
+/// Everybody's place: the active build at 0, then those that wait.
+fn line(seen: &Seen, active: Option<&ActiveBuild>) -> Vec<Place> {
+    let mut waiting: Vec<&Candidate> = seen
+        .builds
+        .iter()
+        .filter(|build| build.standing == Standing::Queued && active.is_none_or(|active| active.uid != build.uid))
+        .collect();
+    waiting.sort_by_key(|build| order(build));
+    let first = active.map(|active| Place {
+        name: active.name.clone(),
+        uid: active.uid.clone(),
+        position: 0,
+        waiting_for: None,
+    });
+    let rest = waiting.into_iter().zip(1..).map(|(build, position)| Place {
+        name: build.name.clone(),
+        uid: build.uid.clone(),
+        position,
+        waiting_for: active.map(|active| active.name.clone()),
+    });
+    first.into_iter().chain(rest).collect()
+}

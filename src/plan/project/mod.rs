@@ -1,0 +1,79 @@
+//! What happens next to a Project: the listing of its branches and versions, and which build may run. Pure.
+
+mod grant;
+mod listing;
+mod seen;
+
+use std::{fmt, time::Duration};
+
+use jiff::Timestamp;
+
+pub use self::seen::{Candidate, Claim, GrantSeen, Listing, Place, Planned, Seen};
+use super::{Happened, Plan};
+use crate::api::{
+    Verdict,
+    conditions::{self, READY},
+    project::{ActiveBuild, ProjectStatus},
+    verbs::{self, REFRESH},
+};
+
+/// What can be done about a Project. Doing any of it twice is doing it once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// In the background: fetch and list the branches. `again`: somebody asked, so a listing that runs already is not new enough.
+    List { again: bool },
+    /// Claim the number and freeze the build's plan, both create-only.
+    Grant(ActiveBuild),
+    /// Tell the builds that wait where they stand, and the granted one that it is its turn.
+    Announce(Vec<Place>),
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::List { again } => write!(f, "List{}", if *again { " again" } else { "" }),
+            Self::Grant(active) => write!(f, "Grant {} number {}", active.name, active.number),
+            Self::Announce(places) => {
+                let each = |place: &Place| format!("{} {}", place.position, place.name);
+                write!(f, "Announce {}", places.iter().map(each).collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
+/// Decides about a Project.
+pub fn plan(seen: &Seen, now: Timestamp) -> Plan<ProjectStatus, Act> {
+    let before = seen.status.clone().unwrap_or_default();
+    let asked = verbs::asked(REFRESH, &seen.annotations, &before.last_handled, seen.status.is_none()).is_some();
+    let mut status = ProjectStatus {
+        observed_generation: seen.generation,
+        last_handled: verbs::handled(&[REFRESH], &seen.annotations, &before.last_handled),
+        ..before.clone()
+    };
+    let mut acts = Vec::new();
+    let look = listing::decide(seen, &mut status, asked, now);
+    if look.list && !seen.deleting {
+        acts.push(Act::List { again: asked });
+    }
+    let mut events = Vec::new();
+    if !seen.deleting {
+        let granted = grant::decide(seen, &mut status, now);
+        acts.extend(granted.acts);
+        events.extend(granted.events);
+    }
+    events.extend(told(&before, &look.verdict));
+    status.conditions = conditions::conditions(&before.conditions, seen.generation, now, &look.verdict, &[]);
+    Plan { finalizer: false, status, acts, events, next: Some(look.next.max(Duration::from_millis(100))) }
+}
+
+/// An event when the verdict's reason changed.
+fn told(before: &ProjectStatus, verdict: &Verdict) -> Option<Happened> {
+    let reason = verdict.reason();
+    let same = before.conditions.iter().any(|old| old.type_ == READY && old.reason == reason.as_str());
+    let warning = match verdict {
+        Verdict::Failed { .. } | Verdict::InProgress { known_bad: true, .. } => true,
+        Verdict::Done { .. } => false,
+        _ => return None,
+    };
+    (!same).then(|| Happened { warning, reason, action: "List", note: verdict.message().to_owned() })
+}

@@ -1,0 +1,107 @@
+//! What a Project's planner is given: plain values, read once by the controller.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::project::{BranchView, ProjectSpec, ProjectStatus, VersionView},
+    plan::{build::standing::Standing, fault::Fault},
+};
+
+/// Everything that a decision about a Project needs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seen {
+    pub generation: i64,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    pub deleting: bool,
+    pub spec: ProjectSpec,
+    #[serde(default)]
+    pub status: Option<ProjectStatus>,
+    /// The last good listing of this very source in this operator's life.
+    #[serde(default)]
+    pub listing: Option<Listing>,
+    /// Set where the last try failed.
+    #[serde(default)]
+    pub fault: Option<Fault>,
+    /// A listing runs now.
+    #[serde(default)]
+    pub listing_now: bool,
+    /// Every version of the store, newest first.
+    #[serde(default)]
+    pub versions: Vec<VersionView>,
+    /// The highest number that the store knows to be claimed.
+    #[serde(default)]
+    pub highest: i64,
+    /// The project's builds that have not ended, and the active one.
+    #[serde(default)]
+    pub builds: Vec<Candidate>,
+    /// What the store knows of the grant that the status names.
+    #[serde(default)]
+    pub grant: Option<GrantSeen>,
+    /// What was announced last.
+    #[serde(default)]
+    pub announced: Vec<Place>,
+}
+
+/// Branches as they were listed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listing {
+    pub at: Timestamp,
+    pub branches: Vec<BranchView>,
+}
+
+/// A Build that may get, or has, a turn.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    pub name: String,
+    pub uid: String,
+    pub created: Time,
+    pub standing: Standing,
+    /// Its frozen plan, where it was granted before.
+    #[serde(default)]
+    pub planned: Option<Planned>,
+}
+
+/// What counts of a frozen plan.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Planned {
+    pub number: i64,
+    pub granted_at: Time,
+}
+
+/// The store's view of the active build.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantSeen {
+    pub claim: Claim,
+    #[serde(default)]
+    pub planned: Option<Planned>,
+}
+
+/// Whose the active build's number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Claim {
+    Nobodys,
+    Ours,
+    Anothers,
+}
+
+/// A Build's place in the line; the active one has place 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    pub name: String,
+    pub uid: String,
+    pub position: i32,
+    #[serde(default)]
+    pub waiting_for: Option<String>,
+}
