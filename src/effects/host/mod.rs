@@ -1,7 +1,12 @@
 //! One host: its facts, and the acts of a rollout on it. Every act is one call of the helper script, which checks owner, fence and
 //! journal on the host itself. It must not decide what is to be done.
 
+mod acts;
 mod error;
+mod facts;
+mod probes;
+mod protocol;
+mod session;
 mod types;
 
 pub use error::HostError;
@@ -9,24 +14,27 @@ pub use types::{ActCall, Listener, StageSpec, StartSpec, StopSpec};
 
 use std::{sync::Arc, time::Duration};
 
+use self::{
+    protocol::{Request, stepdir},
+    session::{SHORT, Session},
+};
 use super::{
+    executor::log::last_lines,
     gate::Gate,
-    ssh::{Credentials, SshTarget},
+    ssh::{Credentials, SshError, SshTarget},
 };
 use crate::plan::{
     facts::{HostFacts, OpenAct},
-    ids::{FolderName, ReleaseName},
+    ids::FolderName,
 };
 
 /// One connection to one host; cheap to clone, all clones share the connection. Calls may run at the same time; the host itself
 /// serialises acts. When the connection is lost every call answers an unreachable `HostError::Ssh`; connecting again is the caller's.
 #[derive(Clone)]
 pub struct Host {
-    #[allow(dead_code)]
-    inner: Arc<()>,
+    session: Arc<Session>,
 }
 
-#[allow(unused_variables, clippy::unused_async)]
 impl Host {
     /// Connects, authenticates, and uploads the helper script if the host lacks it (effect `host.helper`).
     /// `name` is the host's name in its group, for the effects ledger; `root` the group's root, absolute.
@@ -37,80 +45,50 @@ impl Host {
         credentials: &Credentials,
         root: &str,
     ) -> Result<Self, HostError> {
-        Err(not_yet())
+        Ok(Self { session: Arc::new(Session::open(gate, name, target, credentials, root).await?) })
     }
 
     /// Whether the connection is gone; a closed one never comes back.
     pub fn is_closed(&self) -> bool {
-        true
+        self.session.connection.is_closed()
     }
 
     /// What the host says about itself and every project folder, in one call. Missing tools are facts, no error.
     pub async fn facts(&self) -> Result<HostFacts, HostError> {
-        Err(not_yet())
+        let request = Request::new("facts");
+        let (answer, forwards) = tokio::join!(self.session.call(&request, SHORT), self.forwards());
+        facts::read(&answer?, self.session.connection.server(), forwards?)
     }
 
-    /// Puts a release on the host, verified by digest, under `releases/<name>`; one that is there and whole is kept.
-    /// Answers the journal's number after the act, as all acts do.
-    pub async fn stage(&self, gate: &Gate, call: &ActCall, spec: &StageSpec) -> Result<u64, HostError> {
-        Err(not_yet())
-    }
-
-    /// Stops the recorded process, if there is one and it is the one that we started: signal, grace, KILL, confirmed.
-    pub async fn stop(&self, gate: &Gate, call: &ActCall, spec: &StopSpec) -> Result<u64, HostError> {
-        Err(not_yet())
-    }
-
-    /// Points `current` at a staged release.
-    pub async fn switch(&self, gate: &Gate, call: &ActCall, release: &ReleaseName) -> Result<u64, HostError> {
-        Err(not_yet())
-    }
-
-    /// Starts the release's process and waits until its identity is recorded. Whether it is ready is for the caller to ask.
-    pub async fn start(&self, gate: &Gate, call: &ActCall, spec: &StartSpec) -> Result<u64, HostError> {
-        Err(not_yet())
-    }
-
-    /// Records that the living process of this rollout was seen ready. `StepFailed` where it does not live (any more).
-    pub async fn mark(&self, gate: &Gate, call: &ActCall, rollout: &str) -> Result<u64, HostError> {
-        Err(not_yet())
-    }
-
-    /// Removes the oldest releases until `at_most` are left, never one of `keep`, the current one, or the running one.
-    pub async fn prune(
-        &self,
-        gate: &Gate,
-        call: &ActCall,
-        keep: &[ReleaseName],
-        at_most: usize,
-    ) -> Result<u64, HostError> {
-        Err(not_yet())
-    }
-
-    /// Stops the process and removes the whole project folder, `shared/` too. Answers 0: the journal is gone.
-    pub async fn remove(&self, gate: &Gate, call: &ActCall, spec: &StopSpec) -> Result<u64, HostError> {
-        Err(not_yet())
-    }
-
-    /// Gives up the claim and leaves everything as it is (`deletionPolicy: Retain`).
-    pub async fn release(&self, gate: &Gate, call: &ActCall) -> Result<u64, HostError> {
-        Err(not_yet())
-    }
-
-    /// Takes over a folder whose fence is another control plane's; `call.replaces` names the owner that is taken over.
-    pub async fn adopt(&self, gate: &Gate, call: &ActCall) -> Result<u64, HostError> {
-        Err(not_yet())
+    /// Port 1 stands for any: refused there means that sshd was willing.
+    async fn forwards(&self) -> Result<bool, HostError> {
+        match self.session.connection.direct_tcpip(1).await {
+            Ok(_) => Ok(true),
+            Err(SshError::NoForwarding { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Waits until an open act that `facts` reported as running has ended, and answers how: `Ok` with the journal's number, or why it
     /// failed. It starts nothing, so it takes no gate. `Busy` where it still runs after `patience`.
     pub async fn attach(&self, folder: &FolderName, open: &OpenAct, patience: Duration) -> Result<u64, HostError> {
-        Err(not_yet())
+        let OpenAct { uid, rollout, attempt, n, step, running: _ } = open;
+        let request = Request::new("attach")
+            .with("folder", folder)
+            .with("act", format!("{uid} {rollout} {attempt} {n}"))
+            .with("stepdir", stepdir(uid, rollout, *attempt, *n))
+            .with("step", step)
+            .with("patience", patience.as_secs());
+        // The host counts its naps, which take longer on a busy machine.
+        self.session.act(&request, patience * 2 + SHORT).await
     }
 
     /// Whether something accepts TCP connections on 127.0.0.1:`port` of the host.
     pub async fn tcp_ready(&self, port: u16, timeout: Duration) -> Result<bool, HostError> {
-        Err(not_yet())
+        match tokio::time::timeout(timeout, self.session.connection.direct_tcpip(port)).await {
+            Ok(answer) => Ok(answer?.is_some()),
+            Err(_) => Ok(false),
+        }
     }
 
     /// The status code that `GET path` on 127.0.0.1:`port` of the host is answered with; no redirect is followed.
@@ -122,25 +100,39 @@ impl Host {
         host_header: Option<&str>,
         timeout: Duration,
     ) -> Result<Result<u16, String>, HostError> {
-        Err(not_yet())
+        Ok(probes::http(&self.session.connection, port, path, host_header, timeout).await?)
     }
 
     /// Whether nobody accepts connections on 127.0.0.1:`port`: to be true before a start, or a stranger would answer the probe.
     pub async fn port_refuses(&self, port: u16) -> Result<bool, HostError> {
-        Err(not_yet())
+        Ok(self.session.connection.direct_tcpip(port).await?.is_none())
     }
 
     /// Whose socket listens on 127.0.0.1:`port`: one of the recorded process' session, or a stranger's.
     pub async fn listener(&self, folder: &FolderName, port: u16) -> Result<Listener, HostError> {
-        Err(not_yet())
+        let request = Request::new("listener").with("folder", folder).with("port", port);
+        let answer = self.session.call(&request, SHORT).await?;
+        match answer.get("listener") {
+            Some("ours") => Ok(Listener::Ours),
+            Some("foreign") => Ok(Listener::Foreign),
+            Some("nobody") => Ok(Listener::Nobody),
+            Some("unknown") => Ok(Listener::Unknown),
+            _ => Err(answer.error().unwrap_or(HostError::Protocol { why: "no listener named".to_owned() })),
+        }
     }
 
-    /// The last lines of the application's output, for messages: cleaned, at most 8 KiB a line.
+    /// The last lines that the application's last start said, for messages: cleaned, at most 8 KiB a line.
     pub async fn tail(&self, folder: &FolderName, lines: usize) -> Result<Vec<String>, HostError> {
-        Err(not_yet())
+        let request = Request::new("tail").with("folder", folder).with("lines", lines.min(1000) + 1);
+        let answer = self.session.call(&request, SHORT).await?;
+        if let Some(error) = answer.error() {
+            return Err(error);
+        }
+        let mut said: Vec<&[u8]> =
+            answer.said.split(|b| *b == b'\n').filter_map(|line| line.strip_prefix(b"|")).collect();
+        if let Some(start) = said.iter().rposition(|line| line.starts_with(b"=== landfall starts ")) {
+            said.drain(..=start);
+        }
+        Ok(last_lines(&said.join(&b'\n'), lines))
     }
-}
-
-fn not_yet() -> HostError {
-    HostError::Protocol { why: "not built yet".to_owned() }
 }

@@ -42,6 +42,8 @@ pub enum SshError {
         "sshd on {address} does not forward connections; set `AllowTcpForwarding local` there (readiness is asked through the connection)"
     )]
     NoForwarding { address: String },
+    #[error("{path} on this machine can't be read: {why}")]
+    LocalFile { path: std::path::PathBuf, why: String },
     #[error("{address} broke the SSH protocol: {why}")]
     Protocol { address: String, why: String },
 }
@@ -54,6 +56,7 @@ impl SshError {
             | Self::Silent { .. }
             | Self::Lost { .. }
             | Self::Deadline { .. }
+            | Self::LocalFile { .. }
             | Self::Protocol { .. }
             | Self::AuthenticationFailed { .. } => Class::Transient,
             Self::HostKeyMismatch { .. }

@@ -1,0 +1,114 @@
+//! Reads the answer of a `facts` call. A host may say anything: what can't be read is left out, never guessed.
+
+use super::{
+    HostError,
+    protocol::{Answer, owner_from, shown},
+};
+use crate::plan::{
+    facts::{FolderFacts, HostFacts, OpenAct, ProcessFacts, ReadyMark},
+    ids::{FenceToken, FolderName, ReleaseName},
+};
+
+/// More folders than this on one host are not ours.
+const MAX_FOLDERS: usize = 10_000;
+
+pub(super) fn read(answer: &Answer, server: &str, forwards: bool) -> Result<HostFacts, HostError> {
+    let mut facts = HostFacts {
+        boot_id: answer.get("boot").unwrap_or_default().to_owned(),
+        missing_tools: Vec::new(),
+        free_bytes: 0,
+        free_inodes: None,
+        server: server.to_owned(),
+        forwards,
+        session_scoped: false,
+        folders: std::collections::BTreeMap::new(),
+    };
+    let mut folder: Option<FolderName> = None;
+    for (key, value) in &answer.values {
+        if key == "folder" {
+            folder = FolderName::parse(value).filter(|_| facts.folders.len() < MAX_FOLDERS);
+            if let Some(name) = &folder {
+                facts.folders.insert(name.clone(), FolderFacts::default());
+            }
+        } else if let Some(found) = folder.as_ref().and_then(|name| facts.folders.get_mut(name)) {
+            folder_fact(found, key, value);
+        } else {
+            host_fact(&mut facts, key, value);
+        }
+    }
+    if answer.get("protocol") != Some("1") {
+        return Err(HostError::Protocol { why: "it speaks another version of the helper's protocol".to_owned() });
+    }
+    Ok(facts)
+}
+
+fn host_fact(facts: &mut HostFacts, key: &str, value: &str) {
+    match key {
+        "missing" => facts.missing_tools.push(shown(value).replace('-', " ")),
+        "free" => facts.free_bytes = value.parse::<u64>().unwrap_or_default().saturating_mul(1024),
+        "inodes" => facts.free_inodes = value.parse().ok(),
+        "scoped" => facts.session_scoped = true,
+        _ => {}
+    }
+}
+
+fn folder_fact(folder: &mut FolderFacts, key: &str, value: &str) {
+    let words: Vec<&str> = value.split(' ').collect();
+    match key {
+        "owner" => folder.owner = owner_from(value),
+        "fence" => folder.fence = fence(&words),
+        "journal" => folder.journal = value.parse().unwrap_or_default(),
+        "open" => folder.open = open(&words),
+        "current" => folder.current = value.rsplit('/').next().and_then(ReleaseName::parse),
+        "release" => folder.releases.extend(ReleaseName::parse(value)),
+        "ready" => folder.ready = ready(&words),
+        "process" => folder.process = process(&words),
+        _ => {}
+    }
+}
+
+fn fence(words: &[&str]) -> Option<FenceToken> {
+    let [epoch, created, transitions] = words else { return None };
+    Some(FenceToken {
+        epoch: (*epoch).to_owned(),
+        created: created.parse().ok()?,
+        transitions: transitions.parse().ok()?,
+    })
+}
+
+fn open(words: &[&str]) -> Option<OpenAct> {
+    let [step, uid, rollout, attempt, n, running] = words else { return None };
+    Some(OpenAct {
+        uid: (*uid).to_owned(),
+        rollout: (*rollout).to_owned(),
+        attempt: attempt.parse().ok()?,
+        n: n.parse().ok()?,
+        step: (*step).to_owned(),
+        running: *running == "1",
+    })
+}
+
+fn ready(words: &[&str]) -> Option<ReadyMark> {
+    let [uid, rollout, pid, start] = words else { return None };
+    Some(ReadyMark {
+        uid: (*uid).to_owned(),
+        rollout: (*rollout).to_owned(),
+        pid: pid.parse().ok()?,
+        start: start.parse().ok()?,
+    })
+}
+
+fn process(words: &[&str]) -> Option<ProcessFacts> {
+    let [alive, pid, start, boot_id, digest, uid, revision, rollout, release] = words else { return None };
+    Some(ProcessFacts {
+        pid: pid.parse().ok()?,
+        start: start.parse().ok()?,
+        boot_id: (*boot_id).to_owned(),
+        digest: (*digest).to_owned(),
+        release: ReleaseName::parse(release),
+        uid: (*uid).to_owned(),
+        revision: revision.parse().ok()?,
+        rollout: (*rollout).to_owned(),
+        alive: *alive == "1",
+    })
+}

@@ -1,0 +1,193 @@
+//! What is said to the helper script and what it says back: `key=value` lines, an empty line, a payload; an answer framed by a nonce.
+//! Whatever stands outside the frame (banners, a talkative login shell) is no answer.
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use super::{HostError, types::ActCall};
+use crate::{
+    effects::{executor::log::last_lines, ssh::Output},
+    plan::ids::{ActId, FenceToken, Owner},
+};
+
+/// Values that the helper takes as they are; anything else goes as data (`arg`, `env`).
+fn plain(value: &str) -> bool {
+    value.bytes().all(|b| b.is_ascii_alphanumeric() || b" ._+-".contains(&b))
+}
+
+/// One call, as it goes over stdin.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Request {
+    text: String,
+    bad: Option<&'static str>,
+    pub payload: Option<PathBuf>,
+}
+
+impl Request {
+    pub fn new(verb: &'static str) -> Self {
+        Self::default().with("verb", verb)
+    }
+
+    pub fn with(mut self, key: &'static str, value: impl std::fmt::Display) -> Self {
+        let value = value.to_string();
+        if !plain(&value) {
+            self.bad = Some(key);
+        }
+        let _ = writeln!(self.text, "{key}={value}");
+        self
+    }
+
+    pub fn with_act(self, call: &ActCall) -> Self {
+        let FenceToken { epoch, created, transitions } = &call.fence;
+        let ActId { uid, rollout, attempt, n } = &call.act;
+        let replaces = call.replaces.as_ref().map(owner_words).unwrap_or_default();
+        self.with("folder", &call.folder)
+            .with("owner", owner_words(&call.owner))
+            .with("replaces", replaces)
+            .with("fence", format!("{epoch} {created} {transitions}"))
+            .with("act", format!("{uid} {rollout} {attempt} {n}"))
+            .with("stepdir", stepdir(uid, rollout, *attempt, *n))
+    }
+
+    /// A word of the command, whatever is in it but NUL.
+    pub fn with_word(mut self, word: &str) -> Self {
+        self.data("arg=", word);
+        self
+    }
+
+    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+        let fits = name.bytes().enumerate().all(|(i, b)| b == b'_' || b.is_ascii_alphabetic() || i > 0 && b.is_ascii_digit());
+        if name.is_empty() || !fits {
+            self.bad = Some("the name of an environment variable");
+        }
+        self.data(&format!("env={name}="), value);
+        self
+    }
+
+    fn data(&mut self, key: &str, value: &str) {
+        if value.contains('\0') {
+            self.bad = Some("a value with a NUL byte");
+        }
+        self.text.push_str(key);
+        for byte in value.bytes() {
+            if byte.is_ascii_alphanumeric() || b"._/:@,+=-".contains(&byte) {
+                self.text.push(char::from(byte));
+            } else {
+                let _ = write!(self.text, "\\0{byte:03o}");
+            }
+        }
+        self.text.push('\n');
+    }
+
+    /// The bytes before the payload.
+    pub fn head(&self) -> Result<Vec<u8>, HostError> {
+        match self.bad {
+            Some(what) => Err(HostError::BadInput { what, why: "it holds characters that are not allowed there".to_owned() }),
+            None => Ok(format!("{}\n", self.text).into_bytes()),
+        }
+    }
+}
+
+/// `<uid8>-<rollout>-<attempt>-<n>`: the folder of a detached step.
+pub(super) fn stepdir(uid: &str, rollout: &str, attempt: i64, n: u64) -> String {
+    format!("{}-{rollout}-{attempt}-{n}", uid.get(..8).unwrap_or(uid))
+}
+
+fn owner_words(owner: &Owner) -> String {
+    let Owner { plane, namespace, deployment, uid, host } = owner;
+    format!("{plane} {namespace} {deployment} {uid} {host}")
+}
+
+pub(super) fn owner_from(words: &str) -> Option<Owner> {
+    let mut words = words.split(' ').map(str::to_owned);
+    let owner = Owner {
+        plane: words.next()?,
+        namespace: words.next()?,
+        deployment: words.next()?,
+        uid: words.next()?,
+        host: words.next()?,
+    };
+    words.next().is_none().then_some(owner)
+}
+
+/// The helper's answer: its results in their order, and what tools said beside them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub values: Vec<(String, String)>,
+    pub said: Vec<u8>,
+}
+
+impl Answer {
+    /// Finds the frame; an answer without its end is none.
+    pub fn read(nonce: &str, output: &Output) -> Result<Self, HostError> {
+        let (begin, end) = (format!("{nonce} begin 1"), format!("{nonce} end "));
+        let mut lines = output.stdout.split(|b| *b == b'\n');
+        let mut answer = Self::default();
+        if !lines.any(|line| line == begin.as_bytes()) {
+            return Err(HostError::Protocol { why: no_frame(output) });
+        }
+        for line in lines {
+            if line.starts_with(end.as_bytes()) {
+                return Ok(answer);
+            }
+            let result = line.strip_prefix(b"@").and_then(|line| std::str::from_utf8(line).ok()).and_then(|l| l.split_once('='));
+            if let Some((key, value)) = result {
+                answer.values.push((key.to_owned(), value.to_owned()));
+            } else {
+                answer.said.extend_from_slice(line);
+                answer.said.push(b'\n');
+            }
+        }
+        Err(HostError::Protocol { why: "it ends in the middle".to_owned() })
+    }
+
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.values.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    pub fn journal(&self) -> Option<u64> {
+        self.get("journal")?.parse().ok()
+    }
+
+    /// What the helper refused or failed with, if it did.
+    pub fn error(&self) -> Option<HostError> {
+        let (kind, rest) = self.get("error").map(|text| text.split_once(' ').unwrap_or((text, "")))?;
+        let words: Vec<&str> = rest.split(' ').collect();
+        let word = |i: usize| words.get(i).copied().unwrap_or_default();
+        let bytes = |i: usize| word(i).parse::<u64>().unwrap_or_default();
+        Some(match kind {
+            "claimed" => match owner_from(rest) {
+                Some(by) => HostError::HostClaimed { by: Box::new(by) },
+                None => HostError::Protocol { why: "its owner file can't be read".to_owned() },
+            },
+            "fenced" => HostError::Fenced,
+            "epoch" => HostError::FencedByOtherControlPlane { epoch: shown(word(0)) },
+            "moved" => HostError::JournalMoved { now: bytes(0) },
+            "busy" => HostError::Busy { step: shown(word(0)), act: shown(&words.get(1..).unwrap_or_default().join(" ")) },
+            "full" => HostError::DiskFull { free: bytes(0).saturating_mul(1024), needed: bytes(1) },
+            "digest" => HostError::DigestMismatch { expected: String::new(), got: shown(word(0)) },
+            "input" => HostError::BadInput { what: "a parameter of a call", why: format!("the helper refuses {}", shown(rest)) },
+            "failed" => HostError::StepFailed {
+                step: shown(word(0)),
+                why: shown(&words.get(1..).unwrap_or_default().join(" ")),
+                last_lines: last_lines(&self.said, 20),
+            },
+            other => HostError::Protocol { why: format!("it reports an unknown error ({})", shown(other)) },
+        })
+    }
+}
+
+/// What a host said, made fit for a message.
+pub(super) fn shown(text: &str) -> String {
+    last_lines(text.as_bytes(), 1).pop().unwrap_or_default().chars().take(300).collect()
+}
+
+fn no_frame(output: &Output) -> String {
+    let said = if output.stdout.iter().any(|b| !b.is_ascii_whitespace()) { &output.stdout } else { &output.stderr };
+    match last_lines(said, 1).pop() {
+        Some(line) => format!("it said: {}", line.chars().take(200).collect::<String>()),
+        None => match output.status {
+            Some(status) => format!("it said nothing and ended with status {status}"),
+            None => "it said nothing".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,109 @@
+//! A connection to one host with the helper script on it: how a call gets there and its answer back.
+
+use std::{sync::LazyLock, time::Duration};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    HostError,
+    protocol::{Answer, Request, shown},
+};
+use crate::effects::{
+    gate::{Effect, Gate},
+    ssh::{Connection, Credentials, Input, Output, SshTarget, quote},
+};
+
+const HELPER: &str = include_str!("helper.sh");
+static HELPER_DIGEST: LazyLock<String> =
+    LazyLock::new(|| Sha256::digest(HELPER.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect());
+
+/// For calls that only look or act at once.
+pub(super) const SHORT: Duration = Duration::from_secs(60);
+
+/// Puts the script at its place if it is not there whole; arguments: root, digest, nonce, `look` or `put`. Without single quotes, so
+/// that it can stand between them in every shell's syntax.
+const INSTALL: &str = r#"set -u; umask 022; p=$1/.landfall/bin; f=$p/$2
+d() { if command -v sha256sum >/dev/null; then sha256sum; else openssl dgst -sha256 -r; fi; }
+t() { { mkdir -p "$1" && umask 077 && mkdir -p "$p"; } 2>&1 || return 1
+if [ "$4" = put ]; then { cat >"$f.$$" && chmod 700 "$f.$$" && mv -f "$f.$$" "$f"; } 2>&1 || { rm -f "$f.$$"; return 1; }; fi
+[ -r "$f" ] || { printf "@absent=1\n"; return 0; }
+s=$(d <"$f"); if [ "${s%% *}" = "$2" ]; then printf "@present=1\n"; else printf "@absent=1\n"; fi; }
+printf "\n%s begin 1\n" "$3"; t "$@"; printf "\n%s end %s\n" "$3" "$?""#;
+
+pub(super) struct Session {
+    pub name: String,
+    pub connection: Connection,
+    script: String,
+}
+
+impl Session {
+    pub async fn open(
+        gate: &Gate,
+        name: &str,
+        target: &SshTarget,
+        credentials: &Credentials,
+        root: &str,
+    ) -> Result<Self, HostError> {
+        let bad = |why: &str| HostError::BadInput { what: "the group's root", why: why.to_owned() };
+        if !root.starts_with('/') || root.contains('\n') {
+            return Err(bad("it must be an absolute path on one line"));
+        }
+        let root = root.trim_end_matches('/');
+        let quoted = quote(root).ok_or_else(|| bad("it holds a NUL byte"))?;
+        let script = quote(&format!("{root}/.landfall/bin/{}", *HELPER_DIGEST)).ok_or_else(|| bad("it holds a NUL byte"))?;
+        let connection = Connection::open(target, credentials).await?;
+        let session = Self { name: name.to_owned(), connection, script };
+        if session.install(&quoted, "look").await?.get("present").is_none() {
+            gate.pass(Effect::new("host.helper", name), session.put(&quoted)).await?;
+        }
+        Ok(session)
+    }
+
+    async fn put(&self, root: &str) -> Result<(), HostError> {
+        let answer = self.install(root, "put").await?;
+        match answer.get("present") {
+            Some(_) => Ok(()),
+            None => Err(HostError::StepFailed {
+                step: "putting the helper script".to_owned(),
+                why: "it did not arrive whole".to_owned(),
+                last_lines: super::last_lines(&answer.said, 5),
+            }),
+        }
+    }
+
+    async fn install(&self, root: &str, mode: &str) -> Result<Answer, HostError> {
+        let nonce = nonce();
+        let command = format!("exec /bin/sh -c '{INSTALL}' sh {root} {} {nonce} {mode}", *HELPER_DIGEST);
+        let bytes = if mode == "put" { HELPER.as_bytes().to_vec() } else { Vec::new() };
+        let output = self.connection.exec(command, Input { bytes, file: None }, SHORT).await?;
+        let answer = Answer::read(&nonce, &output)?;
+        if answer.get("present").is_none() && answer.get("absent").is_none() {
+            let last_lines = super::last_lines(&answer.said, 5);
+            let why = "the folder below the group's root can't be made".to_owned();
+            return Err(HostError::StepFailed { step: "putting the helper script".to_owned(), why, last_lines });
+        }
+        Ok(answer)
+    }
+
+    /// One call of the helper; its answer, whatever it is. `limit` counts from when the input is on the host.
+    pub async fn call(&self, request: &Request, limit: Duration) -> Result<Answer, HostError> {
+        let nonce = nonce();
+        let command = format!("exec /bin/sh {} {nonce}", self.script);
+        let input = Input { bytes: request.head()?, file: request.payload.clone() };
+        let output: Output = self.connection.exec(command, input, limit).await?;
+        Answer::read(&nonce, &output)
+    }
+
+    /// A call that answers with the journal's number or an error.
+    pub async fn act(&self, request: &Request, limit: Duration) -> Result<u64, HostError> {
+        let answer = self.call(request, limit).await?;
+        if let Some(error) = answer.error() {
+            return Err(error);
+        }
+        answer.journal().ok_or_else(|| HostError::Protocol { why: format!("no journal number; {}", shown(&String::from_utf8_lossy(&answer.said))) })
+    }
+}
+
+fn nonce() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
