@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    ActCall, Host, HostError, StageSpec, StartSpec, StopSpec,
-    protocol::Request,
-    session::SHORT,
-};
+use super::{ActCall, Host, HostError, StageSpec, StartSpec, StopSpec, protocol::Request, session::SHORT};
 use crate::{
     effects::gate::{Effect, Gate},
     plan::ids::ReleaseName,

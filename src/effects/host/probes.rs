@@ -40,7 +40,8 @@ async fn get(stream: Stream, path: &str, host: &str) -> Result<u16, String> {
         .body(Empty::<Bytes>::new())
         .map_err(|error| format!("the request can't be made: {error}"))?;
     let no_http = |error: hyper::Error| format!("the answer is no HTTP: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(no_http)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(no_http)?;
     let asking = async {
         let response = sender.send_request(request).await.map_err(no_http)?;
         let status = response.status().as_u16();

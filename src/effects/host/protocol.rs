@@ -55,7 +55,8 @@ impl Request {
     }
 
     pub fn with_env(mut self, name: &str, value: &str) -> Self {
-        let fits = name.bytes().enumerate().all(|(i, b)| b == b'_' || b.is_ascii_alphabetic() || i > 0 && b.is_ascii_digit());
+        let fits =
+            name.bytes().enumerate().all(|(i, b)| b == b'_' || b.is_ascii_alphabetic() || i > 0 && b.is_ascii_digit());
         if name.is_empty() || !fits {
             self.bad = Some("the name of an environment variable");
         }
@@ -81,7 +82,9 @@ impl Request {
     /// The bytes before the payload.
     pub fn head(&self) -> Result<Vec<u8>, HostError> {
         match self.bad {
-            Some(what) => Err(HostError::BadInput { what, why: "it holds characters that are not allowed there".to_owned() }),
+            Some(what) => {
+                Err(HostError::BadInput { what, why: "it holds characters that are not allowed there".to_owned() })
+            }
             None => Ok(format!("{}\n", self.text).into_bytes()),
         }
     }
@@ -129,7 +132,8 @@ impl Answer {
             if line.starts_with(end.as_bytes()) {
                 return Ok(answer);
             }
-            let result = line.strip_prefix(b"@").and_then(|line| std::str::from_utf8(line).ok()).and_then(|l| l.split_once('='));
+            let result =
+                line.strip_prefix(b"@").and_then(|line| std::str::from_utf8(line).ok()).and_then(|l| l.split_once('='));
             if let Some((key, value)) = result {
                 answer.values.push((key.to_owned(), value.to_owned()));
             } else {
@@ -162,10 +166,15 @@ impl Answer {
             "fenced" => HostError::Fenced,
             "epoch" => HostError::FencedByOtherControlPlane { epoch: shown(word(0)) },
             "moved" => HostError::JournalMoved { now: bytes(0) },
-            "busy" => HostError::Busy { step: shown(word(0)), act: shown(&words.get(1..).unwrap_or_default().join(" ")) },
+            "busy" => {
+                HostError::Busy { step: shown(word(0)), act: shown(&words.get(1..).unwrap_or_default().join(" ")) }
+            }
             "full" => HostError::DiskFull { free: bytes(0).saturating_mul(1024), needed: bytes(1) },
             "digest" => HostError::DigestMismatch { expected: String::new(), got: shown(word(0)) },
-            "input" => HostError::BadInput { what: "a parameter of a call", why: format!("the helper refuses {}", shown(rest)) },
+            "input" => HostError::BadInput {
+                what: "a parameter of a call",
+                why: format!("the helper refuses {}", shown(rest)),
+            },
             "failed" => HostError::StepFailed {
                 step: shown(word(0)),
                 why: shown(&words.get(1..).unwrap_or_default().join(" ")),

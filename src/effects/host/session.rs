@@ -50,7 +50,8 @@ impl Session {
         }
         let root = root.trim_end_matches('/');
         let quoted = quote(root).ok_or_else(|| bad("it holds a NUL byte"))?;
-        let script = quote(&format!("{root}/.landfall/bin/{}", *HELPER_DIGEST)).ok_or_else(|| bad("it holds a NUL byte"))?;
+        let script =
+            quote(&format!("{root}/.landfall/bin/{}", *HELPER_DIGEST)).ok_or_else(|| bad("it holds a NUL byte"))?;
         let connection = Connection::open(target, credentials).await?;
         let session = Self { name: name.to_owned(), connection, script };
         if session.install(&quoted, "look").await?.get("present").is_none() {
@@ -100,7 +101,9 @@ impl Session {
         if let Some(error) = answer.error() {
             return Err(error);
         }
-        answer.journal().ok_or_else(|| HostError::Protocol { why: format!("no journal number; {}", shown(&String::from_utf8_lossy(&answer.said))) })
+        answer.journal().ok_or_else(|| HostError::Protocol {
+            why: format!("no journal number; {}", shown(&String::from_utf8_lossy(&answer.said))),
+        })
     }
 }
 

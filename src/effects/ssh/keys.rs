@@ -27,7 +27,8 @@ impl Credentials {
             }
         }
         let key = PrivateKey::from_openssh(identity.trim()).map_err(|error| match error {
-            russh::keys::ssh_key::Error::AlgorithmUnknown | russh::keys::ssh_key::Error::AlgorithmUnsupported { .. } => {
+            russh::keys::ssh_key::Error::AlgorithmUnknown
+            | russh::keys::ssh_key::Error::AlgorithmUnsupported { .. } => {
                 SshError::UnsupportedKeyType { found: "RSA, DSA or another".to_owned() }
             }
             other => SshError::BadIdentity { why: other.to_string() },
@@ -56,7 +57,11 @@ impl Credentials {
             }
             let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
             let Ok(entry) = line.parse::<Entry>() else {
-                if line.split(' ').next().is_some_and(|names| names.split(',').any(|one| one.eq_ignore_ascii_case(&name))) {
+                if line
+                    .split(' ')
+                    .next()
+                    .is_some_and(|names| names.split(',').any(|one| one.eq_ignore_ascii_case(&name)))
+                {
                     return Err(SshError::KnownHosts { line: index + 1 });
                 }
                 continue;

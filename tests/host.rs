@@ -1,0 +1,515 @@
+//! Calls on real hosts: what a rollout does there, who may do it, and what faults do to it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::{path::Path, time::Duration};
+
+use landfall::{
+    effects::{
+        class::Class,
+        gate::Gate,
+        host::{ActCall, Host, HostError, Listener, StageSpec, StartSpec, StopSpec},
+        ssh::{Credentials, SshError, SshTarget},
+    },
+    plan::{
+        facts::FolderFacts,
+        ids::{ActId, FenceToken, FolderName, Owner, ReleaseName},
+    },
+};
+use sha2::{Digest, Sha256};
+use support::hosts::Hosts;
+
+const ROOT: &str = "/srv/landfall";
+
+/// One host with a connection, and the Deployment that acts on it.
+struct Bench {
+    rack: Hosts,
+    host: Host,
+    gate: Gate,
+    call: ActCall,
+    local: tempfile::TempDir,
+}
+
+fn token(epoch: &str, transitions: i64) -> FenceToken {
+    FenceToken { epoch: epoch.to_owned(), created: 1_700_000_000, transitions }
+}
+
+fn owner(deployment: &str, host: &str) -> Owner {
+    Owner {
+        plane: "plane-1".to_owned(),
+        namespace: "shop".to_owned(),
+        deployment: deployment.to_owned(),
+        uid: format!("uid-of-{deployment}"),
+        host: host.to_owned(),
+    }
+}
+
+impl Bench {
+    async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    async fn with(options: &[&str]) -> Self {
+        let rack = Hosts::up_with(1, options).await;
+        let gate = Gate::open_for(token("plane-1", 5));
+        let host = connect(&rack, &gate).await.unwrap();
+        let call = ActCall {
+            folder: FolderName::new("shop", "web"),
+            owner: owner("web-production", "web-01"),
+            replaces: None,
+            fence: token("plane-1", 5),
+            act: ActId { uid: "uid-of-web-production".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n: 0 },
+        };
+        Self { rack, host, gate, call, local: tempfile::tempdir().unwrap() }
+    }
+
+    async fn again(&mut self) {
+        self.host = connect(&self.rack, &self.gate).await.unwrap();
+    }
+
+    async fn folder(&self) -> FolderFacts {
+        self.host.facts().await.unwrap().folders.remove(&self.call.folder).unwrap_or_default()
+    }
+
+    fn release(&self, version: &str, files: &[(&str, &str)]) -> StageSpec {
+        let tar = self.local.path().join(format!("{version}.tar"));
+        let digest = pack(&tar, files);
+        let size = std::fs::metadata(&tar).unwrap().len();
+        StageSpec { release: ReleaseName::new(version, &digest), digest, size, tar }
+    }
+
+    async fn stage(&mut self, spec: &StageSpec) {
+        self.call.act.n = self.host.stage(&self.gate, &self.call, spec).await.unwrap();
+    }
+
+    async fn stop(&mut self, grace: u64) {
+        let spec = StopSpec { signal: "TERM".to_owned(), grace: Duration::from_secs(grace) };
+        self.call.act.n = self.host.stop(&self.gate, &self.call, &spec).await.unwrap();
+    }
+
+    async fn switch(&mut self, spec: &StageSpec) {
+        self.call.act.n = self.host.switch(&self.gate, &self.call, &spec.release).await.unwrap();
+    }
+
+    async fn start(&mut self, spec: &StageSpec, command: &[&str]) {
+        self.call.act.n = self.host.start(&self.gate, &self.call, &start(&self.call, spec, command)).await.unwrap();
+    }
+
+    async fn mark(&mut self) {
+        let rollout = self.call.act.rollout.clone();
+        self.call.act.n = self.host.mark(&self.gate, &self.call, &rollout).await.unwrap();
+    }
+
+    /// A release with a shell script, running.
+    async fn running(&mut self, script: &str) -> StageSpec {
+        let spec = self.release("v1", &[("app", script)]);
+        self.stage(&spec).await;
+        self.switch(&spec).await;
+        self.start(&spec, &["./app"]).await;
+        spec
+    }
+}
+
+fn start(call: &ActCall, spec: &StageSpec, command: &[&str]) -> StartSpec {
+    StartSpec {
+        release: spec.release.clone(),
+        digest: spec.digest.clone(),
+        revision: 1,
+        rollout: call.act.rollout.clone(),
+        command: command.iter().map(|&word| word.to_owned()).collect(),
+        env: vec![("GREETING".to_owned(), "it's \"quoted\"\n$HOME `id` \\0041 ü".to_owned())],
+    }
+}
+
+fn target(rack: &Hosts) -> SshTarget {
+    SshTarget {
+        address: rack.host(0).address.clone(),
+        port: rack.host(0).port,
+        user: rack.user().to_owned(),
+        connect_timeout: Duration::from_secs(3),
+    }
+}
+
+async fn connect(rack: &Hosts, gate: &Gate) -> Result<Host, HostError> {
+    let credentials = Credentials::new(&rack.identity(), &rack.known_hosts())?;
+    Host::connect(gate, "web-01", &target(rack), &credentials, ROOT).await
+}
+
+fn pack(tar: &Path, files: &[(&str, &str)]) -> String {
+    let mut builder = tar::Builder::new(std::fs::File::create(tar).unwrap());
+    for (name, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o755);
+        builder.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    builder.into_inner().unwrap();
+    Sha256::digest(std::fs::read(tar).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn until<F: Future<Output = bool>>(what: &str, mut probe: impl FnMut() -> F) {
+    for _ in 0..100 {
+        if probe().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{what}: not within 10 s");
+}
+
+const WEB: &str = "#!/bin/sh\nprintf '%s\\n' \"$GREETING\"\nmkdir -p www && echo hello >www/index.html\nexec busybox httpd -f -p 8080 -h www\n";
+const SLEEPER: &str = "#!/bin/sh\nexec sleep 1000\n";
+
+#[tokio::test]
+async fn a_release_goes_through_its_whole_life_on_a_host() {
+    let mut bench = Bench::new().await;
+    let facts = bench.host.facts().await.unwrap();
+    assert_eq!(facts.missing_tools, Vec::<String>::new());
+    assert!(facts.forwards && !facts.session_scoped && facts.free_bytes > 0, "{facts:?}");
+    assert!(facts.server.contains("OpenSSH"), "{}", facts.server);
+    assert!(facts.folders.is_empty());
+
+    let v1 = bench.release("v1", &[("app", WEB), ("deep/file", "1")]);
+    bench.stage(&v1).await;
+    bench.stop(5).await;
+    bench.switch(&v1).await;
+    assert!(bench.host.port_refuses(8080).await.unwrap());
+    bench.start(&v1, &["./app"]).await;
+    let host = bench.host.clone();
+    until("ready", || async {
+        host.http_ready(8080, "/index.html", None, Duration::from_secs(2)).await.unwrap() == Ok(200)
+    })
+    .await;
+    assert_eq!(bench.host.http_ready(8080, "/nothing", None, Duration::from_secs(2)).await.unwrap(), Ok(404));
+    assert!(bench.host.tcp_ready(8080, Duration::from_secs(2)).await.unwrap());
+    assert!(!bench.host.port_refuses(8080).await.unwrap());
+    assert_eq!(bench.host.listener(&bench.call.folder, 8080).await.unwrap(), Listener::Ours);
+    assert_eq!(bench.host.listener(&bench.call.folder, 8081).await.unwrap(), Listener::Nobody);
+    assert_eq!(
+        bench.host.tail(&bench.call.folder, 10).await.unwrap(),
+        ["it's \"quoted\"", "$HOME `id` \\0041 ü"],
+        "the environment arrives as it was given"
+    );
+    bench.mark().await;
+
+    let folder = bench.folder().await;
+    let process = folder.process.clone().unwrap();
+    assert!(process.alive);
+    assert_eq!((process.digest.as_str(), process.revision, process.rollout.as_str()), (v1.digest.as_str(), 1, "1.0"));
+    assert_eq!(process.release.as_ref(), Some(&v1.release));
+    assert_eq!(folder.owner.as_ref(), Some(&bench.call.owner));
+    assert_eq!(folder.fence.as_ref(), Some(&bench.call.fence));
+    assert_eq!(folder.journal, bench.call.act.n);
+    assert_eq!(folder.open, None);
+    assert_eq!(folder.current.as_ref(), Some(&v1.release));
+    let ready = folder.ready.unwrap();
+    assert_eq!((ready.pid, ready.start, ready.rollout.as_str()), (process.pid, process.start, "1.0"));
+
+    let v2 = bench.release("v2", &[("app", WEB), ("new", "2")]);
+    bench.call.act.rollout = "2.0".to_owned();
+    bench.stage(&v2).await;
+    assert_eq!(bench.folder().await.releases, [v1.release.clone(), v2.release.clone()]);
+    bench.stop(5).await;
+    assert_eq!(bench.folder().await.process, None);
+    assert!(bench.host.port_refuses(8080).await.unwrap());
+    bench.switch(&v2).await;
+    bench.start(&v2, &["./app"]).await;
+    bench.call.act.n = bench.host.prune(&bench.gate, &bench.call, &[], 0).await.unwrap();
+    assert_eq!(bench.folder().await.releases, [v2.release.clone()], "what runs is never pruned");
+    bench.call.act.n = bench.host.release(&bench.gate, &bench.call).await.unwrap();
+    assert_eq!(bench.folder().await.owner, None);
+
+    let spec = StopSpec { signal: "TERM".to_owned(), grace: Duration::from_secs(5) };
+    assert_eq!(bench.host.remove(&bench.gate, &bench.call, &spec).await.unwrap(), 0);
+    assert!(bench.host.facts().await.unwrap().folders.is_empty());
+    assert!(bench.host.port_refuses(8080).await.unwrap());
+    assert_eq!(bench.rack.host(0).sh("ls -A /srv/landfall").await.trim(), ".landfall");
+}
+
+#[tokio::test]
+async fn an_act_on_an_old_view_is_refused_and_a_staged_release_is_kept() {
+    let mut bench = Bench::new().await;
+    let v1 = bench.release("v1", &[("app", SLEEPER)]);
+    bench.stage(&v1).await;
+    let old = ActCall { act: ActId { n: 0, ..bench.call.act.clone() }, ..bench.call.clone() };
+    let refused = bench.host.switch(&bench.gate, &old, &v1.release).await;
+    assert_eq!(refused, Err(HostError::JournalMoved { now: 2 }));
+    assert_eq!(refused.unwrap_err().class(), Class::Waiting);
+    assert_eq!(bench.folder().await.current, None);
+
+    // Staged again without the bytes: there is nothing to send.
+    std::fs::remove_file(&v1.tar).unwrap();
+    bench.stage(&v1).await;
+    assert_eq!(bench.call.act.n, 4);
+}
+
+#[tokio::test]
+async fn a_release_that_somebody_changed_is_replaced() {
+    let mut bench = Bench::new().await;
+    let v1 = bench.release("v1", &[("app", SLEEPER)]);
+    bench.stage(&v1).await;
+    let app = format!("{ROOT}/shop.web/releases/{}/app", v1.release);
+    bench.rack.host(0).sh(&format!("echo tampered >{app}")).await;
+    bench.stage(&v1).await;
+    assert_eq!(bench.rack.host(0).sh(&format!("cat {app}")).await, SLEEPER);
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_the_release_never_appear_on_the_host() {
+    let bench = Bench::new().await;
+    let mut v1 = bench.release("v1", &[("app", SLEEPER)]);
+    pack(&v1.tar, &[("app", "#!/bin/sh\nexec sleep 1001\n")]);
+    let refused = bench.host.stage(&bench.gate, &bench.call, &v1).await;
+    assert!(
+        matches!(&refused, Err(HostError::DigestMismatch { expected, .. }) if *expected == v1.digest),
+        "{refused:?}"
+    );
+    assert_eq!(bench.folder().await.releases, []);
+    v1 = bench.release("v1", &[("app", SLEEPER)]);
+    bench.host.stage(&bench.gate, &bench.call, &v1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lower_token_is_refused_and_another_control_plane_must_adopt() {
+    let mut bench = Bench::new().await;
+    let v1 = bench.release("v1", &[("app", SLEEPER)]);
+    bench.stage(&v1).await;
+
+    let slept = ActCall { fence: token("plane-1", 4), ..bench.call.clone() };
+    assert_eq!(bench.host.switch(&bench.gate, &slept, &v1.release).await, Err(HostError::Fenced));
+
+    let foreign = Owner { plane: "plane-2".to_owned(), ..bench.call.owner.clone() };
+    let mut other = ActCall { fence: token("plane-2", 0), owner: foreign, ..bench.call.clone() };
+    assert_eq!(
+        bench.host.switch(&bench.gate, &other, &v1.release).await,
+        Err(HostError::FencedByOtherControlPlane { epoch: "plane-1".to_owned() })
+    );
+    assert_eq!(bench.folder().await.fence, Some(token("plane-1", 5)));
+
+    other.replaces = Some(bench.call.owner.clone());
+    other.act.n = bench.host.adopt(&bench.gate, &other).await.unwrap();
+    bench.host.switch(&bench.gate, &other, &v1.release).await.unwrap();
+    assert_eq!(
+        bench.host.switch(&bench.gate, &bench.call, &v1.release).await,
+        Err(HostError::FencedByOtherControlPlane { epoch: "plane-2".to_owned() })
+    );
+}
+
+#[tokio::test]
+async fn a_host_belongs_to_one_deployment_until_that_is_gone() {
+    let mut bench = Bench::new().await;
+    let v1 = bench.release("v1", &[("app", SLEEPER)]);
+    bench.stage(&v1).await;
+    for second in [owner("web-second", "web-01"), owner("web-production", "web-01-again")] {
+        let call = ActCall { owner: second, ..bench.call.clone() };
+        let refused = bench.host.switch(&bench.gate, &call, &v1.release).await;
+        assert_eq!(refused, Err(HostError::HostClaimed { by: Box::new(bench.call.owner.clone()) }));
+    }
+    let heir = owner("web-second", "web-01");
+    let call = ActCall { owner: heir.clone(), replaces: Some(bench.call.owner.clone()), ..bench.call.clone() };
+    bench.host.switch(&bench.gate, &call, &v1.release).await.unwrap();
+    assert_eq!(bench.folder().await.owner, Some(heir));
+}
+
+#[tokio::test]
+async fn a_connection_lost_during_a_stop_neither_loses_nor_doubles_it() {
+    let mut bench = Bench::new().await;
+    bench.running("#!/bin/sh\ntrap 'echo TERM seen' TERM\nwhile :; do sleep 0.1; done\n").await;
+    let (host, gate, call) = (bench.host.clone(), bench.gate.clone(), bench.call.clone());
+    let stop = tokio::spawn(async move {
+        host.stop(&gate, &call, &StopSpec { signal: "TERM".to_owned(), grace: Duration::from_secs(3) }).await
+    });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    bench.rack.host(0).hangup().await;
+    let lost = stop.await.unwrap();
+    assert!(matches!(&lost, Err(HostError::Ssh(error)) if error.is_unreachable()), "{lost:?}");
+
+    bench.again().await;
+    let open = bench.folder().await.open.expect("the stop goes on");
+    assert!(open.running && open.step == "stop", "{open:?}");
+    let busy = bench
+        .host
+        .prune(
+            &bench.gate,
+            &ActCall { act: ActId { n: open.n + 1, ..bench.call.act.clone() }, ..bench.call.clone() },
+            &[],
+            1,
+        )
+        .await;
+    assert!(matches!(&busy, Err(HostError::Busy { step, .. }) if step == "stop"), "{busy:?}");
+    assert_eq!(bench.host.attach(&bench.call.folder, &open, Duration::from_secs(20)).await, Ok(open.n + 2));
+    let folder = bench.folder().await;
+    assert_eq!((folder.process, folder.open, folder.journal), (None, None, open.n + 2));
+    let said = bench.host.tail(&bench.call.folder, 10).await.unwrap();
+    assert_eq!(said.iter().filter(|line| *line == "TERM seen").count(), 1, "signalled once: {said:?}");
+}
+
+#[tokio::test]
+async fn a_stranger_under_the_recorded_pid_is_never_signalled() {
+    let mut bench = Bench::new().await;
+    bench.running(SLEEPER).await;
+    let pid = bench.folder().await.process.unwrap().pid;
+    let host = bench.rack.host(0).clone();
+    host.sh(&format!("kill -9 {pid}")).await;
+    until("gone", || async { !host.try_exec(&["test", "-d", &format!("/proc/{pid}")]).await.status.success() }).await;
+    host.spawn_as_pid(u32::try_from(pid).unwrap(), &["sleep", "500"]).await;
+    let process = bench.folder().await.process.unwrap();
+    assert!(!process.alive && process.pid == pid);
+    bench.stop(1).await;
+    assert!(host.sh(&format!("cat /proc/{pid}/cmdline")).await.contains("sleep"), "the stranger lives");
+}
+
+#[tokio::test]
+async fn a_process_that_ignores_the_signal_is_killed_with_its_children() {
+    let mut bench = Bench::new().await;
+    bench.running("#!/bin/sh\ntrap '' TERM\nsleep 777 &\nwhile :; do sleep 0.1; done\n").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    bench.stop(1).await;
+    let left =
+        bench.rack.host(0).sh("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c 'sleep [7]77' || :").await;
+    assert_eq!(left.trim(), "0");
+}
+
+#[tokio::test]
+async fn after_a_reboot_nothing_is_said_to_run() {
+    let mut bench = Bench::new().await;
+    let v1 = bench.running(SLEEPER).await;
+    bench.rack.host(0).reboot().await;
+    bench.again().await;
+    assert!(!bench.folder().await.process.unwrap().alive);
+    bench.start(&v1, &["./app"]).await;
+    assert!(bench.folder().await.process.unwrap().alive);
+}
+
+#[tokio::test]
+async fn a_changed_host_key_stops_before_authentication_and_shows_both() {
+    let rack = Hosts::up(1).await;
+    let gate = Gate::open_for(token("plane-1", 5));
+    rack.host(0).rekey().await;
+    let refused = connect(&rack, &gate).await.err().unwrap();
+    let HostError::Ssh(SshError::HostKeyMismatch { expected, got, .. }) = &refused else { panic!("{refused:?}") };
+    assert!(expected.contains("SHA256:") && got.contains("SHA256:") && expected != got, "{expected} {got}");
+    assert_eq!(refused.class(), Class::Terminal);
+}
+
+#[tokio::test]
+async fn who_is_not_known_is_not_talked_to_and_who_does_not_know_us_says_so() {
+    let rack = Hosts::up(1).await;
+    let gate = Gate::open_for(token("plane-1", 5));
+    let unknown = Credentials::new(&rack.identity(), "# nothing\n").unwrap();
+    let refused = Host::connect(&gate, "web-01", &target(&rack), &unknown, ROOT).await.err().unwrap();
+    assert!(matches!(refused, HostError::Ssh(SshError::HostKeyUnknown { .. })), "{refused:?}");
+
+    let stranger = Credentials::new(&rack.stranger_identity(), &rack.known_hosts()).unwrap();
+    let refused = Host::connect(&gate, "web-01", &target(&rack), &stranger, ROOT).await.err().unwrap();
+    assert!(matches!(refused, HostError::Ssh(SshError::AuthenticationFailed { .. })), "{refused:?}");
+
+    for kind in ["ed25519", "ecdsa"] {
+        let lines: String =
+            rack.known_hosts().lines().filter(|line| line.contains(kind)).map(|line| format!("{line}\n")).collect();
+        let credentials = Credentials::new(&rack.identity(), &lines).unwrap();
+        Host::connect(&gate, "web-01", &target(&rack), &credentials, ROOT).await.unwrap();
+    }
+    assert!(matches!(Credentials::new("nonsense", ""), Err(SshError::BadIdentity { .. })));
+}
+
+#[tokio::test]
+async fn a_hashed_line_of_known_hosts_counts_and_rsa_keys_are_explained() {
+    let rack = Hosts::up(1).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (known, key) = (dir.path().join("known_hosts"), dir.path().join("id"));
+    std::fs::write(&known, rack.known_hosts()).unwrap();
+    let keygen = |arguments: &[&str]| {
+        let done = std::process::Command::new("ssh-keygen").args(arguments).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    keygen(&["-H", "-f", known.to_str().unwrap()]);
+    let hashed = std::fs::read_to_string(&known).unwrap();
+    assert!(hashed.starts_with("|1|"), "{hashed}");
+    let gate = Gate::open_for(token("plane-1", 5));
+    let credentials = Credentials::new(&rack.identity(), &hashed).unwrap();
+    Host::connect(&gate, "web-01", &target(&rack), &credentials, ROOT).await.unwrap();
+
+    keygen(&["-q", "-t", "rsa", "-N", "", "-f", key.to_str().unwrap()]);
+    let rsa = Credentials::new(&std::fs::read_to_string(&key).unwrap(), &hashed);
+    assert!(matches!(&rsa, Err(SshError::UnsupportedKeyType { .. })), "{rsa:?}");
+}
+
+#[tokio::test]
+async fn silent_refusing_and_absent_hosts_are_told_apart_in_time() {
+    let rack = Hosts::up(1).await;
+    let gate = Gate::open_for(token("plane-1", 5));
+    let began = landfall::effects::clock::monotonic();
+    rack.host(0).mute().await;
+    let silent = connect(&rack, &gate).await.err().unwrap();
+    assert!(matches!(silent, HostError::Ssh(SshError::Silent { .. })), "{silent:?}");
+    rack.host(0).mend().await;
+    rack.host(0).refuse().await;
+    let mut refusing = connect(&rack, &gate).await.err().unwrap();
+    if matches!(refusing, HostError::Ssh(SshError::Lost { .. })) {
+        // It came into the queue of the sshd that was just ending.
+        refusing = connect(&rack, &gate).await.err().unwrap();
+    }
+    assert!(
+        matches!(&refusing, HostError::Ssh(SshError::Unreachable { why, .. }) if why.contains("refused")),
+        "{refusing:?}"
+    );
+    rack.host(0).mend().await;
+    rack.host(0).cut().await;
+    let absent = connect(&rack, &gate).await.err().unwrap();
+    assert!(
+        matches!(&absent, HostError::Ssh(SshError::Unreachable { why, .. }) if why.contains("no answer")),
+        "{absent:?}"
+    );
+    rack.host(0).mend().await;
+    assert!(began.elapsed() < Duration::from_secs(20));
+    connect(&rack, &gate).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_named_and_nothing_half_done_is_left() {
+    let mut bench = Bench::new().await;
+    let v1 = bench.release("v1", &[("app", SLEEPER), ("big", &"x".repeat(400_000))]);
+    bench.host.facts().await.unwrap();
+    bench.rack.host(0).fill_but(500).await;
+    let full = bench.host.stage(&bench.gate, &bench.call, &v1).await;
+    assert!(matches!(full, Err(HostError::DiskFull { .. })), "{full:?}");
+    bench.rack.host(0).fill().await;
+    let full = bench.host.stage(&bench.gate, &bench.call, &v1).await;
+    assert!(matches!(full, Err(HostError::DiskFull { .. })), "{full:?}");
+    bench.host.facts().await.unwrap();
+    bench.rack.host(0).drain().await;
+    bench.call.act.n = bench.folder().await.journal;
+    bench.stage(&v1).await;
+    assert_eq!(bench.folder().await.releases, [v1.release]);
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_exist_is_in_the_output_and_its_process_is_dead() {
+    let mut bench = Bench::new().await;
+    let v1 = bench.release("v1", &[("app", SLEEPER)]);
+    bench.stage(&v1).await;
+    bench.switch(&v1).await;
+    bench.start(&v1, &["no-such-program", "--port", "8080"]).await;
+    let host = bench.host.clone();
+    until("dead", || async {
+        !host.facts().await.unwrap().folders[&bench.call.folder].process.as_ref().unwrap().alive
+    })
+    .await;
+    let said = bench.host.tail(&bench.call.folder, 5).await.unwrap();
+    assert!(said.last().unwrap().contains("no-such-program"), "{said:?}");
+    let rollout = bench.call.act.rollout.clone();
+    let marked = bench.host.mark(&bench.gate, &bench.call, &rollout).await;
+    assert!(matches!(marked, Err(HostError::StepFailed { .. })), "{marked:?}");
+}
+
+#[tokio::test]
+async fn a_strangers_socket_is_not_taken_for_ours() {
+    let mut bench = Bench::new().await;
+    bench.running(SLEEPER).await;
+    bench.rack.host(0).sh("mkdir -p /srv/other && setsid busybox httpd -p 8080 -h /srv/other").await;
+    let host = bench.host.clone();
+    until("the stranger listens", || async { !host.port_refuses(8080).await.unwrap() }).await;
+    assert_eq!(bench.host.listener(&bench.call.folder, 8080).await.unwrap(), Listener::Foreign);
+}
