@@ -6,11 +6,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use landfall::{
     effects::{
+        clock::monotonic,
         executor::{
             AttemptId, BuildStep, ExecutorConfig, ExecutorError, Exit, ExitReason, Isolation, LocalExecutor, StepState,
             log, sealed_log,
@@ -60,13 +61,11 @@ impl Bench {
     }
 
     async fn exit(&self, id: &AttemptId) -> Exit {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = monotonic() + Duration::from_secs(60);
         loop {
             match self.executor.state(id).await.unwrap() {
                 StepState::Exited(exit) => return exit,
-                StepState::Running { .. } if Instant::now() < until => {
-                    tokio::time::sleep(Duration::from_millis(20)).await
-                }
+                StepState::Running { .. } if monotonic() < until => tokio::time::sleep(Duration::from_millis(20)).await,
                 other => panic!("{other:?}: {}", self.log(id).await),
             }
         }
@@ -92,9 +91,9 @@ impl Bench {
 
     /// Waits for a word in the log.
     async fn until_said(&self, id: &AttemptId, word: &str) {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = monotonic() + Duration::from_secs(20);
         while !self.log(id).await.contains(word) {
-            assert!(Instant::now() < until, "{word} was not said: {}", self.log(id).await);
+            assert!(monotonic() < until, "{word} was not said: {}", self.log(id).await);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -130,9 +129,9 @@ fn mark() -> String {
 }
 
 async fn gone(word: &str) {
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = monotonic() + Duration::from_secs(5);
     while !processes_with(word).is_empty() {
-        assert!(Instant::now() < until, "survivors: {:?}", processes_with(word));
+        assert!(monotonic() < until, "survivors: {:?}", processes_with(word));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -267,7 +266,7 @@ async fn a_child_that_writes_on_after_the_script_has_stopped_writing_by_then() {
 #[tokio::test]
 async fn a_hundred_megabytes_of_output_are_capped_and_the_end_is_kept() {
     let bench = Bench::new();
-    let begun = Instant::now();
+    let begun = monotonic();
     let (exit, log) = bench.run("echo first; yes landfall | head -c 100000000; echo last").await;
     assert!(exit.succeeded(), "{exit:?}");
     assert!(begun.elapsed() < Duration::from_secs(30));
@@ -472,7 +471,7 @@ async fn a_log_is_sealed_in_pieces_while_it_grows_and_read_back_whole() {
     assert!(bench.exit(&id).await.succeeded());
     assert_eq!(bench.executor.seal(&bench.gate, &store, &id).await.unwrap(), 3);
     let live = bench.log(&id).await;
-    assert_eq!(bench.executor.collect_garbage(&BTreeSet::new()).await.unwrap(), [id.clone()]);
+    assert_eq!(bench.executor.collect_garbage(&BTreeSet::new()).await.unwrap(), std::slice::from_ref(&id));
     assert_eq!(bench.executor.state(&id).await.unwrap(), StepState::Absent);
     let mut sealed = Vec::new();
     loop {

@@ -74,7 +74,7 @@ fn open(path: &Path) -> io::Result<Option<(File, u64)>> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let about = file.metadata()?;
-    Ok(about.is_file().then(|| (file, about.len())))
+    Ok(about.is_file().then_some((file, about.len())))
 }
 
 fn header(kind: EntryType, size: u64, mode: u32) -> Header {

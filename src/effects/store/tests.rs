@@ -67,12 +67,41 @@ async fn a_shut_gate_writes_nothing() {
     assert_eq!(store.get(&key).await.unwrap(), None);
 }
 
-/// `/dev/full` answers every write with "no space left", as a full disk does.
+/// A small file system of its own, unmounted at the end.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        assert!(mount.args(["-t", "tmpfs", "-o", "size=512k", "small"]).arg(dir.path()).status().unwrap().success());
+        Self(dir)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
 #[tokio::test]
-async fn a_full_disk_has_an_error_of_its_own() {
-    let full = std::io::Error::from_raw_os_error(28);
-    assert!(matches!(StoreError::from_io("x", &full), StoreError::DiskFull { .. }));
-    let wrapped = object_store::Error::Generic { store: "f", source: Box::new(std::io::Error::from_raw_os_error(28)) };
-    let key = keys::version("a", "b", "c").unwrap();
-    assert!(matches!(StoreError::from_backend(&key, "write", wrapped), StoreError::DiskFull { .. }));
+async fn a_full_disk_is_said_and_leaves_nothing_half_written_and_passes() {
+    let (disk, dir) = (SmallDisk::new(), tempfile::tempdir().unwrap());
+    let store = Store::folder(disk.0.path()).unwrap();
+    let tar = dir.path().join("a.tar");
+    std::fs::write(&tar, vec![7; 1024 * 1024]).unwrap();
+    let key = keys::version("shop", "petclinic", "v1").unwrap();
+    let refused = store.put_release(&gate(), &tar).await.unwrap_err();
+    assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused}");
+    let refused = store.create(&gate(), &key, vec![1; 1024 * 1024]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused}");
+    assert_eq!(refused.class(), crate::effects::class::Class::Transient);
+    assert_eq!(store.get(&key).await.unwrap(), None);
+    assert_eq!(store.list(&keys::versions("shop", "petclinic").unwrap()).await.unwrap(), []);
+    assert_eq!(std::fs::read_dir(disk.0.path().join("incoming")).unwrap().count(), 0);
+    // With room again, the same calls succeed.
+    std::fs::write(&tar, b"small").unwrap();
+    store.put_release(&gate(), &tar).await.unwrap();
+    assert_eq!(store.create(&gate(), &key, b"x".to_vec()).await.unwrap(), Create::Created);
 }
