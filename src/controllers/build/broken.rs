@@ -1,0 +1,79 @@
+//! Errors of effects as facts for the planners: a reason of the closed list, and whether trying again may help.
+
+use crate::{
+    api::Reason,
+    effects::{class::Class, executor::ExecutorError, git::GitError, release::ReleaseError, store::StoreError},
+};
+
+/// How a step failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    pub reason: Reason,
+    pub message: String,
+    pub class: Class,
+}
+
+impl Broken {
+    pub fn new(reason: Reason, class: Class, error: &impl ToString) -> Self {
+        Self { reason, class, message: error.to_string() }
+    }
+}
+
+impl From<GitError> for Broken {
+    fn from(error: GitError) -> Self {
+        let reason = match &error {
+            GitError::BadUrl { .. } => Reason::UrlInvalid,
+            GitError::SchemeNotAllowed { .. } => Reason::SchemeNotAllowed,
+            GitError::BadPattern { .. } => Reason::InvalidSpec,
+            GitError::RevisionNotFound { .. } => Reason::RevisionNotFound,
+            GitError::CommitNotOnBranch { .. } => Reason::CommitNotOnBranch,
+            GitError::CommitGone { .. } => Reason::CommitGone,
+            GitError::UnsafeTree { .. } => Reason::CheckoutRefused,
+            GitError::BadTagName { .. } => Reason::VersionInvalid,
+            GitError::TagConflict { .. } => Reason::TagConflict,
+            GitError::PushRefused { .. } => Reason::PushRefused,
+            GitError::DiskFull => Reason::StoreFull,
+            GitError::TimedOut { .. } | GitError::Unreachable { .. } => Reason::SourceUnreachable,
+            GitError::Failed { .. } | GitError::Shut(_) => Reason::InternalError,
+        };
+        Self::new(reason, error.class(), &error)
+    }
+}
+
+impl From<StoreError> for Broken {
+    fn from(error: StoreError) -> Self {
+        let reason = match &error {
+            StoreError::DiskFull { .. } => Reason::StoreFull,
+            _ => Reason::StoreUnavailable,
+        };
+        Self::new(reason, error.class(), &error)
+    }
+}
+
+impl From<ExecutorError> for Broken {
+    fn from(error: ExecutorError) -> Self {
+        let class = error.class();
+        let reason = match error {
+            ExecutorError::Store(error) => return error.into(),
+            ExecutorError::ExecutorUnsafe { .. } => Reason::ExecutorUnsafe,
+            ExecutorError::BadEnv { .. } => Reason::InvalidSpec,
+            ExecutorError::DiskFull => Reason::StoreFull,
+            _ => Reason::InternalError,
+        };
+        Self::new(reason, class, &error)
+    }
+}
+
+impl From<ReleaseError> for Broken {
+    fn from(error: ReleaseError) -> Self {
+        let reason = match &error {
+            ReleaseError::ArtifactMissing { .. } => Reason::ArtifactMissing,
+            ReleaseError::ArtifactAmbiguous { .. } | ReleaseError::ArtifactClash { .. } => Reason::ArtifactClash,
+            ReleaseError::ArtifactOutside { .. } => Reason::ArtifactOutside,
+            ReleaseError::DiskFull => Reason::StoreFull,
+            ReleaseError::Failed { .. } => Reason::InternalError,
+            _ => Reason::ArtifactInvalid,
+        };
+        Self::new(reason, error.class(), &error)
+    }
+}

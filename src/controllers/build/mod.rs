@@ -1,0 +1,133 @@
+//! Builds: how to look at one, and how to do what its planner says. It must not decide.
+
+pub mod broken;
+mod memory;
+mod observe;
+mod records;
+mod work;
+
+use std::{future::Future, sync::Arc};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use self::{
+    broken::Broken,
+    memory::{Found, Slot},
+};
+pub use self::{memory::Memory, records::read_json};
+use super::{
+    frame::{Kind, Trouble},
+    world::World,
+};
+use crate::{
+    api::{
+        Build,
+        build::BuildStatus,
+        conditions::{READY, status_of},
+    },
+    effects::class::Class,
+    plan::{
+        Plan,
+        build::{self, Act, Seen, standing::Standing},
+    },
+};
+
+impl Kind for Build {
+    type Seen = Seen;
+    type Act = Act;
+    type Status = BuildStatus;
+
+    async fn observe(&self, world: &World) -> Result<Seen, Trouble> {
+        observe::observe(self, world).await
+    }
+
+    fn plan(seen: &Seen, now: Timestamp) -> Plan<BuildStatus, Act> {
+        build::plan(seen, now)
+    }
+
+    async fn act(&self, act: Act, world: &Arc<World>) -> Result<(), Trouble> {
+        let uid = self.uid().unwrap_or_default();
+        match act {
+            Act::Forget => world.builds.forget(&uid),
+            Act::Abandon => abandon(&uid, world),
+            Act::Resolve => background(self, world, Slot::Work, work::resolve(self.clone(), world.clone())),
+            Act::Prepare { attempt } => {
+                background(self, world, Slot::Work, work::prepare(uid, attempt, world.clone()));
+            }
+            Act::Watch { attempt } => background(self, world, Slot::Watch, work::watch(uid, attempt, world.clone())),
+            Act::Cancel { attempt } => background(self, world, Slot::Cancel, work::cancel(uid, attempt, world.clone())),
+            Act::Collect { attempt } => background(self, world, Slot::Work, work::collect(uid, attempt, world.clone())),
+            Act::Tag { tagged_at } => background(self, world, Slot::Work, work::tag(uid, tagged_at, world.clone())),
+            Act::Start { attempt } => now(self, world, work::start(uid, attempt, world)).await?,
+            Act::Record(end) => now(self, world, work::record(uid, &end, world)).await?,
+            Act::Publish(record) => now(self, world, work::publish(self, &record, world)).await?,
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Option<&BuildStatus> {
+        self.status.as_ref()
+    }
+
+    fn changed(&self, world: &World) {
+        let (namespace, project) = (self.namespace().unwrap_or_default(), &self.spec.project_ref.name);
+        let open = build::standing::of(self) != Standing::Ended;
+        world.builds.set_open(&namespace, project, &self.name_any(), open);
+        if !open {
+            world.builds.drop_build(&self.uid().unwrap_or_default());
+        }
+        world.wakes.project(&namespace, project);
+        let ready = self.status.as_ref().and_then(|status| status_of(&status.conditions, READY)) == Some(true);
+        if ready {
+            world.wakes.deployments_in(&namespace);
+        }
+    }
+}
+
+fn abandon(uid: &str, world: &Arc<World>) {
+    let known = world.builds.known(uid);
+    for slot in [Slot::Work, Slot::Watch, Slot::Cancel] {
+        if let Some(run) = known.runs(slot) {
+            world.tasks.cancel(&memory::key(uid, slot, run));
+        }
+    }
+    world.builds.drop_build(uid);
+}
+
+/// Starts work that outlives the reconcile and wakes the build when it is over.
+fn background(
+    build: &Build,
+    world: &Arc<World>,
+    slot: Slot,
+    work: impl Future<Output = Result<Found, Broken>> + Send + 'static,
+) {
+    let Some(occupied) = world.builds.occupy(&build.uid().unwrap_or_default(), slot) else { return };
+    let (namespace, name, world_then) = (build.namespace().unwrap_or_default(), build.name_any(), world.clone());
+    let _ = world.tasks.start(occupied.key(), async move {
+        let result = work.await;
+        let shut = result.as_ref().is_err_and(|broken| broken.class == Class::Waiting);
+        if let Err(broken) = &result {
+            tracing::info!(%namespace, %name, reason = %broken.reason, message = %broken.message, "a step of a build failed");
+        }
+        occupied.settle(result);
+        if shut {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+        world_then.wakes.build(&namespace, &name);
+    });
+}
+
+/// Does something quick. It wakes the build either way: to go on, or to tell of the failure.
+async fn now(
+    build: &Build,
+    world: &Arc<World>,
+    work: impl Future<Output = Result<(), Broken>> + Send,
+) -> Result<(), Trouble> {
+    let done = work.await;
+    if let Err(broken) = &done {
+        world.builds.failed(&build.uid().unwrap_or_default(), broken);
+    }
+    world.wakes.build(&build.namespace().unwrap_or_default(), &build.name_any());
+    done.map_err(|broken| Trouble::Effect { class: broken.class, message: broken.message })
+}

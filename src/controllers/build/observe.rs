@@ -1,0 +1,138 @@
+//! Everything that a decision about a Build needs, read anew. It must not decide, nor ask git.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{broken::Broken, memory::Slot, records};
+use crate::{
+    api::{Build, Project, names::Version},
+    controllers::{frame::Trouble, world::World},
+    effects::{
+        executor::{self, AttemptId, StepState},
+        store::keys,
+    },
+    plan::{
+        build::{Exit, ExitReason, ProjectSeen, Seen, Step},
+        version::VersionRecord,
+    },
+};
+
+/// How many lines of a failed script are shown.
+const LAST_LINES: usize = 20;
+
+pub(super) async fn observe(build: &Build, world: &World) -> Result<Seen, Trouble> {
+    let (namespace, uid) = (build.namespace().unwrap_or_default(), build.uid().unwrap_or_default());
+    let project_name = &build.spec.project_ref.name;
+    let project = world.api::<Project>(&namespace).get_opt(project_name).await?;
+    let status = build.status.clone().filter(|status| status.observed_generation > 0);
+    let mut seen = Seen {
+        uid: uid.clone(),
+        generation: build.metadata.generation.unwrap_or_default(),
+        annotations: build.annotations().clone(),
+        deleting: build.metadata.deletion_timestamp.is_some(),
+        spec: build.spec.clone(),
+        status,
+        project: project.map(needed),
+        place: world.builds.place(&namespace, project_name, &uid),
+        resolved: None,
+        plan: None,
+        ends: vec![],
+        release: None,
+        version_of: None,
+        step: Step::Absent,
+        working: false,
+        watched: false,
+        cancelling: false,
+        prepared: None,
+        tagged: false,
+        fault: None,
+    };
+    stored(&mut seen, &namespace, world).await.map_err(trouble)?;
+    seen.step = step(&seen, world).await.map_err(trouble)?;
+    remembered(&mut seen, world);
+    Ok(seen)
+}
+
+fn needed(project: Project) -> ProjectSeen {
+    ProjectSeen {
+        parameters: project.spec.build.parameters,
+        tag: project.spec.build.tag,
+        active: project.status.and_then(|status| status.active_build).map(|active| active.uid),
+    }
+}
+
+async fn stored(seen: &mut Seen, namespace: &str, world: &World) -> Result<(), Broken> {
+    seen.plan = records::plan(world, &seen.uid).await?;
+    let version = match &seen.plan {
+        Some(plan) => {
+            seen.ends = records::ends(world, &seen.uid).await?;
+            seen.release = records::release(world, &seen.uid).await?;
+            Some(plan.version.clone())
+        }
+        None => seen.spec.tag.clone(),
+    };
+    let Some(version) = version.filter(|version| version.parse::<Version>().is_ok()) else { return Ok(()) };
+    let key = keys::version(namespace, &seen.spec.project_ref.name, &version).map_err(records::bad_key)?;
+    let record: Option<VersionRecord> = records::read_json(world, &key).await?;
+    seen.version_of = record.map(|record| record.build_uid);
+    Ok(())
+}
+
+/// What the executor knows of the attempt that is named and not ended.
+async fn step(seen: &Seen, world: &World) -> Result<Step, Broken> {
+    let last = seen.status.iter().flat_map(|status| &status.attempts).next_back();
+    let Some(last) = last.filter(|last| last.outcome.is_none()) else { return Ok(Step::Absent) };
+    let attempt = AttemptId::new(seen.uid.clone(), last.number);
+    Ok(match world.executor.state(&attempt).await? {
+        StepState::Absent => Step::Absent,
+        StepState::Running { log_bytes, .. } => Step::Running { log_bytes: signed(log_bytes) },
+        StepState::Lost { .. } => Step::Lost,
+        StepState::Exited(exit) => {
+            let failed = !exit.succeeded();
+            let lines = if failed { world.executor.last_lines(&attempt, LAST_LINES).await? } else { vec![] };
+            Step::Exited(ended(exit, lines))
+        }
+    })
+}
+
+fn ended(exit: executor::Exit, lines: Vec<String>) -> Exit {
+    let reason = match exit.reason {
+        executor::ExitReason::Completed => ExitReason::Completed,
+        executor::ExitReason::TimedOut => ExitReason::TimedOut,
+        executor::ExitReason::IdleTimedOut => ExitReason::IdleTimedOut,
+        executor::ExitReason::Cancelled => ExitReason::Cancelled,
+        executor::ExitReason::NotStarted => ExitReason::NotStarted,
+    };
+    Exit {
+        reason,
+        code: exit.code,
+        message: exit.message,
+        at: whole_seconds(exit.at),
+        log_bytes: signed(exit.log_bytes),
+        last_lines: lines.into_iter().map(|line| crate::api::conditions::clip(&line, 256)).collect(),
+    }
+}
+
+/// What stands in a status must read the same after a round trip through the API server.
+pub(super) fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn remembered(seen: &mut Seen, world: &World) {
+    let known = world.builds.known(&seen.uid);
+    seen.working = known.runs(Slot::Work).is_some();
+    seen.watched = known.runs(Slot::Watch).is_some();
+    seen.cancelling = known.runs(Slot::Cancel).is_some();
+    seen.resolved = known.resolved;
+    seen.prepared = known.prepared;
+    seen.tagged = known.tagged;
+    seen.fault = known.fault;
+}
+
+fn trouble(broken: Broken) -> Trouble {
+    Trouble::Effect { class: broken.class, message: broken.message }
+}

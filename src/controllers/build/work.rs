@@ -1,0 +1,183 @@
+//! The steps of a build, done. Each may be done again after a crash at any instant: it finds what was there, or does it once.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use super::{
+    broken::Broken,
+    memory::Found,
+    observe::whole_seconds,
+    records::{self, to_json},
+};
+use crate::{
+    api::{
+        Build, Project, Reason,
+        build::{Artifact, Attempt, BuiltCommit},
+    },
+    controllers::world::World,
+    effects::{
+        class::Class,
+        executor::{AttemptId, BuildStep, StepState},
+        git::{GitError, TagRequest},
+        release,
+        store::keys,
+    },
+    plan::{
+        build::{BuildPlan, ReleaseRecord},
+        version::VersionRecord,
+    },
+};
+
+/// How often a running script is looked at, and how often its output goes to the store.
+const LOOK: Duration = Duration::from_millis(200);
+const LOOKS_PER_SEAL: u32 = 15;
+
+type Done = Result<Found, Broken>;
+
+/// Finds out what the revision means now, and pins that commit.
+pub(super) async fn resolve(build: Build, world: Arc<World>) -> Done {
+    let (namespace, uid) = (build.namespace().unwrap_or_default(), build.uid().unwrap_or_default());
+    let project = world.api::<Project>(&namespace).get(&build.spec.project_ref.name).await;
+    let source = project.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?.spec.source;
+    world.git.fetch(&world.gate, &source.url).await?;
+    let found = world.git.resolve(&source.url, &build.spec.revision, &source.branches).await?;
+    world.git.pin(&source.url, &found.commit.sha, &uid).await?;
+    Ok(Found::Resolved(BuiltCommit {
+        sha: found.commit.sha,
+        subject: found.commit.subject,
+        author: found.commit.author,
+        time: Time(whole_seconds(found.commit.time)),
+        branch: found.branch,
+    }))
+}
+
+/// Sees that the script may run and its tag is free; then writes the checkout.
+pub(super) async fn prepare(uid: String, attempt: i64, world: Arc<World>) -> Done {
+    let plan = records::granted(&world, &uid).await?;
+    world.executor.check().await?;
+    if plan.push {
+        let target = world.git.tag_target(&plan.url, &plan.version).await?;
+        if let Some(existing) = target.filter(|sha| *sha != plan.commit.sha) {
+            return Err(GitError::TagConflict { name: plan.version, existing }.into());
+        }
+    }
+    let id = AttemptId::new(uid.clone(), attempt);
+    if world.executor.state(&id).await? == StepState::Absent {
+        checkout(&plan, &id, &world).await?;
+    }
+    Ok(Found::Prepared(attempt))
+}
+
+/// Writes the commit's files. A mirror that was lost with the data folder is fetched again first.
+async fn checkout(plan: &BuildPlan, id: &AttemptId, world: &World) -> Result<(), Broken> {
+    let folder = world.executor.checkout_dir(id);
+    match world.git.checkout(&plan.url, &plan.commit.sha, &folder).await {
+        Err(GitError::CommitGone { .. } | GitError::Failed { .. }) => {
+            world.git.fetch(&world.gate, &plan.url).await?;
+            world.git.pin(&plan.url, &plan.commit.sha, &id.uid).await?;
+            Ok(world.git.checkout(&plan.url, &plan.commit.sha, &folder).await?)
+        }
+        done => Ok(done?),
+    }
+}
+
+/// The intent is on record: the script begins, if it did not before.
+pub(super) async fn start(uid: String, attempt: i64, world: &Arc<World>) -> Result<(), Broken> {
+    let plan = records::granted(world, &uid).await?;
+    let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1));
+    let step = BuildStep {
+        env: plan.environment(),
+        timeout: seconds(plan.timeout_seconds),
+        idle_timeout: seconds(plan.idle_timeout_seconds),
+        script: plan.script,
+    };
+    Ok(world.executor.start(&world.gate, &AttemptId::new(uid, attempt), step).await?)
+}
+
+/// Looks after a script until it has ended. Its output goes to the store as it comes; the rest follows when it has ended, in a task of
+/// its own, so that nobody waits for it.
+pub(super) async fn watch(uid: String, attempt: i64, world: Arc<World>) -> Done {
+    let id = AttemptId::new(uid, attempt);
+    let mut looks = 0_u32;
+    while let StepState::Running { .. } = world.executor.state(&id).await? {
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(LOOKS_PER_SEAL) {
+            seal(&id, &world).await;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let (last, then) = (id.clone(), world.clone());
+    let _ = world.tasks.start(format!("build/{id}/seal"), async move { seal(&last, &then).await });
+    Ok(Found::Nothing)
+}
+
+async fn seal(id: &AttemptId, world: &World) {
+    if let Err(error) = world.executor.seal(&world.gate, &world.store, id).await {
+        tracing::warn!(attempt = %id, %error, "output is not in the store yet; it stays in the executor's folder");
+    }
+}
+
+pub(super) async fn cancel(uid: String, attempt: i64, world: Arc<World>) -> Done {
+    world.executor.cancel(&world.gate, &AttemptId::new(uid, attempt)).await?;
+    Ok(Found::Nothing)
+}
+
+pub(super) async fn record(uid: String, end: &Attempt, world: &Arc<World>) -> Result<(), Broken> {
+    let key = records::end_key(&uid, end.number)?;
+    world.store.create(&world.gate, &key, to_json(end)?).await?;
+    Ok(())
+}
+
+/// Packs what the script made, stores it under its digest, and puts that on record.
+pub(super) async fn collect(uid: String, attempt: i64, world: Arc<World>) -> Done {
+    let plan = records::granted(&world, &uid).await?;
+    let id = AttemptId::new(uid.clone(), attempt);
+    let checkout = world.executor.checkout_dir(&id);
+    let tar = checkout.with_file_name("release.tar");
+    let rules: Vec<_> = plan.artifacts.iter().map(rule).collect();
+    let run = plan.run_json().map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))?;
+    let packed = release::pack(&checkout, &rules, run, &tar).await?;
+    let stored = world.store.put_release(&world.gate, &tar).await?;
+    let artifacts = packed.artifacts.into_iter().map(shown).collect();
+    let record = ReleaseRecord { attempt, digest: stored.digest, size: stored.size, artifacts };
+    world.store.create(&world.gate, &records::release_key(&uid)?, to_json(&record)?).await?;
+    if let Err(error) = tokio::fs::remove_file(&tar).await {
+        tracing::debug!(%error, "a packed release stays behind until its attempt's folder goes");
+    }
+    Ok(Found::Nothing)
+}
+
+fn rule(rule: &crate::api::project::ArtifactRule) -> release::ArtifactRule {
+    release::ArtifactRule { path: rule.path.clone(), rename: rule.rename.clone() }
+}
+
+fn shown(artifact: release::Artifact) -> Artifact {
+    Artifact {
+        name: artifact.name,
+        digest: format!("sha256:{}", artifact.digest),
+        size: i64::try_from(artifact.size).unwrap_or(i64::MAX),
+    }
+}
+
+pub(super) async fn tag(uid: String, tagged_at: Timestamp, world: Arc<World>) -> Done {
+    let plan = records::granted(&world, &uid).await?;
+    let message = format!(
+        "{}\n\nBuilt by landfall: build {} of {}/{}, number {}\nBuild-Uid: {uid}\n",
+        plan.version, plan.build, plan.namespace, plan.project, plan.number
+    );
+    let request = TagRequest { name: plan.version, sha: plan.commit.sha, message, tagged_at };
+    world.git.push_tag(&world.gate, &plan.url, request).await?;
+    Ok(Found::Tagged)
+}
+
+/// Makes the version deployable. Where another build has it already, the next look says so.
+pub(super) async fn publish(build: &Build, record: &VersionRecord, world: &Arc<World>) -> Result<(), Broken> {
+    let namespace = build.namespace().unwrap_or_default();
+    let key = keys::version(&namespace, &build.spec.project_ref.name, &record.version).map_err(records::bad_key)?;
+    let bytes = record.to_bytes().map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))?;
+    world.store.create(&world.gate, &key, bytes).await?;
+    Ok(())
+}

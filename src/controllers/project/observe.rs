@@ -1,0 +1,140 @@
+//! Everything that a decision about a Project needs, read anew. It must not decide, nor ask git.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{ResourceExt, api::ListParams};
+
+use super::listing;
+use crate::{
+    api::{Build, Project, Reason, project::VersionView},
+    controllers::{
+        build::{broken::Broken, read_json},
+        frame::Trouble,
+        world::World,
+    },
+    effects::{
+        class::Class,
+        clock,
+        store::keys::{self, BadPart},
+    },
+    plan::{
+        build::{
+            BuildPlan,
+            standing::{self, Standing},
+        },
+        project::{Candidate, Claim, GrantSeen, Planned, Seen},
+        version::VersionRecord,
+    },
+};
+
+pub(super) async fn observe(project: &Project, world: &World) -> Result<Seen, Trouble> {
+    let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
+    let known = world.sources.known(&project.uid().unwrap_or_default(), &listing::source(project));
+    let status = project.status.clone().filter(|status| status.observed_generation > 0);
+    let active = status.as_ref().and_then(|status| status.active_build.clone());
+    let selector = ListParams::default().fields(&format!("spec.projectRef.name={name}"));
+    let builds = world.api::<Build>(&namespace).list(&selector).await?.items;
+    let mut candidates = Vec::new();
+    for build in builds {
+        let standing = standing::of(&build);
+        let is_active = active.as_ref().map(|active| &active.uid) == build.metadata.uid.as_ref();
+        if is_active || matches!(standing, Standing::Queued | Standing::Active) {
+            candidates.push(candidate(build, standing, world).await.map_err(trouble)?);
+        }
+    }
+    let grant = match &active {
+        Some(active) => Some(granted(world, &namespace, &name, &active.uid, active.number).await.map_err(trouble)?),
+        None => None,
+    };
+    Ok(Seen {
+        generation: project.metadata.generation.unwrap_or_default(),
+        annotations: project.annotations().clone(),
+        deleting: project.metadata.deletion_timestamp.is_some(),
+        spec: project.spec.clone(),
+        status,
+        listing: known.listing(),
+        listing_now: known.running,
+        fault: known.fault,
+        versions: versions(world, &namespace, &name).await.map_err(trouble)?,
+        highest: highest(world, &namespace, &name).await.map_err(trouble)?,
+        builds: candidates,
+        grant,
+        announced: world.builds.line(&namespace, &name),
+    })
+}
+
+async fn candidate(build: Build, standing: Standing, world: &World) -> Result<Candidate, Broken> {
+    let uid = build.uid().unwrap_or_default();
+    Ok(Candidate {
+        name: build.name_any(),
+        created: build.metadata.creation_timestamp.clone().unwrap_or_else(|| Time(clock::now())),
+        standing,
+        planned: planned(world, &uid).await?,
+        uid,
+    })
+}
+
+async fn planned(world: &World, uid: &str) -> Result<Option<Planned>, Broken> {
+    let plan: Option<BuildPlan> = read_json(world, &keys::build_plan(uid).map_err(bad_key)?).await?;
+    Ok(plan.map(|plan| Planned { number: plan.number, granted_at: plan.granted_at }))
+}
+
+async fn granted(world: &World, namespace: &str, name: &str, uid: &str, number: i64) -> Result<GrantSeen, Broken> {
+    let claim = match world.store.get(&keys::number(namespace, name, number).map_err(bad_key)?).await? {
+        None => Claim::Nobodys,
+        Some(holder) if holder == uid.as_bytes() => Claim::Ours,
+        Some(_) => Claim::Anothers,
+    };
+    Ok(GrantSeen { claim, planned: planned(world, uid).await? })
+}
+
+async fn highest(world: &World, namespace: &str, name: &str) -> Result<i64, Broken> {
+    let keys = world.store.list(&keys::numbers(namespace, name).map_err(bad_key)?).await?;
+    Ok(keys.iter().filter_map(|key| key.name().parse().ok()).max().unwrap_or(0))
+}
+
+/// Every version of the project, newest first. A record never changes, so each is read once.
+async fn versions(world: &World, namespace: &str, name: &str) -> Result<Vec<VersionView>, Broken> {
+    let keys = world.store.list(&keys::versions(namespace, name).map_err(bad_key)?).await?;
+    let mut before = world.sources.versions(namespace, name);
+    let mut known = BTreeMap::new();
+    for key in keys {
+        if let Some(view) = before.remove(key.name()) {
+            known.insert(key.name().to_owned(), view);
+            continue;
+        }
+        match read_json::<VersionRecord>(world, &key).await {
+            Ok(Some(record)) => {
+                known.insert(key.name().to_owned(), view(record));
+            }
+            Ok(None) => {}
+            Err(broken) if broken.class == Class::Terminal => {
+                tracing::warn!(%key, message = %broken.message, "a version is not shown");
+            }
+            Err(broken) => return Err(broken),
+        }
+    }
+    world.sources.remember(namespace, name, known.clone());
+    let mut versions: Vec<_> = known.into_values().collect();
+    versions.sort_by(|a, b| b.built_at.0.cmp(&a.built_at.0).then_with(|| b.version.cmp(&a.version)));
+    Ok(versions)
+}
+
+fn view(record: VersionRecord) -> VersionView {
+    VersionView {
+        version: record.version,
+        commit: record.commit,
+        build: record.build,
+        digest: format!("sha256:{}", record.digest),
+        built_at: Time(record.built_at),
+    }
+}
+
+fn bad_key(error: BadPart) -> Broken {
+    Broken::new(Reason::InternalError, Class::Terminal, &error)
+}
+
+fn trouble(broken: Broken) -> Trouble {
+    Trouble::Effect { class: broken.class, message: broken.message }
+}
