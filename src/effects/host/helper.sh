@@ -248,11 +248,12 @@ do_start() {
 	spawn $shell "$self" --launch "$dir" </dev/null >>"$log" 2>&1 8>&- # keeps the lock (9) until its identity is on disk
 	ticks=0
 	while line_of "$dot/process" && [ -z "$got" ]; do
-		ticks=$((ticks + 1)) && [ $ticks -le 400 ] && [ ! -f "$dir/failed" ] && nap || fail "the process could not record its identity"
+		line_of "$dir/pid" && { [ -z "$got" ] || alive $got || [ -s "$dot/process" ] || fail "the process died before it was one"; }
+		ticks=$((ticks + 1)) && [ $ticks -le 200 ] && [ ! -f "$dir/failed" ] && nap || fail "the process could not record its identity"
 	done
 }
 launch() { # becomes the application: exec keeps pid and start time, so it never runs without an identity
-	rm -f "$dir/params" && stat_of $$ && cd "$folder/releases/$p_release" &&
+	stat_of $$ && printf '%s\n' "$$ $start $boot" >"$dir/pid" && rm -f "$dir/params" && cd "$folder/releases/$p_release" &&
 		store "$dot/process" "$$ $start $boot $p_digest ${p_act%% *} $p_revision $p_rollout $p_release" || { : >"$dir/failed" && exit 1; }
 	umask 022
 	unset LC_ALL LANDFALL_SH SSH_CLIENT SSH_CONNECTION SSH_TTY

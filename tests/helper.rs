@@ -1,0 +1,408 @@
+//! The helper script by itself, in every shell that a host may have: a whole life of a release, and a death before each of its commands.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    io::Write,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use landfall::effects::ssh::quote;
+use proptest::prelude::*;
+use sha2::{Digest, Sha256};
+
+const HELPER: &str = include_str!("../src/effects/host/helper.sh");
+const SHELLS: [&str; 4] = ["dash", "busybox sh", "bash --posix", "mksh"];
+
+/// A root with the script in it, called by one shell.
+struct Root {
+    shell: &'static str,
+    folder: tempfile::TempDir,
+    n: u64,
+    /// In the command line of every process that is started here.
+    marker: String,
+}
+
+/// One release as a tar.
+struct Release {
+    name: String,
+    digest: String,
+    tar: Vec<u8>,
+}
+
+fn release(marker: &str) -> Release {
+    let script = "#!/bin/sh\nprintf '%s|' \"$@\" \"$GREETING\"\necho\nexec sleep 1000\n";
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, text) in [("app", script), ("deep/er/file", marker)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o755);
+        tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    let mut link = tar::Header::new_gnu();
+    link.set_entry_type(tar::EntryType::Symlink);
+    link.set_size(0);
+    tar.append_link(&mut link, "link", "app").unwrap();
+    let tar = tar.into_inner().unwrap();
+    let digest: String = Sha256::digest(&tar).iter().map(|byte| format!("{byte:02x}")).collect();
+    Release { name: format!("v1.0-{}", &digest[..12]), digest, tar }
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("\\0{byte:03o}")).collect()
+}
+
+impl Root {
+    fn new(shell: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join(".landfall/bin")).unwrap();
+        std::fs::write(folder.path().join(".landfall/bin/x"), HELPER).unwrap();
+        let marker = folder.path().file_name().unwrap().to_str().unwrap().to_owned();
+        Self { shell, folder, n: 0, marker }
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join("shop.web").join(below)
+    }
+
+    /// The same script, which dies with its process group before command number `at`.
+    fn mortal(&self, at: u32) {
+        let count = self.folder.path().join("count");
+        let _ = std::fs::remove_file(&count);
+        let mut traps = format!("tick() {{ printf x >>{0}; [ \"$(wc -c <{0})\" -ne {at} ] || kill -9 0; }}\n", count.display());
+        for tool in ["sync", "mv", "flock", "tar", "mkdir", "rm", "ln", "setsid", "chmod", "tail"] {
+            traps.push_str(&format!("{tool}() {{ tick; command {tool} \"$@\"; }}\n"));
+        }
+        let script = HELPER.replacen("export PATH LC_ALL\n", &format!("export PATH LC_ALL\n{traps}"), 1);
+        assert_ne!(script, HELPER);
+        std::fs::write(self.folder.path().join(".landfall/bin/x"), script).unwrap();
+    }
+
+    fn immortal(&self) {
+        std::fs::write(self.folder.path().join(".landfall/bin/x"), HELPER).unwrap();
+    }
+
+    fn raw(&self, text: &str, payload: &[u8]) -> String {
+        let mut words = self.shell.split(' ');
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
+            .arg(self.folder.path().join(".landfall/bin/x"))
+            .arg("NONCE")
+            .env("LANDFALL_SH", self.shell)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let _ = stdin.write_all(text.as_bytes());
+        let _ = stdin.write_all(payload);
+        drop(stdin);
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    }
+
+    fn act(&mut self, verb: &str, more: &str, payload: &[u8]) -> String {
+        let n = self.n;
+        let answer = self.raw(
+            &format!(
+                "verb={verb}\nfolder=shop.web\nowner=plane shop web uid-of-web h1\nreplaces=\nfence=plane 100 1\n\
+                 act=uid-of-web 1.0 1 {n}\nstepdir=uid-of-w-1.0-1-{n}\n{more}\n"
+            ),
+            payload,
+        );
+        if let Some(journal) = value(&answer, "journal") {
+            self.n = journal.parse().unwrap();
+        }
+        answer
+    }
+
+    fn done(&mut self, verb: &str, more: &str, payload: &[u8]) {
+        let (before, answer) = (self.n, self.act(verb, more, payload));
+        assert!(value(&answer, "error").is_none() && answer.contains("\nNONCE end 0\n"), "{}: {verb}: {answer}", self.shell);
+        assert!(self.n == before + 2 || verb == "remove", "{}: {verb}: {answer}", self.shell);
+    }
+
+    fn facts(&mut self) -> String {
+        let facts = self.raw("verb=facts\n\n", b"");
+        assert!(facts.contains("\nNONCE end 0\n"), "{}: {facts}", self.shell);
+        self.n = value(&facts, "journal").map_or(0, |n| n.parse().unwrap());
+        facts
+    }
+
+    /// Facts once no detached step is under way.
+    fn settled(&mut self) -> String {
+        for _ in 0..200 {
+            let facts = self.facts();
+            if !value(&facts, "open").is_some_and(|open| open.ends_with(" 1")) {
+                return facts;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{}: a step does not end", self.shell);
+    }
+
+    /// Processes that were started here and live.
+    fn running(&self) -> usize {
+        std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| std::fs::read_link(entry.ok()?.path().join("cwd")).ok())
+            .filter(|cwd| cwd.to_string_lossy().contains(&format!("{}/shop.web/releases/", self.marker)))
+            .count()
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        self.immortal();
+        self.settled();
+        self.act("remove", "grace=1\n", b"");
+    }
+}
+
+fn value<'a>(answer: &'a str, key: &str) -> Option<&'a str> {
+    answer.lines().rev().find_map(|line| line.strip_prefix('@')?.strip_prefix(key)?.strip_prefix('='))
+}
+
+fn staging(release: &Release) -> String {
+    format!("release={}\ndigest={}\nsize={}\n", release.name, release.digest, release.tar.len())
+}
+
+fn starting(release: &Release, words: &[&str]) -> String {
+    let words: String = words.iter().map(|word| format!("arg={}\n", encoded(word))).collect();
+    let greeting = encoded("it's $HOME \"`id`\" \\0041 *\n  ü");
+    format!(
+        "release={}\ndigest={}\nrevision=1\nrollout=1.0\n{words}env=GREETING={greeting}\nenv=line=a\n",
+        release.name, release.digest
+    )
+}
+
+fn send(root: &mut Root, release: &Release) {
+    let answer = root.act("stage", &staging(release), b"");
+    if value(&answer, "need").is_some() {
+        root.done("stage", &format!("{}payload=yes\n", staging(release)), &release.tar);
+    } else {
+        assert!(value(&answer, "error").is_none(), "{answer}");
+    }
+}
+
+fn whole_life(shell: &'static str) {
+    let mut root = Root::new(shell);
+    let release = release(&root.marker);
+    assert!(!root.facts().contains("@missing="), "{}", root.facts());
+    send(&mut root, &release);
+    root.done("stop", "grace=1\n", b"");
+    root.done("switch", &format!("release={}\n", release.name), b"");
+    root.done("start", &starting(&release, &["./app", "", "a b", "'", "-n", "\n", "*"]), b"");
+    root.done("mark", "rollout=1.0\n", b"");
+    let facts = root.facts();
+    assert!(value(&facts, "process").unwrap().starts_with("1 "), "{facts}");
+    assert_eq!(value(&facts, "current").unwrap(), format!("releases/{}", release.name));
+    assert_eq!(value(&facts, "ready").unwrap().split(' ').next(), Some("uid-of-web"));
+    assert_eq!(root.running(), 1);
+    let log = std::fs::read_to_string(root.path("shared/log/output.log")).unwrap();
+    let said = log.split_once('\n').unwrap().1;
+    assert_eq!(said, "|a b|'|-n|\n|*|it's $HOME \"`id`\" \\0041 *\n  ü|\n", "{shell}");
+
+    let pid = value(&facts, "process").unwrap().split(' ').nth(1).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 0b110, 0, "{shell}: INT and QUIT reach the application");
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    assert!(descriptors.into_iter().all(|file| !file.ends_with("lock")), "{shell}: the application holds no lock");
+
+    root.done("stop", "grace=3\n", b"");
+    assert_eq!(root.running(), 0);
+    root.done("prune", "keep=\natmost=0\n", b"");
+    assert!(root.facts().contains(&format!("@release={}", release.name)), "current is never pruned");
+    root.done("remove", "grace=1\n", b"");
+    assert!(!root.path("").exists());
+}
+
+#[test]
+fn dash_carries_a_release_through_its_life() {
+    whole_life("dash");
+}
+
+#[test]
+fn busybox_ash_carries_a_release_through_its_life() {
+    whole_life("busybox sh");
+}
+
+#[test]
+fn posix_bash_carries_a_release_through_its_life() {
+    whole_life("bash --posix");
+}
+
+#[test]
+fn mksh_carries_a_release_through_its_life() {
+    whole_life("mksh");
+}
+
+/// Kills the act before its first command, its second, and so on, until it gets through; `again` is what the controller does next.
+fn dies_everywhere(prepare: impl Fn(&mut Root, &Release), act: impl Fn(&mut Root, &Release), again: impl Fn(&mut Root, &Release)) {
+    for at in 1.. {
+        let mut root = Root::new("dash");
+        let release = release(&root.marker);
+        prepare(&mut root, &release);
+        root.mortal(at);
+        act(&mut root, &release);
+        let ticks = std::fs::metadata(root.folder.path().join("count")).map_or(0, |count| count.len());
+        root.immortal();
+        root.settled();
+        assert!(root.running() <= 1, "at {at}");
+        again(&mut root, &release);
+        assert!(root.path("current").exists() || !root.path("current").is_symlink(), "at {at}");
+        if ticks < u64::from(at) {
+            assert!(at > 5, "the script was not watched");
+            return;
+        }
+        assert!(at < 100, "it never gets through");
+    }
+}
+
+#[test]
+fn a_stage_that_dies_anywhere_is_continued() {
+    dies_everywhere(
+        |_, _| {},
+        |root, release| {
+            root.act("stage", &format!("{}payload=yes\n", staging(release)), &release.tar);
+        },
+        |root, release| {
+            send(root, release);
+            assert_eq!(std::fs::read(root.path(&format!("releases/{}/deep/er/file", release.name))).unwrap(), root.marker.as_bytes());
+            assert!(root.facts().contains(&format!("@release={}", release.name)));
+            let left: Vec<_> = std::fs::read_dir(root.path(".landfall/tmp")).unwrap().collect();
+            assert!(left.is_empty(), "{left:?}");
+        },
+    );
+}
+
+#[test]
+fn a_switch_that_dies_anywhere_is_continued() {
+    dies_everywhere(
+        send,
+        |root, release| {
+            root.act("switch", &format!("release={}\n", release.name), b"");
+        },
+        |root, release| {
+            root.done("switch", &format!("release={}\n", release.name), b"");
+            assert_eq!(std::fs::read_link(root.path("current")).unwrap(), Path::new(&format!("releases/{}", release.name)));
+        },
+    );
+}
+
+#[test]
+fn a_start_that_dies_anywhere_leaves_one_process_or_none_and_never_one_unrecorded() {
+    dies_everywhere(
+        send,
+        |root, release| {
+            root.act("start", &starting(release, &["./app"]), b"");
+        },
+        |root, release| {
+            // The launched process may just be on its way: it holds the lock, and the next act waits for it.
+            root.done("start", &starting(release, &["./app"]), b"");
+            let facts = root.facts();
+            assert!(value(&facts, "process").unwrap().starts_with("1 "), "{facts}");
+            std::thread::sleep(Duration::from_millis(50));
+            assert_eq!(root.running(), 1);
+        },
+    );
+}
+
+#[test]
+fn a_stop_that_dies_anywhere_is_continued() {
+    dies_everywhere(
+        |root, release| {
+            send(root, release);
+            root.done("start", &starting(release, &["./app"]), b"");
+        },
+        |root, _| {
+            root.act("stop", "grace=2\n", b"");
+        },
+        |root, _| {
+            root.done("stop", "grace=2\n", b"");
+            assert_eq!(root.running(), 0);
+            assert!(!root.path(".landfall/process").exists());
+        },
+    );
+}
+
+#[test]
+fn input_that_breaks_off_does_nothing() {
+    let mut root = Root::new("dash");
+    let release = release(&root.marker);
+    send(&mut root, &release);
+    let half = format!(
+        "verb=switch\nfolder=shop.web\nowner=plane shop web uid-of-web h1\nfence=plane 100 1\nact=uid-of-web 1.0 1 2\nrelease={}\n",
+        release.name
+    );
+    let answer = root.raw(&half, b"");
+    assert_eq!(value(&answer, "error"), Some("input end"), "{answer}");
+    let cut = &release.tar[..release.tar.len() / 2];
+    let answer = root.act("stage", &format!("release=v9-{}\ndigest={}\nsize=9\npayload=yes\n", &release.digest[..12], release.digest), cut);
+    assert!(value(&answer, "error").unwrap().starts_with("digest "), "{answer}");
+    assert_eq!(value(&root.facts(), "journal"), Some("2"));
+}
+
+#[test]
+fn names_that_leave_the_root_are_refused() {
+    let root = Root::new("dash");
+    for folder in ["..", ".", "", "a", "a.b.c", ".a", "a.", "a/../b.c", "$(id).x", "a b.c", "-a/.b"] {
+        let answer = root.raw(&format!("verb=stop\nfolder={folder}\nact=u 1.0 1 0\n\n"), b"");
+        assert!(value(&answer, "error").is_some_and(|error| error.starts_with("input")), "{folder}: {answer}");
+    }
+    for release in ["..", ".x", "-rf", "a/b", "a b"] {
+        let answer = root.raw(&format!("verb=switch\nfolder=a.b\nrelease={release}\nact=u 1.0 1 0\n\n"), b"");
+        assert!(value(&answer, "error").is_some_and(|error| error.starts_with("input")), "{release}: {answer}");
+    }
+}
+
+#[test]
+fn a_process_with_a_bracket_in_its_name_is_known_by_its_start_time() {
+    let mut root = Root::new("dash");
+    let release = release(&root.marker);
+    send(&mut root, &release);
+    let odd = root.folder.path().join("a) S 1 (b");
+    std::fs::copy("/bin/sleep", &odd).unwrap();
+    std::fs::set_permissions(&odd, std::fs::Permissions::from_mode(0o755)).unwrap();
+    root.done("start", &starting(&release, &[odd.to_str().unwrap(), "1000"]), b"");
+    std::thread::sleep(Duration::from_millis(100));
+    let facts = root.facts();
+    assert!(value(&facts, "process").unwrap().starts_with("1 "), "{facts}");
+    root.done("stop", "grace=2\n", b"");
+    assert_eq!(root.running(), 0);
+}
+
+#[test]
+fn shellcheck_has_nothing_to_say() {
+    let said = Command::new("shellcheck").args(["-s", "sh", "src/effects/host/helper.sh"]).output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));
+}
+
+#[test]
+fn the_script_stays_under_400_lines() {
+    assert!(HELPER.lines().count() < 400, "{}", HELPER.lines().count());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_shell_reads_a_quoted_word_back(words in prop::collection::vec("[^\\x00]{0,12}|['\"\\\\$`!*~\n -]{0,8}", 1..40)) {
+        let quoted: Vec<String> = words.iter().map(|word| quote(word).unwrap()).collect();
+        let expected: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
+        for shell in SHELLS {
+            let mut shell = shell.split(' ');
+            let read = Command::new(shell.next().unwrap())
+                .args(shell)
+                .arg("-c")
+                .arg(format!("printf '%s\\0' {}", quoted.join(" ")))
+                .output()
+                .unwrap();
+            prop_assert_eq!(&read.stdout, &expected);
+        }
+    }
+}
