@@ -114,6 +114,11 @@ pub fn verdicts(deployment_uid: &str, rollout: &str, attempt: i64) -> Result<Key
     Key::of(&["verdicts", deployment_uid, rollout, &attempt.to_string()])
 }
 
+/// The folder of all verdicts of a Deployment, for `Store::list`.
+pub fn verdicts_of(deployment_uid: &str) -> Result<Key, BadPart> {
+    Key::of(&["verdicts", deployment_uid])
+}
+
 /// The `n`-th piece (1 MiB) of a log, from 0; of a host, or of a build where there is none.
 pub fn log(object_uid: &str, attempt: i64, host: Option<&str>, n: u64) -> Result<Key, BadPart> {
     let (attempt, n) = (attempt.to_string(), n.to_string());

@@ -1,0 +1,95 @@
+//! Deployments: how to look at one, and how to do what its planner says. It must not decide.
+
+mod failure;
+mod observe;
+mod records;
+mod step;
+mod turn;
+mod verify;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use self::turn::Place;
+use super::{
+    frame::{Kind, Trouble},
+    hosts::TurnKey,
+    world::World,
+};
+use crate::{
+    api::{Deployment, deployment::DeploymentStatus},
+    effects::clock,
+    plan::{
+        Plan,
+        deployment::{self, Act, Drive, GoalKind, Observed},
+    },
+};
+
+impl Kind for Deployment {
+    const KIND: &'static str = "Deployment";
+    type Seen = Observed;
+    type Act = Act;
+    type Status = DeploymentStatus;
+
+    async fn observe(&self, world: &World) -> Result<Observed, Trouble> {
+        observe::observe(self, world).await
+    }
+
+    fn plan(seen: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Act> {
+        deployment::plan(seen, now)
+    }
+
+    async fn act(&self, act: Act, world: &Arc<World>) -> Result<(), Trouble> {
+        let namespace = self.namespace().unwrap_or_default();
+        let uid = self.uid().unwrap_or_default();
+        let group = &self.spec.host_group_ref.name;
+        match act {
+            Act::Probe(hosts) => {
+                world.hosts.kick(&namespace, group, &hosts);
+                world.wakes.host_group(&namespace, group);
+            }
+            Act::Record(record) => records::write_revision(world, &uid, &record).await?,
+            Act::Judge(verdict) => records::write_verdict(world, &uid, &verdict).await?,
+            Act::Drive(drive) => self.drive(drive, world),
+            Act::Forget(hosts) => {
+                for host in hosts {
+                    world.hosts.turns.forget(&TurnKey { uid: uid.clone(), host });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Option<&DeploymentStatus> {
+        self.status.as_ref()
+    }
+
+    /// Nobody depends on a Deployment's status: who claims its hosts looks again by itself.
+    fn changed(&self, _: &World) {}
+}
+
+impl Deployment {
+    /// Gives a host its goal; a task that is under way there takes it up after its step.
+    fn drive(&self, drive: Drive, world: &Arc<World>) {
+        let place = Place {
+            namespace: self.namespace().unwrap_or_default(),
+            deployment: self.name_any(),
+            uid: self.uid().unwrap_or_default(),
+            project: self.spec.project_ref.name.clone(),
+            group: self.spec.host_group_ref.name.clone(),
+            host: drive.host.clone(),
+        };
+        let key = place.turn_key();
+        match drive.key.kind {
+            GoalKind::Heal => world.hosts.turns.heal(&key, clock::now()),
+            GoalKind::Run => world.hosts.turns.healed(&key),
+            _ => {}
+        }
+        if let Some(number) = world.hosts.turns.set(&key, drive) {
+            let task = format!("turn/{}/{}/{number}", key.uid, key.host);
+            world.tasks.start(task, turn::run(world.clone(), place, number));
+        }
+    }
+}

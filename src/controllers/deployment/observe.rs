@@ -1,0 +1,109 @@
+//! Everything that the planner of a Deployment is told, read into one struct. Failures that matter to it are data.
+
+use std::collections::BTreeMap;
+
+use kube::{ResourceExt, api::ListParams};
+
+use super::records;
+use crate::{
+    api::{Deployment, HostGroup, Project},
+    controllers::{
+        frame::Trouble,
+        hosts::{HostKey, TurnKey},
+        world::World,
+    },
+    plan::{
+        deployment::{FolderLook, Group, HostSeen, Observed, Other, Seen, select},
+        facts::HostFacts,
+        hostgroup::{Look, unfit},
+        ids::FolderName,
+    },
+};
+
+pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Trouble> {
+    let namespace = object.namespace().unwrap_or_default();
+    let uid = object.uid().unwrap_or_default();
+    let spec = object.spec.clone();
+    let project = world.api::<Project>(&namespace).get_metadata_opt(&spec.project_ref.name).await?.is_some();
+    let group_name = spec.host_group_ref.name.clone();
+    let group = world.api::<HostGroup>(&namespace).get_opt(&group_name).await?;
+    let group = group.map(|group| Group {
+        env: group.spec.env.clone(),
+        port: group.spec.ssh.port,
+        hosts: group.spec.hosts.clone(),
+        secret: world.hosts.secret_problem(&namespace, &group_name),
+    });
+    let folder = FolderName::new(&namespace, &spec.project_ref.name);
+    let mut hosts = BTreeMap::new();
+    for host in group.iter().flat_map(|group| &group.hosts) {
+        let key = HostKey::new(&namespace, &group_name, &host.name);
+        hosts.insert(host.name.clone(), host_seen(world, &key, &uid, &folder));
+    }
+    let known = world.hosts.turns.hosts_of(&uid);
+    let left = known.into_iter().filter(|host| group.is_some() && !hosts.contains_key(host)).collect();
+    Ok(Observed {
+        name: object.name_any(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        created: object.metadata.creation_timestamp.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0),
+        deleted: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        annotations: object.annotations().clone(),
+        status: object.status.clone(),
+        plane: world.plane.clone(),
+        project,
+        group,
+        version: records::version(world, &namespace, &spec.project_ref.name, &spec.version).await?,
+        hosts,
+        others: others(object, &namespace, world).await?,
+        records: records::revisions(world, &uid).await?,
+        verdicts: records::verdicts(world, &uid).await?,
+        left,
+        spec,
+        namespace,
+        uid,
+    })
+}
+
+fn host_seen(world: &World, key: &HostKey, uid: &str, folder: &FolderName) -> HostSeen {
+    let turn = TurnKey { uid: uid.to_owned(), host: key.host.clone() };
+    let task = world.hosts.turns.task(&turn);
+    // While our own task acts there, its last look is the newest there can be.
+    let look = if task.is_some() { world.hosts.last_look(key) } else { world.hosts.look(key) };
+    let look = match look {
+        Look::Unknown => FolderLook::Unknown,
+        Look::Seen(facts) => FolderLook::Seen(Box::new(seen(&facts, folder))),
+        Look::Missed(problem) => FolderLook::Missed(problem),
+    };
+    HostSeen { look, task, healing: world.hosts.turns.healing(&turn) }
+}
+
+/// The part of a host's facts that is one project's.
+pub fn seen(facts: &HostFacts, folder: &FolderName) -> Seen {
+    Seen {
+        folder: facts.folders.get(folder).cloned().unwrap_or_default(),
+        boot_id: facts.boot_id.clone(),
+        unfit: unfit(facts),
+    }
+}
+
+/// Other Deployments of this project, and the machines that they select.
+async fn others(object: &Deployment, namespace: &str, world: &World) -> Result<Vec<Other>, Trouble> {
+    let fields = format!("spec.projectRef.name={}", object.spec.project_ref.name);
+    let listed = world.api::<Deployment>(namespace).list(&ListParams::default().fields(&fields)).await?;
+    let mut others = Vec::new();
+    for other in listed.items.into_iter().filter(|other| other.uid() != object.uid()) {
+        let group = world.api::<HostGroup>(namespace).get_opt(&other.spec.host_group_ref.name).await?;
+        let all = group.as_ref().map(|group| group.spec.hosts.as_slice()).unwrap_or_default();
+        let port = group.as_ref().map_or(22, |group| group.spec.ssh.port);
+        // Who goes claims nothing new; what it owns is in the owner files.
+        let going = other.metadata.deletion_timestamp.is_some();
+        let selected = if going { Vec::new() } else { select(other.spec.hosts.as_ref(), all).unwrap_or_default() };
+        others.push(Other {
+            name: other.name_any(),
+            uid: other.uid().unwrap_or_default(),
+            created: other.metadata.creation_timestamp.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0),
+            hosts: all.iter().map(|host| host.name.clone()).collect(),
+            machines: selected.iter().map(|host| format!("{}:{port}", host.address)).collect(),
+        });
+    }
+    Ok(others)
+}

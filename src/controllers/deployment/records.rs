@@ -1,0 +1,112 @@
+//! Records of rollouts in the store. They are created once and never changed, so each is read once and kept.
+
+use crate::{
+    controllers::{frame::Trouble, world::World},
+    effects::{
+        class::Class,
+        store::{StoreError, keys},
+    },
+    plan::{
+        deployment::{HostVerdict, RolloutRecord},
+        version::VersionRecord,
+    },
+};
+
+fn trouble(error: &StoreError) -> Trouble {
+    Trouble::Effect { class: error.class(), message: error.to_string() }
+}
+
+fn bad_key(error: keys::BadPart) -> Trouble {
+    Trouble::Effect { class: Class::Terminal, message: error.to_string() }
+}
+
+/// Every revision of a Deployment.
+pub async fn revisions(world: &World, uid: &str) -> Result<Vec<RolloutRecord>, Trouble> {
+    let folder = keys::rollouts(uid).map_err(bad_key)?;
+    let mut records = Vec::new();
+    for key in world.store.list(&folder).await.map_err(|error| trouble(&error))? {
+        let kept = world.hosts.turns.revision(key.as_str());
+        let record = match kept {
+            Some(record) => Some(record),
+            None => read(world, &key).await?,
+        };
+        if let Some(record) = record {
+            world.hosts.turns.keep_revision(key.as_str(), RolloutRecord::clone(&record));
+            records.push(record);
+        }
+    }
+    Ok(records)
+}
+
+/// Every verdict about hosts of a Deployment.
+pub async fn verdicts(world: &World, uid: &str) -> Result<Vec<HostVerdict>, Trouble> {
+    let folder = keys::verdicts_of(uid).map_err(bad_key)?;
+    let mut verdicts = Vec::new();
+    for key in world.store.list(&folder).await.map_err(|error| trouble(&error))? {
+        let verdict = match world.hosts.turns.verdict(key.as_str()) {
+            Some(verdict) => Some(verdict),
+            None => read(world, &key).await?,
+        };
+        if let Some(verdict) = verdict {
+            world.hosts.turns.keep_verdict(key.as_str(), HostVerdict::clone(&verdict));
+            verdicts.push(verdict);
+        }
+    }
+    Ok(verdicts)
+}
+
+/// The record that makes a version deployable; `None` where it was not published.
+pub async fn version(
+    world: &World,
+    namespace: &str,
+    project: &str,
+    name: &str,
+) -> Result<Option<VersionRecord>, Trouble> {
+    let key = keys::version(namespace, project, name).map_err(bad_key)?;
+    read(world, &key).await
+}
+
+/// What one revision ran, of whatever Deployment.
+pub async fn revision(world: &World, uid: &str, revision: i64) -> Option<RolloutRecord> {
+    let key = keys::rollout(uid, revision).ok()?;
+    match world.hosts.turns.revision(key.as_str()) {
+        Some(record) => Some(record),
+        None => read(world, &key).await.ok().flatten(),
+    }
+}
+
+/// A record that can't be read is as good as none, and said in the log: one damaged file must not stop a Deployment for ever.
+async fn read<T: serde::de::DeserializeOwned>(
+    world: &World,
+    key: &crate::effects::store::Key,
+) -> Result<Option<T>, Trouble> {
+    let Some(bytes) = world.store.get(key).await.map_err(|error| trouble(&error))? else { return Ok(None) };
+    match serde_json::from_slice(&bytes) {
+        Ok(record) => Ok(Some(record)),
+        Err(error) => {
+            tracing::error!(%key, %error, "a record in the store is damaged; restore it from a backup");
+            Ok(None)
+        }
+    }
+}
+
+pub async fn write_revision(world: &World, uid: &str, record: &RolloutRecord) -> Result<(), Trouble> {
+    let key = keys::rollout(uid, record.revision).map_err(bad_key)?;
+    let bytes = serde_json::to_vec_pretty(record)?;
+    match world.store.create(&world.gate, &key, bytes).await.map_err(|error| trouble(&error))? {
+        crate::effects::store::Create::Created => Ok(()),
+        crate::effects::store::Create::Exists(found) => {
+            let same = serde_json::from_slice::<RolloutRecord>(&found).is_ok_and(|found| found.hash == record.hash);
+            // Another hash under our number: the next look sees it and takes the next number.
+            if same { Ok(()) } else { Err(Trouble::Outdated) }
+        }
+    }
+}
+
+/// The first verdict of an attempt about a host stands.
+pub async fn write_verdict(world: &World, uid: &str, verdict: &HostVerdict) -> Result<(), Trouble> {
+    let key = keys::verdict(uid, &verdict.rollout, verdict.attempt, &verdict.host).map_err(bad_key)?;
+    let bytes = serde_json::to_vec_pretty(verdict)?;
+    world.store.create(&world.gate, &key, bytes).await.map_err(|error| trouble(&error))?;
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! One step on one host, done: the planner's word for it becomes one call of the helper.
+
+use std::time::Duration;
+
+use super::{
+    failure::Failure,
+    records,
+    turn::Place,
+    verify::{self, Process, Verified},
+};
+use crate::{
+    api::Reason,
+    controllers::world::World,
+    effects::{
+        host::{ActCall, Host, HostError, StageSpec, StartSpec, StopSpec},
+        store::StoreError,
+    },
+    plan::{
+        deployment::{Done, Drive, Goal, RELEASES_KEPT, Seen, Step, Target},
+        facts::ProcessFacts,
+        ids::{ActId, Owner},
+    },
+};
+
+/// How long an act that another call left open is waited for at once.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A port may linger for a moment after its process is gone.
+const PORT_TRIES: u32 = 30;
+
+/// Why a step is not done.
+pub enum Undone {
+    Host(HostError),
+    Failed(Failure),
+    /// The host has another goal by now.
+    Dropped,
+}
+
+impl From<HostError> for Undone {
+    fn from(error: HostError) -> Self {
+        Self::Host(error)
+    }
+}
+
+/// Everything that a step needs to know of its turn.
+pub struct Turn<'a> {
+    pub world: &'a World,
+    pub place: &'a Place,
+    pub drive: &'a Drive,
+    pub seen: &'a Seen,
+    pub host: &'a Host,
+}
+
+/// Does one step; `done` takes what the host does not record.
+pub async fn perform(turn: &Turn<'_>, step: &Step, done: &mut Done, wanted: impl Fn() -> bool) -> Result<(), Undone> {
+    let (host, gate) = (turn.host, &turn.world.gate);
+    match step {
+        Step::Attach(open) => _ = host.attach(&turn.place.folder(), open, PATIENCE).await?,
+        Step::Stage => stage(turn).await?,
+        Step::Stop => _ = host.stop(gate, &turn.call()?, &turn.stop_spec().await).await?,
+        Step::Switch => _ = host.switch(gate, &turn.call()?, &turn.target()?.release).await?,
+        Step::Start => {
+            start(turn).await?;
+            done.started = true;
+        }
+        Step::Verify { pid, start } => {
+            verify(turn, *pid, *start, wanted).await?;
+            done.verified = Some((*pid, *start));
+        }
+        Step::Mark => _ = host.mark(gate, &turn.call()?, &turn.target()?.rollout).await?,
+        Step::Prune { keep } => {
+            host.prune(gate, &turn.call()?, keep, RELEASES_KEPT).await?;
+            done.pruned = true;
+        }
+        Step::Release => {
+            host.release(gate, &turn.call()?).await?;
+            done.left = true;
+        }
+        Step::Remove => {
+            host.remove(gate, &turn.call()?, &turn.stop_spec().await).await?;
+            done.left = true;
+        }
+        Step::Adopt => {
+            host.adopt(gate, &turn.call()?).await?;
+            done.left = true;
+        }
+        Step::Died => return Err(Undone::Failed(verify::died_in(host, &turn.place.folder()).await)),
+        Step::Reached => {}
+    }
+    Ok(())
+}
+
+/// The reason of a verdict where the host says that this step failed.
+pub fn reason(step: &Step) -> Reason {
+    match step {
+        Step::Stop | Step::Remove => Reason::StopFailed,
+        Step::Switch => Reason::SwitchFailed,
+        Step::Start => Reason::StartFailed,
+        Step::Verify { .. } | Step::Mark | Step::Died => Reason::ProcessDied,
+        _ => Reason::HelperFailed,
+    }
+}
+
+impl Turn<'_> {
+    fn target(&self) -> Result<&Target, Undone> {
+        match &self.drive.goal {
+            Goal::Stage(target) | Goal::Run { target, .. } => Ok(target),
+            Goal::Release | Goal::Remove | Goal::Adopt => {
+                let message = "a step that needs a release was asked for without one; this is a fault of landfall";
+                Err(Undone::Failed(Failure::new(Reason::InternalError, message, &[])))
+            }
+        }
+    }
+
+    /// Who acts, with which token, on which view.
+    fn call(&self) -> Result<ActCall, Undone> {
+        let fence = self.world.gate.token().map_err(HostError::from)?;
+        let place = self.place;
+        Ok(ActCall {
+            folder: place.folder(),
+            owner: Owner {
+                plane: self.world.plane.clone(),
+                namespace: place.namespace.clone(),
+                deployment: place.deployment.clone(),
+                uid: place.uid.clone(),
+                host: place.host.clone(),
+            },
+            replaces: self.drive.replaces.clone(),
+            fence,
+            act: ActId {
+                uid: place.uid.clone(),
+                rollout: self.drive.key.rollout.clone(),
+                attempt: self.drive.key.attempt,
+                n: self.seen.folder.journal,
+            },
+        })
+    }
+
+    /// Stop logic belongs to the release that runs, not to the one that comes.
+    async fn stop_spec(&self) -> StopSpec {
+        let running: Option<&ProcessFacts> = self.seen.folder.process.as_ref();
+        let record = match running {
+            Some(process) => records::revision(self.world, &process.uid, process.revision).await,
+            None => None,
+        };
+        let run = record.map(|record| record.run);
+        let grace = run.as_ref().map_or(10, |run| run.termination_grace_period_seconds);
+        StopSpec {
+            signal: run.map_or("TERM", |run| run.stop_signal.as_str()).to_owned(),
+            grace: Duration::from_secs(u64::try_from(grace).unwrap_or(10)),
+        }
+    }
+}
+
+async fn stage(turn: &Turn<'_>) -> Result<(), Undone> {
+    let target = turn.target()?;
+    let release = turn.world.store.release(&target.digest).await.map_err(|error| unreadable(&error))?;
+    let spec =
+        StageSpec { release: target.release.clone(), digest: release.digest, size: release.size, tar: release.path };
+    turn.host.stage(&turn.world.gate, &turn.call()?, &spec).await?;
+    Ok(())
+}
+
+fn unreadable(error: &StoreError) -> Undone {
+    Undone::Failed(Failure::new(Reason::StoreUnavailable, &error.to_string(), &[]))
+}
+
+/// Before the start the port must refuse, or a stranger would answer the probe.
+async fn start(turn: &Turn<'_>) -> Result<(), Undone> {
+    let target = turn.target()?;
+    if let Some(port) = target.run.readiness_probe.as_ref().and_then(|probe| probe.port()) {
+        let mut tries = 0;
+        while !turn.host.port_refuses(port).await? {
+            tries += 1;
+            if tries >= PORT_TRIES {
+                return Err(Undone::Failed(verify::port_in_use(port)));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    let place = turn.place;
+    let address = turn.world.hosts.dial(&place.host_key()).map(|dial| dial.address).unwrap_or_default();
+    let spec = StartSpec {
+        release: target.release.clone(),
+        digest: target.digest.clone(),
+        revision: target.revision,
+        rollout: target.rollout.clone(),
+        command: target.run.process.command.clone(),
+        env: target.env_on(&place.project, &place.group, &place.host, &address),
+    };
+    turn.host.start(&turn.world.gate, &turn.call()?, &spec).await?;
+    Ok(())
+}
+
+async fn verify(turn: &Turn<'_>, pid: i64, start: u64, wanted: impl Fn() -> bool) -> Result<(), Undone> {
+    let folder = turn.place.folder();
+    let process = Process { folder: &folder, pid, start };
+    match verify::verify(turn.host, &process, turn.target()?, wanted).await? {
+        Verified::Ready => Ok(()),
+        Verified::Failed(failure) => Err(Undone::Failed(failure)),
+        Verified::Dropped => Err(Undone::Dropped),
+    }
+}

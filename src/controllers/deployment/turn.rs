@@ -1,0 +1,185 @@
+//! The background task of one host: it looks, takes the next step that the planner's rule names, and looks again, until the goal is
+//! reached, the host failed or was lost, or another goal was given. Killed at any point it leaves nothing but what the host shows.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    failure::{Failure, Then, then},
+    observe, records,
+    step::{self, Undone},
+};
+use crate::{
+    controllers::{
+        hosts::{self, HostKey, Link, TurnKey, Turns},
+        world::World,
+    },
+    effects::clock,
+    plan::{
+        deployment::{Done, Drive, Goal, HostVerdict, Step, next_step},
+        ids::FolderName,
+    },
+};
+
+/// Which host, of whom.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub namespace: String,
+    pub deployment: String,
+    pub uid: String,
+    pub project: String,
+    pub group: String,
+    pub host: String,
+}
+
+impl Place {
+    pub fn turn_key(&self) -> TurnKey {
+        TurnKey { uid: self.uid.clone(), host: self.host.clone() }
+    }
+
+    pub fn host_key(&self) -> HostKey {
+        HostKey::new(&self.namespace, &self.group, &self.host)
+    }
+
+    pub fn folder(&self) -> FolderName {
+        FolderName::new(&self.namespace, &self.project)
+    }
+}
+
+/// How one goal ended.
+enum End {
+    Reached,
+    /// Another goal was given.
+    Changed,
+    /// Lost, or not ours to act on: the planner decides anew.
+    Left,
+    Failed(HostVerdict),
+}
+
+/// So often something that should pass by itself is tried again.
+const FEW: u32 = 3;
+/// After a goal that did not work out and has no verdict, so that it is not tried in a hot loop.
+const REST: Duration = Duration::from_secs(3);
+
+/// Follows a host's goal, and the ones that come after, until there is none to follow.
+pub async fn run(world: Arc<World>, place: Place, number: u64) {
+    let key = place.turn_key();
+    let _guard = Guard(world.hosts.turns.clone(), key.clone(), number);
+    while let Some((drive, version)) = world.hosts.turns.goal(&key) {
+        match follow(&world, &place, &drive, version).await {
+            End::Changed => continue,
+            End::Reached => {}
+            End::Left => tokio::time::sleep(REST).await,
+            End::Failed(verdict) => record(&world, &place, &verdict).await,
+        }
+        // What is known must be newer than the last act before the planner counts on it.
+        let _ = hosts::probe(&world, &place.host_key()).await;
+        if world.hosts.turns.end(&key, version) {
+            break;
+        }
+    }
+    world.wakes.deployment(&place.namespace, &place.deployment);
+}
+
+/// Whatever ends the task, a panic too, it runs no more.
+struct Guard(Turns, TurnKey, u64);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.stop(&self.1, self.2);
+    }
+}
+
+/// A verdict that can't be written is no verdict: without it the next turn finds the same and says it again.
+async fn record(world: &World, place: &Place, verdict: &HostVerdict) {
+    if let Err(error) = records::write_verdict(world, &place.uid, verdict).await {
+        tracing::warn!(host = place.host, %error, "a host's failure is not on record yet");
+        tokio::time::sleep(REST).await;
+    }
+}
+
+async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64) -> End {
+    let (key, host_key) = (place.turn_key(), place.host_key());
+    let wanted = || world.hosts.turns.is_goal(&key, version);
+    let (mut done, mut few) = (Done::default(), 0);
+    let Some(link) = connect(world, &host_key).await else { return End::Left };
+    loop {
+        if !wanted() {
+            return End::Changed;
+        }
+        let Ok(facts) = hosts::probe_over(world, &host_key, &link).await else { return End::Left };
+        let seen = observe::seen(&facts, &place.folder());
+        let step = next_step(&seen, &drive.goal, done);
+        if step == Step::Reached {
+            return End::Reached;
+        }
+        if world.hosts.turns.pass(&key, step.phase()) {
+            world.wakes.deployment(&place.namespace, &place.deployment);
+        }
+        if !matches!(step, Step::Verify { .. } | Step::Attach(_) | Step::Died) {
+            world.hosts.begin_act(&host_key);
+        }
+        let turn = step::Turn { world, place, drive, seen: &seen, host: &link.host };
+        let undone = match step::perform(&turn, &step, &mut done, wanted).await {
+            Ok(()) => continue,
+            Err(undone) => undone,
+        };
+        match judge(undone, &step, &mut few) {
+            Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
+            Next::Changed => return End::Changed,
+            Next::Left => return End::Left,
+            Next::Failed(failure) => return failed(drive, place, &step, failure),
+        }
+    }
+}
+
+/// One connection for the whole turn. Why there is none is kept for the planner.
+async fn connect(world: &Arc<World>, key: &HostKey) -> Option<Arc<Link>> {
+    if let Ok(link) = hosts::link(&world.hosts, &world.gate, key).await {
+        return Some(link);
+    }
+    let _ = hosts::probe(world, key).await;
+    None
+}
+
+enum Next {
+    Again,
+    Changed,
+    Left,
+    Failed(Failure),
+}
+
+fn judge(undone: Undone, step: &Step, few: &mut u32) -> Next {
+    let error = match undone {
+        Undone::Dropped => return Next::Changed,
+        Undone::Failed(failure) => return Next::Failed(failure),
+        Undone::Host(error) => error,
+    };
+    tracing::info!(%error, ?step, "a step on a host was not done");
+    match then(&error, step::reason(step)) {
+        Then::Again => Next::Again,
+        Then::Few(failure) => {
+            *few += 1;
+            if *few < FEW { Next::Again } else { Next::Failed(failure) }
+        }
+        Then::Lost | Then::Leave => Next::Left,
+        Then::Fail(failure) => Next::Failed(failure),
+    }
+}
+
+/// Bringing a version to a host can fail for good. Healing and letting go are tried again, as the planner sees fit.
+fn failed(drive: &Drive, place: &Place, step: &Step, failure: Failure) -> End {
+    let counts = matches!(drive.goal, Goal::Stage(_) | Goal::Run { heal: false, .. });
+    if !counts {
+        tracing::warn!(host = place.host, reason = %failure.reason, message = failure.message, "a host is tried again later");
+        return End::Left;
+    }
+    End::Failed(HostVerdict {
+        rollout: drive.key.rollout.clone(),
+        attempt: drive.key.attempt,
+        host: place.host.clone(),
+        reason: failure.reason,
+        phase: step.phase(),
+        message: failure.message,
+        at: clock::now(),
+    })
+}

@@ -1,0 +1,146 @@
+//! Readiness: asked through the SSH connection, answered by that very process, for as long as it must hold.
+
+use std::time::Duration;
+
+use super::failure::Failure;
+use crate::{
+    api::{Reason, project::ReadinessProbe},
+    effects::{
+        clock,
+        host::{Host, HostError, Listener},
+    },
+    plan::{deployment::Target, ids::FolderName},
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_LINES: usize = 5;
+
+/// How the asking ended.
+pub enum Verified {
+    Ready,
+    Failed(Failure),
+    /// The host has another goal by now.
+    Dropped,
+}
+
+/// The process that must answer.
+pub struct Process<'a> {
+    pub folder: &'a FolderName,
+    pub pid: i64,
+    pub start: u64,
+}
+
+/// Asks until the process was ready as often and as long as it must be, ends, or its time is over.
+pub async fn verify(
+    host: &Host,
+    process: &Process<'_>,
+    target: &Target,
+    wanted: impl Fn() -> bool,
+) -> Result<Verified, HostError> {
+    let began = clock::monotonic();
+    let deadline = began + seconds(target.run.healthy_deadline_seconds);
+    let probe = target.run.readiness_probe.as_ref();
+    let threshold = probe.map_or(1, |probe| probe.success_threshold);
+    let longest = probe.map_or(Duration::from_millis(500), |probe| seconds(probe.period_seconds));
+    let (mut pause, mut successes, mut ready_since, mut last) = (FIRST_PAUSE, 0, None, String::new());
+    loop {
+        if !wanted() {
+            return Ok(Verified::Dropped);
+        }
+        let answer = ask(host, probe).await?;
+        if !lives(host, process).await? {
+            return Ok(Verified::Failed(died(host, process).await));
+        }
+        match answer {
+            Ok(()) => successes += 1,
+            Err(why) => {
+                (successes, ready_since, last) = (0, None, why);
+            }
+        }
+        if successes >= threshold {
+            if let Some(failure) = foreign(host, process, probe).await? {
+                return Ok(Verified::Failed(failure));
+            }
+            let since = *ready_since.get_or_insert_with(clock::monotonic);
+            if clock::monotonic().duration_since(since) >= min_ready(target) {
+                return Ok(Verified::Ready);
+            }
+        } else if clock::monotonic() >= deadline {
+            return Ok(Verified::Failed(not_ready(host, process, target, &last).await));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}
+
+fn seconds(n: i64) -> Duration {
+    Duration::from_secs(u64::try_from(n).unwrap_or(0))
+}
+
+fn min_ready(target: &Target) -> Duration {
+    seconds(target.min_ready_seconds)
+}
+
+/// One try. The text says why not, for a person.
+async fn ask(host: &Host, probe: Option<&ReadinessProbe>) -> Result<Result<(), String>, HostError> {
+    let Some((probe, port)) = probe.and_then(|probe| Some((probe, probe.port()?))) else { return Ok(Ok(())) };
+    let timeout = seconds(probe.timeout_seconds);
+    let Some(http) = &probe.http_get else {
+        let ready = host.tcp_ready(port, timeout).await?;
+        return Ok(if ready { Ok(()) } else { Err(format!("nothing accepts connections on port {port}")) });
+    };
+    Ok(match host.http_ready(port, &http.path, None, timeout).await? {
+        Ok(200..400) => Ok(()),
+        Ok(status) => Err(format!("GET {} on port {port} was answered with {status}", http.path)),
+        Err(why) => Err(format!("GET {} on port {port}: {why}", http.path)),
+    })
+}
+
+async fn lives(host: &Host, process: &Process<'_>) -> Result<bool, HostError> {
+    let facts = host.facts().await?;
+    let recorded = facts.folders.get(process.folder).and_then(|folder| folder.process.as_ref());
+    Ok(recorded.is_some_and(|one| one.alive && one.pid == process.pid && one.start == process.start))
+}
+
+/// The socket that answered must be one of the session that we started, where that can be told.
+async fn foreign(
+    host: &Host,
+    process: &Process<'_>,
+    probe: Option<&ReadinessProbe>,
+) -> Result<Option<Failure>, HostError> {
+    let Some(port) = probe.and_then(ReadinessProbe::port) else { return Ok(None) };
+    Ok(match host.listener(process.folder, port).await? {
+        Listener::Foreign => Some(port_in_use(port)),
+        Listener::Ours | Listener::Nobody | Listener::Unknown => None,
+    })
+}
+
+pub fn port_in_use(port: u16) -> Failure {
+    let message = format!(
+        "something that is not ours answers on port {port} of the host; stop it, or let the application take another port"
+    );
+    Failure::new(Reason::PortInUse, &message, &[])
+}
+
+async fn tail(host: &Host, folder: &FolderName) -> Vec<String> {
+    host.tail(folder, LAST_LINES).await.unwrap_or_default()
+}
+
+pub async fn died(host: &Host, process: &Process<'_>) -> Failure {
+    died_in(host, process.folder).await
+}
+
+pub async fn died_in(host: &Host, folder: &FolderName) -> Failure {
+    let lines = tail(host, folder).await;
+    Failure::new(
+        Reason::ProcessDied,
+        "the process ended before it was ready; its output is in shared/log on the host",
+        &lines,
+    )
+}
+
+async fn not_ready(host: &Host, process: &Process<'_>, target: &Target, last: &str) -> Failure {
+    let lines = tail(host, process.folder).await;
+    let message = format!("not ready after {} s: {last}", target.run.healthy_deadline_seconds);
+    Failure::new(Reason::NotReady, &message, &lines)
+}

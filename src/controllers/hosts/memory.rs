@@ -1,0 +1,239 @@
+//! The facts memory: groups as they are watched now, and the newest look at each of their hosts.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, Semaphore};
+
+use super::{link::Slot, turns::Turns};
+use crate::{
+    effects::ssh::{Credentials, SshTarget},
+    plan::hostgroup::{Look, Problem},
+};
+
+/// One host of one group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostKey {
+    pub namespace: String,
+    pub group: String,
+    pub host: String,
+}
+
+impl HostKey {
+    pub fn new(namespace: &str, group: &str, host: &str) -> Self {
+        Self { namespace: namespace.to_owned(), group: group.to_owned(), host: host.to_owned() }
+    }
+}
+
+/// How the hosts of a group are reached, as spec and Secrets say at the moment.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// Changes with anything below.
+    pub mark: u64,
+    pub user: String,
+    pub port: u16,
+    pub connect_timeout: Duration,
+    pub most_connections: usize,
+    pub root: String,
+    pub period: Duration,
+    pub credentials: Credentials,
+    /// Name → address.
+    pub hosts: BTreeMap<String, String>,
+}
+
+impl GroupConfig {
+    pub fn target(&self, address: &str) -> SshTarget {
+        SshTarget {
+            address: address.to_owned(),
+            port: self.port,
+            user: self.user.clone(),
+            connect_timeout: self.connect_timeout,
+        }
+    }
+
+    /// Every host may keep its connection; else each is closed after its use.
+    pub fn keeps_connections(&self) -> bool {
+        self.hosts.len() <= self.most_connections
+    }
+}
+
+/// Cheap to clone; all clones are one memory.
+#[derive(Clone, Default)]
+pub struct Memory {
+    groups: Arc<Mutex<HashMap<(String, String), Group>>>,
+    /// What is being done on hosts.
+    pub turns: Turns,
+}
+
+#[derive(Default)]
+struct Group {
+    config: Option<Arc<GroupConfig>>,
+    secret: Option<Problem>,
+    permits: Option<Arc<Semaphore>>,
+    hosts: HashMap<String, One>,
+}
+
+#[derive(Default)]
+struct One {
+    look: Look,
+    /// Nothing was done there since that look.
+    fresh: bool,
+    /// Acts that were begun there.
+    acts: u64,
+    slot: Arc<Slot>,
+    kick: Arc<Notify>,
+    /// Looks that were missed in a row.
+    missed: u32,
+}
+
+/// What a connection is made of.
+pub struct Dial {
+    pub config: Arc<GroupConfig>,
+    pub address: String,
+    pub slot: Arc<Slot>,
+    pub permits: Arc<Semaphore>,
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Group>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, key: &HostKey, read: impl FnOnce(&mut Group, &str) -> T) -> T {
+        let mut groups = self.lock();
+        let group = groups.entry((key.namespace.clone(), key.group.clone())).or_default();
+        read(group, &key.host)
+    }
+
+    /// Takes over how a group is reached now, and answers which of its hosts nobody watches yet. Those that left are forgotten; their
+    /// watchers notice. Where the address, the user or the Secrets changed, what was known is no more.
+    pub fn configure(&self, namespace: &str, group: &str, config: GroupConfig) -> Vec<String> {
+        let mut groups = self.lock();
+        let known = groups.entry((namespace.to_owned(), group.to_owned())).or_default();
+        let old = known.config.replace(Arc::new(config.clone()));
+        if old.as_ref().is_none_or(|old| old.most_connections != config.most_connections) {
+            known.permits = Some(Arc::new(Semaphore::new(config.most_connections.max(1))));
+        }
+        known.secret = None;
+        known.hosts.retain(|name, _| config.hosts.contains_key(name));
+        let mut new = Vec::new();
+        for (name, address) in &config.hosts {
+            if !known.hosts.contains_key(name) {
+                new.push(name.clone());
+            }
+            let one = known.hosts.entry(name.clone()).or_default();
+            if old.as_ref().is_some_and(|old| old.hosts.get(name) != Some(address)) {
+                one.fresh = false;
+                one.acts += 1;
+            }
+            one.kick.notify_one();
+        }
+        new
+    }
+
+    /// Whether the group is watched with this very configuration.
+    pub fn is_watched(&self, namespace: &str, group: &str, mark: u64) -> bool {
+        let groups = self.lock();
+        let known = groups.get(&(namespace.to_owned(), group.to_owned()));
+        known.and_then(|group| group.config.as_ref()).is_some_and(|config| config.mark == mark)
+    }
+
+    /// Notes whether anybody can log in at all.
+    pub fn note_secret(&self, namespace: &str, group: &str, problem: Option<Problem>) {
+        self.lock().entry((namespace.to_owned(), group.to_owned())).or_default().secret = problem;
+    }
+
+    pub fn secret_problem(&self, namespace: &str, group: &str) -> Option<Problem> {
+        self.lock().get(&(namespace.to_owned(), group.to_owned()))?.secret.clone()
+    }
+
+    /// The group is gone: every connection is closed, its watchers end.
+    pub fn forget(&self, namespace: &str, group: &str) {
+        self.lock().remove(&(namespace.to_owned(), group.to_owned()));
+    }
+
+    /// What is known of a host; `Unknown` where something was done there since it was looked at.
+    pub fn look(&self, key: &HostKey) -> Look {
+        self.with(key, |group, host| match group.hosts.get(host) {
+            Some(one) if one.fresh => one.look.clone(),
+            _ => Look::Unknown,
+        })
+    }
+
+    /// The newest look, although something may have been done since.
+    pub fn last_look(&self, key: &HostKey) -> Look {
+        self.with(key, |group, host| group.hosts.get(host).map(|one| one.look.clone()).unwrap_or_default())
+    }
+
+    /// Asks the watchers of these hosts to look now.
+    pub fn kick<'a>(&self, namespace: &str, group: &str, hosts: impl IntoIterator<Item = &'a String>) {
+        let groups = self.lock();
+        let Some(known) = groups.get(&(namespace.to_owned(), group.to_owned())) else { return };
+        for one in hosts.into_iter().filter_map(|host| known.hosts.get(host)) {
+            one.kick.notify_one();
+        }
+    }
+
+    /// From now on what is known of the host is out of date.
+    pub fn begin_act(&self, key: &HostKey) {
+        self.with(key, |group, host| {
+            if let Some(one) = group.hosts.get_mut(host) {
+                one.fresh = false;
+                one.acts += 1;
+            }
+        });
+    }
+
+    /// How many acts were begun; [`Memory::note`] takes it back.
+    pub fn acts(&self, key: &HostKey) -> u64 {
+        self.with(key, |group, host| group.hosts.get(host).map_or(0, |one| one.acts))
+    }
+
+    /// Keeps a look that was begun when `acts` acts had been; one that an act overtook is dropped. Answers whether it told anything new.
+    pub fn note(&self, key: &HostKey, look: Look, acts: u64) -> bool {
+        self.with(key, |group, host| {
+            let Some(one) = group.hosts.get_mut(host).filter(|one| one.acts == acts) else { return false };
+            let news = !one.fresh || differs(&one.look, &look);
+            one.missed = if matches!(look, Look::Missed(_)) { one.missed.saturating_add(1) } else { 0 };
+            one.look = look;
+            one.fresh = true;
+            news
+        })
+    }
+
+    /// How a host is dialled; `None` where it is no host of a watched group (any more).
+    pub fn dial(&self, key: &HostKey) -> Option<Dial> {
+        self.with(key, |group, host| {
+            let config = group.config.clone()?;
+            let address = config.hosts.get(host)?.clone();
+            let slot = group.hosts.get(host)?.slot.clone();
+            Some(Dial { config, address, slot, permits: group.permits.clone()? })
+        })
+    }
+
+    /// For a watcher: what wakes it, the period, and how often in a row its host was missed.
+    pub fn watching(&self, key: &HostKey) -> Option<(Arc<Notify>, Duration, u32)> {
+        self.with(key, |group, host| {
+            let period = group.config.as_ref()?.period;
+            let one = group.hosts.get(host)?;
+            Some((one.kick.clone(), period, one.missed))
+        })
+    }
+}
+
+/// Whether a planner would see a difference. Free space moves all the time and means nothing to it.
+fn differs(old: &Look, new: &Look) -> bool {
+    match (old, new) {
+        (Look::Seen(old), Look::Seen(new)) => {
+            let mut old = old.clone();
+            old.free_bytes = new.free_bytes;
+            old.free_inodes = new.free_inodes;
+            old != *new
+        }
+        (Look::Missed(old), Look::Missed(new)) => old.reason != new.reason,
+        _ => true,
+    }
+}

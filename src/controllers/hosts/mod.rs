@@ -1,0 +1,16 @@
+//! What is known of every host, how old that is, and the one connection to each. Reconciles read here and never ask a host;
+//! background tasks ask and write here. It must not decide what is done on a host.
+
+mod link;
+mod memory;
+mod problem;
+mod turns;
+mod watch;
+
+pub use self::{
+    link::{Link, link},
+    memory::{GroupConfig, HostKey, Memory},
+    problem::{credentials_problem, problem},
+    turns::{TurnKey, Turns},
+    watch::{probe, probe_over, watch},
+};

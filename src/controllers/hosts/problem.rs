@@ -1,0 +1,55 @@
+//! An error of a host as the planners read it: a reason of the closed list, and a message that says what to do.
+
+use crate::{
+    api::Reason,
+    effects::{class::Class, host::HostError, ssh::SshError},
+    plan::hostgroup::Problem,
+};
+
+/// `None` where the error says nothing of the host: this operator may not act (any more).
+pub fn problem(error: &HostError) -> Option<Problem> {
+    if matches!(error, HostError::Shut(_)) {
+        return None;
+    }
+    let terminal = error.class() == Class::Terminal;
+    Some(Problem { reason: reason(error), message: error.to_string(), terminal })
+}
+
+fn reason(error: &HostError) -> Reason {
+    match error {
+        HostError::Ssh(error) => of_ssh(error),
+        HostError::Shut(_) | HostError::Fenced => Reason::Fenced,
+        HostError::HostClaimed { .. } => Reason::HostClaimed,
+        HostError::FencedByOtherControlPlane { .. } => Reason::FencedByOtherControlPlane,
+        HostError::DiskFull { .. } => Reason::DiskFull,
+        HostError::Unsupported { .. } => Reason::HostUnsupported,
+        HostError::DigestMismatch { .. } => Reason::TransferCorrupt,
+        HostError::JournalMoved { .. }
+        | HostError::Busy { .. }
+        | HostError::StepFailed { .. }
+        | HostError::Protocol { .. }
+        | HostError::BadInput { .. } => Reason::HelperFailed,
+    }
+}
+
+fn of_ssh(error: &SshError) -> Reason {
+    match error {
+        SshError::HostKeyMismatch { .. } => Reason::HostKeyMismatch,
+        SshError::HostKeyUnknown { .. } => Reason::HostKeyUnknown,
+        SshError::HostKeyTypeUnsupported { .. } | SshError::UnsupportedKeyType { .. } => Reason::UnsupportedKeyType,
+        SshError::KnownHosts { .. } | SshError::BadIdentity { .. } => Reason::SecretInvalid,
+        SshError::AuthenticationFailed { .. } => Reason::AuthenticationFailed,
+        SshError::NoForwarding { .. } => Reason::HostUnsupported,
+        SshError::LocalFile { .. } => Reason::StoreUnavailable,
+        SshError::Unreachable { .. }
+        | SshError::Silent { .. }
+        | SshError::Lost { .. }
+        | SshError::Deadline { .. }
+        | SshError::Protocol { .. } => Reason::Unreachable,
+    }
+}
+
+/// The same for credentials, before any host is dialled.
+pub fn credentials_problem(error: &SshError) -> Problem {
+    Problem::terminal(of_ssh(error), error.to_string())
+}
