@@ -216,7 +216,7 @@ async fn a_release_goes_through_its_whole_life_on_a_host() {
     bench.switch(&v2).await;
     bench.start(&v2, &["./app"]).await;
     bench.call.act.n = bench.host.prune(&bench.gate, &bench.call, &[], 0).await.unwrap();
-    assert_eq!(bench.folder().await.releases, [v2.release.clone()], "what runs is never pruned");
+    assert_eq!(bench.folder().await.releases, std::slice::from_ref(&v2.release), "what runs is never pruned");
     bench.call.act.n = bench.host.release(&bench.gate, &bench.call).await.unwrap();
     assert_eq!(bench.folder().await.owner, None);
 
@@ -512,4 +512,51 @@ async fn a_strangers_socket_is_not_taken_for_ours() {
     let host = bench.host.clone();
     until("the stranger listens", || async { !host.port_refuses(8080).await.unwrap() }).await;
     assert_eq!(bench.host.listener(&bench.call.folder, 8080).await.unwrap(), Listener::Foreign);
+}
+
+#[tokio::test]
+async fn every_shell_an_ordinary_user_and_a_talkative_login_shell_do() {
+    let rack = Hosts::up_with(
+        4,
+        &["--user", "deploy", "--shell-of", "web-02=busybox", "--shell-of", "web-03=bash", "--shell-of", "web-04=mksh"],
+    )
+    .await;
+    let credentials = Credentials::new(&rack.identity(), &rack.known_hosts()).unwrap();
+    let gate = Gate::open_for(token("plane-1", 5));
+    for at in rack.all() {
+        at.sh("mkdir -p /srv/landfall && chown deploy /srv/landfall").await;
+        at.sh("for h in /home/deploy /root; do [ ! -d $h ] || echo 'echo Welcome, have a nice day' >>$h/.bashrc; done").await;
+        let target = SshTarget { address: at.address.clone(), ..target(&rack) };
+        let host = Host::connect(&gate, &at.name, &target, &credentials, ROOT).await.unwrap();
+        assert_eq!(host.facts().await.unwrap().missing_tools, Vec::<String>::new(), "{}", at.name);
+        let local = tempfile::tempdir().unwrap();
+        let tar = local.path().join("v1.tar");
+        let digest = pack(&tar, &[("app", WEB)]);
+        let size = std::fs::metadata(&tar).unwrap().len();
+        let spec = StageSpec { release: ReleaseName::new("v1", &digest), digest, size, tar };
+        let mut call = ActCall {
+            folder: FolderName::new("shop", "web"),
+            owner: owner("web-production", &at.name),
+            replaces: None,
+            fence: token("plane-1", 5),
+            act: ActId { uid: "uid-of-web-production".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n: 0 },
+        };
+        call.act.n = host.stage(&gate, &call, &spec).await.unwrap();
+        call.act.n = host.switch(&gate, &call, &spec.release).await.unwrap();
+        call.act.n = host.start(&gate, &call, &start(&call, &spec, &["./app"])).await.unwrap();
+        until("ready", || async { host.http_ready(8080, "/", None, Duration::from_secs(2)).await.unwrap() == Ok(200) }).await;
+        assert_eq!(host.listener(&call.folder, 8080).await.unwrap(), Listener::Ours, "{}", at.name);
+        let stop = StopSpec { signal: "TERM".to_owned(), grace: Duration::from_secs(3) };
+        assert_eq!(host.remove(&gate, &call, &stop).await.unwrap(), 0, "{}", at.name);
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_forwards_nothing_says_so_before_a_rollout() {
+    let rack = Hosts::up_with(1, &["--sshd", "AllowTcpForwarding no"]).await;
+    let gate = Gate::open_for(token("plane-1", 5));
+    let host = connect(&rack, &gate).await.unwrap();
+    assert!(!host.facts().await.unwrap().forwards);
+    let refused = host.port_refuses(8080).await;
+    assert!(matches!(refused, Err(HostError::Ssh(SshError::NoForwarding { .. }))), "{refused:?}");
 }
