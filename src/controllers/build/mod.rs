@@ -72,7 +72,7 @@ impl Kind for Build {
 
     fn changed(&self, world: &World) {
         let (namespace, project) = (self.namespace().unwrap_or_default(), &self.spec.project_ref.name);
-        let open = build::standing::of(self) != Standing::Ended;
+        let open = build::standing::of(self) != Standing::Ended && self.metadata.deletion_timestamp.is_none();
         world.builds.set_open(&namespace, project, &self.name_any(), open);
         if !open {
             world.builds.drop_build(&self.uid().unwrap_or_default());

@@ -1,0 +1,624 @@
+//! Builds end to end: a real API server, a real operator process, real git, real scripts in a real sandbox.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use landfall::{
+    api::{
+        Build, Project,
+        build::{BuildStatus, Outcome},
+    },
+    plan::version::VersionRecord,
+};
+use serde_json::{Value, json};
+use support::plane::{Operator, TestNamespace, namespace};
+
+/// Longer than any of these takes, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Bench {
+    dir: tempfile::TempDir,
+    namespace: TestNamespace,
+    operator: Operator,
+}
+
+impl Bench {
+    /// A repository with one commit, a namespace and an operator for it.
+    async fn new(name: &str) -> Self {
+        let namespace = namespace(name).await;
+        let operator = Operator::start(&[&namespace.name]).await;
+        let dir = tempfile::tempdir().unwrap();
+        git(dir.path(), &["init", "-q", "--bare", "-b", "main", "origin.git"]);
+        git(dir.path(), &["init", "-q", "-b", "main", "work"]);
+        let bench = Self { dir, namespace, operator };
+        git(&bench.work(), &["remote", "add", "origin", "../origin.git"]);
+        bench.commit("main.c", "#include <stdio.h>\nint main(void) { puts(VERSION); return 0; }\n");
+        bench
+    }
+
+    /// The same with a project of this script, which has to make `app`.
+    async fn with(name: &str, script: &str) -> Self {
+        let bench = Self::new(name).await;
+        bench.project(json!({ "script": script, "artifacts": [{ "path": "app" }] })).await;
+        bench
+    }
+
+    fn work(&self) -> PathBuf {
+        self.dir.path().join("work")
+    }
+
+    fn origin(&self) -> PathBuf {
+        self.dir.path().join("origin.git")
+    }
+
+    /// Commits a file on the current branch and pushes it; the commit's id.
+    fn commit(&self, path: &str, text: &str) -> String {
+        std::fs::write(self.work().join(path), text).unwrap();
+        git(&self.work(), &["add", "-A"]);
+        git(&self.work(), &["commit", "-q", "-m", &format!("change {path}")]);
+        git(&self.work(), &["push", "-q", "-f", "origin", "HEAD"]);
+        git(&self.work(), &["rev-parse", "HEAD"])
+    }
+
+    fn tags(&self) -> Vec<String> {
+        git(&self.origin(), &["tag", "--list"]).lines().map(str::to_owned).collect()
+    }
+
+    fn builds(&self) -> Api<Build> {
+        self.namespace.api()
+    }
+
+    fn projects(&self) -> Api<Project> {
+        self.namespace.api()
+    }
+
+    async fn project(&self, build: Value) {
+        let project: Project = serde_json::from_value(json!({
+            "metadata": { "name": "shop" },
+            "spec": {
+                "source": { "url": format!("file://{}", self.origin().display()), "interval": "1h" },
+                "build": build,
+                "run": { "process": { "command": ["./app"] } },
+            },
+        }))
+        .unwrap();
+        self.projects().create(&PostParams::default(), &project).await.unwrap();
+    }
+
+    async fn build(&self, name: &str, more: Value) -> Build {
+        self.try_build(name, more).await.unwrap()
+    }
+
+    async fn try_build(&self, name: &str, more: Value) -> kube::Result<Build> {
+        let mut spec = json!({ "projectRef": { "name": "shop" }, "revision": "main" });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let build = serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).unwrap();
+        self.builds().create(&PostParams::default(), &build).await
+    }
+
+    async fn patch(&self, name: &str, patch: Value) {
+        self.builds().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    async fn retry(&self, name: &str, stamp: &str) {
+        self.patch(name, json!({ "metadata": { "annotations": { "landfall.dev/retry": stamp } } })).await;
+    }
+
+    /// Waits until a Build is as wished.
+    async fn until(&self, name: &str, what: &str, wished: impl Fn(&Build) -> bool) -> Build {
+        let mut last = None;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < end {
+            last = self.builds().get_opt(name).await.unwrap();
+            if let Some(build) = last.as_ref().filter(|build| wished(build)) {
+                return build.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let status = last.map(|build| serde_json::to_string_pretty(&build.status).unwrap());
+        panic!("{name} is not {what}: {}\n{}", status.unwrap_or_default(), self.operator.output());
+    }
+
+    async fn until_reason(&self, name: &str, wished: &str) -> Build {
+        self.until(name, wished, |build| reason(build) == wished).await
+    }
+
+    async fn until_ready(&self, name: &str) -> Build {
+        self.until(name, "ready", |build| condition(build, "Ready") == "True").await
+    }
+
+    async fn until_stalled(&self, name: &str, wished: &str) -> Build {
+        let build = self
+            .until(name, "stalled or ready", |b| condition(b, "Stalled") == "True" || condition(b, "Ready") == "True")
+            .await;
+        assert_eq!(reason(&build), wished, "{}", message(&build));
+        self.until(name, "free to go", |build| build.finalizers().is_empty()).await
+    }
+
+    async fn until_project(&self, what: &str, wished: impl Fn(&Project) -> bool) -> Project {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < end {
+            if let Some(project) = self.projects().get_opt("shop").await.unwrap().filter(|project| wished(project)) {
+                return project;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let project = self.projects().get_opt("shop").await.unwrap();
+        panic!("the project is not {what}: {project:?}\n{}", self.operator.output());
+    }
+
+    fn store(&self, key: &str) -> PathBuf {
+        self.operator.data.join("store").join(key)
+    }
+
+    fn record(&self, version: &str) -> VersionRecord {
+        let path = self.store(&format!("versions/{}/shop/{version}", self.namespace.name));
+        VersionRecord::from_bytes(&std::fs::read(path).unwrap()).unwrap()
+    }
+
+    /// The files of a version's release: name → bytes.
+    fn release(&self, version: &str) -> BTreeMap<String, Vec<u8>> {
+        let tar = std::fs::File::open(self.store(&format!("releases/sha256/{}", self.record(version).digest))).unwrap();
+        let mut files = BTreeMap::new();
+        for entry in tar::Archive::new(tar).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+            files.insert(entry.path().unwrap().display().to_string(), bytes);
+        }
+        files
+    }
+
+    /// Processes of this machine with this text in their command line.
+    fn processes(&self, text: &str) -> usize {
+        let mut found = 0;
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            found += usize::from(String::from_utf8_lossy(&line).contains(text));
+        }
+        found
+    }
+}
+
+fn git(dir: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .current_dir(dir)
+        .args(["-c", "user.name=Ann", "-c", "user.email=ann@example.com", "-c", "advice.detachedHead=false"])
+        .args(arguments)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn condition<'a>(build: &'a Build, kind: &str) -> &'a str {
+    let conditions = build.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().find(|condition| condition.type_ == kind).map_or("absent", |condition| &condition.status)
+}
+
+fn ready(build: &Build) -> (&str, &str) {
+    let conditions = build.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
+    ready.map_or(("", ""), |ready| (&ready.reason, &ready.message))
+}
+
+fn reason(build: &Build) -> &str {
+    ready(build).0
+}
+
+fn message(build: &Build) -> &str {
+    ready(build).1
+}
+
+fn status(build: &Build) -> &BuildStatus {
+    build.status.as_ref().unwrap()
+}
+
+fn outcomes(build: &Build) -> Vec<Option<Outcome>> {
+    status(build).attempts.iter().map(|attempt| attempt.outcome).collect()
+}
+
+#[tokio::test]
+async fn a_commit_is_compiled_tagged_and_published() {
+    let bench = Bench::new("happy").await;
+    let head = git(&bench.work(), &["rev-parse", "HEAD"]);
+    bench
+        .project(json!({
+            "script": "cc -DVERSION=\"\\\"$LANDFALL_VERSION\\\"\" -o app main.c\nmkdir etc && echo \"$GREETING $PROFILE $LANDFALL_BRANCH $CI\" > etc/motd",
+            "env": [{ "name": "GREETING", "value": "hello" }],
+            "parameters": [{ "name": "PROFILE", "default": "prod" }],
+            "artifacts": [{ "path": "app", "as": "bin/app" }, { "path": "etc" }],
+            "tag": { "template": "v1.{number}" },
+        }))
+        .await;
+    bench.build("shop-1", json!({})).await;
+    let build = bench.until_ready("shop-1").await;
+    let (now, record) = (status(&build), bench.record("v1.1"));
+    assert_eq!((now.version.as_deref(), now.number), (Some("v1.1"), Some(1)));
+    assert_eq!(
+        (now.commit.as_ref().unwrap().sha.as_str(), now.commit.as_ref().unwrap().branch.as_str()),
+        (&*head, "main")
+    );
+    assert_eq!(outcomes(&build), [Some(Outcome::Succeeded)]);
+    assert_eq!((condition(&build, "Succeeded"), condition(&build, "Tagged")), ("True", "True"));
+    assert_eq!(now.digest, Some(format!("sha256:{}", record.digest)));
+    assert_eq!((record.commit, record.build_uid), (head.clone(), build.uid().unwrap()));
+    let release = bench.release("v1.1");
+    assert_eq!(release["etc/motd"], b"hello prod main true\n");
+    let app = bench.dir.path().join("app");
+    std::fs::write(&app, &release["bin/app"]).unwrap();
+    Command::new("chmod").args(["+x", app.to_str().unwrap()]).status().unwrap();
+    assert_eq!(Command::new(&app).output().unwrap().stdout, b"v1.1\n", "the program itself says its version");
+    assert_eq!(git(&bench.origin(), &["cat-file", "-t", "v1.1"]), "tag", "an annotated one");
+    assert_eq!(git(&bench.origin(), &["rev-parse", "v1.1^{commit}"]), head);
+    let project = bench.until_project("showing the version", |project| {
+        project.status.as_ref().is_some_and(|status| status.versions.len() == 1 && status.active_build.is_none())
+    });
+    let project = project.await.status.unwrap();
+    assert_eq!((project.last_number, project.queued_builds), (1, 0));
+    assert_eq!(project.branches[0].commits[0].version.as_deref(), Some("v1.1"), "the commit bears its version");
+    bench.until("shop-1", "free to go", |build| build.finalizers().is_empty()).await;
+}
+
+#[tokio::test]
+async fn two_builds_of_one_project_never_run_at_once_and_the_others_know_their_place() {
+    let bench = Bench::new("queue").await;
+    let marks = "test -e ../go || sleep 1.5; echo x > app";
+    bench
+        .project(json!({ "script": marks, "artifacts": [{ "path": "app" }], "tag": { "template": "v{number}" } }))
+        .await;
+    bench.build("shop-a", json!({})).await;
+    bench.until_reason("shop-a", "Building").await;
+    bench.build("shop-b", json!({})).await;
+    bench.until_reason("shop-b", "Queued").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await; // creation times have seconds
+    bench.build("shop-c", json!({})).await;
+    let place = |position: i32| {
+        move |build: &Build| {
+            let queue = build.status.as_ref().and_then(|status| status.queue.as_ref());
+            queue.is_some_and(|queue| queue.position == position && queue.waiting_for.is_some())
+        }
+    };
+    bench.until("shop-c", "second or first in line", |build| place(2)(build) || place(1)(build)).await;
+    let mut numbers = Vec::new();
+    for name in ["shop-a", "shop-b", "shop-c"] {
+        let build = bench.until_ready(name).await;
+        let attempt = &status(&build).attempts[0];
+        numbers.push(status(&build).number.unwrap());
+        assert!(status(&build).queue.is_none());
+        if name != "shop-c" {
+            continue;
+        }
+        let before = bench.builds().get("shop-b").await.unwrap();
+        let end = status(&before).attempts[0].completed_at.clone().unwrap();
+        assert!(end.0 <= attempt.started_at.0, "b had ended before c began");
+    }
+    assert_eq!(numbers, [1, 2, 3]);
+    assert_eq!(bench.tags(), ["v1", "v2", "v3"]);
+}
+
+#[tokio::test]
+async fn a_script_that_fails_says_its_last_lines_and_a_retry_keeps_number_and_version() {
+    let bench = Bench::with("retry", "echo first; echo \"no rule to make target\" >&2; exit 3").await;
+    bench.build("shop-1", json!({})).await;
+    let build = bench.until_stalled("shop-1", "ScriptFailed").await;
+    assert!(
+        message(&build).contains("exit code 3") && message(&build).contains("no rule to make target"),
+        "{}",
+        message(&build)
+    );
+    let first = &status(&build).attempts[0];
+    assert_eq!((first.exit_code, first.outcome), (Some(3), Some(Outcome::Failed)));
+    assert_eq!(first.last_lines, ["first", "no rule to make target"]);
+    assert_eq!(condition(&build, "Succeeded"), "False");
+    assert!(bench.tags().is_empty());
+    let version = status(&build).version.clone();
+    bench.retry("shop-1", "1").await;
+    let build = bench.until("shop-1", "tried twice", |build| outcomes(build) == [Some(Outcome::Failed); 2]).await;
+    assert_eq!((status(&build).number, &status(&build).version), (Some(1), &version));
+    assert_eq!(status(&build).last_handled["landfall.dev/retry"], "1");
+}
+
+#[tokio::test]
+async fn a_script_that_takes_too_long_is_ended() {
+    let bench = Bench::new("timeout").await;
+    bench.project(json!({ "script": "while :; do echo x; sleep 0.1; done", "artifacts": [{ "path": "app" }], "timeoutSeconds": 1 })).await;
+    bench.build("shop-1", json!({})).await;
+    let build = bench.until_stalled("shop-1", "TimedOut").await;
+    assert!(message(&build).contains("timeoutSeconds (1)"), "{}", message(&build));
+}
+
+#[tokio::test]
+async fn a_script_that_says_nothing_for_too_long_is_ended() {
+    let bench = Bench::new("idle").await;
+    bench
+        .project(
+            json!({ "script": "echo begin; sleep 3600", "artifacts": [{ "path": "app" }], "idleTimeoutSeconds": 1 }),
+        )
+        .await;
+    bench.build("shop-1", json!({})).await;
+    let build = bench.until_stalled("shop-1", "IdleTimedOut").await;
+    assert_eq!(status(&build).attempts[0].last_lines[0], "begin");
+}
+
+#[tokio::test]
+async fn a_build_is_cancelled_while_it_runs_and_while_it_waits_and_a_retry_runs_it_again() {
+    let bench = Bench::with(
+        "cancel",
+        "test -e ../../never; echo begin; if [ \"$LANDFALL_BUILD_NUMBER\" = 1 ]; then sleep 3605; fi; echo x > app",
+    )
+    .await;
+    bench.build("shop-1", json!({})).await;
+    bench.until_stalled("shop-1", "ScriptFailed").await;
+    bench
+        .projects()
+        .patch(
+            "shop",
+            &PatchParams::default(),
+            &Patch::Merge(json!({ "spec": { "build": { "script": "sleep 3605" } } })),
+        )
+        .await
+        .unwrap();
+    bench.build("shop-2", json!({})).await;
+    bench.until_reason("shop-2", "Building").await;
+    bench.build("shop-3", json!({})).await;
+    bench.until_reason("shop-3", "Queued").await;
+    for name in ["shop-3", "shop-2"] {
+        bench.patch(name, json!({ "spec": { "cancelled": true } })).await;
+        bench.until_stalled(name, "Cancelled").await;
+    }
+    let build = bench.builds().get("shop-2").await.unwrap();
+    assert_eq!(outcomes(&build), [Some(Outcome::Cancelled)]);
+    assert_eq!(bench.processes("sleep\u{0}3605"), 0, "nothing of it lives on");
+    bench.retry("shop-2", "1").await;
+    let running =
+        bench.until("shop-2", "running again", |build| outcomes(build).len() == 2 && reason(build) == "Building");
+    running.await;
+}
+
+#[tokio::test]
+async fn children_that_leave_their_session_do_not_outlive_the_script() {
+    let bench = Bench::with(
+        "children",
+        "setsid sh -c 'trap \"\" TERM HUP; sleep 3611' >/dev/null 2>&1 &\nsleep 0.3; echo x > app",
+    )
+    .await;
+    bench.build("shop-1", json!({})).await;
+    bench.until_ready("shop-1").await;
+    assert_eq!(bench.processes("sleep\u{0}3611"), 0);
+}
+
+#[tokio::test]
+async fn a_hundred_megabytes_of_output_do_no_harm() {
+    let bench = Bench::with("output", "head -c 100000000 /dev/urandom; echo; echo the end; echo x > app").await;
+    bench.build("shop-1", json!({})).await;
+    let build = bench.until_ready("shop-1").await;
+    assert!(status(&build).attempts[0].log_bytes.unwrap() > 1_000_000);
+}
+
+#[tokio::test]
+async fn parameters_are_checked_before_anything_is_queued() {
+    let bench = Bench::new("parameters").await;
+    bench
+        .project(json!({
+            "script": "printf %s \"$NOTE\" > app",
+            "parameters": [
+                { "name": "PROFILE", "default": "prod", "enum": ["prod", "test"] },
+                { "name": "SKIP", "type": "Boolean", "default": "false" },
+                { "name": "NOTE" },
+            ],
+            "artifacts": [{ "path": "app" }],
+        }))
+        .await;
+    for (name, parameters, reason, says) in [
+        ("unknown", json!({ "NOTE": "x", "NOPE": "x" }), "ParameterUnknown", "PROFILE, SKIP, NOTE"),
+        ("missing", json!({}), "ParameterMissing", "spec.parameters.NOTE"),
+        ("type", json!({ "NOTE": "x", "SKIP": "yes" }), "ParameterInvalid", "\"true\" or \"false\""),
+        ("choice", json!({ "NOTE": "x", "PROFILE": "dev" }), "ParameterInvalid", "one of prod, test"),
+    ] {
+        bench.build(name, json!({ "parameters": parameters })).await;
+        let build = bench.until_stalled(name, reason).await;
+        assert!(message(&build).contains(says), "{}", message(&build));
+        assert!(status(&build).number.is_none(), "it was never granted");
+    }
+    let hostile = "$(touch /tmp/landfall-pwned) `id`; exit 1 # ' \" \n && | > *";
+    bench.build("hostile", json!({ "parameters": { "NOTE": hostile } })).await;
+    let build = bench.until_ready("hostile").await;
+    let version = status(&build).version.clone().unwrap();
+    assert_eq!(bench.release(&version)["app"], hostile.as_bytes(), "shell characters are data like any other");
+}
+
+#[tokio::test]
+async fn artifacts_that_can_not_be_packed_fail_the_build_and_say_why() {
+    let bench = Bench::new("artifacts").await;
+    bench
+        .project(
+            json!({ "script": "case $KIND in two) echo a > a.jar; echo b > b.jar;; out) ln -s /etc/passwd c.jar;; esac",
+        "parameters": [{ "name": "KIND" }], "artifacts": [{ "path": "*.jar", "as": "app.jar" }] }),
+        )
+        .await;
+    for (kind, reason) in [("none", "ArtifactMissing"), ("two", "ArtifactClash"), ("out", "ArtifactOutside")] {
+        bench.build(kind, json!({ "parameters": { "KIND": kind } })).await;
+        let build = bench.until_stalled(kind, reason).await;
+        assert!(message(&build).contains("jar"), "{}", message(&build));
+        assert_eq!(outcomes(&build), [Some(Outcome::Failed)]);
+    }
+    assert!(bench.tags().is_empty());
+}
+
+#[tokio::test]
+async fn a_tag_on_another_commit_stops_the_build_before_its_script() {
+    let bench = Bench::with("tagconflict", "echo x > app").await;
+    git(&bench.work(), &["tag", "v1"]);
+    git(&bench.work(), &["push", "-q", "origin", "v1"]);
+    bench.commit("more", "x");
+    bench.build("shop-1", json!({ "tag": "v1" })).await;
+    let build = bench.until_stalled("shop-1", "TagConflict").await;
+    assert!(status(&build).attempts.is_empty(), "the script did not run");
+}
+
+#[tokio::test]
+async fn a_version_belongs_to_one_build() {
+    let bench = Bench::with("version", "echo x > app").await;
+    bench.build("shop-1", json!({ "tag": "v1" })).await;
+    bench.until_ready("shop-1").await;
+    bench.build("shop-2", json!({ "tag": "v1" })).await;
+    bench.until_stalled("shop-2", "VersionExists").await;
+}
+
+#[tokio::test]
+async fn version_names_that_are_paths_or_options_are_refused_by_the_api_server() {
+    let bench = Bench::with("names", "echo x > app").await;
+    for (n, tag) in ["..", "-rf", "a/b", "v1.lock", "a b", "v1\n"].into_iter().enumerate() {
+        let refused = bench.try_build(&format!("shop-{n}"), json!({ "tag": tag })).await;
+        assert!(matches!(refused, Err(kube::Error::Api(status)) if status.code == 422), "{tag:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_push_that_the_repository_refuses_keeps_the_release_and_a_retry_tags_only() {
+    let bench = Bench::with("refused", "echo $$ > app").await;
+    // libgit2 runs no hooks of a local repository, but it does not push to one with a work tree.
+    git(&bench.origin(), &["config", "core.bare", "false"]);
+    bench.build("shop-1", json!({ "tag": "v1" })).await;
+    let build = bench.until_stalled("shop-1", "PushRefused").await;
+    assert_eq!((condition(&build, "Succeeded"), condition(&build, "Tagged")), ("True", "False"));
+    let digest = status(&build).digest.clone();
+    git(&bench.origin(), &["config", "core.bare", "true"]);
+    bench.retry("shop-1", "1").await;
+    let build = bench.until_ready("shop-1").await;
+    assert_eq!((status(&build).digest.clone(), status(&build).attempts.len()), (digest, 1), "nothing was built again");
+    assert_eq!(bench.tags(), ["v1"]);
+}
+
+#[tokio::test]
+async fn without_push_the_version_is_published_and_the_condition_says_so() {
+    let bench = Bench::new("nopush").await;
+    bench.project(json!({ "script": "echo x > app", "artifacts": [{ "path": "app" }], "tag": { "template": "v{number}", "push": false } })).await;
+    bench.build("shop-1", json!({})).await;
+    let build = bench.until_ready("shop-1").await;
+    assert_eq!(condition(&build, "Tagged"), "False");
+    assert!(bench.tags().is_empty());
+    assert_eq!(bench.record("v1").version, "v1");
+}
+
+#[tokio::test]
+async fn a_branch_that_is_force_pushed_while_the_build_waits_changes_nothing() {
+    let bench = Bench::with("force", "sleep 1; cp main.c app").await;
+    let first = git(&bench.work(), &["rev-parse", "HEAD"]);
+    bench.build("shop-1", json!({})).await;
+    bench.until_reason("shop-1", "Building").await;
+    bench.build("shop-2", json!({ "tag": "v2" })).await;
+    bench.until_reason("shop-2", "Queued").await;
+    git(&bench.work(), &["commit", "-q", "--amend", "-m", "rewritten"]);
+    bench.commit("main.c", "rewritten\n");
+    bench
+        .projects()
+        .patch(
+            "shop",
+            &PatchParams::default(),
+            &Patch::Merge(json!({ "metadata": { "annotations": { "landfall.dev/refresh": "1" } } })),
+        )
+        .await
+        .unwrap();
+    let build = bench.until_ready("shop-2").await;
+    assert_eq!(status(&build).commit.as_ref().unwrap().sha, first);
+    assert!(bench.release("v2")["app"].starts_with(b"#include"));
+}
+
+#[tokio::test]
+async fn a_build_waits_for_a_project_that_comes_later() {
+    let bench = Bench::new("later").await;
+    bench.build("shop-1", json!({ "tag": "v1" })).await;
+    let build = bench.until_reason("shop-1", "ProjectNotFound").await;
+    assert_eq!((condition(&build, "Reconciling"), condition(&build, "Ready")), ("True", "False"));
+    bench.project(json!({ "script": "echo x > app", "artifacts": [{ "path": "app" }] })).await;
+    bench.until_ready("shop-1").await;
+}
+
+#[tokio::test]
+async fn a_revision_that_is_not_there_or_not_allowed_ends_the_build() {
+    let bench = Bench::new("revision").await;
+    git(&bench.work(), &["checkout", "-q", "-b", "wild"]);
+    let wild = bench.commit("wild", "x");
+    bench.project(json!({ "script": "echo x > app", "artifacts": [{ "path": "app" }] })).await;
+    let only_main = json!({ "spec": { "source": { "branches": ["main"] } } });
+    bench.projects().patch("shop", &PatchParams::default(), &Patch::Merge(only_main)).await.unwrap();
+    bench.build("shop-1", json!({ "revision": "nowhere" })).await;
+    bench.build("shop-2", json!({ "revision": wild })).await;
+    bench.until_stalled("shop-1", "RevisionNotFound").await;
+    bench.until_stalled("shop-2", "CommitNotOnBranch").await;
+}
+
+#[tokio::test]
+async fn a_build_that_is_deleted_in_the_middle_ends_its_script_and_frees_its_turn() {
+    let bench =
+        Bench::with("deleted", "if [ \"$LANDFALL_BUILD_NUMBER\" = 1 ]; then sleep 3613; fi; echo x > app").await;
+    bench.build("shop-1", json!({})).await;
+    bench.until_reason("shop-1", "Building").await;
+    bench.build("shop-2", json!({ "tag": "v2" })).await;
+    bench.until_reason("shop-2", "Queued").await;
+    bench.builds().delete("shop-1", &DeleteParams::default()).await.unwrap();
+    bench.until_ready("shop-2").await;
+    assert!(bench.builds().get_opt("shop-1").await.unwrap().is_none());
+    assert_eq!(bench.processes("sleep\u{0}3613"), 0);
+}
+
+#[tokio::test]
+async fn an_operator_that_is_killed_continues_the_same_build() {
+    let mut bench = Bench::with("killed", "echo run; sleep 2; date +%s%N > app").await;
+    bench.build("shop-1", json!({ "tag": "v1" })).await;
+    bench.until_reason("shop-1", "Building").await;
+    bench.operator.restart().await;
+    let build = bench.until_ready("shop-1").await;
+    assert_eq!(outcomes(&build), [Some(Outcome::Succeeded)], "one attempt, run once");
+    assert_eq!(bench.tags(), ["v1"]);
+}
+
+#[tokio::test]
+async fn a_project_shows_its_branches_and_looks_again_when_asked() {
+    let bench = Bench::with("listing", "echo x > app").await;
+    let shows = |head: String| {
+        move |project: &Project| {
+            let branches = project.status.iter().flat_map(|status| &status.branches);
+            branches
+                .into_iter()
+                .any(|branch| branch.name == "main" && branch.head == head && branch.commits[0].sha == head)
+        }
+    };
+    bench.until_project("listed", shows(git(&bench.work(), &["rev-parse", "HEAD"]))).await;
+    let head = bench.commit("more", "x");
+    let refresh = json!({ "metadata": { "annotations": { "landfall.dev/refresh": "now" } } });
+    bench.projects().patch("shop", &PatchParams::default(), &Patch::Merge(refresh)).await.unwrap();
+    bench.until_project("listed again", shows(head)).await;
+}
+
+#[tokio::test]
+async fn a_source_that_goes_and_comes_back_heals_by_itself() {
+    let bench = Bench::new("source").await;
+    let aside = bench.dir.path().join("aside.git");
+    std::fs::rename(bench.origin(), &aside).unwrap();
+    bench.project(json!({ "script": "echo x > app", "artifacts": [{ "path": "app" }] })).await;
+    let is = |wished: &'static str| {
+        move |project: &Project| {
+            let conditions = project.status.iter().flat_map(|status| &status.conditions);
+            conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.reason == wished)
+        }
+    };
+    let project = bench.until_project("unreachable", is("SourceUnreachable")).await;
+    assert!(project.status.unwrap().backoff.is_some());
+    std::fs::rename(&aside, bench.origin()).unwrap();
+    bench.until_project("listed", is("SourceListed")).await;
+}
