@@ -71,7 +71,8 @@ impl Root {
     fn mortal(&self, at: u32) {
         let count = self.folder.path().join("count");
         let _ = std::fs::remove_file(&count);
-        let mut traps = format!("tick() {{ printf x >>{0}; [ \"$(wc -c <{0})\" -ne {at} ] || kill -9 0; }}\n", count.display());
+        let mut traps =
+            format!("tick() {{ printf x >>{0}; [ \"$(wc -c <{0})\" -ne {at} ] || kill -9 0; }}\n", count.display());
         for tool in ["sync", "mv", "flock", "tar", "mkdir", "rm", "ln", "setsid", "chmod", "tail"] {
             traps.push_str(&format!("{tool}() {{ tick; command {tool} \"$@\"; }}\n"));
         }
@@ -121,7 +122,11 @@ impl Root {
 
     fn done(&mut self, verb: &str, more: &str, payload: &[u8]) {
         let (before, answer) = (self.n, self.act(verb, more, payload));
-        assert!(value(&answer, "error").is_none() && answer.contains("\nNONCE end 0\n"), "{}: {verb}: {answer}", self.shell);
+        assert!(
+            value(&answer, "error").is_none() && answer.contains("\nNONCE end 0\n"),
+            "{}: {verb}: {answer}",
+            self.shell
+        );
         assert!(self.n == before + 2 || verb == "remove", "{}: {verb}: {answer}", self.shell);
     }
 
@@ -210,7 +215,8 @@ fn whole_life(shell: &'static str) {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
     assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 0b110, 0, "{shell}: INT and QUIT reach the application");
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    let descriptors =
+        std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
     assert!(descriptors.into_iter().all(|file| !file.ends_with("lock")), "{shell}: the application holds no lock");
 
     root.done("stop", "grace=3\n", b"");
@@ -242,7 +248,11 @@ fn mksh_carries_a_release_through_its_life() {
 }
 
 /// Kills the act before its first command, its second, and so on, until it gets through; `again` is what the controller does next.
-fn dies_everywhere(prepare: impl Fn(&mut Root, &Release), act: impl Fn(&mut Root, &Release), again: impl Fn(&mut Root, &Release)) {
+fn dies_everywhere(
+    prepare: impl Fn(&mut Root, &Release),
+    act: impl Fn(&mut Root, &Release),
+    again: impl Fn(&mut Root, &Release),
+) {
     for at in 1.. {
         let mut root = Root::new("dash");
         let release = release(&root.marker);
@@ -272,7 +282,10 @@ fn a_stage_that_dies_anywhere_is_continued() {
         },
         |root, release| {
             send(root, release);
-            assert_eq!(std::fs::read(root.path(&format!("releases/{}/deep/er/file", release.name))).unwrap(), root.marker.as_bytes());
+            assert_eq!(
+                std::fs::read(root.path(&format!("releases/{}/deep/er/file", release.name))).unwrap(),
+                root.marker.as_bytes()
+            );
             assert!(root.facts().contains(&format!("@release={}", release.name)));
             let left: Vec<_> = std::fs::read_dir(root.path(".landfall/tmp")).unwrap().collect();
             assert!(left.is_empty(), "{left:?}");
@@ -289,7 +302,10 @@ fn a_switch_that_dies_anywhere_is_continued() {
         },
         |root, release| {
             root.done("switch", &format!("release={}\n", release.name), b"");
-            assert_eq!(std::fs::read_link(root.path("current")).unwrap(), Path::new(&format!("releases/{}", release.name)));
+            assert_eq!(
+                std::fs::read_link(root.path("current")).unwrap(),
+                Path::new(&format!("releases/{}", release.name))
+            );
         },
     );
 }
@@ -342,7 +358,11 @@ fn input_that_breaks_off_does_nothing() {
     let answer = root.raw(&half, b"");
     assert_eq!(value(&answer, "error"), Some("input end"), "{answer}");
     let cut = &release.tar[..release.tar.len() / 2];
-    let answer = root.act("stage", &format!("release=v9-{}\ndigest={}\nsize=9\npayload=yes\n", &release.digest[..12], release.digest), cut);
+    let answer = root.act(
+        "stage",
+        &format!("release=v9-{}\ndigest={}\nsize=9\npayload=yes\n", &release.digest[..12], release.digest),
+        cut,
+    );
     assert!(value(&answer, "error").unwrap().starts_with("digest "), "{answer}");
     assert_eq!(value(&root.facts(), "journal"), Some("2"));
 }

@@ -525,7 +525,8 @@ async fn every_shell_an_ordinary_user_and_a_talkative_login_shell_do() {
     let gate = Gate::open_for(token("plane-1", 5));
     for at in rack.all() {
         at.sh("mkdir -p /srv/landfall && chown deploy /srv/landfall").await;
-        at.sh("for h in /home/deploy /root; do [ ! -d $h ] || echo 'echo Welcome, have a nice day' >>$h/.bashrc; done").await;
+        at.sh("for h in /home/deploy /root; do [ ! -d $h ] || echo 'echo Welcome, have a nice day' >>$h/.bashrc; done")
+            .await;
         let target = SshTarget { address: at.address.clone(), ..target(&rack) };
         let host = Host::connect(&gate, &at.name, &target, &credentials, ROOT).await.unwrap();
         assert_eq!(host.facts().await.unwrap().missing_tools, Vec::<String>::new(), "{}", at.name);
@@ -544,7 +545,8 @@ async fn every_shell_an_ordinary_user_and_a_talkative_login_shell_do() {
         call.act.n = host.stage(&gate, &call, &spec).await.unwrap();
         call.act.n = host.switch(&gate, &call, &spec.release).await.unwrap();
         call.act.n = host.start(&gate, &call, &start(&call, &spec, &["./app"])).await.unwrap();
-        until("ready", || async { host.http_ready(8080, "/", None, Duration::from_secs(2)).await.unwrap() == Ok(200) }).await;
+        until("ready", || async { host.http_ready(8080, "/", None, Duration::from_secs(2)).await.unwrap() == Ok(200) })
+            .await;
         assert_eq!(host.listener(&call.folder, 8080).await.unwrap(), Listener::Ours, "{}", at.name);
         let stop = StopSpec { signal: "TERM".to_owned(), grace: Duration::from_secs(3) };
         assert_eq!(host.remove(&gate, &call, &stop).await.unwrap(), 0, "{}", at.name);

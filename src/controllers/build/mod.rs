@@ -21,15 +21,11 @@ use super::{
     world::World,
 };
 use crate::{
-    api::{
-        Build,
-        build::BuildStatus,
-        conditions::{READY, status_of},
-    },
+    api::{Build, build::BuildStatus},
     effects::class::Class,
     plan::{
         Plan,
-        build::{self, Act, Seen, standing::Standing},
+        build::{self, Act, Seen},
     },
 };
 
@@ -50,7 +46,7 @@ impl Kind for Build {
         let uid = self.uid().unwrap_or_default();
         match act {
             Act::Forget => world.builds.forget(&uid),
-            Act::Abandon => abandon(&uid, world),
+            Act::Abandon => abandon(self, &uid, world),
             Act::Resolve => background(self, world, Slot::Work, work::resolve(self.clone(), world.clone())),
             Act::Prepare { attempt } => {
                 background(self, world, Slot::Work, work::prepare(uid, attempt, world.clone()));
@@ -61,7 +57,10 @@ impl Kind for Build {
             Act::Tag { tagged_at } => background(self, world, Slot::Work, work::tag(uid, tagged_at, world.clone())),
             Act::Start { attempt } => now(self, world, work::start(uid, attempt, world)).await?,
             Act::Record(end) => now(self, world, work::record(uid, &end, world)).await?,
-            Act::Publish(record) => now(self, world, work::publish(self, &record, world)).await?,
+            Act::Publish(record) => {
+                now(self, world, work::publish(self, &record, world)).await?;
+                world.wakes.deployments_in(&self.namespace().unwrap_or_default());
+            }
         }
         Ok(())
     }
@@ -71,21 +70,12 @@ impl Kind for Build {
     }
 
     fn changed(&self, world: &World) {
-        let (namespace, project) = (self.namespace().unwrap_or_default(), &self.spec.project_ref.name);
-        let open = build::standing::of(self) != Standing::Ended && self.metadata.deletion_timestamp.is_none();
-        world.builds.set_open(&namespace, project, &self.name_any(), open);
-        if !open {
-            world.builds.drop_build(&self.uid().unwrap_or_default());
-        }
-        world.wakes.project(&namespace, project);
-        let ready = self.status.as_ref().and_then(|status| status_of(&status.conditions, READY)) == Some(true);
-        if ready {
-            world.wakes.deployments_in(&namespace);
-        }
+        world.wakes.project(&self.namespace().unwrap_or_default(), &self.spec.project_ref.name);
     }
 }
 
-fn abandon(uid: &str, world: &Arc<World>) {
+/// It goes: what runs for it stops, and its project hears when it is gone, for its turn is free then.
+fn abandon(build: &Build, uid: &str, world: &Arc<World>) {
     let known = world.builds.known(uid);
     for slot in [Slot::Work, Slot::Watch, Slot::Cancel] {
         if let Some(run) = known.runs(slot) {
@@ -93,6 +83,7 @@ fn abandon(uid: &str, world: &Arc<World>) {
         }
     }
     world.builds.drop_build(uid);
+    let _ = world.tasks.start(format!("build/{uid}/gone"), work::gone(build.clone(), world.clone()));
 }
 
 /// Starts work that outlives the reconcile and wakes the build when it is over.

@@ -12,7 +12,10 @@ use crate::{
         store::keys,
     },
     plan::{
-        build::{Exit, ExitReason, ProjectSeen, Seen, Step},
+        build::{
+            Exit, ExitReason, ProjectSeen, Seen, Step,
+            standing::{self, Standing},
+        },
         version::VersionRecord,
     },
 };
@@ -50,6 +53,11 @@ pub(super) async fn observe(build: &Build, world: &World) -> Result<Seen, Troubl
     stored(&mut seen, &namespace, world).await.map_err(trouble)?;
     seen.step = step(&seen, world).await.map_err(trouble)?;
     remembered(&mut seen, world);
+    let open = standing::of(build) != Standing::Ended && !seen.deleting;
+    world.builds.set_open(&namespace, project_name, &build.name_any(), open);
+    if !open {
+        world.builds.drop_build(&uid);
+    }
     Ok(seen)
 }
 

@@ -34,6 +34,7 @@ use crate::{
 /// How often a running script is looked at, and how often its output goes to the store.
 const LOOK: Duration = Duration::from_millis(200);
 const LOOKS_PER_SEAL: u32 = 15;
+const GONE_LOOKS: u32 = 50;
 
 type Done = Result<Found, Broken>;
 
@@ -118,6 +119,19 @@ async fn seal(id: &AttemptId, world: &World) {
     if let Err(error) = world.executor.seal(&world.gate, &world.store, id).await {
         tracing::warn!(attempt = %id, %error, "output is not in the store yet; it stays in the executor's folder");
     }
+}
+
+/// Waits until a deleted Build is gone, then wakes its project. Whether it goes at once is up to others' finalizers.
+pub(super) async fn gone(build: Build, world: Arc<World>) {
+    let (namespace, uid) = (build.namespace().unwrap_or_default(), build.uid());
+    for _ in 0..GONE_LOOKS {
+        tokio::time::sleep(LOOK).await;
+        let there = world.api::<Build>(&namespace).get_opt(&build.name_any()).await;
+        if there.is_ok_and(|there| there.is_none_or(|there| there.uid() != uid)) {
+            break;
+        }
+    }
+    world.wakes.project(&namespace, &build.spec.project_ref.name);
 }
 
 pub(super) async fn cancel(uid: String, attempt: i64, world: Arc<World>) -> Done {
