@@ -30,6 +30,7 @@ use crate::{
 };
 
 impl Kind for Build {
+    const KIND: &'static str = "Build";
     type Seen = Seen;
     type Act = Act;
     type Status = BuildStatus;

@@ -24,6 +24,7 @@ use crate::{
 };
 
 impl Kind for Project {
+    const KIND: &'static str = "Project";
     type Seen = Seen;
     type Act = Act;
     type Status = ProjectStatus;

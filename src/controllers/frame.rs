@@ -1,0 +1,240 @@
+//! One frame for every kind: observe → plan → commit → act.
+//!
+//! A kind says how to look (`observe`), what to decide (`plan`, pure) and how to do one thing (`act`). The frame does the rest,
+//! once, and decides nothing itself. Long work is started by an act as a task that outlives the reconcile and wakes the object.
+
+use std::{
+    fmt::Debug,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::{DeserializeGuard, NamespaceResourceScope},
+    runtime::{
+        Config, Controller, Predicate, WatchStreamExt,
+        controller::Action,
+        events::{Event, EventType},
+        predicates, reflector,
+        reflector::ObjectRef,
+        watcher,
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use super::trouble::Trouble;
+use super::world::World;
+use crate::{
+    api::{FIELD_MANAGER, FINALIZER, conditions::clip},
+    effects::{clock, gate::Effect},
+    plan::{Happened, Plan},
+};
+
+const DECISIONS_AT_ONCE: u32 = 5;
+const OBJECTS_AT_ONCE: u16 = 32;
+/// A reconcile only reads, writes a status and starts tasks: what takes longer hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Shorter than the default, so that a watch that died silently is noticed.
+const WATCH_SECONDS: u32 = 120;
+
+/// A resource kind that this operator reconciles.
+pub trait Kind:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+    /// Its name, as in its manifests.
+    const KIND: &'static str;
+    /// Everything that a decision needs, read once. What can't be reached is a value in it, not an error.
+    type Seen: Send + Sync;
+    /// One thing to do. Carries an id (uid, rollout or grant, attempt), so that doing it twice is doing it once.
+    type Act: Debug + Send + Sync;
+    type Status: Serialize + Clone + PartialEq + Send + Sync;
+
+    fn observe(&self, world: &World) -> impl Future<Output = Result<Self::Seen, Trouble>> + Send;
+    fn plan(seen: &Self::Seen, now: Timestamp) -> Plan<Self::Status, Self::Act>;
+    fn act(&self, act: Self::Act, world: &Arc<World>) -> impl Future<Output = Result<(), Trouble>> + Send;
+    fn status(&self) -> Option<&Self::Status>;
+    /// Called when a commit changed the status, and when the object went: wakes who depends on it.
+    fn changed(&self, world: &World);
+}
+
+/// Puts the next status on record, if it differs or acts follow; true if it differed. The version that was read is a
+/// precondition: a decision made on an old view is refused by the API server and taken again.
+async fn commit<K: Kind>(object: &K, plan: &Plan<K::Status, K::Act>, world: &World) -> Result<bool, Trouble> {
+    let same = object.status() == Some(&plan.status);
+    if same && plan.acts.is_empty() {
+        return Ok(false);
+    }
+    let apply = serde_json::json!({
+        "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+        "metadata": { "name": object.name_any(), "resourceVersion": object.resource_version() },
+        "status": serde_json::to_value(&plan.status)?,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let api = world.api::<K>(&object.namespace().unwrap_or_default());
+    let effect = Effect::new("status.commit", format!("{}/{}", K::KIND, object.name_any()));
+    world
+        .gate
+        .pass(effect, async {
+            api.patch_status(&object.name_any(), &params, &Patch::Apply(apply)).await.map_err(Trouble::from)
+        })
+        .await?;
+    if same {
+        return Ok(false);
+    }
+    for happened in &plan.events {
+        tell(object, happened, world).await;
+    }
+    Ok(true)
+}
+
+async fn tell<K: Kind>(object: &K, happened: &Happened, world: &World) {
+    let event = Event {
+        type_: if happened.warning { EventType::Warning } else { EventType::Normal },
+        reason: happened.reason.as_str(),
+        note: Some(clip(&happened.note, 1024)),
+        action: happened.action.to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = world.recorder.publish(&event, &object.object_ref(&())).await {
+        tracing::warn!(%error, "an event is lost; the record is elsewhere");
+    }
+}
+
+/// Makes the finalizer what the plan says. True if that was a change, after which the world is to be observed anew.
+async fn hold<K: Kind>(object: &K, wanted: bool, world: &World) -> Result<bool, Trouble> {
+    let held = object.finalizers().iter().any(|name| name == FINALIZER);
+    if held == wanted || (wanted && object.meta().deletion_timestamp.is_some()) {
+        return Ok(false);
+    }
+    let others = object.finalizers().iter().filter(|name| *name != FINALIZER).cloned();
+    let finalizers: Vec<String> = others.chain(wanted.then(|| FINALIZER.to_owned())).collect();
+    let merge = serde_json::json!({
+        "metadata": { "resourceVersion": object.resource_version(), "finalizers": finalizers },
+    });
+    let api = world.api::<K>(&object.namespace().unwrap_or_default());
+    let name = if wanted { "finalizer.set" } else { "finalizer.remove" };
+    let effect = Effect::new(name, format!("{}/{}", K::KIND, object.name_any()));
+    world
+        .gate
+        .pass(effect, async {
+            api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(merge)).await.map_err(Trouble::from)
+        })
+        .await?;
+    Ok(true)
+}
+
+async fn reconcile<K: Kind>(cached: Arc<DeserializeGuard<K>>, world: Arc<World>) -> Result<Action, Trouble> {
+    let cached = match &cached.0 {
+        Ok(object) => object,
+        Err(unreadable) => {
+            let name = unreadable.metadata.name.as_deref().unwrap_or_default();
+            tracing::error!(kind = K::KIND, name, error = %unreadable.error, "can't be read, so it is left alone");
+            return Ok(Action::await_change());
+        }
+    };
+    let decided = AssertUnwindSafe(tokio::time::timeout(DEADLINE, decide(cached, &world))).catch_unwind().await;
+    let decided = match decided {
+        Ok(Ok(decided)) => decided,
+        Ok(Err(_)) => Err(Trouble::Internal("a look at this object did not end within a minute".to_owned())),
+        Err(_) => Err(Trouble::Internal("a look at this object panicked; the log has the place".to_owned())),
+    };
+    if decided.is_ok() {
+        world.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(cached));
+    }
+    decided
+}
+
+/// A refused decision is taken again at once, a few times, not after a backoff.
+async fn decide<K: Kind>(cached: &K, world: &Arc<World>) -> Result<Action, Trouble> {
+    for _ in 1..DECISIONS_AT_ONCE {
+        match once(cached, world).await {
+            Err(Trouble::Outdated) => continue,
+            decided => return decided,
+        }
+    }
+    once(cached, world).await
+}
+
+async fn once<K: Kind>(cached: &K, world: &Arc<World>) -> Result<Action, Trouble> {
+    let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+    let Some(object) = world.api::<K>(&namespace).get_opt(&name).await? else {
+        world.wakes.forget(K::KIND, &namespace, &name);
+        cached.changed(world);
+        return Ok(Action::await_change());
+    };
+    world.wakes.know(K::KIND, &namespace, &name);
+    let seen = object.observe(world).await?;
+    let plan = K::plan(&seen, clock::now());
+    if plan.finalizer && hold(&object, true, world).await? {
+        return Err(Trouble::Outdated);
+    }
+    if commit(&object, &plan, world).await? {
+        object.changed(world);
+    }
+    for act in plan.acts {
+        tracing::debug!(kind = K::KIND, %namespace, %name, ?act, "act");
+        object.act(act, world).await?;
+    }
+    if !plan.finalizer && object.finalizers().iter().any(|held| held == FINALIZER) {
+        // Read again: the commit above made a newer version of it.
+        let Some(latest) = world.api::<K>(&namespace).get_opt(&name).await? else { return Ok(Action::await_change()) };
+        if hold(&latest, false, world).await? {
+            return Ok(Action::await_change());
+        }
+    }
+    Ok(plan.next.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Runs a kind until `stop` resolves; what is being reconciled then is finished first.
+pub async fn run<K: Kind>(
+    world: Arc<World>,
+    scope: Api<DeserializeGuard<K>>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let wakes = world
+        .wakes
+        .listen(K::KIND)
+        .map(|(namespace, name)| ObjectRef::<DeserializeGuard<K>>::new(&name).within(&namespace));
+    let (reader, writer) = reflector::store();
+    let changes = reflector::reflector(writer, watcher(scope, watcher::Config::default().timeout(WATCH_SECONDS)))
+        .default_backoff()
+        .touched_objects()
+        .predicate_filter(
+            predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
+            Default::default(),
+        );
+    Controller::for_stream(changes, reader)
+        .with_config(Config::default().concurrency(OBJECTS_AT_ONCE))
+        .reconcile_on(wakes)
+        .graceful_shutdown_on(stop)
+        .run(reconcile, retry, world)
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+fn key<K: Kind>(object: &K) -> String {
+    format!("{}/{}/{}", K::KIND, object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Later each time: 1 s, 2 s … up to a minute. An object that went needs nothing.
+fn retry<K: Kind>(cached: Arc<DeserializeGuard<K>>, trouble: &Trouble, world: Arc<World>) -> Action {
+    let Ok(object) = &cached.0 else { return Action::await_change() };
+    let key = key(object);
+    if trouble.is_gone() {
+        return Action::requeue(Duration::from_secs(1));
+    }
+    let failures = {
+        let mut all = world.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = all.entry(key.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        *failures
+    };
+    tracing::warn!(object = key, %trouble, failures, "looked at again later");
+    Action::requeue(Duration::from_secs((1_u64 << failures.saturating_sub(1).min(6)).min(60)))
+}

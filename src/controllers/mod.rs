@@ -1,0 +1,9 @@
+//! One thin shell for all kinds: observe → plan → commit → act. No decisions.
+
+pub mod build;
+pub mod frame;
+pub mod project;
+pub mod tasks;
+pub mod trouble;
+pub mod wakes;
+pub mod world;

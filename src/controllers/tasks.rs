@@ -1,0 +1,51 @@
+//! Keyed background tasks: long work that outlives a reconcile. A task wakes its object by itself when it is over.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::task::AbortHandle;
+
+/// All tasks of one operator. Cheap to clone; all clones are one set.
+#[derive(Clone, Default)]
+pub struct Tasks {
+    running: Arc<Mutex<HashMap<String, AbortHandle>>>,
+}
+
+impl Tasks {
+    /// Starts `work` under `key`. False: one with this key runs already, and `work` was dropped. A panic ends the task alone.
+    pub fn start(&self, key: impl Into<String>, work: impl Future<Output = ()> + Send + 'static) -> bool {
+        let key = key.into();
+        let mut running = self.lock();
+        if running.get(&key).is_some_and(|task| !task.is_finished()) {
+            return false;
+        }
+        running.retain(|_, task| !task.is_finished());
+        running.insert(key, tokio::spawn(work).abort_handle());
+        true
+    }
+
+    pub fn running(&self, key: &str) -> bool {
+        self.lock().get(key).is_some_and(|task| !task.is_finished())
+    }
+
+    /// Stops the task where it stands. What it had begun outside is found again by observing.
+    pub fn cancel(&self, key: &str) {
+        if let Some(task) = self.lock().remove(key) {
+            task.abort();
+        }
+    }
+
+    /// At shutdown. Nothing is lost: detached steps go on, and the next operator finds them.
+    pub fn cancel_all(&self) {
+        for (_, task) in self.lock().drain() {
+            task.abort();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

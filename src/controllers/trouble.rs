@@ -1,0 +1,36 @@
+//! Why a reconcile stopped half way; all of it may pass. What needs a person is no trouble: it is a status that a planner wrote.
+
+use crate::effects::{class::Class, gate::GateShut};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    #[error("the object changed under this decision")]
+    Outdated,
+    #[error("the API server: {0}")]
+    Api(kube::Error),
+    #[error("the status can't be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    GateShut(#[from] GateShut),
+    #[error("{message}")]
+    Effect { class: Class, message: String },
+    /// A fault of landfall itself: a reconcile panicked or did not end.
+    #[error("a fault in landfall, please report it: {0}")]
+    Internal(String),
+}
+
+impl From<kube::Error> for Trouble {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 409 => Trouble::Outdated,
+            other => Trouble::Api(other),
+        }
+    }
+}
+
+impl Trouble {
+    /// The object (or its namespace) went while it was looked at.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Trouble::Api(kube::Error::Api(status)) if status.code == 404)
+    }
+}

@@ -1,0 +1,136 @@
+//! What a kind may touch: the client, the effects, and what background tasks know. It decides nothing.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Mutex,
+    time::Instant,
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client, core::NamespaceResourceScope, runtime::events::Recorder};
+
+use super::{build, project, tasks::Tasks, wakes::Wakes};
+use crate::{
+    api::USE_LABEL,
+    effects::{executor::LocalExecutor, gate::Gate, git::Git, store::Store},
+};
+
+/// One for all kinds of one operator.
+pub struct World {
+    pub client: Client,
+    pub gate: Gate,
+    pub store: Store,
+    pub git: Git,
+    pub executor: LocalExecutor,
+    pub tasks: Tasks,
+    pub wakes: Wakes,
+    /// Uid of the namespace `kube-system`: which control plane this is.
+    pub plane: String,
+    /// Monotonic; facts older than this are unknown.
+    pub started_at: Instant,
+    pub recorder: Recorder,
+    pub sources: project::Memory,
+    pub builds: build::Memory,
+    /// Reconciles that failed in a row, by kind and object.
+    pub(super) failures: Mutex<HashMap<String, u32>>,
+}
+
+/// What a [`World`] is made of; the rest of it begins empty.
+pub struct Parts {
+    pub client: Client,
+    pub gate: Gate,
+    pub store: Store,
+    pub git: Git,
+    pub executor: LocalExecutor,
+    pub plane: String,
+    pub started_at: Instant,
+    pub recorder: Recorder,
+}
+
+impl World {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { client, gate, store, git, executor, plane, started_at, recorder } = parts;
+        Self {
+            client,
+            gate,
+            store,
+            git,
+            executor,
+            plane,
+            started_at,
+            recorder,
+            tasks: Tasks::default(),
+            wakes: Wakes::default(),
+            sources: project::Memory::default(),
+            builds: build::Memory::default(),
+            failures: Mutex::default(),
+        }
+    }
+
+    pub fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// One key of a Secret that is labelled for this use (`git`, `ssh`, …).
+    pub async fn secret(&self, namespace: &str, name: &str, usage: &str, key: &str) -> Result<SecretText, NoSecret> {
+        let secret = match self.api::<Secret>(namespace).get_opt(name).await {
+            Ok(Some(secret)) => secret,
+            Ok(None) => return Err(NoSecret::NotFound { name: name.to_owned() }),
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                return Err(NoSecret::Forbidden { namespace: namespace.to_owned(), name: name.to_owned() });
+            }
+            Err(error) => return Err(NoSecret::Api(error)),
+        };
+        let none = BTreeMap::new();
+        let labels = secret.metadata.labels.as_ref().unwrap_or(&none);
+        if labels.get(USE_LABEL).map(String::as_str) != Some(usage) {
+            return Err(NoSecret::NotForThis { name: name.to_owned(), usage: usage.to_owned() });
+        }
+        let mut data = secret.data.unwrap_or_default();
+        let bytes =
+            data.remove(key).ok_or_else(|| NoSecret::KeyMissing { name: name.to_owned(), key: key.to_owned() })?;
+        String::from_utf8(bytes.0)
+            .map(SecretText)
+            .map_err(|_| NoSecret::Invalid { name: name.to_owned(), key: key.to_owned() })
+    }
+}
+
+/// Text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// For whoever hands it over to where it is needed, and to nobody else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Why a Secret can't be used. Each of it may be mended by a person, and is looked at again.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSecret {
+    #[error("the Secret {name} does not exist in this namespace; create it")]
+    NotFound { name: String },
+    #[error("the Secret {name} has no key {key:?}; add it")]
+    KeyMissing { name: String, key: String },
+    #[error("the key {key:?} of the Secret {name} is not text; write it anew")]
+    Invalid { name: String, key: String },
+    #[error("landfall may not read the Secret {name}; allow it with: kubectl apply -n {namespace} -k manifests/tenant")]
+    Forbidden { namespace: String, name: String },
+    #[error(
+        "the Secret {name} is not labelled for this; allow it with: kubectl label secret {name} landfall.dev/use={usage}"
+    )]
+    NotForThis { name: String, usage: String },
+    #[error("the API server: {0}")]
+    Api(kube::Error),
+}
