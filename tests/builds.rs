@@ -38,6 +38,10 @@ impl Bench {
     async fn new(name: &str) -> Self {
         let namespace = namespace(name).await;
         let operator = Operator::start(&[&namespace.name]).await;
+        Self::of(namespace, operator)
+    }
+
+    fn of(namespace: TestNamespace, operator: Operator) -> Self {
         let dir = tempfile::tempdir().unwrap();
         git(dir.path(), &["init", "-q", "--bare", "-b", "main", "origin.git"]);
         git(dir.path(), &["init", "-q", "-b", "main", "work"]);
@@ -621,4 +625,73 @@ async fn a_source_that_goes_and_comes_back_heals_by_itself() {
     assert!(project.status.unwrap().backoff.is_some());
     std::fs::rename(&aside, bench.origin()).unwrap();
     bench.until_project("listed", is("SourceListed")).await;
+}
+
+/// What differs from run to run in the name of an effect.
+struct Names([(&'static str, String); 3]);
+
+impl Names {
+    fn general(&self, effect: &str) -> String {
+        self.0.iter().fold(effect.to_owned(), |text, (name, value)| text.replace(value.as_str(), name))
+    }
+
+    fn own(&self, effect: &str) -> String {
+        self.0.iter().fold(effect.to_owned(), |text, (name, value)| text.replace(name, value))
+    }
+}
+
+/// One build from its Project to its version, by an operator that is killed at `crash` and started again. Returns the effects.
+async fn story(crash: Option<&str>) -> Vec<String> {
+    let space = namespace("effects").await;
+    let name = space.name.clone();
+    // The objects are there first, so that their uids can be a part of what is asked for.
+    let elsewhere = Operator::start(&["none-such"]).await;
+    let mut bench = Bench::of(space, elsewhere);
+    let script = "echo ran; sleep 0.3; echo x > app";
+    bench
+        .project(json!({ "script": script, "artifacts": [{ "path": "app" }], "tag": { "template": "v{number}" } }))
+        .await;
+    let uid = bench.build("shop-1", json!({})).await.uid().unwrap();
+    let folder = bench.dir.path().display().to_string();
+    let names = Names([("<namespace>", name.clone()), ("<uid>", uid.clone()), ("<folder>", folder)]);
+    let ledger = bench.dir.path().join("ledger");
+    let mut plan = Operator::of(&[&name]).env("LANDFALL_EFFECTS_LEDGER", ledger.display().to_string());
+    if let Some(crash) = crash {
+        plan = plan.env("LANDFALL_CRASH_AT", names.own(crash));
+    }
+    bench.operator = plan.start().await;
+    if let Some(crash) = crash {
+        let end = tokio::time::timeout(PATIENCE, bench.operator.wait()).await;
+        assert!(end.is_ok(), "nothing crashed {crash}");
+        bench.operator.unset("LANDFALL_CRASH_AT");
+        bench.operator.restart().await;
+    }
+    let build = bench.until_ready("shop-1").await;
+    bench.until("shop-1", "free to go", |build| build.finalizers().is_empty()).await;
+    let free = |project: &Project| project.status.as_ref().is_some_and(|status| status.active_build.is_none());
+    let project = bench.until_project("free", free).await;
+    let at = crash.unwrap_or("nowhere");
+    assert_eq!((outcomes(&build), status(&build).number), (vec![Some(Outcome::Succeeded)], Some(1)), "{at}");
+    assert_eq!((bench.tags(), project.status.unwrap().last_number), (vec!["v1".to_owned()], 1), "{at}");
+    assert_eq!(bench.record("v1").build_uid, uid, "{at}");
+    let attempts = bench.operator.data.join("executor").join(&uid);
+    let said = std::fs::read_to_string(attempts.join("1/log")).unwrap();
+    assert_eq!((said.as_str(), attempts.join("2").exists()), ("ran\n", false), "{at}: the script ran once");
+    let lines = std::fs::read_to_string(ledger).unwrap();
+    lines.lines().filter_map(|line| line.strip_prefix("before ")).map(|effect| names.general(effect)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_before_or_after_any_effect_of_a_build_loses_nothing_and_does_nothing_twice() {
+    let effects = story(None).await;
+    let points: Vec<String> =
+        effects.iter().flat_map(|effect| [format!("before {effect}"), format!("after {effect}")]).collect();
+    assert!(points.len() > 30, "{points:?}");
+    for some in points.chunks(4) {
+        let runs: Vec<_> =
+            some.iter().cloned().map(|point| tokio::spawn(async move { story(Some(&point)).await })).collect();
+        for run in runs {
+            run.await.unwrap();
+        }
+    }
 }
