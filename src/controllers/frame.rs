@@ -59,16 +59,16 @@ pub trait Kind:
     fn plan(seen: &Self::Seen, now: Timestamp) -> Plan<Self::Status, Self::Act>;
     fn act(&self, act: Self::Act, world: &Arc<World>) -> impl Future<Output = Result<(), Trouble>> + Send;
     fn status(&self) -> Option<&Self::Status>;
-    /// Called when a commit changed the status, and when the object went: wakes who depends on it.
+    /// Called with the object as it is after a commit changed its status: wakes who depends on it.
     fn changed(&self, world: &World);
 }
 
-/// Puts the next status on record, if it differs or acts follow; true if it differed. The version that was read is a
-/// precondition: a decision made on an old view is refused by the API server and taken again.
-async fn commit<K: Kind>(object: &K, plan: &Plan<K::Status, K::Act>, world: &World) -> Result<bool, Trouble> {
+/// Puts the next status on record, if it differs or acts follow; answers the object as it is then, if it differed. The version
+/// that was read is a precondition: a decision made on an old view is refused by the API server and taken again.
+async fn commit<K: Kind>(object: &K, plan: &Plan<K::Status, K::Act>, world: &World) -> Result<Option<K>, Trouble> {
     let same = object.status() == Some(&plan.status);
     if same && plan.acts.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     let apply = serde_json::json!({
         "apiVersion": K::api_version(&()), "kind": K::kind(&()),
@@ -78,19 +78,19 @@ async fn commit<K: Kind>(object: &K, plan: &Plan<K::Status, K::Act>, world: &Wor
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let api = world.api::<K>(&object.namespace().unwrap_or_default());
     let effect = Effect::new("status.commit", format!("{}/{}", K::KIND, object.name_any()));
-    world
+    let committed = world
         .gate
         .pass(effect, async {
             api.patch_status(&object.name_any(), &params, &Patch::Apply(apply)).await.map_err(Trouble::from)
         })
         .await?;
     if same {
-        return Ok(false);
+        return Ok(None);
     }
     for happened in &plan.events {
         tell(object, happened, world).await;
     }
-    Ok(true)
+    Ok(Some(committed))
 }
 
 async fn tell<K: Kind>(object: &K, happened: &Happened, world: &World) {
@@ -174,8 +174,8 @@ async fn once<K: Kind>(cached: &K, world: &Arc<World>) -> Result<Action, Trouble
     if plan.finalizer && hold(&object, true, world).await? {
         return Err(Trouble::Outdated);
     }
-    if commit(&object, &plan, world).await? {
-        object.changed(world);
+    if let Some(committed) = commit(&object, &plan, world).await? {
+        committed.changed(world);
     }
     for act in plan.acts {
         tracing::debug!(kind = K::KIND, %namespace, %name, ?act, "act");

@@ -1,3 +1,7 @@
 //! Configuration, wiring, lease, shutdown, and the development control plane. No knowledge of what is deployed.
 
+pub mod config;
 pub mod dev;
+pub mod lease;
+pub mod operator;
+pub mod telemetry;

@@ -72,6 +72,10 @@ fn operator(args: &DevArgs, folder: &Folder) -> Result<Service, DevError> {
         std::env::current_exe().map_err(|source| DevError::Spawn { program: "landfall".to_owned(), source })?;
     files::private_folder(&folder.operator())?;
     let mut arguments: Vec<OsString> = vec!["run".into(), "--data-dir".into(), folder.operator().into()];
+    // Keys of the control plane lie beside the operator's own folder: no build may see them.
+    for secret in [folder.pki(), folder.etcd(), folder.logs()] {
+        arguments.extend(["--hide".into(), secret.into()]);
+    }
     arguments.extend(args.operator_flags.iter().map(OsString::from));
     Ok(Service {
         name: "landfall run",

@@ -1,0 +1,192 @@
+//! The lease: the right to act, granted by one object. Small, and ours: expiry is told by monotonic time since the last change
+//! that was *observed*, never by another machine's clock; the fence token comes out of the answer to the PUT that won.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{Api, Client, api::PostParams};
+
+use crate::{
+    effects::{
+        clock,
+        gate::{Gate, Held},
+    },
+    plan::ids::FenceToken,
+};
+
+const NAME: &str = "landfall";
+
+/// The lease can't be had; nothing was done without it.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    #[error(
+        "the lease {namespace}/{NAME}: {source}; may this operator get, create and update leases there? (manifests/operator-rights.yaml, manifests/scoped)"
+    )]
+    Api { namespace: String, source: kube::Error },
+    #[error("another operator ({0}) has taken the lease; this one ends, to begin anew behind it")]
+    Lost(String),
+}
+
+/// One operator's view of one lease.
+pub struct Elector {
+    api: Api<Lease>,
+    namespace: String,
+    identity: String,
+    duration: Duration,
+    epoch: String,
+    gate: Gate,
+}
+
+impl Elector {
+    /// `duration` is how long the lease lasts without being renewed; `epoch` the uid of `kube-system`.
+    pub fn new(client: Client, namespace: &str, duration: Duration, epoch: String, gate: Gate) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = host.trim();
+        let identity = format!("{host}_{}_{:08x}", std::process::id(), rand::random::<u32>());
+        Self {
+            api: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            identity,
+            duration,
+            epoch,
+            gate,
+        }
+    }
+
+    /// Waits until the lease is ours; opens the gate.
+    pub async fn acquire(&self) -> Result<(), LeaseError> {
+        let mut seen: Option<(String, Instant)> = None;
+        loop {
+            let asked = clock::monotonic();
+            match self.try_once(&mut seen).await {
+                Ok(Some(lease)) => {
+                    self.open(&lease, asked);
+                    return Ok(());
+                }
+                Ok(None) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => {
+                    return Err(self.error(kube::Error::Api(status)));
+                }
+                Err(error) => tracing::warn!(%error, "the lease can't be read; asking again"),
+            }
+            tokio::time::sleep(self.duration / 8).await;
+        }
+    }
+
+    /// One try: the lease if it was won, `None` if another holds it.
+    async fn try_once(&self, seen: &mut Option<(String, Instant)>) -> Result<Option<Lease>, kube::Error> {
+        let Some(lease) = self.api.get_opt(NAME).await? else {
+            return self.api.create(&PostParams::default(), &self.lease(None, 0)).await.map(Some);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let version = lease.metadata.resource_version.clone().unwrap_or_default();
+        let holder = spec.holder_identity.unwrap_or_default();
+        if !holder.is_empty() {
+            let since = match seen {
+                Some((known, since)) if *known == version => *since,
+                _ => {
+                    let now = clock::monotonic();
+                    tracing::info!(%holder, "another operator holds the lease; waiting");
+                    *seen = Some((version, now));
+                    now
+                }
+            };
+            let lasts = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(15)).unwrap_or(15));
+            if clock::monotonic() < since + lasts {
+                return Ok(None);
+            }
+        }
+        let next = self.lease(Some(&lease.metadata), spec.lease_transitions.unwrap_or(0).saturating_add(1));
+        self.api.replace(NAME, &PostParams::default(), &next).await.map(Some)
+    }
+
+    /// Keeps it, for as long as that can be done. Comes back only when another has it.
+    pub async fn keep(&self) -> LeaseError {
+        loop {
+            tokio::time::sleep(self.duration / 4).await;
+            let asked = clock::monotonic();
+            match tokio::time::timeout(self.duration, self.renew()).await {
+                Ok(Ok(Some(lease))) => self.open(&lease, asked),
+                Ok(Ok(None)) | Err(_) => {}
+                Ok(Err(lost)) => {
+                    self.gate.close();
+                    return lost;
+                }
+            }
+        }
+    }
+
+    /// `None`: not this time; the gate shuts by itself when the time is over.
+    async fn renew(&self) -> Result<Option<Lease>, LeaseError> {
+        let lease = match self.api.get_opt(NAME).await {
+            Ok(Some(lease)) => lease,
+            Ok(None) => return Err(LeaseError::Lost("somebody who deleted it".to_owned())),
+            Err(error) => {
+                tracing::warn!(%error, "the lease can't be renewed; trying again");
+                return Ok(None);
+            }
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.unwrap_or_default();
+        if holder != self.identity {
+            return Err(LeaseError::Lost(holder));
+        }
+        let next = self.lease(Some(&lease.metadata), spec.lease_transitions.unwrap_or(0));
+        match self.api.replace(NAME, &PostParams::default(), &next).await {
+            Ok(lease) => Ok(Some(lease)),
+            Err(error) => {
+                tracing::warn!(%error, "the lease can't be renewed; trying again");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives it back, so that the next one need not wait.
+    pub async fn release(&self) {
+        self.gate.close();
+        let Ok(Some(lease)) = self.api.get_opt(NAME).await else { return };
+        let spec = lease.spec.clone().unwrap_or_default();
+        if spec.holder_identity.as_deref() != Some(&self.identity) {
+            return;
+        }
+        let mut next = self.lease(Some(&lease.metadata), spec.lease_transitions.unwrap_or(0));
+        if let Some(spec) = &mut next.spec {
+            spec.holder_identity = Some(String::new());
+        }
+        if let Err(error) = self.api.replace(NAME, &PostParams::default(), &next).await {
+            tracing::info!(%error, "the lease was not given back; it expires");
+        }
+    }
+
+    fn open(&self, lease: &Lease, asked: Instant) {
+        let created = lease.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
+        let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
+        let token = FenceToken { epoch: self.epoch.clone(), created, transitions: i64::from(transitions) };
+        self.gate.open(Held { until: Some(asked + self.duration), token });
+    }
+
+    fn lease(&self, metadata: Option<&ObjectMeta>, transitions: i32) -> Lease {
+        let now = MicroTime(clock::now());
+        let metadata = ObjectMeta {
+            name: Some(NAME.to_owned()),
+            resource_version: metadata.and_then(|metadata| metadata.resource_version.clone()),
+            ..ObjectMeta::default()
+        };
+        let spec = LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(self.duration.as_secs()).ok(),
+            lease_transitions: Some(transitions),
+            renew_time: Some(now),
+            ..LeaseSpec::default()
+        };
+        Lease { metadata, spec: Some(spec) }
+    }
+
+    fn error(&self, source: kube::Error) -> LeaseError {
+        LeaseError::Api { namespace: self.namespace.clone(), source }
+    }
+}

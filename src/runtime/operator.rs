@@ -1,0 +1,168 @@
+//! `landfall run`: lease first, then the controllers of all kinds, until told to stop or until another has the lease.
+//!
+//! With `--namespaces` each namespace has a lease, a world and controllers of its own. No knowledge of what is deployed.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, Config, ResourceExt,
+    core::DeserializeGuard,
+    runtime::events::{Recorder, Reporter},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use super::{
+    config::{LocalExecutorMode, RunArgs},
+    lease::{Elector, LeaseError},
+};
+use crate::{
+    api::{Build, FIELD_MANAGER, Project},
+    controllers::{
+        frame::{self, Kind},
+        world::{Parts, World},
+    },
+    effects::{
+        clock,
+        executor::{ExecutorConfig, Isolation, LocalExecutor},
+        gate::Gate,
+        git::{Git, GitConfig},
+        store::{Store, StoreError},
+    },
+};
+
+/// From the wish to stop to the end, whatever hangs.
+const SHUTDOWN: Duration = Duration::from_secs(15);
+const GIT_DEADLINE: Duration = Duration::from_secs(120);
+const MAX_LOG_BYTES: u64 = 100 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("no cluster: {0}; set KUBECONFIG, or try `landfall dev`")]
+    Config(#[from] kube::config::InferConfigError),
+    #[error("the cluster at {url} can't be reached or refuses this operator: {source}")]
+    Cluster { url: String, source: kube::Error },
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+    #[error("the data folder {}: {source}; name another with --data-dir", path.display())]
+    DataDir { path: PathBuf, source: std::io::Error },
+    #[error("this program's own path: {0}")]
+    Program(std::io::Error),
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Runs the operator. Comes back with `Ok` after TERM or Ctrl-C, with the lease given back.
+pub async fn run(args: RunArgs) -> Result<(), RunError> {
+    super::telemetry::start();
+    std::fs::create_dir_all(&args.data_dir)
+        .map_err(|source| RunError::DataDir { path: args.data_dir.clone(), source })?;
+    let config = Config::infer().await?;
+    let (url, own) = (config.cluster_url.to_string(), config.default_namespace.clone());
+    let cluster = |source| RunError::Cluster { url: url.clone(), source };
+    let client = Client::try_from(config).map_err(cluster)?;
+    let system = Api::<Namespace>::all(client.clone()).get("kube-system").await.map_err(cluster)?;
+    let plane = system.uid().unwrap_or_default();
+    let (tell, stop) = watch::channel(false);
+    let scopes: Vec<Option<String>> =
+        if args.namespaces.is_empty() { vec![None] } else { args.namespaces.iter().cloned().map(Some).collect() };
+    let mut parts = tokio::task::JoinSet::new();
+    for scope in scopes {
+        let namespace = scope.clone().unwrap_or_else(|| own.clone());
+        parts.spawn(operate(args.clone(), client.clone(), plane.clone(), scope, namespace, stop.clone()));
+    }
+    let asked = stop_signal().map_err(RunError::Signals)?;
+    tokio::pin!(asked);
+    let first = tokio::select! {
+        () = &mut asked => Ok(()),
+        Some(ended) = parts.join_next() => ended.unwrap_or(Ok(())),
+    };
+    let _ = tell.send(true);
+    let rest = async { while parts.join_next().await.is_some() {} };
+    if tokio::time::timeout(SHUTDOWN, rest).await.is_err() {
+        tracing::warn!("not everything ended in time; the next operator goes on");
+    }
+    first
+}
+
+/// One scope: all namespaces, or one.
+async fn operate(
+    args: RunArgs,
+    client: Client,
+    plane: String,
+    scope: Option<String>,
+    lease_in: String,
+    stop: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    let gate = Gate::shut();
+    let elector = Elector::new(client.clone(), &lease_in, args.lease(), plane.clone(), gate.clone());
+    tokio::select! {
+        won = elector.acquire() => won?,
+        () = stopped(stop.clone()) => return Ok(()),
+    }
+    tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");
+    let world = Arc::new(world(&args, client, plane, gate)?);
+    let controllers = futures::future::join_all([
+        tokio::spawn(control::<Project>(world.clone(), scope.clone(), stop.clone())),
+        tokio::spawn(control::<Build>(world.clone(), scope.clone(), stop.clone())),
+    ]);
+    let ended = tokio::select! {
+        lost = elector.keep() => Err(lost.into()),
+        _ = controllers => Ok(()),
+    };
+    world.tasks.cancel_all();
+    elector.release().await;
+    ended
+}
+
+async fn control<K: Kind>(world: Arc<World>, scope: Option<String>, stop: watch::Receiver<bool>) {
+    let api: Api<DeserializeGuard<K>> = match &scope {
+        Some(namespace) => Api::namespaced(world.client.clone(), namespace),
+        None => Api::all(world.client.clone()),
+    };
+    frame::run::<K>(world, api, stopped(stop)).await;
+}
+
+fn world(args: &RunArgs, client: Client, plane: String, gate: Gate) -> Result<World, RunError> {
+    let data = &args.data_dir;
+    let mut hidden = args.hide.clone();
+    hidden.push(data.clone());
+    let kubeconfigs = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    hidden.extend(std::env::split_paths(&kubeconfigs).filter(|path| path.exists()));
+    let isolation = match args.local_executor {
+        LocalExecutorMode::Sandboxed => Isolation::Sandboxed,
+        LocalExecutorMode::Trusted => Isolation::Trusted,
+    };
+    let executor = LocalExecutor::new(ExecutorConfig {
+        folder: data.join("executor"),
+        hidden,
+        isolation,
+        runner: std::env::current_exe().map_err(RunError::Program)?,
+        max_log_bytes: MAX_LOG_BYTES,
+    });
+    let git = Git::new(GitConfig { folder: data.join("git"), allow_file: args.allow_file_git, deadline: GIT_DEADLINE });
+    let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
+    let started_at = clock::monotonic();
+    let store = Store::folder(data.join("store"))?;
+    Ok(World::new(Parts { client, gate, store, git, executor, plane, started_at, recorder }))
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>, std::io::Error> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
