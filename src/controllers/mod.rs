@@ -1,7 +1,10 @@
 //! One thin shell for all kinds: observe → plan → commit → act. No decisions.
 
 pub mod build;
+pub mod deployment;
 pub mod frame;
+pub mod hostgroup;
+pub mod hosts;
 pub mod project;
 pub mod tasks;
 pub mod trouble;

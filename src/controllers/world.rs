@@ -10,7 +10,7 @@ use std::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, core::NamespaceResourceScope, runtime::events::Recorder};
 
-use super::{build, project, tasks::Tasks, wakes::Wakes};
+use super::{build, hosts, project, tasks::Tasks, wakes::Wakes};
 use crate::{
     api::USE_LABEL,
     effects::{executor::LocalExecutor, gate::Gate, git::Git, store::Store},
@@ -32,6 +32,7 @@ pub struct World {
     pub recorder: Recorder,
     pub sources: project::Memory,
     pub builds: build::Memory,
+    pub hosts: hosts::Memory,
     /// Reconciles that failed in a row, by kind and object.
     pub(super) failures: Mutex<HashMap<String, u32>>,
 }
@@ -64,6 +65,7 @@ impl World {
             wakes: Wakes::default(),
             sources: project::Memory::default(),
             builds: build::Memory::default(),
+            hosts: hosts::Memory::default(),
             failures: Mutex::default(),
         }
     }

@@ -20,7 +20,7 @@ use super::{
     lease::{Elector, LeaseError},
 };
 use crate::{
-    api::{Build, FIELD_MANAGER, Project},
+    api::{Build, Deployment, FIELD_MANAGER, HostGroup, Project},
     controllers::{
         frame::{self, Kind},
         world::{Parts, World},
@@ -110,6 +110,8 @@ async fn operate(
     let controllers = futures::future::join_all([
         tokio::spawn(control::<Project>(world.clone(), scope.clone(), stop.clone())),
         tokio::spawn(control::<Build>(world.clone(), scope.clone(), stop.clone())),
+        tokio::spawn(control::<HostGroup>(world.clone(), scope.clone(), stop.clone())),
+        tokio::spawn(control::<Deployment>(world.clone(), scope.clone(), stop.clone())),
     ]);
     let ended = tokio::select! {
         lost = elector.keep() => Err(lost.into()),

@@ -134,12 +134,29 @@ fn open(
             false => GitError::Failed { url: remote.url.clone(), what: "be made", why: why(&error) },
         })?;
     }
+    if writes {
+        sweep_locks(&path).map_err(io("clear what a killed writer left"))?;
+    }
     let repo = Repository::open_bare(&path).map_err(|error| GitError::Failed {
         url: remote.url.clone(),
         what: "be opened",
         why: why(&error),
     })?;
     Ok((Mirror { repo, url: remote.url, stop }, lock.filter(|_| writes)))
+}
+
+/// Every writer holds our lock, so libgit2's own lock files that lie here now are those of a writer that was killed. They would
+/// refuse every fetch from then on.
+fn sweep_locks(mirror: &Path) -> std::io::Result<()> {
+    let stale = walkdir::WalkDir::new(mirror)
+        .into_iter()
+        .filter_entry(|entry| entry.file_name() != "objects")
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_file() && entry.path().extension().is_some_and(|end| end == "lock"));
+    for entry in stale {
+        fs::remove_file(entry.path())?;
+    }
+    Ok(())
 }
 
 fn take_lock(path: &Path, stop: &AtomicBool) -> std::io::Result<File> {
