@@ -4,7 +4,25 @@ N ?= 20
 NAMESPACE ?= default
 GROUP ?= demo
 
-.PHONY: hosts hosts-down
+.PHONY: demo test lint crds hosts hosts-down
+
+# From nothing to two versions of a real program on three SSH hosts, shown step by step.
+demo:
+	@scripts/demo.sh
+
+# Installs what the tests need and runs them all.
+test:
+	@scripts/test.sh
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	shellcheck scripts/*.sh .ci/run
+	cargo deny check
+
+# crds/ after a change of src/api.
+crds:
+	cargo run --locked -q -- crds --output crds
 
 # N test hosts that stay up; HostGroup and Secrets on standard output: make -s hosts N=20 | kubectl apply -f -
 hosts:
