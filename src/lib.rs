@@ -4,6 +4,7 @@
 //! `tests/layering.rs` keeps the arrows.
 
 pub mod api;
+pub mod cli;
 pub mod controllers;
 pub mod effects;
 pub mod plan;

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use landfall::{
     api::crds,
+    cli::status::{StatusArgs, status},
     runtime::{
         config::RunArgs,
         dev::{DevArgs, dev},
@@ -17,6 +18,7 @@ use landfall::{
 enum Cli {
     Dev(DevArgs),
     Run(RunArgs),
+    Status(StatusArgs),
     /// Print the CustomResourceDefinitions, or write them into a folder
     Crds {
         /// Write one file a kind into this folder
@@ -34,6 +36,7 @@ async fn main() -> ExitCode {
     let done: Result<(), Box<dyn std::error::Error>> = match Cli::parse() {
         Cli::Dev(args) => dev(args).await.map_err(Into::into),
         Cli::Run(args) => operator::run(args).await.map_err(Into::into),
+        Cli::Status(args) => status(args).await.map_err(Into::into),
         Cli::Crds { output } => print_crds(output),
     };
     match done {

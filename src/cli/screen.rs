@@ -1,0 +1,183 @@
+//! The screens as text: pure functions of objects and `now`. Whatever comes from a cluster is cleaned before a terminal sees it.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::api::{
+    Deployment, HostGroup,
+    conditions::{RECONCILING, STALLED},
+    deployment::{DeploymentStatus, HistoryEntry, RolloutException},
+};
+
+/// Of the history.
+const HISTORY: usize = 5;
+/// Of the hosts; the rest is counted.
+const HOSTS: usize = 30;
+
+/// One Deployment.
+pub fn deployment(object: &Deployment, group: Option<&HostGroup>, now: Timestamp) -> String {
+    let status = object.status.clone().unwrap_or_default();
+    let mut out = String::new();
+    let place = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+    let _ = writeln!(
+        out,
+        "{place}: {} on {}, version {}",
+        object.spec.project_ref.name, object.spec.host_group_ref.name, object.spec.version
+    );
+    verdict(&mut out, &status, object.metadata.generation.unwrap_or_default());
+    let counts = &status.hosts;
+    let _ = writeln!(
+        out,
+        "hosts     {} selected: {} ready, {} updated, {} pending, {} failed, {} unreachable",
+        counts.total, counts.ready, counts.updated, counts.pending, counts.failed, counts.unreachable
+    );
+    for version in &status.versions {
+        let bar = "#".repeat(usize::try_from(version.hosts).unwrap_or(0).min(40));
+        let _ = writeln!(out, "          {:<20} {:>4}  {bar}", version.version, version.hosts);
+    }
+    if let Some(rollout) = &status.rollout {
+        let since = ago(rollout.started_at.0, now);
+        let _ = writeln!(
+            out,
+            "rollout   {} of {}, attempt {}, begun {since}, batch {} of {}",
+            rollout.id, rollout.version, rollout.attempt, rollout.batch, rollout.batches
+        );
+    }
+    hosts(&mut out, &status, group, now);
+    history(&mut out, &status.history, now);
+    clean(&out)
+}
+
+fn verdict(out: &mut String, status: &DeploymentStatus, generation: i64) {
+    let condition = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
+    let Some(ready) = condition("Ready") else {
+        let _ = writeln!(out, "state     not looked at yet: does the operator run?");
+        return;
+    };
+    let word = match (ready.status.as_str(), condition(STALLED).is_some(), condition(RECONCILING).is_some()) {
+        ("True", ..) => "ready",
+        (_, true, _) => "FAILED, somebody must act",
+        (_, _, true) => "in progress",
+        _ => "held",
+    };
+    let old = if status.observed_generation < generation {
+        " (of an older spec; the new one is not looked at yet)"
+    } else {
+        ""
+    };
+    let _ = writeln!(out, "state     {word}: {}{old}", ready.reason);
+    let _ = writeln!(out, "          {}", ready.message);
+}
+
+/// Those of which something is to be said, then the others by name.
+fn hosts(out: &mut String, status: &DeploymentStatus, group: Option<&HostGroup>, now: Timestamp) {
+    for exception in status.exceptions.iter().take(HOSTS) {
+        host(out, exception, now);
+    }
+    let more = status.exceptions.len().saturating_sub(HOSTS);
+    if more > 0 {
+        let _ = writeln!(out, "          … and {more} more");
+    }
+    let Some(group) = group else { return };
+    let all_selected = usize::try_from(status.hosts.total).unwrap_or(0) == group.spec.hosts.len();
+    let settled = status.hosts.ready == status.hosts.total && status.hosts.total > 0;
+    if all_selected && settled && group.spec.hosts.len() <= HOSTS {
+        let version = status.version.as_deref().unwrap_or("?");
+        for host in &group.spec.hosts {
+            let _ = writeln!(out, "  {:<16} {:<12} {version}  ({})", host.name, "Ready", host.address);
+        }
+    }
+}
+
+fn host(out: &mut String, exception: &RolloutException, now: Timestamp) {
+    let RolloutException { host, phase, version, reason, message, since } = exception;
+    let (phase, version) = (format!("{phase:?}"), version.as_deref().unwrap_or("-"));
+    let _ = writeln!(out, "  {host:<16} {phase:<12} {version}  {reason}, {}: {message}", ago(since.0, now));
+}
+
+fn history(out: &mut String, entries: &[HistoryEntry], now: Timestamp) {
+    for (at, entry) in entries.iter().take(HISTORY).enumerate() {
+        let label = if at == 0 { "history" } else { "" };
+        let commit = entry.commit.get(..10).unwrap_or(&entry.commit);
+        let failed =
+            if entry.failed_hosts > 0 { format!(", {} failed hosts", entry.failed_hosts) } else { String::new() };
+        let _ = writeln!(
+            out,
+            "{label:<9} #{} {} ({commit}) {:?}{failed}, begun {}",
+            entry.revision,
+            entry.version,
+            entry.outcome,
+            ago(entry.started_at.0, now)
+        );
+    }
+}
+
+/// `12s ago`, `5m ago`, `3h ago`, `2d ago`.
+fn ago(then: Timestamp, now: Timestamp) -> String {
+    let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
+    match seconds {
+        0..120 => format!("{seconds}s ago"),
+        120..7200 => format!("{}m ago", seconds / 60),
+        7200..172_800 => format!("{}h ago", seconds / 3600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
+}
+
+/// Nothing that a terminal would obey: control characters but the line's end, and marks that turn the writing's direction.
+fn clean(text: &str) -> String {
+    let harmless = |c: char| {
+        c == '\n'
+            || !(c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c))
+    };
+    text.chars().map(|c| if harmless(c) { c } else { '\u{fffd}' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(message: &str) -> Deployment {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "landfall.dev/v1alpha1", "kind": "Deployment",
+            "metadata": { "name": "web", "namespace": "shop", "generation": 2 },
+            "spec": { "projectRef": { "name": "hello" }, "hostGroupRef": { "name": "prod" }, "version": "v2" },
+            "status": {
+                "observedGeneration": 2, "version": "v2", "revision": 2,
+                "conditions": [
+                    { "type": "Ready", "status": "False", "reason": "HostsFailed", "message": message, "lastTransitionTime": "2026-11-24T08:00:00Z" },
+                    { "type": "Stalled", "status": "True", "reason": "HostsFailed", "message": message, "lastTransitionTime": "2026-11-24T08:00:00Z" },
+                ],
+                "hosts": { "total": 3, "updated": 1, "ready": 1, "failed": 1, "unreachable": 0, "pending": 1 },
+                "versions": [{ "version": "v2", "hosts": 1 }, { "version": "v1", "hosts": 2 }],
+                "exceptions": [{ "host": "web-02", "phase": "Failed", "version": "v1", "reason": "NotReady", "message": "no answer", "since": "2026-11-24T08:00:00Z" }],
+                "history": [{ "revision": 2, "version": "v2", "commit": "0123456789abcdef", "startedAt": "2026-11-24T07:59:00Z", "outcome": "Failed", "failedHosts": 1 }],
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_failed_deployment_shows_who_failed_why_and_what_runs_where() {
+        let now: Timestamp = "2026-11-24T08:00:30Z".parse().unwrap();
+        let screen = deployment(&example("web-02 failed"), None, now);
+        let expected = "\
+shop/web: hello on prod, version v2
+state     FAILED, somebody must act: HostsFailed
+          web-02 failed
+hosts     3 selected: 1 ready, 1 updated, 1 pending, 1 failed, 0 unreachable
+          v2                      1  #
+          v1                      2  ##
+  web-02           Failed       v1  NotReady, 30s ago: no answer
+history   #2 v2 (0123456789) Failed, 1 failed hosts, begun 90s ago
+";
+        assert_eq!(screen, expected);
+    }
+
+    #[test]
+    fn a_terminal_obeys_nothing_that_a_host_said() {
+        let screen = deployment(&example("\u{1b}]52;c;evil\u{7}\u{202e}"), None, Timestamp::UNIX_EPOCH);
+        assert!(!screen.contains(['\u{1b}', '\u{7}', '\u{202e}']));
+    }
+}
