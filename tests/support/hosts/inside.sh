@@ -225,7 +225,15 @@ listener() {
   local pid
   read -r pid </run/sshd.listener || pid=''
   case $1 in
-    sshd-stop) [ -z "$pid" ] || kill -KILL "$pid"; : >/run/sshd.listener ;;
+    sshd-stop)
+      [ -z "$pid" ] || kill -KILL "$pid"
+      # The port is closed once the process is a zombie or gone, not at once.
+      for _ in $(seq 500); do
+        grep -qs '^State:[^Z]*$' "/proc/${pid:-none}/status" || break
+        sleep 0.01
+      done
+      : >/run/sshd.listener
+      ;;
     sshd-pause) [ -z "$pid" ] || kill -STOP "$pid" ;;
     sshd-mend) if [ -n "$pid" ]; then kill -CONT "$pid"; else start_sshd; fi ;;
     sshd-hangup) for p in $(pgrep -x sshd); do [ "$p" = "$pid" ] || kill -KILL "$p" 2>/dev/null || :; done ;;
