@@ -17,7 +17,10 @@ cargo test --locked --no-run
 
 work=$(mktemp -d)
 plane=
+watchers=()
+# shellcheck disable=SC2317 # the trap calls it
 finish() {
+  [ ${#watchers[@]} = 0 ] || kill "${watchers[@]}" 2>/dev/null || true
   if [ -n "$plane" ]; then
     kill "$plane" 2>/dev/null || true
     wait "$plane" 2>/dev/null || true
@@ -38,4 +41,24 @@ done
 
 LANDFALL_TEST_KUBECONFIG=$(cat "$work/ready")
 export LANDFALL_TEST_KUBECONFIG
-cargo test --locked --no-fail-fast "$@" -- --test-threads "${TEST_THREADS:-4}"
+
+# Every status that any test produces on the shared control plane is kept, and judged at the end.
+kubectl=$(sed -n 's/^landfall dev: kubectl: //p' "$work/plane.log")
+mkdir "$work/watched"
+for plural in projects builds hostgroups deployments; do
+  KUBECONFIG=$LANDFALL_TEST_KUBECONFIG "$kubectl" get --raw "/apis/landfall.dev/v1alpha1/$plural?watch=true&timeoutSeconds=7200" \
+    >"$work/watched/$plural.jsonl" 2>"$work/watched/$plural.err" &
+  watchers+=($!)
+done
+
+code=0
+cargo test --locked --no-fail-fast "$@" -- --test-threads "${TEST_THREADS:-4}" || code=$?
+
+for watcher in "${watchers[@]}"; do
+  kill -0 "$watcher" 2>/dev/null || { echo "make test: a watch of statuses ended too early:" >&2; cat "$work"/watched/*.err >&2; code=1; }
+done
+# A selection of tests may produce no status at all, so only the whole is judged.
+if [ $# = 0 ]; then
+  LANDFALL_WATCHED=$work/watched cargo test --locked --test kstatus judged -- --nocapture || code=$?
+fi
+exit "$code"
