@@ -4,3 +4,4 @@
 pub mod hosts;
 pub mod kstatus;
 pub mod plane;
+pub mod rollout;

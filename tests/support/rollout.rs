@@ -1,0 +1,260 @@
+//! What a test of rollouts stands on: a namespace, real hosts in a HostGroup, an operator, and versions published straight into its
+//! store, without a build. The service is busybox' httpd with a page that says the version.
+
+use std::time::Duration;
+
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use landfall::{
+    api::{Deployment, HostGroup, Project},
+    plan::version::VersionRecord,
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{
+    hosts::Hosts,
+    plane::{self, Operator, OperatorPlan, TestNamespace},
+};
+
+/// What a version's program does.
+pub const SERVES: &str = "exec busybox httpd -f -p 8080 -h www\n";
+
+pub struct Bench {
+    pub space: TestNamespace,
+    pub hosts: Hosts,
+    pub operator: Operator,
+}
+
+impl Bench {
+    /// `n` hosts in HostGroup `prod`, looked at every second, and Project `shop`.
+    pub async fn new(n: usize) -> Self {
+        Self::with(n, |plan| plan).await
+    }
+
+    pub async fn with(n: usize, change: impl FnOnce(OperatorPlan) -> OperatorPlan) -> Self {
+        let (space, hosts) = tokio::join!(plane::namespace("rollout"), Hosts::up(n));
+        let operator = change(Operator::of(&[&space.name])).start().await;
+        let bench = Self { space, hosts, operator };
+        bench.project("shop").await;
+        bench.group("prod").await;
+        bench
+    }
+
+    pub async fn project(&self, name: &str) {
+        let project = json!({
+            "apiVersion": "landfall.dev/v1alpha1", "kind": "Project", "metadata": { "name": name },
+            "spec": {
+                "source": { "url": "https://git.invalid/shop.git" },
+                "build": { "script": "true", "artifacts": [{ "path": "app" }] },
+                "run": { "process": { "command": ["./app"] } },
+            },
+        });
+        self.create::<Project>(project).await;
+    }
+
+    /// A HostGroup with every host, and its Secrets.
+    pub async fn group(&self, name: &str) {
+        for mut object in self.hosts.group(&self.space.name, name) {
+            if object["kind"] == "HostGroup" {
+                object["spec"]["probe"] = json!({ "periodSeconds": 1 });
+                object["spec"]["ssh"]["connectTimeoutSeconds"] = json!(2);
+                self.create::<HostGroup>(object).await;
+            } else {
+                self.create::<k8s_openapi::api::core::v1::Secret>(object).await;
+            }
+        }
+    }
+
+    pub async fn create<K>(&self, object: Value) -> K
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned
+            + serde::Serialize,
+    {
+        let object: K = serde_json::from_value(object).expect("an object of this kind");
+        self.space.api::<K>().create(&PostParams::default(), &object).await.expect("created")
+    }
+
+    /// Publishes a version whose program is this shell script.
+    pub fn publish(&self, version: &str, script: &str) {
+        self.publish_with(version, script, json!({ "httpGet": { "port": 8080, "path": "/version" } }), json!({}));
+    }
+
+    /// The same with a probe and more of `run`.
+    pub fn publish_with(&self, version: &str, script: &str, probe: Value, more: Value) {
+        let tar = tar(version, script);
+        let digest: String = Sha256::digest(&tar).iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut run = json!({
+            "process": { "command": ["./app"] }, "readinessProbe": probe, "healthyDeadlineSeconds": 8,
+            "terminationGracePeriodSeconds": 3, "env": [{ "name": "COLOUR", "value": "blue" }],
+        });
+        if run["readinessProbe"].is_null() {
+            run.as_object_mut().expect("a map").remove("readinessProbe");
+        }
+        for (key, value) in more.as_object().expect("a map") {
+            run[key] = value.clone();
+        }
+        let record = VersionRecord {
+            version: version.into(),
+            commit: "c".repeat(40),
+            build: "build".into(),
+            build_uid: "build-uid".into(),
+            digest: digest.clone(),
+            size: tar.len() as u64,
+            built_at: "2026-11-24T00:00:00Z".parse().expect("a time"),
+            run: serde_json::from_value(run).expect("a run"),
+        };
+        let store = self.operator.data.join("store");
+        let releases = store.join("releases/sha256");
+        std::fs::create_dir_all(&releases).expect("a folder");
+        std::fs::write(releases.join(digest), tar).expect("a release");
+        let versions = store.join("versions").join(&self.space.name).join("shop");
+        std::fs::create_dir_all(&versions).expect("a folder");
+        std::fs::write(versions.join(version), record.to_bytes().expect("json")).expect("a record");
+    }
+
+    pub fn deployments(&self) -> Api<Deployment> {
+        self.space.api()
+    }
+
+    /// Deployment `shop` of Project `shop` on `prod`.
+    pub async fn deploy(&self, version: &str, more: Value) -> Deployment {
+        self.deploy_as("shop", version, more).await
+    }
+
+    pub async fn deploy_as(&self, name: &str, version: &str, more: Value) -> Deployment {
+        let mut spec =
+            json!({ "projectRef": { "name": "shop" }, "hostGroupRef": { "name": "prod" }, "version": version });
+        for (key, value) in more.as_object().expect("a map") {
+            spec[key] = value.clone();
+        }
+        self.create(json!({
+            "apiVersion": "landfall.dev/v1alpha1", "kind": "Deployment", "metadata": { "name": name }, "spec": spec,
+        }))
+        .await
+    }
+
+    pub async fn patch<K>(&self, name: &str, patch: Value)
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        self.space.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("patched");
+    }
+
+    pub async fn edit(&self, spec: Value) {
+        self.patch::<Deployment>("shop", json!({ "spec": spec })).await;
+    }
+
+    pub async fn stamp(&self, verb: &str, value: &str) {
+        self.patch::<Deployment>("shop", json!({ "metadata": { "annotations": { verb: value } } })).await;
+    }
+
+    pub async fn get(&self, name: &str) -> Deployment {
+        self.deployments().get(name).await.expect("the Deployment")
+    }
+
+    /// Waits until the Deployment is as it should be; what it is instead is told after half a minute.
+    pub async fn until(&self, what: &str, fits: impl Fn(&Deployment) -> bool) -> Deployment {
+        self.until_of("shop", what, fits).await
+    }
+
+    pub async fn until_of(&self, name: &str, what: &str, fits: impl Fn(&Deployment) -> bool) -> Deployment {
+        let mut last = None;
+        for _ in 0..300 {
+            if let Some(object) = self.deployments().get_opt(name).await.expect("an answer") {
+                if fits(&object) {
+                    return object;
+                }
+                last = Some(object);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let status = last.map(|object| serde_json::to_string_pretty(&object.status).expect("json"));
+        let output = self.operator.output();
+        let tail: Vec<&str> = output.lines().rev().take(30).collect();
+        panic!(
+            "never {what}: {}\n{}",
+            status.unwrap_or_default(),
+            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+        );
+    }
+
+    /// Ready=True about this generation, with this version everywhere.
+    pub async fn until_deployed(&self, version: &str) -> Deployment {
+        self.until(&format!("deployed {version}"), |object| {
+            is(object, "Ready", "Deployed")
+                && object.status.as_ref().is_some_and(|status| status.version.as_deref() == Some(version))
+        })
+        .await
+    }
+
+    pub async fn delete(&self, name: &str) {
+        self.deployments().delete(name, &DeleteParams::default()).await.expect("deleted");
+        for _ in 0..300 {
+            if self.deployments().get_opt(name).await.expect("an answer").is_none() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{name} never went: {:?}\n{}", self.get(name).await.status, self.operator.output());
+    }
+
+    /// What the service on a host says its version is; empty where none answers.
+    pub async fn version_on(&self, i: usize) -> String {
+        let ask = "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET /version HTTP/1.0\\r\\n\\r\\n' >&3; timeout 2 cat <&3 | tail -n 1";
+        let script = format!("bash -c \"{ask}\" 2>/dev/null || true");
+        self.hosts.host(i).sh(&script).await.trim().to_owned()
+    }
+
+    /// The project's folder on every host.
+    pub fn folder(&self) -> String {
+        format!("/srv/landfall/{}.shop", self.space.name)
+    }
+
+    /// How often each version was started on a host, as the programs counted themselves.
+    pub async fn starts(&self, i: usize) -> Vec<String> {
+        let script = format!("cat {}/shared/starts 2>/dev/null || true", self.folder());
+        self.hosts.host(i).sh(&script).await.lines().map(ToOwned::to_owned).collect()
+    }
+}
+
+/// Whether a condition has this reason, and speaks of this generation.
+pub fn is(object: &Deployment, kind: &str, reason: &str) -> bool {
+    let Some(status) = &object.status else { return false };
+    let current = Some(status.observed_generation) == object.metadata.generation;
+    current && status.conditions.iter().any(|one| one.type_ == kind && one.reason == reason)
+}
+
+pub fn message(object: &Deployment) -> String {
+    let status = object.status.clone().unwrap_or_default();
+    status.conditions.iter().find(|one| one.type_ == "Ready").map(|one| one.message.clone()).unwrap_or_default()
+}
+
+pub fn uid(object: &Deployment) -> String {
+    object.uid().unwrap_or_default()
+}
+
+/// A program that counts its starts and then does what the script says, and the page with its version.
+fn tar(version: &str, script: &str) -> Vec<u8> {
+    let program = format!("#!/bin/sh\necho {version} >> ../../shared/starts\nenv > ../../shared/env\n{script}");
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, mode, bytes) in
+        [("app", 0o755, program.as_str()), ("run.json", 0o644, "{}"), ("www/version", 0o644, version)]
+    {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(mode);
+        header.set_mtime(0);
+        header.set_cksum();
+        tar.append_data(&mut header, path, bytes.as_bytes()).expect("an entry");
+    }
+    tar.into_inner().expect("a tar")
+}
