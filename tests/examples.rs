@@ -108,3 +108,77 @@ async fn a_build_is_a_record() {
     let again = apply(&client, &space.name, &with("build", "/spec/cancelled", json!(false))).await.unwrap_err();
     assert!(again.to_string().contains("cancelled may only become true"), "{again}");
 }
+
+/// Names of all fields below a schema.
+fn fields(schema: &Value, into: &mut std::collections::BTreeSet<String>) {
+    for (name, below) in schema["properties"].as_object().into_iter().flatten() {
+        into.insert(name.clone());
+        fields(below, into);
+    }
+    if schema["items"].is_object() {
+        fields(&schema["items"], into);
+    }
+}
+
+fn page(kind: &str) -> String {
+    std::fs::read_to_string(format!("{}/docs/api/{kind}.md", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+#[test]
+fn every_field_and_every_reason_is_in_the_documentation() {
+    // Parts of Kubernetes' own types, explained there.
+    let foreign = [
+        "lastTransitionTime",
+        "message",
+        "status",
+        "type",
+        "matchExpressions",
+        "matchLabels",
+        "key",
+        "operator",
+        "values",
+    ];
+    let mut pages = String::new();
+    for crd in landfall::api::crds::all() {
+        let kind = crd.spec.names.kind.to_lowercase();
+        let text = page(&kind);
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+        let mut names = std::collections::BTreeSet::new();
+        for part in ["spec", "status"] {
+            fields(&schema["openAPIV3Schema"]["properties"][part], &mut names);
+        }
+        assert!(names.contains("observedGeneration"), "the schema of {kind} was not read");
+        for name in names.iter().filter(|name| !foreign.contains(&name.as_str())) {
+            let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+            assert!(words.any(|word| word == name), "docs/api/{kind}.md says nothing of {name}");
+        }
+        pages += &text;
+    }
+    let source = std::fs::read_to_string(format!("{}/src/api/reason.rs", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (_, list) = source.split_once("pub enum Reason {").unwrap();
+    let (list, _) = list.split_once("\n}").unwrap();
+    let reasons: Vec<&str> = list.lines().filter_map(|line| line.trim().strip_suffix(',')).collect();
+    assert!(reasons.len() > 50, "the list of reasons was not read");
+    for reason in reasons {
+        assert!(pages.contains(&format!("`{reason}`")), "no page of docs/api explains {reason}");
+    }
+}
+
+#[tokio::test]
+async fn the_secrets_of_the_examples_are_those_that_the_host_group_names() {
+    let group = example("hostgroup");
+    let space = namespace("secrets").await;
+    let path = format!("{}/examples/secrets.yaml", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let secrets: Vec<k8s_openapi::api::core::v1::Secret> = serde_saphyr::from_multiple(&text).unwrap();
+    let ssh = &group["spec"]["ssh"];
+    for (secret, (named, key)) in secrets
+        .into_iter()
+        .zip([(&ssh["credentialsRef"]["name"], "identity"), (&ssh["hostKeys"]["knownHostsRef"]["name"], "known_hosts")])
+    {
+        let taken = space.api().create(&kube::api::PostParams::default(), &secret).await.unwrap();
+        assert_eq!(taken.metadata.name.as_deref(), named.as_str());
+        assert!(taken.data.unwrap().contains_key(key));
+        assert_eq!(taken.metadata.labels.unwrap()["landfall.dev/use"], "ssh");
+    }
+}
