@@ -81,11 +81,21 @@ async fn a_killed_operator_is_started_again_and_the_control_plane_stays() {
         let running = processes_with(&dev.folder().join("operator"));
         running.into_iter().find(|(_, line)| line.contains(" run ")).map(|(pid, _)| pid)
     };
-    let server = || processes_with(&dev.folder()).into_iter().find(|(_, line)| line.contains("/kube-apiserver ")).map(|(pid, _)| pid);
+    let server = || {
+        processes_with(&dev.folder())
+            .into_iter()
+            .find(|(_, line)| line.contains("/kube-apiserver "))
+            .map(|(pid, _)| pid)
+    };
     eventually("the operator runs", || operator().is_some()).await;
     let (first, server_before) = (operator().unwrap(), server());
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(operator(), Some(first), "it stays up when nobody kills it: {}", fs::read_to_string(dev.folder().join("logs/landfall.log")).unwrap());
+    assert_eq!(
+        operator(),
+        Some(first),
+        "it stays up when nobody kills it: {}",
+        fs::read_to_string(dev.folder().join("logs/landfall.log")).unwrap()
+    );
     kill9(first);
     eventually("another operator runs", || operator().is_some_and(|pid| pid != first)).await;
     assert_eq!(server(), server_before);

@@ -126,11 +126,7 @@ async fn a_group_says_which_versions_run_and_refresh_looks_at_once() {
 #[tokio::test]
 async fn a_host_that_lacks_a_tool_is_named_with_the_tool() {
     let bench = Bench::new(1).await;
-    bench
-        .hosts
-        .host(0)
-        .sh("mount --bind /dev/null /usr/bin/setsid")
-        .await;
+    bench.hosts.host(0).sh("mount --bind /dev/null /usr/bin/setsid").await;
     let group = until(&bench, "unsupported", |group| reason(group, "web-01") == "HostUnsupported").await;
     assert!(exception(&group, "web-01").unwrap().message.contains("setsid"));
 }

@@ -36,6 +36,8 @@ use crate::{
 
 /// From the wish to stop to the end, whatever hangs.
 const SHUTDOWN: Duration = Duration::from_secs(15);
+/// For what is being reconciled when the wish to stop comes. A controller itself ends only with its last planned look, a minute away.
+const LAST_LOOKS: Duration = Duration::from_secs(2);
 const GIT_DEADLINE: Duration = Duration::from_secs(120);
 const MAX_LOG_BYTES: u64 = 100 << 20;
 
@@ -107,16 +109,17 @@ async fn operate(
     }
     tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");
     let world = Arc::new(world(&args, client, plane, gate)?);
-    let controllers = futures::future::join_all([
-        tokio::spawn(control::<Project>(world.clone(), scope.clone(), stop.clone())),
-        tokio::spawn(control::<Build>(world.clone(), scope.clone(), stop.clone())),
-        tokio::spawn(control::<HostGroup>(world.clone(), scope.clone(), stop.clone())),
-        tokio::spawn(control::<Deployment>(world.clone(), scope.clone(), stop.clone())),
-    ]);
+    let mut controllers = tokio::task::JoinSet::new();
+    controllers.spawn(control::<Project>(world.clone(), scope.clone(), stop.clone()));
+    controllers.spawn(control::<Build>(world.clone(), scope.clone(), stop.clone()));
+    controllers.spawn(control::<HostGroup>(world.clone(), scope.clone(), stop.clone()));
+    controllers.spawn(control::<Deployment>(world.clone(), scope.clone(), stop.clone()));
     let ended = tokio::select! {
         lost = elector.keep() => Err(lost.into()),
-        _ = controllers => Ok(()),
+        () = async { while controllers.join_next().await.is_some() {} } => Ok(()),
+        () = async { stopped(stop).await; tokio::time::sleep(LAST_LOOKS).await } => Ok(()),
     };
+    controllers.abort_all();
     world.tasks.cancel_all();
     elector.release().await;
     ended
