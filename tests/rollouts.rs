@@ -299,3 +299,90 @@ async fn an_operator_killed_in_the_middle_is_succeeded_and_nothing_is_started_tw
         assert_eq!(bench.starts(i).await, ["v1", "v2"]);
     }
 }
+
+#[tokio::test]
+async fn hosts_of_another_control_plane_are_taken_over_only_when_a_person_says_so() {
+    let mut bench = Bench::new(2).await;
+    bench.publish("v1", SERVES);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    bench.operator.kill9().await;
+    let files = format!("{0}/.landfall/owner {0}/.landfall/fence", bench.folder());
+    let script =
+        format!("P=$(cut -d' ' -f1 {}/.landfall/fence); sed -i \"s/$P/plane-elsewhere/\" {files}", bench.folder());
+    bench.hosts.host(1).sh(&script).await;
+    bench.operator.restart().await;
+    let fenced = bench.until("fenced", |object| is(object, "Stalled", "FencedByOtherControlPlane")).await;
+    assert!(message(&fenced).contains("landfall.dev/adopt=plane-elsewhere"), "{}", message(&fenced));
+    bench.stamp("landfall.dev/adopt", "plane-elsewhere").await;
+    bench.until_deployed("v1").await;
+    assert_eq!(bench.starts(1).await.len(), 1, "what runs is taken over as it is");
+    let owner = bench.hosts.host(1).sh(&format!("cat {}/.landfall/owner", bench.folder())).await;
+    assert!(!owner.contains("plane-elsewhere"), "{owner}");
+}
+
+#[tokio::test]
+async fn a_host_lost_in_its_turn_holds_the_others_back_until_it_returns() {
+    let bench = Bench::new(2).await;
+    bench.publish("v1", &format!("sleep 3\n{SERVES}"));
+    bench.deploy("v1", json!({})).await;
+    bench
+        .until("in its turn", |object| {
+            exception(object, "web-01").is_some_and(|one| format!("{:?}", one.phase) == "Verifying")
+        })
+        .await;
+    bench.hosts.host(0).cut().await;
+    let lost =
+        bench.until("lost", |object| exception(object, "web-01").is_some_and(|one| one.reason == "Unreachable")).await;
+    assert_eq!(lost.status.unwrap().hosts.unreachable, 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(bench.starts(1).await.is_empty(), "the budget is used up");
+    bench.hosts.host(0).mend().await;
+    bench.until_deployed("v1").await;
+    assert_eq!(bench.starts(0).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_deployment_deleted_in_the_middle_leaves_nothing_where_it_is_to_remove() {
+    let bench = Bench::new(2).await;
+    bench.publish("v1", &format!("sleep 2\n{SERVES}"));
+    bench.deploy("v1", json!({ "deletionPolicy": "Remove" })).await;
+    bench
+        .until("in its turn", |object| {
+            exception(object, "web-01").is_some_and(|one| format!("{:?}", one.phase) == "Verifying")
+        })
+        .await;
+    bench.delete("shop").await;
+    for i in 0..2 {
+        assert_eq!(bench.hosts.host(i).sh(&format!("ls -d {} 2>/dev/null || true", bench.folder())).await, "");
+        assert_eq!(bench.version_on(i).await, "");
+    }
+}
+
+#[tokio::test]
+async fn a_deployment_whose_group_is_gone_can_be_deleted() {
+    let bench = Bench::new(1).await;
+    bench.publish("v1", SERVES);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    bench.space.api::<HostGroup>().delete("prod", &Default::default()).await.unwrap();
+    bench.until("without its group", |object| is(object, "Ready", "HostGroupNotFound")).await;
+    bench.delete("shop").await;
+    assert_eq!(bench.version_on(0).await, "v1");
+}
+
+#[tokio::test]
+async fn where_nothing_changes_nothing_is_written() {
+    let bench = Bench::new(2).await;
+    bench.publish("v1", SERVES);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let versions = || async {
+        let group = bench.space.api::<HostGroup>().get("prod").await.unwrap();
+        (group.metadata.resource_version, bench.get("shop").await.metadata.resource_version)
+    };
+    let before = versions().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(versions().await, before, "hosts were looked at every second meanwhile");
+}

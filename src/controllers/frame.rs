@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
@@ -191,6 +191,15 @@ async fn once<K: Kind>(cached: &K, world: &Arc<World>) -> Result<Action, Trouble
     Ok(plan.next.map_or_else(Action::await_change, Action::requeue))
 }
 
+/// An object that went is reconciled no more: whoever depends on it is told here.
+fn went<K: Kind>(event: &watcher::Event<DeserializeGuard<K>>, world: &World) {
+    let watcher::Event::Delete(object) = event else { return };
+    if let Ok(object) = &object.0 {
+        world.wakes.forget(K::KIND, &object.namespace().unwrap_or_default(), &object.name_any());
+        object.changed(world);
+    }
+}
+
 /// Runs a kind until `stop` resolves; what is being reconciled then is finished first.
 pub async fn run<K: Kind>(
     world: Arc<World>,
@@ -202,8 +211,10 @@ pub async fn run<K: Kind>(
         .listen(K::KIND)
         .map(|(namespace, name)| ObjectRef::<DeserializeGuard<K>>::new(&name).within(&namespace));
     let (reader, writer) = reflector::store();
+    let gone = world.clone();
     let changes = reflector::reflector(writer, watcher(scope, watcher::Config::default().timeout(WATCH_SECONDS)))
         .default_backoff()
+        .inspect_ok(move |event| went(event, &gone))
         .touched_objects()
         .predicate_filter(
             predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
