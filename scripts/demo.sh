@@ -11,7 +11,7 @@ landfall=target/debug/landfall
 finish() {
   code=$?
   trap - EXIT INT TERM
-  [ "$code" = 0 ] || [ ! -s "$work/dev.log" ] || { echo "--- the last lines of landfall dev:"; tail -n 20 "$work/dev.log"; }
+  case $code in 0 | 130 | 143) ;; *) keep_logs >&2 ;; esac
   [ ! -d "$state" ] || tests/support/hosts.sh down --state "$state" >/dev/null 2>&1 || true
   if [ -n "$dev" ]; then
     kill "$dev" 2>/dev/null || true
@@ -19,6 +19,16 @@ finish() {
   fi
   rm -rf "$work"
   exit "$code"
+}
+# What helps to understand a failure outlives the demo.
+keep_logs() {
+  [ -s "$work/dev.log" ] || return 0
+  mkdir -p target/demo-logs
+  cp "$work/dev.log" target/demo-logs/dev.log
+  [ -z "${kubectl_program:-}" ] || kubectl -n demo get landfall,events -o yaml --request-timeout=10s >target/demo-logs/objects.yaml 2>&1 || true
+  echo "demo: it failed after $((SECONDS - begun)) s. The last lines of landfall dev:"
+  tail -n 20 "$work/dev.log"
+  echo "demo: all of its log and the objects as they were: $PWD/target/demo-logs/"
 }
 trap finish EXIT
 trap 'exit 130' INT
@@ -54,6 +64,7 @@ kubectl() { "$kubectl_program" "$@"; }
 updated() { [ "$(kubectl -n demo get lfd hello -o 'jsonpath={.status.hosts.updated}')" = "$1" ]; }
 both_versions() { [ "$(kubectl -n demo get lfd hello -o 'jsonpath={.status.versions[*].version}' | wc -w)" -ge 2 ]; }
 
+[ "$(id -u)" = 0 ] || fail "run it as root: the test hosts and the build sandbox are made of namespaces and users of their own"
 need cargo "Rust 1.89 or newer"
 need go "Go 1.26 or newer (it builds the Kubernetes control plane)"
 scripts/install-test-tools.sh
@@ -116,6 +127,7 @@ ask
 say "The operator is killed (-9) in the middle of the rollout"
 operator=$(pgrep -f "^[^ ]*landfall run --data-dir $(dirname "$KUBECONFIG")/operator" | head -n 1)
 [ -n "$operator" ] || fail "the operator's process was not found"
+[ "$(kubectl -n demo get lfd hello -o 'jsonpath={.status.hosts.ready}')" != 3 ] || fail "the rollout was over before the operator could be killed"
 kill -9 "$operator"
 echo "killed process $operator; landfall dev starts another, which looks at the hosts and goes on"
 until_ok 120 "version 2 on all hosts" updated 3

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use landfall::{
     api::crds,
     cli::status::{StatusArgs, status},
@@ -33,7 +33,7 @@ async fn main() -> ExitCode {
     if let Some(code) = landfall::effects::executor::run_step_if_asked() {
         return code;
     }
-    let done: Result<(), Box<dyn std::error::Error>> = match Cli::parse() {
+    let done: Result<(), Box<dyn std::error::Error>> = match arguments() {
         Cli::Dev(args) => dev(args).await.map_err(Into::into),
         Cli::Run(args) => operator::run(args).await.map_err(Into::into),
         Cli::Status(args) => status(args).await.map_err(Into::into),
@@ -46,6 +46,17 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// As `kubectl-landfall` in PATH it is `kubectl landfall`, and calls itself so.
+fn arguments() -> Cli {
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let plugin = program.and_then(|path| Some(path.file_name()? == "kubectl-landfall")).unwrap_or(false);
+    let mut command = Cli::command();
+    if plugin {
+        command = command.bin_name("kubectl landfall");
+    }
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
 fn print_crds(output: Option<PathBuf>) -> Result<(), Box<dyn std::error::Error>> {

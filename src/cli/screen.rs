@@ -68,7 +68,7 @@ fn verdict(out: &mut String, status: &DeploymentStatus, generation: i64) {
         ""
     };
     let _ = writeln!(out, "state     {word}: {}{old}", ready.reason);
-    let _ = writeln!(out, "          {}", ready.message);
+    let _ = writeln!(out, "          {}", indented(&ready.message));
 }
 
 /// Those of which something is to be said, then the others by name.
@@ -94,7 +94,8 @@ fn hosts(out: &mut String, status: &DeploymentStatus, group: Option<&HostGroup>,
 fn host(out: &mut String, exception: &RolloutException, now: Timestamp) {
     let RolloutException { host, phase, version, reason, message, since } = exception;
     let (phase, version) = (format!("{phase:?}"), version.as_deref().unwrap_or("-"));
-    let _ = writeln!(out, "  {host:<16} {phase:<12} {version}  {reason}, {}: {message}", ago(since.0, now));
+    let (since, message) = (ago(since.0, now), indented(message));
+    let _ = writeln!(out, "  {host:<16} {phase:<12} {version}  {reason}, {since}: {message}");
 }
 
 fn history(out: &mut String, entries: &[HistoryEntry], now: Timestamp) {
@@ -125,12 +126,15 @@ fn ago(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// A message of several lines stays in its column, so that no host can write a line that looks like one of ours.
+fn indented(message: &str) -> String {
+    message.trim_end().replace('\n', "\n            ")
+}
+
 /// Nothing that a terminal would obey: control characters but the line's end, and marks that turn the writing's direction.
 fn clean(text: &str) -> String {
-    let harmless = |c: char| {
-        c == '\n'
-            || !(c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c))
-    };
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let harmless = |c: char| c == '\n' || !(c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}'));
     text.chars().map(|c| if harmless(c) { c } else { '\u{fffd}' }).collect()
 }
 
@@ -179,5 +183,11 @@ history   #2 v2 (0123456789) Failed, 1 failed hosts, begun 90s ago
     fn a_terminal_obeys_nothing_that_a_host_said() {
         let screen = deployment(&example("\u{1b}]52;c;evil\u{7}\u{202e}"), None, Timestamp::UNIX_EPOCH);
         assert!(!screen.contains(['\u{1b}', '\u{7}', '\u{202e}']));
+    }
+
+    #[test]
+    fn a_message_of_several_lines_does_not_look_like_another_line_of_the_screen() {
+        let screen = deployment(&example("no\nstate     ready: Deployed\n"), None, Timestamp::UNIX_EPOCH);
+        assert_eq!(screen.lines().filter(|line| line.starts_with("state")).count(), 1, "{screen}");
     }
 }
