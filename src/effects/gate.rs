@@ -106,12 +106,20 @@ impl Gate {
 
 /// The crash harness' view of the gate. It listens to two variables, in debug builds alone:
 /// `LANDFALL_EFFECTS_LEDGER` names a file that gets a line `before|done|failed <effect> #<n>` per effect;
-/// `LANDFALL_CRASH_AT` is `before|after <effect> #<n>`: there the process ends as by `kill -9`.
+/// `LANDFALL_CRASH_AT` is `before|after <effect> #<n>`: there the process ends as by `kill -9`. With `<name> *#<n>` instead of
+/// `<effect> #<n>` it is the n-th effect of that name, whatever it is done to.
 #[derive(Default)]
 struct Probe {
     ledger: Option<PathBuf>,
     crash_at: Option<String>,
     counts: Mutex<std::collections::HashMap<String, u32>>,
+}
+
+/// How often this very effect was begun, and how often any effect of its name.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    own: u32,
+    of_name: u32,
 }
 
 impl Probe {
@@ -130,22 +138,25 @@ impl Probe {
         self.ledger.is_none() && self.crash_at.is_none()
     }
 
-    fn before(&self, effect: &Effect) -> u32 {
+    fn before(&self, effect: &Effect) -> Count {
         if self.silent() {
-            return 0;
+            return Count::default();
         }
         let count = {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = counts.entry(effect.to_string()).or_default();
-            *count += 1;
-            *count
+            let mut next = |key: String| {
+                let count = counts.entry(key).or_default();
+                *count += 1;
+                *count
+            };
+            Count { own: next(effect.to_string()), of_name: next(format!("{} *", effect.name)) }
         };
         self.write("before", effect, count);
         self.crash("before", effect, count);
         count
     }
 
-    fn after(&self, effect: &Effect, count: u32, done: bool) {
+    fn after(&self, effect: &Effect, count: Count, done: bool) {
         if self.silent() {
             return;
         }
@@ -153,9 +164,9 @@ impl Probe {
         self.write(if done { "done" } else { "failed" }, effect, count);
     }
 
-    fn write(&self, word: &str, effect: &Effect, count: u32) {
+    fn write(&self, word: &str, effect: &Effect, count: Count) {
         let Some(path) = &self.ledger else { return };
-        let line = format!("{word} {effect} #{count}\n");
+        let line = format!("{word} {effect} #{}\n", count.own);
         let written = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -166,8 +177,11 @@ impl Probe {
         }
     }
 
-    fn crash(&self, word: &str, effect: &Effect, count: u32) {
-        if self.crash_at.as_deref() == Some(format!("{word} {effect} #{count}").as_str()) {
+    fn crash(&self, word: &str, effect: &Effect, count: Count) {
+        let Some(point) = self.crash_at.as_deref() else { return };
+        if point == format!("{word} {effect} #{}", count.own)
+            || point == format!("{word} {} *#{}", effect.name, count.of_name)
+        {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
     }
