@@ -66,8 +66,12 @@ impl Kind for Deployment {
         self.status.as_ref()
     }
 
-    /// Nobody depends on a Deployment's status: who claims its hosts looks again by itself.
-    fn changed(&self, _: &World) {}
+    /// Nobody depends on a Deployment's status: who claims its hosts looks again by itself. One that went is forgotten.
+    fn changed(&self, world: &World) {
+        if self.metadata.deletion_timestamp.is_some() && self.finalizers().is_empty() {
+            world.hosts.turns.forget_all(&self.uid().unwrap_or_default());
+        }
+    }
 }
 
 impl Deployment {
