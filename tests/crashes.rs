@@ -151,7 +151,7 @@ impl Story {
     async fn build(&mut self, name: &str) {
         let spec = json!({ "projectRef": { "name": "shop" }, "revision": "main" });
         self.create::<Build>(json!({ "metadata": { "name": name }, "spec": spec })).await;
-        self.until::<Build>(name, "ready", |build| ready(build)).await;
+        self.until::<Build>(name, "ready", ready).await;
     }
 
     async fn deployed(&mut self, version: &str) {
