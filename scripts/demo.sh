@@ -25,6 +25,8 @@ keep_logs() {
   [ -s "$work/dev.log" ] || return 0
   mkdir -p target/demo-logs
   cp "$work/dev.log" target/demo-logs/dev.log
+  # The operator's and the control plane's own logs go when landfall dev ends.
+  cp -r "$(sed -n 's/^landfall dev: logs: //p' "$work/dev.log")" target/demo-logs/ 2>/dev/null || true
   [ -z "${kubectl_program:-}" ] || kubectl -n demo get landfall,events -o yaml --request-timeout=10s >target/demo-logs/objects.yaml 2>&1 || true
   echo "demo: it failed after $((SECONDS - begun)) s. The last lines of landfall dev:"
   tail -n 20 "$work/dev.log"
