@@ -1,6 +1,6 @@
 //! `landfall run` as a process: who may act, and how it ends. Real leases of a real API server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
