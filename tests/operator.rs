@@ -26,10 +26,10 @@ async fn lease(space: &TestNamespace) -> Option<(String, i32)> {
 async fn until_held(space: &TestNamespace, fits: impl Fn(&str, i32) -> bool) -> (String, i32) {
     let end = Instant::now() + PATIENCE;
     loop {
-        if let Some((holder, transitions)) = lease(space).await {
-            if fits(&holder, transitions) {
-                return (holder, transitions);
-            }
+        if let Some((holder, transitions)) =
+            lease(space).await.filter(|(holder, transitions)| fits(holder, *transitions))
+        {
+            return (holder, transitions);
         }
         assert!(Instant::now() < end, "the lease is {:?}", lease(space).await);
         tokio::time::sleep(Duration::from_millis(50)).await;
