@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
@@ -13,6 +13,7 @@ use kube::{
 };
 use serde_json::json;
 use support::plane::{Operator, TestNamespace, client, namespace};
+use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
