@@ -130,3 +130,18 @@ async fn a_host_that_lacks_a_tool_is_named_with_the_tool() {
     let group = until(&bench, "unsupported", |group| reason(group, "web-01") == "HostUnsupported").await;
     assert!(exception(&group, "web-01").unwrap().message.contains("setsid"));
 }
+
+#[tokio::test]
+async fn a_group_that_went_and_came_back_is_looked_at_at_once() {
+    let bench = Bench::new(1).await;
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "probe": { "periodSeconds": 3600 } } })).await;
+    let mut group = until(&bench, "ready", |group| is(group, "Ready", "Probed")).await;
+    let api = bench.space.api::<HostGroup>();
+    api.delete("prod", &Default::default()).await.unwrap();
+    group.metadata.resource_version = None;
+    group.metadata.uid = None;
+    group.status = None;
+    api.create(&Default::default(), &group).await.unwrap();
+    // Far less than the period of the watcher that was there before.
+    until(&bench, "ready again", |group| is(group, "Ready", "Probed")).await;
+}

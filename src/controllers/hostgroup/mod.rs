@@ -101,7 +101,8 @@ fn begin(world: &Arc<World>, namespace: &str, name: &str, config: GroupConfig) {
     for host in world.hosts.configure(namespace, name, config) {
         let key = HostKey::new(namespace, name, &host);
         let task = format!("watch/{namespace}/{name}/{host}");
-        // A host that left and came back: the old watcher may not have noticed yet, and serves as well.
+        // A host that left and came back: its old watcher may sleep a whole period before it notices anything.
+        world.tasks.cancel(&task);
         world.tasks.start(task, watch(world.clone(), key));
     }
 }

@@ -1,0 +1,195 @@
+"""`make bench`: what landfall costs, beside the same work by the tools that users would pick instead, in one run on one machine.
+
+Each row is the median of some rounds; within a round every tool does the work once, so that what disturbs the machine disturbs all.
+Nothing here is a test: numbers are printed, with ratios, and written to target/bench/.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+
+import latency
+from landfall import Landfall, release
+from plane import Plane
+from rack import Rack
+from tools import Ansible, Pyinfra, Ssh
+
+
+class Table:
+    """Rows of (workload, tool) → samples of wall and CPU seconds."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def add(self, workload, tool, wall, cpu):
+        self.rows.setdefault(workload, {}).setdefault(tool, []).append((wall, cpu))
+        print(f"  {workload:<34} {tool:<22} {wall:8.3f} s  {cpu:7.3f} CPU s", flush=True)
+
+    def text(self):
+        out = ["| workload | tool | wall s (min … max) | client CPU s | landfall's wall ÷ this |", "|---|---|---|---|---|"]
+        for workload, tools in self.rows.items():
+            walls = {tool: statistics.median(w for w, _ in samples) for tool, samples in tools.items()}
+            for tool, samples in tools.items():
+                all_walls, cpu = [w for w, _ in samples], statistics.median(c for _, c in samples)
+                ratio = f"{walls['landfall'] / walls[tool]:.2f}" if "landfall" in walls else "–"
+                out.append(f"| {workload} | {tool} | {walls[tool]:.2f} ({min(all_walls):.2f} … {max(all_walls):.2f}) | {cpu:.2f} | {ratio} |")
+        return "\n".join(out)
+
+
+class Bench:
+    def __init__(self, options):
+        self.options, self.table, self.notes = options, Table(), {}
+        self.folder = tempfile.mkdtemp(prefix="landfall-bench-")
+        self.plane = Plane(os.path.abspath(options.landfall), self.folder)
+        self.landfall = Landfall(self.plane, "bench")
+
+    def tool(self, workload, name, work):
+        """Times a tool: wall seconds, and CPU seconds of its own processes on this side (hosts' processes are no children of ours)."""
+        before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        work()
+        wall, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.table.add(workload, name, wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+    def ours(self, workload, work):
+        """Times landfall: the wall seconds that the work answers, and the operator's CPU seconds."""
+        before = self.landfall.operator.cpu()
+        wall = work()
+        self.table.add(workload, "landfall", wall, self.landfall.operator.cpu() - before)
+
+    def look(self, rack, n):
+        workload = f"W1 look at {n} hosts, cold"
+        objects = rack.objects("bench", f"look-{n}", n)
+        objects[-1]["spec"]["ssh"]["maxConcurrentConnections"] = n
+        # The helper script gets there once; what is timed is what happens every day.
+        self.landfall.group(objects)
+        self.landfall.forget(objects)
+        for _ in range(self.options.rounds):
+            self.ours(workload, lambda: self.landfall.group(objects))
+            self.note_memory(f"operator, connected to {n} hosts")
+            self.landfall.forget(objects)
+            self.tool(workload, "ssh, xargs -P", lambda: Ssh(rack, shared=False).look(n))
+            self.tool(workload, "pyinfra", lambda: Pyinfra(rack).look(n))
+            self.tool(workload, "ansible-core, raw", lambda: Ansible(rack).look(n))
+
+    def put(self, rack, n, megabytes):
+        workload = f"W2 {megabytes} MB to {n} hosts, started"
+        objects = rack.objects("bench", "put", n)
+        self.landfall.group(objects)
+        for round in range(self.options.rounds):
+            version = f"v{round + 1}"
+            tar, digest = release(version, megabytes)
+            path = f"{self.folder}/{version}.tar"
+            with open(path, "wb") as file:
+                file.write(tar)
+            self.landfall.publish(version, tar, digest, probe=False)
+            self.ours(workload, lambda: self.landfall.deploy("put", version, "100%"))
+            self.landfall.remove()
+            for tool in (Ssh(rack, shared=False), Pyinfra(rack), Ansible(rack)):
+                self.clean(rack, n)
+                self.tool(workload, tool.name, lambda: tool.put(n, version, path, digest))
+            self.clean(rack, n)
+        self.landfall.forget(objects)
+
+    def roll(self, rack, n, by):
+        workload = f"W4 roll {n} hosts by {by}, 1 MB, HTTP"
+        objects = rack.objects("bench", "roll", n)
+        self.landfall.group(objects)
+        releases = {}
+        for version in [f"r{i}" for i in range(self.options.rounds + 1)]:
+            tar, digest = release(version, 1)
+            releases[version] = (f"{self.folder}/{version}.tar", digest)
+            with open(releases[version][0], "wb") as file:
+                file.write(tar)
+            self.landfall.publish(version, tar, digest)
+        versions = sorted(releases)
+        self.landfall.deploy("roll", versions[0], by)
+        for version in versions[1:]:
+            self.ours(workload, lambda: self.landfall.roll(version))
+        self.landfall.remove()
+        for tool in (Ssh(rack, shared=True), Pyinfra(rack), Ansible(rack)):
+            self.clean(rack, n)
+            Ssh(rack, shared=True).roll(n, n, versions[0], *releases[versions[0]])
+            for version in versions[1:]:
+                self.tool(workload, tool.name, lambda: tool.roll(n, by, version, *releases[version]))
+        self.clean(rack, n)
+        self.landfall.forget(objects)
+
+    def clean(self, rack, n):
+        stop = "if [ -e /srv/app/pid ]; then kill $(cat /srv/app/pid) 2>/dev/null; fi; rm -rf /srv/app /tmp/up.tar; true"
+        Ssh(rack, shared=True).each(rack.addresses[:n], stop)
+
+    def note_memory(self, what):
+        self.notes[f"memory of the {what}, MB PSS"] = round(self.landfall.operator.memory(), 1)
+
+    def objects(self, count):
+        """Memory with so many objects, and what they cost when nothing happens."""
+        for n in range(count):
+            self.landfall.client.create("bench", "deployments", {
+                "apiVersion": "landfall.dev/v1alpha1", "kind": "Deployment", "metadata": {"name": f"idle-{n}"},
+                "spec": {"projectRef": {"name": "app"}, "hostGroupRef": {"name": "nowhere"}, "version": "v0"},
+            })
+        time.sleep(20)
+        self.note_memory(f"operator, {count} Deployments")
+        before = self.landfall.operator.cpu()
+        time.sleep(20)
+        self.notes[f"operator's CPU, {count} waiting Deployments, share of a core"] = round((self.landfall.operator.cpu() - before) / 20, 4)
+
+    def run(self):
+        time.sleep(5)
+        self.note_memory("operator, idle")
+        only = self.options.only.split(",") if self.options.only else None
+        wanted = lambda name: only is None or name in only
+        if wanted("latency"):
+            latency.measure(self)
+        rack = Rack(200 if wanted("look200") else 50, self.folder)
+        try:
+            if wanted("look50"):
+                self.look(rack, 50)
+            if wanted("look200"):
+                self.look(rack, 200)
+            if wanted("put"):
+                self.put(rack, 20, 37)
+            if wanted("roll"):
+                self.roll(rack, 50, 10)
+        finally:
+            rack.end()
+        if wanted("objects"):
+            self.objects(1000)
+
+    def end(self):
+        self.landfall.operator.end()
+        self.plane.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--landfall", required=True, help="the program, built for release")
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--only", help="look50,look200,put,roll,latency,objects")
+    arguments.add_argument("--output", help="a folder for the table")
+    options = arguments.parse_args()
+    bench = Bench(options)
+    try:
+        bench.run()
+    finally:
+        bench.end()
+    notes = "\n".join(f"| {what} | {value} |" for what, value in bench.notes.items())
+    text = f"{bench.table.text()}\n\n| also | |\n|---|---|\n{notes}\n"
+    print("\n" + text)
+    if options.output:
+        os.makedirs(options.output, exist_ok=True)
+        with open(f"{options.output}/table.md", "w") as file:
+            file.write(text)
+        with open(f"{options.output}/samples.json", "w") as file:
+            json.dump({"rows": bench.table.rows, "notes": bench.notes}, file, indent=1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The control plane and the operator that are measured, and a small client of the API. It measures nothing itself.
+
+The plane is a real `landfall dev --no-operator --ephemeral`; the operator a real `landfall run` with the rights of manifests/.
+"""
+
+import base64
+import http.client
+import json
+import os
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.parse
+
+import yaml
+
+GROUP = "/apis/landfall.dev/v1alpha1"
+
+
+class Client:
+    """One kept connection to the API server as its administrator."""
+
+    def __init__(self, kubeconfig):
+        with open(kubeconfig) as file:
+            config = yaml.safe_load(file)
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        self.address = urllib.parse.urlparse(cluster["server"]).netloc
+        self.context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+        with tempfile.NamedTemporaryFile("wb") as pair:
+            pair.write(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
+            pair.flush()
+            self.context.load_cert_chain(pair.name)
+        self.kept = self.connect()
+
+    def connect(self):
+        return http.client.HTTPSConnection(self.address, context=self.context, timeout=300)
+
+    def ask(self, method, path, body=None, kind="application/json"):
+        self.kept.request(method, path, json.dumps(body) if body is not None else None, {"Content-Type": kind})
+        answer = self.kept.getresponse()
+        text = answer.read()
+        if answer.status >= 300:
+            raise RuntimeError(f"{method} {path}: {answer.status} {text[:500]!r}")
+        return json.loads(text) if text else None
+
+    def path(self, namespace, plural, name=""):
+        core = plural in ("secrets", "namespaces", "events")
+        base = "/api/v1" if core else "/apis/rbac.authorization.k8s.io/v1" if plural == "rolebindings" else GROUP
+        where = "" if plural == "namespaces" else f"/namespaces/{namespace}"
+        return f"{base}{where}/{plural}" + (f"/{name}" if name else "")
+
+    def create(self, namespace, plural, body):
+        return self.ask("POST", self.path(namespace, plural), body)
+
+    def delete(self, namespace, plural, name):
+        self.ask("DELETE", self.path(namespace, plural, name))
+        while True:
+            try:
+                self.ask("GET", self.path(namespace, plural, name))
+            except RuntimeError:
+                return
+            time.sleep(0.05)
+
+    def patch(self, namespace, plural, name, body):
+        return self.ask("PATCH", self.path(namespace, plural, name), body, "application/merge-patch+json")
+
+    def until(self, namespace, plural, name, fits, seconds=300):
+        """Watches one object until it fits; the object."""
+        deadline, last = time.monotonic() + seconds, None
+        while time.monotonic() < deadline:
+            watch = self.connect()
+            watch.request("GET", f"{self.path(namespace, plural)}?watch=1&fieldSelector=metadata.name%3D{name}&timeoutSeconds={seconds}")
+            for line in watch.getresponse():
+                last = json.loads(line)["object"]
+                if fits(last):
+                    watch.close()
+                    return last
+        raise RuntimeError(f"{plural}/{name} is not what it should be after {seconds} s: {json.dumps(last, indent=1)[:3000]}")
+
+
+class Plane:
+    def __init__(self, landfall, folder):
+        self.landfall, self.folder, ready = landfall, folder, os.path.join(folder, "ready")
+        self.log = open(os.path.join(folder, "plane.log"), "w")
+        command = [landfall, "dev", "--no-operator", "--ephemeral", "--ready-file", ready]
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        while not (os.path.exists(ready) and os.path.getsize(ready)):
+            if self.process.poll() is not None:
+                raise RuntimeError(f"landfall dev ended; see {self.log.name}")
+            time.sleep(0.2)
+        with open(ready) as file:
+            self.kubeconfig = file.read().strip()
+        self.client = Client(self.kubeconfig)
+
+    def namespace(self, name):
+        self.client.create(None, "namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        for role in ("landfall-tenant", "landfall-lease"):
+            self.client.create(name, "rolebindings", {
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": role},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                "subjects": [{"kind": "ServiceAccount", "name": "landfall", "namespace": "landfall-system"}],
+            })
+
+    def operator(self, namespace):
+        return Operator(self, namespace)
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Operator:
+    def __init__(self, plane, namespace):
+        self.data = os.path.join(plane.folder, f"operator-{namespace}")
+        self.log = open(os.path.join(plane.folder, f"operator-{namespace}.log"), "w")
+        environment = dict(os.environ, KUBECONFIG=os.path.join(os.path.dirname(plane.kubeconfig), "operator.kubeconfig"))
+        command = [plane.landfall, "run", "--namespaces", namespace, "--allow-file-git", "--lease-seconds", "5", "--data-dir", self.data]
+        self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
+
+    def cpu(self):
+        """Seconds of CPU so far, without its builds."""
+        with open(f"/proc/{self.process.pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self):
+        """PSS in MB."""
+        with open(f"/proc/{self.process.pid}/smaps_rollup") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) / 1000
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait()
