@@ -627,6 +627,44 @@ async fn a_source_that_goes_and_comes_back_heals_by_itself() {
     bench.until_project("listed", is("SourceListed")).await;
 }
 
+#[tokio::test]
+async fn caches_survive_builds_that_succeed_and_go_with_their_project() {
+    let bench = Bench::new("caches").await;
+    bench
+        .project(json!({
+            "script": "cat ~/.m2/seen lib/seen || true; echo \"$LANDFALL_BUILD_NUMBER\" >> ~/.m2/seen; cp ~/.m2/seen lib/seen\n\
+                       test \"$LANDFALL_BUILD_NUMBER\" != 2\necho x > app",
+            "caches": [{ "name": "m2", "path": "~/.m2" }, { "name": "lib", "path": "lib" }],
+            "artifacts": [{ "path": "app" }, { "path": "lib/seen" }], "tag": { "template": "v{number}" },
+        }))
+        .await;
+    bench.build("shop-1", json!({})).await;
+    bench.until_ready("shop-1").await;
+    bench.build("shop-2", json!({})).await;
+    bench.until_stalled("shop-2", "ScriptFailed").await;
+    bench.build("shop-3", json!({})).await;
+    bench.until_ready("shop-3").await;
+    assert_eq!(
+        bench.release("v3")["lib/seen"],
+        b"1\n3\n",
+        "what the second left is not there, and a cache may hold artifacts"
+    );
+    git(&bench.work(), &["rm", "-q", "main.c"]);
+    std::fs::create_dir(bench.work().join("lib")).unwrap();
+    bench.commit("lib/seen", "from the commit");
+    bench.build("shop-4", json!({})).await;
+    let build = bench.until_stalled("shop-4", "CacheRefused").await;
+    assert!(message(&build).contains("the cache lib can't be at \"lib\""), "{}", message(&build));
+    let caches = bench.operator.data.join("caches").join(&bench.namespace.name);
+    assert!(caches.exists());
+    bench.projects().delete("shop", &DeleteParams::default()).await.unwrap();
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while caches.exists() {
+        assert!(tokio::time::Instant::now() < end, "the caches are there still");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// What differs from run to run in the name of an effect.
 struct Names([(&'static str, String); 3]);
 

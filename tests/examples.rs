@@ -98,6 +98,22 @@ async fn a_root_that_leaves_itself_is_refused() {
 }
 
 #[tokio::test]
+async fn a_cache_stays_within_home_and_checkout_and_apart_from_the_others() {
+    let caches = |paths: &[&str]| {
+        let one = |(n, path): (usize, &&str)| json!({ "name": format!("c{n}"), "path": path });
+        with("project", "/spec/build/caches", paths.iter().enumerate().map(one).collect())
+    };
+    for bad in ["/root/.m2", "..", "~/../x", "a/../b", "~", "~/", ".", "./x", "a//b", "a b", "~root/x", "a/"] {
+        refused(caches(&[bad]), &["spec.build.caches[0].path"]).await;
+    }
+    refused(caches(&["~/.m2", "~/.m2"]), &["two caches have one path"]).await;
+    refused(caches(&["~/.cache", "~/.cache/pip"]), &["lies within the other"]).await;
+    let space = namespace("caches").await;
+    let fine = caches(&["~/.m2", "~/.m2x", ".m2", "web/node_modules", "~/.cache/pip"]);
+    apply(&client().await, &space.name, &fine).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_build_is_a_record() {
     let space = namespace("record").await;
     let client = client().await;

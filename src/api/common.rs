@@ -52,7 +52,16 @@ impl Backoff {
     }
 }
 
-/// Reads `90s`, `10m`, `1h30m` as seconds; `None` where it is none of those.
+/// Reads `500`, `64Ki`, `100Mi`, `5Gi`, `1Ti` as bytes; `None` where it is none of those.
+pub fn bytes(text: &str) -> Option<u64> {
+    let units = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40)];
+    let unit = units.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+    let (digits, shift) = unit.unwrap_or((text, 0));
+    let fits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse::<u64>().ok().filter(|_| fits)?.checked_mul(1 << shift)
+}
+
+/// Reads `90s`, `10m`, `1h30m`, `90d` as seconds; `None` where it is none of those.
 pub fn seconds(text: &str) -> Option<i64> {
     let mut total: i64 = 0;
     let mut digits = String::new();
@@ -65,6 +74,7 @@ pub fn seconds(text: &str) -> Option<i64> {
             's' => 1,
             'm' => 60,
             'h' => 3600,
+            'd' => 86400,
             _ => return None,
         };
         total = total.checked_add(digits.parse::<i64>().ok()?.checked_mul(unit)?)?;
@@ -83,7 +93,18 @@ mod tests {
         assert_eq!(seconds("1h30m5s"), Some(5405));
         assert_eq!(seconds("5"), None);
         assert_eq!(seconds(""), None);
-        assert_eq!(seconds("1d"), None);
+        assert_eq!(seconds("90d"), Some(7_776_000));
+        assert_eq!(seconds("1w"), None);
+    }
+
+    #[test]
+    fn bytes_read_as_kubernetes_writes_them() {
+        assert_eq!(bytes("1000"), Some(1000));
+        assert_eq!(bytes("100Mi"), Some(100 << 20));
+        assert_eq!(bytes("5Gi"), Some(5 << 30));
+        for bad in ["", "Mi", "+1", "1M", "1.5Gi", "99999999999999Ti"] {
+            assert_eq!(bytes(bad), None, "{bad}");
+        }
     }
 
     #[test]

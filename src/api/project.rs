@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     common::{Backoff, EnvVar},
+    lifecycle::CacheRule,
     verbs::LastHandled,
 };
 
@@ -86,6 +87,12 @@ pub struct BuildRecipe {
     /// What the release holds.
     #[schemars(length(min = 1, max = 100))]
     pub artifacts: Vec<ArtifactRule>,
+    /// Folders that survive between the builds of this project.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = Rule::new("self.all(a, self.all(b, a.name == b.name || (a.path != b.path && !b.path.startsWith(a.path + '/'))))").message("two caches have one path, or one lies within the other"))]
+    pub caches: Vec<CacheRule>,
     /// After so many seconds the script is killed.
     #[serde(default = "half_an_hour")]
     #[schemars(range(min = 1, max = 86400))]

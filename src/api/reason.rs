@@ -62,6 +62,7 @@ pub enum Reason {
     ArtifactOutside,
     ArtifactInvalid,
     CheckoutRefused,
+    CacheRefused,
     PushRefused,
     Tagged,
     NotTagged,

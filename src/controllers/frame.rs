@@ -61,6 +61,8 @@ pub trait Kind:
     fn status(&self) -> Option<&Self::Status>;
     /// Called with the object as it is after a commit changed its status: wakes who depends on it.
     fn changed(&self, world: &World);
+    /// Called when the object is gone, at least once where this operator watched: to tidy up after it.
+    fn gone(&self, _world: &Arc<World>) {}
 }
 
 /// Puts the next status on record, if it differs or acts follow; answers the object as it is then, if it differed. The version
@@ -166,6 +168,7 @@ async fn once<K: Kind>(cached: &K, world: &Arc<World>) -> Result<Action, Trouble
     let Some(object) = world.api::<K>(&namespace).get_opt(&name).await? else {
         world.wakes.forget(K::KIND, &namespace, &name);
         cached.changed(world);
+        cached.gone(world);
         return Ok(Action::await_change());
     };
     world.wakes.know(K::KIND, &namespace, &name);
@@ -192,11 +195,12 @@ async fn once<K: Kind>(cached: &K, world: &Arc<World>) -> Result<Action, Trouble
 }
 
 /// An object that went is reconciled no more: whoever depends on it is told here.
-fn went<K: Kind>(event: &watcher::Event<DeserializeGuard<K>>, world: &World) {
+fn went<K: Kind>(event: &watcher::Event<DeserializeGuard<K>>, world: &Arc<World>) {
     let watcher::Event::Delete(object) = event else { return };
     if let Ok(object) = &object.0 {
         world.wakes.forget(K::KIND, &object.namespace().unwrap_or_default(), &object.name_any());
         object.changed(world);
+        object.gone(world);
     }
 }
 

@@ -57,6 +57,7 @@ impl From<ExecutorError> for Broken {
             ExecutorError::Store(error) => return error.into(),
             ExecutorError::ExecutorUnsafe { .. } => Reason::ExecutorUnsafe,
             ExecutorError::BadEnv { .. } => Reason::InvalidSpec,
+            ExecutorError::CacheRefused { .. } => Reason::CacheRefused,
             ExecutorError::DiskFull => Reason::StoreFull,
             _ => Reason::InternalError,
         };

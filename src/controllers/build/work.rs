@@ -16,11 +16,13 @@ use crate::{
     api::{
         Build, Project, Reason,
         build::{Artifact, Attempt, BuiltCommit},
+        common,
+        lifecycle::CacheRule,
     },
     controllers::world::World,
     effects::{
         class::Class,
-        executor::{AttemptId, BuildStep, StepState},
+        executor::{AttemptId, BuildStep, Cache, Caches, StepState},
         git::{GitError, TagRequest},
         release,
         store::keys,
@@ -68,8 +70,23 @@ pub(super) async fn prepare(uid: String, attempt: i64, world: Arc<World>) -> Don
     let id = AttemptId::new(uid.clone(), attempt);
     if world.executor.state(&id).await? == StepState::Absent {
         checkout(&plan, &id, &world).await?;
+        if let Some(caches) = caches(&plan) {
+            world.executor.fits(&id, &caches).await?;
+        }
     }
     Ok(Found::Prepared(attempt))
+}
+
+/// What survives between the builds of this project. A size that can't be read is none that was admitted.
+fn caches(plan: &BuildPlan) -> Option<Caches> {
+    let cache = |rule: &CacheRule| Cache {
+        name: rule.name.clone(),
+        path: rule.path.clone(),
+        max_bytes: common::bytes(&rule.max_bytes).unwrap_or_default(),
+    };
+    let folders: Vec<Cache> = plan.caches.iter().map(cache).collect();
+    let (namespace, project) = (plan.namespace.clone(), plan.project_uid.clone());
+    (!folders.is_empty()).then_some(Caches { namespace, project, folders })
 }
 
 /// Writes the commit's files. A mirror that was lost with the data folder is fetched again first.
@@ -93,6 +110,7 @@ pub(super) async fn start(uid: String, attempt: i64, world: &Arc<World>) -> Resu
         env: plan.environment(),
         timeout: seconds(plan.timeout_seconds),
         idle_timeout: seconds(plan.idle_timeout_seconds),
+        caches: caches(&plan),
         script: plan.script,
     };
     Ok(world.executor.start(&world.gate, &AttemptId::new(uid, attempt), step).await?)

@@ -1,5 +1,6 @@
 //! Projects: how to look at one, and how to do what its planner says. It must not decide.
 
+mod caches;
 mod grant;
 mod listing;
 mod memory;
@@ -66,5 +67,12 @@ impl Kind for Project {
         for build in world.builds.open(&namespace, &name) {
             world.wakes.build(&namespace, &build);
         }
+    }
+
+    fn gone(&self, world: &Arc<World>) {
+        let namespace = self.namespace().unwrap_or_default();
+        let then = world.clone();
+        let sweep = async move { caches::sweep(&then, &namespace).await };
+        let _ = world.tasks.start(format!("project/{}/gone", self.uid().unwrap_or_default()), sweep);
     }
 }

@@ -13,6 +13,8 @@ pub enum ExecutorError {
     ExecutorUnsafe { missing: String },
     #[error("{name:?} can't be an environment variable of a build: {why}")]
     BadEnv { name: String, why: &'static str },
+    #[error("the cache {name} can't be at {path:?}: {why}; give it another path in build.caches of the project")]
+    CacheRefused { name: String, path: String, why: String },
     #[error("attempt {attempt} has no checkout at {path}; check the commit out there before the start")]
     NoCheckout { attempt: AttemptId, path: String },
     #[error("the data folder's disk is full; free some space, it goes on by itself")]
@@ -31,7 +33,7 @@ impl ExecutorError {
             Self::DiskFull | Self::Failed { .. } | Self::NoCheckout { .. } => Class::Transient,
             Self::Shut(_) => Class::Waiting,
             Self::Store(error) => error.class(),
-            Self::ExecutorUnsafe { .. } | Self::BadEnv { .. } => Class::Terminal,
+            Self::ExecutorUnsafe { .. } | Self::BadEnv { .. } | Self::CacheRefused { .. } => Class::Terminal,
         }
     }
 

@@ -6,6 +6,7 @@
 //! finds it by pid, start time and boot id. An attempt begins at most once.
 
 mod attempt;
+mod cache;
 mod capture;
 mod error;
 mod files;
@@ -31,7 +32,7 @@ use std::{
 pub use self::{
     error::ExecutorError,
     seal::sealed_log,
-    types::{AttemptId, BuildStep, ExecutorConfig, Exit, ExitReason, Isolation, StepState},
+    types::{AttemptId, BuildStep, Cache, Caches, ExecutorConfig, Exit, ExitReason, Isolation, StepState},
 };
 use super::{
     gate::{Effect, Gate},
@@ -72,14 +73,45 @@ impl LocalExecutor {
     /// Returns when its runner is on record (or it was before).
     pub async fn start(&self, gate: &Gate, attempt: &AttemptId, step: BuildStep) -> Result<(), ExecutorError> {
         script::check(&step)?;
+        step.caches.as_ref().map_or(Ok(()), cache::check)?;
         self.check().await?;
         let (dir, id, config) = (self.dir(attempt), attempt.clone(), self.config.clone());
         let mut hidden = config.hidden.clone();
         hidden.push(config.folder.clone());
         let max_log_bytes = config.max_log_bytes;
-        let asked = runner::StepFile { step, isolation: config.isolation, hidden, max_log_bytes };
+        let caches = self.caches();
+        let asked = runner::StepFile { step, isolation: config.isolation, hidden, max_log_bytes, caches };
         let work = blocking(move || attempt::start(&dir, &id, &config.runner, &asked));
         gate.pass(Effect::new("build.start", attempt.to_string()), work).await
+    }
+
+    /// Whether the checkout has room for these caches; `CacheRefused` where the commit has something there.
+    pub async fn fits(&self, attempt: &AttemptId, caches: &Caches) -> Result<(), ExecutorError> {
+        let (dir, caches) = (self.dir(attempt), caches.clone());
+        blocking(move || cache::fits(&dir, &caches)).await
+    }
+
+    /// Namespaces and uids of the projects that have caches.
+    pub async fn cached_projects(&self) -> Result<Vec<(String, String)>, ExecutorError> {
+        let root = self.caches();
+        blocking(move || Ok(cache::projects(&root))).await
+    }
+
+    /// Removes the caches of all projects of a namespace but those with these uids. Effect `cache.forget`.
+    pub async fn forget_caches(
+        &self,
+        gate: &Gate,
+        namespace: &str,
+        projects: BTreeSet<String>,
+    ) -> Result<Vec<String>, ExecutorError> {
+        let (root, space) = (self.caches(), namespace.to_owned());
+        let work = blocking(move || cache::forget(&root, &space, &projects));
+        gate.pass(Effect::new("cache.forget", namespace), work).await
+    }
+
+    /// `<data>/caches`, beside the executor's own folder.
+    fn caches(&self) -> PathBuf {
+        self.config.folder.with_file_name("caches")
     }
 
     /// What is known of an attempt now.

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    cache,
     capture::{self, Captured, LastOutput},
     files,
     identity::Identity,
@@ -37,6 +38,9 @@ pub(super) struct StepFile {
     pub(super) isolation: Isolation,
     pub(super) hidden: Vec<std::path::PathBuf>,
     pub(super) max_log_bytes: u64,
+    /// Where caches are kept.
+    #[serde(default)]
+    pub(super) caches: std::path::PathBuf,
 }
 
 /// `pid`: who runs it, written before the script begins.
@@ -56,6 +60,10 @@ pub(super) struct End {
 impl End {
     fn not_started(message: impl Into<String>) -> Self {
         Self { reason: ExitReason::NotStarted, code: None, message: Some(message.into()) }
+    }
+
+    fn succeeded(&self) -> bool {
+        self.reason == ExitReason::Completed && self.code == Some(0)
     }
 
     pub(super) fn completed(code: Option<i32>) -> Self {
@@ -126,12 +134,21 @@ fn attempt(dir: &Path, asked: &StepFile) -> io::Result<(End, Captured)> {
     let (done, captured) = mpsc::channel();
     std::thread::spawn(move || done.send(capture::capture(reader, &log, limit, &heard)));
     let watch = Watch { dir, asked, last };
-    let end = match asked.isolation {
-        Isolation::Sandboxed => sandboxed(&watch, writer)?,
-        Isolation::Trusted => trusted::run(&watch, writer)?,
+    let mut said = 0;
+    let end = match (cache::fetch(&watch, &mut said)?, asked.isolation) {
+        (Some(reason), _) => {
+            drop(writer);
+            End::killed(reason)
+        }
+        (None, Isolation::Sandboxed) => sandboxed(&watch, writer)?,
+        (None, Isolation::Trusted) => trusted::run(&watch, writer)?,
     };
     // Every writer is dead by now, so the end of the output comes at once.
-    let captured = captured.recv_timeout(Duration::from_secs(10)).unwrap_or_default();
+    let mut captured = captured.recv_timeout(Duration::from_secs(10)).unwrap_or_default();
+    if end.succeeded() {
+        cache::keep(&watch, &mut said);
+    }
+    captured.bytes += said;
     Ok((end, captured))
 }
 

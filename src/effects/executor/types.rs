@@ -37,6 +37,27 @@ pub struct BuildStep {
     pub timeout: Duration,
     /// Without a byte of output for so long it counts as hung.
     pub idle_timeout: Duration,
+    /// Folders that it finds as the last one left them.
+    #[serde(default)]
+    pub caches: Option<Caches>,
+}
+
+/// The caches of one project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caches {
+    pub namespace: String,
+    /// The Project's uid.
+    pub project: String,
+    pub folders: Vec<Cache>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    pub name: String,
+    /// `~/…` in the script's home, or relative to the checkout; no `..`.
+    pub path: String,
+    /// Beyond this it is thrown away.
+    pub max_bytes: u64,
 }
 
 impl std::fmt::Debug for BuildStep {

@@ -264,6 +264,9 @@ fn verdict(draft: Draft<'_>, plan: &BuildPlan, end: &Attempt) -> Decision {
             (Reason::ExecutorUnsafe, format!("the script of attempt {n} was not begun{said}"))
         }
         _ if is(Reason::InvalidSpec) => (Reason::InvalidSpec, format!("the script of attempt {n} was not begun{said}")),
+        _ if is(Reason::CacheRefused) => {
+            (Reason::CacheRefused, format!("the script of attempt {n} was not begun{said}"))
+        }
         _ => {
             let code = end
                 .exit_code

@@ -38,6 +38,8 @@ pub fn freeze(project: &Project, build: &Build, number: i64, granted_at: Time) -
         env: recipe.env.clone(),
         parameters,
         artifacts: recipe.artifacts.clone(),
+        project_uid: project.metadata.uid.clone().ok_or(FreezeError::Incomplete("uid"))?,
+        caches: recipe.caches.clone(),
         timeout_seconds: recipe.timeout_seconds,
         idle_timeout_seconds: recipe.idle_timeout_seconds,
         run: project.spec.run.clone(),

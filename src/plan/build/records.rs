@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     EnvVar,
     build::{Artifact, BuiltCommit},
+    lifecycle::CacheRule,
     project::{ArtifactRule, Run},
 };
 
@@ -37,6 +38,11 @@ pub struct BuildPlan {
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
     pub artifacts: Vec<ArtifactRule>,
+    /// The Project's uid: another Project of that name has other caches.
+    #[serde(default)]
+    pub project_uid: String,
+    #[serde(default)]
+    pub caches: Vec<CacheRule>,
     pub timeout_seconds: i64,
     pub idle_timeout_seconds: i64,
     pub run: Run,

@@ -1,0 +1,25 @@
+//! What a Project says of the life of its builds: what survives between them, which of two may run, what starts one, what is kept.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// A folder that a build finds as the last successful build of its project left it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheRule {
+    /// Another name is another, empty cache; that of the old name goes with the next build.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// `~/…` in the build's home, or relative to the checkout.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("self.matches('^(~/)?[A-Za-z0-9_.@+-]+(/[A-Za-z0-9_.@+-]+)*$') && !self.split('/').exists(part, part == '.' || part == '..')").message("path begins with ~/ (the build's home) or is relative to the checkout; it has no '.' or '..' as a part, no blanks and no '/' at its end"))]
+    pub path: String,
+    /// A cache that has grown beyond this is not kept: `500Mi`, `5Gi`.
+    #[serde(default = "five_gibibytes")]
+    #[schemars(length(max = 20), regex(pattern = r"^[1-9][0-9]{0,14}(Ki|Mi|Gi|Ti)?$"))]
+    pub max_bytes: String,
+}
+
+fn five_gibibytes() -> String {
+    "5Gi".to_owned()
+}

@@ -1,0 +1,35 @@
+//! Caches go with their Project. Whose they are says the folder's name: namespace and uid.
+
+use std::collections::BTreeSet;
+
+use kube::{ResourceExt, api::ListParams};
+
+use crate::{
+    api::{Project, Reason},
+    controllers::{build::broken::Broken, world::World},
+    effects::class::Class,
+};
+
+/// Removes the caches of those Projects of a namespace that are gone. What can't be done now is done at the next start.
+pub(super) async fn sweep(world: &World, namespace: &str) {
+    if let Err(broken) = try_sweep(world, namespace).await {
+        tracing::warn!(%namespace, message = %broken.message, "caches of a project that is gone are removed later");
+    }
+}
+
+/// The folders are listed first: whatever lay there before has its Project in the list, or it has none.
+async fn try_sweep(world: &World, namespace: &str) -> Result<(), Broken> {
+    let cached = world.executor.cached_projects().await?;
+    let cached: Vec<String> = cached.into_iter().filter(|(space, _)| space == namespace).map(|(_, uid)| uid).collect();
+    if cached.is_empty() {
+        return Ok(());
+    }
+    let listed = world.api::<Project>(namespace).list(&ListParams::default()).await;
+    let listed = listed.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?;
+    let projects: BTreeSet<String> = listed.items.iter().filter_map(ResourceExt::uid).collect();
+    if cached.iter().any(|uid| !projects.contains(uid)) {
+        let gone = world.executor.forget_caches(&world.gate, namespace, projects).await?;
+        tracing::info!(%namespace, projects = gone.len(), "caches of projects that are gone are removed");
+    }
+    Ok(())
+}

@@ -1,0 +1,268 @@
+//! Caches: folders that a script finds as the last successful one of its project left them. It must not know what is in them.
+//!
+//! `<data>/caches/<namespace>/<project uid>/<name>/` has a file `current` that names the one generation that counts. A script works on
+//! a copy of that, in its own home or checkout, and only the copy of a script that ended with 0 becomes the next generation: whatever
+//! fails, is killed or is lost on the way leaves the last good one as it was.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::{
+    error::ExecutorError,
+    files,
+    runner::Watch,
+    types::{Cache, Caches, ExitReason},
+};
+use crate::effects::clock;
+
+const CURRENT: &str = "current";
+/// What a file costs beside its bytes.
+const PER_ENTRY: u64 = 512;
+
+/// Where the caches of a project are kept.
+fn kept(root: &Path, caches: &Caches) -> PathBuf {
+    root.join(&caches.namespace).join(&caches.project)
+}
+
+/// Names and paths are checked at admission already; here once more, because they become paths of ours.
+pub(super) fn check(caches: &Caches) -> Result<(), ExecutorError> {
+    let one = |text: &str| {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'+' | b'-');
+        !text.is_empty() && text != "." && text != ".." && text.bytes().all(fits)
+    };
+    let bad = |cache: &Cache, why: &str| {
+        Err(ExecutorError::CacheRefused { name: cache.name.clone(), path: cache.path.clone(), why: why.to_owned() })
+    };
+    for cache in &caches.folders {
+        let path = cache.path.strip_prefix("~/").unwrap_or(&cache.path);
+        if !one(&cache.name) || !one(&caches.namespace) || !one(&caches.project) || !path.split('/').all(one) {
+            return bad(cache, "a path is relative to the checkout or begins with ~/, and has no '..'");
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a cache for which the checkout has no room: it would hide what the commit has there.
+pub(super) fn fits(dir: &Path, caches: &Caches) -> Result<(), ExecutorError> {
+    check(caches)?;
+    for cache in &caches.folders {
+        place(dir, cache, false).map_err(|why| ExecutorError::CacheRefused {
+            name: cache.name.clone(),
+            path: cache.path.clone(),
+            why,
+        })?;
+    }
+    Ok(())
+}
+
+/// Where the script finds the cache. No link is followed, and nothing that is there is hidden.
+fn place(dir: &Path, cache: &Cache, make: bool) -> Result<PathBuf, String> {
+    let (base, path) = match cache.path.strip_prefix("~/") {
+        Some(path) => (files::HOME, path),
+        None => (files::SRC, cache.path.as_str()),
+    };
+    let mut at = dir.join(base);
+    let parts: Vec<&str> = path.split('/').collect();
+    for (n, part) in parts.iter().enumerate() {
+        at.push(part);
+        let last = n + 1 == parts.len();
+        match fs::symlink_metadata(&at) {
+            Ok(found) if !found.is_dir() => return Err(format!("the commit has {part:?} there, which is no folder")),
+            Ok(_) if last && fs::read_dir(&at).is_ok_and(|mut entries| entries.next().is_some()) => {
+                return Err("the commit has files there, which the cache would hide".to_owned());
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && !make => return Ok(dir.join(base).join(path)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir(&at).map_err(|error| format!("its folder can't be made: {error}"))?;
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(at)
+}
+
+/// Puts a copy of each cache where the script finds it. `Some`: the attempt was ended meanwhile. What can't be had is left out, and said
+/// in the log: a damaged cache must not stop builds.
+pub(super) fn fetch(watch: &Watch<'_>, said: &mut u64) -> io::Result<Option<ExitReason>> {
+    let Some(caches) = &watch.asked.step.caches else { return Ok(None) };
+    let home = kept(&watch.asked.caches, caches);
+    sweep(&home, caches);
+    for cache in &caches.folders {
+        let to = place(watch.dir, cache, true).map_err(io::Error::other)?;
+        let folder = home.join(&cache.name);
+        let Some(from) = current(&folder) else { continue };
+        let begun = clock::monotonic();
+        let mut copy = copy(&from, &to, &["--reflink=auto"]).spawn()?;
+        match watch.until_end(&mut copy, begun)? {
+            Ok(status) if status.success() => {}
+            Ok(status) => {
+                fs::remove_dir_all(&to)?;
+                fs::create_dir(&to)?;
+                *said += say(watch.dir, &format!("cache {} is left out: its copy ended with {status}", cache.name));
+            }
+            Err(reason) => {
+                copy.kill()?;
+                copy.wait()?;
+                return Ok(Some(reason));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn copy(from: &Path, to: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new("cp");
+    command.arg("-a").args(more).arg("-T").arg("--").arg(from).arg(to);
+    command.env_clear().env("PATH", super::sandbox::PATH).env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// The script ended well: what it left is the next generation. What fails here costs the cache, not the build.
+pub(super) fn keep(watch: &Watch<'_>, said: &mut u64) {
+    let Some(caches) = &watch.asked.step.caches else { return };
+    for cache in &caches.folders {
+        match keep_one(watch, caches, cache) {
+            Ok(None) => {}
+            Ok(Some(note)) => *said += say(watch.dir, &note),
+            Err(error) => *said += say(watch.dir, &format!("cache {} stays as it was: {error}", cache.name)),
+        }
+    }
+}
+
+fn keep_one(watch: &Watch<'_>, caches: &Caches, cache: &Cache) -> io::Result<Option<String>> {
+    let Some(from) = left(watch.dir, cache) else {
+        return Ok(Some(format!("cache {} stays as it was: {} is no folder any more", cache.name, cache.path)));
+    };
+    let folder = kept(&watch.asked.caches, caches).join(&cache.name);
+    let size = size(&from)?;
+    if size > cache.max_bytes {
+        absent_is_fine(fs::remove_dir_all(&folder))?;
+        return Ok(Some(format!(
+            "cache {} holds {size} bytes, more than its maxBytes ({}), and is thrown away; the next build begins with an empty one",
+            cache.name, cache.max_bytes
+        )));
+    }
+    fs::create_dir_all(&folder)?;
+    let name = generation(watch.dir);
+    let to = folder.join(&name);
+    absent_is_fine(fs::remove_dir_all(&to))?;
+    if cache.path.starts_with("~/") {
+        fs::rename(&from, &to)?;
+    } else {
+        // The checkout is still packed from. It is never written again, so its files may be the cache's as well.
+        let status = copy(&from, &to, &["--link"]).status()?;
+        if !status.success() {
+            return Err(io::Error::other(format!("its copy ended with {status}")));
+        }
+    }
+    // The name must not outlive a power cut that the files did not.
+    rustix::fs::syncfs(File::open(&folder)?)?;
+    files::write_atomic(&folder.join(CURRENT), name.as_bytes())?;
+    others(&folder, &name);
+    Ok(None)
+}
+
+/// Where a script left a cache. No link is followed: the script may have made some.
+fn left(dir: &Path, cache: &Cache) -> Option<PathBuf> {
+    let (base, path) = match cache.path.strip_prefix("~/") {
+        Some(path) => (files::HOME, path),
+        None => (files::SRC, cache.path.as_str()),
+    };
+    let mut at = dir.join(base);
+    for part in path.split('/') {
+        at.push(part);
+        fs::symlink_metadata(&at).ok().filter(fs::Metadata::is_dir)?;
+    }
+    Some(at)
+}
+
+/// `<build uid>.<attempt>`
+fn generation(dir: &Path) -> String {
+    let name = |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    format!("{}.{}", name(dir.parent()).unwrap_or_default(), name(Some(dir)).unwrap_or_default())
+}
+
+/// The generation that counts; the others are leftovers, and go.
+fn current(folder: &Path) -> Option<PathBuf> {
+    let name = fs::read_to_string(folder.join(CURRENT)).ok()?;
+    let plain = !name.contains('/') && name != "." && name != "..";
+    let found = Some(folder.join(&name)).filter(|path| plain && !name.is_empty() && path.is_dir());
+    others(folder, if found.is_some() { &name } else { "" });
+    found
+}
+
+fn others(folder: &Path, name: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name() != *name && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Caches that the project does not list any more.
+fn sweep(home: &Path, caches: &Caches) {
+    let names: BTreeSet<&str> = caches.folders.iter().map(|cache| cache.name.as_str()).collect();
+    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+        if !entry.file_name().to_str().is_some_and(|name| names.contains(name)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Removes the caches of all projects of a namespace but these. Returns the uids of those that went.
+pub(super) fn forget(root: &Path, namespace: &str, projects: &BTreeSet<String>) -> Result<Vec<String>, ExecutorError> {
+    let mut gone = Vec::new();
+    for entry in fs::read_dir(root.join(namespace)).into_iter().flatten().flatten() {
+        let Some(uid) = entry.file_name().to_str().map(str::to_owned) else { continue };
+        if !projects.contains(&uid) {
+            absent_is_fine(fs::remove_dir_all(entry.path()))
+                .map_err(|error| ExecutorError::io("remove the caches of a project that is gone", &error))?;
+            gone.push(uid);
+        }
+    }
+    let _ = fs::remove_dir(root.join(namespace)); // fails where one is left
+    Ok(gone)
+}
+
+/// Namespaces and uids of the projects that have caches.
+pub(super) fn projects(root: &Path) -> Vec<(String, String)> {
+    let names = |path: &Path| -> Vec<String> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    };
+    let spaces = names(root).into_iter();
+    spaces.flat_map(|space| names(&root.join(&space)).into_iter().map(move |uid| (space.clone(), uid))).collect()
+}
+
+fn size(path: &Path) -> io::Result<u64> {
+    let mut size = 0;
+    for entry in walkdir::WalkDir::new(path) {
+        size += PER_ENTRY + entry?.metadata()?.blocks() * 512;
+    }
+    Ok(size)
+}
+
+fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// A line of ours in the script's log; its length.
+fn say(dir: &Path, text: &str) -> u64 {
+    let line = format!("landfall: {text}\n");
+    let written = File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join(files::LOG))
+        .and_then(|mut log| log.write_all(line.as_bytes()));
+    if written.is_ok() { line.len() as u64 } else { 0 }
+}
