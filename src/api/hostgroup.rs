@@ -64,9 +64,18 @@ pub struct Ssh {
     #[serde(default = "twenty_two")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// A Secret labelled `landfall.dev/use: ssh` with the key `identity`: a private key in OpenSSH's format, Ed25519 or ECDSA.
+    /// A Secret labelled `landfall.dev/use: ssh` with the key `identity`: a private key in OpenSSH's format, Ed25519 or ECDSA. Or with the
+    /// key `ca` instead: such a key of an authority, with which a certificate of minutes is signed for each connection.
     pub credentials_ref: LocalRef,
+    /// The principal of those certificates; default: the user that signs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$"))]
+    pub certificate_principal: Option<String>,
     pub host_keys: HostKeys,
+    /// Hosts that the way leads through, from here on. Each shows its own host key, checked by the same policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub jump: Vec<Jump>,
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 120))]
     pub connect_timeout_seconds: i64,
@@ -87,14 +96,33 @@ fn sixty_four() -> i32 {
     64
 }
 
-/// By what a host proves that it is the one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// One hop. It needs no shell and no session, only forwarding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+pub struct Jump {
+    /// An IP address or a DNS name, as known_hosts has it.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9:]([A-Za-z0-9.:-]*[A-Za-z0-9:])?$"))]
+    pub address: String,
+    /// Default: `ssh.user`. The credentials are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z_][a-z0-9_-]*$"))]
+    pub user: Option<String>,
+    #[serde(default = "twenty_two")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+}
+
+/// By what a host proves that it is the one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.policy == 'TrustOnFirstUse' ? !has(self.knownHostsRef) : has(self.knownHostsRef)").message("knownHostsRef is required with policy Strict and CertificateAuthority, and must be absent with TrustOnFirstUse"))]
+#[x_kube(validation = Rule::new("self.policy != 'TrustOnFirstUse' || oldSelf.policy == 'TrustOnFirstUse'").message("a group whose host keys are checked can't go over to TrustOnFirstUse; make another HostGroup for machines that are enrolled"))]
 pub struct HostKeys {
     #[serde(default)]
     pub policy: HostKeyPolicy,
     /// A Secret labelled `landfall.dev/use: ssh` with the key `known_hosts`, matched by address, never by name.
-    pub known_hosts_ref: LocalRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_hosts_ref: Option<LocalRef>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -102,6 +130,10 @@ pub enum HostKeyPolicy {
     /// Only keys that `knownHostsRef` lists.
     #[default]
     Strict,
+    /// Only certificates for the host's address, signed by an `@cert-authority` of `knownHostsRef`; no plain keys.
+    CertificateAuthority,
+    /// The key that is seen first, and from then on no other. For enrolment, not for production.
+    TrustOnFirstUse,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -127,12 +159,20 @@ fn sixty() -> i64 {
 pub struct Host {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// An IPv4 address or a DNS name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$"))]
+    /// An IPv4 or IPv6 address (without brackets) or a DNS name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9:]([A-Za-z0-9.:-]*[A-Za-z0-9:])?$"))]
     pub address: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
     pub labels: BTreeMap<String, String>,
+}
+
+impl Host {
+    /// One text for one machine: an IP address however it is written, names without regard to case.
+    pub fn machine(&self) -> String {
+        let ip = self.address.parse::<std::net::IpAddr>().map(|ip| ip.to_string());
+        ip.unwrap_or_else(|_| self.address.to_ascii_lowercase())
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]

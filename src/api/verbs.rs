@@ -11,6 +11,9 @@ pub const ADOPT: &str = "landfall.dev/adopt";
 /// Look now.
 pub const REFRESH: &str = "landfall.dev/refresh";
 
+/// Forget the key that was seen first on the host (or jump host) that the value names: `HOST`, or `HOST/anything` to ask once more.
+pub const FORGET_HOST_KEY: &str = "landfall.dev/forget-host-key";
+
 /// Stamps that were acted on: verb → value.
 pub type LastHandled = BTreeMap<String, String>;
 

@@ -263,6 +263,29 @@ impl Host {
         self.act(&["rekey"]).await;
     }
 
+    /// Puts lines before its sshd_config (the first value of an option wins) and starts sshd anew; sessions live on.
+    pub async fn reconfigure(&self, lines: &str) {
+        let config = "/run/host/sshd_config";
+        self.sh(&format!("{{ cat <<'EOT'\n{lines}\nEOT\ncat {config}; }} >{config}.new && mv {config}.new {config}"))
+            .await;
+        self.refuse().await;
+        self.mend().await;
+    }
+
+    /// What its sshd logged so far.
+    pub async fn sshd_log(&self) -> String {
+        self.sh("cat /run/sshd.log").await
+    }
+
+    /// Its IPv6 address: the other one, within fd6c:66::/96.
+    pub fn address6(&self) -> String {
+        let four: std::net::Ipv4Addr = self.address.parse().unwrap();
+        let mut six = [0; 16];
+        six[..4].copy_from_slice(&[0xfd, 0x6c, 0, 0x66]);
+        six[12..].copy_from_slice(&four.octets());
+        std::net::Ipv6Addr::from(six).to_string()
+    }
+
     /// Runs a command detached on the host, as process number `pid`, which must be free.
     pub async fn spawn_as_pid(&self, pid: u32, command: &[&str]) {
         let pid = pid.to_string();

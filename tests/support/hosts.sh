@@ -97,6 +97,8 @@ claim_network() {
     if message=$(ip link add "lfh$block" type veth peer name uplink netns "$1" 2>&1); then
       base=$(((198 << 24) + (18 << 16) + block * 1024))
       ip addr add "$(address 1)/22" dev "lfh$block"
+      # Where the machine has no IPv6, the hosts have none either.
+      ip addr add "fd6c:66::$(address 1)/118" dev "lfh$block" nodad 2>/dev/null || :
       ip link set "lfh$block" up
       return
     fi

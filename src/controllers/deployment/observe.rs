@@ -102,7 +102,7 @@ async fn others(object: &Deployment, namespace: &str, world: &World) -> Result<V
             uid: other.uid().unwrap_or_default(),
             created: other.metadata.creation_timestamp.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0),
             hosts: all.iter().map(|host| host.name.clone()).collect(),
-            machines: selected.iter().map(|host| format!("{}:{port}", host.address)).collect(),
+            machines: selected.iter().map(|host| format!("{}:{port}", host.machine())).collect(),
         });
     }
     Ok(others)

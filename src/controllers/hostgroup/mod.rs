@@ -1,31 +1,26 @@
 //! HostGroups: how to look at one, and how to do what its planner says. It must not decide.
 
-use std::{
-    collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+mod reach;
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
     frame::{Kind, Trouble},
-    hosts::{GroupConfig, HostKey, credentials_problem, watch},
-    world::{NoSecret, World},
+    hosts::{GroupConfig, HostKey, watch},
+    world::World,
 };
 use crate::{
-    api::{
-        HostGroup, Reason,
-        hostgroup::{HostGroupSpec, HostGroupStatus},
-    },
-    effects::ssh::Credentials,
+    api::{HostGroup, Reason, hostgroup::HostGroupStatus, verbs},
+    effects::class::Class,
     plan::{
         Plan,
-        hostgroup::{self, Act, Observed, Problem},
+        hostgroup::{self, Act, Kept, Observed, Problem, machine_of},
     },
 };
+use reach::{config, pins};
 
 impl Kind for HostGroup {
     const KIND: &'static str = "HostGroup";
@@ -36,7 +31,7 @@ impl Kind for HostGroup {
     async fn observe(&self, world: &World) -> Result<Observed, Trouble> {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         let deleting = self.metadata.deletion_timestamp.is_some();
-        let config = if deleting { Err(gone()) } else { config(&namespace, &self.spec, world).await? };
+        let config = if deleting { Err(gone()) } else { config(&namespace, &name, &self.spec, world).await? };
         let watched = config.as_ref().is_ok_and(|config| world.hosts.is_watched(&namespace, &name, config.mark));
         let secret = config.err();
         if !deleting {
@@ -53,6 +48,7 @@ impl Kind for HostGroup {
             secret,
             hosts: hosts.collect(),
             watched,
+            kept: kept(self, &namespace, &name, world).await?,
             namespace,
         })
     }
@@ -65,11 +61,12 @@ impl Kind for HostGroup {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         match act {
             Act::Watch => {
-                if let Ok(config) = config(&namespace, &self.spec, world).await? {
+                if let Ok(config) = config(&namespace, &name, &self.spec, world).await? {
                     begin(world, &namespace, &name, config);
                 }
             }
             Act::Probe(hosts) => world.hosts.kick(&namespace, &name, &hosts),
+            Act::ForgetHostKey { name: host, stamp } => forget_host_key(self, &host, &stamp, world).await?,
             Act::Forget => world.hosts.forget(&namespace, &name),
         }
         Ok(())
@@ -92,6 +89,35 @@ impl Kind for HostGroup {
     }
 }
 
+/// What is on record of the key that a new stamp wants forgotten.
+async fn kept(group: &HostGroup, namespace: &str, name: &str, world: &World) -> Result<Option<Kept>, Trouble> {
+    let handled = group.status.as_ref().and_then(|status| status.last_handled.get(verbs::FORGET_HOST_KEY));
+    let stamp = group.annotations().get(verbs::FORGET_HOST_KEY).filter(|stamp| handled != Some(stamp));
+    let Some((stamp, (address, port))) = stamp.and_then(|stamp| Some((stamp, machine_of(&group.spec, stamp)?))) else {
+        return Ok(None);
+    };
+    let found = pins(world, namespace, name).forgetting(&address, port, stamp).await.map_err(unstored)?;
+    Ok(Some(Kept { key: found.0, forgotten: found.1 }))
+}
+
+async fn forget_host_key(group: &HostGroup, host: &str, stamp: &str, world: &World) -> Result<(), Trouble> {
+    let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
+    let Some((address, port)) = machine_of(&group.spec, stamp) else { return Ok(()) };
+    pins(world, &namespace, &name).forget(&address, port, stamp).await.map_err(unstored)?;
+    let host = host.to_owned();
+    let key = HostKey::new(&namespace, &name, &host);
+    if let Some(dial) = world.hosts.dial(&key) {
+        dial.slot.close().await;
+    }
+    world.hosts.kick(&namespace, &name, group.spec.hosts.iter().map(|host| &host.name));
+    world.wakes.host_group(&namespace, &name);
+    Ok(())
+}
+
+fn unstored(message: String) -> Trouble {
+    Trouble::Effect { class: Class::Transient, message }
+}
+
 fn gone() -> Problem {
     Problem::waiting(Reason::HostGroupNotFound, "the HostGroup is being deleted")
 }
@@ -105,58 +131,4 @@ fn begin(world: &Arc<World>, namespace: &str, name: &str, config: GroupConfig) {
         world.tasks.cancel(&task);
         world.tasks.start(task, watch(world.clone(), key));
     }
-}
-
-/// How the group is reached, or why it can't be.
-async fn config(namespace: &str, spec: &HostGroupSpec, world: &World) -> Result<Result<GroupConfig, Problem>, Trouble> {
-    let (user_key, known) = (&spec.ssh.credentials_ref.name, &spec.ssh.host_keys.known_hosts_ref.name);
-    let identity = match text(world, namespace, user_key, "identity").await? {
-        Ok(text) => text,
-        Err(problem) => return Ok(Err(problem)),
-    };
-    let known_hosts = match text(world, namespace, known, "known_hosts").await? {
-        Ok(text) => text,
-        Err(problem) => return Ok(Err(problem)),
-    };
-    let credentials = match Credentials::new(&identity, &known_hosts) {
-        Ok(credentials) => credentials,
-        Err(error) => return Ok(Err(credentials_problem(&error))),
-    };
-    let mut mark = DefaultHasher::new();
-    format!("{:?}", (&spec.ssh, &spec.root, &spec.probe, &spec.hosts)).hash(&mut mark);
-    (&identity, &known_hosts).hash(&mut mark);
-    let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1).max(1));
-    let hosts: BTreeMap<_, _> = spec.hosts.iter().map(|host| (host.name.clone(), host.address.clone())).collect();
-    Ok(Ok(GroupConfig {
-        mark: mark.finish(),
-        user: spec.ssh.user.clone(),
-        port: u16::try_from(spec.ssh.port).unwrap_or(22),
-        connect_timeout: seconds(spec.ssh.connect_timeout_seconds),
-        most_connections: usize::try_from(spec.ssh.max_concurrent_connections).unwrap_or(1),
-        root: spec.root.clone(),
-        period: seconds(spec.probe.period_seconds),
-        credentials,
-        hosts,
-    }))
-}
-
-/// One key of a Secret as text, or what a person has to do about it.
-async fn text(world: &World, namespace: &str, name: &str, key: &str) -> Result<Result<String, Problem>, Trouble> {
-    match world.secret(namespace, name, "ssh", key).await {
-        Ok(text) => Ok(Ok(text.expose().to_owned())),
-        Err(why) => secret_problem(why).map(Err),
-    }
-}
-
-fn secret_problem(why: NoSecret) -> Result<Problem, Trouble> {
-    let message = why.to_string();
-    let reason = match why {
-        NoSecret::NotFound { .. } => Reason::SecretNotFound,
-        NoSecret::KeyMissing { .. } => Reason::SecretKeyMissing,
-        NoSecret::Invalid { .. } => return Ok(Problem::terminal(Reason::SecretInvalid, message)),
-        NoSecret::Forbidden { .. } => Reason::SecretForbidden,
-        NoSecret::NotForThis { .. } => Reason::SecretNotForThis,
-        NoSecret::Api(error) => return Err(error.into()),
-    };
-    Ok(Problem::waiting(reason, message))
 }

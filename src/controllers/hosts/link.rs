@@ -45,7 +45,8 @@ pub async fn link(memory: &Memory, gate: &Gate, key: &HostKey) -> Result<Arc<Lin
     let permit = dial.permits.clone().acquire_owned().await.map_err(|_| gone())?;
     let config = &dial.config;
     let target = config.target(&dial.address);
-    let host = Host::connect(gate, &key.host, &target, &config.credentials, &config.root).await?;
+    let via = dial.way.open(config, &dial.address).await?;
+    let host = Host::connect_via(gate, &key.host, via, &target, &config.credentials, &config.root).await?;
     let link = Arc::new(Link { host, mark: config.mark, _permit: permit });
     *kept = Some(link.clone());
     Ok(link)

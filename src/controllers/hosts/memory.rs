@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore};
 
-use super::{link::Slot, turns::Turns};
+use super::{jump::Way, link::Slot, turns::Turns};
 use crate::{
     effects::ssh::{Credentials, SshTarget},
     plan::hostgroup::{Look, Problem},
@@ -40,6 +40,8 @@ pub struct GroupConfig {
     pub root: String,
     pub period: Duration,
     pub credentials: Credentials,
+    /// The hosts that the way leads through, in this order.
+    pub jumps: Vec<SshTarget>,
     /// Name → address.
     pub hosts: BTreeMap<String, String>,
 }
@@ -73,6 +75,7 @@ struct Group {
     config: Option<Arc<GroupConfig>>,
     secret: Option<Problem>,
     permits: Option<Arc<Semaphore>>,
+    way: Arc<Way>,
     hosts: HashMap<String, One>,
 }
 
@@ -95,6 +98,7 @@ pub struct Dial {
     pub address: String,
     pub slot: Arc<Slot>,
     pub permits: Arc<Semaphore>,
+    pub way: Arc<Way>,
 }
 
 impl Memory {
@@ -210,7 +214,7 @@ impl Memory {
             let config = group.config.clone()?;
             let address = config.hosts.get(host)?.clone();
             let slot = group.hosts.get(host)?.slot.clone();
-            Some(Dial { config, address, slot, permits: group.permits.clone()? })
+            Some(Dial { config, address, slot, permits: group.permits.clone()?, way: group.way.clone() })
         })
     }
 

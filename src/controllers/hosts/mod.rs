@@ -1,8 +1,10 @@
 //! What is known of every host, how old that is, and the one connection to each. Reconciles read here and never ask a host;
 //! background tasks ask and write here. It must not decide what is done on a host.
 
+mod jump;
 mod link;
 mod memory;
+mod pins;
 mod problem;
 mod turns;
 mod watch;
@@ -10,6 +12,7 @@ mod watch;
 pub use self::{
     link::{Link, link},
     memory::{GroupConfig, HostKey, Memory},
+    pins::Pins,
     problem::{credentials_problem, problem},
     turns::{TurnKey, Turns},
     watch::{probe, probe_over, watch},

@@ -34,13 +34,17 @@ fn reason(error: &HostError) -> Reason {
 
 fn of_ssh(error: &SshError) -> Reason {
     match error {
-        SshError::HostKeyMismatch { .. } => Reason::HostKeyMismatch,
-        SshError::HostKeyUnknown { .. } => Reason::HostKeyUnknown,
+        SshError::Jump { cause, .. } => of_ssh(cause),
+        SshError::HostKeyMismatch { .. } | SshError::HostKeyRevoked { .. } | SshError::FirstKeyMismatch { .. } => {
+            Reason::HostKeyMismatch
+        }
+        SshError::HostKeyUnknown { .. } | SshError::AuthorityUnknown { .. } => Reason::HostKeyUnknown,
+        SshError::HostCertificateRefused { .. } => Reason::HostCertificateInvalid,
         SshError::HostKeyTypeUnsupported { .. } | SshError::UnsupportedKeyType { .. } => Reason::UnsupportedKeyType,
         SshError::KnownHosts { .. } | SshError::BadIdentity { .. } => Reason::SecretInvalid,
         SshError::AuthenticationFailed { .. } => Reason::AuthenticationFailed,
         SshError::NoForwarding { .. } => Reason::HostUnsupported,
-        SshError::LocalFile { .. } => Reason::StoreUnavailable,
+        SshError::LocalFile { .. } | SshError::FirstUse { .. } => Reason::StoreUnavailable,
         SshError::Unreachable { .. }
         | SshError::Silent { .. }
         | SshError::Lost { .. }

@@ -21,7 +21,7 @@ use self::{
 use super::{
     executor::log::last_lines,
     gate::Gate,
-    ssh::{Credentials, SshError, SshTarget},
+    ssh::{Connection, Credentials, SshError, SshTarget},
 };
 use crate::plan::{
     facts::{HostFacts, OpenAct},
@@ -45,7 +45,20 @@ impl Host {
         credentials: &Credentials,
         root: &str,
     ) -> Result<Self, HostError> {
-        Ok(Self { session: Arc::new(Session::open(gate, name, target, credentials, root).await?) })
+        Self::connect_via(gate, name, None, target, credentials, root).await
+    }
+
+    /// The same through another connection, which lives as long as this one.
+    pub async fn connect_via(
+        gate: &Gate,
+        name: &str,
+        via: Option<Arc<Connection>>,
+        target: &SshTarget,
+        credentials: &Credentials,
+        root: &str,
+    ) -> Result<Self, HostError> {
+        let connection = Session::dial(via, target, credentials, root).await?;
+        Ok(Self { session: Arc::new(Session::open(gate, name, connection, root).await?) })
     }
 
     /// Whether the connection is gone; a closed one never comes back.

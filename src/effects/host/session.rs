@@ -1,6 +1,9 @@
 //! A connection to one host with the helper script on it: how a call gets there and its answer back.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -37,22 +40,28 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub async fn open(
-        gate: &Gate,
-        name: &str,
+    /// Refuses a root that can't be one before anybody is dialled.
+    pub async fn dial(
+        via: Option<Arc<Connection>>,
         target: &SshTarget,
         credentials: &Credentials,
         root: &str,
-    ) -> Result<Self, HostError> {
+    ) -> Result<Connection, HostError> {
         let bad = |why: &str| HostError::BadInput { what: "the group's root", why: why.to_owned() };
         if !root.starts_with('/') || root.contains('\n') {
             return Err(bad("it must be an absolute path on one line"));
         }
+        if root.contains('\0') {
+            return Err(bad("it holds a NUL byte"));
+        }
+        Ok(Connection::open_via(via, target, credentials).await?)
+    }
+
+    pub async fn open(gate: &Gate, name: &str, connection: Connection, root: &str) -> Result<Self, HostError> {
+        let bad = || HostError::BadInput { what: "the group's root", why: "it holds a NUL byte".to_owned() };
         let root = root.trim_end_matches('/');
-        let quoted = quote(root).ok_or_else(|| bad("it holds a NUL byte"))?;
-        let script =
-            quote(&format!("{root}/.landfall/bin/{}", *HELPER_DIGEST)).ok_or_else(|| bad("it holds a NUL byte"))?;
-        let connection = Connection::open(target, credentials).await?;
+        let quoted = quote(root).ok_or_else(bad)?;
+        let script = quote(&format!("{root}/.landfall/bin/{}", *HELPER_DIGEST)).ok_or_else(bad)?;
         let session = Self { name: name.to_owned(), connection, script };
         if session.install(&quoted, "look").await?.get("present").is_none() {
             gate.pass(Effect::new("host.helper", name), session.put(&quoted)).await?;

@@ -1,25 +1,17 @@
 //! One connection: from the first packet to the accepted key, and the channels in it. Deadlines stand outside the library, and the
 //! library runs in a task of its own, so a server that makes it hang or panic costs its own host and nothing else.
 
-use std::{
-    borrow::Cow,
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use russh::{
-    ChannelOpenFailure, Preferred,
-    client::{self, Handle, Msg, Session},
-    compression,
-    keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate},
+    ChannelOpenFailure,
+    client::{Handle, Msg},
 };
-use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    SshError, SshTarget,
-    keys::{Credentials, Expected, fingerprint},
+    Credentials, SshError, SshTarget,
+    greet::{Watcher, connect},
 };
 
 /// Opening a channel is one round trip.
@@ -32,20 +24,46 @@ pub type Stream = russh::ChannelStream<Msg>;
 pub struct Connection {
     pub(super) handle: Handle<Watcher>,
     pub(super) address: String,
-    server: String,
+    pub(super) server: String,
+    /// The connection that carries this one.
+    pub(super) via: Option<Arc<Connection>>,
 }
 
 impl Connection {
-    /// Stops before authentication where the host key is not one of known_hosts.
+    /// Stops before authentication where the host does not prove that it is the one.
     pub async fn open(target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
-        let expected = credentials.expected(&target.address, target.port)?;
-        let (target, identity) = (target.clone(), PrivateKeyWithHashAlg::new(credentials.identity(), None));
+        Self::open_via(None, target, credentials).await
+    }
+
+    /// The same through another connection, which lives as long as this one.
+    pub async fn open_via(
+        via: Option<Arc<Connection>>,
+        target: &SshTarget,
+        credentials: &Credentials,
+    ) -> Result<Self, SshError> {
+        let expected = credentials.expected(&target.address, target.port).await?;
+        let (target, identity) = (target.clone(), credentials.identity().clone());
         let address = target.address.clone();
-        let work = tokio::spawn(async move { connect(&target, expected, identity).await });
+        let work = tokio::spawn(async move { connect(via, &target, expected, &identity).await });
         match AbortOnDropHandle::new(work).await {
             Ok(done) => done,
             Err(broken) => Err(SshError::Protocol { address, why: format!("the SSH library gave up ({broken})") }),
         }
+    }
+
+    /// Through these jump hosts, the first of which is dialled from here. Each proves who it is before it is sent anything.
+    pub async fn open_chain(
+        hops: &[SshTarget],
+        end: &str,
+        credentials: &Credentials,
+    ) -> Result<Option<Arc<Self>>, SshError> {
+        let mut via = None;
+        for hop in hops {
+            let jump =
+                |cause| SshError::Jump { hop: hop.address.clone(), address: end.to_owned(), cause: Box::new(cause) };
+            via = Some(Arc::new(Self::open_via(via, hop, credentials).await.map_err(jump)?));
+        }
+        Ok(via)
     }
 
     /// The server's version banner, for people: printable ASCII, at most 255 characters.
@@ -59,8 +77,13 @@ impl Connection {
 
     /// A stream to 127.0.0.1:`port` of the host; `None` where nobody accepts there.
     pub async fn direct_tcpip(&self, port: u16) -> Result<Option<Stream>, SshError> {
-        let opening = self.handle.channel_open_direct_tcpip("127.0.0.1", u32::from(port), "127.0.0.1", 0);
-        match self.within("opening a stream", OPEN, opening).await? {
+        self.forward("127.0.0.1", port, OPEN).await
+    }
+
+    /// A stream from the host to `address`:`port`; `None` where nobody accepts there.
+    pub(super) async fn forward(&self, address: &str, port: u16, limit: Duration) -> Result<Option<Stream>, SshError> {
+        let opening = self.handle.channel_open_direct_tcpip(address, u32::from(port), "127.0.0.1", 0);
+        match self.within("opening a stream", limit, opening).await? {
             Ok(channel) => Ok(Some(channel.into_stream())),
             Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed)) => Ok(None),
             Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::AdministrativelyProhibited)) => {
@@ -86,133 +109,19 @@ impl Connection {
     }
 
     pub(super) fn lost(&self, what: &'static str, error: &russh::Error) -> SshError {
-        SshError::Lost { address: self.address.clone(), what, why: error.to_string() }
+        self.gone(what, error.to_string())
     }
-}
 
-async fn connect(
-    target: &SshTarget,
-    expected: Expected,
-    identity: PrivateKeyWithHashAlg,
-) -> Result<Connection, SshError> {
-    let (address, limit) = (target.address.clone(), target.connect_timeout);
-    let unreachable = |why: String| SshError::Unreachable { address: address.clone(), why };
-    let silent = |what| SshError::Silent { address: address.clone(), what, seconds: limit.as_secs() };
-
-    let socket = tokio::time::timeout(limit, TcpStream::connect((target.address.as_str(), target.port)))
-        .await
-        .map_err(|_| unreachable(format!("no answer within {} s", limit.as_secs())))?
-        .map_err(|error| unreachable(error.to_string()))?;
-    socket.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
-
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    let config = Arc::new(config(&expected));
-    let watcher = Watcher { expected: expected.clone(), seen: seen.clone(), first: true };
-    let greeted = tokio::time::timeout(limit, client::connect_stream(config, socket, watcher))
-        .await
-        .map_err(|_| silent("no SSH greeting or key exchange"))?;
-    let seen = || seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut handle = greeted.map_err(|error| greeting_failed(&address, &expected, &seen(), &error))?;
-
-    let asked = handle.authenticate_publickey(target.user.clone(), identity);
-    let answer = tokio::time::timeout(limit, asked).await.map_err(|_| silent("no answer to our key"))?;
-    match answer {
-        Ok(result) if result.success() => Ok(Connection { handle, address: address.clone(), server: seen().banner }),
-        Ok(_) if handle.is_closed() => Err(SshError::Lost {
-            address: address.clone(),
-            what: "authenticating",
-            why: "the server closed the connection".to_owned(),
-        }),
-        Ok(_) => Err(SshError::AuthenticationFailed { address: address.clone(), user: target.user.clone() }),
-        Err(error) => Err(SshError::Lost { address: address.clone(), what: "authenticating", why: error.to_string() }),
-    }
-}
-
-fn greeting_failed(address: &str, expected: &Expected, seen: &Seen, error: &russh::Error) -> SshError {
-    let address = address.to_owned();
-    if let Some(got) = &seen.stranger {
-        return SshError::HostKeyMismatch { address, expected: expected.fingerprints(), got: got.clone() };
-    }
-    if seen.weak {
-        let why = "it offers no strict key exchange (CVE-2023-48795); update its OpenSSH".to_owned();
-        return SshError::Protocol { address, why };
-    }
-    match error {
-        // The server has no key of the types that known_hosts has for it: it is another one than we know.
-        russh::Error::NoCommonAlgo { kind: russh::AlgorithmKind::Key, theirs, .. } => SshError::HostKeyMismatch {
-            address,
-            expected: expected.fingerprints(),
-            got: printable(format!("a key of another type ({})", theirs.join(", ")).as_bytes()),
-        },
-        russh::Error::IO(_) | russh::Error::Disconnect | russh::Error::HUP => {
-            SshError::Lost { address, what: "greeting", why: printable(error.to_string().as_bytes()) }
+    /// Where the jump host is gone the host is not to blame.
+    pub(super) fn gone(&self, what: &'static str, why: String) -> SshError {
+        let address = self.address.clone();
+        match self.via.as_ref().filter(|via| via.is_closed()) {
+            None => SshError::Lost { address, what, why },
+            Some(via) => SshError::Jump {
+                hop: via.address.clone(),
+                address,
+                cause: Box::new(via.gone(what, "it ended".to_owned())),
+            },
         }
-        other => SshError::Protocol { address, why: printable(other.to_string().as_bytes()) },
     }
-}
-
-fn config(expected: &Expected) -> client::Config {
-    client::Config {
-        preferred: Preferred {
-            key: Cow::Owned(expected.algorithms()),
-            compression: Cow::Borrowed(&[compression::NONE]),
-            ..Preferred::DEFAULT
-        },
-        keepalive_interval: Some(Duration::from_secs(10)),
-        keepalive_max: 3,
-        inactivity_timeout: Some(Duration::from_secs(60)),
-        nodelay: true,
-        ..client::Config::default()
-    }
-}
-
-/// What the handler learned, for the message when the library only says no.
-#[derive(Clone, Default)]
-struct Seen {
-    banner: String,
-    stranger: Option<String>,
-    weak: bool,
-}
-
-/// Answers the library's questions: is this the host, is the exchange strict. Whatever the server opens by itself is refused.
-pub(super) struct Watcher {
-    expected: Expected,
-    seen: Arc<Mutex<Seen>>,
-    first: bool,
-}
-
-impl client::Handler for Watcher {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let stranger = match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } if self.expected.contains(key) => return Ok(true),
-            PublicKeyOrCertificate::PublicKey { key, .. } => fingerprint(key),
-            PublicKeyOrCertificate::Certificate(_) => "a certificate".to_owned(),
-        };
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).stranger = Some(stranger);
-        Ok(false)
-    }
-
-    async fn kex_done(
-        &mut self,
-        _: Option<&[u8]>,
-        names: &russh::Names,
-        session: &mut Session,
-    ) -> Result<(), Self::Error> {
-        if std::mem::take(&mut self.first) {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.banner = printable(session.remote_sshid());
-            let sealed = names.cipher.as_ref().contains("-gcm@");
-            if !names.strict_kex() && !sealed {
-                seen.weak = true;
-                return Err(russh::Error::Kex);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn printable(bytes: &[u8]) -> String {
-    bytes.iter().take(255).map(|b| if (32..127).contains(b) { char::from(*b) } else { '?' }).collect()
 }

@@ -109,8 +109,7 @@ impl Connection {
                 Some(ChannelMsg::Close | ChannelMsg::ExitSignal { .. } | ChannelMsg::Failure) => closed = true,
                 Some(_) => {}
                 None if self.is_closed() => {
-                    let why = "the connection ended".to_owned();
-                    return Err(SshError::Lost { address: self.address.clone(), what: "a command", why });
+                    return Err(self.gone("a command", "the connection ended".to_owned()));
                 }
                 None => closed = true,
             }

@@ -4,13 +4,17 @@
 mod connection;
 mod error;
 mod exec;
-mod keys;
+mod greet;
+mod identity;
+mod known_hosts;
+mod trust;
 
 pub use self::{
     connection::{Connection, Stream},
     error::SshError,
     exec::{Input, Output, quote},
-    keys::Credentials,
+    identity::Identity,
+    trust::{Credentials, FirstUse, HostTrust},
 };
 
 use std::time::Duration;
@@ -24,4 +28,9 @@ pub struct SshTarget {
     pub user: String,
     /// For each part of the way from the first packet to the accepted key.
     pub connect_timeout: Duration,
+}
+
+/// What a server said, fit for a message: printable ASCII, at most 255 characters.
+fn printable(bytes: &[u8]) -> String {
+    bytes.iter().take(255).map(|b| if (32..127).contains(b) { char::from(*b) } else { '?' }).collect()
 }

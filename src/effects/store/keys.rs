@@ -119,6 +119,26 @@ pub fn verdicts_of(deployment_uid: &str) -> Result<Key, BadPart> {
     Key::of(&["verdicts", deployment_uid])
 }
 
+/// The `n`-th key that was trusted on first use at an address; ':' of an IPv6 address becomes '_', which no name holds.
+pub fn host_key(namespace: &str, group: &str, address: &str, port: u16, n: u32) -> Result<Key, BadPart> {
+    Key::of(&["hostkeys", namespace, group, &machine(address, port), &n.to_string()])
+}
+
+/// The record that this key counts no more, with the stamp that asked for it.
+pub fn host_key_forgotten(namespace: &str, group: &str, address: &str, port: u16, n: u32) -> Result<Key, BadPart> {
+    Key::of(&["hostkeys", namespace, group, &machine(address, port), &format!("{n}.forgotten")])
+}
+
+/// The folder of both, for `Store::list`.
+pub fn host_keys(namespace: &str, group: &str, address: &str, port: u16) -> Result<Key, BadPart> {
+    Key::of(&["hostkeys", namespace, group, &machine(address, port)])
+}
+
+fn machine(address: &str, port: u16) -> String {
+    let canonical = address.parse::<std::net::IpAddr>().map(|ip| ip.to_string());
+    format!("{}+{port}", canonical.unwrap_or_else(|_| address.to_ascii_lowercase()).replace(':', "_"))
+}
+
 /// The `n`-th piece (1 MiB) of a log, from 0; of a host, or of a build where there is none.
 pub fn log(object_uid: &str, attempt: i64, host: Option<&str>, n: u64) -> Result<Key, BadPart> {
     let (attempt, n) = (attempt.to_string(), n.to_string());
@@ -148,6 +168,8 @@ mod tests {
         assert_eq!(number("shop", "petclinic", 42)?.as_str(), "numbers/shop/petclinic/42");
         assert_eq!(build_plan("u-1")?.as_str(), "builds/u-1/plan.json");
         assert_eq!(verdict("u", "3.0", 1, "web-01")?.as_str(), "verdicts/u/3.0/1/web-01");
+        assert_eq!(host_key("a", "g", "10.0.0.1", 22, 1)?.as_str(), "hostkeys/a/g/10.0.0.1+22/1");
+        assert_eq!(host_keys("a", "g", "2001:DB8::1", 2222)?.as_str(), "hostkeys/a/g/2001_db8__1+2222");
         assert_eq!(log("u", 2, None, 0)?.as_str(), "logs/u/2/0");
         assert_eq!(log("u", 2, Some("web-01"), 7)?.as_str(), "logs/u/2/web-01/7");
         Ok(())

@@ -67,7 +67,7 @@ fn own(seen: &Observed, group: &Group, host: &Host, folder: &FolderFacts, owner:
 }
 
 fn first_to_claim<'a>(seen: &'a Observed, group: &Group, host: &Host) -> Option<&'a Other> {
-    let machine = format!("{}:{}", host.address, group.port);
+    let machine = format!("{}:{}", host.machine(), group.port);
     let first = |other: &&Other| (other.created, other.uid.as_str()) < (seen.created, seen.uid.as_str());
     seen.others.iter().filter(first).find(|other| other.machines.contains(&machine))
 }

@@ -79,7 +79,7 @@ pub fn unfit(facts: &HostFacts) -> Option<Problem> {
 pub fn duplicate_address(hosts: &[Host]) -> Option<(&str, &str, &str)> {
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     for host in hosts {
-        if let Some(first) = seen.insert(host.address.to_ascii_lowercase(), &host.name) {
+        if let Some(first) = seen.insert(host.machine(), &host.name) {
             return Some((first, &host.name, &host.address));
         }
     }

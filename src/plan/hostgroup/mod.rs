@@ -1,5 +1,6 @@
 //! What a HostGroup's status says, and which hosts are to be asked. It must not know how a host is asked.
 
+mod forget;
 mod look;
 mod report;
 
@@ -12,7 +13,10 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::look::{Look, Problem, duplicate_address, unfit};
+pub use self::{
+    forget::{Kept, machine_of},
+    look::{Look, Problem, duplicate_address, unfit},
+};
 use super::{Happened, Plan};
 use crate::api::{
     Reason, Verdict,
@@ -48,6 +52,9 @@ pub struct Observed {
     /// The hosts are being watched with this very spec and these very Secrets.
     #[serde(default)]
     pub watched: bool,
+    /// What is on record of the key that a stamp wants forgotten, where there is such a stamp.
+    #[serde(default)]
+    pub kept: Option<Kept>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +63,8 @@ pub enum Act {
     Watch,
     /// Ask these now.
     Probe(BTreeSet<String>),
+    /// Forget the key that was seen first on this host or jump host.
+    ForgetHostKey { name: String, stamp: String },
     /// The group goes: close every connection.
     Forget,
 }
@@ -65,6 +74,7 @@ impl fmt::Display for Act {
         match self {
             Self::Watch => f.write_str("watch"),
             Self::Probe(hosts) => write!(f, "probe {}", hosts.iter().cloned().collect::<Vec<_>>().join(" ")),
+            Self::ForgetHostKey { name, .. } => write!(f, "forget-host-key {name}"),
             Self::Forget => f.write_str("forget"),
         }
     }
@@ -87,7 +97,11 @@ pub fn plan(seen: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Act> {
         let note = format!("every host is asked now, as {}={stamp} wants", verbs::REFRESH);
         events.push(Happened::normal(Reason::RefreshRequested, "Refresh", note));
     }
-    let mut status = report::status(seen, &before, now);
+    let forgotten = forget::decide(seen, &before);
+    acts.extend(forgotten.act);
+    events.extend(forgotten.event);
+    let handled = if forgotten.over { [verbs::REFRESH, verbs::FORGET_HOST_KEY].as_slice() } else { &[verbs::REFRESH] };
+    let mut status = report::status(seen, &before, handled, now);
     if still_known(seen, &before, &verdict) {
         status = HostGroupStatus { last_handled: status.last_handled, ..before };
     } else {

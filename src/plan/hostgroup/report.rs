@@ -20,8 +20,8 @@ use crate::{
 const EXCEPTIONS: usize = 100;
 const PROJECTS: usize = 100;
 
-/// Everything but conditions and generation.
-pub fn status(seen: &Observed, before: &HostGroupStatus, now: Timestamp) -> HostGroupStatus {
+/// Everything but conditions and generation. `handled`: the verbs whose stamps are done with.
+pub fn status(seen: &Observed, before: &HostGroupStatus, handled: &[&str], now: Timestamp) -> HostGroupStatus {
     let looks: Vec<(&str, &Look)> = seen
         .spec
         .hosts
@@ -30,7 +30,7 @@ pub fn status(seen: &Observed, before: &HostGroupStatus, now: Timestamp) -> Host
         .collect();
     let count = |fits: fn(&Look) -> bool| count(looks.iter().filter(|(_, look)| fits(look)).count());
     HostGroupStatus {
-        last_handled: verbs::handled(&[verbs::REFRESH], &seen.annotations, &before.last_handled),
+        last_handled: verbs::handled(handled, &seen.annotations, &before.last_handled),
         hosts: HostCounts {
             total: self::count(looks.len()),
             reachable: count(|look| matches!(look, Look::Seen(_))),

@@ -63,6 +63,7 @@ addr add $address/22 dev eth0
 link set eth0 up
 route add default via $gateway
 EOT
+  ip addr add "fd6c:66::$address/118" dev eth0 nodad 2>/dev/null || :
   nsenter -t 1 -n -- ip link set "h$index" master br0 up
   mount --bind "$home" /mnt
   mount -t tmpfs -o "size=${disk_mib}m,nr_inodes=$disk_inodes,mode=755" disk /mnt/disk

@@ -1,0 +1,160 @@
+//! How a group is reached: its spec and its Secrets, read into one configuration; or why it can't be.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::super::{
+    frame::Trouble,
+    hosts::{GroupConfig, Pins, credentials_problem},
+    world::{NoSecret, World},
+};
+use crate::{
+    api::{
+        Reason,
+        hostgroup::{HostGroupSpec, HostKeyPolicy},
+    },
+    effects::ssh::{Credentials, HostTrust, Identity, SshError, SshTarget},
+    plan::hostgroup::Problem,
+};
+
+/// How the group is reached, or why it can't be.
+pub async fn config(
+    namespace: &str,
+    name: &str,
+    spec: &HostGroupSpec,
+    world: &World,
+) -> Result<Result<GroupConfig, Problem>, Trouble> {
+    let secrets = match secrets(namespace, spec, world).await? {
+        Ok(secrets) => secrets,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let credentials = match credentials(namespace, name, spec, &secrets, world) {
+        Ok(credentials) => credentials,
+        Err(error) => return Ok(Err(credentials_problem(&error))),
+    };
+    let mut mark = DefaultHasher::new();
+    format!("{:?}", (&spec.ssh, &spec.root, &spec.probe, &spec.hosts)).hash(&mut mark);
+    secrets.hash(&mut mark);
+    let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1).max(1));
+    let hosts: BTreeMap<_, _> = spec.hosts.iter().map(|host| (host.name.clone(), host.address.clone())).collect();
+    Ok(Ok(GroupConfig {
+        mark: mark.finish(),
+        user: spec.ssh.user.clone(),
+        port: port(spec.ssh.port),
+        connect_timeout: seconds(spec.ssh.connect_timeout_seconds),
+        most_connections: usize::try_from(spec.ssh.max_concurrent_connections).unwrap_or(1),
+        root: spec.root.clone(),
+        period: seconds(spec.probe.period_seconds),
+        credentials,
+        jumps: jumps(spec, seconds(spec.ssh.connect_timeout_seconds)),
+        hosts,
+    }))
+}
+
+/// The keys of a group that were trusted on first use.
+pub fn pins(world: &World, namespace: &str, group: &str) -> Pins {
+    Pins {
+        store: world.store.clone(),
+        gate: world.gate.clone(),
+        namespace: namespace.to_owned(),
+        group: group.to_owned(),
+    }
+}
+
+/// What the Secrets hold.
+#[derive(Hash)]
+struct Secrets {
+    key: KeyText,
+    known_hosts: Option<String>,
+}
+
+#[derive(Hash)]
+enum KeyText {
+    Identity(String),
+    Authority(String),
+}
+
+async fn secrets(namespace: &str, spec: &HostGroupSpec, world: &World) -> Result<Result<Secrets, Problem>, Trouble> {
+    let credentials = &spec.ssh.credentials_ref.name;
+    let identity = world.secret(namespace, credentials, "ssh", "identity").await;
+    let authority = match &identity {
+        Ok(_) | Err(NoSecret::KeyMissing { .. }) => world.secret(namespace, credentials, "ssh", "ca").await.ok(),
+        Err(_) => None,
+    };
+    let key = match (identity, authority) {
+        (Ok(_), Some(_)) => {
+            let message = format!("the Secret {credentials} has both `identity` and `ca`; take one of them away");
+            return Ok(Err(Problem::terminal(Reason::SecretInvalid, message)));
+        }
+        (Ok(identity), None) => KeyText::Identity(identity.expose().to_owned()),
+        (Err(NoSecret::KeyMissing { .. }), Some(authority)) => KeyText::Authority(authority.expose().to_owned()),
+        (Err(NoSecret::KeyMissing { .. }), None) => {
+            let message =
+                format!("the Secret {credentials} has neither the key \"identity\" nor \"ca\"; add one of them");
+            return Ok(Err(Problem::waiting(Reason::SecretKeyMissing, message)));
+        }
+        (Err(why), _) => return secret_problem(why).map(Err),
+    };
+    let known_hosts = match &spec.ssh.host_keys.known_hosts_ref {
+        Some(known) => match world.secret(namespace, &known.name, "ssh", "known_hosts").await {
+            Ok(text) => Some(text.expose().to_owned()),
+            Err(why) => return secret_problem(why).map(Err),
+        },
+        None => None,
+    };
+    Ok(Ok(Secrets { key, known_hosts }))
+}
+
+fn credentials(
+    namespace: &str,
+    name: &str,
+    spec: &HostGroupSpec,
+    secrets: &Secrets,
+    world: &World,
+) -> Result<Credentials, SshError> {
+    let identity = match &secrets.key {
+        KeyText::Identity(text) => Identity::key(text)?,
+        KeyText::Authority(text) => {
+            Identity::authority(text, &format!("{namespace}/{name}"), spec.ssh.certificate_principal.as_deref())?
+        }
+    };
+    // Without known_hosts nobody is known, and the policy that takes anybody is the only one that the schema lets do without.
+    let known_hosts = Arc::from(secrets.known_hosts.as_deref().unwrap_or_default());
+    let trust = match spec.ssh.host_keys.policy {
+        HostKeyPolicy::Strict => HostTrust::Pinned(known_hosts),
+        HostKeyPolicy::CertificateAuthority => HostTrust::Authority(known_hosts),
+        HostKeyPolicy::TrustOnFirstUse => HostTrust::FirstUse(Arc::new(pins(world, namespace, name))),
+    };
+    Ok(Credentials::of(identity, trust))
+}
+
+fn jumps(spec: &HostGroupSpec, connect_timeout: Duration) -> Vec<SshTarget> {
+    let target = |jump: &crate::api::hostgroup::Jump| SshTarget {
+        address: jump.address.clone(),
+        port: port(jump.port),
+        user: jump.user.clone().unwrap_or_else(|| spec.ssh.user.clone()),
+        connect_timeout,
+    };
+    spec.ssh.jump.iter().map(target).collect()
+}
+
+fn port(port: i32) -> u16 {
+    u16::try_from(port).unwrap_or(22)
+}
+
+fn secret_problem(why: NoSecret) -> Result<Problem, Trouble> {
+    let message = why.to_string();
+    let reason = match why {
+        NoSecret::NotFound { .. } => Reason::SecretNotFound,
+        NoSecret::KeyMissing { .. } => Reason::SecretKeyMissing,
+        NoSecret::Invalid { .. } => return Ok(Problem::terminal(Reason::SecretInvalid, message)),
+        NoSecret::Forbidden { .. } => Reason::SecretForbidden,
+        NoSecret::NotForThis { .. } => Reason::SecretNotForThis,
+        NoSecret::Api(error) => return Err(error.into()),
+    };
+    Ok(Problem::waiting(reason, message))
+}

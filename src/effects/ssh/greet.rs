@@ -1,0 +1,178 @@
+//! From the first packet to the accepted key: the way there, the key exchange, who the server is, and who we are.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use russh::{
+    Preferred,
+    client::{self, AuthResult, Handle, Session},
+    compression,
+    keys::PublicKeyOrCertificate,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use super::{Connection, Identity, SshError, SshTarget, identity::Proof, printable, trust::Expected};
+use crate::effects::clock;
+
+pub(super) async fn connect(
+    via: Option<Arc<Connection>>,
+    target: &SshTarget,
+    expected: Expected,
+    identity: &Identity,
+) -> Result<Connection, SshError> {
+    let (mut handle, banner) = match &via {
+        None => greet(dial(target).await?, target, expected).await?,
+        Some(via) => greet(through(via, target).await?, target, expected).await?,
+    };
+    let address = target.address.clone();
+    let proof = identity.prove(&target.user, &address)?;
+    let limit = target.connect_timeout;
+    let answer = tokio::time::timeout(limit, log_in(&mut handle, &target.user, proof)).await;
+    let silent =
+        |_| SshError::Silent { address: address.clone(), what: "no answer to our key", seconds: limit.as_secs() };
+    let lost = |why: String| SshError::Lost { address: address.clone(), what: "authenticating", why };
+    match answer.map_err(silent)? {
+        Ok(result) if result.success() => Ok(Connection { handle, address, server: banner, via }),
+        Ok(_) if handle.is_closed() => Err(lost("the server closed the connection".to_owned())),
+        Ok(_) => Err(SshError::AuthenticationFailed { address, user: target.user.clone() }),
+        Err(error) => Err(lost(error.to_string())),
+    }
+}
+
+async fn log_in(handle: &mut Handle<Watcher>, user: &str, proof: Proof) -> Result<AuthResult, russh::Error> {
+    match proof {
+        Proof::Key(key) => handle.authenticate_publickey(user, key).await,
+        Proof::Certificate(key, certificate) => handle.authenticate_openssh_cert(user, key, *certificate).await,
+    }
+}
+
+async fn dial(target: &SshTarget) -> Result<TcpStream, SshError> {
+    let limit = target.connect_timeout;
+    let unreachable = |why: String| SshError::Unreachable { address: target.address.clone(), why };
+    let socket = tokio::time::timeout(limit, TcpStream::connect((target.address.as_str(), target.port)))
+        .await
+        .map_err(|_| unreachable(format!("no answer within {} s", limit.as_secs())))?
+        .map_err(|error| unreachable(error.to_string()))?;
+    socket.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
+    Ok(socket)
+}
+
+/// The jump host's word about who is behind it proves nothing: who answers there shows its own key.
+async fn through(via: &Connection, target: &SshTarget) -> Result<super::Stream, SshError> {
+    let SshTarget { address, port, connect_timeout: limit, .. } = target;
+    let unreachable = |why: String| SshError::Unreachable { address: address.clone(), why };
+    match via.forward(address, *port, *limit).await {
+        Ok(Some(stream)) => Ok(stream),
+        Ok(None) => Err(unreachable(format!("the jump host {} can't connect to port {port} there", via.address))),
+        Err(SshError::Deadline { seconds, .. }) => {
+            Err(unreachable(format!("no answer within {seconds} s through the jump host {}", via.address)))
+        }
+        Err(cause) => {
+            Err(SshError::Jump { hop: via.address.clone(), address: address.clone(), cause: Box::new(cause) })
+        }
+    }
+}
+
+/// Key exchange and host key; the server's banner.
+async fn greet<S>(socket: S, target: &SshTarget, expected: Expected) -> Result<(Handle<Watcher>, String), SshError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (address, limit) = (target.address.clone(), target.connect_timeout);
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let config = Arc::new(config(&expected));
+    let watcher = Watcher { expected: expected.clone(), seen: seen.clone(), first: true };
+    let greeted = tokio::time::timeout(limit, client::connect_stream(config, socket, watcher)).await;
+    let what = "no SSH greeting or key exchange";
+    let greeted = greeted.map_err(|_| SshError::Silent { address: address.clone(), what, seconds: limit.as_secs() })?;
+    let seen = || seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let handle = greeted.map_err(|error| greeting_failed(&address, &expected, seen(), &error))?;
+    Ok((handle, seen().banner))
+}
+
+fn greeting_failed(address: &str, expected: &Expected, seen: Seen, error: &russh::Error) -> SshError {
+    let address = address.to_owned();
+    if let Some(refused) = seen.refused {
+        return refused;
+    }
+    if seen.weak {
+        let why = "it offers no strict key exchange (CVE-2023-48795); update its OpenSSH".to_owned();
+        return SshError::Protocol { address, why };
+    }
+    match error {
+        // The server has no key of the types that are known for it: it is another one than we know.
+        russh::Error::NoCommonAlgo { kind: russh::AlgorithmKind::Key, theirs, .. } => {
+            expected.nothing_in_common(&[printable(theirs.join(", ").as_bytes())])
+        }
+        russh::Error::IO(_) | russh::Error::Disconnect | russh::Error::HUP => {
+            SshError::Lost { address, what: "greeting", why: printable(error.to_string().as_bytes()) }
+        }
+        other => SshError::Protocol { address, why: printable(other.to_string().as_bytes()) },
+    }
+}
+
+fn config(expected: &Expected) -> client::Config {
+    client::Config {
+        preferred: Preferred {
+            key: Cow::Owned(expected.algorithms()),
+            host_key_certificates: Cow::Owned(expected.certificate_algorithms()),
+            compression: Cow::Borrowed(&[compression::NONE]),
+            ..Preferred::DEFAULT
+        },
+        keepalive_interval: Some(Duration::from_secs(10)),
+        keepalive_max: 3,
+        inactivity_timeout: Some(Duration::from_secs(60)),
+        nodelay: true,
+        ..client::Config::default()
+    }
+}
+
+/// What the handler learned, for the message when the library only says no.
+#[derive(Clone, Default)]
+struct Seen {
+    banner: String,
+    refused: Option<SshError>,
+    weak: bool,
+}
+
+/// Answers the library's questions: is this the host, is the exchange strict. Whatever the server opens by itself is refused.
+pub(super) struct Watcher {
+    expected: Expected,
+    seen: Arc<Mutex<Seen>>,
+    first: bool,
+}
+
+impl client::Handler for Watcher {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        let now = u64::try_from(clock::now().as_second()).unwrap_or_default();
+        let Err(refused) = self.expected.judge(shown, now).await else { return Ok(true) };
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).refused = Some(refused);
+        Ok(false)
+    }
+
+    async fn kex_done(
+        &mut self,
+        _: Option<&[u8]>,
+        names: &russh::Names,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if std::mem::take(&mut self.first) {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.banner = printable(session.remote_sshid());
+            let sealed = names.cipher.as_ref().contains("-gcm@");
+            if !names.strict_kex() && !sealed {
+                seen.weak = true;
+                return Err(russh::Error::Kex);
+            }
+        }
+        Ok(())
+    }
+}

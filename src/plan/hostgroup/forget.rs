@@ -1,0 +1,75 @@
+//! The verb `forget-host-key`: which machine a stamp means, and when it is done with. It is done with only when the store says so, not
+//! when it was begun: a crash in between forgets nothing half.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Act, Observed};
+use crate::{
+    api::{
+        Reason,
+        hostgroup::{HostGroupSpec, HostGroupStatus, HostKeyPolicy},
+        verbs,
+    },
+    plan::Happened,
+};
+
+/// What is on record of the machine that a stamp names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kept {
+    /// A key is kept.
+    pub key: bool,
+    /// This very stamp had one forgotten.
+    pub forgotten: bool,
+}
+
+pub struct Decision {
+    pub act: Option<Act>,
+    pub event: Option<Happened>,
+    /// The stamp, if there is one, is done with.
+    pub over: bool,
+}
+
+/// The host's name in a stamp: what stands after a '/' only makes it new.
+fn name_in(stamp: &str) -> &str {
+    stamp.split('/').next().unwrap_or_default().trim()
+}
+
+/// Address and port of the host, or jump host, that a stamp names.
+pub fn machine_of(spec: &HostGroupSpec, stamp: &str) -> Option<(String, u16)> {
+    let name = name_in(stamp);
+    let host = spec.hosts.iter().find(|host| host.name == name).map(|host| (host.address.clone(), spec.ssh.port));
+    let jump = || spec.ssh.jump.iter().find(|jump| jump.address == name).map(|jump| (jump.address.clone(), jump.port));
+    let (address, port) = host.or_else(jump)?;
+    Some((address, u16::try_from(port).ok()?))
+}
+
+pub fn decide(seen: &Observed, before: &HostGroupStatus) -> Decision {
+    let first = seen.status.is_none() || before.observed_generation < 0;
+    let Some(stamp) = verbs::asked(verbs::FORGET_HOST_KEY, &seen.annotations, &before.last_handled, first) else {
+        return Decision { act: None, event: None, over: true };
+    };
+    let name = name_in(stamp).to_owned();
+    let no = |why: String| {
+        let event = Happened::warning(Reason::HostKeyNotForgotten, "Forget", why);
+        Decision { act: None, event: Some(event), over: true }
+    };
+    if seen.spec.ssh.host_keys.policy != HostKeyPolicy::TrustOnFirstUse {
+        return no("nothing is forgotten: the keys of this group's hosts stand in the Secret of knownHostsRef; change them there".to_owned());
+    }
+    match seen.kept {
+        _ if machine_of(&seen.spec, stamp).is_none() => {
+            no(format!("{name:?} is neither a host of this group nor the address of a jump host; nothing is forgotten"))
+        }
+        Some(Kept { forgotten: true, .. }) => {
+            let note = format!("the key of {name} counts no more; the next that is seen there does");
+            let event = Happened::normal(Reason::HostKeyForgotten, "Forget", note);
+            Decision { act: None, event: Some(event), over: true }
+        }
+        Some(Kept { key: true, .. }) => {
+            let act = Act::ForgetHostKey { name, stamp: stamp.to_owned() };
+            Decision { act: Some(act), event: None, over: false }
+        }
+        _ => no(format!("no key of {name} is kept; the next that is seen there counts anyway")),
+    }
+}
