@@ -95,8 +95,17 @@ settings() { read -r disk_mib disk_inodes port gateway <"$state/settings"; }
 common_etc() {
   local etc=$state/etc
   mkdir -p "$etc"
-  { grep -v -e '^root:' -e '^deploy:' /etc/passwd; echo root:x:0:0:root:/root:/bin/sh; echo deploy:x:2000:2000::/home/deploy:/bin/sh; } >"$etc/passwd"
-  { grep -v '^deploy:' /etc/group; echo deploy:x:2000:; } >"$etc/group"
+  {
+    grep -v -e '^root:' -e '^deploy:' -e '^app:' -e '^web:' /etc/passwd
+    echo root:x:0:0:root:/root:/bin/sh
+    echo deploy:x:2000:2000::/home/deploy:/bin/sh
+    echo app:x:2001:2001::/nonexistent:/usr/sbin/nologin
+    echo web:x:2002:2002::/nonexistent:/usr/sbin/nologin
+  } >"$etc/passwd"
+  { grep -v -e '^deploy:' -e '^app:' -e '^web:' /etc/group; printf '%s:\n' deploy:x:2000 app:x:2001 web:x:2002; } >"$etc/group"
+  # Whom deploy may become: app, and not web.
+  printf '%s\n' 'root ALL=(ALL:ALL) ALL' 'deploy ALL=(app) NOPASSWD: /bin/sh' >"$etc/sudoers"
+  chmod 440 "$etc/sudoers"
   cut -d : -f 1 "$etc/passwd" | sed 's/$/:*:19000:0:99999:7:::/' >"$etc/shadow"
   chmod 640 "$etc/shadow"
   cp "$state/identity.pub" "$etc/authorized_keys"
@@ -171,6 +180,7 @@ shm /dev/shm tmpfs mode=1777,size=16m 0 0
 tmp /tmp tmpfs mode=1777,size=16m 0 0
 EOT
   mount -a -T /run/fstab
+  [ ! -e /etc/sudoers ] || mount --bind /mnt/etc/sudoers /etc/sudoers
   # The machine's own files are looked at, never written: a test that runs wild breaks nothing.
   mount -o remount,bind,ro /
 }
