@@ -121,7 +121,7 @@ class Bench:
         self.landfall.forget(objects)
 
     def clean(self, rack, n):
-        stop = "if [ -e /srv/app/pid ]; then kill $(cat /srv/app/pid) 2>/dev/null; fi; rm -rf /srv/app /tmp/up.tar; true"
+        stop = "if [ -e /srv/app/pid ]; then kill $(cat /srv/app/pid) 2>/dev/null; fi; rm -rf /srv/app /srv/up.tar; true"
         Ssh(rack, shared=True).each(rack.addresses[:n], stop)
 
     def note_memory(self, what):

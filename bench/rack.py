@@ -30,7 +30,7 @@ SHARED = """  ControlMaster auto
 class Rack:
     def __init__(self, count, folder, disk_mib=256):
         self.state = os.path.join(folder, f"rack-{count}")
-        subprocess.run([SCRIPT, "up", str(count), "--disk-mib", str(disk_mib), "--state", self.state], check=True)
+        subprocess.run([SCRIPT, "up", str(count), "--disk-mib", str(disk_mib), "--sshd", "Subsystem sftp internal-sftp", "--state", self.state], check=True)
         with open(f"{self.state}/list") as file:
             self.addresses = [line.split("\t")[1] for line in file]
         self.write("ssh_config", FAST.format(state=self.state))

@@ -74,9 +74,9 @@ class Pyinfra:
         return path
 
     def put_text(self, version, tar, digest):
-        script = f"sh -c {quoted(PUT)} sh {version} {digest} </tmp/up.tar && rm /tmp/up.tar"
+        script = f"sh -c {quoted(PUT)} sh {version} {digest} </srv/up.tar && rm /srv/up.tar"
         return ("from pyinfra.operations import files, server\n"
-                f"files.put(src={tar!r}, dest='/tmp/up.tar', create_remote_dir=False)\nserver.shell(commands=[{script!r}])\n")
+                f"files.put(src={tar!r}, dest='/srv/up.tar', create_remote_dir=False)\nserver.shell(commands=[{script!r}])\n")
 
     def put(self, n, version, tar, digest):
         self.call(n, self.deploy("put", self.put_text(version, tar, digest)))
@@ -109,8 +109,8 @@ class Ansible:
         run([f"{VENV}/bin/ansible-playbook", *self.common(n), path])
 
     def put_tasks(self, version, tar, digest):
-        script = f"sh -c {quoted(PUT)} sh {version} {digest} </tmp/up.tar && rm /tmp/up.tar"
-        return f"    - copy: {{ src: {tar}, dest: /tmp/up.tar }}\n    - shell: |\n{indent(script)}\n"
+        script = f"sh -c {quoted(PUT)} sh {version} {digest} </srv/up.tar && rm /srv/up.tar"
+        return f"    - copy: {{ src: {tar}, dest: /srv/up.tar }}\n    - shell: |\n{indent(script)}\n"
 
     def put(self, n, version, tar, digest):
         self.play(n, "put", "- hosts: all\n  gather_facts: false\n  tasks:\n" + self.put_tasks(version, tar, digest))

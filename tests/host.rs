@@ -9,7 +9,7 @@ use landfall::{
     effects::{
         class::Class,
         gate::Gate,
-        host::{ActCall, Host, HostError, Listener, StageSpec, StartSpec, StopSpec},
+        host::{ActCall, Acted, Host, HostError, Listener, StageSpec, StartSpec, StopSpec},
         ssh::{Credentials, SshError, SshTarget},
     },
     plan::{
@@ -76,29 +76,33 @@ impl Bench {
         let tar = self.local.path().join(format!("{version}.tar"));
         let digest = pack(&tar, files);
         let size = std::fs::metadata(&tar).unwrap().len();
-        StageSpec { release: ReleaseName::new(version, &digest), digest, size, tar }
+        StageSpec { release: ReleaseName::new(version, &digest), digest, size, tar, absent_with_free: None }
     }
 
     async fn stage(&mut self, spec: &StageSpec) {
-        self.call.act.n = self.host.stage(&self.gate, &self.call, spec).await.unwrap();
+        self.call.act.n = self.host.stage(&self.gate, &self.call, spec).await.unwrap().journal;
     }
 
     async fn stop(&mut self, grace: u64) {
         let spec = StopSpec { signal: "TERM".to_owned(), grace: Duration::from_secs(grace) };
-        self.call.act.n = self.host.stop(&self.gate, &self.call, &spec).await.unwrap();
+        self.call.act.n = self.host.stop(&self.gate, &self.call, &spec).await.unwrap().journal;
     }
 
     async fn switch(&mut self, spec: &StageSpec) {
-        self.call.act.n = self.host.switch(&self.gate, &self.call, &spec.release).await.unwrap();
+        self.call.act.n = self.host.switch(&self.gate, &self.call, &spec.release).await.unwrap().journal;
     }
 
     async fn start(&mut self, spec: &StageSpec, command: &[&str]) {
-        self.call.act.n = self.host.start(&self.gate, &self.call, &start(&self.call, spec, command)).await.unwrap();
+        self.call.act.n =
+            self.host.start(&self.gate, &self.call, &start(&self.call, spec, command)).await.unwrap().journal;
     }
 
     async fn mark(&mut self) {
         let rollout = self.call.act.rollout.clone();
-        self.call.act.n = self.host.mark(&self.gate, &self.call, &rollout).await.unwrap();
+        let acted = self.host.mark(&self.gate, &self.call, &rollout).await.unwrap();
+        // What an act tells of its folder is what the facts say.
+        assert_eq!(acted.folder, Some(self.folder().await));
+        self.call.act.n = acted.journal;
     }
 
     /// A release with a shell script, running.
@@ -184,8 +188,8 @@ async fn a_release_goes_through_its_whole_life_on_a_host() {
     assert_eq!(bench.host.http_ready(8080, "/nothing", None, Duration::from_secs(2)).await.unwrap(), Ok(404));
     assert!(bench.host.tcp_ready(8080, Duration::from_secs(2)).await.unwrap());
     assert!(!bench.host.port_refuses(8080).await.unwrap());
-    assert_eq!(bench.host.listener(&bench.call.folder, 8080).await.unwrap(), Listener::Ours);
-    assert_eq!(bench.host.listener(&bench.call.folder, 8081).await.unwrap(), Listener::Nobody);
+    assert_eq!(bench.host.answering(&bench.call.folder, Some(8080)).await.unwrap().listener, Some(Listener::Ours));
+    assert_eq!(bench.host.answering(&bench.call.folder, Some(8081)).await.unwrap().listener, Some(Listener::Nobody));
     assert_eq!(
         bench.host.tail(&bench.call.folder, 10).await.unwrap(),
         ["it's \"quoted\"", "$HOME `id` \\0041 ü"],
@@ -215,13 +219,13 @@ async fn a_release_goes_through_its_whole_life_on_a_host() {
     assert!(bench.host.port_refuses(8080).await.unwrap());
     bench.switch(&v2).await;
     bench.start(&v2, &["./app"]).await;
-    bench.call.act.n = bench.host.prune(&bench.gate, &bench.call, &[], 0).await.unwrap();
+    bench.call.act.n = bench.host.prune(&bench.gate, &bench.call, &[], 0).await.unwrap().journal;
     assert_eq!(bench.folder().await.releases, std::slice::from_ref(&v2.release), "what runs is never pruned");
-    bench.call.act.n = bench.host.release(&bench.gate, &bench.call).await.unwrap();
+    bench.call.act.n = bench.host.release(&bench.gate, &bench.call).await.unwrap().journal;
     assert_eq!(bench.folder().await.owner, None);
 
     let spec = StopSpec { signal: "TERM".to_owned(), grace: Duration::from_secs(5) };
-    assert_eq!(bench.host.remove(&bench.gate, &bench.call, &spec).await.unwrap(), 0);
+    assert_eq!(bench.host.remove(&bench.gate, &bench.call, &spec).await.unwrap(), Acted { journal: 0, folder: None });
     assert!(bench.host.facts().await.unwrap().folders.is_empty());
     assert!(bench.host.port_refuses(8080).await.unwrap());
     assert_eq!(bench.rack.host(0).sh("ls -A /srv/landfall").await.trim(), ".landfall");
@@ -288,7 +292,7 @@ async fn a_lower_token_is_refused_and_another_control_plane_must_adopt() {
     assert_eq!(bench.folder().await.fence, Some(token("plane-1", 5)));
 
     other.replaces = Some(bench.call.owner.clone());
-    other.act.n = bench.host.adopt(&bench.gate, &other).await.unwrap();
+    other.act.n = bench.host.adopt(&bench.gate, &other).await.unwrap().journal;
     bench.host.switch(&bench.gate, &other, &v1.release).await.unwrap();
     assert_eq!(
         bench.host.switch(&bench.gate, &bench.call, &v1.release).await,
@@ -338,7 +342,8 @@ async fn a_connection_lost_during_a_stop_neither_loses_nor_doubles_it() {
         )
         .await;
     assert!(matches!(&busy, Err(HostError::Busy { step, .. }) if step == "stop"), "{busy:?}");
-    assert_eq!(bench.host.attach(&bench.call.folder, &open, Duration::from_secs(20)).await, Ok(open.n + 2));
+    let attached = bench.host.attach(&bench.call.folder, &open, Duration::from_secs(20)).await.unwrap();
+    assert_eq!(attached.journal, open.n + 2);
     let folder = bench.folder().await;
     assert_eq!((folder.process, folder.open, folder.journal), (None, None, open.n + 2));
     let said = bench.host.tail(&bench.call.folder, 10).await.unwrap();
@@ -511,7 +516,7 @@ async fn a_strangers_socket_is_not_taken_for_ours() {
     bench.rack.host(0).sh("mkdir -p /srv/other && setsid busybox httpd -p 8080 -h /srv/other").await;
     let host = bench.host.clone();
     until("the stranger listens", || async { !host.port_refuses(8080).await.unwrap() }).await;
-    assert_eq!(bench.host.listener(&bench.call.folder, 8080).await.unwrap(), Listener::Foreign);
+    assert_eq!(bench.host.answering(&bench.call.folder, Some(8080)).await.unwrap().listener, Some(Listener::Foreign));
 }
 
 #[tokio::test]
@@ -534,7 +539,7 @@ async fn every_shell_an_ordinary_user_and_a_talkative_login_shell_do() {
         let tar = local.path().join("v1.tar");
         let digest = pack(&tar, &[("app", WEB)]);
         let size = std::fs::metadata(&tar).unwrap().len();
-        let spec = StageSpec { release: ReleaseName::new("v1", &digest), digest, size, tar };
+        let spec = StageSpec { release: ReleaseName::new("v1", &digest), digest, size, tar, absent_with_free: None };
         let mut call = ActCall {
             folder: FolderName::new("shop", "web"),
             owner: owner("web-production", &at.name),
@@ -542,14 +547,19 @@ async fn every_shell_an_ordinary_user_and_a_talkative_login_shell_do() {
             fence: token("plane-1", 5),
             act: ActId { uid: "uid-of-web-production".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n: 0 },
         };
-        call.act.n = host.stage(&gate, &call, &spec).await.unwrap();
-        call.act.n = host.switch(&gate, &call, &spec.release).await.unwrap();
-        call.act.n = host.start(&gate, &call, &start(&call, &spec, &["./app"])).await.unwrap();
+        call.act.n = host.stage(&gate, &call, &spec).await.unwrap().journal;
+        call.act.n = host.switch(&gate, &call, &spec.release).await.unwrap().journal;
+        call.act.n = host.start(&gate, &call, &start(&call, &spec, &["./app"])).await.unwrap().journal;
         until("ready", || async { host.http_ready(8080, "/", None, Duration::from_secs(2)).await.unwrap() == Ok(200) })
             .await;
-        assert_eq!(host.listener(&call.folder, 8080).await.unwrap(), Listener::Ours, "{}", at.name);
+        assert_eq!(
+            host.answering(&call.folder, Some(8080)).await.unwrap().listener,
+            Some(Listener::Ours),
+            "{}",
+            at.name
+        );
         let stop = StopSpec { signal: "TERM".to_owned(), grace: Duration::from_secs(3) };
-        assert_eq!(host.remove(&gate, &call, &stop).await.unwrap(), 0, "{}", at.name);
+        assert_eq!(host.remove(&gate, &call, &stop).await.unwrap().journal, 0, "{}", at.name);
     }
 }
 

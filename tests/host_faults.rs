@@ -50,7 +50,13 @@ impl Release {
         let tar = folder.path().join("release.tar");
         std::fs::write(&tar, &bytes).unwrap();
         let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        let spec = StageSpec { release: ReleaseName::new(version, &digest), digest, size: bytes.len() as u64, tar };
+        let spec = StageSpec {
+            release: ReleaseName::new(version, &digest),
+            digest,
+            size: bytes.len() as u64,
+            tar,
+            absent_with_free: None,
+        };
         Self { _folder: folder, spec }
     }
 }
@@ -111,12 +117,12 @@ impl<'a> Rig<'a> {
     }
 
     async fn stage(&mut self, release: &Release) -> Result<(), HostError> {
-        self.n = self.host.stage(&self.gate, &self.call("1.0"), &release.spec).await?;
+        self.n = self.host.stage(&self.gate, &self.call("1.0"), &release.spec).await?.journal;
         Ok(())
     }
 
     async fn switch(&mut self, release: &Release) -> Result<(), HostError> {
-        self.n = self.host.switch(&self.gate, &self.call("1.0"), &release.spec.release).await?;
+        self.n = self.host.switch(&self.gate, &self.call("1.0"), &release.spec.release).await?.journal;
         Ok(())
     }
 
@@ -129,18 +135,18 @@ impl<'a> Rig<'a> {
             command: command.iter().map(|&word| word.to_owned()).collect(),
             env: vec![],
         };
-        self.n = self.host.start(&self.gate, &self.call("1.0"), &spec).await?;
+        self.n = self.host.start(&self.gate, &self.call("1.0"), &spec).await?.journal;
         Ok(())
     }
 
     async fn stop(&mut self, grace: Duration) -> Result<(), HostError> {
         let spec = StopSpec { signal: "TERM".into(), grace };
-        self.n = self.host.stop(&self.gate, &self.call("1.0"), &spec).await?;
+        self.n = self.host.stop(&self.gate, &self.call("1.0"), &spec).await?.journal;
         Ok(())
     }
 
     async fn mark(&mut self) -> Result<(), HostError> {
-        self.n = self.host.mark(&self.gate, &self.call("1.0"), "1.0").await?;
+        self.n = self.host.mark(&self.gate, &self.call("1.0"), "1.0").await?.journal;
         Ok(())
     }
 
@@ -388,13 +394,28 @@ async fn a_stranger_on_our_port_is_seen_before_the_start_and_never_taken_for_our
         // A start all the same: ours lives without the port, the stranger answers on it.
         rig.bring_up(&Release::new("v1"), &["sleep", "1000"]).await;
         assert!(rig.host.tcp_ready(8080, TIMEOUT).await.unwrap());
-        assert_eq!(rig.host.listener(&folder(), 8080).await.unwrap(), Listener::Foreign, "{}", test.name);
-        assert_eq!(rig.host.listener(&folder(), 8081).await.unwrap(), Listener::Nobody, "{}", test.name);
+        assert_eq!(
+            rig.host.answering(&folder(), Some(8080)).await.unwrap().listener,
+            Some(Listener::Foreign),
+            "{}",
+            test.name
+        );
+        assert_eq!(
+            rig.host.answering(&folder(), Some(8081)).await.unwrap().listener,
+            Some(Listener::Nobody),
+            "{}",
+            test.name
+        );
         rig.stop(TIMEOUT).await.unwrap();
         assert!(rig.host.tcp_ready(8080, TIMEOUT).await.unwrap(), "{}: the stranger was stopped", test.name);
         rig.start(&Release::new("v1"), words!(web(8082))).await.unwrap();
         rig.until_http_ready(8082).await;
-        assert_eq!(rig.host.listener(&folder(), 8082).await.unwrap(), Listener::Ours, "{}", test.name);
+        assert_eq!(
+            rig.host.answering(&folder(), Some(8082)).await.unwrap().listener,
+            Some(Listener::Ours),
+            "{}",
+            test.name
+        );
     }
 }
 
@@ -500,7 +521,7 @@ async fn a_stop_under_way_goes_on_when_the_link_is_cut_and_is_not_done_twice() {
         assert!(open.running && open.step == "stop", "{}: {open:?}", test.name);
         let busy = rig.stop(Duration::from_secs(1)).await.unwrap_err();
         assert!(matches!(busy, HostError::Busy { .. } | HostError::JournalMoved { .. }), "{}: {busy:?}", test.name);
-        let n = rig.host.attach(&folder(), &open, Duration::from_secs(30)).await.unwrap();
+        let n = rig.host.attach(&folder(), &open, Duration::from_secs(30)).await.unwrap().journal;
         let seen = rig.look().await;
         assert_eq!((seen.journal, seen.open), (n, None), "{}", test.name);
         assert!(seen.process.is_none_or(|process| !process.alive), "{}", test.name);

@@ -12,12 +12,12 @@ use crate::{
     api::Reason,
     controllers::world::World,
     effects::{
-        host::{ActCall, Host, HostError, StageSpec, StartSpec, StopSpec},
+        host::{ActCall, Acted, Host, HostError, StageSpec, StartSpec, StopSpec},
         store::StoreError,
     },
     plan::{
         deployment::{Done, Drive, Goal, RELEASES_KEPT, Seen, Step, Target},
-        facts::ProcessFacts,
+        facts::{FolderFacts, ProcessFacts},
         ids::{ActId, Owner},
     },
 };
@@ -47,46 +47,46 @@ pub struct Turn<'a> {
     pub place: &'a Place,
     pub drive: &'a Drive,
     pub seen: &'a Seen,
+    /// On the host's disk, as it said last.
+    pub free_bytes: u64,
     pub host: &'a Host,
 }
 
-/// Does one step; `done` takes what the host does not record.
-pub async fn perform(turn: &Turn<'_>, step: &Step, done: &mut Done, wanted: impl Fn() -> bool) -> Result<(), Undone> {
+/// Does one step; `done` takes what the host does not record. Answers the folder as it is after an act.
+pub async fn perform(
+    turn: &Turn<'_>,
+    step: &Step,
+    done: &mut Done,
+    wanted: impl Fn() -> bool,
+) -> Result<Option<FolderFacts>, Undone> {
     let (host, gate) = (turn.host, &turn.world.gate);
-    match step {
-        Step::Attach(open) => _ = host.attach(&turn.place.folder(), open, PATIENCE).await?,
+    let acted = match step {
+        Step::Attach(open) => host.attach(&turn.place.folder(), open, PATIENCE).await?,
         Step::Stage => stage(turn).await?,
-        Step::Stop => _ = host.stop(gate, &turn.call()?, &turn.stop_spec().await).await?,
-        Step::Switch => _ = host.switch(gate, &turn.call()?, &turn.target()?.release).await?,
-        Step::Start => {
-            start(turn).await?;
-            done.started = true;
-        }
+        Step::Stop => host.stop(gate, &turn.call()?, &turn.stop_spec().await).await?,
+        Step::Switch => host.switch(gate, &turn.call()?, &turn.target()?.release).await?,
+        Step::Start => start(turn).await?,
         Step::Verify { pid, start } => {
             verify(turn, *pid, *start, wanted).await?;
             done.verified = Some((*pid, *start));
+            return Ok(None);
         }
-        Step::Mark => _ = host.mark(gate, &turn.call()?, &turn.target()?.rollout).await?,
-        Step::Prune { keep } => {
-            host.prune(gate, &turn.call()?, keep, RELEASES_KEPT).await?;
-            done.pruned = true;
-        }
-        Step::Release => {
-            host.release(gate, &turn.call()?).await?;
-            done.left = true;
-        }
-        Step::Remove => {
-            host.remove(gate, &turn.call()?, &turn.stop_spec().await).await?;
-            done.left = true;
-        }
-        Step::Adopt => {
-            host.adopt(gate, &turn.call()?).await?;
-            done.left = true;
-        }
+        Step::Mark => host.mark(gate, &turn.call()?, &turn.target()?.rollout).await?,
+        Step::Prune { keep } => host.prune(gate, &turn.call()?, keep, RELEASES_KEPT).await?,
+        Step::Release => host.release(gate, &turn.call()?).await?,
+        Step::Remove => host.remove(gate, &turn.call()?, &turn.stop_spec().await).await?,
+        Step::Adopt => host.adopt(gate, &turn.call()?).await?,
         Step::Died => return Err(Undone::Failed(verify::died_in(host, &turn.place.folder()).await)),
-        Step::Reached => {}
+        Step::Reached => return Ok(None),
+    };
+    match step {
+        Step::Start => done.started = true,
+        Step::Prune { .. } => done.pruned = true,
+        Step::Release | Step::Remove | Step::Adopt => done.left = true,
+        _ => {}
     }
-    Ok(())
+    // An attached act says how it ended; what it left is looked at.
+    Ok(acted.folder.filter(|_| !matches!(step, Step::Attach(_))))
 }
 
 /// The reason of a verdict where the host says that this step failed.
@@ -151,13 +151,18 @@ impl Turn<'_> {
     }
 }
 
-async fn stage(turn: &Turn<'_>) -> Result<(), Undone> {
+async fn stage(turn: &Turn<'_>) -> Result<Acted, Undone> {
     let target = turn.target()?;
     let release = turn.world.store.release(&target.digest).await.map_err(|error| unreadable(&error))?;
-    let spec =
-        StageSpec { release: target.release.clone(), digest: release.digest, size: release.size, tar: release.path };
-    turn.host.stage(&turn.world.gate, &turn.call()?, &spec).await?;
-    Ok(())
+    let absent = !turn.seen.folder.releases.contains(&target.release);
+    let spec = StageSpec {
+        release: target.release.clone(),
+        digest: release.digest,
+        size: release.size,
+        tar: release.path,
+        absent_with_free: absent.then_some(turn.free_bytes),
+    };
+    Ok(turn.host.stage(&turn.world.gate, &turn.call()?, &spec).await?)
 }
 
 fn unreadable(error: &StoreError) -> Undone {
@@ -165,7 +170,7 @@ fn unreadable(error: &StoreError) -> Undone {
 }
 
 /// Before the start the port must refuse, or a stranger would answer the probe.
-async fn start(turn: &Turn<'_>) -> Result<(), Undone> {
+async fn start(turn: &Turn<'_>) -> Result<Acted, Undone> {
     let target = turn.target()?;
     if let Some(port) = target.run.readiness_probe.as_ref().and_then(|probe| probe.port()) {
         let mut tries = 0;
@@ -187,8 +192,7 @@ async fn start(turn: &Turn<'_>) -> Result<(), Undone> {
         command: target.run.process.command.clone(),
         env: target.env_on(&place.project, &place.group, &place.host, &address),
     };
-    turn.host.start(&turn.world.gate, &turn.call()?, &spec).await?;
-    Ok(())
+    Ok(turn.host.start(&turn.world.gate, &turn.call()?, &spec).await?)
 }
 
 async fn verify(turn: &Turn<'_>, pid: i64, start: u64, wanted: impl Fn() -> bool) -> Result<(), Undone> {

@@ -16,6 +16,7 @@ use crate::{
     effects::clock,
     plan::{
         deployment::{Done, Drive, Goal, HostVerdict, Step, next_step},
+        hostgroup::Look,
         ids::FolderName,
     },
 };
@@ -72,7 +73,9 @@ pub async fn run(world: Arc<World>, place: Place, number: u64) {
             End::Failed(verdict) => record(&world, &place, &verdict).await,
         }
         // What is known must be newer than the last act before the planner counts on it.
-        let _ = hosts::probe(&world, &place.host_key()).await;
+        if matches!(world.hosts.look(&place.host_key()), Look::Unknown) {
+            let _ = hosts::probe(&world, &place.host_key()).await;
+        }
         if world.hosts.turns.end(&key, version) {
             break;
         }
@@ -102,11 +105,19 @@ async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64) 
     let wanted = || world.hosts.turns.is_goal(&key, version);
     let (mut done, mut few) = (Done::default(), 0);
     let Some(link) = connect(world, &host_key).await else { return End::Left };
+    let mut known = None;
     loop {
         if !wanted() {
             return End::Changed;
         }
-        let Ok(facts) = hosts::probe_over(world, &host_key, &link).await else { return End::Left };
+        // An act answers with what is true after it; else the host is asked.
+        let facts = match known.take() {
+            Some(facts) => facts,
+            None => match hosts::probe_over(world, &host_key, &link).await {
+                Ok(facts) => facts,
+                Err(_) => return End::Left,
+            },
+        };
         let seen = observe::seen(&facts, &place.folder());
         let step = next_step(&seen, &drive.goal, done);
         if step == Step::Reached {
@@ -118,9 +129,18 @@ async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64) 
         if !matches!(step, Step::Verify { .. } | Step::Attach(_) | Step::Died) {
             world.hosts.begin_act(&host_key);
         }
-        let turn = step::Turn { world, place, drive, seen: &seen, host: &link.host };
+        let turn = step::Turn { world, place, drive, seen: &seen, free_bytes: facts.free_bytes, host: &link.host };
         let undone = match step::perform(&turn, &step, &mut done, wanted).await {
-            Ok(()) => continue,
+            Ok(Some(folder)) => {
+                known = Some(hosts::after(world, &host_key, facts, &place.folder(), folder));
+                continue;
+            }
+            // Nothing was done, only looked at: what was known of the folder is as true as before.
+            Ok(None) if matches!(step, Step::Verify { .. }) => {
+                known = Some(facts);
+                continue;
+            }
+            Ok(None) => continue,
             Err(undone) => undone,
         };
         match judge(undone, &step, &mut few) {

@@ -47,20 +47,22 @@ pub async fn verify(
         if !wanted() {
             return Ok(Verified::Dropped);
         }
-        let answer = ask(host, probe).await?;
-        if !lives(host, process).await? {
-            return Ok(Verified::Failed(died(host, process).await));
-        }
-        match answer {
+        match ask(host, probe).await? {
             Ok(()) => successes += 1,
             Err(why) => {
                 (successes, ready_since, last) = (0, None, why);
             }
         }
+        // After the answer: that process must still live, and the socket that answered be one of its session, where that can be told.
+        let port = probe.and_then(ReadinessProbe::port).filter(|_| successes >= threshold);
+        let now = host.answering(process.folder, port).await?;
+        if !now.process.is_some_and(|one| one.alive && one.pid == process.pid && one.start == process.start) {
+            return Ok(Verified::Failed(died(host, process).await));
+        }
+        if let (Some(Listener::Foreign), Some(port)) = (now.listener, port) {
+            return Ok(Verified::Failed(port_in_use(port)));
+        }
         if successes >= threshold {
-            if let Some(failure) = foreign(host, process, probe).await? {
-                return Ok(Verified::Failed(failure));
-            }
             let since = *ready_since.get_or_insert_with(clock::monotonic);
             if clock::monotonic().duration_since(since) >= min_ready(target) {
                 return Ok(Verified::Ready);
@@ -93,25 +95,6 @@ async fn ask(host: &Host, probe: Option<&ReadinessProbe>) -> Result<Result<(), S
         Ok(200..400) => Ok(()),
         Ok(status) => Err(format!("GET {} on port {port} was answered with {status}", http.path)),
         Err(why) => Err(format!("GET {} on port {port}: {why}", http.path)),
-    })
-}
-
-async fn lives(host: &Host, process: &Process<'_>) -> Result<bool, HostError> {
-    let facts = host.facts().await?;
-    let recorded = facts.folders.get(process.folder).and_then(|folder| folder.process.as_ref());
-    Ok(recorded.is_some_and(|one| one.alive && one.pid == process.pid && one.start == process.start))
-}
-
-/// The socket that answered must be one of the session that we started, where that can be told.
-async fn foreign(
-    host: &Host,
-    process: &Process<'_>,
-    probe: Option<&ReadinessProbe>,
-) -> Result<Option<Failure>, HostError> {
-    let Some(port) = probe.and_then(ReadinessProbe::port) else { return Ok(None) };
-    Ok(match host.listener(process.folder, port).await? {
-        Listener::Foreign => Some(port_in_use(port)),
-        Listener::Ours | Listener::Nobody | Listener::Unknown => None,
     })
 }
 

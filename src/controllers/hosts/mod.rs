@@ -15,5 +15,5 @@ pub use self::{
     pins::Pins,
     problem::{credentials_problem, problem},
     turns::{TurnKey, Turns},
-    watch::{probe, probe_over, watch},
+    watch::{after, probe, probe_over, watch},
 };

@@ -12,7 +12,11 @@ use super::{
 use crate::{
     controllers::world::World,
     effects::{host::HostError, ssh::SshError},
-    plan::{facts::HostFacts, hostgroup::Look},
+    plan::{
+        facts::{FolderFacts, HostFacts},
+        hostgroup::Look,
+        ids::FolderName,
+    },
 };
 
 /// A look takes no longer, whatever the SSH library thinks.
@@ -62,6 +66,13 @@ pub async fn probe_over(world: &World, key: &HostKey, link: &Link) -> Result<Hos
     let seen = facts(link, key).await;
     keep(world, key, &seen, acts);
     seen
+}
+
+/// What is known after an act that told of its folder: the rest of the host is as it was. Kept, and answered.
+pub fn after(world: &World, key: &HostKey, mut facts: HostFacts, folder: &FolderName, now: FolderFacts) -> HostFacts {
+    facts.folders.insert(folder.clone(), now);
+    keep(world, key, &Ok(facts.clone()), world.hosts.acts(key));
+    facts
 }
 
 async fn facts(link: &Link, key: &HostKey) -> Result<HostFacts, HostError> {

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{ActCall, Host, HostError, StageSpec, StartSpec, StopSpec, protocol::Request, session::SHORT};
+use super::{
+    ActCall, Acted, Host, HostError, StageSpec, StartSpec, StopSpec,
+    protocol::Request,
+    session::{SHORT, acted},
+};
 use crate::{
     effects::gate::{Effect, Gate},
     plan::ids::ReleaseName,
@@ -13,12 +17,12 @@ const LONG: Duration = Duration::from_secs(30 * 60);
 
 impl Host {
     /// Puts a release on the host, verified by digest, under `releases/<name>`; one that is there and whole is kept.
-    /// Answers the journal's number after the act, as all acts do.
-    pub async fn stage(&self, gate: &Gate, call: &ActCall, spec: &StageSpec) -> Result<u64, HostError> {
+    /// Answers the journal's number and what the folder is after the act, as all acts do.
+    pub async fn stage(&self, gate: &Gate, call: &ActCall, spec: &StageSpec) -> Result<Acted, HostError> {
         gate.pass(self.effect("host.stage"), self.stage_now(call, spec)).await
     }
 
-    async fn stage_now(&self, call: &ActCall, spec: &StageSpec) -> Result<u64, HostError> {
+    async fn stage_now(&self, call: &ActCall, spec: &StageSpec) -> Result<Acted, HostError> {
         let request = |call: &ActCall| {
             Request::new("stage")
                 .with_act(call)
@@ -27,13 +31,25 @@ impl Host {
                 .with("size", spec.size)
         };
         let mut call = call.clone();
-        let answer = self.session.call(&request(&call), LONG).await?;
-        match (answer.get("error"), answer.journal()) {
-            // It was there and is not any more what it was: that was an act, and the next one sends it again.
-            (Some("corrupt"), Some(n)) => call.act.n = n,
-            (None, Some(n)) => return Ok(n),
-            _ if answer.get("need").is_some() => {}
-            _ => return Err(answer.error().unwrap_or(HostError::Protocol { why: "no answer to `stage`".to_owned() })),
+        if let Some(free) = spec.absent_with_free {
+            // The tar, and what comes out of it.
+            let needed = spec.size.saturating_mul(2).saturating_add(1 << 20);
+            if free < needed {
+                return Err(HostError::DiskFull { free, needed });
+            }
+        } else {
+            let answer = self.session.call(&request(&call), LONG).await?;
+            match (answer.get("error"), answer.journal()) {
+                // It was there and is not any more what it was: that was an act, and the next one sends it again.
+                (Some("corrupt"), Some(n)) => call.act.n = n,
+                _ if answer.get("need").is_some() => {}
+                (None, Some(_)) => return acted(&answer),
+                _ => {
+                    return Err(answer
+                        .error()
+                        .unwrap_or(HostError::Protocol { why: "no answer to `stage`".to_owned() }));
+                }
+            }
         }
         let mut request = request(&call).with("payload", "yes");
         request.payload = Some(spec.tar.clone());
@@ -44,19 +60,19 @@ impl Host {
     }
 
     /// Stops the recorded process, if there is one and it is the one that we started: signal, grace, KILL, confirmed.
-    pub async fn stop(&self, gate: &Gate, call: &ActCall, spec: &StopSpec) -> Result<u64, HostError> {
+    pub async fn stop(&self, gate: &Gate, call: &ActCall, spec: &StopSpec) -> Result<Acted, HostError> {
         let request = stopping(Request::new("stop").with_act(call), spec);
         gate.pass(self.effect("host.stop"), self.session.act(&request, spec.grace * 2 + SHORT)).await
     }
 
     /// Points `current` at a staged release.
-    pub async fn switch(&self, gate: &Gate, call: &ActCall, release: &ReleaseName) -> Result<u64, HostError> {
+    pub async fn switch(&self, gate: &Gate, call: &ActCall, release: &ReleaseName) -> Result<Acted, HostError> {
         let request = Request::new("switch").with_act(call).with("release", release);
         gate.pass(self.effect("host.switch"), self.session.act(&request, SHORT)).await
     }
 
     /// Starts the release's process and waits until its identity is recorded. Whether it is ready is for the caller to ask.
-    pub async fn start(&self, gate: &Gate, call: &ActCall, spec: &StartSpec) -> Result<u64, HostError> {
+    pub async fn start(&self, gate: &Gate, call: &ActCall, spec: &StartSpec) -> Result<Acted, HostError> {
         let StartSpec { release, digest, revision, rollout, command, env } = spec;
         if command.first().is_none_or(String::is_empty) {
             return Err(HostError::BadInput { what: "an empty command", why: "there is nothing to start".to_owned() });
@@ -77,7 +93,7 @@ impl Host {
     }
 
     /// Records that the living process of this rollout was seen ready. `StepFailed` where it does not live (any more).
-    pub async fn mark(&self, gate: &Gate, call: &ActCall, rollout: &str) -> Result<u64, HostError> {
+    pub async fn mark(&self, gate: &Gate, call: &ActCall, rollout: &str) -> Result<Acted, HostError> {
         let request = Request::new("mark").with_act(call).with("rollout", rollout);
         gate.pass(self.effect("host.mark"), self.session.act(&request, SHORT)).await
     }
@@ -89,26 +105,26 @@ impl Host {
         call: &ActCall,
         keep: &[ReleaseName],
         at_most: usize,
-    ) -> Result<u64, HostError> {
+    ) -> Result<Acted, HostError> {
         let names: Vec<&str> = keep.iter().map(ReleaseName::as_str).collect();
         let request = Request::new("prune").with_act(call).with("keep", names.join(" ")).with("atmost", at_most);
         gate.pass(self.effect("host.prune"), self.session.act(&request, LONG)).await
     }
 
     /// Stops the process and removes the whole project folder, `shared/` too. Answers 0: the journal is gone.
-    pub async fn remove(&self, gate: &Gate, call: &ActCall, spec: &StopSpec) -> Result<u64, HostError> {
+    pub async fn remove(&self, gate: &Gate, call: &ActCall, spec: &StopSpec) -> Result<Acted, HostError> {
         let request = stopping(Request::new("remove").with_act(call), spec);
         gate.pass(self.effect("host.remove"), self.session.act(&request, spec.grace * 2 + LONG)).await
     }
 
     /// Gives up the claim and leaves everything as it is (`deletionPolicy: Retain`). Effect `host.release`.
-    pub async fn release(&self, gate: &Gate, call: &ActCall) -> Result<u64, HostError> {
+    pub async fn release(&self, gate: &Gate, call: &ActCall) -> Result<Acted, HostError> {
         let request = Request::new("release").with_act(call);
         gate.pass(self.effect("host.release"), self.session.act(&request, SHORT)).await
     }
 
     /// Takes over a folder whose fence is another control plane's; `call.replaces` names the owner that is taken over.
-    pub async fn adopt(&self, gate: &Gate, call: &ActCall) -> Result<u64, HostError> {
+    pub async fn adopt(&self, gate: &Gate, call: &ActCall) -> Result<Acted, HostError> {
         let request = Request::new("adopt").with_act(call);
         gate.pass(self.effect("host.adopt"), self.session.act(&request, SHORT)).await
     }

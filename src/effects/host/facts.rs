@@ -1,5 +1,7 @@
 //! Reads the answer of a `facts` call. A host may say anything: what can't be read is left out, never guessed.
 
+use std::collections::BTreeMap;
+
 use super::{
     HostError,
     protocol::{Answer, owner_from, shown},
@@ -21,25 +23,32 @@ pub(super) fn read(answer: &Answer, server: &str, forwards: bool) -> Result<Host
         server: server.to_owned(),
         forwards,
         session_scoped: false,
-        folders: std::collections::BTreeMap::new(),
+        folders: folders(answer),
     };
-    let mut folder: Option<FolderName> = None;
-    for (key, value) in &answer.values {
-        if key == "folder" {
-            folder = FolderName::parse(value).filter(|_| facts.folders.len() < MAX_FOLDERS);
-            if let Some(name) = &folder {
-                facts.folders.insert(name.clone(), FolderFacts::default());
-            }
-        } else if let Some(found) = folder.as_ref().and_then(|name| facts.folders.get_mut(name)) {
-            folder_fact(found, key, value);
-        } else {
-            host_fact(&mut facts, key, value);
-        }
+    for (key, value) in answer.values.iter().take_while(|(key, _)| key != "folder") {
+        host_fact(&mut facts, key, value);
     }
     if answer.get("protocol") != Some("1") {
         return Err(HostError::Protocol { why: "it speaks another version of the helper's protocol".to_owned() });
     }
     Ok(facts)
+}
+
+/// What is said of project folders in an answer; each begins with its name.
+pub(super) fn folders(answer: &Answer) -> BTreeMap<FolderName, FolderFacts> {
+    let mut folders = BTreeMap::new();
+    let mut folder: Option<FolderName> = None;
+    for (key, value) in &answer.values {
+        if key == "folder" {
+            folder = FolderName::parse(value).filter(|_| folders.len() < MAX_FOLDERS);
+            if let Some(name) = &folder {
+                folders.insert(name.clone(), FolderFacts::default());
+            }
+        } else if let Some(found) = folder.as_ref().and_then(|name| folders.get_mut(name)) {
+            folder_fact(found, key, value);
+        }
+    }
+    folders
 }
 
 fn host_fact(facts: &mut HostFacts, key: &str, value: &str) {
@@ -98,7 +107,7 @@ fn ready(words: &[&str]) -> Option<ReadyMark> {
     })
 }
 
-fn process(words: &[&str]) -> Option<ProcessFacts> {
+pub(super) fn process(words: &[&str]) -> Option<ProcessFacts> {
     let [alive, pid, start, boot_id, digest, uid, revision, rollout, release] = words else { return None };
     Some(ProcessFacts {
         pid: pid.parse().ok()?,

@@ -19,7 +19,7 @@ p_signal=TERM p_grace=10 p_revision=0 p_rollout='' p_keep='' p_atmost=0 p_port=0
 IFS= read -r boot </proc/sys/kernel/random/boot_id || :
 say() { printf '@%s=%s\n' "$1" "$2"; }
 refuse() { say error "$*" && exit 1; }
-nap() { sleep 0.05 2>/dev/null || sleep 1; }
+nap() { if [ "${ticks:-1}" -le 0 ]; then sleep 0.01; else sleep 0.05; fi 2>/dev/null || sleep 1; } # most things are over in a moment
 line_of() { got='' && if [ -r "$1" ]; then IFS= read -r got <"$1" || :; fi; }
 # A file is replaced by a whole new one or not at all, whatever dies in between: write FILE.new, then settle FILE.
 settle() { sync "$1.new" && mv -f "$1.new" "$1" && sync "${1%/*}"; }
@@ -142,7 +142,7 @@ detached() { # an act that may take longer: a session of its own, which holds st
 	say attach 1
 }
 await() { # the step's end; its result is in `out`
-	ticks=0
+	ticks=-10
 	while [ -d "$dir" ] && [ ! -f "$dir/exit" ]; do
 		line_of "$dir/pid"
 		if [ -n "$got" ] && ! alive $got && [ ! -f "$dir/exit" ] && [ -d "$dir" ]; then refuse failed "$p_verb" "the step was killed"; fi
@@ -214,7 +214,7 @@ do_stop() {
 	line_of "$dot/process" && set -- $got
 	if alive "$@"; then
 		kill -s "$p_signal" -- "-$1"
-		ticks=0
+		ticks=-10
 		# While a process of the session lives its number can't be given to another, so what `mates` finds is what we started.
 		while { alive "$@" || mates "$1"; } && [ $((ticks / 20)) -lt "$p_grace" ]; do ticks=$((ticks + 1)) && nap; done
 		if alive "$@"; then kill -s KILL -- "-$1"; fi
@@ -246,7 +246,7 @@ do_start() {
 	{ (umask 022 && printf '=== landfall starts %s, rollout %s\n' "$p_release" "$p_rollout" >>"$log"); } 2>/dev/null || full 4096
 	rm -f "$dot/process" "$dot/ready"
 	spawn $shell "$self" --launch "$dir" </dev/null >>"$log" 2>&1 8>&- # keeps the lock (9) until its identity is on disk
-	ticks=0
+	ticks=-10
 	while line_of "$dot/process" && [ -z "$got" ]; do
 		line_of "$dir/pid" && { [ -z "$got" ] || alive $got || [ -s "$dot/process" ] || fail "the process died before it was one"; }
 		ticks=$((ticks + 1)) && [ $ticks -le 200 ] && [ ! -f "$dir/failed" ] && nap || fail "the process could not record its identity"
@@ -339,12 +339,16 @@ folder_facts() {
 	set +f
 	for r in "$dot"/verified/*; do [ -s "$r" ] && [ -d "$folder/releases/${r##*/}" ] && say release "${r##*/}"; done
 	set -f
+	process_fact
+}
+process_fact() {
 	line_of "$dot/process" && living=0
 	if alive $got; then living=1; fi
 	[ -z "$got" ] || say process "$living $got"
 }
-listener() { # whose socket answers on 127.0.0.1:PORT: one of the session of our process?
-	line_of "$dot/process" && set -- $got
+listener() { # does our process live, and whose socket answers on 127.0.0.1:PORT: one of its session?
+	process_fact && [ "$p_port" != 0 ] || return 0
+	set -- $got
 	hex=$(printf %04X "$p_port") exact='' wild=''
 	for table in /proc/net/tcp /proc/net/tcp6; do
 		while read -r _ at _ st _ _ _ _ _ inode _; do
@@ -370,8 +374,9 @@ call() {
 	case $p_verb in
 	stage | stop | switch | start | mark | prune | remove | release | adopt)
 		case $p_verb in remove | release) [ -d "$dot" ] || { say journal 0 && return 0; } ;; esac
-		mkdir -p "$dot/steps" "$dot/tmp" "$dot/verified" 2>/dev/null || full 4096
-		act
+		[ -d "$dot/verified" ] || mkdir -p "$dot/steps" "$dot/tmp" "$dot/verified" 2>/dev/null || full 4096
+		act || return $?
+		[ ! -d "$dot" ] || folder_facts # what is true after it, so that nobody need ask
 		;;
 	attach) p_verb=$p_step && await ;;
 	listener) listener ;;

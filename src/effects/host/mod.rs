@@ -10,7 +10,7 @@ mod session;
 mod types;
 
 pub use error::HostError;
-pub use types::{ActCall, Listener, StageSpec, StartSpec, StopSpec};
+pub use types::{ActCall, Acted, Answering, Listener, StageSpec, StartSpec, StopSpec};
 
 use std::{sync::Arc, time::Duration};
 
@@ -82,9 +82,9 @@ impl Host {
         }
     }
 
-    /// Waits until an open act that `facts` reported as running has ended, and answers how: `Ok` with the journal's number, or why it
+    /// Waits until an open act that `facts` reported as running has ended, and answers how: `Ok` as an act does, or why it
     /// failed. It starts nothing, so it takes no gate. `Busy` where it still runs after `patience`.
-    pub async fn attach(&self, folder: &FolderName, open: &OpenAct, patience: Duration) -> Result<u64, HostError> {
+    pub async fn attach(&self, folder: &FolderName, open: &OpenAct, patience: Duration) -> Result<Acted, HostError> {
         let OpenAct { uid, rollout, attempt, n, step, running: _ } = open;
         let request = Request::new("attach")
             .with("folder", folder)
@@ -121,17 +121,24 @@ impl Host {
         Ok(self.session.connection.direct_tcpip(port).await?.is_none())
     }
 
-    /// Whose socket listens on 127.0.0.1:`port`: one of the recorded process' session, or a stranger's.
-    pub async fn listener(&self, folder: &FolderName, port: u16) -> Result<Listener, HostError> {
-        let request = Request::new("listener").with("folder", folder).with("port", port);
+    /// The recorded process and whether it lives; with a port also whose socket listens on 127.0.0.1 there: one of the process'
+    /// session, or a stranger's.
+    pub async fn answering(&self, folder: &FolderName, port: Option<u16>) -> Result<Answering, HostError> {
+        let request = Request::new("listener").with("folder", folder).with("port", port.unwrap_or(0));
         let answer = self.session.call(&request, SHORT).await?;
-        match answer.get("listener") {
-            Some("ours") => Ok(Listener::Ours),
-            Some("foreign") => Ok(Listener::Foreign),
-            Some("nobody") => Ok(Listener::Nobody),
-            Some("unknown") => Ok(Listener::Unknown),
-            _ => Err(answer.error().unwrap_or(HostError::Protocol { why: "no listener named".to_owned() })),
+        if let Some(error) = answer.error() {
+            return Err(error);
         }
+        let words = |text: &str| facts::process(&text.split(' ').collect::<Vec<_>>());
+        let listener = match answer.get("listener") {
+            Some("ours") => Some(Listener::Ours),
+            Some("foreign") => Some(Listener::Foreign),
+            Some("nobody") => Some(Listener::Nobody),
+            Some("unknown") => Some(Listener::Unknown),
+            _ if port.is_some() => return Err(HostError::Protocol { why: "no listener named".to_owned() }),
+            _ => None,
+        };
+        Ok(Answering { process: answer.get("process").and_then(words), listener })
     }
 
     /// The last lines that the application's last start said, for messages: cleaned, at most 8 KiB a line.

@@ -148,8 +148,9 @@ impl Answer {
         self.values.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
+    /// What an act says itself: the facts that follow it may know of a later one.
     pub fn journal(&self) -> Option<u64> {
-        self.get("journal")?.parse().ok()
+        self.values.iter().find(|(key, _)| key == "journal")?.1.parse().ok()
     }
 
     /// What the helper refused or failed with, if it did.

@@ -8,7 +8,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    HostError,
+    Acted, HostError, facts,
     protocol::{Answer, Request, shown},
 };
 use crate::effects::{
@@ -104,16 +104,21 @@ impl Session {
         Answer::read(&nonce, &output)
     }
 
-    /// A call that answers with the journal's number or an error.
-    pub async fn act(&self, request: &Request, limit: Duration) -> Result<u64, HostError> {
+    /// A call that answers with the journal's number and the folder as it is then, or an error.
+    pub async fn act(&self, request: &Request, limit: Duration) -> Result<Acted, HostError> {
         let answer = self.call(request, limit).await?;
-        if let Some(error) = answer.error() {
-            return Err(error);
+        match answer.error() {
+            Some(error) => Err(error),
+            None => acted(&answer),
         }
-        answer.journal().ok_or_else(|| HostError::Protocol {
-            why: format!("no journal number; {}", shown(&String::from_utf8_lossy(&answer.said))),
-        })
     }
+}
+
+pub(super) fn acted(answer: &Answer) -> Result<Acted, HostError> {
+    let journal = answer.journal().ok_or_else(|| HostError::Protocol {
+        why: format!("no journal number; {}", shown(&String::from_utf8_lossy(&answer.said))),
+    })?;
+    Ok(Acted { journal, folder: facts::folders(answer).into_values().next() })
 }
 
 fn nonce() -> String {

@@ -2,7 +2,19 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::plan::ids::{ActId, FenceToken, FolderName, Owner, ReleaseName};
+use crate::plan::{
+    facts::{FolderFacts, ProcessFacts},
+    ids::{ActId, FenceToken, FolderName, Owner, ReleaseName},
+};
+
+/// How an act ended well.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Acted {
+    /// Number of the journal's line that says so; 0 where the folder is gone.
+    pub journal: u64,
+    /// The folder as it was right after the act, told in the same answer. `None` where it is gone.
+    pub folder: Option<FolderFacts>,
+}
 
 /// What every acting call carries: where, for whom, and what proves that it may.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +39,8 @@ pub struct StageSpec {
     pub size: u64,
     /// Where the tar lies on this machine.
     pub tar: PathBuf,
+    /// Bytes free on the host, where its facts also said that the release is not there: then it is sent without asking first.
+    pub absent_with_free: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +62,14 @@ pub struct StartSpec {
     /// Run in the release's folder; the first is looked up in PATH.
     pub command: Vec<String>,
     pub env: Vec<(String, String)>,
+}
+
+/// The recorded process, and whose socket answers on a port, asked in one call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answering {
+    pub process: Option<ProcessFacts>,
+    /// `None` where no port was asked about.
+    pub listener: Option<Listener>,
 }
 
 /// Whose socket answers on a port of the host.
