@@ -628,6 +628,56 @@ async fn a_source_that_goes_and_comes_back_heals_by_itself() {
 }
 
 #[tokio::test]
+async fn where_it_is_forbidden_a_build_that_comes_while_another_runs_ends_and_a_retry_works_later() {
+    let bench = Bench::new("forbid").await;
+    let script = "test -e ../go || sleep 1; echo x > app";
+    bench.project(json!({ "script": script, "artifacts": [{ "path": "app" }], "concurrencyPolicy": "Forbid" })).await;
+    bench.build("shop-1", json!({ "tag": "v1" })).await;
+    bench.until_reason("shop-1", "Building").await;
+    bench.build("shop-2", json!({ "tag": "v2" })).await;
+    let build = bench.until_stalled("shop-2", "ConcurrencyForbidden").await;
+    assert!(message(&build).contains("build shop-1 is under way"), "{}", message(&build));
+    assert_eq!((status(&build).number, status(&build).attempts.len()), (None, 0));
+    bench.until_ready("shop-1").await;
+    bench.retry("shop-2", "1").await;
+    bench.until_ready("shop-2").await;
+    assert_eq!(bench.tags(), ["v1", "v2"]);
+}
+
+#[tokio::test]
+async fn the_newest_build_replaces_the_one_that_runs_and_those_that_wait_also_when_the_operator_is_killed() {
+    let mut bench = Bench::new("replace").await;
+    let script = "if [ \"$LANDFALL_VERSION\" = v1 ]; then sleep 3617; fi; echo x > app";
+    bench.project(json!({ "script": script, "artifacts": [{ "path": "app" }], "concurrencyPolicy": "Replace" })).await;
+    bench.build("shop-1", json!({ "tag": "v1" })).await;
+    bench.until_reason("shop-1", "Building").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await; // creation times have seconds
+    bench.build("shop-2", json!({ "tag": "v2", "parameters": { "NOPE": "x" } })).await;
+    bench.until_stalled("shop-2", "ParameterUnknown").await;
+    assert_eq!(
+        reason(&bench.builds().get("shop-1").await.unwrap()),
+        "Building",
+        "what can't be built replaces nothing"
+    );
+    bench.operator.kill9().await;
+    bench.build("shop-3", json!({ "tag": "v3" })).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    bench.build("shop-4", json!({ "tag": "v4" })).await;
+    bench.operator.restart().await;
+    bench.until_ready("shop-4").await;
+    let first = bench.until_stalled("shop-1", "Superseded").await;
+    assert_eq!(status(&first).superseded_by.as_deref(), Some("shop-4"));
+    assert_eq!(outcomes(&first), [Some(Outcome::Cancelled)]);
+    assert_eq!(bench.processes("sleep\u{0}3617"), 0);
+    let third = bench.until_stalled("shop-3", "Superseded").await;
+    assert!(message(&third).contains("build shop-4 is newer"), "{}", message(&third));
+    assert_eq!(bench.tags(), ["v4"]);
+    bench.retry("shop-3", "1").await;
+    let third = bench.until_ready("shop-3").await;
+    assert_eq!(status(&third).superseded_by, None);
+}
+
+#[tokio::test]
 async fn caches_survive_builds_that_succeed_and_go_with_their_project() {
     let bench = Bench::new("caches").await;
     bench

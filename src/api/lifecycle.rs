@@ -1,6 +1,7 @@
 //! What a Project says of the life of its builds: what survives between them, which of two may run, what starts one, what is kept.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A folder that a build finds as the last successful build of its project left it.
@@ -22,4 +23,16 @@ pub struct CacheRule {
 
 fn five_gibibytes() -> String {
     "5Gi".to_owned()
+}
+
+/// What happens to a Build that comes while another of its Project is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConcurrencyPolicy {
+    /// It waits for its turn; the oldest is next.
+    #[default]
+    Queue,
+    /// It ends at once, and may be retried.
+    Forbid,
+    /// The newest takes the place of all others: those that wait end, and the script that runs is stopped.
+    Replace,
 }

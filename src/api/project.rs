@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     common::{Backoff, EnvVar},
-    lifecycle::CacheRule,
+    lifecycle::{CacheRule, ConcurrencyPolicy},
     verbs::LastHandled,
 };
 
@@ -103,6 +103,8 @@ pub struct BuildRecipe {
     pub idle_timeout_seconds: i64,
     #[serde(default)]
     pub tag: TagRule,
+    #[serde(default)]
+    pub concurrency_policy: ConcurrencyPolicy,
 }
 
 fn half_an_hour() -> i64 {

@@ -44,6 +44,8 @@ pub enum Reason {
     VersionExists,
     TagConflict,
     Queued,
+    ConcurrencyForbidden,
+    Superseded,
     Granted,
     Starting,
     Building,

@@ -11,7 +11,7 @@ use std::{
 
 use super::broken::Broken;
 use crate::{
-    api::build::{BuiltCommit, QueuePlace},
+    api::build::BuiltCommit,
     effects::{class::Class, clock},
     plan::{fault::Fault, project::Place},
 };
@@ -147,10 +147,15 @@ impl Memory {
         moved.collect()
     }
 
-    pub(super) fn place(&self, namespace: &str, project: &str, uid: &str) -> Option<QueuePlace> {
-        let line = self.line(namespace, project);
-        let place = line.into_iter().find(|place| place.uid == uid && place.position > 0)?;
-        Some(QueuePlace { position: place.position, waiting_for: place.waiting_for })
+    pub(super) fn place(&self, namespace: &str, project: &str, uid: &str) -> Option<Place> {
+        self.line(namespace, project).into_iter().find(|place| place.uid == uid)
+    }
+
+    /// The build is over: what was said of its place counts no more, also when it is tried again.
+    pub(super) fn leave(&self, namespace: &str, project: &str, uid: &str) {
+        if let Some(line) = self.lock().lines.get_mut(&(namespace.to_owned(), project.to_owned())) {
+            line.retain(|place| place.uid != uid);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 
 use super::{broken::Broken, memory::Slot, records};
 use crate::{
-    api::{Build, Project, names::Version},
+    api::{Build, Project, build::QueuePlace, names::Version},
     controllers::{frame::Trouble, world::World},
     effects::{
         executor::{self, AttemptId, StepState},
@@ -28,6 +28,11 @@ pub(super) async fn observe(build: &Build, world: &World) -> Result<Seen, Troubl
     let project_name = &build.spec.project_ref.name;
     let project = world.api::<Project>(&namespace).get_opt(project_name).await?;
     let status = build.status.clone().filter(|status| status.observed_generation > 0);
+    let open = standing::of(build) != Standing::Ended && build.metadata.deletion_timestamp.is_none();
+    if !open {
+        world.builds.leave(&namespace, project_name, &uid);
+    }
+    let place = world.builds.place(&namespace, project_name, &uid);
     let mut seen = Seen {
         uid: uid.clone(),
         generation: build.metadata.generation.unwrap_or_default(),
@@ -36,7 +41,10 @@ pub(super) async fn observe(build: &Build, world: &World) -> Result<Seen, Troubl
         spec: build.spec.clone(),
         status,
         project: project.map(needed),
-        place: world.builds.place(&namespace, project_name, &uid),
+        denied: place.as_ref().and_then(|place| place.denied.clone()),
+        place: place
+            .filter(|place| place.position > 0)
+            .map(|place| QueuePlace { position: place.position, waiting_for: place.waiting_for }),
         resolved: None,
         plan: None,
         ends: vec![],
@@ -53,7 +61,6 @@ pub(super) async fn observe(build: &Build, world: &World) -> Result<Seen, Troubl
     stored(&mut seen, &namespace, world).await.map_err(trouble)?;
     seen.step = step(&seen, world).await.map_err(trouble)?;
     remembered(&mut seen, world);
-    let open = standing::of(build) != Standing::Ended && !seen.deleting;
     world.builds.set_open(&namespace, project_name, &build.name_any(), open);
     if !open {
         world.builds.drop_build(&uid);

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Act, BuildPlan, Draft, Exit, ExitReason, Step,
-    early::{queued, taken},
+    early::{queued, replaced, taken},
     publish,
 };
 use crate::{
@@ -58,6 +58,9 @@ fn begin(mut draft: Draft<'_>, plan: &BuildPlan, number: i64) -> Decision {
     let seen = draft.seen;
     if draft.cancelled() {
         return draft.fail(Reason::Cancelled, "was cancelled before its script began");
+    }
+    if draft.superseded() {
+        return replaced(draft, "its script was not begun");
     }
     if seen.project.as_ref().and_then(|project| project.active.as_ref()) != Some(&seen.uid) {
         return queued(draft);
@@ -114,7 +117,7 @@ fn intent(number: i64, started_at: Time) -> Attempt {
 fn named(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
     let (seen, attempt) = (draft.seen, last.number);
     match &seen.step {
-        Step::Absent if draft.cancelled() => {
+        Step::Absent if draft.unwanted() => {
             let now = draft.now;
             over(draft, plan, last, &Exit::of(ExitReason::Cancelled, now))
         }
@@ -150,20 +153,27 @@ fn running(mut draft: Draft<'_>, attempt: i64) -> Decision {
     if !seen.watched {
         draft.add(Act::Watch { attempt });
     }
-    if draft.cancelled() {
+    if draft.unwanted() {
         if !seen.cancelling {
             draft.add(Act::Cancel { attempt });
         }
-        return draft.working(Reason::Cancelled, format!("ends attempt {attempt}, as spec.cancelled asks"), vec![]);
+        return match draft.status.superseded_by.clone() {
+            Some(newer) => draft.working(
+                Reason::Superseded,
+                format!("ends attempt {attempt}: build {newer} is newer and replaces this one"),
+                vec![],
+            ),
+            None => draft.working(Reason::Cancelled, format!("ends attempt {attempt}, as spec.cancelled asks"), vec![]),
+        };
     }
     let verdict = Verdict::working(Reason::Building, format!("runs the script, attempt {attempt}"));
     draft.held(verdict, vec![], Some(PROGRESS))
 }
 
 /// Nothing is known of a lost attempt, and it is not guessed. One more follows by itself.
-fn lost(draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
+fn lost(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
     let mut exit = Exit::of(ExitReason::NotStarted, draft.now);
-    if draft.cancelled() {
+    if draft.unwanted() {
         exit.reason = ExitReason::Cancelled;
         return over(draft, plan, last, &exit);
     }
@@ -172,7 +182,6 @@ fn lost(draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
     if twice {
         return ended(draft, plan, last, &exit, end);
     }
-    let mut draft = draft;
     let record = close(&mut draft, last, &exit, end);
     let message = format!("attempt {} was lost with its runner (a reboot?); another one follows", last.number);
     draft.working(Reason::Granted, message, vec![Act::Record(Box::new(record))])
@@ -184,12 +193,15 @@ fn over(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt, exit: &Exit) -> 
         (ExitReason::Completed, _) => (Outcome::Failed, Some(Reason::ScriptFailed)),
         (ExitReason::TimedOut, _) => (Outcome::Failed, Some(Reason::TimedOut)),
         (ExitReason::IdleTimedOut, _) => (Outcome::Failed, Some(Reason::IdleTimedOut)),
+        (ExitReason::Cancelled, _) if draft.superseded() => (Outcome::Cancelled, Some(Reason::Superseded)),
         (ExitReason::Cancelled, _) => (Outcome::Cancelled, Some(Reason::Cancelled)),
         (ExitReason::NotStarted, _) => (Outcome::Failed, Some(Reason::ExecutorUnsafe)),
     };
     if end.0 != Outcome::Succeeded {
         return ended(draft, plan, last, exit, end);
     }
+    // It was over before a newer build could end it.
+    draft.status.superseded_by = None;
     let record = close(&mut draft, last, exit, end);
     draft.add(Act::Record(Box::new(record.clone())));
     publish::collect(draft, &record)
@@ -239,6 +251,9 @@ fn verdict(draft: Draft<'_>, plan: &BuildPlan, end: &Attempt) -> Decision {
     let said = if tail.is_empty() { String::new() } else { format!("; it said last:\n{tail}") };
     let is = |reason: Reason| end.reason.as_deref() == Some(reason.as_str().as_str());
     let n = end.number;
+    if end.outcome == Some(Outcome::Cancelled) && is(Reason::Superseded) {
+        return replaced(draft, &format!("attempt {n} was ended"));
+    }
     let (reason, message) = match end.outcome {
         Some(Outcome::Cancelled) => (Reason::Cancelled, format!("attempt {n} was cancelled; {retry}")),
         Some(Outcome::Lost) => {

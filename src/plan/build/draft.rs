@@ -12,7 +12,7 @@ use crate::{
         conditions::{self, Extra, READY, STALLED},
         verbs::{self, RETRY},
     },
-    plan::{Happened, Plan, fault::Fault},
+    plan::{Happened, Plan, fault::Fault, project::Denied},
 };
 
 /// How many attempts a status shows.
@@ -40,6 +40,7 @@ impl<'a> Draft<'a> {
             attempts: merged(&before.attempts, &seen.ends),
             backoff: None,
             queue: None,
+            superseded_by: before.superseded_by.filter(|_| !retried),
             ..before
         };
         let acts = if retried { vec![Act::Forget] } else { vec![] };
@@ -66,8 +67,30 @@ impl<'a> Draft<'a> {
     /// Whether the cancellation that the spec wishes is for the attempt that runs now or comes next. It may not be taken back, so
     /// one that was carried out does not touch a retry.
     pub(super) fn cancelled(&self) -> bool {
-        let done = |attempt: &Attempt| attempt.outcome == Some(crate::api::build::Outcome::Cancelled);
+        let done = |attempt: &Attempt| {
+            let superseded = attempt.reason.as_ref().is_some_and(|reason| *reason == Reason::Superseded.as_str());
+            attempt.outcome == Some(crate::api::build::Outcome::Cancelled) && !superseded
+        };
         self.seen.spec.cancelled && !self.status.attempts.iter().any(done)
+    }
+
+    /// What the project's policy says against it. A person who asks for another try asks the project anew.
+    pub(super) fn denied(&self) -> Option<&'a Denied> {
+        self.seen.denied.as_ref().filter(|_| !self.retried)
+    }
+
+    /// Whether a newer build takes its place; the status names it then, before anything is ended.
+    pub(super) fn superseded(&mut self) -> bool {
+        if let Some(Denied::SupersededBy(newer)) = self.denied() {
+            self.status.superseded_by = Some(newer.clone());
+        }
+        self.status.superseded_by.is_some()
+    }
+
+    /// Whether a script that runs has to end: a person's wish, or a newer build.
+    pub(super) fn unwanted(&mut self) -> bool {
+        // Both are asked: the status names the newer build in any case.
+        self.superseded() | self.cancelled()
     }
 
     pub(super) fn add(&mut self, act: Act) {

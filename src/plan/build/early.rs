@@ -3,7 +3,7 @@
 use super::{Act, Draft, Seen, parameters, template};
 use crate::{
     api::{Reason, Verdict, build::BuildStatus},
-    plan::Plan,
+    plan::{Plan, project::Denied},
 };
 
 pub(super) fn plan(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
@@ -66,6 +66,15 @@ fn resolve(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
 
 /// Waits for its grant. From here on the finalizer holds it.
 pub(super) fn queued(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
+    if draft.superseded() {
+        return replaced(draft, "nothing was built");
+    }
+    if let Some(Denied::ForbiddenBy(other)) = draft.denied() {
+        let message = format!(
+            "build {other} is under way, and build.concurrencyPolicy of the project is Forbid; annotate this Build with landfall.dev/retry when that one is over"
+        );
+        return draft.fail(Reason::ConcurrencyForbidden, message);
+    }
     draft.status.queue.clone_from(&draft.seen.place);
     let message = match &draft.seen.place {
         None => "waits for its turn".to_owned(),
@@ -75,4 +84,13 @@ pub(super) fn queued(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
         },
     };
     draft.held(Verdict::working(Reason::Queued, message), vec![], None)
+}
+
+/// Ends because a newer build has its place.
+pub(super) fn replaced(draft: Draft<'_>, what: &str) -> Plan<BuildStatus, Act> {
+    let newer = draft.status.superseded_by.clone().unwrap_or_else(|| "a newer one".to_owned());
+    let message = format!(
+        "build {newer} is newer and replaces this one, as build.concurrencyPolicy of the project says; {what}. Annotate this Build with landfall.dev/retry to have it all the same, when that one is over"
+    );
+    draft.fail(Reason::Superseded, message)
 }

@@ -11,7 +11,7 @@ use crate::{
         build::{Attempt, BuildSpec, BuildStatus, BuiltCommit, QueuePlace},
         project::{Parameter, TagRule},
     },
-    plan::fault::Fault,
+    plan::{fault::Fault, project::Denied},
 };
 
 /// Everything that a decision about a Build needs.
@@ -33,6 +33,9 @@ pub struct Seen {
     /// Its place among those that wait, as the project's grants have it.
     #[serde(default)]
     pub place: Option<QueuePlace>,
+    /// The project's policy leaves it no turn.
+    #[serde(default)]
+    pub denied: Option<Denied>,
     /// What the revision meant when it was resolved and pinned, where that happened in this operator's life.
     #[serde(default)]
     pub resolved: Option<BuiltCommit>,

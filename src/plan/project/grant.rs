@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Act, Candidate, Claim, Place, Seen};
+use super::{Act, Candidate, Claim, Place, Seen, contest};
 use crate::{
     api::{
         Reason,
+        lifecycle::ConcurrencyPolicy,
         project::{ActiveBuild, ProjectStatus},
     },
     plan::{Happened, build::standing::Standing},
@@ -66,10 +67,14 @@ fn settled(seen: &Seen, active: &ActiveBuild) -> bool {
     planned.is_some_and(|planned| planned.number == active.number)
 }
 
-/// Whose turn it is: first a build that was begun (the status was lost), then who was granted before, then the oldest.
+/// Whose turn it is: first a build that was begun (the status was lost), then who was granted before, then the oldest. Where the newest
+/// replaces the others, the newest.
 fn next(seen: &Seen, last_number: i64, now: Timestamp) -> Option<ActiveBuild> {
     let ready = |build: &&Candidate| matches!(build.standing, Standing::Active | Standing::Queued);
-    let build = seen.builds.iter().filter(ready).min_by_key(|build| order(build))?;
+    let first = seen.builds.iter().filter(ready).min_by_key(|build| order(build))?;
+    let replace = seen.spec.build.concurrency_policy == ConcurrencyPolicy::Replace;
+    let newest = contest::newest(seen).filter(|_| replace && first.standing == Standing::Queued);
+    let build = newest.unwrap_or(first);
     let (number, granted_at) = match &build.planned {
         Some(planned) => (planned.number, planned.granted_at.clone()),
         None => (last_number + 1, Time(now)),
@@ -81,25 +86,22 @@ fn order(build: &Candidate) -> (bool, bool, Timestamp, &str) {
     (build.standing != Standing::Active, build.planned.is_none(), build.created.0, &build.uid)
 }
 
-/// Everybody's place: the active build at 0, then those that wait.
+/// Everybody's place: the active build at 0, then those that wait, then those that wait for nothing any more.
 fn line(seen: &Seen, active: Option<&ActiveBuild>) -> Vec<Place> {
-    let mut waiting: Vec<&Candidate> = seen
-        .builds
-        .iter()
-        .filter(|build| build.standing == Standing::Queued && active.is_none_or(|active| active.uid != build.uid))
-        .collect();
-    waiting.sort_by_key(|build| order(build));
-    let first = active.map(|active| Place {
-        name: active.name.clone(),
-        uid: active.uid.clone(),
-        position: 0,
-        waiting_for: None,
-    });
-    let rest = waiting.into_iter().zip(1..).map(|(build, position)| Place {
-        name: build.name.clone(),
-        uid: build.uid.clone(),
-        position,
-        waiting_for: active.map(|active| active.name.clone()),
-    });
-    first.into_iter().chain(rest).collect()
+    let is_active = |build: &Candidate| active.is_some_and(|active| active.uid == build.uid);
+    let queued = seen.builds.iter().filter(|build| build.standing == Standing::Queued && !is_active(build));
+    let (mut denied, mut waiting): (Vec<_>, Vec<_>) =
+        queued.map(|build| (build, contest::denied(seen, active, build))).partition(|(_, denied)| denied.is_some());
+    waiting.sort_by_key(|(build, _)| order(build));
+    denied.sort_by_key(|(build, _)| order(build));
+    let holder = seen.builds.iter().find(|build| is_active(build));
+    let first = holder.map(|build| place(build, 0, None, contest::denied(seen, active, build)));
+    let waiting = waiting.into_iter().zip(1..);
+    let rest = waiting.map(|((build, _), n)| place(build, n, active.map(|active| active.name.clone()), None));
+    let denied = denied.into_iter().map(|(build, denied)| place(build, 0, None, denied));
+    first.into_iter().chain(rest).chain(denied).collect()
+}
+
+fn place(build: &Candidate, position: i32, waiting_for: Option<String>, denied: Option<super::Denied>) -> Place {
+    Place { name: build.name.clone(), uid: build.uid.clone(), position, waiting_for, denied }
 }

@@ -1,5 +1,6 @@
 //! What happens next to a Project: the listing of its branches and versions, and which build may run. Pure.
 
+mod contest;
 mod grant;
 mod listing;
 mod seen;
@@ -8,7 +9,7 @@ use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
-pub use self::seen::{Candidate, Claim, GrantSeen, Listing, Place, Planned, Seen};
+pub use self::seen::{Candidate, Claim, Denied, GrantSeen, Listing, Place, Planned, Seen};
 use super::{Happened, Plan};
 use crate::api::{
     Verdict,
@@ -34,7 +35,11 @@ impl fmt::Display for Act {
             Self::List { again } => write!(f, "List{}", if *again { " again" } else { "" }),
             Self::Grant(active) => write!(f, "Grant {} number {}", active.name, active.number),
             Self::Announce(places) => {
-                let each = |place: &Place| format!("{} {}", place.position, place.name);
+                let each = |place: &Place| match &place.denied {
+                    None => format!("{} {}", place.position, place.name),
+                    Some(Denied::ForbiddenBy(other)) => format!("{} (forbidden by {other})", place.name),
+                    Some(Denied::SupersededBy(other)) => format!("{} (superseded by {other})", place.name),
+                };
                 write!(f, "Announce {}", places.iter().map(each).collect::<Vec<_>>().join(", "))
             }
         }

@@ -95,7 +95,7 @@ pub enum Claim {
     Anothers,
 }
 
-/// A Build's place in the line; the active one has place 0.
+/// A Build's place in the line; the active one has place 0, and so has one that is denied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Place {
@@ -104,4 +104,14 @@ pub struct Place {
     pub position: i32,
     #[serde(default)]
     pub waiting_for: Option<String>,
+    /// It gets no turn, or loses the one that it has.
+    #[serde(default)]
+    pub denied: Option<Denied>,
+}
+
+/// Why `build.concurrencyPolicy` leaves a Build no turn; with the name of the Build that has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Denied {
+    ForbiddenBy(String),
+    SupersededBy(String),
 }
