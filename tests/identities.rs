@@ -69,7 +69,7 @@ impl<'a> HostCertificate<'a> {
     /// Gives it to the host's sshd.
     async fn install(self, host: &Host) {
         let key: PublicKey = host.sh("cat /run/host/ssh_host_ed25519_key.pub").await.parse().unwrap();
-        let now = jiff::Timestamp::now().as_second();
+        let now = landfall::effects::clock::now().as_second();
         let at = |seconds: i64| u64::try_from(now + seconds).unwrap();
         let nonce: [u8; 32] = rand::random();
         let mut builder = Builder::new(nonce, key.key_data().clone(), at(self.valid.0), at(self.valid.1)).unwrap();

@@ -29,11 +29,15 @@ use super::{
     printcolumn(name = "Reachable", type_ = "integer", json_path = ".status.hosts.reachable"),
     printcolumn(name = "Unreachable", type_ = "integer", json_path = ".status.hosts.unreachable"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("!has(self.spec.become) || self.spec.become.method != 'Su' || self.spec.ssh.user == 'root'").message("become.method Su needs ssh.user root; other users take Sudo"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("metadata.name of a HostGroup takes at most 63 of a-z 0-9 -")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HostGroupSpec {
     pub ssh: Ssh,
+    /// As whom applications may run, other than `ssh.user`.
+    #[serde(default, skip_serializing_if = "Become::is_none")]
+    pub r#become: Become,
     /// The folder on each host that holds everything of landfall. Nothing outside it is ever removed.
     #[serde(default = "srv_landfall")]
     #[schemars(length(min = 2, max = 200), regex(pattern = r"^(/[A-Za-z0-9._-]+)+$"))]
@@ -134,6 +138,36 @@ pub enum HostKeyPolicy {
     CertificateAuthority,
     /// The key that is seen first, and from then on no other. For enrolment, not for production.
     TrustOnFirstUse,
+}
+
+/// How the SSH user becomes another one on the host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.method == 'None' ? !has(self.users) || size(self.users) == 0 : has(self.users) && size(self.users) > 0").message("become.users names whom method Sudo or Su may become, at least one; method None takes no users"))]
+pub struct Become {
+    #[serde(default)]
+    pub method: BecomeMethod,
+    /// Whom `run.user` may name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(min = 1, max = 32), regex(pattern = r"^[a-z_][a-z0-9_-]*$")))]
+    pub users: Vec<String>,
+}
+
+impl Become {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum BecomeMethod {
+    /// Applications run as the SSH user.
+    #[default]
+    None,
+    /// `sudo -n -u USER -- /bin/sh`.
+    Sudo,
+    /// `su -s /bin/sh USER`; only where the SSH user is root.
+    Su,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -87,6 +87,8 @@ pub enum Reason {
     UnsupportedKeyType,
     HostUnsupported,
     SessionScoped,
+    BecomeRefused,
+    SudoTooWide,
 
     // Deployment
     HostGroupNotFound,
@@ -94,6 +96,7 @@ pub enum Reason {
     HostsNotFound,
     NoHosts,
     HostClaimed,
+    UserNotAllowed,
     FencedByOtherControlPlane,
     Fenced,
     HostsAhead,

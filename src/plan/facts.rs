@@ -22,6 +22,12 @@ pub struct HostFacts {
     pub forwards: bool,
     /// Our sessions end with the connection (`session-*.scope` and KillUserProcesses): the `process` runtime can't be used.
     pub session_scoped: bool,
+    /// Users that the group may become and this host does not let it, with what was said there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cannot_become: BTreeMap<String, String>,
+    /// sudo there lets the SSH user become root, which nothing of ours needs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sudo_too_wide: bool,
     /// Every project folder below the root.
     pub folders: BTreeMap<FolderName, FolderFacts>,
 }

@@ -43,6 +43,16 @@ impl Bench {
         bench
     }
 
+    /// The same with options of `hosts.sh`.
+    pub async fn with_hosts(n: usize, options: &[&str]) -> Self {
+        let (space, hosts) = tokio::join!(plane::namespace("rollout"), Hosts::up_with(n, options));
+        let operator = Operator::of(&[&space.name]).start().await;
+        let bench = Self { space, hosts, operator };
+        bench.project("shop").await;
+        bench.group("prod").await;
+        bench
+    }
+
     pub async fn project(&self, name: &str) {
         let project = json!({
             "apiVersion": "landfall.dev/v1alpha1", "kind": "Project", "metadata": { "name": name },

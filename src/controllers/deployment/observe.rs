@@ -31,6 +31,7 @@ pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Tro
         env: group.spec.env.clone(),
         port: group.spec.ssh.port,
         hosts: group.spec.hosts.clone(),
+        r#become: group.spec.r#become.clone(),
         secret: world.hosts.secret_problem(&namespace, &group_name),
     });
     let folder = FolderName::new(&namespace, &spec.project_ref.name);

@@ -10,13 +10,13 @@ use super::{
 };
 use crate::{
     api::Reason,
-    controllers::world::World,
+    controllers::{hosts::Dial, world::World},
     effects::{
-        host::{ActCall, Acted, Host, HostError, StageSpec, StartSpec, StopSpec},
+        host::{ActCall, Acted, Host, HostError, RunAs, StageSpec, StartSpec, StopSpec},
         store::StoreError,
     },
     plan::{
-        deployment::{Done, Drive, Goal, RELEASES_KEPT, Seen, Step, Target},
+        deployment::{Done, Drive, Goal, RELEASES_KEPT, Seen, Step, Target, not_allowed},
         facts::{FolderFacts, ProcessFacts},
         ids::{ActId, Owner},
     },
@@ -183,7 +183,9 @@ async fn start(turn: &Turn<'_>) -> Result<Acted, Undone> {
         }
     }
     let place = turn.place;
-    let address = turn.world.hosts.dial(&place.host_key()).map(|dial| dial.address).unwrap_or_default();
+    let dial = turn.world.hosts.dial(&place.host_key());
+    let run_as = run_as(target, dial.as_ref())?;
+    let address = dial.map(|dial| dial.address).unwrap_or_default();
     let spec = StartSpec {
         release: target.release.clone(),
         digest: target.digest.clone(),
@@ -192,7 +194,20 @@ async fn start(turn: &Turn<'_>) -> Result<Acted, Undone> {
         command: target.run.process.command.clone(),
         env: target.env_on(&place.project, &place.group, &place.host, &address),
     };
-    Ok(turn.host.start(&turn.world.gate, &turn.call()?, &spec).await?)
+    Ok(turn.host.start_as(&turn.world.gate, &turn.call()?, &spec, run_as.as_ref()).await?)
+}
+
+/// Only whom the group lets it be, also where an older version is started again; never somebody else instead.
+fn run_as(target: &Target, dial: Option<&Dial>) -> Result<Option<RunAs>, Undone> {
+    let Some(user) = &target.run.user else { return Ok(None) };
+    let by = dial.map(|dial| dial.config.r#become.clone()).unwrap_or_default();
+    match not_allowed(user, &by) {
+        Some(why) => {
+            let message = format!("version {}: {why}", target.version);
+            Err(Undone::Failed(Failure::new(Reason::UserNotAllowed, &message, &[])))
+        }
+        None => Ok(Some(RunAs { method: by.method, user: user.clone() })),
+    }
 }
 
 async fn verify(turn: &Turn<'_>, pid: i64, start: u64, wanted: impl Fn() -> bool) -> Result<(), Undone> {

@@ -37,7 +37,7 @@ pub async fn config(
         Err(error) => return Ok(Err(credentials_problem(&error))),
     };
     let mut mark = DefaultHasher::new();
-    format!("{:?}", (&spec.ssh, &spec.root, &spec.probe, &spec.hosts)).hash(&mut mark);
+    format!("{:?}", (&spec.ssh, &spec.r#become, &spec.root, &spec.probe, &spec.hosts)).hash(&mut mark);
     secrets.hash(&mut mark);
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1).max(1));
     let hosts: BTreeMap<_, _> = spec.hosts.iter().map(|host| (host.name.clone(), host.address.clone())).collect();
@@ -51,6 +51,7 @@ pub async fn config(
         period: seconds(spec.probe.period_seconds),
         credentials,
         jumps: jumps(spec, seconds(spec.ssh.connect_timeout_seconds)),
+        r#become: spec.r#become.clone(),
         hosts,
     }))
 }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
 use super::memory::{HostKey, Memory};
-use crate::effects::{
-    gate::Gate,
-    host::{Host, HostError},
-    ssh::SshError,
+use crate::{
+    api::hostgroup::Become,
+    effects::{
+        gate::Gate,
+        host::{Host, HostError},
+        ssh::SshError,
+    },
 };
 
 /// Where the connection of one host is kept. Only one task at a time dials.
@@ -21,6 +24,8 @@ pub struct Slot {
 /// A connection in use. It counts against `maxConcurrentConnections` until the last who uses it lets it go.
 pub struct Link {
     pub host: Host,
+    /// Whom the SSH user may have to become there.
+    pub r#become: Become,
     mark: u64,
     _permit: OwnedSemaphorePermit,
 }
@@ -47,7 +52,7 @@ pub async fn link(memory: &Memory, gate: &Gate, key: &HostKey) -> Result<Arc<Lin
     let target = config.target(&dial.address);
     let via = dial.way.open(config, &dial.address).await?;
     let host = Host::connect_via(gate, &key.host, via, &target, &config.credentials, &config.root).await?;
-    let link = Arc::new(Link { host, mark: config.mark, _permit: permit });
+    let link = Arc::new(Link { host, r#become: config.r#become.clone(), mark: config.mark, _permit: permit });
     *kept = Some(link.clone());
     Ok(link)
 }

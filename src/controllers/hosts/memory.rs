@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::{jump::Way, link::Slot, turns::Turns};
 use crate::{
+    api::hostgroup::Become,
     effects::ssh::{Credentials, SshTarget},
     plan::hostgroup::{Look, Problem},
 };
@@ -42,6 +43,8 @@ pub struct GroupConfig {
     pub credentials: Credentials,
     /// The hosts that the way leads through, in this order.
     pub jumps: Vec<SshTarget>,
+    /// As whom applications may run.
+    pub r#become: Become,
     /// Name → address.
     pub hosts: BTreeMap<String, String>,
 }

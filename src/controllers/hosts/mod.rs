@@ -11,7 +11,7 @@ mod watch;
 
 pub use self::{
     link::{Link, link},
-    memory::{GroupConfig, HostKey, Memory},
+    memory::{Dial, GroupConfig, HostKey, Memory},
     pins::Pins,
     problem::{credentials_problem, problem},
     turns::{TurnKey, Turns},

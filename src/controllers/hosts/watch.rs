@@ -76,7 +76,7 @@ pub fn after(world: &World, key: &HostKey, mut facts: HostFacts, folder: &Folder
 }
 
 async fn facts(link: &Link, key: &HostKey) -> Result<HostFacts, HostError> {
-    match tokio::time::timeout(DEADLINE, link.host.facts()).await {
+    match tokio::time::timeout(DEADLINE, link.host.facts_for(&link.r#become)).await {
         Ok(seen) => seen,
         Err(_) => {
             let seconds = DEADLINE.as_secs();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    ActCall, Acted, Host, HostError, StageSpec, StartSpec, StopSpec,
+    ActCall, Acted, Host, HostError, RunAs, StageSpec, StartSpec, StopSpec,
     protocol::Request,
     session::{SHORT, acted},
 };
@@ -73,6 +73,17 @@ impl Host {
 
     /// Starts the release's process and waits until its identity is recorded. Whether it is ready is for the caller to ask.
     pub async fn start(&self, gate: &Gate, call: &ActCall, spec: &StartSpec) -> Result<Acted, HostError> {
+        self.start_as(gate, call, spec, None).await
+    }
+
+    /// The same as another user, whom the group lets the SSH user become.
+    pub async fn start_as(
+        &self,
+        gate: &Gate,
+        call: &ActCall,
+        spec: &StartSpec,
+        run_as: Option<&RunAs>,
+    ) -> Result<Acted, HostError> {
         let StartSpec { release, digest, revision, rollout, command, env } = spec;
         if command.first().is_none_or(String::is_empty) {
             return Err(HostError::BadInput { what: "an empty command", why: "there is nothing to start".to_owned() });
@@ -83,6 +94,9 @@ impl Host {
             .with("digest", digest)
             .with("revision", revision)
             .with("rollout", rollout);
+        if let Some(RunAs { method, user }) = run_as {
+            request = request.with("by", format!("{method:?}")).with("user", user);
+        }
         for word in command {
             request = request.with_word(word);
         }

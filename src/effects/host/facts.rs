@@ -23,6 +23,8 @@ pub(super) fn read(answer: &Answer, server: &str, forwards: bool) -> Result<Host
         server: server.to_owned(),
         forwards,
         session_scoped: false,
+        cannot_become: BTreeMap::new(),
+        sudo_too_wide: false,
         folders: folders(answer),
     };
     for (key, value) in answer.values.iter().take_while(|(key, _)| key != "folder") {
@@ -57,6 +59,11 @@ fn host_fact(facts: &mut HostFacts, key: &str, value: &str) {
         "free" => facts.free_bytes = value.parse::<u64>().unwrap_or_default().saturating_mul(1024),
         "inodes" => facts.free_inodes = value.parse().ok(),
         "scoped" => facts.session_scoped = true,
+        "wide" => facts.sudo_too_wide = true,
+        "become" => {
+            let (user, said) = value.split_once(' ').unwrap_or((value, ""));
+            facts.cannot_become.insert(shown(user), shown(said));
+        }
         _ => {}
     }
 }

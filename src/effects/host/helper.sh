@@ -1,11 +1,11 @@
 #!/bin/sh
 # landfall's hand on a host: facts, and the acts of a rollout. Lies at <root>/.landfall/bin/<sha256 of itself>.
 #   sh SCRIPT NONCE             one call: `key=value` lines on stdin, an empty line, then the payload if there is one
-#   sh SCRIPT --step DIR        a detached step, started by a call;  --launch DIR  becomes the application
+#   sh SCRIPT --step DIR        a detached step, started by a call;  --launch DIR  becomes the application;  --leave DIR  (become.sh)
 # The answer stands between `NONCE begin` and `NONCE end STATUS`: `@key=value` lines are results, others are what a tool said.
 # Names and numbers are checked before use; commands and environment come as data (`\0ooo` for every unsafe byte).
 # Under the lock nothing is read from or written to the connection: input is complete before, output is sent after.
-# shellcheck disable=SC2086,SC2015,SC2012 # words are split on purpose (globbing is off), `&& … ||` too, and ls sees only our names
+# shellcheck disable=SC2086,SC2015,SC2012,SC2016 # words are split on purpose (globbing is off), `&& … ||` too, and ls sees only our names
 set -uf
 unset IFS CDPATH ENV BASH_ENV
 shell=${LANDFALL_SH:-/bin/sh} self=$0 root=${0%/.landfall/bin/*}
@@ -15,7 +15,7 @@ umask 077
 nl='
 '
 p_verb='' p_folder='' p_owner='' p_replaces='' p_fence='' p_act='' p_stepdir='' p_step='' p_release='' p_digest='' p_size=0 p_payload=no
-p_signal=TERM p_grace=10 p_revision=0 p_rollout='' p_keep='' p_atmost=0 p_port=0 p_lines=0 p_patience=86400 data='' spool='' boot=''
+p_signal=TERM p_grace=10 p_revision=0 p_rollout='' p_keep='' p_atmost=0 p_port=0 p_lines=0 p_user='' p_by='' p_become='' p_patience=86400 data='' spool='' boot=''
 IFS= read -r boot </proc/sys/kernel/random/boot_id || :
 say() { printf '@%s=%s\n' "$1" "$2"; }
 refuse() { say error "$*" && exit 1; }
@@ -41,7 +41,7 @@ take_parameters() { # from stdin; refuses where the end mark is missing, as when
 		'') return 0 ;;
 		arg | env) data=$data$line$nl && continue ;;
 		verb | folder | owner | replaces | fence | act | stepdir | step | release | digest | size | payload | signal | grace) ;;
-		revision | rollout | keep | atmost | port | lines | patience) ;;
+		revision | rollout | keep | atmost | port | lines | patience | user | by | become) ;;
 		*) refuse input "$key" ;;
 		esac
 		case $val in *[!A-Za-z0-9\ ._+-]*) refuse input "$key" ;; esac
@@ -51,11 +51,11 @@ take_parameters() { # from stdin; refuses where the end mark is missing, as when
 }
 parameters() { # KEY …: as take_parameters reads them
 	for key in "$@"; do eval "printf '%s=%s\n' $key \"\$p_$key\""; done
-	printf '%s\n' "$data"
+	if [ -n "$p_user" ]; then echo; else printf '%s\n' "$data"; fi # (what another user's shell is told goes to it alone)
 }
 place() { # checks what paths are made of, and says where things are
 	case $p_folder in .* | *. | *.*.* | *[!a-z0-9.-]*) refuse input folder ;; *.*) ;; *) refuse input folder ;; esac
-	case $p_release/$p_stepdir/$p_step/ in .* | */.* | -* | */-* | *' '*) refuse input name ;; esac
+	case $p_release/$p_stepdir/$p_step/$p_user/$p_by/ in .* | */.* | -* | */-* | *' '*) refuse input name ;; esac
 	case $p_size$p_grace$p_revision$p_atmost$p_port$p_lines$p_patience in *[!0-9]*) refuse input number ;; esac
 	case $p_signal in '' | *[!A-Z0-9]*) refuse input signal ;; esac
 	folder=$root/$p_folder dot=$root/$p_folder/.landfall dir=$root/$p_folder/.landfall/steps/$p_stepdir/${p_step:-$p_verb}
@@ -211,16 +211,16 @@ do_stage() {
 	rm -rf "$old" "$dir/payload"
 }
 do_stop() {
-	line_of "$dot/process" && set -- $got
+	whose && line_of "$dot/process" && set -- $got
 	if alive "$@"; then
-		kill -s "$p_signal" -- "-$1"
+		signal "$p_signal" "-$1"
 		ticks=-10
 		# While a process of the session lives its number can't be given to another, so what `mates` finds is what we started.
 		while { alive "$@" || mates "$1"; } && [ $((ticks / 20)) -lt "$p_grace" ]; do ticks=$((ticks + 1)) && nap; done
-		if alive "$@"; then kill -s KILL -- "-$1"; fi
+		if alive "$@"; then signal KILL "-$1"; fi
 		ticks=0
 		while mates "$1"; do
-			if [ $((ticks % 20)) -eq 0 ]; then kill -s KILL $found 2>/dev/null; fi
+			if [ $((ticks % 20)) -eq 0 ]; then signal KILL $found 2>/dev/null; fi
 			ticks=$((ticks + 1)) && [ $ticks -le 200 ] || { say error "failed stop the process survives KILL (pid$found)" && exit 1; }
 			nap
 		done
@@ -240,11 +240,11 @@ do_start() {
 	fi
 	staged || fail "the release is not on the host"
 	rm -rf "$dir" && (umask 022 && mkdir -p "$folder/shared/log" "$folder/shared/data") && mkdir -p "$dir" &&
-		parameters folder digest act revision rollout release >"$dir/params" || full 4096
+		parameters folder digest act revision rollout release user by >"$dir/params" || full 4096
 	log=$folder/shared/log/output.log
 	rotate "$log"
 	{ (umask 022 && printf '=== landfall starts %s, rollout %s\n' "$p_release" "$p_rollout" >>"$log"); } 2>/dev/null || full 4096
-	rm -f "$dot/process" "$dot/ready"
+	rm -f "$dot/process" "$dot/ready" "$dot/user" && [ -z "$p_user" ] || { start_as && return 0; }
 	spawn $shell "$self" --launch "$dir" </dev/null >>"$log" 2>&1 8>&- # keeps the lock (9) until its identity is on disk
 	ticks=-10
 	while line_of "$dot/process" && [ -z "$got" ]; do
@@ -284,7 +284,7 @@ do_prune() { # the removing itself is done by `act`, after the lock
 do_release() { rm -f "$dot/owner" && sync "$dot"; }
 do_adopt() { :; }
 do_remove() {
-	do_stop && mkdir -p "$root/.landfall/trash" && mv -T "$folder" "$root/.landfall/trash/$p_folder.$$" && sync "$root" || exit 1
+	do_stop && clear_data && mkdir -p "$root/.landfall/trash" && mv -T "$folder" "$root/.landfall/trash/$p_folder.$$" && sync "$root" || exit 1
 	rm -rf "$root/.landfall/trash/$p_folder.$$"
 }
 act() { # both sides of an acting call
@@ -314,7 +314,7 @@ tools() { # what is missing; looked for once per boot
 }
 facts() {
 	say protocol 1 && say boot "$boot"
-	tools
+	tools; [ -z "$p_become" ] || probe_users $p_become
 	space && say free "$free"
 	df -Pi "$root" 2>/dev/null | { read -r _ && read -r _ _ _ i _ && say inodes "$i"; }
 	grep -q '/session-.*\.scope' /proc/self/cgroup 2>/dev/null && grep -qrsiE '^KillUserProcesses=(yes|true|on|1)' \
@@ -347,7 +347,7 @@ process_fact() {
 	[ -z "$got" ] || say process "$living $got"
 }
 listener() { # does our process live, and whose socket answers on 127.0.0.1:PORT: one of its session?
-	process_fact && [ "$p_port" != 0 ] || return 0
+	whose && process_fact && [ "$p_port" != 0 ] || return 0
 	set -- $got
 	hex=$(printf %04X "$p_port") exact='' wild=''
 	for table in /proc/net/tcp /proc/net/tcp6; do
@@ -362,7 +362,7 @@ listener() { # does our process live, and whose socket answers on 127.0.0.1:PORT
 	if [ -z "$exact" ]; then say listener nobody && return 0; fi
 	answer=foreign && alive "$@" && mates "$1" || found=''
 	for mate in $found; do
-		links=$(ls -l "/proc/$mate/fd" 2>/dev/null) || answer=unknown
+		links=$(as 'ls -l "/proc/$1/fd"' "$mate" 2>/dev/null) || answer=unknown
 		for inode in $exact; do case $links in *"socket:[$inode]"*) answer=ours && break 2 ;; esac done
 	done
 	say listener $answer
@@ -385,7 +385,7 @@ call() {
 	esac
 }
 case ${1-} in
---step | --launch)
+--step | --launch | --leave)
 	take_parameters <"$2/params"
 	place && dir=$2
 	"${1#--}"

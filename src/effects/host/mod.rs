@@ -2,6 +2,7 @@
 //! journal on the host itself. It must not decide what is to be done.
 
 mod acts;
+mod becoming;
 mod error;
 mod facts;
 mod probes;
@@ -10,7 +11,7 @@ mod session;
 mod types;
 
 pub use error::HostError;
-pub use types::{ActCall, Acted, Answering, Listener, StageSpec, StartSpec, StopSpec};
+pub use types::{ActCall, Acted, Answering, Listener, RunAs, StageSpec, StartSpec, StopSpec};
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,9 +24,12 @@ use super::{
     gate::Gate,
     ssh::{Connection, Credentials, SshError, SshTarget},
 };
-use crate::plan::{
-    facts::{HostFacts, OpenAct},
-    ids::FolderName,
+use crate::{
+    api::hostgroup::{Become, BecomeMethod},
+    plan::{
+        facts::{HostFacts, OpenAct},
+        ids::FolderName,
+    },
 };
 
 /// One connection to one host; cheap to clone, all clones share the connection. Calls may run at the same time; the host itself
@@ -68,9 +72,23 @@ impl Host {
 
     /// What the host says about itself and every project folder, in one call. Missing tools are facts, no error.
     pub async fn facts(&self) -> Result<HostFacts, HostError> {
-        let request = Request::new("facts");
+        self.facts_for(&Become::default()).await
+    }
+
+    /// The same, and whether the host lets us become these users. Where it did, it is not asked again for a while: sudo logs every call.
+    pub async fn facts_for(&self, whom: &Become) -> Result<HostFacts, HostError> {
+        let mut request = Request::new("facts");
+        let known = self.session.becoming.known(whom);
+        if whom.method != BecomeMethod::None && known.is_none() {
+            request = request.with("become", format!("{:?} {}", whom.method, whom.users.join(" ")));
+        }
         let (answer, forwards) = tokio::join!(self.session.call(&request, SHORT), self.forwards());
-        facts::read(&answer?, self.session.connection.server(), forwards?)
+        let mut facts = facts::read(&answer?, self.session.connection.server(), forwards?)?;
+        match known {
+            Some(too_wide) => facts.sudo_too_wide = too_wide,
+            None => self.session.becoming.learn(whom, &mut facts),
+        }
+        Ok(facts)
     }
 
     /// Port 1 stands for any: refused there means that sshd was willing.

@@ -8,7 +8,9 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Acted, HostError, facts,
+    Acted, HostError,
+    becoming::Becoming,
+    facts,
     protocol::{Answer, Request, shown},
 };
 use crate::effects::{
@@ -16,7 +18,8 @@ use crate::effects::{
     ssh::{Connection, Credentials, Input, Output, SshTarget, quote},
 };
 
-const HELPER: &str = include_str!("helper.sh");
+/// One script on the host, in two files here.
+const HELPER: &str = concat!(include_str!("become.sh"), include_str!("helper.sh"));
 static HELPER_DIGEST: LazyLock<String> =
     LazyLock::new(|| Sha256::digest(HELPER.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect());
 
@@ -36,6 +39,7 @@ printf "\n%s begin 1\n" "$3"; t "$@"; printf "\n%s end %s\n" "$3" "$?""#;
 pub(super) struct Session {
     pub name: String,
     pub connection: Connection,
+    pub becoming: Becoming,
     script: String,
 }
 
@@ -62,7 +66,7 @@ impl Session {
         let root = root.trim_end_matches('/');
         let quoted = quote(root).ok_or_else(bad)?;
         let script = quote(&format!("{root}/.landfall/bin/{}", *HELPER_DIGEST)).ok_or_else(bad)?;
-        let session = Self { name: name.to_owned(), connection, script };
+        let session = Self { name: name.to_owned(), connection, becoming: Becoming::default(), script };
         if session.install(&quoted, "look").await?.get("present").is_none() {
             gate.pass(Effect::new("host.helper", name), session.put(&quoted)).await?;
         }

@@ -2,9 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::plan::{
-    facts::{FolderFacts, ProcessFacts},
-    ids::{ActId, FenceToken, FolderName, Owner, ReleaseName},
+use crate::{
+    api::hostgroup::BecomeMethod,
+    plan::{
+        facts::{FolderFacts, ProcessFacts},
+        ids::{ActId, FenceToken, FolderName, Owner, ReleaseName},
+    },
 };
 
 /// How an act ended well.
@@ -49,6 +52,13 @@ pub struct StopSpec {
     pub signal: String,
     /// How long the process may take before it is killed.
     pub grace: Duration,
+}
+
+/// Another user as whom an application runs, and how the SSH user becomes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunAs {
+    pub method: BecomeMethod,
+    pub user: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

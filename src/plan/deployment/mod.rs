@@ -27,6 +27,7 @@ pub use self::{
     act::{Act, Drive},
     observed::{FolderLook, GoalKey, GoalKind, Group, Healing, HostSeen, Observed, Other, Seen, Task},
     record::{HostVerdict, RolloutRecord},
+    reference::not_allowed,
     select::select,
     standing::HEALED_AFTER,
     target::{Target, parse_rollout},

@@ -10,7 +10,7 @@ use crate::{
     api::{
         EnvVar,
         deployment::{DeploymentSpec, DeploymentStatus, Phase},
-        hostgroup::Host,
+        hostgroup::{Become, Host},
     },
     plan::{facts::FolderFacts, hostgroup::Problem, version::VersionRecord},
 };
@@ -80,6 +80,9 @@ pub struct Group {
     #[serde(default = "twenty_two")]
     pub port: i32,
     pub hosts: Vec<Host>,
+    /// As whom applications may run there.
+    #[serde(default)]
+    pub r#become: Become,
     /// Why nobody can log in anywhere: the Secrets.
     #[serde(default)]
     pub secret: Option<Problem>,

@@ -8,7 +8,11 @@ use super::{
     select::{Unselectable, select},
 };
 use crate::{
-    api::{Reason, hostgroup::Host, verbs},
+    api::{
+        Reason,
+        hostgroup::{Become, BecomeMethod, Host},
+        verbs,
+    },
     plan::{
         hostgroup::{Problem, duplicate_address},
         ids::Owner,
@@ -126,11 +130,35 @@ pub fn version(seen: &Observed) -> Result<&VersionRecord, Problem> {
         let text = format!("Project {project} does not exist (yet) in namespace {}", seen.namespace);
         return Err(Problem::waiting(Reason::ProjectNotFound, text));
     }
-    seen.version.as_ref().ok_or_else(|| {
+    let version = seen.version.as_ref().ok_or_else(|| {
         let text = format!(
             "Project {project} has no version {} (yet); a Build that succeeds publishes one",
             seen.spec.version
         );
         Problem::waiting(Reason::VersionNotFound, text)
-    })
+    })?;
+    match user_refused(seen, version) {
+        Some(problem) => Err(problem),
+        None => Ok(version),
+    }
+}
+
+/// A version that runs as a user whom the group does not let it be touches no host.
+fn user_refused(seen: &Observed, version: &VersionRecord) -> Option<Problem> {
+    let (user, group) = (version.run.user.as_ref()?, seen.group.as_ref()?);
+    let text = not_allowed(user, &group.r#become)?;
+    let name = &seen.spec.host_group_ref.name;
+    Some(Problem::terminal(Reason::UserNotAllowed, format!("version {} on {name}: {text}", version.version)))
+}
+
+/// Why `user` can't be become; `None` where he can.
+pub fn not_allowed(user: &str, by: &Become) -> Option<String> {
+    if by.method != BecomeMethod::None && by.users.iter().any(|one| one == user) {
+        return None;
+    }
+    let users = if by.users.is_empty() { "nobody".to_owned() } else { by.users.join(", ") };
+    Some(format!(
+        "it runs as {user:?} (run.user), and become.users of the HostGroup has {users}; add it there, with a become.method, or build a \
+         version that runs as somebody else"
+    ))
 }

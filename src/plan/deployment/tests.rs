@@ -77,7 +77,7 @@ impl World {
             status: None,
             plane: "plane".into(),
             project: true,
-            group: Some(Group { env: vec![], port: 22, hosts, secret: None }),
+            group: Some(Group { env: vec![], port: 22, hosts, r#become: Default::default(), secret: None }),
             version: Some(version("v1")),
             hosts: BTreeMap::new(),
             others: vec![],

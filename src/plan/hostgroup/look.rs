@@ -45,7 +45,7 @@ impl Look {
     pub fn problem(&self) -> Option<Problem> {
         match self {
             Self::Unknown => None,
-            Self::Seen(facts) => unfit(facts),
+            Self::Seen(facts) => unfit(facts).or_else(|| remark(facts)),
             Self::Missed(problem) => Some(problem.clone()),
         }
     }
@@ -58,6 +58,14 @@ pub fn unfit(facts: &HostFacts) -> Option<Problem> {
         return Some(Problem::terminal(
             Reason::HostUnsupported,
             format!("the host lacks {tools}; install it there (util-linux and coreutils, or busybox, have it)"),
+        ));
+    }
+    if let Some((user, said)) = facts.cannot_become.iter().next() {
+        return Some(Problem::terminal(
+            Reason::BecomeRefused,
+            format!(
+                "the SSH user can't become {user} there ({said}); sudo takes this line: SSHUSER ALL=({user}) NOPASSWD: /bin/sh"
+            ),
         ));
     }
     if facts.session_scoped {
@@ -73,6 +81,15 @@ pub fn unfit(facts: &HostFacts) -> Option<Problem> {
         ));
     }
     None
+}
+
+/// What should be put right on a host that can be used all the same.
+fn remark(facts: &HostFacts) -> Option<Problem> {
+    facts.sudo_too_wide.then(|| {
+        let text = "sudo there lets the SSH user become root, and landfall needs less; the line that is enough: \
+                    SSHUSER ALL=(USERS) NOPASSWD: /bin/sh";
+        Problem::waiting(Reason::SudoTooWide, text)
+    })
 }
 
 /// Two hosts under one address; the port is the group's, so the address alone tells. CEL would be quadratic.
