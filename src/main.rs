@@ -33,6 +33,7 @@ async fn main() -> ExitCode {
     if let Some(code) = landfall::effects::executor::run_step_if_asked() {
         return code;
     }
+    landfall::effects::git::register_transports();
     let done: Result<(), Box<dyn std::error::Error>> = match arguments() {
         Cli::Dev(args) => dev(args).await.map_err(Into::into),
         Cli::Run(args) => operator::run(args).await.map_err(Into::into),

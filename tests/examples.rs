@@ -84,10 +84,61 @@ async fn a_selection_is_by_names_or_by_selector_never_both_or_neither() {
 }
 
 #[tokio::test]
-async fn a_url_of_a_foreign_scheme_is_refused() {
-    for bad in ["ext::sh -c id", "-oProxyCommand=id", "http://example.com/a.git", "https://a b"] {
+async fn a_url_that_git_or_a_shell_could_misread_is_refused() {
+    for bad in [
+        "ext::sh -c id",
+        "fd::17",
+        "-oProxyCommand=id",
+        "--upload-pack=id",
+        "git@example.com:a.git",
+        "http://example.com/a.git",
+        "git://example.com/a.git",
+        "HTTPS://example.com/a.git",
+        "https://a b/c",
+        "https://example.com/a\nb",
+        "https://example.com/a\r\nHost: evil",
+        "https://ann:swordfish@example.com/a.git",
+        "https://swordfish@example.com/a.git",
+        "https://-oProxyCommand=id/a.git",
+        "https://example.com",
+        "https://example.com/a/../b",
+        "https://example.com/a?b",
+        "https://example.com/a#b",
+        "https://exa$(id)mple.com/a",
+        "ssh://-oProxyCommand=id/a.git",
+        "ssh://-x@example.com/a.git",
+        "ssh://git:swordfish@example.com/a.git",
+        "ssh://git@example.com/--upload-pack=id",
+        "file://host/a.git",
+        "file:///srv/../etc",
+        "file:///srv/a\\b",
+    ] {
         refused(with("project", "/spec/source/url", json!(bad)), &["spec.source.url"]).await;
     }
+}
+
+#[tokio::test]
+async fn urls_that_people_write_are_taken_and_ssh_wants_a_secret() {
+    let (space, client) = (namespace("urls").await, client().await);
+    for good in [
+        "https://git.example.com/shop/petclinic.git",
+        "https://git.example.com:8443/a-b/c_d.e",
+        "https://[2001:db8::1]:8443/x",
+        "ssh://git@git.example.com/shop/petclinic.git",
+        "ssh://git.example.com:2222/~ann/x.git",
+    ] {
+        let source = json!({ "url": good, "secretRef": { "name": "shop-git" } });
+        apply(&client, &space.name, &with("project", "/spec/source", source)).await.unwrap();
+    }
+    refused(
+        with("project", "/spec/source/url", json!("ssh://git@example.com/a")),
+        &["spec.source.secretRef", "identity"],
+    )
+    .await;
+    refused(with("project", "/spec/source/secretRef", json!({ "name": "x" })), &["spec.source.secretRef", "file://"])
+        .await;
+    let path = json!({ "url": "https://h/x", "secretRef": { "name": "../x" } });
+    refused(with("project", "/spec/source", path), &["spec.source.secretRef.name"]).await;
 }
 
 #[tokio::test]
@@ -188,13 +239,19 @@ async fn the_secrets_of_the_examples_are_those_that_the_host_group_names() {
     let text = std::fs::read_to_string(path).unwrap();
     let secrets: Vec<k8s_openapi::api::core::v1::Secret> = serde_saphyr::from_multiple(&text).unwrap();
     let ssh = &group["spec"]["ssh"];
-    for (secret, (named, key)) in secrets
-        .into_iter()
-        .zip([(&ssh["credentialsRef"]["name"], "identity"), (&ssh["hostKeys"]["knownHostsRef"]["name"], "known_hosts")])
-    {
+    let expected = [
+        (ssh["credentialsRef"]["name"].as_str().unwrap(), "ssh", &["identity"][..]),
+        (ssh["hostKeys"]["knownHostsRef"]["name"].as_str().unwrap(), "ssh", &["known_hosts"]),
+        ("shop-git", "git", &["username", "password", "ca.crt"]),
+        ("shop-git-ssh", "git", &["identity", "known_hosts"]),
+    ];
+    for (secret, (name, usage, keys)) in secrets.into_iter().zip(expected) {
         let taken = space.api().create(&kube::api::PostParams::default(), &secret).await.unwrap();
-        assert_eq!(taken.metadata.name.as_deref(), named.as_str());
-        assert!(taken.data.unwrap().contains_key(key));
-        assert_eq!(taken.metadata.labels.unwrap()["landfall.dev/use"], "ssh");
+        assert_eq!(taken.metadata.name.as_deref(), Some(name));
+        let data = taken.data.unwrap();
+        assert!(keys.iter().all(|key| data.contains_key(*key)), "{name}");
+        assert_eq!(taken.metadata.labels.unwrap()["landfall.dev/use"], usage);
+        let host = taken.metadata.annotations.and_then(|mut all| all.remove("landfall.dev/git-host"));
+        assert_eq!(host.is_some_and(|host| host.starts_with("git.example.com")), usage == "git");
     }
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{Backoff, EnvVar},
+    common::{Backoff, EnvVar, LocalRef},
     lifecycle::{CacheRule, ConcurrencyPolicy},
     verbs::LastHandled,
 };
@@ -43,10 +43,17 @@ pub struct ProjectSpec {
 /// Where the code is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(r"self.url.matches(r'^(https://[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*|ssh://([A-Za-z0-9._][A-Za-z0-9._-]*@)?[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*|file://)/[^\s?#\\\x00-\x20\x7f]*$') && !self.url.matches(r'/(-|[.][.]?(/|$))')").message("url is written https://host/path or ssh://user@host/path (or file:///path): without a password (that belongs into the Secret of secretRef), '?', '#', blanks or control characters, and no part of its path is '.', '..' or begins with '-'").field_path(".url"))]
+#[x_kube(validation = Rule::new("!self.url.startsWith('ssh://') || has(self.secretRef)").message("git over ssh needs a Secret with the keys identity and known_hosts; name it in secretRef").field_path(".secretRef"))]
+#[x_kube(validation = Rule::new("!self.url.startsWith('file://') || !has(self.secretRef)").message("file:// takes no Secret; leave secretRef out").field_path(".secretRef"))]
 pub struct Source {
-    /// The repository. `file://` is accepted only where the operator's configuration allows it.
-    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(https|ssh|file)://[^\s]+$"))]
+    /// The repository: `https://host/path`, `ssh://user@host/path`, or `file:///path` where the operator's configuration allows it.
+    #[schemars(length(min = 1, max = 2048))]
     pub url: String,
+    /// A Secret with Flux' key names: `username` and `password`, or `bearerToken`, and `ca.crt`, for https; `identity` and `known_hosts`
+    /// for ssh. It is labelled `landfall.dev/use: git` and annotated `landfall.dev/git-host: <host>`, else it is not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
     /// Globs over branch names: what is listed and may be built. Default: every branch.
     #[serde(default = "every_branch")]
     #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 250)))]

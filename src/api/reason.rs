@@ -27,6 +27,9 @@ pub enum Reason {
     SchemeNotAllowed,
     UrlInvalid,
     SourceUnreachable,
+    SourceTooLarge,
+    RedirectRefused,
+    CertificateUntrusted,
     SourceListed,
     RefreshRequested,
 

@@ -8,6 +8,8 @@ pub const RETRY: &str = "landfall.dev/retry";
 pub const REDEPLOY: &str = "landfall.dev/redeploy";
 /// Take over hosts that another control plane, or a newer state of this one, acted on. The value is the id that the message shows.
 pub const ADOPT: &str = "landfall.dev/adopt";
+/// On a Secret: the server that it is for, `host`, or `host:port` where the port is not the scheme's own.
+pub const GIT_HOST: &str = "landfall.dev/git-host";
 /// Look now.
 pub const REFRESH: &str = "landfall.dev/refresh";
 

@@ -6,6 +6,7 @@ pub mod frame;
 pub mod hostgroup;
 pub mod hosts;
 pub mod project;
+mod repository;
 pub mod tasks;
 pub mod trouble;
 pub mod wakes;

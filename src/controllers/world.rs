@@ -2,18 +2,17 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt,
     sync::Mutex,
     time::Instant,
 };
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client, core::NamespaceResourceScope, runtime::events::Recorder};
 
 use super::{build, hosts, project, tasks::Tasks, wakes::Wakes};
 use crate::{
-    api::USE_LABEL,
-    effects::{executor::LocalExecutor, gate::Gate, git::Git, store::Store},
+    api::{USE_LABEL, verbs::GIT_HOST},
+    effects::{executor::LocalExecutor, gate::Gate, git::Git, secret::SecretText, store::Store},
 };
 
 /// One for all kinds of one operator.
@@ -79,6 +78,30 @@ impl World {
 
     /// One key of a Secret that is labelled for this use (`git`, `ssh`, …).
     pub async fn secret(&self, namespace: &str, name: &str, usage: &str, key: &str) -> Result<SecretText, NoSecret> {
+        let secret = self.labelled_secret(namespace, name, usage).await?;
+        let none = || NoSecret::KeyMissing { name: name.to_owned(), key: key.to_owned() };
+        text(name, key, secret.data.unwrap_or_default().remove(key).ok_or_else(none)?)
+    }
+
+    /// Those of these keys that a Secret has, if it is labelled for git and annotated with this host.
+    pub async fn git_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        host: &str,
+        keys: &[&str],
+    ) -> Result<BTreeMap<String, SecretText>, NoSecret> {
+        let secret = self.labelled_secret(namespace, name, "git").await?;
+        let annotated = secret.metadata.annotations.as_ref().and_then(|all| all.get(GIT_HOST));
+        if annotated.is_none_or(|annotated| !annotated.trim().eq_ignore_ascii_case(host)) {
+            return Err(NoSecret::NotForThisHost { name: name.to_owned(), host: host.to_owned() });
+        }
+        let mut data = secret.data.unwrap_or_default();
+        let found = keys.iter().filter_map(|key| Some((*key, data.remove(*key)?)));
+        found.map(|(key, bytes)| Ok((key.to_owned(), text(name, key, bytes)?))).collect()
+    }
+
+    async fn labelled_secret(&self, namespace: &str, name: &str, usage: &str) -> Result<Secret, NoSecret> {
         let secret = match self.api::<Secret>(namespace).get_opt(name).await {
             Ok(Some(secret)) => secret,
             Ok(None) => return Err(NoSecret::NotFound { name: name.to_owned() }),
@@ -92,30 +115,13 @@ impl World {
         if labels.get(USE_LABEL).map(String::as_str) != Some(usage) {
             return Err(NoSecret::NotForThis { name: name.to_owned(), usage: usage.to_owned() });
         }
-        let mut data = secret.data.unwrap_or_default();
-        let bytes =
-            data.remove(key).ok_or_else(|| NoSecret::KeyMissing { name: name.to_owned(), key: key.to_owned() })?;
-        String::from_utf8(bytes.0)
-            .map(SecretText)
-            .map_err(|_| NoSecret::Invalid { name: name.to_owned(), key: key.to_owned() })
+        Ok(secret)
     }
 }
 
-/// Text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretText(String);
-
-impl SecretText {
-    /// For whoever hands it over to where it is needed, and to nobody else.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
+fn text(name: &str, key: &str, bytes: ByteString) -> Result<SecretText, NoSecret> {
+    let text = String::from_utf8(bytes.0);
+    text.map(SecretText::new).map_err(|_| NoSecret::Invalid { name: name.to_owned(), key: key.to_owned() })
 }
 
 /// Why a Secret can't be used. Each of it may be mended by a person, and is looked at again.
@@ -133,6 +139,11 @@ pub enum NoSecret {
         "the Secret {name} is not labelled for this; allow it with: kubectl label secret {name} landfall.dev/use={usage}"
     )]
     NotForThis { name: String, usage: String },
+    #[error(
+        "the Secret {name} is not for {host}; where it may be sent there, say so with: \
+         kubectl annotate secret {name} --overwrite landfall.dev/git-host={host}"
+    )]
+    NotForThisHost { name: String, host: String },
     #[error("the API server: {0}")]
     Api(kube::Error),
 }

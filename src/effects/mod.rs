@@ -7,5 +7,6 @@ pub mod gate;
 pub mod git;
 pub mod host;
 pub mod release;
+pub mod secret;
 pub mod ssh;
 pub mod store;

@@ -1,6 +1,6 @@
 //! How a background step failed, as the planner is told. What failed is an effect's business; what to do about it is decided from this.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Reason, common::Backoff};
@@ -32,6 +32,23 @@ impl Fault {
             failures: self.failures.saturating_sub(1),
             retry_at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.at),
         };
-        Backoff::after(Some(&before), self.at)
+        let mut backoff = Backoff::after(Some(&before), self.at);
+        if self.waits_for_a_secret() {
+            // Somebody is about to mend it, and nobody tells us: Secrets are not watched.
+            let soon = self.at.checked_add(SignedDuration::from_secs(30)).unwrap_or(self.at);
+            backoff.retry_at.0 = backoff.retry_at.0.min(soon);
+        }
+        backoff
+    }
+
+    fn waits_for_a_secret(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::SecretNotFound
+                | Reason::SecretKeyMissing
+                | Reason::SecretForbidden
+                | Reason::SecretNotForThis
+                | Reason::AuthenticationFailed
+        )
     }
 }

@@ -38,7 +38,6 @@ use crate::{
 const SHUTDOWN: Duration = Duration::from_secs(15);
 /// For what is being reconciled when the wish to stop comes. A controller itself ends only with its last planned look, a minute away.
 const LAST_LOOKS: Duration = Duration::from_secs(2);
-const GIT_DEADLINE: Duration = Duration::from_secs(120);
 const MAX_LOG_BYTES: u64 = 100 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +149,7 @@ fn world(args: &RunArgs, client: Client, plane: String, gate: Gate) -> Result<Wo
         runner: std::env::current_exe().map_err(RunError::Program)?,
         max_log_bytes: MAX_LOG_BYTES,
     });
-    let git = Git::new(GitConfig { folder: data.join("git"), allow_file: args.allow_file_git, deadline: GIT_DEADLINE });
+    let git = Git::new(GitConfig { allow_file: args.allow_file_git, ..GitConfig::new(data.join("git")) });
     let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
     let started_at = clock::monotonic();
     let store = Store::folder(data.join("store"))?;

@@ -2,7 +2,10 @@
 
 use crate::{
     api::Reason,
-    effects::{class::Class, executor::ExecutorError, git::GitError, release::ReleaseError, store::StoreError},
+    controllers::world::NoSecret,
+    effects::{
+        class::Class, executor::ExecutorError, git::GitError, release::ReleaseError, ssh::SshError, store::StoreError,
+    },
 };
 
 /// How a step failed.
@@ -29,14 +32,46 @@ impl From<GitError> for Broken {
             GitError::CommitNotOnBranch { .. } => Reason::CommitNotOnBranch,
             GitError::CommitGone { .. } => Reason::CommitGone,
             GitError::UnsafeTree { .. } => Reason::CheckoutRefused,
+            GitError::TooLarge { .. } => Reason::SourceTooLarge,
+            GitError::AuthenticationFailed { .. } => Reason::AuthenticationFailed,
+            GitError::RedirectRefused { .. } => Reason::RedirectRefused,
+            GitError::CertificateUntrusted { .. } => Reason::CertificateUntrusted,
+            GitError::SecretKeyMissing { .. } => Reason::SecretKeyMissing,
+            GitError::BadSecret { .. } => Reason::SecretInvalid,
+            GitError::NoSecret { .. } => Reason::InvalidSpec,
+            GitError::Ssh(error) => of_git_ssh(error),
             GitError::BadTagName { .. } => Reason::VersionInvalid,
             GitError::TagConflict { .. } => Reason::TagConflict,
             GitError::PushRefused { .. } => Reason::PushRefused,
             GitError::DiskFull => Reason::StoreFull,
-            GitError::TimedOut { .. } | GitError::Unreachable { .. } => Reason::SourceUnreachable,
+            GitError::TimedOut { .. } | GitError::Silent { .. } | GitError::Unreachable { .. } => {
+                Reason::SourceUnreachable
+            }
             GitError::Failed { .. } | GitError::Shut(_) => Reason::InternalError,
         };
         Self::new(reason, error.class(), &error)
+    }
+}
+
+fn of_git_ssh(error: &SshError) -> Reason {
+    match crate::controllers::hosts::reason_of_ssh(error) {
+        Reason::Unreachable => Reason::SourceUnreachable,
+        reason => reason,
+    }
+}
+
+/// A Secret is waited for: it may come, or be labelled, at any time.
+impl From<NoSecret> for Broken {
+    fn from(error: NoSecret) -> Self {
+        let reason = match &error {
+            NoSecret::NotFound { .. } => Reason::SecretNotFound,
+            NoSecret::KeyMissing { .. } => Reason::SecretKeyMissing,
+            NoSecret::Invalid { .. } => Reason::SecretInvalid,
+            NoSecret::Forbidden { .. } => Reason::SecretForbidden,
+            NoSecret::NotForThis { .. } | NoSecret::NotForThisHost { .. } => Reason::SecretNotForThis,
+            NoSecret::Api(_) => Reason::InternalError,
+        };
+        Self::new(reason, Class::Transient, &error)
     }
 }
 

@@ -19,11 +19,11 @@ use crate::{
         common,
         lifecycle::CacheRule,
     },
-    controllers::world::World,
+    controllers::{repository::repository, world::World},
     effects::{
         class::Class,
         executor::{AttemptId, BuildStep, Cache, Caches, StepState},
-        git::{GitError, TagRequest},
+        git::{GitError, Source, TagRequest},
         release,
         store::keys,
     },
@@ -45,9 +45,11 @@ pub(super) async fn resolve(build: Build, world: Arc<World>) -> Done {
     let (namespace, uid) = (build.namespace().unwrap_or_default(), build.uid().unwrap_or_default());
     let project = world.api::<Project>(&namespace).get(&build.spec.project_ref.name).await;
     let source = project.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?.spec.source;
-    world.git.fetch(&world.gate, &source.url).await?;
-    let found = world.git.resolve(&source.url, &build.spec.revision, &source.branches).await?;
-    world.git.pin(&source.url, &found.commit.sha, &uid).await?;
+    let secret = source.secret_ref.as_ref().map(|secret| secret.name.as_str());
+    let repository = repository(&world, &namespace, &source.url, secret).await?;
+    world.git.fetch(&world.gate, &repository).await?;
+    let found = world.git.resolve(&repository, &build.spec.revision, &source.branches).await?;
+    world.git.pin(&repository, &found.commit.sha, &uid).await?;
     Ok(Found::Resolved(BuiltCommit {
         sha: found.commit.sha,
         subject: found.commit.subject,
@@ -62,7 +64,7 @@ pub(super) async fn prepare(uid: String, attempt: i64, world: Arc<World>) -> Don
     let plan = records::granted(&world, &uid).await?;
     world.executor.check().await?;
     if plan.push {
-        let target = world.git.tag_target(&plan.url, &plan.version).await?;
+        let target = world.git.tag_target(&of_plan(&plan, &world).await?, &plan.version).await?;
         if let Some(existing) = target.filter(|sha| *sha != plan.commit.sha) {
             return Err(GitError::TagConflict { name: plan.version, existing }.into());
         }
@@ -89,14 +91,27 @@ fn caches(plan: &BuildPlan) -> Option<Caches> {
     (!folders.is_empty()).then_some(Caches { namespace, project, folders })
 }
 
+/// The plan's repository. Its Secret is the one that the Project names by now: who mends a refused push may have to name another.
+async fn of_plan(plan: &BuildPlan, world: &World) -> Result<Source, Broken> {
+    let project = world.api::<Project>(&plan.namespace).get_opt(&plan.project).await;
+    let project = project.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?;
+    let source = project.map(|project| project.spec.source).filter(|source| source.url == plan.url);
+    let secret = match source {
+        Some(source) => source.secret_ref.map(|secret| secret.name),
+        None => plan.secret.clone(),
+    };
+    repository(world, &plan.namespace, &plan.url, secret.as_deref()).await
+}
+
 /// Writes the commit's files. A mirror that was lost with the data folder is fetched again first.
 async fn checkout(plan: &BuildPlan, id: &AttemptId, world: &World) -> Result<(), Broken> {
     let folder = world.executor.checkout_dir(id);
-    match world.git.checkout(&plan.url, &plan.commit.sha, &folder).await {
+    let mirror = Source::open(&plan.namespace, &plan.url);
+    match world.git.checkout(&mirror, &plan.commit.sha, &folder).await {
         Err(GitError::CommitGone { .. } | GitError::Failed { .. }) => {
-            world.git.fetch(&world.gate, &plan.url).await?;
-            world.git.pin(&plan.url, &plan.commit.sha, &id.uid).await?;
-            Ok(world.git.checkout(&plan.url, &plan.commit.sha, &folder).await?)
+            world.git.fetch(&world.gate, &of_plan(plan, world).await?).await?;
+            world.git.pin(&mirror, &plan.commit.sha, &id.uid).await?;
+            Ok(world.git.checkout(&mirror, &plan.commit.sha, &folder).await?)
         }
         done => Ok(done?),
     }
@@ -200,8 +215,9 @@ pub(super) async fn tag(uid: String, tagged_at: Timestamp, world: Arc<World>) ->
         "{}\n\nBuilt by landfall: build {} of {}/{}, number {}\nBuild-Uid: {uid}\n",
         plan.version, plan.build, plan.namespace, plan.project, plan.number
     );
+    let repository = of_plan(&plan, &world).await?;
     let request = TagRequest { name: plan.version, sha: plan.commit.sha, message, tagged_at };
-    world.git.push_tag(&world.gate, &plan.url, request).await?;
+    world.git.push_tag(&world.gate, &repository, request).await?;
     Ok(Found::Tagged)
 }
 

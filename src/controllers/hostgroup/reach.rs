@@ -154,7 +154,7 @@ fn secret_problem(why: NoSecret) -> Result<Problem, Trouble> {
         NoSecret::KeyMissing { .. } => Reason::SecretKeyMissing,
         NoSecret::Invalid { .. } => return Ok(Problem::terminal(Reason::SecretInvalid, message)),
         NoSecret::Forbidden { .. } => Reason::SecretForbidden,
-        NoSecret::NotForThis { .. } => Reason::SecretNotForThis,
+        NoSecret::NotForThis { .. } | NoSecret::NotForThisHost { .. } => Reason::SecretNotForThis,
         NoSecret::Api(error) => return Err(error.into()),
     };
     Ok(Problem::waiting(reason, message))

@@ -13,7 +13,7 @@ pub use self::{
     link::{Link, link},
     memory::{Dial, GroupConfig, HostKey, Memory},
     pins::Pins,
-    problem::{credentials_problem, problem},
+    problem::{credentials_problem, problem, reason_of_ssh},
     turns::{TurnKey, Turns},
     watch::{after, probe, probe_over, watch},
 };

@@ -17,7 +17,7 @@ pub fn problem(error: &HostError) -> Option<Problem> {
 
 fn reason(error: &HostError) -> Reason {
     match error {
-        HostError::Ssh(error) => of_ssh(error),
+        HostError::Ssh(error) => reason_of_ssh(error),
         HostError::Shut(_) | HostError::Fenced => Reason::Fenced,
         HostError::HostClaimed { .. } => Reason::HostClaimed,
         HostError::FencedByOtherControlPlane { .. } => Reason::FencedByOtherControlPlane,
@@ -32,7 +32,8 @@ fn reason(error: &HostError) -> Reason {
     }
 }
 
-fn of_ssh(error: &SshError) -> Reason {
+/// The reason of an SSH error, whoever was dialled.
+pub fn reason_of_ssh(error: &SshError) -> Reason {
     match error {
         SshError::Jump { cause, .. } => of_ssh(cause),
         SshError::HostKeyMismatch { .. } | SshError::HostKeyRevoked { .. } | SshError::FirstKeyMismatch { .. } => {
@@ -55,5 +56,5 @@ fn of_ssh(error: &SshError) -> Reason {
 
 /// The same for credentials, before any host is dialled.
 pub fn credentials_problem(error: &SshError) -> Problem {
-    Problem::terminal(of_ssh(error), error.to_string())
+    Problem::terminal(reason_of_ssh(error), error.to_string())
 }

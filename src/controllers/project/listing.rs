@@ -11,13 +11,14 @@ use crate::{
         Project,
         project::{BranchView, CommitView},
     },
-    controllers::{build::broken::Broken, world::World},
+    controllers::{build::broken::Broken, repository::repository, world::World},
     effects::git::Branch,
 };
 
 pub(super) fn source(project: &Project) -> Source {
     let source = &project.spec.source;
-    Source { url: source.url.clone(), branches: source.branches.clone() }
+    let secret = source.secret_ref.as_ref().map(|secret| secret.name.clone());
+    Source { url: source.url.clone(), branches: source.branches.clone(), secret }
 }
 
 /// Starts a listing, or tells the one that runs to look once more.
@@ -28,7 +29,7 @@ pub(super) fn start(project: &Project, again: bool, world: &Arc<World>) {
     let (namespace, name, world_then) = (project.namespace().unwrap_or_default(), project.name_any(), world.clone());
     let _ = world.tasks.start(occupied.key(), async move {
         loop {
-            let result = list(&source, &world_then).await;
+            let result = list(&namespace, &source, &world_then).await;
             let failed = result.is_err();
             let again = occupied.settle(result);
             if !again {
@@ -44,9 +45,10 @@ pub(super) fn start(project: &Project, again: bool, world: &Arc<World>) {
     });
 }
 
-async fn list(source: &Source, world: &World) -> Result<Vec<BranchView>, Broken> {
-    world.git.fetch(&world.gate, &source.url).await?;
-    let branches = world.git.branches(&source.url, &source.branches, None).await?;
+async fn list(namespace: &str, source: &Source, world: &World) -> Result<Vec<BranchView>, Broken> {
+    let repository = repository(world, namespace, &source.url, source.secret.as_deref()).await?;
+    world.git.fetch(&world.gate, &repository).await?;
+    let branches = world.git.branches(&repository, &source.branches, None).await?;
     Ok(branches.into_iter().map(view).collect())
 }
 

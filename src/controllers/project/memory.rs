@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Source {
     pub(super) url: String,
     pub(super) branches: Vec<String>,
+    /// Name of its Secret, which is read anew at each look.
+    pub(super) secret: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]

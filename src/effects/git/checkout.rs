@@ -18,9 +18,7 @@ use git2::{ObjectType, Tree};
 
 use super::{GitError, mirror, mirror::Mirror, types::clean};
 
-/// A checkout is a program's source, not a disk image.
-const MAX_ENTRIES: u64 = 1_000_000;
-const MAX_FILE: usize = 1024 * 1024 * 1024;
+/// Deeper than any path that a system takes.
 const MAX_DEPTH: usize = 200;
 
 pub(super) fn checkout(mirror: &Mirror, sha: &str, dest: &Path) -> Result<(), GitError> {
@@ -29,7 +27,7 @@ pub(super) fn checkout(mirror: &Mirror, sha: &str, dest: &Path) -> Result<(), Gi
     let partial = dest.with_extension("partial");
     let io = |error: io::Error| io_failed(mirror, &error);
     fresh(&partial).map_err(io)?;
-    let mut writer = Writer { mirror, sha, root: &partial, entries: 0 };
+    let mut writer = Writer { mirror, sha, root: &partial, entries: 0, bytes: 0 };
     writer.folder(&tree, Path::new(""), 0)?;
     if dest.exists() {
         fs::remove_dir_all(dest).map_err(io)?;
@@ -58,6 +56,7 @@ struct Writer<'a> {
     sha: &'a str,
     root: &'a Path,
     entries: u64,
+    bytes: u64,
 }
 
 impl Writer<'_> {
@@ -69,8 +68,8 @@ impl Writer<'_> {
                 return Err(self.unsafe_entry(&path, why));
             }
             self.entries += 1;
-            if self.entries > MAX_ENTRIES {
-                return Err(self.unsafe_entry(&path, "it has more than a million entries"));
+            if self.entries > self.mirror.limits.entries {
+                return Err(self.too_large(format!("it has more than {} entries", self.mirror.limits.entries)));
             }
             if self.mirror.stopped() {
                 return Err(GitError::TimedOut { url: self.mirror.url.clone(), seconds: 0 });
@@ -111,17 +110,37 @@ impl Writer<'_> {
         symlink(OsStr::from_bytes(text), target).map_err(|error| self.written(&error, path))
     }
 
-    fn file(&self, entry: &git2::TreeEntry<'_>, path: &Path, target: &Path, executable: bool) -> Result<(), GitError> {
+    fn file(
+        &mut self,
+        entry: &git2::TreeEntry<'_>,
+        path: &Path,
+        target: &Path,
+        executable: bool,
+    ) -> Result<(), GitError> {
         let failed = self.mirror.failed("read a file");
         let odb = self.mirror.repo.odb().map_err(&failed)?;
         let (size, _) = odb.read_header(entry.id()).map_err(&failed)?;
-        if size > MAX_FILE {
-            return Err(self.unsafe_entry(path, "it is larger than 1 GiB"));
+        let (size, limits) = (size as u64, self.mirror.limits);
+        self.bytes = self.bytes.saturating_add(size);
+        if size > limits.file_bytes {
+            let shown = clean(path.as_os_str().as_bytes(), 200);
+            return Err(self.too_large(format!(
+                "{shown:?} has {} MiB; a file may have {}",
+                size >> 20,
+                limits.file_bytes >> 20
+            )));
+        }
+        if self.bytes > limits.checkout_bytes {
+            return Err(self.too_large(format!("all its files have more than {} MiB", limits.checkout_bytes >> 20)));
         }
         let blob = odb.read(entry.id()).map_err(&failed)?;
         let mode = if executable { 0o755 } else { 0o644 };
         let written = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(target);
         written.and_then(|mut file| file.write_all(blob.data())).map_err(|error| self.written(&error, path))
+    }
+
+    fn too_large(&self, why: String) -> GitError {
+        GitError::TooLarge { url: format!("commit {} of {}", self.sha, self.mirror.url), why }
     }
 
     fn unsafe_entry(&self, path: &Path, why: &'static str) -> GitError {

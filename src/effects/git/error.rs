@@ -1,6 +1,6 @@
 //! What can go wrong with a repository, and what to do about it.
 
-use crate::effects::{class::Class, gate::GateShut};
+use crate::effects::{class::Class, gate::GateShut, ssh::SshError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -40,6 +40,30 @@ pub enum GitError {
     Unreachable { url: String, why: String },
     #[error("the mirror of {url} could not {what}: {why}")]
     Failed { url: String, what: &'static str, why: String },
+    #[error("{host} says nothing ({what}) for {seconds} s; it is tried again")]
+    Silent { host: String, what: &'static str, seconds: u64 },
+    #[error("{host} refused: {why}")]
+    AuthenticationFailed { host: String, why: String },
+    #[error(
+        "{url} answers with a redirect to {to:?}, and landfall follows none, so that a login goes nowhere else; write the new URL into \
+         source.url (and its host into the Secret's annotation landfall.dev/git-host) if it is the right one"
+    )]
+    RedirectRefused { url: String, to: String },
+    #[error(
+        "the certificate of {host} is not trusted ({why}); nothing was sent. Put the CA that signed it into the Secret as ca.crt, or mend \
+         the server's certificate"
+    )]
+    CertificateUntrusted { host: String, why: String },
+    #[error("the Secret {secret} lacks something: {why}")]
+    SecretKeyMissing { secret: String, why: String },
+    #[error("the Secret {secret} can't be used: {why}")]
+    BadSecret { secret: String, why: String },
+    #[error("{url}: {why}")]
+    NoSecret { url: String, why: &'static str },
+    #[error("{url} is larger than landfall takes: {why}")]
+    TooLarge { url: String, why: String },
+    #[error(transparent)]
+    Ssh(#[from] SshError),
     #[error(transparent)]
     Shut(#[from] GateShut),
 }
@@ -47,7 +71,15 @@ pub enum GitError {
 impl GitError {
     pub fn class(&self) -> Class {
         match self {
-            Self::TimedOut { .. } | Self::Unreachable { .. } | Self::Failed { .. } | Self::DiskFull => Class::Transient,
+            Self::TimedOut { .. }
+            | Self::Silent { .. }
+            | Self::Unreachable { .. }
+            | Self::AuthenticationFailed { .. }
+            | Self::CertificateUntrusted { .. }
+            | Self::SecretKeyMissing { .. }
+            | Self::Failed { .. }
+            | Self::DiskFull => Class::Transient,
+            Self::Ssh(error) => error.class(),
             Self::Shut(_) => Class::Waiting,
             Self::BadUrl { .. }
             | Self::SchemeNotAllowed { .. }
@@ -56,6 +88,10 @@ impl GitError {
             | Self::CommitNotOnBranch { .. }
             | Self::CommitGone { .. }
             | Self::UnsafeTree { .. }
+            | Self::RedirectRefused { .. }
+            | Self::BadSecret { .. }
+            | Self::NoSecret { .. }
+            | Self::TooLarge { .. }
             | Self::BadTagName { .. }
             | Self::TagConflict { .. }
             | Self::PushRefused { .. } => Class::Terminal,

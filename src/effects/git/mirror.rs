@@ -3,10 +3,7 @@
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +12,9 @@ use git2::{
     RepositoryInitOptions,
 };
 
-use super::{GitConfig, error::GitError, url::Remote};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{GitConfig, Limits, Source, error::GitError, transport::Talk, url::Remote};
 
 const HEADS: &str = "+refs/heads/*:refs/heads/*";
 const TAGS: &str = "+refs/tags/*:refs/tags/*";
@@ -24,26 +23,42 @@ const TAGS: &str = "+refs/tags/*:refs/tags/*";
 pub(super) struct Mirror {
     pub(super) repo: Repository,
     pub(super) url: String,
-    stop: Arc<AtomicBool>,
+    pub(super) limits: Limits,
+    talk: Talk,
 }
 
 impl Mirror {
     /// Whether the caller has given up; long work asks now and then.
     pub(super) fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.talk.stop.is_cancelled()
     }
 
-    /// Callbacks that end a transfer when the caller has given up. Credentials and host keys join here.
+    pub(super) fn stop(&self) -> CancellationToken {
+        self.talk.stop.clone()
+    }
+
+    /// Callbacks that end a transfer when the caller has given up, or when more comes than is taken.
     pub(super) fn callbacks<'a>(&self) -> RemoteCallbacks<'a> {
-        let (during_fetch, during_talk) = (self.stop.clone(), self.stop.clone());
+        let (during_fetch, during_talk, limits, url) =
+            (self.talk.clone(), self.talk.stop.clone(), self.limits, self.url.clone());
         let mut callbacks = RemoteCallbacks::new();
-        callbacks.transfer_progress(move |_| !during_fetch.load(Ordering::Relaxed));
-        callbacks.sideband_progress(move |_| !during_talk.load(Ordering::Relaxed));
+        callbacks.transfer_progress(move |progress| {
+            let (bytes, objects) = (progress.received_bytes() as u64, progress.total_objects() as u64);
+            let why = match (bytes > limits.fetch_bytes, objects > limits.objects) {
+                (true, _) => format!("one fetch has more than {} MiB", limits.fetch_bytes >> 20),
+                (_, true) => format!("one fetch has {objects} objects, and {} are taken at most", limits.objects),
+                _ => return !during_fetch.stop.is_cancelled(),
+            };
+            during_fetch.note(GitError::TooLarge { url: url.clone(), why });
+            false
+        });
+        callbacks.sideband_progress(move |_| !during_talk.is_cancelled());
         callbacks
     }
 
     /// A connection to the remote, not yet used.
     pub(super) fn remote(&self) -> Result<Connection<'_>, GitError> {
+        self.talk.begin();
         self.repo.remote_anonymous(&self.url).map_err(self.failed("name its remote"))
     }
 
@@ -56,12 +71,13 @@ impl Mirror {
         }
     }
 
-    /// The remote failed.
+    /// The remote failed. Our transport knows better than libgit2 what happened.
     pub(super) fn unreachable(&self) -> impl Fn(git2::Error) -> GitError + use<> {
-        let url = self.url.clone();
-        move |error| match full(&error) {
-            true => GitError::DiskFull,
-            false => GitError::Unreachable { url: url.clone(), why: why(&error) },
+        let (url, talk) = (self.url.clone(), self.talk.clone());
+        move |error| match (full(&error), talk.trouble()) {
+            (true, _) => GitError::DiskFull,
+            (false, Some(trouble)) => trouble,
+            (false, None) => GitError::Unreachable { url: url.clone(), why: why(&error) },
         }
     }
 }
@@ -78,17 +94,27 @@ fn full(error: &git2::Error) -> bool {
 /// Runs work on a mirror in a thread of its own. After the deadline the caller gets `TimedOut`, and the work ends at its next look.
 pub(super) async fn run<T: Send + 'static>(
     config: &GitConfig,
-    remote: Remote,
-    writes: bool,
+    source: &Source,
+    job: Job,
     work: impl FnOnce(&Mirror) -> Result<T, GitError> + Send + 'static,
 ) -> Result<T, GitError> {
-    let (folder, url, deadline) = (config.folder.clone(), remote.url.clone(), config.deadline);
-    let stop = Arc::new(AtomicBool::new(false));
-    let given_up = GivenUp(stop.clone());
+    let remote = Remote::parse(&source.url, config.allow_file)?;
+    let (url, stop) = (remote.url.clone(), CancellationToken::new());
+    let (folder, name, limits) = (config.folder.clone(), remote.folder_name(&source.namespace), config.limits);
+    let talk = Talk::new(
+        remote,
+        Arc::new(source.access.clone()),
+        config.silence,
+        stop.clone(),
+        tokio::runtime::Handle::current(),
+    );
+    let given_up = GivenUp(stop.drop_guard());
     let task = tokio::task::spawn_blocking(move || {
-        let (mirror, _lock) = open(&folder, remote, writes, stop)?;
+        let _current = talk.enter();
+        let (mirror, _lock) = open(&folder, &name, job.writes, limits, talk)?;
         work(&mirror)
     });
+    let deadline = if job.long { config.fetch_deadline } else { config.deadline };
     let done = tokio::time::timeout(deadline, task).await;
     drop(given_up);
     match done {
@@ -98,51 +124,55 @@ pub(super) async fn run<T: Send + 'static>(
     }
 }
 
-/// Tells the thread when the caller is gone, by deadline or because its future was dropped.
-struct GivenUp(Arc<AtomicBool>);
-
-impl Drop for GivenUp {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+/// What a call may do.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Job {
+    /// Under the mirror's lock.
+    pub(super) writes: bool,
+    /// As much as a whole history may come.
+    pub(super) long: bool,
 }
+
+/// Tells the thread when the caller is gone, by deadline or because its future was dropped.
+struct GivenUp(#[allow(dead_code)] DropGuard);
 
 fn open(
     folder: &Path,
-    remote: Remote,
+    name: &str,
     writes: bool,
-    stop: Arc<AtomicBool>,
+    limits: Limits,
+    talk: Talk,
 ) -> Result<(Mirror, Option<File>), GitError> {
+    let remote = talk.url();
     let io = |what: &'static str| {
-        let url = remote.url.clone();
+        let url = remote.clone();
         move |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::StorageFull => GitError::DiskFull,
             _ => GitError::Failed { url: url.clone(), what, why: error.to_string() },
         }
     };
-    let name = remote.folder_name();
-    let path = folder.join(&name);
+    let path = folder.join(name);
     let missing = !path.exists();
     let mut lock = None;
     if writes || missing {
         fs::create_dir_all(folder).map_err(io("make its folder"))?;
-        lock = Some(take_lock(&folder.join(format!("{name}.lock")), &stop).map_err(io("take its lock"))?);
+        lock = Some(take_lock(&folder.join(format!("{name}.lock")), &talk.stop).map_err(io("take its lock"))?);
     }
     if !path.exists() {
         make(folder, &path).map_err(|error| match full(&error) {
             true => GitError::DiskFull,
-            false => GitError::Failed { url: remote.url.clone(), what: "be made", why: why(&error) },
+            false => GitError::Failed { url: remote.clone(), what: "be made", why: why(&error) },
         })?;
     }
     if writes {
         sweep_locks(&path).map_err(io("clear what a killed writer left"))?;
     }
     let repo = Repository::open_bare(&path).map_err(|error| GitError::Failed {
-        url: remote.url.clone(),
+        url: remote.clone(),
         what: "be opened",
         why: why(&error),
     })?;
-    Ok((Mirror { repo, url: remote.url, stop }, lock.filter(|_| writes)))
+    Ok((Mirror { repo, url: remote, limits, talk }, lock.filter(|_| writes)))
 }
 
 /// Every writer holds our lock, so libgit2's own lock files that lie here now are those of a writer that was killed. They would
@@ -159,12 +189,12 @@ fn sweep_locks(mirror: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn take_lock(path: &Path, stop: &AtomicBool) -> std::io::Result<File> {
+fn take_lock(path: &Path, stop: &CancellationToken) -> std::io::Result<File> {
     let file = File::options().create(true).append(true).open(path)?;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if stop.load(Ordering::Relaxed) => {
+            Err(TryLockError::WouldBlock) if stop.is_cancelled() => {
                 return Err(std::io::Error::other("another task holds it for too long"));
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),

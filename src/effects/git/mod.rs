@@ -3,24 +3,31 @@
 //! libgit2 blocks, so each call runs in a thread of its own with a deadline. No hook, filter, submodule or credential helper ever
 //! runs. User text never reaches revparse: revisions are full ref names or 40 hex digits.
 
+mod access;
 mod checkout;
 mod error;
 mod mirror;
 mod read;
 mod tag;
+mod transport;
 mod types;
 mod url;
 
 use std::{path::PathBuf, time::Duration};
 
 pub use self::{
+    access::{Access, KEYS, Source, host_of},
     error::GitError,
+    transport::register as register_transports,
     types::{Branch, Commit, ResolvedCommit, TagOutcome, TagRequest},
 };
-use self::{mirror::Mirror, url::Remote};
+use self::{
+    mirror::{Job, Mirror},
+    url::Remote,
+};
 use super::gate::{Effect, Gate};
 
-/// How git is reached. Credentials and transports join here.
+/// How git is reached.
 #[derive(Clone, Debug)]
 pub struct GitConfig {
     /// Where the mirrors lie: `<data>/git`.
@@ -29,6 +36,52 @@ pub struct GitConfig {
     pub allow_file: bool,
     /// For one call, the wait for the mirror's lock included.
     pub deadline: Duration,
+    /// The same for a fetch, which may bring a whole history.
+    pub fetch_deadline: Duration,
+    /// A server that says nothing for so long is given up.
+    pub silence: Duration,
+    pub limits: Limits,
+}
+
+impl GitConfig {
+    /// Without `file://`, and with the usual deadlines and limits.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            allow_file: false,
+            deadline: Duration::from_secs(120),
+            fetch_deadline: Duration::from_secs(1800),
+            silence: Duration::from_secs(60),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The most that is taken of a repository: beyond it is no source code but somebody's joke.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of one fetch.
+    pub fetch_bytes: u64,
+    /// Of one fetch.
+    pub objects: u64,
+    /// Files, folders and links of one checkout.
+    pub entries: u64,
+    /// Of all files of one checkout.
+    pub checkout_bytes: u64,
+    /// Of one file.
+    pub file_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            fetch_bytes: 20 << 30,
+            objects: 50_000_000,
+            entries: 1_000_000,
+            checkout_bytes: 20 << 30,
+            file_bytes: 1 << 30,
+        }
+    }
 }
 
 /// Cheap to clone.
@@ -39,72 +92,83 @@ pub struct Git {
 
 impl Git {
     pub fn new(config: GitConfig) -> Self {
+        transport::register();
         Self { config }
     }
 
     /// Brings the mirror up to date: all heads and tags, pruned. Effect `git.fetch`.
-    pub async fn fetch(&self, gate: &Gate, url: &str) -> Result<(), GitError> {
-        let remote = Remote::parse(url, self.config.allow_file)?;
-        gate.pass(Effect::new("git.fetch", url), self.run(remote, true, mirror::fetch)).await
+    pub async fn fetch(&self, gate: &Gate, source: &Source) -> Result<(), GitError> {
+        self.check(source)?;
+        let job = Job { writes: true, long: true };
+        gate.pass(Effect::new("git.fetch", &source.url), self.run(source, job, mirror::fetch)).await
     }
 
     /// The mirror's branches that match a pattern (none: all), with their newest 20 commits each; `default_branch` (else the remote's
     /// HEAD) first, then the newest, at most 20.
     pub async fn branches(
         &self,
-        url: &str,
+        source: &Source,
         patterns: &[String],
         default_branch: Option<&str>,
     ) -> Result<Vec<Branch>, GitError> {
-        let remote = Remote::parse(url, self.config.allow_file)?;
         let (patterns, default) = (read::Patterns::new(patterns)?, default_branch.map(str::to_owned));
-        self.run(remote, false, move |mirror| read::branches(mirror, &patterns, default.as_deref())).await
+        self.run(source, READS, move |mirror| read::branches(mirror, &patterns, default.as_deref())).await
     }
 
     /// What a branch, tag or full commit id means in the mirror now. The commit must be reachable from a branch that matches a pattern.
-    pub async fn resolve(&self, url: &str, revision: &str, patterns: &[String]) -> Result<ResolvedCommit, GitError> {
-        let remote = Remote::parse(url, self.config.allow_file)?;
+    pub async fn resolve(
+        &self,
+        source: &Source,
+        revision: &str,
+        patterns: &[String],
+    ) -> Result<ResolvedCommit, GitError> {
         let (patterns, revision) = (read::Patterns::new(patterns)?, revision.to_owned());
-        self.run(remote, false, move |mirror| read::resolve(mirror, &revision, &patterns)).await
+        self.run(source, READS, move |mirror| read::resolve(mirror, &revision, &patterns)).await
     }
 
     /// Keeps a commit in the mirror under `refs/landfall/<build uid>`, so that a later force-push does not lose it. Idempotent.
-    pub async fn pin(&self, url: &str, sha: &str, build_uid: &str) -> Result<(), GitError> {
-        let remote = Remote::parse(url, self.config.allow_file)?;
+    pub async fn pin(&self, source: &Source, sha: &str, build_uid: &str) -> Result<(), GitError> {
         let (sha, uid) = (sha.to_owned(), build_uid.to_owned());
-        self.run(remote, true, move |mirror| mirror::pin(mirror, &sha, &uid)).await
+        self.run(source, WRITES, move |mirror| mirror::pin(mirror, &sha, &uid)).await
     }
 
     /// Writes exactly that commit's files into `dest`, without `.git`. What stood at `dest` is replaced; a crash leaves no half checkout
     /// under that name. Refused where an entry leads out of the tree.
-    pub async fn checkout(&self, url: &str, sha: &str, dest: &std::path::Path) -> Result<(), GitError> {
-        let remote = Remote::parse(url, self.config.allow_file)?;
+    pub async fn checkout(&self, source: &Source, sha: &str, dest: &std::path::Path) -> Result<(), GitError> {
         let (sha, dest) = (sha.to_owned(), dest.to_owned());
-        self.run(remote, false, move |mirror| checkout::checkout(mirror, &sha, &dest)).await
+        let job = Job { writes: false, long: true };
+        self.run(source, job, move |mirror| checkout::checkout(mirror, &sha, &dest)).await
     }
 
     /// The commit that a tag names at the remote now (asked, not taken from the mirror); `None` where there is no such tag.
-    pub async fn tag_target(&self, url: &str, tag: &str) -> Result<Option<String>, GitError> {
-        let remote = Remote::parse(url, self.config.allow_file)?;
+    pub async fn tag_target(&self, source: &Source, tag: &str) -> Result<Option<String>, GitError> {
         let name = tag::check_name(tag)?;
-        self.run(remote, false, move |mirror| tag::target(mirror, &name)).await
+        self.run(source, READS, move |mirror| tag::target(mirror, &name)).await
     }
 
     /// Pushes an annotated tag. An existing one is never moved: on our commit it is a success, on another a `TagConflict`. Effect `git.tag`.
-    pub async fn push_tag(&self, gate: &Gate, url: &str, tag: TagRequest) -> Result<TagOutcome, GitError> {
-        let remote = Remote::parse(url, self.config.allow_file)?;
+    pub async fn push_tag(&self, gate: &Gate, source: &Source, tag: TagRequest) -> Result<TagOutcome, GitError> {
+        self.check(source)?;
         tag::check_name(&tag.name)?;
         let effect = Effect::new("git.tag", tag.name.clone());
-        gate.pass(effect, self.run(remote, true, move |mirror| tag::push(mirror, &tag))).await
+        gate.pass(effect, self.run(source, WRITES, move |mirror| tag::push(mirror, &tag))).await
+    }
+
+    /// Refuses a bad URL before the gate is passed.
+    fn check(&self, source: &Source) -> Result<(), GitError> {
+        Remote::parse(&source.url, self.config.allow_file).map(|_| ())
     }
 
     /// Runs blocking work on a mirror, under its lock where it writes.
     async fn run<T: Send + 'static>(
         &self,
-        remote: Remote,
-        writes: bool,
+        source: &Source,
+        job: Job,
         work: impl FnOnce(&Mirror) -> Result<T, GitError> + Send + 'static,
     ) -> Result<T, GitError> {
-        mirror::run(&self.config, remote, writes, work).await
+        mirror::run(&self.config, source, job, work).await
     }
 }
+
+const READS: Job = Job { writes: false, long: false };
+const WRITES: Job = Job { writes: true, long: false };

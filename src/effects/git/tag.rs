@@ -10,6 +10,9 @@ use super::{
     types::clean,
 };
 
+/// Of what a hook prints.
+const MAX_SAID: usize = 4096;
+
 /// The grammar of versions: `^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$`, no `..`, not ending in `.` or `.lock`.
 pub(super) fn check_name(name: &str) -> Result<String, GitError> {
     let bad = |why| Err(GitError::BadTagName { name: clean(name.as_bytes(), 80), why });
@@ -68,28 +71,54 @@ fn send(m: &Mirror, tag: &TagRequest) -> Result<(), GitError> {
     let id =
         tagger.and_then(|tagger| m.repo.tag_annotation_create(&tag.name, commit.as_object(), &tagger, &tag.message));
     let id = id.map_err(failed)?;
-    let refused = Rc::new(RefCell::new(None));
-    let words = refused.clone();
+    let (refused, said) = (Rc::new(RefCell::new(None)), Rc::new(RefCell::new(Vec::new())));
+    let sent = m.remote()?.push(
+        &[format!("{id}:refs/tags/{}", tag.name)],
+        Some(PushOptions::new().remote_callbacks(callbacks(m, id, &refused, &said)).packbuilder_parallelism(1)),
+    );
+    let refusal = |words: String| {
+        let more = clean(&said.borrow(), 300);
+        let words = if more.trim().is_empty() { words } else { format!("{words}: {}", more.trim()) };
+        Err(GitError::PushRefused { name: tag.name.clone(), words })
+    };
+    match (refused.take(), sent) {
+        (Some(words), _) => refusal(words),
+        (None, Err(error)) if is_refusal(&error) => refusal(mirror::why(&error)),
+        (None, Err(error)) => match m.unreachable()(error) {
+            GitError::PushRefused { words, .. } => refusal(words),
+            other => Err(other),
+        },
+        (None, Ok(())) => Ok(()),
+    }
+}
+
+/// Answers that say no land in `refused`; what a hook prints, in `said`.
+fn callbacks<'a>(
+    m: &Mirror,
+    id: git2::Oid,
+    refused: &Rc<RefCell<Option<String>>>,
+    said: &Rc<RefCell<Vec<u8>>>,
+) -> git2::RemoteCallbacks<'a> {
+    let (refused, said) = (refused.clone(), said.clone());
     let mut callbacks = m.callbacks();
-    callbacks.push_negotiation(|updates| {
+    callbacks.push_negotiation(move |updates| {
         // libgit2 has no rule for tags and would move one that sits on an ancestor.
         let fresh = updates.iter().all(|update| update.src().is_zero() && update.dst() == id);
         let moved = || git2::Error::new(ErrorCode::Exists, ErrorClass::Reference, "the tag exists by now");
         if fresh { Ok(()) } else { Err(moved()) }
     });
     callbacks.push_update_reference(move |_, status| {
-        *words.borrow_mut() = status.map(|status| clean(status.as_bytes(), 300));
+        *refused.borrow_mut() = status.map(|status| clean(status.as_bytes(), 300));
         Ok(())
     });
-    let mut options = PushOptions::new();
-    options.remote_callbacks(callbacks).packbuilder_parallelism(1);
-    let sent = m.remote()?.push(&[format!("{id}:refs/tags/{}", tag.name)], Some(&mut options));
-    let refusal = |words| GitError::PushRefused { name: tag.name.clone(), words };
-    match (refused.take(), sent) {
-        (Some(words), _) => Err(refusal(words)),
-        (None, Err(error)) if is_refusal(&error) => Err(refusal(mirror::why(&error))),
-        (None, sent) => sent.map_err(m.unreachable()),
-    }
+    let stop = m.stop();
+    callbacks.sideband_progress(move |bytes| {
+        let mut said = said.borrow_mut();
+        let room = MAX_SAID.saturating_sub(said.len()).min(bytes.len());
+        said.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        !stop.is_cancelled()
+    });
+    callbacks
 }
 
 /// Errors that say no and will say no again, as against a line that broke.

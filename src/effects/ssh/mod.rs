@@ -7,6 +7,7 @@ mod exec;
 mod greet;
 mod identity;
 mod known_hosts;
+mod pipe;
 mod trust;
 
 pub use self::{
@@ -14,6 +15,7 @@ pub use self::{
     error::SshError,
     exec::{Input, Output, quote},
     identity::Identity,
+    pipe::Pipe,
     trust::{Credentials, FirstUse, HostTrust},
 };
 

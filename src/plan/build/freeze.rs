@@ -33,6 +33,7 @@ pub fn freeze(project: &Project, build: &Build, number: i64, granted_at: Time) -
         version: build.spec.tag.clone().unwrap_or_else(|| template::fill(&recipe.tag.template, grant)),
         push: recipe.tag.push,
         url: project.spec.source.url.clone(),
+        secret: project.spec.source.secret_ref.as_ref().map(|secret| secret.name.clone()),
         commit,
         script: recipe.script.clone(),
         env: recipe.env.clone(),

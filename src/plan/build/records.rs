@@ -30,6 +30,9 @@ pub struct BuildPlan {
     pub push: bool,
     /// URL of the repository.
     pub url: String,
+    /// Name of its Secret, where the Project does not say another by now.
+    #[serde(default)]
+    pub secret: Option<String>,
     pub commit: BuiltCommit,
     pub script: String,
     #[serde(default)]

@@ -1,0 +1,180 @@
+//! git's smart protocol over https: a list by GET, then questions by POST, each with a whole answer that is read as it comes.
+
+use std::{
+    io::{self, Cursor, Read, Write},
+    sync::{Arc, PoisonError},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream};
+use hyper::{Response, body::Incoming};
+
+use super::{
+    super::url::{Place, Server},
+    http::{self, Line, Question, SharedLine},
+    refused,
+    talk::Talk,
+};
+use crate::effects::git::GitError;
+
+/// What is asked is small: wants and haves, or one tag.
+const MAX_QUESTION: usize = 64 << 20;
+/// Some servers have hundreds of thousands of references.
+const MAX_LIST: usize = 256 << 20;
+
+pub(super) struct Https {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    talk: Talk,
+    line: SharedLine,
+}
+
+impl Https {
+    pub(super) fn new(talk: Talk) -> Self {
+        Self { inner: Arc::new(Inner { talk, line: SharedLine::default() }) }
+    }
+}
+
+impl SmartSubtransport for Https {
+    fn action(&self, url: &str, action: Service) -> Result<Box<dyn SmartSubtransportStream>, git2::Error> {
+        self.inner.talk.is_for(url)?;
+        let service = match action {
+            Service::UploadPackLs | Service::UploadPack => "git-upload-pack",
+            Service::ReceivePackLs | Service::ReceivePack => "git-receive-pack",
+        };
+        match action {
+            Service::UploadPackLs | Service::ReceivePackLs => {
+                Ok(Box::new(List(Cursor::new(self.inner.list(service)?))))
+            }
+            Service::UploadPack | Service::ReceivePack => Ok(Box::new(Exchange {
+                inner: self.inner.clone(),
+                service,
+                question: Vec::new(),
+                answer: None,
+                rest: Bytes::new(),
+            })),
+        }
+    }
+
+    fn close(&self) -> Result<(), git2::Error> {
+        self.inner.keep(None);
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn list(&self, service: &'static str) -> Result<Bytes, git2::Error> {
+        let (server, path) = self.place()?;
+        let target = format!("{path}/info/refs?service={service}");
+        let question = Question { target, service, body: None };
+        let mut answer = self.talk.wait("a list of branches", self.ask(server, question))?.into_body();
+        let mut list = BytesMut::new();
+        while let Some(frame) = self.talk.wait("a list of branches", http::next(&self.talk, &mut answer))? {
+            list.extend_from_slice(&frame);
+            if list.len() > MAX_LIST {
+                return Err(refused("the list of branches is too long"));
+            }
+        }
+        Ok(list.freeze())
+    }
+
+    async fn ask(&self, server: &Server, question: Question) -> Result<Response<Incoming>, GitError> {
+        let kept = self.keep(None);
+        let mut line = match kept {
+            Some(mut line) => match line.is_open().await {
+                true => line,
+                false => http::dial(&self.talk, server).await?,
+            },
+            None => http::dial(&self.talk, server).await?,
+        };
+        let answer = line.ask(&self.talk, server, question).await?;
+        self.keep(Some(line));
+        Ok(answer)
+    }
+
+    fn place(&self) -> Result<(&Server, &str), git2::Error> {
+        match &self.talk.remote.place {
+            Place::Https { server, path } => Ok((server, path)),
+            Place::File | Place::Ssh { .. } => Err(refused("no https URL")),
+        }
+    }
+
+    fn keep(&self, line: Option<Line>) -> Option<Line> {
+        std::mem::replace(&mut *self.line.lock().unwrap_or_else(PoisonError::into_inner), line)
+    }
+}
+
+/// A list that was read whole.
+struct List(Cursor<Bytes>);
+
+impl Read for List {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Write for List {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// libgit2 writes a question, then reads the answer.
+struct Exchange {
+    inner: Arc<Inner>,
+    service: &'static str,
+    question: Vec<u8>,
+    answer: Option<Incoming>,
+    rest: Bytes,
+}
+
+impl Write for Exchange {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.answer.is_some() || self.question.len() + bytes.len() > MAX_QUESTION {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.question.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Exchange {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut answer = match self.answer.take() {
+            Some(answer) => answer,
+            None => self.ask()?,
+        };
+        while self.rest.is_empty() {
+            let talk = &self.inner.talk;
+            match talk.wait("an answer", http::next(talk, &mut answer))? {
+                None => break,
+                Some(bytes) => self.rest = bytes,
+            }
+        }
+        self.answer = Some(answer);
+        let n = into.len().min(self.rest.len());
+        into.get_mut(..n).unwrap_or_default().copy_from_slice(self.rest.get(..n).unwrap_or_default());
+        self.rest.advance(n);
+        Ok(n)
+    }
+}
+
+impl Exchange {
+    fn ask(&mut self) -> io::Result<Incoming> {
+        let (server, path) = self.inner.place().map_err(io::Error::other)?;
+        let body = Some(Bytes::from(std::mem::take(&mut self.question)));
+        let question = Question { target: format!("{path}/{}", self.service), service: self.service, body };
+        let answer = self.inner.talk.wait("an answer", self.inner.ask(server, question))?;
+        Ok(answer.into_body())
+    }
+}

@@ -1,0 +1,142 @@
+//! git over SSH: `git-upload-pack` or `git-receive-pack` on the server, its two streams for libgit2. Host keys are checked as for every
+//! other host, before our key is shown.
+
+use std::{
+    io::{self, Read, Write},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream};
+
+use super::{
+    super::{
+        types::clean,
+        url::{Place, Server},
+    },
+    refused,
+    talk::Talk,
+};
+use crate::effects::{
+    git::GitError,
+    ssh::{Connection, Pipe, SshTarget, quote},
+};
+
+/// For each part of the way to the accepted key, at most.
+const CONNECT: Duration = Duration::from_secs(20);
+
+pub(super) struct Ssh {
+    talk: Talk,
+}
+
+impl Ssh {
+    pub(super) fn new(talk: Talk) -> Self {
+        Self { talk }
+    }
+
+    async fn pipe(&self, server: &Server, user: &str, command: String) -> Result<Pipe, GitError> {
+        let kept = self.talk.line.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(line) = kept.filter(|line| !line.is_closed()) {
+            // A server that takes one session at a time may still hold the last one.
+            if let Ok(pipe) = Pipe::open(line, command.clone()).await {
+                return Ok(pipe);
+            }
+        }
+        let line = Arc::new(self.dial(server, user).await?);
+        *self.talk.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line.clone());
+        Ok(Pipe::open(line, command).await?)
+    }
+
+    async fn dial(&self, server: &Server, user: &str) -> Result<Connection, GitError> {
+        let Some(credentials) = &self.talk.access.ssh else {
+            let why = "git over ssh needs a Secret with identity and known_hosts; name it in source.secretRef";
+            return Err(GitError::NoSecret { url: self.talk.remote.url.clone(), why });
+        };
+        let target = SshTarget {
+            address: server.host.clone(),
+            port: server.port,
+            user: user.to_owned(),
+            connect_timeout: CONNECT.min(self.talk.silence),
+        };
+        Ok(Connection::open(&target, credentials).await?)
+    }
+}
+
+impl SmartSubtransport for Ssh {
+    fn action(&self, url: &str, action: Service) -> Result<Box<dyn SmartSubtransportStream>, git2::Error> {
+        self.talk.is_for(url)?;
+        let Place::Ssh { server, user, path } = &self.talk.remote.place else { return Err(refused("no ssh URL")) };
+        let writes = matches!(action, Service::ReceivePackLs | Service::ReceivePack);
+        let service = if writes { "git-receive-pack" } else { "git-upload-pack" };
+        let quoted = quote(path).ok_or_else(|| refused("a path with NUL"))?;
+        let command = format!("{service} {quoted}");
+        let pipe = self.talk.wait("a connection", self.pipe(server, user, command))?;
+        Ok(Box::new(Streams { talk: self.talk.clone(), pipe, writes, heard: false, rest: Bytes::new() }))
+    }
+
+    fn close(&self) -> Result<(), git2::Error> {
+        Ok(())
+    }
+}
+
+struct Streams {
+    talk: Talk,
+    pipe: Pipe,
+    writes: bool,
+    /// It said something by git's protocol.
+    heard: bool,
+    rest: Bytes,
+}
+
+impl Read for Streams {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.rest.is_empty() {
+            let (talk, pipe) = (&self.talk, &mut self.pipe);
+            match talk.wait("an answer", async { Ok(pipe.read().await?) })? {
+                Some(bytes) => {
+                    self.heard = true;
+                    self.rest = bytes;
+                }
+                None => {
+                    self.ended();
+                    return Ok(0);
+                }
+            }
+        }
+        let n = into.len().min(self.rest.len());
+        into.get_mut(..n).unwrap_or_default().copy_from_slice(self.rest.get(..n).unwrap_or_default());
+        self.rest.advance(n);
+        Ok(n)
+    }
+}
+
+impl Streams {
+    /// It ended while more was expected: what it said on stderr is the reason. A program that ran and said no without a word of git's
+    /// protocol refuses to write; it will again.
+    fn ended(&self) {
+        let (said, status) = self.pipe.complaint();
+        let said = clean(said, 300);
+        let said = if said.trim().is_empty() { "nothing".to_owned() } else { said.trim().to_owned() };
+        let trouble = match (self.writes && !self.heard, status) {
+            (true, Some(1..)) => GitError::PushRefused { name: String::new(), words: said },
+            _ => GitError::Unreachable {
+                url: self.talk.remote.url.clone(),
+                why: format!("its git ended early and said: {said}"),
+            },
+        };
+        self.talk.note(trouble);
+    }
+}
+
+impl Write for Streams {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (talk, pipe) = (&self.talk, &self.pipe);
+        talk.wait("room for what we send", async { Ok(pipe.write(Bytes::copy_from_slice(bytes)).await?) })?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

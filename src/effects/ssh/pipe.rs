@@ -1,0 +1,66 @@
+//! A command on the host as two streams, for those who speak a protocol of their own over it. It must not know which.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client::Msg};
+
+use super::{SshError, connection::Connection};
+
+/// Of what the command says on stderr.
+const COMPLAINT: usize = 4 * 1024;
+const OPEN: Duration = Duration::from_secs(15);
+
+/// A running command; it ends when this is dropped.
+pub struct Pipe {
+    connection: Arc<Connection>,
+    reader: ChannelReadHalf,
+    writer: ChannelWriteHalf<Msg>,
+    complaint: Vec<u8>,
+    status: Option<u32>,
+    closed: bool,
+}
+
+impl Pipe {
+    /// Starts `command` through the login shell, or whatever the server has in its place.
+    pub async fn open(connection: Arc<Connection>, command: String) -> Result<Self, SshError> {
+        let channel = connection.session().await?;
+        let asked = connection.within("taking a command", OPEN, channel.exec(false, command)).await?;
+        asked.map_err(|error| connection.lost("taking a command", &error))?;
+        let (reader, writer) = channel.split();
+        Ok(Self { connection, reader, writer, complaint: Vec::new(), status: None, closed: false })
+    }
+
+    pub async fn write(&self, bytes: Bytes) -> Result<(), SshError> {
+        let sent = self.writer.data_bytes(bytes).await;
+        sent.map_err(|error| self.connection.lost("sending", &error))
+    }
+
+    /// The next bytes of its output; `None` when it said its last.
+    pub async fn read(&mut self) -> Result<Option<Bytes>, SshError> {
+        while !self.closed {
+            match self.reader.wait().await {
+                Some(ChannelMsg::Data { data }) if data.is_empty() => {}
+                Some(ChannelMsg::Data { data }) => return Ok(Some(data)),
+                Some(ChannelMsg::ExtendedData { data, .. }) => {
+                    let room = COMPLAINT.saturating_sub(self.complaint.len()).min(data.len());
+                    self.complaint.extend_from_slice(data.get(..room).unwrap_or_default());
+                }
+                Some(ChannelMsg::ExitStatus { exit_status }) => self.status = Some(exit_status),
+                Some(ChannelMsg::Close | ChannelMsg::ExitSignal { .. } | ChannelMsg::Failure) => self.closed = true,
+                Some(_) => {}
+                None if self.connection.is_closed() && self.status.is_none() => {
+                    let (address, why) = (self.connection.address.clone(), "the connection ended".to_owned());
+                    return Err(SshError::Lost { address, what: "a command", why });
+                }
+                None => self.closed = true,
+            }
+        }
+        Ok(None)
+    }
+
+    /// What it said on stderr, and its exit status where it came. Neither is proof of anything.
+    pub fn complaint(&self) -> (&[u8], Option<u32>) {
+        (&self.complaint, self.status)
+    }
+}

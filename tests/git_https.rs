@@ -1,0 +1,334 @@
+//! git over https against the real `git http-backend` behind TLS: logins, own CAs, redirects, and lines that break.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use landfall::effects::{
+    class::Class,
+    git::{Access, Git, GitConfig, GitError, Limits, Source, TagOutcome},
+    secret::SecretText,
+};
+use support::{
+    gitserver::{Fault, GitServer},
+    repository::{Repository, gate, git, tag},
+};
+
+const LOGIN: &str = "ann:sword fish/+\u{fc}";
+
+struct Bench {
+    repository: Repository,
+    server: GitServer,
+    git: Git,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let repository = Repository::new();
+        let server = GitServer::start(repository.root()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let git = Git::new(config(&folder));
+        Self { repository, server, git, folder }
+    }
+
+    fn source(&self, keys: &[(&str, &str)]) -> Source {
+        let url = self.server.url("origin.git");
+        let mut source = Source::open("shop", url.clone());
+        let keys = keys.iter().map(|(key, value)| ((*key).to_owned(), SecretText::new(*value)));
+        let mut keys: BTreeMap<_, _> = keys.collect();
+        keys.entry("ca.crt".to_owned()).or_insert_with(|| SecretText::new(&self.server.ca));
+        source.access = Access::new(&url, "shop-git", keys).unwrap();
+        source
+    }
+
+    fn ann(&self) -> Source {
+        let (user, password) = LOGIN.split_once(':').unwrap();
+        self.source(&[("username", user), ("password", password)])
+    }
+
+    async fn fetch(&self, source: &Source) -> Result<(), GitError> {
+        self.git.fetch(&gate(), source).await
+    }
+
+    async fn main(&self, source: &Source) -> Result<String, GitError> {
+        self.git.resolve(source, "main", &[]).await.map(|found| found.commit.sha)
+    }
+
+    async fn push(&self, source: &Source, name: &str, sha: &str) -> Result<TagOutcome, GitError> {
+        self.git.push_tag(&gate(), source, tag(name, sha)).await
+    }
+}
+
+fn config(folder: &tempfile::TempDir) -> GitConfig {
+    GitConfig { silence: Duration::from_secs(2), ..GitConfig::new(folder.path().join("mirrors")) }
+}
+
+fn said(result: Result<(), GitError>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn a_repository_is_read_and_tagged_over_https_with_a_password_or_a_token_and_the_login_goes_along_each_time() {
+    let bench = Bench::new().await;
+    for (login, source) in [(LOGIN, bench.ann()), ("token-1", bench.source(&[("bearerToken", "token-1")]))] {
+        bench.server.login(login);
+        let head = bench.repository.commit("README", login, "change");
+        bench.fetch(&source).await.unwrap();
+        assert_eq!(bench.main(&source).await.unwrap(), head);
+        let name = format!("v-{}", login.len());
+        assert_eq!(bench.push(&source, &name, &head).await.unwrap(), TagOutcome::Pushed);
+        assert_eq!(bench.push(&source, &name, &head).await.unwrap(), TagOutcome::AlreadyThere);
+        assert_eq!(git(&bench.repository.origin(), &["rev-parse", &format!("{name}^{{commit}}")]), head);
+        let requests = bench.server.seen();
+        assert!(requests.len() >= 5 && requests.iter().all(|seen| seen.headers.contains_key("authorization")));
+        assert!(requests.iter().all(|seen| seen.headers["user-agent"].starts_with("git/")), "as forges want it");
+    }
+    let dest = bench.folder.path().join("out/src");
+    let source = bench.source(&[]);
+    let head = bench.main(&source).await.unwrap();
+    bench.git.checkout(&source, &head, &dest).await.unwrap();
+    assert_eq!(std::fs::read_to_string(dest.join("README")).unwrap(), "token-1");
+    // One connection for the list and the question that follows it.
+    let before = bench.server.connections();
+    bench.repository.commit("README", "x", "change");
+    bench.fetch(&bench.source(&[("bearerToken", "token-1")])).await.unwrap();
+    assert_eq!(bench.server.connections(), before + 1);
+}
+
+#[tokio::test]
+async fn a_wrong_login_or_none_is_said_and_nothing_is_prompted_for() {
+    let bench = Bench::new().await;
+    bench.server.login(LOGIN);
+    let wrong = bench.fetch(&bench.source(&[("username", "ann"), ("password", "swordfish")])).await;
+    assert!(matches!(&wrong, Err(GitError::AuthenticationFailed { .. })), "{wrong:?}");
+    assert_eq!(wrong.as_ref().unwrap_err().class(), Class::Transient, "the Secret may be mended");
+    let words = said(wrong);
+    assert!(words.contains("Access denied") && !words.contains('\u{1b}') && !words.contains("swordfish"), "{words}");
+    let none = said(bench.fetch(&bench.source(&[])).await);
+    assert!(none.contains("source.secretRef"), "{none}");
+    assert_eq!(bench.server.seen().len(), 2, "a login is shown once, not tried again");
+    bench.fetch(&bench.ann()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_gets_no_login() {
+    let bench = Bench::new().await;
+    bench.server.login(LOGIN);
+    let other = GitServer::start(bench.repository.root()).await;
+    let stranger = bench.source(&[("username", "ann"), ("password", "x"), ("ca.crt", &other.ca)]);
+    let mut system = bench.ann();
+    system.access = Access::new(
+        &system.url,
+        "s",
+        [("username", "ann"), ("password", "x")].map(|(k, v)| (k.to_owned(), SecretText::new(v))).into(),
+    )
+    .unwrap();
+    let mut by_address = bench.ann();
+    by_address.url = by_address.url.replace("localhost", "127.0.0.2");
+    for source in [stranger, system] {
+        let refused = bench.fetch(&source).await;
+        assert!(matches!(&refused, Err(GitError::CertificateUntrusted { .. })), "{refused:?}");
+        assert!(said(refused).contains("ca.crt"));
+    }
+    assert!(bench.server.seen().is_empty(), "nothing was asked, so no login was sent");
+    let _ = by_address;
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed_and_the_other_host_hears_nothing() {
+    let bench = Bench::new().await;
+    bench.server.login(LOGIN);
+    let other = GitServer::start(bench.repository.root()).await;
+    for base in [other.url(""), bench.server.url("elsewhere"), "http://127.0.0.1:1/x".to_owned()] {
+        bench.server.fault(Fault::RedirectTo(base.clone()));
+        let refused = bench.fetch(&bench.ann()).await;
+        assert!(matches!(&refused, Err(GitError::RedirectRefused { to, .. }) if to.starts_with(&base)), "{refused:?}");
+        assert_eq!(refused.unwrap_err().class(), Class::Terminal);
+    }
+    assert_eq!((other.connections(), bench.server.seen().len()), (0, 3));
+}
+
+#[tokio::test]
+async fn a_line_that_is_cut_anywhere_leaves_what_was_known_and_the_next_try_goes_well() {
+    let bench = Bench::new().await;
+    bench.repository.bulk(40, 4000);
+    let source = bench.source(&[]);
+    bench.fetch(&source).await.unwrap();
+    let before = bench.main(&source).await.unwrap();
+    let whole: usize = bench.server.seen().iter().map(|seen| seen.sent).sum();
+    bench.repository.bulk(40, 4000);
+    let after = bench.repository.head();
+    // From within the handshake to within the pack, and a few at random.
+    let mut cuts = vec![1, 700, 1500, 2500, 4000, whole / 2];
+    cuts.extend((0..8).map(|_| rand::random_range(1..whole)));
+    let mut refused = 0;
+    for cut in cuts {
+        bench.server.fault(Fault::CutAt(cut));
+        match bench.fetch(&source).await {
+            Err(error) => {
+                assert_eq!(error.class(), Class::Transient, "cut at {cut}: {error:?}");
+                assert_eq!(bench.main(&source).await.unwrap(), before, "cut at {cut}");
+                let dest = bench.folder.path().join("out/src");
+                let gone = bench.git.checkout(&source, &after, &dest).await;
+                assert!(matches!(gone, Err(GitError::CommitGone { .. })) && !dest.exists(), "cut at {cut}");
+                refused += 1;
+            }
+            // Beyond the end of what was sent.
+            Ok(()) => break,
+        }
+    }
+    assert!(refused >= 5, "{refused}");
+    bench.server.fault(Fault::None);
+    bench.fetch(&source).await.unwrap();
+    assert_eq!(bench.main(&source).await.unwrap(), after);
+    git(&bench.mirror(), &["fsck", "--strict"]);
+}
+
+impl Bench {
+    fn mirror(&self) -> std::path::PathBuf {
+        let entries = std::fs::read_dir(self.folder.path().join("mirrors")).unwrap().flatten();
+        entries.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|end| end == "git")).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up_in_time_and_a_slow_one_is_not() {
+    let bench = Bench::new().await;
+    let source = bench.source(&[]);
+    for fault in [Fault::Mute, Fault::Stuck] {
+        bench.server.fault(fault.clone());
+        let begun = tokio::time::Instant::now();
+        let silent = bench.fetch(&source).await;
+        assert!(matches!(silent, Err(GitError::Silent { .. })), "{fault:?}: {silent:?}");
+        assert!(begun.elapsed() < Duration::from_secs(8), "{fault:?}");
+    }
+    bench.repository.bulk(2, 300);
+    bench.server.fault(Fault::Slow(200, Duration::from_millis(100)));
+    let begun = tokio::time::Instant::now();
+    bench.fetch(&source).await.unwrap();
+    assert!(begun.elapsed() > Duration::from_secs(1), "it was slow");
+    // A drip that never ends: the call's own deadline.
+    bench.repository.bulk(2, 30_000);
+    bench.server.fault(Fault::Slow(20, Duration::from_millis(300)));
+    let strict = Git::new(GitConfig { fetch_deadline: Duration::from_secs(3), ..config(&bench.folder) });
+    let late = strict.fetch(&gate(), &source).await;
+    assert!(matches!(late, Err(GitError::TimedOut { .. })), "{late:?}");
+    // The thread let go of the mirror's lock.
+    bench.server.fault(Fault::None);
+    tokio::time::timeout(Duration::from_secs(10), bench.fetch(&source)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_git_server_or_has_no_such_repository_is_said_plainly() {
+    let bench = Bench::new().await;
+    let source = bench.source(&[]);
+    for (fault, words) in [
+        (Fault::WebPage, "is it a git server"),
+        (Fault::Status(503, "come back \u{1b}[1mlater\u{1b}[0m"), "503 Service Unavailable: come back later"),
+        (Fault::Status(404, "gone"), "no such repository"),
+        (Fault::Status(403, "no"), "does not accept the login"),
+    ] {
+        bench.server.fault(fault);
+        let words_said = said(bench.fetch(&source).await);
+        assert!(words_said.contains(words), "{words_said}");
+    }
+    bench.server.fault(Fault::None);
+    let mut none = bench.source(&[]);
+    none.url = bench.server.url("none.git");
+    assert!(said(bench.fetch(&none).await).contains("no such repository"));
+}
+
+#[tokio::test]
+async fn a_tag_that_the_server_refuses_is_told_in_its_words_cleaned() {
+    let bench = Bench::new().await;
+    let (source, head) = (bench.ann(), bench.repository.head());
+    // Whoever is not known may read only: as with a key that may not write.
+    let open = bench.source(&[]);
+    bench.fetch(&open).await.unwrap();
+    let refused = bench.push(&open, "v1", &head).await;
+    assert!(
+        matches!(&refused, Err(GitError::PushRefused { name, words }) if name == "v1" && words.contains("403")),
+        "{refused:?}"
+    );
+    bench.server.login(LOGIN);
+    bench.repository.hook(
+        "pre-receive",
+        "printf 'GitLab: \\033[31myou may not\\033[0m\\ncreate \\r this tag \\033]0;x\\007\\n' >&2; exit 1",
+    );
+    bench.fetch(&source).await.unwrap();
+    let refused = bench.push(&source, "v1", &head).await;
+    let Err(GitError::PushRefused { words, .. }) = &refused else { panic!("{refused:?}") };
+    assert!(words.contains("pre-receive hook declined") && words.contains("GitLab: you may not create"), "{words}");
+    assert!(!words.chars().any(char::is_control), "{words:?}");
+    bench.repository.hook("pre-receive", "exit 0");
+    bench.repository.hook("update", "case $1 in refs/tags/v*) echo \"$1 is protected\" >&2; exit 1;; esac");
+    let refused = bench.push(&source, "v1", &head).await;
+    assert!(
+        matches!(&refused, Err(GitError::PushRefused { words, .. }) if words.contains("refs/tags/v1 is protected")),
+        "{refused:?}"
+    );
+    bench.repository.hook("update", "exit 0");
+    assert_eq!(bench.push(&source, "v1", &head).await.unwrap(), TagOutcome::Pushed);
+}
+
+#[tokio::test]
+async fn a_push_whose_answer_is_lost_is_decided_by_the_list() {
+    let bench = Bench::new().await;
+    bench.server.login(LOGIN);
+    let (source, head) = (bench.ann(), bench.repository.head());
+    bench.fetch(&source).await.unwrap();
+    bench.server.fault(Fault::LoseAnswer);
+    assert_eq!(bench.push(&source, "v1", &head).await.unwrap(), TagOutcome::AlreadyThere);
+    assert_eq!(git(&bench.repository.origin(), &["rev-parse", "v1^{commit}"]), head);
+}
+
+#[tokio::test]
+async fn of_twenty_that_push_one_tag_over_https_exactly_one_wins() {
+    let bench = Bench::new().await;
+    bench.server.login(LOGIN);
+    let commits: Vec<_> = (0..20).map(|n| bench.repository.commit("n", &n.to_string(), "change")).collect();
+    // Operators with mirrors of their own: no lock of ours decides.
+    let mut gits = Vec::new();
+    for n in 0..4 {
+        let git = Git::new(GitConfig::new(bench.folder.path().join(format!("mirrors-{n}"))));
+        git.fetch(&gate(), &bench.ann()).await.unwrap();
+        gits.push(git);
+    }
+    let (source, gate) = (bench.ann(), gate());
+    let pushes = commits.iter().enumerate().map(|(n, sha)| gits[n % 4].push_tag(&gate, &source, tag("v1", sha)));
+    let results = futures::future::join_all(pushes).await;
+    let target = git(&bench.repository.origin(), &["rev-parse", "v1^{commit}"]);
+    for (sha, result) in commits.iter().zip(&results) {
+        match result {
+            Ok(_) => assert_eq!(*sha, target),
+            Err(GitError::TagConflict { existing, .. }) => assert!(*existing == target && *sha != target),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+}
+
+#[tokio::test]
+async fn more_than_is_taken_is_refused_while_it_comes() {
+    let bench = Bench::new().await;
+    bench.repository.bulk(3, 200_000);
+    let small = |limits: Limits| Git::new(GitConfig { limits, ..config(&bench.folder) });
+    let source = bench.source(&[]);
+    for limits in [Limits { fetch_bytes: 100_000, ..Limits::default() }, Limits { objects: 4, ..Limits::default() }] {
+        let refused = small(limits).fetch(&gate(), &source).await;
+        assert!(matches!(&refused, Err(GitError::TooLarge { .. })), "{refused:?}");
+    }
+    let git = small(Limits::default());
+    git.fetch(&gate(), &source).await.unwrap();
+    let (head, dest) = (bench.repository.head(), bench.folder.path().join("out/src"));
+    for limits in [
+        Limits { entries: 2, ..Limits::default() },
+        Limits { checkout_bytes: 300_000, ..Limits::default() },
+        Limits { file_bytes: 100_000, ..Limits::default() },
+    ] {
+        let refused = small(limits).checkout(&source, &head, &dest).await;
+        assert!(matches!(&refused, Err(GitError::TooLarge { .. })) && !dest.exists(), "{refused:?}");
+    }
+}
