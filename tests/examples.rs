@@ -142,6 +142,17 @@ async fn urls_that_people_write_are_taken_and_ssh_wants_a_secret() {
 }
 
 #[tokio::test]
+async fn a_path_that_leaves_the_repository_is_refused() {
+    for bad in ["..", "../x", "a/../../b", "a/..", "/etc", "a\\b", "a\nb", ""] {
+        refused(with("project", "/spec/source/path", json!(bad)), &["spec.source.path"]).await;
+    }
+    let (space, client) = (namespace("paths").await, client().await);
+    for good in [".", "services/api", "a..b/c...d", "grüße"] {
+        apply(&client, &space.name, &with("project", "/spec/source/path", json!(good))).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_root_that_leaves_itself_is_refused() {
     for bad in ["/", "srv", "/srv/../etc", "/srv/..", "/srv/a b"] {
         refused(with("hostgroup", "/spec/root", json!(bad)), &["spec.root"]).await;

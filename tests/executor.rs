@@ -107,6 +107,7 @@ impl Bench {
 
 fn step(script: &str) -> BuildStep {
     BuildStep {
+        folder: String::new(),
         script: script.into(),
         env: vec![],
         timeout: Duration::from_secs(60),

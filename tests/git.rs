@@ -83,16 +83,23 @@ impl Bench {
         self.git.checkout(&self.source(), sha, &dest).await.map(|()| dest)
     }
 
-    /// Writes a tree by hand, as a hostile client can, and pushes a commit of it; its id. Lines as of `git mktree`.
+    /// Writes a tree by hand, as a hostile client can; its id. Mode, name, and the content, or the id of a tree or commit.
     fn crafted(&self, entries: &[(&str, &str, &[u8])]) -> String {
+        let entries: Vec<_> = entries.iter().map(|(mode, name, what)| (*mode, name.as_bytes(), *what)).collect();
+        self.crafted_bytes(&entries)
+    }
+
+    fn crafted_bytes(&self, entries: &[(&str, &[u8], &[u8])]) -> String {
         let mut tree = Vec::new();
         for (mode, name, content) in entries {
-            let id = if *mode == "40000" {
+            let id = if matches!(*mode, "40000" | "160000") {
                 String::from_utf8(content.to_vec()).unwrap()
             } else {
                 input(&self.work(), &["hash-object", "-w", "--stdin"], content)
             };
-            tree.extend(format!("{mode} {name}\0").into_bytes());
+            tree.extend(format!("{mode} ").into_bytes());
+            tree.extend(*name);
+            tree.push(0);
             tree.extend((0..40).step_by(2).map(|i| u8::from_str_radix(&id[i..i + 2], 16).unwrap()));
         }
         input(&self.work(), &["hash-object", "-w", "-t", "tree", "--literally", "--stdin"], &tree)
@@ -284,6 +291,14 @@ async fn a_hostile_tree_is_refused_and_leaves_nothing() {
         &[("40000", ".GIT", hook.as_bytes())],
         &[("100644", "../x", b"x")],
         &[("120000", "a", b"."), ("40000", "a", hook.as_bytes())],
+        &[("40000", "a", hook.as_bytes()), ("100644", "a", b"x")],
+        &[("120000", "a", b"b/../../x"), ("40000", "b", hook.as_bytes())],
+        &[("100644", "config\r", b"x")],
+        &[("100644", "two\nlines", b"x")],
+        &[("100644", "\u{1b}[31m", b"x")],
+        &[("100644", "git~1", b"x")],
+        &[("120000", "long", &[b'x'; 5000])],
+        &[("100644", ".", b"x")],
     ];
     for case in cases {
         let tree = bench.crafted(case);
@@ -292,9 +307,82 @@ async fn a_hostile_tree_is_refused_and_leaves_nothing() {
             Ok(()) => bench.checkout(&commit).await.map(|_| ()),
             refused => refused,
         };
-        let name = String::from_utf8_lossy(case[0].2).into_owned();
-        assert!(matches!(answer, Err(GitError::UnsafeTree { .. } | GitError::Failed { .. })), "{name}: {answer:?}");
-        assert!(!bench.dir.path().join("out/src").exists());
+        let name = case[0].1;
+        assert!(matches!(answer, Err(GitError::UnsafeTree { .. } | GitError::Failed { .. })), "{name:?}: {answer:?}");
+        let said = answer.unwrap_err().to_string();
+        assert!(!said.chars().any(char::is_control), "{said:?}");
+        let left = fs::read_dir(bench.dir.path().join("out")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "{name:?} leaves something behind");
+    }
+}
+
+#[tokio::test]
+async fn an_odd_tree_is_written_as_it_is_and_goes_nowhere_else() {
+    let bench = Bench::new();
+    let modules: &[u8] =
+        b"[submodule \"x\"]\n\tpath = x\n\turl = -u./payload\n\tupdate = !touch /tmp/landfall-was-here\n";
+    let head = bench.head();
+    let tree = bench.crafted_bytes(&[
+        ("100644", b".gitmodules", modules),
+        ("100644", b"README", b"upper"),
+        ("100644", b"latin-\xe9", b"no UTF-8"),
+        ("100644", b"readme", b"lower"),
+        ("160000", b"x", head.as_bytes()),
+    ]);
+    let commit = bench.push_tree(&tree);
+    bench.fetch().await;
+    let src = bench.checkout(&commit).await.unwrap();
+    assert_eq!(fs::read_to_string(src.join("README")).unwrap(), "upper");
+    assert_eq!(fs::read_to_string(src.join("readme")).unwrap(), "lower");
+    assert_eq!(
+        fs::read_dir(src.join("x")).unwrap().count(),
+        0,
+        "a submodule is an empty folder, nothing of it is fetched"
+    );
+    assert_eq!(fs::read_dir(&src).unwrap().count(), 5);
+    assert!(!Path::new("/tmp/landfall-was-here").exists());
+}
+
+#[tokio::test]
+async fn a_tree_bomb_is_counted_before_a_byte_is_written_and_a_deep_one_is_refused() {
+    let bench = Bench::new();
+    let mut tree = bench.crafted(&[("100644", "f", b"x")]);
+    for _ in 0..12 {
+        let names: Vec<String> = (0..10).map(|n| format!("d{n}")).collect();
+        let entries: Vec<_> = names.iter().map(|name| ("40000", name.as_str(), tree.as_bytes())).collect();
+        tree = bench.crafted(&entries);
+    }
+    let bomb = bench.push_tree(&tree);
+    bench.fetch().await;
+    let refused = bench.checkout(&bomb).await;
+    assert!(matches!(&refused, Err(GitError::TooLarge { .. })), "{refused:?}");
+    assert!(!bench.dir.path().join("out").exists());
+    let mut tree = bench.crafted(&[("100644", "f", b"x")]);
+    for _ in 0..300 {
+        tree = bench.crafted(&[("40000", "d", tree.as_bytes())]);
+    }
+    let deep = bench.push_tree(&tree);
+    bench.fetch().await;
+    let refused = bench.checkout(&deep).await;
+    assert!(matches!(&refused, Err(GitError::UnsafeTree { why: "it lies too deep", .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_folder_of_the_repository_is_one_that_no_link_stands_for() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.work().join("services/api")).unwrap();
+    fs::write(bench.work().join("services/api/main"), "x").unwrap();
+    std::os::unix::fs::symlink("services", bench.work().join("link")).unwrap();
+    let sha = bench.commit("file", "x", "folders");
+    bench.fetch().await;
+    for good in [".", "", "services", "services/api", "./services//api/"] {
+        bench.git.folder(&bench.source(), &sha, good).await.unwrap();
+    }
+    for bad in
+        ["..", "services/../..", "/services", "none", "services/none", "file", "link", "link/api", "services/api/main"]
+    {
+        let answer = bench.git.folder(&bench.source(), &sha, bad).await;
+        assert!(matches!(&answer, Err(GitError::NoFolder { .. })), "{bad:?}: {answer:?}");
     }
 }
 

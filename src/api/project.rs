@@ -46,6 +46,7 @@ pub struct ProjectSpec {
 #[x_kube(validation = Rule::new(r"self.url.matches(r'^(https://[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*|ssh://([A-Za-z0-9._][A-Za-z0-9._-]*@)?[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*|file://)/[^\s?#\\\x00-\x20\x7f]*$') && !self.url.matches(r'/(-|[.][.]?(/|$))')").message("url is written https://host/path or ssh://user@host/path (or file:///path): without a password (that belongs into the Secret of secretRef), '?', '#', blanks or control characters, and no part of its path is '.', '..' or begins with '-'").field_path(".url"))]
 #[x_kube(validation = Rule::new("!self.url.startsWith('ssh://') || has(self.secretRef)").message("git over ssh needs a Secret with the keys identity and known_hosts; name it in secretRef").field_path(".secretRef"))]
 #[x_kube(validation = Rule::new("!self.url.startsWith('file://') || !has(self.secretRef)").message("file:// takes no Secret; leave secretRef out").field_path(".secretRef"))]
+#[x_kube(validation = Rule::new(r"!self.path.startsWith('/') && !self.path.matches(r'(^|/)[.][.](/|$)') && !self.path.matches(r'[\x00-\x1f\x7f\\]')").message("path is a folder within the repository, relative to its root: without '..', a leading '/', backslashes or control characters").field_path(".path"))]
 pub struct Source {
     /// The repository: `https://host/path`, `ssh://user@host/path`, or `file:///path` where the operator's configuration allows it.
     #[schemars(length(min = 1, max = 2048))]
@@ -54,6 +55,10 @@ pub struct Source {
     /// for ssh. It is labelled `landfall.dev/use: git` and annotated `landfall.dev/git-host: <host>`, else it is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalRef>,
+    /// The folder of the repository that this project is, where it holds many: the script runs there, and artifacts are relative to it.
+    #[serde(default = "whole")]
+    #[schemars(length(min = 1, max = 255))]
+    pub path: String,
     /// Globs over branch names: what is listed and may be built. Default: every branch.
     #[serde(default = "every_branch")]
     #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 250)))]
@@ -62,6 +67,10 @@ pub struct Source {
     #[serde(default = "one_minute")]
     #[schemars(length(max = 20), regex(pattern = r"^([0-9]{1,6}(s|m|h))+$"))]
     pub interval: String,
+}
+
+fn whole() -> String {
+    ".".to_owned()
 }
 
 fn every_branch() -> Vec<String> {

@@ -39,6 +39,7 @@ pub enum Reason {
     RevisionNotFound,
     CommitNotOnBranch,
     CommitGone,
+    PathNotFound,
     ParameterUnknown,
     ParameterInvalid,
     ParameterMissing,

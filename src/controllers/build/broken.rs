@@ -32,6 +32,7 @@ impl From<GitError> for Broken {
             GitError::CommitNotOnBranch { .. } => Reason::CommitNotOnBranch,
             GitError::CommitGone { .. } => Reason::CommitGone,
             GitError::UnsafeTree { .. } => Reason::CheckoutRefused,
+            GitError::NoFolder { .. } => Reason::PathNotFound,
             GitError::TooLarge { .. } => Reason::SourceTooLarge,
             GitError::AuthenticationFailed { .. } => Reason::AuthenticationFailed,
             GitError::RedirectRefused { .. } => Reason::RedirectRefused,

@@ -49,6 +49,7 @@ pub(super) async fn resolve(build: Build, world: Arc<World>) -> Done {
     let repository = repository(&world, &namespace, &source.url, secret).await?;
     world.git.fetch(&world.gate, &repository).await?;
     let found = world.git.resolve(&repository, &build.spec.revision, &source.branches).await?;
+    world.git.folder(&repository, &found.commit.sha, &source.path).await?;
     world.git.pin(&repository, &found.commit.sha, &uid).await?;
     Ok(Found::Resolved(BuiltCommit {
         sha: found.commit.sha,
@@ -107,14 +108,17 @@ async fn of_plan(plan: &BuildPlan, world: &World) -> Result<Source, Broken> {
 async fn checkout(plan: &BuildPlan, id: &AttemptId, world: &World) -> Result<(), Broken> {
     let folder = world.executor.checkout_dir(id);
     let mirror = Source::open(&plan.namespace, &plan.url);
-    match world.git.checkout(&mirror, &plan.commit.sha, &folder).await {
+    let done = match world.git.checkout(&mirror, &plan.commit.sha, &folder).await {
         Err(GitError::CommitGone { .. } | GitError::Failed { .. }) => {
             world.git.fetch(&world.gate, &of_plan(plan, world).await?).await?;
             world.git.pin(&mirror, &plan.commit.sha, &id.uid).await?;
-            Ok(world.git.checkout(&mirror, &plan.commit.sha, &folder).await?)
+            world.git.checkout(&mirror, &plan.commit.sha, &folder).await
         }
-        done => Ok(done?),
-    }
+        done => done,
+    };
+    done?;
+    // The grant froze the path, which may be another than when the revision was resolved.
+    Ok(world.git.folder(&mirror, &plan.commit.sha, &plan.path).await?)
 }
 
 /// The intent is on record: the script begins, if it did not before.
@@ -126,6 +130,7 @@ pub(super) async fn start(uid: String, attempt: i64, world: &Arc<World>) -> Resu
         timeout: seconds(plan.timeout_seconds),
         idle_timeout: seconds(plan.idle_timeout_seconds),
         caches: caches(&plan),
+        folder: plan.path,
         script: plan.script,
     };
     Ok(world.executor.start(&world.gate, &AttemptId::new(uid, attempt), step).await?)
@@ -186,7 +191,7 @@ pub(super) async fn collect(uid: String, attempt: i64, world: Arc<World>) -> Don
     let tar = checkout.with_file_name("release.tar");
     let rules: Vec<_> = plan.artifacts.iter().map(rule).collect();
     let run = plan.run_json().map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))?;
-    let packed = release::pack(&checkout, &rules, run, &tar).await?;
+    let packed = release::pack(&checkout, &plan.path, &rules, run, &tar).await?;
     let stored = world.store.put_release(&world.gate, &tar).await?;
     let artifacts = packed.artifacts.into_iter().map(shown).collect();
     let record = ReleaseRecord { attempt, digest: stored.digest, size: stored.size, artifacts };

@@ -1,6 +1,10 @@
 //! What a script is started with: its file and its environment, as files that only it reads. Nothing of it stands on a command line.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Component, Path},
+};
 
 use super::{error::ExecutorError, files, sandbox, types::BuildStep};
 
@@ -23,7 +27,8 @@ pub(super) fn write(into: &Path, step: &BuildStep, build: &str, home: &str) -> i
         run.push_str(&format!("export {name}={}\n", quote(value)));
     }
     let shell = if by_itself { "" } else { "/bin/sh -e " };
-    run.push_str(&format!("cd {} || exit 126\nunset OLDPWD\nexec {shell}{}/script\n", quote(build), quote(&here)));
+    let begin = format!("{build}/{}", step.folder);
+    run.push_str(&format!("cd {} || exit 126\nunset OLDPWD\nexec {shell}{}/script\n", quote(&begin), quote(&here)));
     for (name, text, mode) in [("script", &step.script, 0o500), ("run", &run, 0o400)] {
         let path = into.join(name);
         fs::write(&path, text)?;
@@ -44,6 +49,10 @@ pub(super) fn check(step: &BuildStep) -> Result<(), ExecutorError> {
         if value.contains('\0') {
             return bad(name, "its value has a NUL");
         }
+    }
+    let within = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    if step.folder.contains('\0') || !Path::new(&step.folder).components().all(within) {
+        return bad("folder", "it leaves the checkout");
     }
     if step.script.contains('\0') {
         return bad("script", "the script has a NUL");

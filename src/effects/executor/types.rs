@@ -33,6 +33,9 @@ pub struct BuildStep {
     pub script: String,
     /// Added to what every build sees (`CI`, `PATH`, `HOME`, `LANG`); a later name wins. Names are `[A-Za-z_][A-Za-z0-9_]*`.
     pub env: Vec<(String, String)>,
+    /// Where the script begins, relative to the checkout and within it; empty or `.`: its root.
+    #[serde(default)]
+    pub folder: String,
     /// For the whole script.
     pub timeout: Duration,
     /// Without a byte of output for so long it counts as hung.

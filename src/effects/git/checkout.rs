@@ -1,7 +1,8 @@
 //! One commit's files in a fresh folder, written by ourselves: no filter, no hook, no `.git`, no submodule, and no way out of the tree.
 //!
-//! Folders are made by us in a fresh place and names in a tree are unique, so no write goes through a link. Links are checked by their
-//! text: `..` only at its beginning and not above the root. Each link then ends within the tree, and so does every chain of them.
+//! The whole tree is judged before anything is written, so that a hostile one leaves nothing and costs no disk. Folders are made by us in
+//! a fresh place and names in a tree are unique, so no write goes through a link. Links are checked by their text: `..` only at its
+//! beginning and not above the root. Each link then ends within the tree, and so does every chain of them.
 
 use std::{
     ffi::OsStr,
@@ -20,15 +21,21 @@ use super::{GitError, mirror, mirror::Mirror, types::clean};
 
 /// Deeper than any path that a system takes.
 const MAX_DEPTH: usize = 200;
+/// What Linux takes.
+const MAX_LINK: usize = 4095;
 
 pub(super) fn checkout(mirror: &Mirror, sha: &str, dest: &Path) -> Result<(), GitError> {
     let commit = mirror::commit(mirror, sha)?;
     let tree = commit.tree().map_err(mirror.failed("read a commit's tree"))?;
     let partial = dest.with_extension("partial");
     let io = |error: io::Error| io_failed(mirror, &error);
+    walk(mirror, sha, None).folder(&tree, Path::new(""), 0)?;
     fresh(&partial).map_err(io)?;
-    let mut writer = Writer { mirror, sha, root: &partial, entries: 0, bytes: 0 };
-    writer.folder(&tree, Path::new(""), 0)?;
+    if let Err(error) = walk(mirror, sha, Some(&partial)).folder(&tree, Path::new(""), 0) {
+        // The next try begins afresh; where there is none, nothing is left behind.
+        let _ = fs::remove_dir_all(&partial);
+        return Err(error);
+    }
     if dest.exists() {
         fs::remove_dir_all(dest).map_err(io)?;
     }
@@ -51,15 +58,20 @@ fn io_failed(mirror: &Mirror, error: &io::Error) -> GitError {
     }
 }
 
-struct Writer<'a> {
+fn walk<'a>(mirror: &'a Mirror, sha: &'a str, root: Option<&'a Path>) -> Walk<'a> {
+    Walk { mirror, sha, root, entries: 0, bytes: 0 }
+}
+
+struct Walk<'a> {
     mirror: &'a Mirror,
     sha: &'a str,
-    root: &'a Path,
+    /// Where it is written; `None`: it is only judged.
+    root: Option<&'a Path>,
     entries: u64,
     bytes: u64,
 }
 
-impl Writer<'_> {
+impl Walk<'_> {
     fn folder(&mut self, tree: &Tree<'_>, at: &Path, depth: usize) -> Result<(), GitError> {
         for entry in tree {
             let name = entry.name_bytes();
@@ -80,43 +92,39 @@ impl Writer<'_> {
     }
 
     fn entry(&mut self, entry: &git2::TreeEntry<'_>, path: &Path, depth: usize) -> Result<(), GitError> {
-        let target = self.root.join(path);
         match (entry.kind(), entry.filemode()) {
             (Some(ObjectType::Tree), _) if depth >= MAX_DEPTH => Err(self.unsafe_entry(path, "it lies too deep")),
             (Some(ObjectType::Tree), _) => {
-                self.make_folder(&target, path)?;
+                self.write(path, |target| fs::DirBuilder::new().mode(0o755).create(target))?;
                 let tree = self.mirror.repo.find_tree(entry.id()).map_err(self.mirror.failed("read a tree"))?;
                 self.folder(&tree, path, depth + 1)
             }
             // A submodule: its folder is there and empty, as git leaves it without `submodule update`.
-            (Some(ObjectType::Commit), _) => self.make_folder(&target, path),
-            (Some(ObjectType::Blob), 0o120000) => self.link(entry, path, &target),
-            (Some(ObjectType::Blob), mode) => self.file(entry, path, &target, mode & 0o111 != 0),
+            (Some(ObjectType::Commit), _) => {
+                self.write(path, |target| fs::DirBuilder::new().mode(0o755).create(target))
+            }
+            (Some(ObjectType::Blob), 0o120000) => self.link(entry, path),
+            (Some(ObjectType::Blob), mode) => self.file(entry, path, mode & 0o111 != 0),
             _ => Err(self.unsafe_entry(path, "it is neither file, folder nor link")),
         }
     }
 
-    fn make_folder(&self, target: &Path, path: &Path) -> Result<(), GitError> {
-        fs::DirBuilder::new().mode(0o755).create(target).map_err(|error| self.written(&error, path))
-    }
-
-    fn link(&self, entry: &git2::TreeEntry<'_>, path: &Path, target: &Path) -> Result<(), GitError> {
+    fn link(&self, entry: &git2::TreeEntry<'_>, path: &Path) -> Result<(), GitError> {
+        let odb = self.mirror.repo.odb().map_err(self.mirror.failed("read a link"))?;
+        let (size, _) = odb.read_header(entry.id()).map_err(self.mirror.failed("read a link"))?;
+        if size > MAX_LINK {
+            return Err(self.unsafe_entry(path, "a link that is too long"));
+        }
         let blob = self.mirror.repo.find_blob(entry.id()).map_err(self.mirror.failed("read a link"))?;
         let text = blob.content();
         let depth = path.components().count().saturating_sub(1);
         if !stays_within(text, depth) {
             return Err(self.unsafe_entry(path, "a link that may lead out of the tree"));
         }
-        symlink(OsStr::from_bytes(text), target).map_err(|error| self.written(&error, path))
+        self.write(path, |target| symlink(OsStr::from_bytes(text), target))
     }
 
-    fn file(
-        &mut self,
-        entry: &git2::TreeEntry<'_>,
-        path: &Path,
-        target: &Path,
-        executable: bool,
-    ) -> Result<(), GitError> {
+    fn file(&mut self, entry: &git2::TreeEntry<'_>, path: &Path, executable: bool) -> Result<(), GitError> {
         let failed = self.mirror.failed("read a file");
         let odb = self.mirror.repo.odb().map_err(&failed)?;
         let (size, _) = odb.read_header(entry.id()).map_err(&failed)?;
@@ -124,19 +132,26 @@ impl Writer<'_> {
         self.bytes = self.bytes.saturating_add(size);
         if size > limits.file_bytes {
             let shown = clean(path.as_os_str().as_bytes(), 200);
-            return Err(self.too_large(format!(
-                "{shown:?} has {} MiB; a file may have {}",
-                size >> 20,
-                limits.file_bytes >> 20
-            )));
+            let why = format!("{shown:?} has {} MiB; a file may have {}", size >> 20, limits.file_bytes >> 20);
+            return Err(self.too_large(why));
         }
         if self.bytes > limits.checkout_bytes {
             return Err(self.too_large(format!("all its files have more than {} MiB", limits.checkout_bytes >> 20)));
         }
+        if self.root.is_none() {
+            return Ok(());
+        }
         let blob = odb.read(entry.id()).map_err(&failed)?;
         let mode = if executable { 0o755 } else { 0o644 };
-        let written = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(target);
-        written.and_then(|mut file| file.write_all(blob.data())).map_err(|error| self.written(&error, path))
+        self.write(path, |target| {
+            let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(target);
+            file.and_then(|mut file| file.write_all(blob.data()))
+        })
+    }
+
+    fn write(&self, path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), GitError> {
+        let Some(root) = self.root else { return Ok(()) };
+        write(&root.join(path)).map_err(|error| self.written(&error, path))
     }
 
     fn too_large(&self, why: String) -> GitError {
@@ -162,6 +177,7 @@ fn bad_name(name: &[u8]) -> Option<&'static str> {
     match name {
         b"" | b"." | b".." => Some("a name that leads elsewhere"),
         name if name.contains(&b'/') || name.contains(&0) => Some("a name with a slash"),
+        name if name.iter().any(|b| *b < b' ' || *b == 127) => Some("a name with control characters"),
         name if name.eq_ignore_ascii_case(b".git") || name.eq_ignore_ascii_case(b"git~1") => Some("a .git of its own"),
         _ => None,
     }

@@ -24,6 +24,10 @@ pub enum GitError {
         "commit {sha} has an entry that landfall does not check out: {path:?} ({why}); remove it from the repository"
     )]
     UnsafeTree { sha: String, path: String, why: &'static str },
+    #[error(
+        "commit {sha} has no folder {path:?} ({why}); set source.path to a folder of the repository, or leave it out"
+    )]
+    NoFolder { sha: String, path: String, why: &'static str },
     #[error("{name:?} can't be a tag: {why}")]
     BadTagName { name: String, why: &'static str },
     #[error(
@@ -88,6 +92,7 @@ impl GitError {
             | Self::CommitNotOnBranch { .. }
             | Self::CommitGone { .. }
             | Self::UnsafeTree { .. }
+            | Self::NoFolder { .. }
             | Self::RedirectRefused { .. }
             | Self::BadSecret { .. }
             | Self::NoSecret { .. }

@@ -6,6 +6,7 @@
 mod access;
 mod checkout;
 mod error;
+mod folder;
 mod mirror;
 mod read;
 mod tag;
@@ -68,7 +69,7 @@ pub struct Limits {
     pub entries: u64,
     /// Of all files of one checkout.
     pub checkout_bytes: u64,
-    /// Of one file.
+    /// Of one file; libgit2 holds it in memory.
     pub file_bytes: u64,
 }
 
@@ -79,7 +80,7 @@ impl Default for Limits {
             objects: 50_000_000,
             entries: 1_000_000,
             checkout_bytes: 20 << 30,
-            file_bytes: 1 << 30,
+            file_bytes: 512 << 20,
         }
     }
 }
@@ -124,6 +125,12 @@ impl Git {
     ) -> Result<ResolvedCommit, GitError> {
         let (patterns, revision) = (read::Patterns::new(patterns)?, revision.to_owned());
         self.run(source, READS, move |mirror| read::resolve(mirror, &revision, &patterns)).await
+    }
+
+    /// Sees that a commit has this folder (relative; `.` is the root), and that no link stands in its place.
+    pub async fn folder(&self, source: &Source, sha: &str, path: &str) -> Result<(), GitError> {
+        let (sha, path) = (sha.to_owned(), path.to_owned());
+        self.run(source, READS, move |mirror| folder::check(mirror, &sha, &path)).await
     }
 
     /// Keeps a commit in the mirror under `refs/landfall/<build uid>`, so that a later force-push does not lose it. Idempotent.

@@ -43,19 +43,20 @@ pub struct Packed {
     pub artifacts: Vec<Artifact>,
 }
 
-/// Packs what the rules select below `checkout`, and `run_json` as `run.json`, into `tar` (replaced where it exists).
+/// Packs what the rules select below `folder` of `checkout`, and `run_json` as `run.json`, into `tar` (replaced where it exists).
 ///
 /// `run_json` holds commit, version and the frozen run; the caller writes it deterministically. The processes of the build must be
 /// gone by now: a file that changes while it is read fails the pack.
 pub async fn pack(
     checkout: &Path,
+    folder: &str,
     rules: &[ArtifactRule],
     run_json: Vec<u8>,
     tar: &Path,
 ) -> Result<Packed, ReleaseError> {
-    let (checkout, rules, tar) = (checkout.to_owned(), rules.to_vec(), tar.to_owned());
+    let (checkout, folder, rules, tar) = (checkout.to_owned(), folder.to_owned(), rules.to_vec(), tar.to_owned());
     tokio::task::spawn_blocking(move || {
-        let entries = select::select(&checkout, &rules)?;
+        let entries = select::select(&select::within(&checkout, &folder)?, &rules)?;
         pack::write(&entries, &run_json, &tar)
     })
     .await

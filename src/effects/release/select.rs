@@ -56,6 +56,24 @@ pub(super) fn select(checkout: &Path, rules: &[ArtifactRule]) -> Result<BTreeMap
     Ok(selection.taken)
 }
 
+/// A folder of the checkout that the script left a folder: no link in its place leads us elsewhere.
+pub(super) fn within(checkout: &Path, folder: &str) -> Result<PathBuf, ReleaseError> {
+    let outside = |why: &str| ReleaseError::ArtifactOutside { path: folder.to_owned(), why: why.to_owned() };
+    let mut at = checkout.to_owned();
+    for part in Path::new(folder).components() {
+        match part {
+            Component::CurDir => continue,
+            Component::Normal(name) => at.push(name),
+            _ => return Err(outside("source.path leaves it")),
+        }
+        let found = fs::symlink_metadata(&at);
+        if !found.is_ok_and(|found| found.is_dir()) {
+            return Err(outside("the script put something else in place of source.path"));
+        }
+    }
+    Ok(at)
+}
+
 /// Every path below the checkout, relative, sorted; `None` as a name where one is no text.
 fn walk(checkout: &Path) -> Result<Vec<String>, ReleaseError> {
     let mut paths = Vec::new();

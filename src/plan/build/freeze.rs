@@ -34,6 +34,7 @@ pub fn freeze(project: &Project, build: &Build, number: i64, granted_at: Time) -
         push: recipe.tag.push,
         url: project.spec.source.url.clone(),
         secret: project.spec.source.secret_ref.as_ref().map(|secret| secret.name.clone()),
+        path: project.spec.source.path.clone(),
         commit,
         script: recipe.script.clone(),
         env: recipe.env.clone(),

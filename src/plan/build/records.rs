@@ -33,6 +33,9 @@ pub struct BuildPlan {
     /// Name of its Secret, where the Project does not say another by now.
     #[serde(default)]
     pub secret: Option<String>,
+    /// The folder where the script runs; empty or `.`: the root.
+    #[serde(default)]
+    pub path: String,
     pub commit: BuiltCommit,
     pub script: String,
     #[serde(default)]
