@@ -80,7 +80,7 @@ impl Bench {
 
     async fn checkout(&self, sha: &str) -> Result<PathBuf, GitError> {
         let dest = self.dir.path().join("out/src");
-        self.git.checkout(&self.source(), sha, &dest).await.map(|()| dest)
+        self.git.checkout(&self.source(), sha, ".", &dest).await.map(|()| dest)
     }
 
     /// Writes a tree by hand, as a hostile client can; its id. Mode, name, and the content, or the id of a tree or commit.

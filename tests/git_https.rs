@@ -88,7 +88,7 @@ async fn a_repository_is_read_and_tagged_over_https_with_a_password_or_a_token_a
     let dest = bench.folder.path().join("out/src");
     let source = bench.source(&[]);
     let head = bench.main(&source).await.unwrap();
-    bench.git.checkout(&source, &head, &dest).await.unwrap();
+    bench.git.checkout(&source, &head, ".", &dest).await.unwrap();
     assert_eq!(std::fs::read_to_string(dest.join("README")).unwrap(), "token-1");
     // One connection for the list and the question that follows it.
     let before = bench.server.connections();
@@ -171,7 +171,7 @@ async fn a_line_that_is_cut_anywhere_leaves_what_was_known_and_the_next_try_goes
                 assert_eq!(error.class(), Class::Transient, "cut at {cut}: {error:?}");
                 assert_eq!(bench.main(&source).await.unwrap(), before, "cut at {cut}");
                 let dest = bench.folder.path().join("out/src");
-                let gone = bench.git.checkout(&source, &after, &dest).await;
+                let gone = bench.git.checkout(&source, &after, ".", &dest).await;
                 assert!(matches!(gone, Err(GitError::CommitGone { .. })) && !dest.exists(), "cut at {cut}");
                 refused += 1;
             }
@@ -328,7 +328,49 @@ async fn more_than_is_taken_is_refused_while_it_comes() {
         Limits { checkout_bytes: 300_000, ..Limits::default() },
         Limits { file_bytes: 100_000, ..Limits::default() },
     ] {
-        let refused = small(limits).checkout(&source, &head, &dest).await;
+        let refused = small(limits).checkout(&source, &head, ".", &dest).await;
         assert!(matches!(&refused, Err(GitError::TooLarge { .. })) && !dest.exists(), "{refused:?}");
     }
+}
+
+/// A history of so many commits, each with a change of its own; fast, by `git fast-import`.
+fn long_history(repository: &Repository, commits: usize) -> String {
+    let mut script = String::new();
+    for n in 0..commits {
+        let text =
+            format!("line {n} {:064x}\n", u128::from(rand::random::<u64>()) << 64 | u128::from(rand::random::<u64>()));
+        script += &format!(
+            "commit refs/heads/long\ncommitter Ann <ann@example.com> {} +0000\ndata 6\nchange\nM 644 inline f{}\ndata {}\n{text}\n",
+            1_700_000_000 + n,
+            n % 50,
+            text.len()
+        );
+    }
+    support::repository::git_with(&repository.origin(), &["fast-import", "--quiet", "--force"], script.as_bytes());
+    git(&repository.origin(), &["rev-parse", "long"])
+}
+
+#[tokio::test]
+async fn a_build_whose_mirror_was_lost_gets_its_one_commit_without_the_history() {
+    let bench = Bench::new().await;
+    let head = long_history(&bench.repository, 3000);
+    let (source, dest) = (bench.source(&[]), bench.folder.path().join("out/src"));
+    let sent = |server: &GitServer| server.seen().iter().map(|seen| seen.sent).sum::<usize>();
+    let begun = tokio::time::Instant::now();
+    bench.git.checkout_one(&gate(), &source, &head, ".", &dest).await.unwrap();
+    let (one, took_one) = (sent(&bench.server), begun.elapsed());
+    assert_eq!(std::fs::read_dir(&dest).unwrap().count(), 50);
+    assert_eq!(std::fs::read_dir(bench.folder.path().join("mirrors")).unwrap().count(), 0, "nothing of it stays");
+    let begun = tokio::time::Instant::now();
+    bench.fetch(&source).await.unwrap();
+    let (whole, took_whole) = (sent(&bench.server), begun.elapsed());
+    println!("one commit: {one} bytes, {took_one:?}; the whole history of 3000: {whole} bytes, {took_whole:?}");
+    assert!(one * 20 < whole, "{one} of {whole} bytes");
+    // Not the head of a branch: given where the server says so, as forges do; else it is said.
+    let older = git(&bench.repository.origin(), &["rev-parse", "long~7"]);
+    let refused = bench.git.checkout_one(&gate(), &source, &older, ".", &dest).await;
+    assert!(matches!(&refused, Err(GitError::Unreachable { .. })), "{refused:?}");
+    git(&bench.repository.origin(), &["config", "uploadpack.allowReachableSHA1InWant", "true"]);
+    bench.git.checkout_one(&gate(), &source, &older, ".", &dest).await.unwrap();
+    assert!(std::fs::read_to_string(dest.join("f42")).unwrap().starts_with("line 2992 "));
 }

@@ -108,17 +108,22 @@ async fn of_plan(plan: &BuildPlan, world: &World) -> Result<Source, Broken> {
 async fn checkout(plan: &BuildPlan, id: &AttemptId, world: &World) -> Result<(), Broken> {
     let folder = world.executor.checkout_dir(id);
     let mirror = Source::open(&plan.namespace, &plan.url);
-    let done = match world.git.checkout(&mirror, &plan.commit.sha, &folder).await {
+    let done = match world.git.checkout(&mirror, &plan.commit.sha, &plan.path, &folder).await {
         Err(GitError::CommitGone { .. } | GitError::Failed { .. }) => {
-            world.git.fetch(&world.gate, &of_plan(plan, world).await?).await?;
-            world.git.pin(&mirror, &plan.commit.sha, &id.uid).await?;
-            world.git.checkout(&mirror, &plan.commit.sha, &folder).await
+            let repository = of_plan(plan, world).await?;
+            // Not to wait for a whole history; where the server does not give one commit alone, there is no other way.
+            match world.git.checkout_one(&world.gate, &repository, &plan.commit.sha, &plan.path, &folder).await {
+                Err(GitError::Unreachable { .. } | GitError::CommitGone { .. } | GitError::Failed { .. }) => {
+                    world.git.fetch(&world.gate, &repository).await?;
+                    world.git.pin(&mirror, &plan.commit.sha, &id.uid).await?;
+                    world.git.checkout(&mirror, &plan.commit.sha, &plan.path, &folder).await
+                }
+                done => done,
+            }
         }
         done => done,
     };
-    done?;
-    // The grant froze the path, which may be another than when the revision was resolved.
-    Ok(world.git.folder(&mirror, &plan.commit.sha, &plan.path).await?)
+    Ok(done?)
 }
 
 /// The intent is on record: the script begins, if it did not before.
@@ -221,8 +226,16 @@ pub(super) async fn tag(uid: String, tagged_at: Timestamp, world: Arc<World>) ->
         plan.version, plan.build, plan.namespace, plan.project, plan.number
     );
     let repository = of_plan(&plan, &world).await?;
-    let request = TagRequest { name: plan.version, sha: plan.commit.sha, message, tagged_at };
-    world.git.push_tag(&world.gate, &repository, request).await?;
+    let request = TagRequest { name: plan.version, sha: plan.commit.sha.clone(), message, tagged_at };
+    match world.git.push_tag(&world.gate, &repository, request.clone()).await {
+        // The mirror was lost since the commit was resolved.
+        Err(GitError::CommitGone { .. }) => {
+            world.git.fetch(&world.gate, &repository).await?;
+            world.git.pin(&repository, &plan.commit.sha, &uid).await?;
+            world.git.push_tag(&world.gate, &repository, request).await?;
+        }
+        done => _ = done?,
+    }
     Ok(Found::Tagged)
 }
 

@@ -8,13 +8,17 @@ mod checkout;
 mod error;
 mod folder;
 mod mirror;
+mod one;
 mod read;
 mod tag;
 mod transport;
 mod types;
 mod url;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 pub use self::{
     access::{Access, KEYS, Source, host_of},
@@ -140,11 +144,42 @@ impl Git {
     }
 
     /// Writes exactly that commit's files into `dest`, without `.git`. What stood at `dest` is replaced; a crash leaves no half checkout
-    /// under that name. Refused where an entry leads out of the tree.
-    pub async fn checkout(&self, source: &Source, sha: &str, dest: &std::path::Path) -> Result<(), GitError> {
-        let (sha, dest) = (sha.to_owned(), dest.to_owned());
+    /// under that name. Refused where an entry leads out of the tree, or where the commit has no folder `path`.
+    pub async fn checkout(&self, source: &Source, sha: &str, path: &str, dest: &Path) -> Result<(), GitError> {
+        let (sha, path, dest) = (sha.to_owned(), path.to_owned(), dest.to_owned());
         let job = Job { writes: false, long: true };
-        self.run(source, job, move |mirror| checkout::checkout(mirror, &sha, &dest)).await
+        self.run(source, job, move |mirror| {
+            folder::check(mirror, &sha, &path)?;
+            checkout::checkout(mirror, &sha, &dest)
+        })
+        .await
+    }
+
+    /// The same without the mirror: the remote is asked for this one commit, without its history. Not every server gives it, and `file://`
+    /// never does. Effect `git.fetch`.
+    pub async fn checkout_one(
+        &self,
+        gate: &Gate,
+        source: &Source,
+        sha: &str,
+        path: &str,
+        dest: &Path,
+    ) -> Result<(), GitError> {
+        let failed = |error: std::io::Error| GitError::Failed {
+            url: source.url.clone(),
+            what: "make a folder for one commit",
+            why: error.to_string(),
+        };
+        std::fs::create_dir_all(&self.config.folder).map_err(failed)?;
+        let folder = tempfile::Builder::new().prefix("one-").tempdir_in(&self.config.folder).map_err(failed)?;
+        let config = GitConfig { folder: folder.path().to_owned(), ..self.config.clone() };
+        let (sha, path, dest) = (sha.to_owned(), path.to_owned(), dest.to_owned());
+        let work = mirror::run(&config, source, Job { writes: true, long: true }, move |mirror| {
+            one::fetch(mirror, &sha)?;
+            folder::check(mirror, &sha, &path)?;
+            checkout::checkout(mirror, &sha, &dest)
+        });
+        gate.pass(Effect::new("git.fetch", &source.url), work).await
     }
 
     /// The commit that a tag names at the remote now (asked, not taken from the mirror); `None` where there is no such tag.
