@@ -35,7 +35,7 @@ fn reason(error: &HostError) -> Reason {
 /// The reason of an SSH error, whoever was dialled.
 pub fn reason_of_ssh(error: &SshError) -> Reason {
     match error {
-        SshError::Jump { cause, .. } => of_ssh(cause),
+        SshError::Jump { cause, .. } => reason_of_ssh(cause),
         SshError::HostKeyMismatch { .. } | SshError::HostKeyRevoked { .. } | SshError::FirstKeyMismatch { .. } => {
             Reason::HostKeyMismatch
         }
