@@ -94,13 +94,14 @@ impl GitSshd {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let task = tokio::spawn(serve(listener, behind, line.clone(), connections.clone()));
+        let server = Self { dir, sshd, port, line, connections, task };
         for _ in 0..200 {
             if TcpStream::connect((Ipv4Addr::LOCALHOST, behind)).await.is_ok() {
-                return Self { dir, sshd, port, line, connections, task };
+                return server;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("sshd did not come up: {}", fs::read_to_string(dir.path().join("log")).unwrap_or_default());
+        panic!("sshd did not come up: {}", server.log());
     }
 
     /// `ssh://root@127.0.0.1:<port><path>`

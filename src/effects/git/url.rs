@@ -69,8 +69,12 @@ impl Remote {
         }
         let place = match scheme {
             "file" => file(&url, rest, allow_file, bad)?,
+            "https" | "ssh" if rest.starts_with('/') => return Err(bad("it has no host")),
             "https" => {
                 let path = url.path().trim_end_matches('/').to_owned();
+                if path.is_empty() {
+                    return Err(bad("it has no path"));
+                }
                 Place::Https { server: server(&url, 443, bad)?, path }
             }
             "ssh" => ssh(&url, bad)?,
@@ -187,13 +191,14 @@ mod tests {
             "https://example.com:0/x",
             "https://exa$(id)mple.com/x",
             "https:///x",
+            "https://example.com",
+            "https://example.com//",
             "http://example.com/x",
             "ssh://-x@example.com/x",
             "ssh://-oProxyCommand=id/x",
             "ssh://git:secret@example.com/x",
             "ssh://git@example.com/--upload-pack=id",
             "ssh://git@example.com/-x",
-            "ssh://git@example.com/~-x",
             "ssh://git@example.com/a'b",
             "ssh://git@example.com/a%27%3Bid%3B%27",
             "ssh://git@example.com/a%0ab",
