@@ -5,7 +5,12 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use landfall::{
     api::crds,
-    cli::status::{StatusArgs, status},
+    cli::{
+        commits::{CommitsArgs, commits},
+        hosts::{HostsArgs, hosts},
+        logs::{LogsArgs, logs},
+        status::{StatusArgs, status},
+    },
     runtime::{
         config::RunArgs,
         dev::{DevArgs, dev},
@@ -19,6 +24,9 @@ enum Cli {
     Dev(DevArgs),
     Run(RunArgs),
     Status(StatusArgs),
+    Logs(LogsArgs),
+    Commits(CommitsArgs),
+    Hosts(HostsArgs),
     /// Print the CustomResourceDefinitions, or write them into a folder
     Crds {
         /// Write one file a kind into this folder
@@ -38,6 +46,9 @@ async fn main() -> ExitCode {
         Cli::Dev(args) => dev(args).await.map_err(Into::into),
         Cli::Run(args) => operator::run(args).await.map_err(Into::into),
         Cli::Status(args) => status(args).await.map_err(Into::into),
+        Cli::Commits(args) => commits(args).await.map_err(Into::into),
+        Cli::Hosts(args) => hosts(args).await.map_err(Into::into),
+        Cli::Logs(args) => logs(args).await.map_err(Into::into),
         Cli::Crds { output } => print_crds(output),
     };
     match done {

@@ -5,12 +5,13 @@
 use std::{fs, path::Path};
 
 /// A layer and what it may use beside itself.
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
     ("api", &[]),
     ("plan", &["api"]),
     ("effects", &["plan", "api"]),
     ("controllers", &["effects", "plan", "api"]),
-    ("runtime", &["controllers", "effects", "plan", "api"]),
+    ("server", &["effects", "plan", "api"]),
+    ("runtime", &["controllers", "server", "effects", "plan", "api"]),
     ("cli", &["runtime", "effects", "plan", "api"]),
 ];
 

@@ -11,6 +11,7 @@ pub mod names;
 pub mod project;
 pub mod reason;
 pub mod verbs;
+pub mod view;
 
 pub use build::Build;
 pub use common::{EnvVar, LocalRef};

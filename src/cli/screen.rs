@@ -116,7 +116,7 @@ fn history(out: &mut String, entries: &[HistoryEntry], now: Timestamp) {
 }
 
 /// `12s ago`, `5m ago`, `3h ago`, `2d ago`.
-fn ago(then: Timestamp, now: Timestamp) -> String {
+pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
     match seconds {
         0..120 => format!("{seconds}s ago"),
@@ -127,12 +127,12 @@ fn ago(then: Timestamp, now: Timestamp) -> String {
 }
 
 /// A message of several lines stays in its column, so that no host can write a line that looks like one of ours.
-fn indented(message: &str) -> String {
+pub(super) fn indented(message: &str) -> String {
     message.trim_end().replace('\n', "\n            ")
 }
 
 /// Nothing that a terminal would obey: control characters but the line's end, and marks that turn the writing's direction.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let harmless = |c: char| c == '\n' || !(c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}'));
     text.chars().map(|c| if harmless(c) { c } else { '\u{fffd}' }).collect()

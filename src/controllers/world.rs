@@ -12,7 +12,7 @@ use kube::{Api, Client, core::NamespaceResourceScope, runtime::events::Recorder}
 use super::{build, hosts, project, tasks::Tasks, wakes::Wakes};
 use crate::{
     api::{USE_LABEL, verbs::GIT_HOST},
-    effects::{executor::LocalExecutor, gate::Gate, git::Git, secret::SecretText, store::Store},
+    effects::{diary::Diaries, executor::LocalExecutor, gate::Gate, git::Git, secret::SecretText, store::Store},
 };
 
 /// One for all kinds of one operator.
@@ -22,6 +22,7 @@ pub struct World {
     pub store: Store,
     pub git: Git,
     pub executor: LocalExecutor,
+    pub diaries: Diaries,
     pub tasks: Tasks,
     pub wakes: Wakes,
     /// Uid of the namespace `kube-system`: which control plane this is.
@@ -43,6 +44,7 @@ pub struct Parts {
     pub store: Store,
     pub git: Git,
     pub executor: LocalExecutor,
+    pub diaries: Diaries,
     pub plane: String,
     pub started_at: Instant,
     pub recorder: Recorder,
@@ -50,13 +52,14 @@ pub struct Parts {
 
 impl World {
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, gate, store, git, executor, plane, started_at, recorder } = parts;
+        let Parts { client, gate, store, git, executor, diaries, plane, started_at, recorder } = parts;
         Self {
             client,
             gate,
             store,
             git,
             executor,
+            diaries,
             plane,
             started_at,
             recorder,

@@ -2,10 +2,13 @@
 
 pub mod class;
 pub mod clock;
+pub mod diary;
 pub mod executor;
 pub mod gate;
 pub mod git;
 pub mod host;
+pub mod logs;
+pub mod plain;
 pub mod release;
 pub mod secret;
 pub mod ssh;

@@ -1,6 +1,6 @@
 //! The command line of `landfall run`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Run the operator against the current kubeconfig, or inside a cluster.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,6 +23,12 @@ pub struct RunArgs {
     /// A folder that no build may see, beside the data folder and the kubeconfig's; may be given several times
     #[arg(long, value_name = "DIR")]
     pub hide: Vec<PathBuf>,
+    /// Serve the aggregated API view.landfall.dev (logs, commits, hosts) there, for the API server [default: not at all]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "LANDFALL_VIEW_ADDRESS", conflicts_with = "namespaces")]
+    pub view_address: Option<SocketAddr>,
+    /// Where other replicas reach it, if that is another address
+    #[arg(long, value_name = "ADDRESS:PORT", env = "LANDFALL_VIEW_ADVERTISE", requires = "view_address")]
+    pub view_advertise: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

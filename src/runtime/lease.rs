@@ -1,7 +1,10 @@
 //! The lease: the right to act, granted by one object. Small, and ours: expiry is told by monotonic time since the last change
 //! that was *observed*, never by another machine's clock; the fence token comes out of the answer to the PUT that won.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -38,6 +41,8 @@ pub struct Elector {
     duration: Duration,
     epoch: String,
     gate: Gate,
+    /// Told to whoever reads the lease, while it is ours.
+    annotations: BTreeMap<String, String>,
 }
 
 impl Elector {
@@ -53,7 +58,14 @@ impl Elector {
             duration,
             epoch,
             gate,
+            annotations: BTreeMap::new(),
         }
+    }
+
+    /// With a word for those who read the lease.
+    pub fn annotated(mut self, name: &str, value: Option<String>) -> Self {
+        self.annotations.extend(value.map(|value| (name.to_owned(), value)));
+        self
     }
 
     /// Waits until the lease is ours; opens the gate.
@@ -174,6 +186,7 @@ impl Elector {
         let metadata = ObjectMeta {
             name: Some(NAME.to_owned()),
             resource_version: metadata.and_then(|metadata| metadata.resource_version.clone()),
+            annotations: (!self.annotations.is_empty()).then(|| self.annotations.clone()),
             ..ObjectMeta::default()
         };
         let spec = LeaseSpec {

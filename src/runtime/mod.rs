@@ -5,3 +5,4 @@ pub mod dev;
 pub mod lease;
 pub mod operator;
 pub mod telemetry;
+mod view;

@@ -18,20 +18,23 @@ use tokio::{
 use super::{
     config::{LocalExecutorMode, RunArgs},
     lease::{Elector, LeaseError},
+    view,
 };
 use crate::{
-    api::{Build, Deployment, FIELD_MANAGER, HostGroup, Project},
+    api::{Build, Deployment, FIELD_MANAGER, HostGroup, Project, view::VIEW_ADDRESS},
     controllers::{
         frame::{self, Kind},
         world::{Parts, World},
     },
     effects::{
         clock,
+        diary::Diaries,
         executor::{ExecutorConfig, Isolation, LocalExecutor},
         gate::Gate,
         git::{Git, GitConfig},
         store::{Store, StoreError},
     },
+    server::Leading,
 };
 
 /// From the wish to stop to the end, whatever hangs.
@@ -72,10 +75,15 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let (tell, stop) = watch::channel(false);
     let scopes: Vec<Option<String>> =
         if args.namespaces.is_empty() { vec![None] } else { args.namespaces.iter().cloned().map(Some).collect() };
+    let leading = watch::Sender::new(None);
+    if let Some(address) = args.view_address {
+        view::start(&args, &client, &own, address, &leading)?;
+    }
     let mut parts = tokio::task::JoinSet::new();
     for scope in scopes {
         let namespace = scope.clone().unwrap_or_else(|| own.clone());
-        parts.spawn(operate(args.clone(), client.clone(), plane.clone(), scope, namespace, stop.clone()));
+        let run = Run { args: args.clone(), client: client.clone(), plane: plane.clone(), leading: leading.clone() };
+        parts.spawn(operate(run, scope, namespace, stop.clone()));
     }
     let asked = stop_signal().map_err(RunError::Signals)?;
     tokio::pin!(asked);
@@ -91,23 +99,33 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     first
 }
 
-/// One scope: all namespaces, or one.
-async fn operate(
+/// What all scopes of one process share.
+struct Run {
     args: RunArgs,
     client: Client,
     plane: String,
+    /// What the aggregated API may ask, while the lease is held.
+    leading: watch::Sender<Leading>,
+}
+
+/// One scope: all namespaces, or one.
+async fn operate(
+    run: Run,
     scope: Option<String>,
     lease_in: String,
     stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
+    let Run { args, client, plane, leading } = run;
     let gate = Gate::shut();
-    let elector = Elector::new(client.clone(), &lease_in, args.lease(), plane.clone(), gate.clone());
+    let elector = Elector::new(client.clone(), &lease_in, args.lease(), plane.clone(), gate.clone())
+        .annotated(VIEW_ADDRESS, view::advertised(&args));
     tokio::select! {
         won = elector.acquire() => won?,
         () = stopped(stop.clone()) => return Ok(()),
     }
     tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");
     let world = Arc::new(world(&args, client, plane, gate)?);
+    leading.send_replace(Some(view::known(&world)));
     let mut controllers = tokio::task::JoinSet::new();
     controllers.spawn(control::<Project>(world.clone(), scope.clone(), stop.clone()));
     controllers.spawn(control::<Build>(world.clone(), scope.clone(), stop.clone()));
@@ -118,6 +136,7 @@ async fn operate(
         () = async { while controllers.join_next().await.is_some() {} } => Ok(()),
         () = async { stopped(stop).await; tokio::time::sleep(LAST_LOOKS).await } => Ok(()),
     };
+    leading.send_replace(None);
     controllers.abort_all();
     world.tasks.cancel_all();
     elector.release().await;
@@ -134,6 +153,25 @@ async fn control<K: Kind>(world: Arc<World>, scope: Option<String>, stop: watch:
 
 fn world(args: &RunArgs, client: Client, plane: String, gate: Gate) -> Result<World, RunError> {
     let data = &args.data_dir;
+    let executor = executor(args)?;
+    let git = git(args);
+    let diaries = diaries(args);
+    let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
+    let started_at = clock::monotonic();
+    let store = Store::folder(data.join("store"))?;
+    Ok(World::new(Parts { client, gate, store, git, executor, diaries, plane, started_at, recorder }))
+}
+
+pub(super) fn git(args: &RunArgs) -> Git {
+    Git::new(GitConfig { allow_file: args.allow_file_git, ..GitConfig::new(args.data_dir.join("git")) })
+}
+
+pub(super) fn diaries(args: &RunArgs) -> Diaries {
+    Diaries::new(args.data_dir.join("rollouts"))
+}
+
+pub(super) fn executor(args: &RunArgs) -> Result<LocalExecutor, RunError> {
+    let data = &args.data_dir;
     let mut hidden = args.hide.clone();
     hidden.push(data.clone());
     let kubeconfigs = std::env::var_os("KUBECONFIG").unwrap_or_default();
@@ -142,18 +180,13 @@ fn world(args: &RunArgs, client: Client, plane: String, gate: Gate) -> Result<Wo
         LocalExecutorMode::Sandboxed => Isolation::Sandboxed,
         LocalExecutorMode::Trusted => Isolation::Trusted,
     };
-    let executor = LocalExecutor::new(ExecutorConfig {
+    Ok(LocalExecutor::new(ExecutorConfig {
         folder: data.join("executor"),
         hidden,
         isolation,
         runner: std::env::current_exe().map_err(RunError::Program)?,
         max_log_bytes: MAX_LOG_BYTES,
-    });
-    let git = Git::new(GitConfig { allow_file: args.allow_file_git, ..GitConfig::new(data.join("git")) });
-    let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
-    let started_at = clock::monotonic();
-    let store = Store::folder(data.join("store"))?;
-    Ok(World::new(Parts { client, gate, store, git, executor, plane, started_at, recorder }))
+    }))
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

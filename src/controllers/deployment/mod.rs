@@ -1,5 +1,6 @@
 //! Deployments: how to look at one, and how to do what its planner says. It must not decide.
 
+mod diary;
 mod failure;
 mod observe;
 mod records;
@@ -70,6 +71,7 @@ impl Kind for Deployment {
     fn changed(&self, world: &World) {
         if self.metadata.deletion_timestamp.is_some() && self.finalizers().is_empty() {
             world.hosts.turns.forget_all(&self.uid().unwrap_or_default());
+            world.diaries.forget(&self.uid().unwrap_or_default());
         }
     }
 }

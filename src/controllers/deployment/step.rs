@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    diary::Diary,
     failure::Failure,
     records,
     turn::Place,
@@ -50,6 +51,7 @@ pub struct Turn<'a> {
     /// On the host's disk, as it said last.
     pub free_bytes: u64,
     pub host: &'a Host,
+    pub diary: &'a Diary<'a>,
 }
 
 /// Does one step; `done` takes what the host does not record. Answers the folder as it is after an act.
@@ -213,7 +215,7 @@ fn run_as(target: &Target, dial: Option<&Dial>) -> Result<Option<RunAs>, Undone>
 async fn verify(turn: &Turn<'_>, pid: i64, start: u64, wanted: impl Fn() -> bool) -> Result<(), Undone> {
     let folder = turn.place.folder();
     let process = Process { folder: &folder, pid, start };
-    match verify::verify(turn.host, &process, turn.target()?, wanted).await? {
+    match verify::verify(turn.host, &process, turn.target()?, wanted, |why| turn.diary.not_yet(why)).await? {
         Verified::Ready => Ok(()),
         Verified::Failed(failure) => Err(Undone::Failed(failure)),
         Verified::Dropped => Err(Undone::Dropped),

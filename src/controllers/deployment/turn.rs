@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    diary::{self, Diary},
     failure::{Failure, Then, then},
     observe, records,
     step::{self, Undone},
@@ -66,11 +67,15 @@ pub async fn run(world: Arc<World>, place: Place, number: u64) {
     let key = place.turn_key();
     let _guard = Guard(world.hosts.turns.clone(), key.clone(), number);
     while let Some((drive, version)) = world.hosts.turns.goal(&key) {
-        match follow(&world, &place, &drive, version).await {
+        let diary = Diary::new(&world, &place, &drive);
+        match follow(&world, &place, &drive, version, &diary).await {
             End::Changed => continue,
-            End::Reached => {}
+            End::Reached => diary.reached(&drive.goal),
             End::Left => tokio::time::sleep(REST).await,
-            End::Failed(verdict) => record(&world, &place, &verdict).await,
+            End::Failed(verdict) => {
+                diary.failed(&verdict);
+                record(&world, &place, &verdict).await;
+            }
         }
         // What is known must be newer than the last act before the planner counts on it.
         if matches!(world.hosts.look(&place.host_key()), Look::Unknown) {
@@ -81,6 +86,7 @@ pub async fn run(world: Arc<World>, place: Place, number: u64) {
         }
     }
     world.wakes.deployment(&place.namespace, &place.deployment);
+    diary::seal(&world, &place.uid);
 }
 
 /// Whatever ends the task, a panic too, it runs no more.
@@ -100,11 +106,14 @@ async fn record(world: &World, place: &Place, verdict: &HostVerdict) {
     }
 }
 
-async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64) -> End {
+async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64, diary: &Diary<'_>) -> End {
     let (key, host_key) = (place.turn_key(), place.host_key());
     let wanted = || world.hosts.turns.is_goal(&key, version);
     let (mut done, mut few) = (Done::default(), 0);
-    let Some(link) = connect(world, &host_key).await else { return End::Left };
+    let Some(link) = connect(world, &host_key).await else {
+        diary.lost();
+        return End::Left;
+    };
     let mut known = None;
     loop {
         if !wanted() {
@@ -115,7 +124,10 @@ async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64) 
             Some(facts) => facts,
             None => match hosts::probe_over(world, &host_key, &link).await {
                 Ok(facts) => facts,
-                Err(_) => return End::Left,
+                Err(_) => {
+                    diary.lost();
+                    return End::Left;
+                }
             },
         };
         let seen = observe::seen(&facts, &place.folder());
@@ -129,20 +141,25 @@ async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64) 
         if !matches!(step, Step::Verify { .. } | Step::Attach(_) | Step::Died) {
             world.hosts.begin_act(&host_key);
         }
-        let turn = step::Turn { world, place, drive, seen: &seen, free_bytes: facts.free_bytes, host: &link.host };
+        let turn =
+            step::Turn { world, place, drive, seen: &seen, free_bytes: facts.free_bytes, host: &link.host, diary };
+        let began = diary.begins(&step);
         let undone = match step::perform(&turn, &step, &mut done, wanted).await {
             Ok(Some(folder)) => {
+                diary.done(&step, began);
                 known = Some(hosts::after(world, &host_key, facts, &place.folder(), folder));
                 continue;
             }
             // Nothing was done, only looked at: what was known of the folder is as true as before.
             Ok(None) if matches!(step, Step::Verify { .. }) => {
+                diary.done(&step, began);
                 known = Some(facts);
                 continue;
             }
             Ok(None) => continue,
             Err(undone) => undone,
         };
+        diary.undone(&step, &undone);
         match judge(undone, &step, &mut few) {
             Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
             Next::Changed => return End::Changed,

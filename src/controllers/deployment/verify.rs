@@ -36,6 +36,7 @@ pub async fn verify(
     process: &Process<'_>,
     target: &Target,
     wanted: impl Fn() -> bool,
+    not_yet: impl Fn(&str),
 ) -> Result<Verified, HostError> {
     let began = clock::monotonic();
     let deadline = began + seconds(target.run.healthy_deadline_seconds);
@@ -50,6 +51,9 @@ pub async fn verify(
         match ask(host, probe).await? {
             Ok(()) => successes += 1,
             Err(why) => {
+                if why != last {
+                    not_yet(&why);
+                }
                 (successes, ready_since, last) = (0, None, why);
             }
         }

@@ -6,12 +6,16 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 
 use super::{jump::Way, link::Slot, turns::Turns};
 use crate::{
     api::hostgroup::Become,
-    effects::ssh::{Credentials, SshTarget},
+    effects::{
+        clock,
+        ssh::{Credentials, SshTarget},
+    },
     plan::hostgroup::{Look, Problem},
 };
 
@@ -85,6 +89,8 @@ struct Group {
 #[derive(Default)]
 struct One {
     look: Look,
+    /// When that was.
+    at: Option<Timestamp>,
     /// Nothing was done there since that look.
     fresh: bool,
     /// Acts that were begun there.
@@ -175,6 +181,11 @@ impl Memory {
         self.with(key, |group, host| group.hosts.get(host).map(|one| one.look.clone()).unwrap_or_default())
     }
 
+    /// When that look was.
+    pub fn looked_at(&self, key: &HostKey) -> Option<Timestamp> {
+        self.with(key, |group, host| group.hosts.get(host)?.at)
+    }
+
     /// Asks the watchers of these hosts to look now.
     pub fn kick<'a>(&self, namespace: &str, group: &str, hosts: impl IntoIterator<Item = &'a String>) {
         let groups = self.lock();
@@ -206,6 +217,7 @@ impl Memory {
             let news = !one.fresh || differs(&one.look, &look);
             one.missed = if matches!(look, Look::Missed(_)) { one.missed.saturating_add(1) } else { 0 };
             one.look = look;
+            one.at = Some(clock::now());
             one.fresh = true;
             news
         })

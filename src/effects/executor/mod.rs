@@ -36,7 +36,8 @@ pub use self::{
 };
 use super::{
     gate::{Effect, Gate},
-    store::Store,
+    logs::Log,
+    store::{Store, StoreError, keys},
 };
 
 /// Cheap to clone.
@@ -132,6 +133,12 @@ impl LocalExecutor {
     pub async fn log(&self, attempt: &AttemptId, offset: u64) -> Result<Vec<u8>, ExecutorError> {
         let dir = self.dir(attempt);
         blocking(move || attempt::read_log(&dir, offset)).await
+    }
+
+    /// The same log for those who follow it, also when the attempt's folder is gone and only the sealed pieces are left.
+    pub fn log_of(&self, attempt: &AttemptId, store: &Store) -> Result<Log, ExecutorError> {
+        let folder = keys::log_folder(&attempt.uid, &attempt.attempt.to_string()).map_err(StoreError::from)?;
+        Ok(Log { file: self.dir(attempt).join(files::LOG), folder, store: store.clone() })
     }
 
     /// The last `n` lines, cleaned for display.

@@ -5,6 +5,7 @@
 
 mod access;
 mod checkout;
+mod commits;
 mod error;
 mod folder;
 mod mirror;
@@ -22,6 +23,7 @@ use std::{
 
 pub use self::{
     access::{Access, KEYS, Source, host_of},
+    commits::{CommitList, CommitsWish},
     error::GitError,
     transport::register as register_transports,
     types::{Branch, Commit, ResolvedCommit, TagOutcome, TagRequest},
@@ -118,6 +120,17 @@ impl Git {
     ) -> Result<Vec<Branch>, GitError> {
         let (patterns, default) = (read::Patterns::new(patterns)?, default_branch.map(str::to_owned));
         self.run(source, READS, move |mirror| read::branches(mirror, &patterns, default.as_deref())).await
+    }
+
+    /// One page of a branch that matches a pattern, as the mirror has it: nothing is fetched. `None` where it has nothing yet.
+    pub async fn commits(
+        &self,
+        source: &Source,
+        patterns: &[String],
+        wish: CommitsWish,
+    ) -> Result<Option<CommitList>, GitError> {
+        let patterns = read::Patterns::new(patterns)?;
+        self.run(source, READS, move |mirror| commits::commits(mirror, &patterns, &wish)).await
     }
 
     /// What a branch, tag or full commit id means in the mirror now. The commit must be reachable from a branch that matches a pattern.

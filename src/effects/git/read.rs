@@ -42,10 +42,10 @@ impl Patterns {
 }
 
 /// An allowed branch and its head.
-struct Head {
-    name: String,
-    id: Oid,
-    time: i64,
+pub(super) struct Head {
+    pub(super) name: String,
+    pub(super) id: Oid,
+    pub(super) time: i64,
 }
 
 pub(super) fn branches(m: &Mirror, patterns: &Patterns, default: Option<&str>) -> Result<Vec<Branch>, GitError> {
@@ -101,7 +101,7 @@ fn by_name<'a>(repo: &'a Repository, revision: &str) -> Option<git2::Commit<'a>>
     valid.filter_map(|name| repo.find_reference(&name).ok()?.peel_to_commit().ok()).next()
 }
 
-fn heads(m: &Mirror, patterns: &Patterns) -> Result<Vec<Head>, GitError> {
+pub(super) fn heads(m: &Mirror, patterns: &Patterns) -> Result<Vec<Head>, GitError> {
     let mut heads = Vec::new();
     for branch in m.repo.branches(Some(BranchType::Local)).map_err(m.failed("list its branches"))? {
         let (branch, _) = branch.map_err(m.failed("list its branches"))?;
@@ -126,7 +126,7 @@ fn newest(m: &Mirror, head: Oid) -> Result<Vec<Commit>, GitError> {
     found.map(|commit| Ok(describe(&commit?))).collect()
 }
 
-fn describe(commit: &git2::Commit<'_>) -> Commit {
+pub(super) fn describe(commit: &git2::Commit<'_>) -> Commit {
     Commit {
         sha: commit.id().to_string(),
         subject: clean(commit.summary_bytes().unwrap_or_default(), 200),
@@ -137,7 +137,7 @@ fn describe(commit: &git2::Commit<'_>) -> Commit {
 }
 
 /// Where the remote's HEAD points, as of the last fetch.
-fn default_branch(repo: &Repository) -> Option<String> {
+pub(super) fn default_branch(repo: &Repository) -> Option<String> {
     let head = repo.find_reference("HEAD").ok()?;
     Some(head.symbolic_target().ok()??.strip_prefix("refs/heads/")?.to_owned())
 }

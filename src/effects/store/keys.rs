@@ -148,6 +148,21 @@ pub fn log(object_uid: &str, attempt: i64, host: Option<&str>, n: u64) -> Result
     }
 }
 
+/// The folder of the pieces of one log: `logs/<uid>/<attempt>`.
+pub fn log_folder(object_uid: &str, attempt: &str) -> Result<Key, BadPart> {
+    Key::of(&["logs", object_uid, attempt])
+}
+
+/// The folder of one host's part of it: `logs/<uid>/<attempt>/<host>`.
+pub fn host_log_folder(object_uid: &str, attempt: &str, host: &str) -> Result<Key, BadPart> {
+    Key::of(&["logs", object_uid, attempt, host])
+}
+
+/// Piece `n` of the log of that folder.
+pub fn piece(folder: &Key, n: u64) -> Key {
+    Key(format!("{folder}/{n}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

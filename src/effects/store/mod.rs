@@ -96,6 +96,25 @@ impl Store {
         within(&format!("read {key}"), read).await?
     }
 
+    /// Bytes in an object; `None` where there is none.
+    pub async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        match within(&format!("read {key}"), self.backend.head(&key.path())).await? {
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(StoreError::from_backend(key, "read", error)),
+        }
+    }
+
+    /// A part of an object; empty behind its end, or where there is no such object.
+    pub async fn read(&self, key: &Key, from: u64, most: u64) -> Result<Vec<u8>, StoreError> {
+        let end = self.size(key).await?.unwrap_or(0).min(from.saturating_add(most));
+        if from >= end {
+            return Ok(Vec::new());
+        }
+        let part = within(&format!("read {key}"), self.backend.get_range(&key.path(), from..end)).await?;
+        Ok(part.map_err(|error| StoreError::from_backend(key, "read", error))?.to_vec())
+    }
+
     /// The keys below a folder, sorted by name.
     pub async fn list(&self, folder: &Key) -> Result<Vec<Key>, StoreError> {
         let prefix = folder.path();

@@ -19,9 +19,12 @@ use super::{
     reaper::Children,
     say,
     service::{Kept, Service},
+    view,
 };
 use crate::effects::clock;
 
+/// For taking the APIService away at the end.
+const REMOVE: Duration = Duration::from_secs(5);
 const OPERATOR_GRACE: Duration = Duration::from_secs(20);
 
 /// Runs the control plane and the operator until it is told to stop.
@@ -49,7 +52,14 @@ pub async fn run(args: DevArgs, programs: PathBuf, data: PathBuf) -> Result<(), 
         // Returning ends this process, and with it the namespace.
         () = &mut stop => return Ok(()),
     };
-    let operator = if args.no_operator { None } else { Some(operator(&args, &folder)?.keep(&children)?) };
+    let operator = match args.no_operator {
+        true => None,
+        false => Some(operator(&args, &folder, plane.view_port)?.keep(&children)?),
+    };
+    let tended = operator
+        .as_ref()
+        .filter(|_| serves_view(&args))
+        .map(|operator| tokio::spawn(view::tend(plane.client.clone(), plane.view_port, operator.ends())));
     if let Some(path) = &args.ready_file {
         files::write_private(path, &format!("{}\n", kubeconfig.display()))?;
     }
@@ -59,6 +69,14 @@ pub async fn run(args: DevArgs, programs: PathBuf, data: PathBuf) -> Result<(), 
     if let Some(path) = &args.ready_file {
         let _ = std::fs::remove_file(path);
     }
+    if let Some(tended) = tended {
+        tended.abort();
+        // Before the operator stops: while it is announced and away, no namespace can be deleted.
+        let removed = tokio::time::timeout(REMOVE, view::remove(&plane.client)).await;
+        if !matches!(removed, Ok(Ok(()))) {
+            say("the APIService could not be taken away; the next start does it");
+        }
+    }
     if let Some(operator) = operator {
         Kept::stop(operator).await;
     }
@@ -67,7 +85,7 @@ pub async fn run(args: DevArgs, programs: PathBuf, data: PathBuf) -> Result<(), 
 }
 
 /// The operator, with the identity that `manifests/` gives its rights to.
-fn operator(args: &DevArgs, folder: &Folder) -> Result<Service, DevError> {
+fn operator(args: &DevArgs, folder: &Folder, view_port: u16) -> Result<Service, DevError> {
     let program =
         std::env::current_exe().map_err(|source| DevError::Spawn { program: "landfall".to_owned(), source })?;
     files::private_folder(&folder.operator())?;
@@ -75,6 +93,9 @@ fn operator(args: &DevArgs, folder: &Folder) -> Result<Service, DevError> {
     // Keys of the control plane lie beside the operator's own folder: no build may see them.
     for secret in [folder.pki(), folder.etcd(), folder.logs()] {
         arguments.extend(["--hide".into(), secret.into()]);
+    }
+    if serves_view(args) {
+        arguments.extend(["--view-address".into(), format!("127.0.0.1:{view_port}").into()]);
     }
     arguments.extend(args.operator_flags.iter().map(OsString::from));
     Ok(Service {
@@ -85,6 +106,11 @@ fn operator(args: &DevArgs, folder: &Folder) -> Result<Service, DevError> {
         log: folder.logs().join("landfall.log"),
         grace: OPERATOR_GRACE,
     })
+}
+
+/// The aggregated API is of the whole control plane: not for an operator of some namespaces, nor where the user says where it is served.
+fn serves_view(args: &DevArgs) -> bool {
+    !args.operator_flags.iter().any(|flag| flag.starts_with("--namespaces") || flag.starts_with("--view-address"))
 }
 
 /// The one line on stdout that scripts may wait for.

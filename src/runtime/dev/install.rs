@@ -50,7 +50,7 @@ pub async fn install(client: &Client) -> Result<(), DevError> {
     Ok(())
 }
 
-async fn apply(client: &Client, object: &DynamicObject) -> Result<(), DevError> {
+pub async fn apply(client: &Client, object: &DynamicObject) -> Result<(), DevError> {
     let name = object.name_any();
     let kind = object.types.as_ref().ok_or_else(|| DevError::Manifest(format!("{name} has no kind")))?;
     let gvk = GroupVersionKind::try_from(kind).map_err(|trouble| DevError::Manifest(format!("{name}: {trouble}")))?;

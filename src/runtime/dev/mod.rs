@@ -20,6 +20,7 @@ mod ports;
 mod reaper;
 mod service;
 mod supervisor;
+mod view;
 
 pub use args::DevArgs;
 pub use binaries::Binaries;

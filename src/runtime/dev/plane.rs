@@ -22,6 +22,7 @@ use super::{
     ports::Ports,
     reaper::Children,
     service::Kept,
+    view,
 };
 
 const READY_SECONDS: u64 = 120;
@@ -48,8 +49,11 @@ pub struct Options {
 }
 
 /// A control plane that is ready.
-#[derive(Debug)]
 pub struct ControlPlane {
+    /// The port that is kept for the operator's aggregated API.
+    pub view_port: u16,
+    /// The administrator's.
+    pub client: Client,
     etcd: Kept,
     apiserver: Kept,
     controllers: Kept,
@@ -92,7 +96,8 @@ impl ControlPlane {
         }
         let apiserver = commands.apiserver().keep(children)?;
         let controllers = commands.controllers().keep(children)?;
-        let plane = Self { etcd, apiserver, controllers };
+        let client = client(&options.kubeconfig).await?;
+        let plane = Self { view_port: ports.view, client, etcd, apiserver, controllers };
         match plane.become_ready(options).await {
             Ok(()) => Ok(plane),
             Err(trouble) => {
@@ -104,11 +109,12 @@ impl ControlPlane {
 
     async fn become_ready(&self, options: &Options) -> Result<(), DevError> {
         let ready = async {
-            let client = client(&options.kubeconfig).await?;
-            while client.request_text(readyz()?).await.is_err() {
+            while self.client.request_text(readyz()?).await.is_err() {
                 tokio::time::sleep(LOOK).await;
             }
-            install(&client).await
+            // One of an operator that was killed with its control plane.
+            view::remove(&self.client).await?;
+            install(&self.client).await
         };
         tokio::select! {
             ready = tokio::time::timeout(Duration::from_secs(READY_SECONDS), ready) => {

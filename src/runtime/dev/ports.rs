@@ -13,6 +13,9 @@ pub struct Ports {
     pub apiserver: u16,
     pub etcd: u16,
     pub etcd_peer: u16,
+    /// The operator's, for the aggregated API.
+    #[serde(default)]
+    pub view: u16,
 }
 
 impl Ports {
@@ -21,15 +24,20 @@ impl Ports {
         let last: Option<Self> =
             fs::read(folder.ports()).ok().and_then(|content| serde_json::from_slice(&content).ok());
         // All are held until all are chosen, so that no two are the same.
-        let listeners =
-            [last.map(|ports| ports.apiserver), last.map(|ports| ports.etcd), last.map(|ports| ports.etcd_peer)]
-                .map(free);
-        let [apiserver, etcd, etcd_peer] = listeners;
-        let held =
-            [apiserver.map_err(DevError::Ports)?, etcd.map_err(DevError::Ports)?, etcd_peer.map_err(DevError::Ports)?];
+        let wishes = [
+            last.map(|ports| ports.apiserver),
+            last.map(|ports| ports.etcd),
+            last.map(|ports| ports.etcd_peer),
+            last.map(|ports| ports.view),
+        ];
+        let held = wishes.into_iter().map(free).collect::<io::Result<Vec<_>>>().map_err(DevError::Ports)?;
         let number =
             |listener: &TcpListener| listener.local_addr().map(|address| address.port()).map_err(DevError::Ports);
-        let ports = Self { apiserver: number(&held[0])?, etcd: number(&held[1])?, etcd_peer: number(&held[2])? };
+        let numbers = held.iter().map(number).collect::<Result<Vec<_>, _>>()?;
+        let [apiserver, etcd, etcd_peer, view] = numbers[..] else {
+            return Err(DevError::Ports(io::Error::other("not as many as were asked for")));
+        };
+        let ports = Self { apiserver, etcd, etcd_peer, view };
         files::write_private(&folder.ports(), &serde_json::json!(ports).to_string())?;
         Ok(ports)
     }

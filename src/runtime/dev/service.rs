@@ -77,6 +77,11 @@ impl Kept {
         }
     }
 
+    /// How often it ended so far, for whoever has to act on that.
+    pub fn ends(&self) -> watch::Receiver<u32> {
+        self.ends.clone()
+    }
+
     /// Ends it, and comes back when it is gone.
     pub async fn stop(self) {
         let _ = self.stop.send(true);

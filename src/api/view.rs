@@ -1,0 +1,114 @@
+//! The aggregated API `view.landfall.dev`: names, paths and the shapes of what it answers. It has subresources only.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub const VIEW_GROUP: &str = "view.landfall.dev";
+pub const VIEW_VERSION: &str = "v1alpha1";
+/// `apiVersion` of what it answers.
+pub const VIEW_API: &str = "view.landfall.dev/v1alpha1";
+/// The APIService, the Service that it names and the Secret with the certificate authority.
+pub const API_SERVICE: &str = "v1alpha1.view.landfall.dev";
+pub const VIEW_SERVICE: &str = "landfall-view";
+pub const VIEW_SECRET: &str = "landfall-view";
+/// On the Lease: where the operator that holds it serves this API.
+pub const VIEW_ADDRESS: &str = "landfall.dev/view-address";
+
+/// Response header of a log: the offset of its first byte. Every byte that follows is one more, so offset plus count is where to go on.
+pub const OFFSET_HEADER: &str = "landfall-offset";
+/// Response header of a log: which attempt it is of.
+pub const ATTEMPT_HEADER: &str = "landfall-attempt";
+
+/// The path of a subresource, without query.
+pub fn path(namespace: &str, resource: &str, name: &str, sub: &str) -> String {
+    format!("/apis/{VIEW_API}/namespaces/{namespace}/{resource}/{name}/{sub}")
+}
+
+/// `projects/commits`: one page of a branch, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitPage {
+    pub api_version: String,
+    pub kind: String,
+    pub branch: String,
+    /// From 1.
+    pub page: u32,
+    pub commits: Vec<CommitView>,
+    /// Whether there is a next page.
+    pub more: bool,
+    /// The branches that may be asked for.
+    pub branches: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitView {
+    pub sha: String,
+    pub subject: String,
+    pub author: String,
+    pub time: Timestamp,
+    /// The newest version that was built of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// `hostgroups/hosts`: every host, and what of this namespace runs on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostMatrix {
+    pub api_version: String,
+    pub kind: String,
+    pub hosts: Vec<HostRow>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostRow {
+    pub host: String,
+    pub address: String,
+    pub state: HostState,
+    /// What is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// When it was last asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<Timestamp>,
+    pub projects: Vec<ProjectRow>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostState {
+    /// Not asked yet.
+    Unknown,
+    Reachable,
+    Unreachable,
+}
+
+/// One project on one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProjectRow {
+    pub project: String,
+    /// What `current` points at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    pub state: ProcessState,
+    /// What is being done there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<super::deployment::Phase>,
+    /// The Deployment that owns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProcessState {
+    /// It runs and was seen ready.
+    Ready,
+    /// It runs.
+    Running,
+    /// It was started and runs no more.
+    Down,
+    /// Nothing was started.
+    Absent,
+}

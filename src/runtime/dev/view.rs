@@ -1,0 +1,109 @@
+//! The aggregated API's announcement follows the operator: there while it serves, gone as soon as it stops or dies. While an API is
+//! announced and its server away, no namespace of the control plane can be deleted.
+
+use std::time::Duration;
+
+use k8s_openapi::{api::core::v1::Secret, kube_aggregator::pkg::apis::apiregistration::v1::APIService};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject},
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::watch,
+};
+
+use super::{error::DevError, install::apply, say};
+use crate::api::view::{API_SERVICE, VIEW_GROUP, VIEW_SECRET, VIEW_SERVICE, VIEW_VERSION};
+
+const NAMESPACE: &str = "landfall-system";
+const AGAIN: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Until it is aborted. `ends` counts how often the operator ended.
+pub async fn tend(client: Client, port: u16, mut ends: watch::Receiver<u32>) {
+    loop {
+        ends.borrow_and_update();
+        while !answers(port).await {
+            tokio::time::sleep(AGAIN / 3).await;
+        }
+        while let Err(trouble) = announce(&client, port).await {
+            say(&format!("the aggregated API is not announced yet: {trouble}"));
+            tokio::time::sleep(AGAIN).await;
+        }
+        tokio::select! {
+            _ = ends.changed() => {}
+            () = deaf(port) => {}
+        }
+        while let Err(trouble) = remove(&client).await {
+            say(&format!("the APIService is still there: {trouble}"));
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+/// Until nothing answers on that port, twice in a row: a busy machine is slow sometimes.
+async fn deaf(port: u16) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if !answers(port).await && !answers(port).await {
+            return;
+        }
+    }
+}
+
+/// Whether a living process takes connections there: the kernel does so for a stopped one too, but only a living one says something to
+/// what is no TLS, or closes.
+async fn answers(port: u16) -> bool {
+    let ask = async {
+        let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
+        connection.write_all(b"landfall dev asks whether anybody is there\r\n\r\n").await?;
+        connection.read(&mut [0; 16]).await
+    };
+    match tokio::time::timeout(SILENCE, ask).await {
+        Ok(Err(refused)) => refused.kind() == std::io::ErrorKind::ConnectionReset,
+        Ok(Ok(_)) => true,
+        Err(_) => false,
+    }
+}
+
+/// The Service leads to this machine: an EndpointSlice refuses loopback addresses, an external name does not.
+async fn announce(client: &Client, port: u16) -> Result<(), DevError> {
+    let secret = Api::<Secret>::namespaced(client.clone(), NAMESPACE).get(VIEW_SECRET).await;
+    let secret = secret.map_err(|trouble| DevError::Install { what: VIEW_SECRET.into(), why: trouble.to_string() })?;
+    let bundle = secret.data.and_then(|mut data| data.remove("ca.crt"));
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": VIEW_SERVICE, "namespace": NAMESPACE },
+        "spec": { "type": "ExternalName", "externalName": "localhost", "ports": [{ "port": port }] },
+    });
+    let announced = json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": { "name": API_SERVICE },
+        "spec": {
+            "group": VIEW_GROUP, "version": VIEW_VERSION, "groupPriorityMinimum": 100, "versionPriority": 10,
+            "service": { "name": VIEW_SERVICE, "namespace": NAMESPACE, "port": port },
+            "caBundle": bundle,
+        },
+    });
+    for object in [service, announced] {
+        let object: DynamicObject =
+            serde_json::from_value(object).map_err(|trouble| DevError::Manifest(trouble.to_string()))?;
+        apply(client, &object).await?;
+    }
+    Ok(())
+}
+
+/// One that is not there is removed.
+pub async fn remove(client: &Client) -> Result<(), DevError> {
+    match Api::<APIService>::all(client.clone()).delete(API_SERVICE, &DeleteParams::default()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(trouble) => {
+            Err(DevError::Install { what: format!("the removal of {API_SERVICE}"), why: trouble.to_string() })
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The aggregated API's wiring: what it reads from, and what the operator that leads lets it ask.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use jiff::Timestamp;
+use kube::Client;
+use tokio::sync::watch;
+
+use super::{
+    config::RunArgs,
+    operator::{self, RunError},
+};
+use crate::{
+    api::deployment::Phase,
+    controllers::{
+        hosts::{HostKey, TurnKey},
+        world::World,
+    },
+    effects::store::Store,
+    plan::hostgroup::Look,
+    server::{self, Hosts, Leading},
+};
+
+/// Starts to serve it: before the lease is won, and whoever has it.
+pub fn start(
+    args: &RunArgs,
+    client: &Client,
+    own: &str,
+    address: SocketAddr,
+    leading: &watch::Sender<Leading>,
+) -> Result<(), RunError> {
+    let parts = server::Parts {
+        client: client.clone(),
+        namespace: own.to_owned(),
+        executor: operator::executor(args)?,
+        diaries: operator::diaries(args),
+        store: Store::folder(args.data_dir.join("store"))?,
+        git: operator::git(args),
+        leading: leading.subscribe(),
+        advertised: advertised(args).unwrap_or_default(),
+    };
+    tokio::spawn(server::serve(parts, address));
+    Ok(())
+}
+
+/// Where other replicas reach this one.
+pub fn advertised(args: &RunArgs) -> Option<String> {
+    args.view_advertise.clone().or_else(|| Some(args.view_address?.to_string()))
+}
+
+/// What a leader knows.
+pub fn known(world: &Arc<World>) -> Arc<dyn Hosts> {
+    Arc::new(Known(world.clone()))
+}
+
+struct Known(Arc<World>);
+
+impl Hosts for Known {
+    fn look(&self, namespace: &str, group: &str, host: &str) -> (Look, Option<Timestamp>) {
+        let key = HostKey::new(namespace, group, host);
+        (self.0.hosts.last_look(&key), self.0.hosts.looked_at(&key))
+    }
+
+    fn phase(&self, deployment: &str, host: &str) -> Option<Phase> {
+        let turn = TurnKey { uid: deployment.to_owned(), host: host.to_owned() };
+        self.0.hosts.turns.task(&turn).map(|task| task.phase)
+    }
+}

@@ -1,0 +1,105 @@
+//! `builds/log`: what a script says, while it says it and afterwards.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::{Api, ResourceExt};
+
+use super::{View, logs::Readable, problem::Problem, query::LogQuery};
+use crate::{
+    api::{Build, build::Attempt, conditions},
+    effects::executor::{AttemptId, StepState},
+};
+
+pub const PARAMETERS: [&str; 4] = ["follow", "since", "tail", "attempt"];
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The log that is asked for. Who follows waits for it to begin.
+pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuery) -> Result<Readable, Problem> {
+    let api = Api::<Build>::namespaced(view.client.clone(), namespace);
+    let wished = match &query.attempt {
+        Some(text) => Some(text.parse::<i64>().map_err(|_| {
+            Problem::bad_request(format!("attempt takes the number of an attempt, from 1, not {text:?}"))
+        })?),
+        None => None,
+    };
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let build = api
+            .get_opt(name)
+            .await?
+            .ok_or_else(|| Problem::not_found(format!("there is no Build {name:?} in the namespace {namespace:?}")))?;
+        if let Some(attempt) = attempt(&build, wished) {
+            return readable(view, &build, attempt).await;
+        }
+        if !query.follow || is_over(&build) {
+            return Err(without_log(&build, wished));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn attempt(build: &Build, wished: Option<i64>) -> Option<&Attempt> {
+    let mut attempts = build.status.iter().flat_map(|status| &status.attempts);
+    match wished {
+        Some(number) => attempts.find(|attempt| attempt.number == number),
+        None => attempts.next_back(),
+    }
+}
+
+/// No (further) attempt comes, unless a person asks for one.
+fn is_over(build: &Build) -> bool {
+    let Some(status) = &build.status else { return false };
+    let holds = |kind: &str| status.conditions.iter().any(|one| one.type_ == kind && one.status == "True");
+    build.metadata.deletion_timestamp.is_some() || holds(conditions::STALLED) || holds("Ready")
+}
+
+fn without_log(build: &Build, wished: Option<i64>) -> Problem {
+    let name = build.name_any();
+    if let Some(number) = wished {
+        return Problem::not_found(format!(
+            "the Build {name:?} has no attempt {number} (its status keeps the newest 20)"
+        ));
+    }
+    let ready = build.status.iter().flat_map(|status| &status.conditions).find(|one| one.type_ == "Ready");
+    let why =
+        ready.map_or_else(|| "not looked at yet".to_owned(), |ready| format!("{}: {}", ready.reason, ready.message));
+    let then = if is_over(build) { "" } else { "; follow=true waits for it" };
+    Problem::not_found(format!("the Build {name:?} has no log, its script did not begin ({why}){then}"))
+}
+
+async fn readable(view: &Arc<View>, build: &Build, attempt: &Attempt) -> Result<Readable, Problem> {
+    let id = AttemptId::new(build.uid().unwrap_or_default(), attempt.number);
+    let log = view.executor.log_of(&id, &view.store).map_err(|error| Problem::internal(&error))?;
+    let ended = attempt.outcome.is_some();
+    let state = view.executor.state(&id).await.map_err(|error| Problem::internal(&error))?;
+    let here = state != StepState::Absent;
+    let over = match state {
+        StepState::Running { .. } => false,
+        StepState::Absent => ended,
+        StepState::Exited(_) | StepState::Lost { .. } => true,
+    };
+    let (executor, client, build) = (view.executor.clone(), view.client.clone(), build.clone());
+    let ended = move || {
+        let (executor, client, id, build) = (executor.clone(), client.clone(), id.clone(), build.clone());
+        async move {
+            match executor.state(&id).await {
+                Ok(StepState::Running { .. }) | Err(_) => false,
+                Ok(StepState::Exited(_) | StepState::Lost { .. }) => true,
+                Ok(StepState::Absent) => is_gone(&client, &build).await,
+            }
+        }
+    };
+    Ok(Readable { log, attempt: attempt.number.to_string(), here, over, ended: Box::new(move || Box::pin(ended())) })
+}
+
+/// Whether an attempt that is nowhere to be found never begins: its Build was deleted or has ended.
+async fn is_gone(client: &kube::Client, build: &Build) -> bool {
+    let api = Api::<Build>::namespaced(client.clone(), &build.namespace().unwrap_or_default());
+    match api.get_opt(&build.name_any()).await {
+        Ok(Some(now)) => now.uid() != build.uid() || is_over(&now),
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}

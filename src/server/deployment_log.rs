@@ -1,0 +1,134 @@
+//! `deployments/log`: what was done on the hosts of a rollout, and what came of it; with `?host` on one of them.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kube::{Api, ResourceExt};
+
+use super::{View, logs::Readable, problem::Problem, query::LogQuery};
+use crate::{
+    api::{
+        Deployment, HostGroup,
+        conditions::STALLED,
+        deployment::{DeploymentStatus, RolloutOutcome},
+    },
+    effects::{clock, diary::RolloutAttempt},
+};
+
+pub const PARAMETERS: [&str; 5] = ["follow", "since", "tail", "attempt", "host"];
+const PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks whether a rollout has ended, for all who follow it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The log that is asked for. Who follows waits for the rollout to begin.
+pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuery) -> Result<Readable, Problem> {
+    let wished = match &query.attempt {
+        Some(text) => Some(text.parse::<RolloutAttempt>().map_err(|()| {
+            Problem::bad_request(format!("attempt takes <revision>.<redeploys>.<attempt>, say 2.0.1, not {text:?}"))
+        })?),
+        None => None,
+    };
+    let api = Api::<Deployment>::namespaced(view.client.clone(), namespace);
+    loop {
+        let deployment = api.get_opt(name).await?.ok_or_else(|| {
+            Problem::not_found(format!("there is no Deployment {name:?} in the namespace {namespace:?}"))
+        })?;
+        let status = deployment.status.clone().unwrap_or_default();
+        let seen = status.observed_generation >= deployment.metadata.generation.unwrap_or_default();
+        let current = current(&status);
+        match wished.or(current) {
+            // Who follows a change that nobody has looked at yet wants that one, not the one before.
+            Some(attempt) if seen || !query.follow || wished.is_some() => {
+                check_host(view, &deployment, query.host.as_deref()).await?;
+                return readable(view, &deployment, attempt, query);
+            }
+            Some(_) => {}
+            None if query.follow && !(seen && is_stalled(&status)) => {}
+            None => return Err(without_log(&deployment, &status)),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn current(status: &DeploymentStatus) -> Option<RolloutAttempt> {
+    status.rollout.as_ref().and_then(|rollout| RolloutAttempt::new(&rollout.id, rollout.attempt))
+}
+
+fn is_stalled(status: &DeploymentStatus) -> bool {
+    status.conditions.iter().any(|one| one.type_ == STALLED && one.status == "True")
+}
+
+/// Whether that attempt has ended: succeeded, failed, or another one has taken its place.
+fn is_over(status: &DeploymentStatus, attempt: RolloutAttempt) -> bool {
+    let progressing = status.history.first().is_none_or(|newest| newest.outcome == RolloutOutcome::Progressing);
+    current(status) != Some(attempt) || !progressing || is_stalled(status)
+}
+
+fn without_log(deployment: &Deployment, status: &DeploymentStatus) -> Problem {
+    let ready = status.conditions.iter().find(|one| one.type_ == "Ready");
+    let why =
+        ready.map_or_else(|| "not looked at yet".to_owned(), |ready| format!("{}: {}", ready.reason, ready.message));
+    let then = if is_stalled(status) { "" } else { "; follow=true waits for it" };
+    Problem::not_found(format!(
+        "the Deployment {:?} has no log, no rollout has begun ({why}){then}",
+        deployment.name_any()
+    ))
+}
+
+/// A host that is misspelt is not a host that said nothing.
+async fn check_host(view: &View, deployment: &Deployment, host: Option<&str>) -> Result<(), Problem> {
+    let Some(host) = host else { return Ok(()) };
+    let (namespace, group) = (deployment.namespace().unwrap_or_default(), &deployment.spec.host_group_ref.name);
+    let known = Api::<HostGroup>::namespaced(view.client.clone(), &namespace).get_opt(group).await?;
+    match known {
+        Some(known) if !known.spec.hosts.iter().any(|one| one.name == host) => {
+            Err(Problem::not_found(format!("the HostGroup {group:?} has no host {host:?}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is time to ask again.
+fn is_due(asked: &mut Option<Instant>) -> bool {
+    let due = asked.is_none_or(|at| at.elapsed() >= LOOK);
+    if due {
+        *asked = Some(clock::monotonic());
+    }
+    due
+}
+
+fn readable(
+    view: &Arc<View>,
+    deployment: &Deployment,
+    attempt: RolloutAttempt,
+    query: &LogQuery,
+) -> Result<Readable, Problem> {
+    let uid = deployment.uid().unwrap_or_default();
+    let log = view.diaries.log_of(&uid, attempt, query.host.as_deref(), &view.store);
+    let log = log.map_err(|error| Problem::bad_request(error.to_string()))?;
+    let here = log.file.exists();
+    let over = is_over(&deployment.status.clone().unwrap_or_default(), attempt);
+    let (client, namespace, name) =
+        (view.client.clone(), deployment.namespace().unwrap_or_default(), deployment.name_any());
+    let asked = Mutex::new(None);
+    let ended = move || {
+        let api = Api::<Deployment>::namespaced(client.clone(), &namespace);
+        let (name, uid) = (name.clone(), uid.clone());
+        let due = is_due(&mut asked.lock().unwrap_or_else(PoisonError::into_inner));
+        async move {
+            if !due {
+                return false;
+            }
+            match api.get_opt(&name).await {
+                Ok(Some(now)) if now.uid().as_deref() == Some(&uid) => {
+                    is_over(&now.status.unwrap_or_default(), attempt)
+                }
+                Ok(_) => true,
+                Err(_) => false,
+            }
+        }
+    };
+    Ok(Readable { log, attempt: attempt.to_string(), here, over, ended: Box::new(move || Box::pin(ended())) })
+}

@@ -1,0 +1,35 @@
+//! Why the aggregated API can't be served (yet), and what to do about it.
+
+use std::net::SocketAddr;
+
+use crate::api::view::{API_SERVICE, VIEW_SECRET};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    #[error(
+        "the ConfigMap kube-system/extension-apiserver-authentication can't be read: {source}; apply manifests/ anew, its RoleBinding landfall-view-authentication gives the right"
+    )]
+    FrontProxyUnread { source: kube::Error },
+    #[error(
+        "the API server has no front proxy that can be trusted: {key} in kube-system/extension-apiserver-authentication is missing or unreadable; start kube-apiserver with the --requestheader-… flags"
+    )]
+    FrontProxyUnusable { key: String },
+    #[error(
+        "the Secret {namespace}/{VIEW_SECRET}: {source}; apply manifests/ anew, it brings the Secret and the right to it"
+    )]
+    Secret { namespace: String, source: kube::Error },
+    #[error(
+        "the Secret {namespace}/{VIEW_SECRET} holds no usable authority: {why}; delete its data, it is filled anew"
+    )]
+    BadSecret { namespace: String, why: String },
+    #[error("the APIService {API_SERVICE}: {source}; apply manifests/ anew, it brings the right to it")]
+    ApiService { source: kube::Error },
+    #[error("a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    #[error("TLS: {0}")]
+    Tls(String),
+    #[error("the time is out of range for certificates: {0}; set the clock of this machine")]
+    Time(#[from] jiff::Error),
+    #[error("{address} can't be listened on: {source}; name another with --view-address")]
+    Listen { address: SocketAddr, source: std::io::Error },
+}

@@ -1,0 +1,83 @@
+//! `hostgroups/hosts`: every host of a group and what runs there, out of the memory of the operator that leads. Pure but for the reads.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::Api;
+
+use super::{View, logs::away, problem::Problem};
+use crate::{
+    api::{
+        HostGroup,
+        deployment::Phase,
+        hostgroup::Host,
+        view::{HostMatrix, HostRow, HostState, ProcessState, ProjectRow, VIEW_API},
+    },
+    plan::{facts::FolderFacts, hostgroup::Look},
+};
+
+/// What the operator that leads knows of hosts. It answers from memory and asks nobody.
+pub trait Hosts: Send + Sync {
+    /// The newest look at a host, and when that was.
+    fn look(&self, namespace: &str, group: &str, host: &str) -> (Look, Option<Timestamp>);
+    /// What a Deployment (by uid) is doing there.
+    fn phase(&self, deployment: &str, host: &str) -> Option<Phase>;
+}
+
+pub async fn matrix(view: &Arc<View>, namespace: &str, name: &str) -> Result<HostMatrix, Problem> {
+    let hosts = view.hosts.borrow().clone().ok_or_else(away)?;
+    let group = Api::<HostGroup>::namespaced(view.client.clone(), namespace).get_opt(name).await?;
+    let missing = || Problem::not_found(format!("there is no HostGroup {name:?} in the namespace {namespace:?}"));
+    let group = group.ok_or_else(missing)?;
+    let rows = group.spec.hosts.iter().map(|host| {
+        let (look, seen_at) = hosts.look(namespace, name, &host.name);
+        row(host, &look, seen_at, namespace, |uid| hosts.phase(uid, &host.name))
+    });
+    Ok(HostMatrix { api_version: VIEW_API.to_owned(), kind: "HostMatrix".to_owned(), hosts: rows.collect() })
+}
+
+/// What other namespaces run on the host is not this one's to tell.
+fn row(
+    host: &Host,
+    look: &Look,
+    seen_at: Option<Timestamp>,
+    namespace: &str,
+    phase: impl Fn(&str) -> Option<Phase>,
+) -> HostRow {
+    let (state, folders) = match look {
+        Look::Unknown => (HostState::Unknown, None),
+        Look::Missed(_) => (HostState::Unreachable, None),
+        Look::Seen(facts) => (HostState::Reachable, Some(&facts.folders)),
+    };
+    let mut projects = Vec::new();
+    for (folder, facts) in folders.into_iter().flatten() {
+        if let Some(project) = folder.as_str().strip_prefix(namespace).and_then(|rest| rest.strip_prefix('.')) {
+            let owner = facts.owner.as_ref();
+            projects.push(ProjectRow {
+                project: project.to_owned(),
+                version: facts.current.as_ref().map(|release| release.version().to_owned()),
+                state: process(facts),
+                phase: owner.and_then(|owner| phase(&owner.uid)),
+                deployment: owner.map(|owner| owner.deployment.clone()),
+            });
+        }
+    }
+    HostRow {
+        host: host.name.clone(),
+        address: host.address.clone(),
+        state,
+        problem: look.problem().map(|problem| format!("{}: {}", problem.reason, problem.message)),
+        seen_at,
+        projects,
+    }
+}
+
+fn process(facts: &FolderFacts) -> ProcessState {
+    let Some(process) = &facts.process else { return ProcessState::Absent };
+    let ready = facts.ready.as_ref().is_some_and(|mark| mark.pid == process.pid && mark.start == process.start);
+    match (process.alive, ready) {
+        (false, _) => ProcessState::Down,
+        (true, true) => ProcessState::Ready,
+        (true, false) => ProcessState::Running,
+    }
+}

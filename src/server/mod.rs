@@ -1,0 +1,96 @@
+//! The aggregated API `view.landfall.dev`: what is too large or too quick for a status, read through the API server with its
+//! authentication and its RBAC. It must not write a resource on its own account, nor decide anything.
+//!
+//! Every replica serves it, leader or not: while it is away no namespace of the cluster can be deleted.
+
+mod access;
+mod authority;
+mod build_log;
+mod commits;
+mod connections;
+mod deployment_log;
+mod discovery;
+mod error;
+mod front_proxy;
+mod hosts;
+mod keeper;
+mod logs;
+mod patient;
+mod problem;
+mod query;
+mod relay;
+mod routes;
+mod stream;
+mod tail;
+mod tls;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use kube::Client;
+use tokio::sync::{Semaphore, watch};
+
+use self::{access::Access, relay::Leader, tail::Tails};
+pub use self::{error::ViewError, hosts::Hosts};
+use crate::effects::{diary::Diaries, executor::LocalExecutor, git::Git, store::Store};
+
+/// What the operator knows of hosts, while it leads.
+pub type Leading = Option<Arc<dyn Hosts>>;
+
+/// What the API is served from.
+pub struct Parts {
+    pub client: Client,
+    /// The operator's own namespace: there are its Service, its Secret and its Lease.
+    pub namespace: String,
+    pub executor: LocalExecutor,
+    pub diaries: Diaries,
+    pub store: Store,
+    pub git: Git,
+    /// There while this operator holds the lease.
+    pub leading: watch::Receiver<Leading>,
+    /// Where other replicas reach this one; it stands on the Lease.
+    pub advertised: String,
+}
+
+/// What every request shares.
+struct View {
+    client: Client,
+    namespace: String,
+    executor: LocalExecutor,
+    diaries: Diaries,
+    store: Store,
+    git: Git,
+    hosts: watch::Receiver<Leading>,
+    advertised: String,
+    leader: Leader,
+    access: Access,
+    tails: Tails,
+    readers: Arc<Semaphore>,
+}
+
+impl View {
+    fn leads(&self) -> bool {
+        self.hosts.borrow().is_some()
+    }
+}
+
+/// Serves until the process ends. What is missing (a right, the Secret) is said in the log and waited for: the operator works without it.
+pub async fn serve(parts: Parts, address: SocketAddr) {
+    let Parts { client, namespace, executor, diaries, store, git, leading, advertised } = parts;
+    let view = Arc::new(View {
+        client,
+        namespace,
+        executor,
+        diaries,
+        store,
+        git,
+        hosts: leading,
+        advertised,
+        leader: Leader::default(),
+        access: Access::default(),
+        tails: Tails::default(),
+        readers: Arc::new(Semaphore::new(logs::READERS)),
+    });
+    let (listener, tls) = keeper::begin(&view, address).await;
+    tracing::info!(%address, "the aggregated API is served");
+    connections::take(listener, routes::router(view), tls).await;
+}
