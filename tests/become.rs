@@ -205,6 +205,17 @@ async fn whom_sudo_does_not_let_us_be_is_said_exactly_and_nobody_else_is_become_
     assert!(text.contains("could not become web: sudo: a password is required"), "{text}");
     assert!(at.sh("pgrep busybox || :").await.is_empty(), "nothing was started, as nobody");
 
+    // A sudo that relays what is said would end the application with itself: known before a rollout.
+    for option in ["log_input", "log_output"] {
+        at.sh(&format!("cp /run/host/sudoers /run/host/sudoers.good; echo 'Defaults {option}' >>/run/host/sudoers"))
+            .await;
+        let facts =
+            stage.host.facts_for(&Become { method: BecomeMethod::Sudo, users: vec!["app".into(), "web".into()] });
+        let said = facts.await.unwrap().cannot_become["app"].clone();
+        assert!(said.contains("NOLOG_OUTPUT:"), "{option}: {said}");
+        at.sh("cat /run/host/sudoers.good >/run/host/sudoers").await;
+    }
+
     // The rule goes while the application runs: it is not stopped by other means, and that is said.
     stage.start(&app(BecomeMethod::Sudo)).await.unwrap();
     stage.until_ready().await;

@@ -84,7 +84,14 @@ probe_users() { # METHOD USER …: who can be become, and what is said if not
 	stat_of 1 || say missing /proc-of-other-users
 	for user in "$@"; do
 		case $user in -*) continue ;; esac
-		words=$(as 'id -u' 2>&1 </dev/null) && [ "${words##*"$nl"}" = "$(id -u "$user" 2>&1)" ] && words='' || : "${words:=no answer}"
+		# Both ends must be ours: a sudo that passes them on ends with the shell that it started, and so would what the application hears.
+		words=$({ as 'id -u && [ -c /proc/self/fd/0 ] && readlink /proc/self/fd/1'; readlink /proc/self/fd/1; } 2>&1 </dev/null)
+		uid=$(id -u "$user" 2>&1) end=${words##*"$nl"}
+		case $nl$words in
+		*"$nl$uid$nl$end$nl$end") words='' ;;
+		*"$nl$uid$nl"*) words='sudo passes input and output on (log_input, log_output); the rule needs the tags NOLOG_INPUT: NOLOG_OUTPUT:' ;;
+		*) words=${words%"$nl"*} ;;
+		esac
 		say become "$user $(echo $words)"
 	done
 	if [ "$by" = Sudo ] && [ "$(id -u)" != 0 ] && sudo -n -l -u root /bin/sh >/dev/null 2>&1; then say wide root; fi

@@ -103,8 +103,8 @@ common_etc() {
     echo web:x:2002:2002::/nonexistent:/usr/sbin/nologin
   } >"$etc/passwd"
   { grep -v -e '^deploy:' -e '^app:' -e '^web:' /etc/group; printf '%s:\n' deploy:x:2000 app:x:2001 web:x:2002; } >"$etc/group"
-  # Whom deploy may become: app, and not web.
-  printf '%s\n' 'root ALL=(ALL:ALL) ALL' 'deploy ALL=(app) NOPASSWD: /bin/sh' >"$etc/sudoers"
+  # Whom deploy may become: app, and not web. The defaults are Debian's.
+  printf '%s\n' 'Defaults env_reset, use_pty' 'root ALL=(ALL:ALL) ALL' 'deploy ALL=(app) NOPASSWD: /bin/sh' >"$etc/sudoers"
   chmod 440 "$etc/sudoers"
   cut -d : -f 1 "$etc/passwd" | sed 's/$/:*:19000:0:99999:7:::/' >"$etc/shadow"
   chmod 640 "$etc/shadow"
