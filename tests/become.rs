@@ -209,9 +209,8 @@ async fn whom_sudo_does_not_let_us_be_is_said_exactly_and_nobody_else_is_become_
     for option in ["log_input", "log_output"] {
         at.sh(&format!("cp /run/host/sudoers /run/host/sudoers.good; echo 'Defaults {option}' >>/run/host/sudoers"))
             .await;
-        let facts =
-            stage.host.facts_for(&Become { method: BecomeMethod::Sudo, users: vec!["app".into(), "web".into()] });
-        let said = facts.await.unwrap().cannot_become["app"].clone();
+        let facts = stage.host.facts_for(&whom(&["app", "web"])).await.unwrap();
+        let said = &facts.cannot_become["app"];
         assert!(said.contains("NOLOG_OUTPUT:"), "{option}: {said}");
         at.sh("cat /run/host/sudoers.good >/run/host/sudoers").await;
     }
