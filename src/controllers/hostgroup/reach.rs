@@ -36,13 +36,16 @@ pub async fn config(
         Ok(credentials) => credentials,
         Err(error) => return Ok(Err(credentials_problem(&error))),
     };
-    let mut mark = DefaultHasher::new();
-    format!("{:?}", (&spec.ssh, &spec.r#become, &spec.root, &spec.probe, &spec.hosts)).hash(&mut mark);
-    secrets.hash(&mut mark);
+    let mut way_in = DefaultHasher::new();
+    format!("{:?}", (&spec.ssh, &spec.r#become, &spec.root)).hash(&mut way_in);
+    secrets.hash(&mut way_in);
+    let mut mark = way_in.clone();
+    format!("{:?}", (&spec.probe, &spec.hosts)).hash(&mut mark);
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1).max(1));
     let hosts: BTreeMap<_, _> = spec.hosts.iter().map(|host| (host.name.clone(), host.address.clone())).collect();
     Ok(Ok(GroupConfig {
         mark: mark.finish(),
+        way_in: way_in.finish(),
         user: spec.ssh.user.clone(),
         port: port(spec.ssh.port),
         connect_timeout: seconds(spec.ssh.connect_timeout_seconds),

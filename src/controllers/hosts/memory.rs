@@ -38,6 +38,8 @@ impl HostKey {
 pub struct GroupConfig {
     /// Changes with anything below.
     pub mark: u64,
+    /// Changes with what decides whether and as whom we get onto a host: what was seen before then says nothing any more.
+    pub way_in: u64,
     pub user: String,
     pub port: u16,
     pub connect_timeout: Duration,
@@ -138,7 +140,8 @@ impl Memory {
                 new.push(name.clone());
             }
             let one = known.hosts.entry(name.clone()).or_default();
-            if old.as_ref().is_some_and(|old| old.hosts.get(name) != Some(address)) {
+            let same = |old: &GroupConfig| old.hosts.get(name) == Some(address) && old.way_in == config.way_in;
+            if old.as_deref().is_some_and(|old| !same(old)) {
                 one.fresh = false;
                 one.acts += 1;
             }

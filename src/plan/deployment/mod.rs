@@ -151,7 +151,9 @@ fn proceed(seen: &Observed, chosen: &Chosen<'_>, now: Timestamp) -> Plan<Deploym
         .collect();
     let failures = report::number(&placed, |standing| matches!(standing, Standing::Failed(_)));
     let too_many = i64::try_from(failures).unwrap_or(i64::MAX) > i64::from(seen.spec.strategy.max_failures);
-    let blocked = seen.spec.paused || waiting.is_some() || too_many || over(&before, current.as_ref());
+    let over = over(&before, current.as_ref());
+    let still = over && (failures > 0 || has_verdict(seen, current.as_ref()));
+    let blocked = seen.spec.paused || waiting.is_some() || too_many || still;
     let mut schedule = schedule::schedule(seen, chosen, &mut placed, target.as_ref(), blocked, now);
     let (leaving, lets_go) = deletion::leaving(seen, &chosen.hosts);
     schedule.acts.extend(lets_go);
@@ -170,7 +172,8 @@ fn proceed(seen: &Observed, chosen: &Chosen<'_>, now: Timestamp) -> Plan<Deploym
         status.version = Some(current.rollout.version.clone());
         status.revision = parse_rollout(&current.rollout.id).map(|(revision, _)| revision);
         status.rollout = Some(current.rollout.clone());
-        status.history = report::history(&before, current, &placed, too_many, seen.spec.revision_history_limit, now);
+        let begun = report::Begun { again: over && !still, stuck: too_many };
+        status.history = report::history(&before, current, &placed, begun, seen.spec.revision_history_limit, now);
     }
     let case =
         Case { seen, placed: &placed, current: current.as_ref(), waiting: waiting.as_ref(), leaving: &leaving, now };
@@ -201,10 +204,18 @@ fn finish(
     Plan { finalizer: holds(seen) || status.rollout.is_some(), status, acts, events, next: schedule.next }
 }
 
-/// A rollout that ended as Failed gives its version to no further host.
+/// A rollout that ended as Failed gives its version to no further host, unless what failed it was no deed but a host that was no use and
+/// is now.
 fn over(before: &DeploymentStatus, current: Option<&Current>) -> bool {
     let same = current.is_some_and(|current| current.news == News::Same);
     same && before.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed)
+}
+
+/// Whether a host failed in this attempt by what was done there; that stands until a retry.
+fn has_verdict(seen: &Observed, current: Option<&Current>) -> bool {
+    current.is_some_and(|Current { rollout, .. }| {
+        seen.verdicts.iter().any(|verdict| verdict.rollout == rollout.id && verdict.attempt == rollout.attempt)
+    })
 }
 
 /// Notes that a host passed a phase, or that the clock stood still while paused.

@@ -136,12 +136,21 @@ pub fn batches(seen: &Observed, placed: &[Placed]) -> (i32, i32) {
     (count((over / most + 1).min(batches)), count(batches))
 }
 
+/// How a rollout stands beside what its hosts show.
+#[derive(Clone, Copy)]
+pub struct Begun {
+    /// It had failed, and goes on.
+    pub again: bool,
+    /// More hosts failed than may.
+    pub stuck: bool,
+}
+
 /// The history after this decision, newest first.
 pub fn history(
     before: &DeploymentStatus,
     current: &Current,
     placed: &[Placed],
-    blocked: bool,
+    begun: Begun,
     limit: i32,
     now: Timestamp,
 ) -> Vec<HistoryEntry> {
@@ -154,13 +163,13 @@ pub fn history(
         history.insert(0, entry(current));
     }
     if let Some(newest) = history.first_mut() {
-        if current.news == News::Retry {
+        if current.news == News::Retry || begun.again {
             newest.outcome = RolloutOutcome::Progressing;
             newest.completed_at = None;
         }
         newest.failed_hosts = count(number(placed, |standing| matches!(standing, Standing::Failed(_))));
         if newest.outcome == RolloutOutcome::Progressing
-            && let Some(outcome) = outcome(placed, blocked)
+            && let Some(outcome) = outcome(placed, begun.stuck)
         {
             newest.outcome = outcome;
             newest.completed_at = Some(Time(now));
