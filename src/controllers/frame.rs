@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
@@ -19,17 +19,18 @@ use kube::{
     core::{DeserializeGuard, NamespaceResourceScope},
     runtime::{
         Config, Controller, Predicate, WatchStreamExt,
-        controller::Action,
+        controller::{self, Action},
         events::{Event, EventType},
         predicates, reflector,
         reflector::ObjectRef,
         watcher,
     },
 };
+use rand::Rng;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use super::trouble::Trouble;
-use super::world::World;
+use super::{gone::Gone, trouble::said, world::World};
 use crate::{
     api::{FIELD_MANAGER, FINALIZER, conditions::clip},
     effects::{clock, gate::Effect},
@@ -37,11 +38,18 @@ use crate::{
 };
 
 const DECISIONS_AT_ONCE: u32 = 5;
+const WRITES_AT_ONCE: u32 = 10;
 const OBJECTS_AT_ONCE: u16 = 32;
 /// A reconcile only reads, writes a status and starts tasks: what takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Shorter than the default, so that a watch that died silently is noticed.
-const WATCH_SECONDS: u32 = 120;
+const WATCH_SECONDS: u32 = 60;
+/// An event is for people's eyes: a reconcile does not wait longer for it.
+const TELLING: Duration = Duration::from_secs(5);
+/// Who may not act looks again so much later; it costs nothing until the lease is back.
+const SHUT: Duration = Duration::from_secs(2);
+/// The longest pause after failures in a row.
+const LONGEST: u64 = 60;
 
 /// A resource kind that this operator reconciles.
 pub trait Kind:
@@ -70,29 +78,65 @@ pub trait Kind:
 async fn commit<K: Kind>(object: &K, plan: &Plan<K::Status, K::Act>, world: &World) -> Result<Option<K>, Trouble> {
     let same = object.status() == Some(&plan.status);
     if same && plan.acts.is_empty() {
-        return Ok(None);
+        return Ok(unsure(object, world).then(|| object.clone()));
     }
-    let apply = serde_json::json!({
-        "apiVersion": K::api_version(&()), "kind": K::kind(&()),
-        "metadata": { "name": object.name_any(), "resourceVersion": object.resource_version() },
-        "status": serde_json::to_value(&plan.status)?,
-    });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let api = world.api::<K>(&object.namespace().unwrap_or_default());
     let effect = Effect::new("status.commit", format!("{}/{}", K::KIND, object.name_any()));
-    let committed = world
-        .gate
-        .pass(effect, async {
-            api.patch_status(&object.name_any(), &params, &Patch::Apply(apply)).await.map_err(Trouble::from)
-        })
-        .await?;
+    let written = world.gate.pass(effect, write(object, &plan.status, world)).await;
+    let committed = written.inspect_err(|_| doubt(object, world))?;
     if same {
-        return Ok(None);
+        return Ok(unsure(object, world).then_some(committed));
     }
+    unsure(object, world);
     for happened in &plan.events {
         tell(object, happened, world).await;
     }
     Ok(Some(committed))
+}
+
+/// The status, with the version that was read as a precondition. Where only somebody else's mark on the object is new the decision stands,
+/// and is written with that version: a second writer may be faster than every look, but not than a read and a write.
+async fn write<K: Kind>(object: &K, status: &K::Status, world: &World) -> Result<K, Trouble> {
+    let (name, api) = (object.name_any(), world.api::<K>(&object.namespace().unwrap_or_default()));
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let status = serde_json::to_value(status)?;
+    let mut version = object.resource_version();
+    for _ in 0..WRITES_AT_ONCE {
+        let apply = serde_json::json!({
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+            "metadata": { "name": name, "resourceVersion": version }, "status": status,
+        });
+        match api.patch_status(&name, &params, &Patch::Apply(apply)).await.map_err(Trouble::from) {
+            Err(Trouble::Outdated) => {}
+            done => return done,
+        }
+        match api.get_opt(&name).await?.filter(|latest| reads_the_same(object, latest)) {
+            Some(latest) => version = latest.resource_version(),
+            None => break,
+        }
+    }
+    Err(Trouble::Outdated)
+}
+
+/// Whether a decision about one is a decision about the other.
+fn reads_the_same<K: Kind>(one: &K, other: &K) -> bool {
+    let (a, b) = (one.meta(), other.meta());
+    a.uid == b.uid
+        && a.generation == b.generation
+        && a.deletion_timestamp == b.deletion_timestamp
+        && one.annotations() == other.annotations()
+        && one.finalizers() == other.finalizers()
+        && one.status() == other.status()
+}
+
+/// An error may be the answer to a write that was done all the same (a 504, a 409 to the client's own second try). The next look finds
+/// the status as it shall be, and nobody who depends on it would ever hear.
+fn doubt<K: Kind>(object: &K, world: &World) {
+    world.unsure.lock().unwrap_or_else(PoisonError::into_inner).insert(key(object));
+}
+
+/// Whether the last write of this object's status was in doubt; it is no more.
+fn unsure<K: Kind>(object: &K, world: &World) -> bool {
+    world.unsure.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(object))
 }
 
 async fn tell<K: Kind>(object: &K, happened: &Happened, world: &World) {
@@ -103,9 +147,12 @@ async fn tell<K: Kind>(object: &K, happened: &Happened, world: &World) {
         action: happened.action.to_owned(),
         secondary: None,
     };
-    if let Err(error) = world.recorder.publish(&event, &object.object_ref(&())).await {
-        tracing::warn!(%error, "an event is lost; the record is elsewhere");
-    }
+    let lost = match tokio::time::timeout(TELLING, world.recorder.publish(&event, &object.object_ref(&()))).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => said(&error),
+        Err(_) => format!("no answer within {} s", TELLING.as_secs()),
+    };
+    tracing::warn!(error = lost, "an event is lost; the record is elsewhere");
 }
 
 /// Makes the finalizer what the plan says. True if that was a change, after which the world is to be observed anew.
@@ -165,6 +212,8 @@ async fn decide<K: Kind>(cached: &K, world: &Arc<World>) -> Result<Action, Troub
 
 async fn once<K: Kind>(cached: &K, world: &Arc<World>) -> Result<Action, Trouble> {
     let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+    // Who may not act need not look.
+    world.gate.token()?;
     let Some(object) = world.api::<K>(&namespace).get_opt(&name).await? else {
         world.wakes.forget(K::KIND, &namespace, &name);
         cached.changed(world);
@@ -194,14 +243,16 @@ async fn once<K: Kind>(cached: &K, world: &Arc<World>) -> Result<Action, Trouble
     Ok(plan.next.map_or_else(Action::await_change, Action::requeue))
 }
 
-/// An object that went is reconciled no more: whoever depends on it is told here.
-fn went<K: Kind>(event: &watcher::Event<DeserializeGuard<K>>, world: &Arc<World>) {
-    let watcher::Event::Delete(object) = event else { return };
-    if let Ok(object) = &object.0 {
-        world.wakes.forget(K::KIND, &object.namespace().unwrap_or_default(), &object.name_any());
-        object.changed(world);
-        object.gone(world);
-    }
+/// A watch that begins anew from time to time, with a list: whatever got lost on the way is found then. An object that did not change
+/// meanwhile is not reconciled for it.
+fn watched<K: Kind>(
+    scope: Api<DeserializeGuard<K>>,
+    resync: Duration,
+) -> impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<K>>>> + Send {
+    stream::repeat(()).flat_map(move |()| {
+        let round = resync.mul_f64(rand::rng().random_range(0.9..1.1));
+        watcher(scope.clone(), watcher::Config::default().timeout(WATCH_SECONDS)).take_until(tokio::time::sleep(round))
+    })
 }
 
 /// Runs a kind until `stop` resolves; what is being reconciled then is finished first.
@@ -215,10 +266,10 @@ pub async fn run<K: Kind>(
         .listen(K::KIND)
         .map(|(namespace, name)| ObjectRef::<DeserializeGuard<K>>::new(&name).within(&namespace));
     let (reader, writer) = reflector::store();
-    let gone = world.clone();
-    let changes = reflector::reflector(writer, watcher(scope, watcher::Config::default().timeout(WATCH_SECONDS)))
+    let mut gone = Gone::new(world.clone(), reader.clone());
+    let changes = reflector::reflector(writer, watched(scope, world.resync))
         .default_backoff()
-        .inspect_ok(move |event| went(event, &gone))
+        .inspect_ok(move |event| gone.see(event))
         .touched_objects()
         .predicate_filter(
             predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
@@ -229,7 +280,12 @@ pub async fn run<K: Kind>(
         .reconcile_on(wakes)
         .graceful_shutdown_on(stop)
         .run(reconcile, retry, world)
-        .for_each(|_| std::future::ready(()))
+        .for_each(|done| {
+            if let Err(controller::Error::QueueError(error)) = done {
+                tracing::warn!(kind = K::KIND, %error, "can't be listed or watched; trying again");
+            }
+            std::future::ready(())
+        })
         .await;
 }
 
@@ -237,12 +293,18 @@ fn key<K: Kind>(object: &K) -> String {
     format!("{}/{}/{}", K::KIND, object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Later each time: 1 s, 2 s … up to a minute. An object that went needs nothing.
+/// Later each time: 1 s, 2 s … up to a minute, and not all at the same moment. An object that went needs nothing.
 fn retry<K: Kind>(cached: Arc<DeserializeGuard<K>>, trouble: &Trouble, world: Arc<World>) -> Action {
     let Ok(object) = &cached.0 else { return Action::await_change() };
     let key = key(object);
     if trouble.is_gone() {
         return Action::requeue(Duration::from_secs(1));
+    }
+    if matches!(trouble, Trouble::GateShut(_)) {
+        return Action::requeue(SHUT);
+    }
+    if matches!(trouble, Trouble::Outdated) {
+        return Action::requeue(Duration::from_secs(1).mul_f64(rand::rng().random_range(0.1..1.0)));
     }
     let failures = {
         let mut all = world.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -251,5 +313,6 @@ fn retry<K: Kind>(cached: Arc<DeserializeGuard<K>>, trouble: &Trouble, world: Ar
         *failures
     };
     tracing::warn!(object = key, %trouble, failures, "looked at again later");
-    Action::requeue(Duration::from_secs((1_u64 << failures.saturating_sub(1).min(6)).min(60)))
+    let longest = Duration::from_secs((1_u64 << failures.saturating_sub(1).min(6)).min(LONGEST));
+    Action::requeue(longest.mul_f64(rand::rng().random_range(0.5..1.0)))
 }

@@ -6,7 +6,7 @@ use crate::effects::{class::Class, gate::GateShut};
 pub enum Trouble {
     #[error("the object changed under this decision")]
     Outdated,
-    #[error("the API server: {0}")]
+    #[error("the API server: {}", said(.0))]
     Api(kube::Error),
     #[error("the status can't be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -32,5 +32,13 @@ impl Trouble {
     /// The object (or its namespace) went while it was looked at.
     pub fn is_gone(&self) -> bool {
         matches!(self, Trouble::Api(kube::Error::Api(status)) if status.code == 404)
+    }
+}
+
+/// What the API server said, in its own words: they name the verb and the resource where a right is missing.
+pub fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
     }
 }

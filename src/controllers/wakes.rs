@@ -67,6 +67,11 @@ impl Wakes {
         self.with(kind, |ears| ears.known.remove(&(namespace.to_owned(), name.to_owned())));
     }
 
+    /// Whether there is a Project of this name, as far as was seen.
+    pub fn knows_project(&self, namespace: &str, name: &str) -> bool {
+        self.with(PROJECT, |ears| ears.known.contains(&(namespace.to_owned(), name.to_owned())))
+    }
+
     fn wake(&self, kind: &'static str, namespace: &str, name: &str) {
         // After a shutdown nobody listens, which is fine.
         self.with(kind, |ears| {

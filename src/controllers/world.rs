@@ -1,9 +1,9 @@
 //! What a kind may touch: the client, the effects, and what background tasks know. It decides nothing.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Mutex,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
@@ -30,11 +30,15 @@ pub struct World {
     /// Monotonic; facts older than this are unknown.
     pub started_at: Instant,
     pub recorder: Recorder,
+    /// How often everything is listed anew.
+    pub resync: Duration,
     pub sources: project::Memory,
     pub builds: build::Memory,
     pub hosts: hosts::Memory,
     /// Reconciles that failed in a row, by kind and object.
     pub(super) failures: Mutex<HashMap<String, u32>>,
+    /// Objects of whose last status nobody knows whether it was written.
+    pub(super) unsure: Mutex<HashSet<String>>,
 }
 
 /// What a [`World`] is made of; the rest of it begins empty.
@@ -48,11 +52,12 @@ pub struct Parts {
     pub plane: String,
     pub started_at: Instant,
     pub recorder: Recorder,
+    pub resync: Duration,
 }
 
 impl World {
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, gate, store, git, executor, diaries, plane, started_at, recorder } = parts;
+        let Parts { client, gate, store, git, executor, diaries, plane, started_at, recorder, resync } = parts;
         Self {
             client,
             gate,
@@ -63,12 +68,14 @@ impl World {
             plane,
             started_at,
             recorder,
+            resync,
             tasks: Tasks::default(),
             wakes: Wakes::default(),
             sources: project::Memory::default(),
             builds: build::Memory::default(),
             hosts: hosts::Memory::default(),
             failures: Mutex::default(),
+            unsure: Mutex::default(),
         }
     }
 

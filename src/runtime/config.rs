@@ -17,6 +17,9 @@ pub struct RunArgs {
     /// How long the lease lasts without being renewed
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub lease_seconds: u64,
+    /// How often everything is listed anew, whether or not the API server told of a change
+    #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub resync_seconds: u64,
     /// Whether builds are isolated from this machine (sandboxed), or may do what the operator may (trusted)
     #[arg(long, value_enum, default_value_t = LocalExecutorMode::Sandboxed)]
     pub local_executor: LocalExecutorMode,
@@ -40,5 +43,9 @@ pub enum LocalExecutorMode {
 impl RunArgs {
     pub fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_seconds)
+    }
+
+    pub fn resync(&self) -> Duration {
+        Duration::from_secs(self.resync_seconds)
     }
 }

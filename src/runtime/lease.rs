@@ -13,6 +13,7 @@ use k8s_openapi::{
 use kube::{Api, Client, api::PostParams};
 
 use crate::{
+    controllers::trouble::said,
     effects::{
         clock,
         gate::{Gate, Held},
@@ -26,11 +27,18 @@ const NAME: &str = "landfall";
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     #[error(
-        "the lease {namespace}/{NAME}: {source}; may this operator get, create and update leases there? (manifests/operator-rights.yaml, manifests/scoped)"
+        "the lease {namespace}/{NAME}: {}; may this operator get, create and update leases there? (manifests/operator-rights.yaml, manifests/scoped)",
+        said(source)
     )]
     Api { namespace: String, source: kube::Error },
     #[error("another operator ({0}) has taken the lease; this one ends, to begin anew behind it")]
     Lost(String),
+}
+
+enum NotRenewed {
+    /// To whom.
+    Lost(String),
+    Api(kube::Error),
 }
 
 /// One operator's view of one lease.
@@ -69,21 +77,22 @@ impl Elector {
     }
 
     /// Waits until the lease is ours; opens the gate.
-    pub async fn acquire(&self) -> Result<(), LeaseError> {
+    pub async fn acquire(&self) -> Result<Lease, LeaseError> {
         let mut seen: Option<(String, Instant)> = None;
         loop {
             let asked = clock::monotonic();
-            match self.try_once(&mut seen).await {
-                Ok(Some(lease)) => {
+            match tokio::time::timeout(self.duration, self.try_once(&mut seen)).await {
+                Ok(Ok(Some(lease))) => {
                     self.open(&lease, asked);
-                    return Ok(());
+                    return Ok(lease);
                 }
-                Ok(None) => {}
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => {
+                Ok(Ok(None)) => {}
+                Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
+                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403 | 404) => {
                     return Err(self.error(kube::Error::Api(status)));
                 }
-                Err(error) => tracing::warn!(%error, "the lease can't be read; asking again"),
+                Ok(Err(error)) => tracing::warn!(error = said(&error), "the lease can't be read; asking again"),
+                Err(_) => tracing::warn!("the API server does not answer about the lease; asking again"),
             }
             tokio::time::sleep(self.duration / 8).await;
         }
@@ -97,6 +106,11 @@ impl Elector {
         let spec = lease.spec.clone().unwrap_or_default();
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
         let holder = spec.holder_identity.unwrap_or_default();
+        let transitions = spec.lease_transitions.unwrap_or(0);
+        if holder == self.identity {
+            // It was won, and only the answer was lost.
+            return self.put(&lease, transitions).await.map(Some);
+        }
         if !holder.is_empty() {
             let since = match seen {
                 Some((known, since)) if *known == version => *since,
@@ -112,49 +126,56 @@ impl Elector {
                 return Ok(None);
             }
         }
-        let next = self.lease(Some(&lease.metadata), spec.lease_transitions.unwrap_or(0).saturating_add(1));
-        self.api.replace(NAME, &PostParams::default(), &next).await.map(Some)
+        self.put(&lease, transitions.saturating_add(1)).await.map(Some)
     }
 
-    /// Keeps it, for as long as that can be done. Comes back only when another has it.
-    pub async fn keep(&self) -> LeaseError {
+    /// Keeps it, for as long as that can be done. Comes back only when another has it. One request a time, at half of what the lease lasts:
+    /// an answer that never comes leaves time for a second try.
+    pub async fn keep(&self, mut held: Lease) -> LeaseError {
+        let (usual, patience) = (self.duration / 2, (self.duration / 4).max(Duration::from_secs(1)));
+        let mut pause = usual;
         loop {
-            tokio::time::sleep(self.duration / 4).await;
+            tokio::time::sleep(pause).await;
             let asked = clock::monotonic();
-            match tokio::time::timeout(self.duration, self.renew()).await {
-                Ok(Ok(Some(lease))) => self.open(&lease, asked),
-                Ok(Ok(None)) | Err(_) => {}
-                Ok(Err(lost)) => {
-                    self.gate.close();
-                    return lost;
+            pause = self.duration / 8;
+            match tokio::time::timeout(patience, self.renew(&held)).await {
+                Ok(Ok(lease)) => {
+                    self.open(&lease, asked);
+                    (held, pause) = (lease, usual);
                 }
+                Ok(Err(NotRenewed::Lost(holder))) => {
+                    self.gate.close();
+                    return LeaseError::Lost(holder);
+                }
+                // Not this time; the gate shuts by itself when the time is over.
+                Ok(Err(NotRenewed::Api(error))) => {
+                    tracing::warn!(error = said(&error), "the lease can't be renewed; trying again");
+                }
+                Err(_) => tracing::warn!("the API server does not answer about the lease; trying again"),
             }
         }
     }
 
-    /// `None`: not this time; the gate shuts by itself when the time is over.
-    async fn renew(&self) -> Result<Option<Lease>, LeaseError> {
-        let lease = match self.api.get_opt(NAME).await {
-            Ok(Some(lease)) => lease,
-            Ok(None) => return Err(LeaseError::Lost("somebody who deleted it".to_owned())),
-            Err(error) => {
-                tracing::warn!(%error, "the lease can't be renewed; trying again");
-                return Ok(None);
-            }
+    async fn renew(&self, held: &Lease) -> Result<Lease, NotRenewed> {
+        let transitions = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
+        match self.put(held, transitions(held)).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            done => return done.map_err(NotRenewed::Api),
+        }
+        // It is another's, or a write of ours went through of which only the answer was lost.
+        let Some(lease) = self.api.get_opt(NAME).await.map_err(NotRenewed::Api)? else {
+            return Err(NotRenewed::Lost("somebody who deleted it".to_owned()));
         };
-        let spec = lease.spec.clone().unwrap_or_default();
-        let holder = spec.holder_identity.unwrap_or_default();
+        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
         if holder != self.identity {
-            return Err(LeaseError::Lost(holder));
+            return Err(NotRenewed::Lost(holder));
         }
-        let next = self.lease(Some(&lease.metadata), spec.lease_transitions.unwrap_or(0));
-        match self.api.replace(NAME, &PostParams::default(), &next).await {
-            Ok(lease) => Ok(Some(lease)),
-            Err(error) => {
-                tracing::warn!(%error, "the lease can't be renewed; trying again");
-                Ok(None)
-            }
-        }
+        self.put(&lease, transitions(&lease)).await.map_err(NotRenewed::Api)
+    }
+
+    /// Writes it as ours, if it is still that version.
+    async fn put(&self, lease: &Lease, transitions: i32) -> Result<Lease, kube::Error> {
+        self.api.replace(NAME, &PostParams::default(), &self.lease(Some(&lease.metadata), transitions)).await
     }
 
     /// Gives it back, so that the next one need not wait.

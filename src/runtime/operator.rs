@@ -41,6 +41,10 @@ use crate::{
 const SHUTDOWN: Duration = Duration::from_secs(15);
 /// For what is being reconciled when the wish to stop comes. A controller itself ends only with its last planned look, a minute away.
 const LAST_LOOKS: Duration = Duration::from_secs(2);
+/// A call that is not answered for so long is given up.
+const CALL_SILENCE: Duration = Duration::from_secs(20);
+/// A watch ends by itself after a minute (`frame`).
+const WATCH_SILENCE: Duration = Duration::from_secs(75);
 const MAX_LOG_BYTES: u64 = 100 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +73,8 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let config = Config::infer().await?;
     let (url, own) = (config.cluster_url.to_string(), config.default_namespace.clone());
     let cluster = |source| RunError::Cluster { url: url.clone(), source };
-    let client = Client::try_from(config).map_err(cluster)?;
+    let watches = client_for(config.clone(), WATCH_SILENCE).map_err(cluster)?;
+    let client = client_for(config, CALL_SILENCE).map_err(cluster)?;
     let system = Api::<Namespace>::all(client.clone()).get("kube-system").await.map_err(cluster)?;
     let plane = system.uid().unwrap_or_default();
     let (tell, stop) = watch::channel(false);
@@ -82,7 +87,8 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let mut parts = tokio::task::JoinSet::new();
     for scope in scopes {
         let namespace = scope.clone().unwrap_or_else(|| own.clone());
-        let run = Run { args: args.clone(), client: client.clone(), plane: plane.clone(), leading: leading.clone() };
+        let clients = Clients { calls: client.clone(), watches: watches.clone() };
+        let run = Run { args: args.clone(), clients, plane: plane.clone(), leading: leading.clone() };
         parts.spawn(operate(run, scope, namespace, stop.clone()));
     }
     let asked = stop_signal().map_err(RunError::Signals)?;
@@ -99,10 +105,22 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     first
 }
 
+/// Nothing that is asked of the API server is waited for for ever, and only watches may be silent for long.
+struct Clients {
+    calls: Client,
+    watches: Client,
+}
+
+fn client_for(mut config: Config, silence: Duration) -> Result<Client, kube::Error> {
+    config.read_timeout = Some(silence);
+    config.reset_reader_on_write = true;
+    Client::try_from(config)
+}
+
 /// What all scopes of one process share.
 struct Run {
     args: RunArgs,
-    client: Client,
+    clients: Clients,
     plane: String,
     /// What the aggregated API may ask, while the lease is held.
     leading: watch::Sender<Leading>,
@@ -115,24 +133,24 @@ async fn operate(
     lease_in: String,
     stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
-    let Run { args, client, plane, leading } = run;
+    let Run { args, clients, plane, leading } = run;
     let gate = Gate::shut();
-    let elector = Elector::new(client.clone(), &lease_in, args.lease(), plane.clone(), gate.clone())
+    let elector = Elector::new(clients.calls.clone(), &lease_in, args.lease(), plane.clone(), gate.clone())
         .annotated(VIEW_ADDRESS, view::advertised(&args));
-    tokio::select! {
+    let lease = tokio::select! {
         won = elector.acquire() => won?,
         () = stopped(stop.clone()) => return Ok(()),
-    }
+    };
     tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");
-    let world = Arc::new(world(&args, client, plane, gate)?);
+    let world = Arc::new(world(&args, clients.calls, plane, gate)?);
     leading.send_replace(Some(view::known(&world)));
     let mut controllers = tokio::task::JoinSet::new();
-    controllers.spawn(control::<Project>(world.clone(), scope.clone(), stop.clone()));
-    controllers.spawn(control::<Build>(world.clone(), scope.clone(), stop.clone()));
-    controllers.spawn(control::<HostGroup>(world.clone(), scope.clone(), stop.clone()));
-    controllers.spawn(control::<Deployment>(world.clone(), scope.clone(), stop.clone()));
+    controllers.spawn(control::<Project>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
+    controllers.spawn(control::<Build>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
+    controllers.spawn(control::<HostGroup>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
+    controllers.spawn(control::<Deployment>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
     let ended = tokio::select! {
-        lost = elector.keep() => Err(lost.into()),
+        lost = elector.keep(lease) => Err(lost.into()),
         () = async { while controllers.join_next().await.is_some() {} } => Ok(()),
         () = async { stopped(stop).await; tokio::time::sleep(LAST_LOOKS).await } => Ok(()),
     };
@@ -143,10 +161,10 @@ async fn operate(
     ended
 }
 
-async fn control<K: Kind>(world: Arc<World>, scope: Option<String>, stop: watch::Receiver<bool>) {
+async fn control<K: Kind>(world: Arc<World>, client: Client, scope: Option<String>, stop: watch::Receiver<bool>) {
     let api: Api<DeserializeGuard<K>> = match &scope {
-        Some(namespace) => Api::namespaced(world.client.clone(), namespace),
-        None => Api::all(world.client.clone()),
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
     };
     frame::run::<K>(world, api, stopped(stop)).await;
 }
@@ -159,7 +177,8 @@ fn world(args: &RunArgs, client: Client, plane: String, gate: Gate) -> Result<Wo
     let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
     let started_at = clock::monotonic();
     let store = Store::folder(data.join("store"))?;
-    Ok(World::new(Parts { client, gate, store, git, executor, diaries, plane, started_at, recorder }))
+    let resync = args.resync();
+    Ok(World::new(Parts { client, gate, store, git, executor, diaries, plane, started_at, recorder, resync }))
 }
 
 pub(super) fn git(args: &RunArgs) -> Git {

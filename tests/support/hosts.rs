@@ -114,6 +114,18 @@ impl Hosts {
         read(&self.identity_path())
     }
 
+    /// A new private key; the hosts accept it, and the old one no more. Sessions live on.
+    pub async fn new_identity(&self) -> String {
+        let path = self.state.join("rotated");
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path).status();
+        assert!(made.unwrap().success());
+        let public = read(&path.with_extension("pub"));
+        for host in &self.hosts {
+            std::fs::write(self.state.join("hosts").join(&host.name).join("etc/authorized_keys"), &public).unwrap();
+        }
+        read(&path)
+    }
+
     /// A private key that no host accepts.
     pub fn stranger_identity(&self) -> String {
         read(&self.state.join("stranger"))

@@ -6,5 +6,6 @@ pub mod gitsshd;
 pub mod hosts;
 pub mod kstatus;
 pub mod plane;
+pub mod proxy;
 pub mod repository;
 pub mod rollout;

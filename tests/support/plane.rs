@@ -69,16 +69,24 @@ pub struct TestNamespace {
 
 /// Makes `<prefix>-<random>`.
 pub async fn namespace(prefix: &str) -> TestNamespace {
-    let namespace = bare_namespace(prefix).await;
+    namespace_on(client().await, prefix).await
+}
+
+/// The same without any right of the operator's in it.
+pub async fn bare_namespace(prefix: &str) -> TestNamespace {
+    bare_namespace_on(client().await, prefix).await
+}
+
+/// [`namespace`] on another control plane.
+pub async fn namespace_on(client: Client, prefix: &str) -> TestNamespace {
+    let namespace = bare_namespace_on(client, prefix).await;
     for role in ["landfall-tenant", "landfall-lease"] {
         namespace.bind_operator(role).await;
     }
     namespace
 }
 
-/// The same without any right of the operator's in it.
-pub async fn bare_namespace(prefix: &str) -> TestNamespace {
-    let client = client().await;
+async fn bare_namespace_on(client: Client, prefix: &str) -> TestNamespace {
     let name = format!("{prefix}-{:08x}", rand::random::<u32>());
     let object =
         Namespace { metadata: ObjectMeta { name: Some(name.clone()), ..Default::default() }, ..Default::default() };
@@ -186,6 +194,7 @@ pub struct OperatorPlan {
     namespaces: Vec<String>,
     flags: Vec<String>,
     environment: BTreeMap<String, String>,
+    kubeconfig: Option<PathBuf>,
 }
 
 impl OperatorPlan {
@@ -200,6 +209,20 @@ impl OperatorPlan {
         self
     }
 
+    /// Another than that of [`operator_kubeconfig`].
+    pub fn kubeconfig(mut self, path: &Path) -> Self {
+        self.kubeconfig = Some(path.to_owned());
+        self
+    }
+
+    /// One more operator, on the data folder of the first, as replicas share one.
+    pub async fn start_beside(self, first: &Operator) -> Operator {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (data, log) = (first.data.clone(), log_path("second-operator"));
+        let process = self.spawn(&data, &log).await;
+        Operator { plan: self, process, data, log, _folder: folder }
+    }
+
     pub async fn start(self) -> Operator {
         let folder = tempfile::Builder::new().prefix("landfall-operator-").tempdir().expect("a data folder");
         let data = folder.path().to_owned();
@@ -211,16 +234,18 @@ impl OperatorPlan {
     async fn spawn(&self, data: &Path, log: &Path) -> Tethered {
         let output = File::options().create(true).append(true).open(log).expect("a log");
         let mut command = tether("KILL");
-        command.args([
-            "run",
-            "--namespaces",
-            &self.namespaces.join(","),
-            "--lease-seconds",
-            "2",
-            "--allow-file-git",
-            "--data-dir",
-        ]);
-        command.arg(data).args(&self.flags).envs(&self.environment).env("KUBECONFIG", operator_kubeconfig().await);
+        let kubeconfig = match &self.kubeconfig {
+            Some(path) => path.clone(),
+            None => operator_kubeconfig().await,
+        };
+        command.args(["run", "--allow-file-git", "--data-dir"]).arg(data);
+        if !self.namespaces.is_empty() {
+            command.args(["--namespaces", &self.namespaces.join(",")]);
+        }
+        if !self.flags.iter().any(|flag| flag.starts_with("--lease-seconds")) {
+            command.arg("--lease-seconds=2");
+        }
+        command.args(&self.flags).envs(&self.environment).env("KUBECONFIG", kubeconfig);
         command.stdin(Stdio::null()).stdout(output.try_clone().expect("a log")).stderr(output);
         Tethered::spawn(command)
     }
@@ -239,6 +264,11 @@ impl Operator {
 
     pub fn pid(&self) -> i32 {
         self.process.pid.as_raw_nonzero().get()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// `kill -9`; comes back when it is gone.

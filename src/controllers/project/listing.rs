@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::memory::Source;
+use super::memory::{Occupied, Source};
 use crate::{
     api::{
         Project,
+        common::seconds,
         project::{BranchView, CommitView},
     },
     controllers::{build::broken::Broken, repository::repository, world::World},
@@ -27,21 +28,74 @@ pub(super) fn start(project: &Project, again: bool, world: &Arc<World>) {
     let uid = project.uid().unwrap_or_default();
     let Some(occupied) = world.sources.occupy(&uid, &source, again) else { return };
     let (namespace, name, world_then) = (project.namespace().unwrap_or_default(), project.name_any(), world.clone());
+    let interval = interval(project);
     let _ = world.tasks.start(occupied.key(), async move {
-        loop {
-            let result = list(&namespace, &source, &world_then).await;
-            let failed = result.is_err();
-            let again = occupied.settle(result);
-            if !again {
-                // The gate may be shut: not to try again at once.
-                if failed {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                break;
-            }
+        let looked = look(&occupied, &namespace, &source, &world_then).await;
+        match interval.filter(|_| !looked.failed) {
+            Some(interval) => tick(&uid, (namespace.clone(), name.clone()), source, interval, &world_then),
+            // The gate may be shut: not to try again at once.
+            None => tokio::time::sleep(Duration::from_millis(200)).await,
         }
         drop(occupied);
         world_then.wakes.project(&namespace, &name);
+    });
+}
+
+struct Looked {
+    failed: bool,
+    /// A planner would see something new.
+    news: bool,
+}
+
+/// Looks, and once more for everybody who asked meanwhile.
+async fn look(occupied: &Occupied, namespace: &str, source: &Source, world: &World) -> Looked {
+    let mut news = false;
+    loop {
+        let result = list(namespace, source, world).await;
+        let failed = result.is_err();
+        let settled = occupied.settle(result);
+        news |= settled.news;
+        if !settled.again {
+            return Looked { failed, news };
+        }
+    }
+}
+
+/// `source.interval`, where it is one.
+pub(super) fn interval(project: &Project) -> Option<Duration> {
+    let interval = seconds(&project.spec.source.interval)?;
+    u64::try_from(interval).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+}
+
+/// Looks at every interval, and wakes the project only if there is news: an idle project costs the API server nothing. Where a look
+/// fails the planner takes over, with its backoff.
+fn tick(uid: &str, (namespace, name): (String, String), source: Source, interval: Duration, world: &Arc<World>) {
+    world.sources.tick(uid, &source, Some(interval));
+    let (uid, then) = (uid.to_owned(), world.clone());
+    let task = format!("project/{uid}/tick/{}", interval.as_secs());
+    world.tasks.start(task, async move {
+        let mine = || then.sources.known(&uid, &source).ticked == Some(interval);
+        loop {
+            tokio::time::sleep(interval).await;
+            if !then.wakes.knows_project(&namespace, &name) {
+                return then.sources.forget(&uid);
+            }
+            if !mine() {
+                return;
+            }
+            let Some(occupied) = then.sources.occupy(&uid, &source, false) else { continue };
+            let looked = look(&occupied, &namespace, &source, &then).await;
+            drop(occupied);
+            if looked.failed {
+                then.sources.tick(&uid, &source, None);
+            }
+            if looked.failed || looked.news {
+                then.wakes.project(&namespace, &name);
+            }
+            if looked.failed {
+                return;
+            }
+        }
     });
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -29,6 +30,8 @@ pub(super) struct Known {
     pub(super) listing: Option<(Timestamp, Vec<BranchView>)>,
     pub(super) fault: Option<Fault>,
     pub(super) running: bool,
+    /// The interval of the task that looks by itself.
+    pub(super) ticked: Option<Duration>,
     again: bool,
     runs: u64,
 }
@@ -77,6 +80,18 @@ impl Memory {
         Some(Occupied { memory: self.clone(), uid: uid.to_owned(), run })
     }
 
+    /// Notes that a task looks at this source by itself; `None`: it does so no more.
+    pub(super) fn tick(&self, uid: &str, source: &Source, interval: Option<Duration>) {
+        if let Some(known) = self.lock().known.get_mut(uid).filter(|known| known.source == *source) {
+            known.ticked = interval;
+        }
+    }
+
+    /// The project is gone.
+    pub(super) fn forget(&self, uid: &str) {
+        self.lock().known.remove(uid);
+    }
+
     pub(super) fn versions(&self, namespace: &str, name: &str) -> BTreeMap<String, VersionView> {
         self.lock().versions.get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
     }
@@ -84,6 +99,14 @@ impl Memory {
     pub(super) fn remember(&self, namespace: &str, name: &str, versions: BTreeMap<String, VersionView>) {
         self.lock().versions.insert((namespace.to_owned(), name.to_owned()), versions);
     }
+}
+
+/// What became of a look.
+pub(super) struct Settled {
+    /// It is to be taken once more, because somebody asked meanwhile.
+    pub(super) again: bool,
+    /// A planner would see something new.
+    pub(super) news: bool,
 }
 
 /// The right to list one project, until it is dropped.
@@ -98,13 +121,16 @@ impl Occupied {
         format!("project/{}/list/{}", self.uid, self.run)
     }
 
-    /// What the look found. True where it is to be taken once more, because somebody asked meanwhile.
-    pub(super) fn settle(&self, result: Result<Vec<BranchView>, Broken>) -> bool {
+    /// What the look found.
+    pub(super) fn settle(&self, result: Result<Vec<BranchView>, Broken>) -> Settled {
         let mut inner = self.memory.lock();
         let known = inner.known.get_mut(&self.uid).filter(|known| known.runs == self.run);
-        let Some(known) = known else { return false };
+        let Some(known) = known else { return Settled { again: false, news: true } };
+        let mut news = true;
         match result {
             Ok(branches) => {
+                let before = known.listing.as_ref().map(|(_, branches)| branches);
+                news = known.fault.is_some() || before != Some(&branches);
                 known.listing = Some((clock::now(), branches));
                 known.fault = None;
             }
@@ -120,7 +146,7 @@ impl Occupied {
                 });
             }
         }
-        std::mem::take(&mut known.again)
+        Settled { again: std::mem::take(&mut known.again), news }
     }
 }
 

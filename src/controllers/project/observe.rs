@@ -55,6 +55,7 @@ pub(super) async fn observe(project: &Project, world: &World) -> Result<Seen, Tr
         status,
         listing: known.listing(),
         listing_now: known.running,
+        ticked: known.ticked.is_some() && known.ticked == listing::interval(project),
         fault: known.fault,
         versions: versions(world, &namespace, &name).await.map_err(trouble)?,
         highest: highest(world, &namespace, &name).await.map_err(trouble)?,

@@ -27,7 +27,7 @@ use crate::api::{
 
 /// How often what nothing tells us of (a Secret) is looked at while it is missing, and while it is not.
 const MISSING: Duration = Duration::from_secs(3);
-const PRESENT: Duration = Duration::from_secs(60);
+const PRESENT: Duration = Duration::from_secs(600);
 
 /// Everything that the planner knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -41,6 +41,7 @@ pub(super) fn decide(seen: &Seen, status: &mut ProjectStatus, asked: bool, now: 
     let due_at = match (&seen.fault, &seen.listing) {
         (Some(fault), _) if fault.terminal => fault.at.checked_add(interval).unwrap_or(now),
         (Some(fault), _) => fault.backoff().retry_at.0,
+        (None, Some(_)) if seen.ticked => now.checked_add(SignedDuration::from_hours(1)).unwrap_or(now),
         (None, Some(listing)) => listing.at.checked_add(interval).unwrap_or(now),
         (None, None) => now,
     };

@@ -32,6 +32,9 @@ pub struct Seen {
     /// A listing runs now.
     #[serde(default)]
     pub listing_now: bool,
+    /// A background task looks again at every interval, and wakes the project if there is news.
+    #[serde(default)]
+    pub ticked: bool,
     /// Every version of the store, newest first.
     #[serde(default)]
     pub versions: Vec<VersionView>,
