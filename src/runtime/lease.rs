@@ -76,8 +76,9 @@ impl Elector {
         self
     }
 
-    /// Waits until the lease is ours; opens the gate.
-    pub async fn acquire(&self) -> Result<Lease, LeaseError> {
+    /// Waits until the lease is ours; opens the gate. Where it is refused, the only scope of an operator ends with that; one of several
+    /// says so and waits, since the others can go on.
+    pub async fn acquire(&self, alone: bool) -> Result<Lease, LeaseError> {
         let mut seen: Option<(String, Instant)> = None;
         loop {
             let asked = clock::monotonic();
@@ -89,7 +90,12 @@ impl Elector {
                 Ok(Ok(None)) => {}
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403 | 404) => {
-                    return Err(self.error(kube::Error::Api(status)));
+                    let error = self.error(kube::Error::Api(status));
+                    if alone {
+                        return Err(error);
+                    }
+                    tracing::error!(%error, "nothing is done in this namespace until then");
+                    tokio::time::sleep(self.duration).await;
                 }
                 Ok(Err(error)) => tracing::warn!(error = said(&error), "the lease can't be read; asking again"),
                 Err(_) => tracing::warn!("the API server does not answer about the lease; asking again"),

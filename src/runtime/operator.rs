@@ -138,7 +138,7 @@ async fn operate(
     let elector = Elector::new(clients.calls.clone(), &lease_in, args.lease(), plane.clone(), gate.clone())
         .annotated(VIEW_ADDRESS, view::advertised(&args));
     let lease = tokio::select! {
-        won = elector.acquire() => won?,
+        won = elector.acquire(args.namespaces.len() < 2) => won?,
         () = stopped(stop.clone()) => return Ok(()),
     };
     tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");

@@ -187,3 +187,20 @@ async fn a_clock_that_jumps_ten_minutes_to_and_fro_fails_nothing() {
     }
     story.is_right().await;
 }
+
+/// F83, of a whole namespace.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_grants_no_lease_does_not_keep_the_others_from_work() {
+    let closed = plane::bare_namespace("closed").await;
+    let story = Story::on(&plane::kubeconfig().await, "open", |plan| plan.namespace(&closed.name)).await;
+    story.first().await;
+    let wanted = format!(
+        "cannot get resource \"leases\" in API group \"coordination.k8s.io\" in the namespace \"{}\"",
+        closed.name
+    );
+    story.until_true("named", || story.operator.output().contains(&wanted)).await;
+    closed.bind_operator("landfall-lease").await;
+    story
+        .until_true("held", || story.operator.output().contains(&format!("holds the lease scope=\"{}\"", closed.name)))
+        .await;
+}

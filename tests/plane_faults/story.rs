@@ -265,7 +265,10 @@ impl Story {
     /// The second one.
     pub async fn second(&self) {
         self.ask_for_second().await;
+        let (before, then) = (self.proxy.calls().len(), Instant::now());
         self.deployed("v2").await;
+        let (calls, writes) = (self.proxy.calls().len() - before, self.proxy.writes_since(then).len());
+        println!("{}: the rollout to two hosts took {calls} requests, {writes} of them writes", self.name);
     }
 
     /// The right end, and silence.

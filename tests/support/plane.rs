@@ -204,6 +204,12 @@ impl OperatorPlan {
         self
     }
 
+    /// One more of its namespaces.
+    pub fn namespace(mut self, name: &str) -> Self {
+        self.namespaces.push(name.to_owned());
+        self
+    }
+
     pub fn flag(mut self, flag: impl Into<String>) -> Self {
         self.flags.push(flag.into());
         self
