@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use kube::api::PostParams;
-use landfall::api::{Build, Deployment, HostGroup, Project};
+use landfall::api::{Build, HostGroup, Project};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -32,17 +32,10 @@ async fn an_idle_operator_with_a_hundred_objects_asks_the_api_server_almost_noth
     for n in 0..9 {
         make::<HostGroup>(&story, &format!("group-{n}"), group["spec"].clone()).await;
     }
-    for n in 0..39 {
+    for n in 0..68 {
         let project = format!("project-{}", n % 19);
         let spec = json!({ "projectRef": { "name": project }, "revision": "main", "cancelled": true });
         make::<Build>(&story, &format!("build-{n}"), spec).await;
-    }
-    for n in 0..29 {
-        let spec = json!({
-            "projectRef": { "name": format!("project-{}", n % 19) }, "hostGroupRef": { "name": format!("group-{}", n % 9) },
-            "version": "v1", "hosts": { "selector": { "matchLabels": { "zone": "nowhere" } } },
-        });
-        make::<Deployment>(&story, &format!("deployment-{n}"), spec).await;
     }
     // Until everything that is to be said of them is said.
     let deadline = Instant::now() + Duration::from_secs(60);

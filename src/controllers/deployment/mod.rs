@@ -67,12 +67,17 @@ impl Kind for Deployment {
         self.status.as_ref()
     }
 
-    /// Nobody depends on a Deployment's status: who claims its hosts looks again by itself. One that went is forgotten.
+    /// Nobody depends on a Deployment's status. One that went is forgotten.
     fn changed(&self, world: &World) {
         if self.metadata.deletion_timestamp.is_some() && self.finalizers().is_empty() {
             world.hosts.turns.forget_all(&self.uid().unwrap_or_default());
             world.diaries.forget(&self.uid().unwrap_or_default());
         }
+    }
+
+    /// Who claims its hosts may have them now.
+    fn gone(&self, world: &Arc<World>) {
+        world.wakes.deployments_in(&self.namespace().unwrap_or_default());
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     observed::Observed,
@@ -136,12 +137,13 @@ impl Case<'_> {
 
 /// Something that the spec names does not exist yet. It is no failure before the deadline, and heals whenever it appears.
 pub fn waiting(seen: &Observed, problem: &Problem, now: Timestamp) -> (Verdict, Option<Duration>) {
-    const LOOK_AGAIN: Duration = Duration::from_secs(3);
-    if problem.terminal {
-        return (Verdict::failed(problem.reason, &problem.message), Some(LOOK_AGAIN));
-    }
     let before = seen.before();
     let of = |kind: &str| before.conditions.iter().find(|condition| condition.type_ == kind);
+    let same = of(READY).filter(|ready| ready.reason == problem.reason.as_str());
+    let look_again = Some(patience(problem.reason, same, now));
+    if problem.terminal {
+        return (Verdict::failed(problem.reason, &problem.message), look_again);
+    }
     let stalled = of(STALLED).is_some_and(|condition| condition.reason == problem.reason.as_str());
     let began = of(RECONCILING).map(|condition| condition.last_transition_time.0);
     let since = began.max(before.rollout.as_ref().map(|rollout| rollout.progressed_at.0)).unwrap_or(now);
@@ -151,7 +153,14 @@ pub fn waiting(seen: &Observed, problem: &Problem, now: Timestamp) -> (Verdict, 
     let same_spec = before.observed_generation == seen.generation;
     if same_spec && (stalled || over && began.is_some()) {
         let message = format!("{}; waited {limit} s for it, and still goes on as soon as it is there", problem.message);
-        return (Verdict::failed(problem.reason, message), Some(LOOK_AGAIN));
+        return (Verdict::failed(problem.reason, message), look_again);
     }
-    (Verdict::waiting(problem.reason, &problem.message), Some(LOOK_AGAIN))
+    (Verdict::waiting(problem.reason, &problem.message), look_again)
+}
+
+/// When to look again: the longer it was so, the later. Most of what is waited for tells of itself when it comes.
+fn patience(reason: Reason, since: Option<&Condition>, now: Timestamp) -> Duration {
+    let longest = if matches!(reason, Reason::HostClaimed | Reason::ProjectNotFound) { 60 } else { 600 };
+    let waited = since.map_or(0, |condition| now.duration_since(condition.last_transition_time.0).as_secs());
+    Duration::from_secs(u64::try_from(waited / 4).unwrap_or(0).clamp(3, longest))
 }
