@@ -353,7 +353,8 @@ fn long_history(repository: &Repository, commits: usize) -> String {
 #[tokio::test]
 async fn a_build_whose_mirror_was_lost_gets_its_one_commit_without_the_history() {
     let bench = Bench::new().await;
-    let head = long_history(&bench.repository, 3000);
+    let commits = std::env::var("LANDFALL_TEST_HISTORY").ok().and_then(|n| n.parse().ok()).unwrap_or(3000);
+    let head = long_history(&bench.repository, commits);
     let (source, dest) = (bench.source(&[]), bench.folder.path().join("out/src"));
     let sent = |server: &GitServer| server.seen().iter().map(|seen| seen.sent).sum::<usize>();
     let begun = tokio::time::Instant::now();
@@ -364,7 +365,7 @@ async fn a_build_whose_mirror_was_lost_gets_its_one_commit_without_the_history()
     let begun = tokio::time::Instant::now();
     bench.fetch(&source).await.unwrap();
     let (whole, took_whole) = (sent(&bench.server), begun.elapsed());
-    println!("one commit: {one} bytes, {took_one:?}; the whole history of 3000: {whole} bytes, {took_whole:?}");
+    println!("one commit: {one} bytes, {took_one:?}; the whole history of {commits}: {whole} bytes, {took_whole:?}");
     assert!(one * 20 < whole, "{one} of {whole} bytes");
     // Not the head of a branch: given where the server says so, as forges do; else it is said.
     let older = git(&bench.repository.origin(), &["rev-parse", "long~7"]);
@@ -372,5 +373,20 @@ async fn a_build_whose_mirror_was_lost_gets_its_one_commit_without_the_history()
     assert!(matches!(&refused, Err(GitError::Unreachable { .. })), "{refused:?}");
     git(&bench.repository.origin(), &["config", "uploadpack.allowReachableSHA1InWant", "true"]);
     bench.git.checkout_one(&gate(), &source, &older, ".", &dest).await.unwrap();
-    assert!(std::fs::read_to_string(dest.join("f42")).unwrap().starts_with("line 2992 "));
+    assert!(std::fs::read_to_string(dest.join("f42")).unwrap().starts_with(&format!("line {} ", commits - 8)));
+}
+
+#[tokio::test]
+async fn what_one_namespace_has_read_is_no_other_namespaces() {
+    let bench = Bench::new().await;
+    bench.server.login(LOGIN);
+    let (shop, head) = (bench.ann(), bench.repository.head());
+    bench.fetch(&shop).await.unwrap();
+    let spy = Source { namespace: "spy".to_owned(), ..bench.source(&[]) };
+    assert!(matches!(bench.fetch(&spy).await, Err(GitError::AuthenticationFailed { .. })));
+    assert!(matches!(bench.main(&spy).await, Err(GitError::RevisionNotFound { .. })));
+    let dest = bench.folder.path().join("out/src");
+    assert!(matches!(bench.git.checkout(&spy, &head, ".", &dest).await, Err(GitError::CommitGone { .. })));
+    assert_eq!(bench.git.branches(&spy, &[], None).await.unwrap(), []);
+    assert_eq!(bench.main(&shop).await.unwrap(), head);
 }

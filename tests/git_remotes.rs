@@ -299,3 +299,30 @@ async fn one_repository_holds_many_projects_each_in_a_folder_of_its_own() {
     let refused = bench.build_is("evil-1", "ArtifactOutside").await;
     assert!(refused.message.contains("services/api"), "{refused:?}");
 }
+
+#[tokio::test]
+async fn gits_configuration_on_the_operators_machine_leads_no_secret_elsewhere() {
+    let (repository, home) = (Repository::new(), tempfile::tempdir().unwrap());
+    let (server, other) = (GitServer::start(repository.root()).await, GitServer::start(repository.root()).await);
+    let config = format!(
+        "[url \"{}\"]\n\tinsteadOf = {}\n[http]\n\tproxy = http://127.0.0.1:1\n",
+        other.url(""),
+        server.url("")
+    );
+    std::fs::write(home.path().join(".gitconfig"), config).unwrap();
+    let namespace = namespace("insteadof").await;
+    let plan = Operator::of(&[&namespace.name]).env("HOME", home.path().display().to_string());
+    let operator = plan.env("HTTPS_PROXY", "http://127.0.0.1:1").env("GIT_SSL_NO_VERIFY", "1").start().await;
+    let bench = Bench { namespace, operator };
+    bench
+        .secret("shop-git", &server.host(), json!({ "username": "ann", "password": PASSWORD, "ca.crt": server.ca }))
+        .await;
+    bench.project("shop", json!({ "url": server.url("origin.git"), "secretRef": { "name": "shop-git" } })).await;
+    let refused = bench.project_is("shop", "SourceUnreachable").await;
+    assert!(refused.message.contains("insteadOf"), "{refused:?}");
+    assert_eq!((server.connections(), other.connections()), (0, 0));
+    // Without that line it is read, and no proxy is asked.
+    std::fs::write(home.path().join(".gitconfig"), "[http]\n\tproxy = http://127.0.0.1:1\n").unwrap();
+    bench.stamp::<Project>("shop", "landfall.dev/refresh", "1").await;
+    bench.project_is("shop", "SourceListed").await;
+}

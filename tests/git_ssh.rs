@@ -185,3 +185,62 @@ async fn a_silent_line_is_given_up_in_time_wherever_it_falls_silent() {
     bench.fetch(&source).await.unwrap();
     assert!(bench.folder.path().join("mirrors").is_dir());
 }
+
+#[tokio::test]
+async fn twenty_pushes_to_branches_and_one_tag_at_once_leave_one_winner_and_a_true_mirror() {
+    let bench = Bench::new().await;
+    let source = bench.of("ann");
+    let commits: Vec<_> = (0..20).map(|n| bench.repository.commit("n", &n.to_string(), "change")).collect();
+    bench.fetch(&source).await.unwrap();
+    let other = Git::new(GitConfig::new(bench.folder.path().join("other")));
+    other.fetch(&gate(), &source).await.unwrap();
+    // Others push branches at the same time, some of which stand in each other's way (`b3` and `b3/x`), and rewrite one.
+    let work = bench.repository.work();
+    let strangers = commits.clone();
+    let pushing = tokio::task::spawn_blocking(move || {
+        for (n, sha) in strangers.iter().enumerate() {
+            let name = if n % 2 == 0 { format!("b{}", n % 6) } else { format!("b{}/x", n % 6) };
+            let target = [format!("{sha}:refs/heads/{name}"), format!("+{sha}:refs/heads/moving")];
+            for target in target {
+                // One that stands in another's way is refused by git itself.
+                let _ = std::process::Command::new("git")
+                    .current_dir(&work)
+                    .args(["push", "-q", "origin", &target])
+                    .stderr(std::process::Stdio::null())
+                    .status();
+            }
+        }
+    });
+    let gate = gate();
+    let pushes = commits.iter().enumerate().map(|(n, sha)| {
+        let git = if n % 2 == 0 { &bench.git } else { &other };
+        git.push_tag(&gate, &source, tag("v1", sha))
+    });
+    let fetches = async {
+        for _ in 0..6 {
+            if let Err(error) = bench.fetch(&source).await {
+                assert_eq!(error.class(), Class::Transient, "{error:?}");
+            }
+        }
+    };
+    let (results, ()) = tokio::join!(futures::future::join_all(pushes), fetches);
+    pushing.await.unwrap();
+    let target = git(&bench.repository.origin(), &["rev-parse", "v1^{commit}"]);
+    for (sha, result) in commits.iter().zip(&results) {
+        match result {
+            Ok(_) => assert_eq!(*sha, target),
+            Err(GitError::TagConflict { existing, .. }) => assert!(*existing == target && *sha != target),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    bench.fetch(&source).await.unwrap();
+    let mut ours: Vec<_> =
+        bench.git.branches(&source, &[], None).await.unwrap().into_iter().map(|b| (b.name, b.head)).collect();
+    ours.sort();
+    let theirs =
+        git(&bench.repository.origin(), &["for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/heads"]);
+    let mut theirs: Vec<_> = theirs.lines().filter_map(|line| line.split_once(' ')).collect();
+    theirs.sort_unstable();
+    assert_eq!(ours.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect::<Vec<_>>(), theirs);
+}

@@ -103,6 +103,16 @@ fn planners_do_no_io_and_read_no_clock() {
 }
 
 #[test]
+fn there_is_one_unsafe_place() {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    let unsafe_in: Vec<_> = files.iter().filter(|(_, text)| text.contains("unsafe {")).map(|(path, _)| path).collect();
+    assert!(unsafe_in.len() == 1 && unsafe_in[0].ends_with("effects/git/transport/mod.rs"), "{unsafe_in:?}");
+    let allowed = files.iter().filter(|(_, text)| text.contains("allow(unsafe_code)")).count();
+    assert_eq!(allowed, 1);
+}
+
+#[test]
 fn a_wrong_arrow_is_seen_in_every_form() {
     assert_eq!(violations("plan", "use crate::effects::git::Git;"), ["effects"]);
     assert_eq!(violations("api", "use crate::{\n    api::Reason,\n    plan::{Plan, ids::{A, B}},\n};"), ["plan"]);

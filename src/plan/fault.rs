@@ -44,11 +44,7 @@ impl Fault {
     fn waits_for_a_secret(&self) -> bool {
         matches!(
             self.reason,
-            Reason::SecretNotFound
-                | Reason::SecretKeyMissing
-                | Reason::SecretForbidden
-                | Reason::SecretNotForThis
-                | Reason::AuthenticationFailed
+            Reason::SecretNotFound | Reason::SecretKeyMissing | Reason::SecretForbidden | Reason::SecretNotForThis
         )
     }
 }

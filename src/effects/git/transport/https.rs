@@ -20,7 +20,7 @@ use crate::effects::git::GitError;
 /// What is asked is small: wants and haves, or one tag.
 const MAX_QUESTION: usize = 64 << 20;
 /// Some servers have hundreds of thousands of references.
-const MAX_LIST: usize = 256 << 20;
+const MAX_LIST: usize = 128 << 20;
 
 pub(super) struct Https {
     inner: Arc<Inner>,
