@@ -355,24 +355,26 @@ async fn a_build_whose_mirror_was_lost_gets_its_one_commit_without_the_history()
     let bench = Bench::new().await;
     let commits = std::env::var("LANDFALL_TEST_HISTORY").ok().and_then(|n| n.parse().ok()).unwrap_or(3000);
     let head = long_history(&bench.repository, commits);
+    // The server here packs all before it says a word.
+    let patient = Git::new(GitConfig { silence: Duration::from_secs(60), ..config(&bench.folder) });
     let (source, dest) = (bench.source(&[]), bench.folder.path().join("out/src"));
     let sent = |server: &GitServer| server.seen().iter().map(|seen| seen.sent).sum::<usize>();
     let begun = tokio::time::Instant::now();
-    bench.git.checkout_one(&gate(), &source, &head, ".", &dest).await.unwrap();
+    patient.checkout_one(&gate(), &source, &head, ".", &dest).await.unwrap();
     let (one, took_one) = (sent(&bench.server), begun.elapsed());
     assert_eq!(std::fs::read_dir(&dest).unwrap().count(), 50);
     assert_eq!(std::fs::read_dir(bench.folder.path().join("mirrors")).unwrap().count(), 0, "nothing of it stays");
     let begun = tokio::time::Instant::now();
-    bench.fetch(&source).await.unwrap();
+    patient.fetch(&gate(), &source).await.unwrap();
     let (whole, took_whole) = (sent(&bench.server), begun.elapsed());
     println!("one commit: {one} bytes, {took_one:?}; the whole history of {commits}: {whole} bytes, {took_whole:?}");
     assert!(one * 20 < whole, "{one} of {whole} bytes");
     // Not the head of a branch: given where the server says so, as forges do; else it is said.
     let older = git(&bench.repository.origin(), &["rev-parse", "long~7"]);
-    let refused = bench.git.checkout_one(&gate(), &source, &older, ".", &dest).await;
+    let refused = patient.checkout_one(&gate(), &source, &older, ".", &dest).await;
     assert!(matches!(&refused, Err(GitError::Unreachable { .. })), "{refused:?}");
     git(&bench.repository.origin(), &["config", "uploadpack.allowReachableSHA1InWant", "true"]);
-    bench.git.checkout_one(&gate(), &source, &older, ".", &dest).await.unwrap();
+    patient.checkout_one(&gate(), &source, &older, ".", &dest).await.unwrap();
     assert!(std::fs::read_to_string(dest.join("f42")).unwrap().starts_with(&format!("line {} ", commits - 8)));
 }
 
