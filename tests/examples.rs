@@ -176,6 +176,14 @@ async fn a_cache_stays_within_home_and_checkout_and_apart_from_the_others() {
 }
 
 #[tokio::test]
+async fn a_trigger_needs_branches_and_a_default_for_every_parameter() {
+    refused(with("project", "/spec/build/trigger", json!({ "onPush": [] })), &["spec.build.trigger.onPush"]).await;
+    let mut object = with("project", "/spec/build/trigger", json!({ "onPush": ["main"] }));
+    object["spec"]["build"]["parameters"] = json!([{ "name": "NOTE" }]);
+    refused(object, &["every parameter needs a default"]).await;
+}
+
+#[tokio::test]
 async fn a_build_is_a_record() {
     let space = namespace("record").await;
     let client = client().await;

@@ -36,3 +36,13 @@ pub enum ConcurrencyPolicy {
     /// The newest takes the place of all others: those that wait end, and the script that runs is stopped.
     Replace,
 }
+
+/// What starts a Build by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Trigger {
+    /// Globs over the branches that `source.branches` allows: a new head of one of these is built. Those that are there when this is
+    /// declared or changed are not.
+    #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 250)))]
+    pub on_push: Vec<String>,
+}

@@ -29,5 +29,9 @@ pub const FIELD_MANAGER: &str = "landfall";
 pub const CLI_FIELD_MANAGER: &str = "landfall-cli";
 /// The one finalizer.
 pub const FINALIZER: &str = "landfall.dev/running";
+/// On Builds that landfall created by itself: what for.
+pub const TRIGGER_LABEL: &str = "landfall.dev/trigger";
+/// On those: the branch that was pushed.
+pub const BRANCH_ANNOTATION: &str = "landfall.dev/branch";
 /// A Secret is used only if this label names the use: `git`, `ssh`, `build` or `notify`.
 pub const USE_LABEL: &str = "landfall.dev/use";

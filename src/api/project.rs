@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     common::{Backoff, EnvVar, LocalRef},
-    lifecycle::{CacheRule, ConcurrencyPolicy},
+    lifecycle::{CacheRule, ConcurrencyPolicy, Trigger},
     verbs::LastHandled,
 };
+
+/// Whether what `build.trigger` asks for can be done; only where there is one.
+pub const TRIGGERED: &str = "Triggered";
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -84,6 +87,7 @@ fn one_minute() -> String {
 /// How a commit becomes a release.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.trigger) || !has(self.parameters) || self.parameters.all(one, has(one.default))").message("with a trigger every parameter needs a default: nobody is there to give a value"))]
 pub struct BuildRecipe {
     /// Where the script runs.
     #[serde(default)]
@@ -121,6 +125,9 @@ pub struct BuildRecipe {
     pub tag: TagRule,
     #[serde(default)]
     pub concurrency_policy: ConcurrencyPolicy,
+    /// Without one only a person, or a tool, creates Builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Trigger>,
 }
 
 fn half_an_hour() -> i64 {

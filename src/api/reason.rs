@@ -32,6 +32,8 @@ pub enum Reason {
     CertificateUntrusted,
     SourceListed,
     RefreshRequested,
+    Watching,
+    TriggerFailed,
 
     // Build
     ProjectNotFound,

@@ -82,9 +82,12 @@ pub(super) async fn prepare(uid: String, attempt: i64, world: Arc<World>) -> Don
 
 /// What survives between the builds of this project. A size that can't be read is none that was admitted.
 fn caches(plan: &BuildPlan) -> Option<Caches> {
+    // Where the script begins, as for artifacts.
+    let folder = plan.path.split('/').filter(|part| !matches!(*part, "" | "."));
+    let below = |path: &str| folder.clone().map(str::to_owned).chain([path.to_owned()]).collect::<Vec<_>>().join("/");
     let cache = |rule: &CacheRule| Cache {
         name: rule.name.clone(),
-        path: rule.path.clone(),
+        path: if rule.path.starts_with("~/") { rule.path.clone() } else { below(&rule.path) },
         max_bytes: common::bytes(&rule.max_bytes).unwrap_or_default(),
     };
     let folders: Vec<Cache> = plan.caches.iter().map(cache).collect();

@@ -14,12 +14,14 @@ use crate::{
     },
     controllers::{build::broken::Broken, repository::repository, world::World},
     effects::git::Branch,
+    plan::project::Head,
 };
 
 pub(super) fn source(project: &Project) -> Source {
     let source = &project.spec.source;
     let secret = source.secret_ref.as_ref().map(|secret| secret.name.clone());
-    Source { url: source.url.clone(), branches: source.branches.clone(), secret }
+    let on_push = project.spec.build.trigger.as_ref().map(|trigger| trigger.on_push.clone());
+    Source { url: source.url.clone(), branches: source.branches.clone(), secret, on_push }
 }
 
 /// Starts a listing, or tells the one that runs to look once more.
@@ -99,11 +101,16 @@ fn tick(uid: &str, (namespace, name): (String, String), source: Source, interval
     });
 }
 
-async fn list(namespace: &str, source: &Source, world: &World) -> Result<Vec<BranchView>, Broken> {
+async fn list(namespace: &str, source: &Source, world: &World) -> Result<(Vec<BranchView>, Vec<Head>), Broken> {
     let repository = repository(world, namespace, &source.url, source.secret.as_deref()).await?;
     world.git.fetch(&world.gate, &repository).await?;
     let branches = world.git.branches(&repository, &source.branches, None).await?;
-    Ok(branches.into_iter().map(view).collect())
+    let heads = match &source.on_push {
+        None => vec![],
+        Some(wanted) => world.git.heads(&repository, &source.branches, wanted).await?,
+    };
+    let heads = heads.into_iter().map(|(branch, sha)| Head { branch, sha }).collect();
+    Ok((branches.into_iter().map(view).collect(), heads))
 }
 
 fn view(branch: Branch) -> BranchView {

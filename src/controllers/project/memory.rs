@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-
 use crate::{
     api::project::{BranchView, VersionView},
     controllers::build::broken::Broken,
     effects::{class::Class, clock},
-    plan::{fault::Fault, project::Listing},
+    plan::{
+        fault::Fault,
+        project::{Head, Listing},
+    },
 };
 
 /// What was listed: another URL or other patterns are another source.
@@ -22,12 +23,14 @@ pub(super) struct Source {
     pub(super) branches: Vec<String>,
     /// Name of its Secret, which is read anew at each look.
     pub(super) secret: Option<String>,
+    /// `build.trigger.onPush`
+    pub(super) on_push: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     pub(super) source: Source,
-    pub(super) listing: Option<(Timestamp, Vec<BranchView>)>,
+    pub(super) listing: Option<Listing>,
     pub(super) fault: Option<Fault>,
     pub(super) running: bool,
     /// The interval of the task that looks by itself.
@@ -46,6 +49,8 @@ pub struct Memory {
 struct Inner {
     /// By uid.
     known: HashMap<String, Known>,
+    /// By uid.
+    push_faults: HashMap<String, Fault>,
     /// By namespace and name, then by version.
     versions: HashMap<(String, String), BTreeMap<String, VersionView>>,
 }
@@ -89,7 +94,25 @@ impl Memory {
 
     /// The project is gone.
     pub(super) fn forget(&self, uid: &str) {
-        self.lock().known.remove(uid);
+        let mut inner = self.lock();
+        inner.known.remove(uid);
+        inner.push_faults.remove(uid);
+    }
+
+    /// How the last Build that a push asked for could not be created.
+    pub(super) fn push_fault(&self, uid: &str) -> Option<Fault> {
+        self.lock().push_faults.get(uid).cloned()
+    }
+
+    pub(super) fn pushed(&self, uid: &str, result: Result<(), Broken>) {
+        let mut inner = self.lock();
+        match result {
+            Ok(()) => _ = inner.push_faults.remove(uid),
+            Err(broken) => {
+                let fault = fault(inner.push_faults.get(uid), broken);
+                inner.push_faults.insert(uid.to_owned(), fault);
+            }
+        }
     }
 
     pub(super) fn versions(&self, namespace: &str, name: &str) -> BTreeMap<String, VersionView> {
@@ -122,29 +145,21 @@ impl Occupied {
     }
 
     /// What the look found.
-    pub(super) fn settle(&self, result: Result<Vec<BranchView>, Broken>) -> Settled {
+    pub(super) fn settle(&self, result: Result<(Vec<BranchView>, Vec<Head>), Broken>) -> Settled {
         let mut inner = self.memory.lock();
         let known = inner.known.get_mut(&self.uid).filter(|known| known.runs == self.run);
         let Some(known) = known else { return Settled { again: false, news: true } };
         let mut news = true;
         match result {
-            Ok(branches) => {
-                let before = known.listing.as_ref().map(|(_, branches)| branches);
-                news = known.fault.is_some() || before != Some(&branches);
-                known.listing = Some((clock::now(), branches));
+            Ok((branches, heads)) => {
+                let before = known.listing.as_ref();
+                let same = before.is_some_and(|before| before.branches == branches && before.heads == heads);
+                news = known.fault.is_some() || !same;
+                known.listing = Some(Listing { at: clock::now(), branches, heads });
                 known.fault = None;
             }
             Err(broken) if broken.class == Class::Waiting => {}
-            Err(broken) => {
-                let before = known.fault.as_ref().map_or(0, |fault| fault.failures);
-                known.fault = Some(Fault {
-                    reason: broken.reason,
-                    message: broken.message,
-                    terminal: broken.class == Class::Terminal,
-                    failures: before.saturating_add(1),
-                    at: clock::now(),
-                });
-            }
+            Err(broken) => known.fault = Some(fault(known.fault.as_ref(), broken)),
         }
         Settled { again: std::mem::take(&mut known.again), news }
     }
@@ -158,8 +173,12 @@ impl Drop for Occupied {
     }
 }
 
-impl Known {
-    pub(super) fn listing(&self) -> Option<Listing> {
-        self.listing.clone().map(|(at, branches)| Listing { at, branches })
+fn fault(before: Option<&Fault>, broken: Broken) -> Fault {
+    Fault {
+        reason: broken.reason,
+        message: broken.message,
+        terminal: broken.class == Class::Terminal,
+        failures: before.map_or(0, |fault| fault.failures).saturating_add(1),
+        at: clock::now(),
     }
 }

@@ -5,6 +5,7 @@ mod grant;
 mod listing;
 mod memory;
 mod observe;
+mod pushes;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use kube::ResourceExt;
 
 pub use self::memory::Memory;
 use super::{
+    build::broken::Broken,
     frame::{Kind, Trouble},
     world::World,
 };
@@ -23,6 +25,12 @@ use crate::{
         project::{self, Act, Seen},
     },
 };
+
+/// It wakes the project, to go on with what is on record now.
+fn told(done: Result<(), Broken>, project: &Project, world: &World) -> Result<(), Trouble> {
+    world.wakes.project(&project.namespace().unwrap_or_default(), &project.name_any());
+    done.map_err(|broken| Trouble::Effect { class: broken.class, message: broken.message })
+}
 
 impl Kind for Project {
     const KIND: &'static str = "Project";
@@ -42,6 +50,14 @@ impl Kind for Project {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         match act {
             Act::List { again } => listing::start(self, again, world),
+            Act::Watch { baseline, heads } => told(pushes::watch(self, &baseline, &heads, world).await, self, world)?,
+            Act::Unwatch => told(pushes::unwatch(self, None, world).await, self, world)?,
+            Act::Trigger(heads) => {
+                let done = pushes::trigger(self, &heads, world).await;
+                // What went wrong is told by the status, and tried again as the planner says.
+                world.sources.pushed(&self.uid().unwrap_or_default(), done);
+                world.wakes.project(&namespace, &name);
+            }
             Act::Announce(line) => {
                 for build in world.builds.announce(&namespace, &name, line) {
                     world.wakes.build(&namespace, &build);
@@ -72,7 +88,13 @@ impl Kind for Project {
     fn gone(&self, world: &Arc<World>) {
         let namespace = self.namespace().unwrap_or_default();
         let then = world.clone();
-        let sweep = async move { caches::sweep(&then, &namespace).await };
+        let uid = self.uid().unwrap_or_default();
+        let sweep = async move {
+            caches::sweep(&then, &namespace).await;
+            if let Err(broken) = pushes::forget(&uid, &then).await {
+                tracing::warn!(%namespace, message = %broken.message, "records of a project that is gone stay in the store");
+            }
+        };
         let _ = world.tasks.start(format!("project/{}/gone", self.uid().unwrap_or_default()), sweep);
     }
 }

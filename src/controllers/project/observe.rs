@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, api::ListParams};
 
-use super::listing;
+use super::{listing, pushes};
 use crate::{
     api::{Build, Project, Reason, project::VersionView},
     controllers::{
@@ -48,12 +48,13 @@ pub(super) async fn observe(project: &Project, world: &World) -> Result<Seen, Tr
         None => None,
     };
     Ok(Seen {
+        pushes: pushes::seen(&project.uid().unwrap_or_default(), world).await.map_err(trouble)?,
         generation: project.metadata.generation.unwrap_or_default(),
         annotations: project.annotations().clone(),
         deleting: project.metadata.deletion_timestamp.is_some(),
         spec: project.spec.clone(),
         status,
-        listing: known.listing(),
+        listing: known.listing,
         listing_now: known.running,
         ticked: known.ticked.is_some() && known.ticked == listing::interval(project),
         fault: known.fault,
@@ -62,6 +63,7 @@ pub(super) async fn observe(project: &Project, world: &World) -> Result<Seen, Tr
         builds: candidates,
         grant,
         announced: world.builds.line(&namespace, &name),
+        name,
     })
 }
 

@@ -41,7 +41,8 @@ pub(super) fn check(caches: &Caches) -> Result<(), ExecutorError> {
     };
     for cache in &caches.folders {
         let path = cache.path.strip_prefix("~/").unwrap_or(&cache.path);
-        if !one(&cache.name) || !one(&caches.namespace) || !one(&caches.project) || !path.split('/').all(one) {
+        let part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+        if !one(&cache.name) || !one(&caches.namespace) || !one(&caches.project) || !path.split('/').all(part) {
             return bad(cache, "a path is relative to the checkout or begins with ~/, and has no '..'");
         }
     }

@@ -133,6 +133,17 @@ impl Git {
         self.run(source, READS, move |mirror| commits::commits(mirror, &patterns, &wish)).await
     }
 
+    /// Name and head of every branch in the mirror that matches both a pattern and a wanted one, the longest untouched first.
+    pub async fn heads(
+        &self,
+        source: &Source,
+        patterns: &[String],
+        wanted: &[String],
+    ) -> Result<Vec<(String, String)>, GitError> {
+        let (patterns, wanted) = (read::Patterns::new(patterns)?, read::Patterns::new(wanted)?);
+        self.run(source, READS, move |mirror| read::heads_of(mirror, &patterns, &wanted)).await
+    }
+
     /// What a branch, tag or full commit id means in the mirror now. The commit must be reachable from a branch that matches a pattern.
     pub async fn resolve(
         &self,

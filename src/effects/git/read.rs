@@ -63,6 +63,14 @@ pub(super) fn branches(m: &Mirror, patterns: &Patterns, default: Option<&str>) -
         .collect()
 }
 
+/// Names and heads of all branches that both allow, the longest untouched first.
+pub(super) fn heads_of(m: &Mirror, patterns: &Patterns, wanted: &Patterns) -> Result<Vec<(String, String)>, GitError> {
+    let mut heads = heads(m, patterns)?;
+    heads.retain(|head| wanted.allow(&head.name));
+    heads.sort_by_key(|head| (head.time, head.name.clone()));
+    Ok(heads.into_iter().map(|head| (head.name, head.id.to_string())).collect())
+}
+
 pub(super) fn resolve(m: &Mirror, revision: &str, patterns: &Patterns) -> Result<ResolvedCommit, GitError> {
     let not_found = || GitError::RevisionNotFound { revision: clean(revision.as_bytes(), 100) };
     let commit = match full_id(revision) {
@@ -72,7 +80,10 @@ pub(super) fn resolve(m: &Mirror, revision: &str, patterns: &Patterns) -> Result
     let mut heads = heads(m, patterns)?;
     let named = revision.strip_prefix("refs/heads/").unwrap_or(revision);
     let default = default_branch(&m.repo);
-    heads.sort_by_key(|head| (head.name != named, Some(&head.name) != default.as_ref(), head.name.clone()));
+    // A commit that is given by its id is that of the branch whose head it is, if it is one.
+    heads.sort_by_key(|head| {
+        (head.name != named, head.id != commit.id(), Some(&head.name) != default.as_ref(), head.name.clone())
+    });
     for head in heads {
         let reached = head.id == commit.id()
             || m.repo.graph_descendant_of(head.id, commit.id()).map_err(m.failed("compare commits"))?;

@@ -31,7 +31,7 @@ pub struct Branch {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolvedCommit {
     pub commit: Commit,
-    /// An allowed branch from which the commit is reachable: the one that was named, else the default one, else the first by name.
+    /// An allowed branch from which the commit is reachable: the one that was named, else one whose head it is, else the default one, else the first by name.
     pub branch: String,
 }
 

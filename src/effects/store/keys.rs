@@ -84,6 +84,16 @@ pub fn numbers(namespace: &str, project: &str) -> Result<Key, BadPart> {
     Key::of(&["numbers", namespace, project])
 }
 
+/// A head that was built because it was pushed, or the heads that were there before: `triggers/<project uid>/<name>`.
+pub fn trigger(project_uid: &str, name: &str) -> Result<Key, BadPart> {
+    Key::of(&["triggers", project_uid, name])
+}
+
+/// The folder of all those of a project, for `Store::list`.
+pub fn triggers(project_uid: &str) -> Result<Key, BadPart> {
+    Key::of(&["triggers", project_uid])
+}
+
 /// What a build was granted: script, parameters, env, artifacts, run, tag.
 pub fn build_plan(build_uid: &str) -> Result<Key, BadPart> {
     Key::of(&["builds", build_uid, "plan.json"])

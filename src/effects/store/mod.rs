@@ -79,6 +79,18 @@ impl Store {
         }
     }
 
+    /// Removes an object; one that is gone already is fine. Effect `store.remove`.
+    pub async fn remove(&self, gate: &Gate, key: &Key) -> Result<(), StoreError> {
+        gate.pass(Effect::new("store.remove", key.as_str()), self.remove_ungated(key)).await
+    }
+
+    async fn remove_ungated(&self, key: &Key) -> Result<(), StoreError> {
+        match within(&format!("remove {key}"), self.backend.delete(&key.path())).await? {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(StoreError::from_backend(key, "remove", error)),
+        }
+    }
+
     /// The bytes of an object; `None` where there is none.
     pub async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         let read = async {

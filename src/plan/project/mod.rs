@@ -4,16 +4,17 @@ mod contest;
 mod grant;
 mod listing;
 mod seen;
+pub mod trigger;
 
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
-pub use self::seen::{Candidate, Claim, Denied, GrantSeen, Listing, Place, Planned, Seen};
+pub use self::seen::{Candidate, Claim, Denied, GrantSeen, Head, Listing, Place, Planned, PushesSeen, Seen};
 use super::{Happened, Plan};
 use crate::api::{
     Verdict,
-    conditions::{self, READY},
+    conditions::{self, Extra, READY},
     project::{ActiveBuild, ProjectStatus},
     verbs::{self, REFRESH},
 };
@@ -27,12 +28,24 @@ pub enum Act {
     Grant(ActiveBuild),
     /// Tell the builds that wait where they stand, and the granted one that it is its turn.
     Announce(Vec<Place>),
+    /// Write down which heads were there when the trigger was declared; what an earlier trigger wrote down goes.
+    Watch { baseline: String, heads: Vec<Head> },
+    /// There is no trigger any more: what was written down goes.
+    Unwatch,
+    /// Create the Build of each of these new heads, and its record.
+    Trigger(Vec<Head>),
 }
 
 impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::List { again } => write!(f, "List{}", if *again { " again" } else { "" }),
+            Self::Watch { baseline, heads } => write!(f, "Watch {baseline} {} heads", heads.len()),
+            Self::Unwatch => f.write_str("Unwatch"),
+            Self::Trigger(heads) => {
+                let each = |head: &Head| format!("{} of {}", head.sha, head.branch);
+                write!(f, "Trigger {}", heads.iter().map(each).collect::<Vec<_>>().join(", "))
+            }
             Self::Grant(active) => write!(f, "Grant {} number {}", active.name, active.number),
             Self::Announce(places) => {
                 let each = |place: &Place| match &place.denied {
@@ -61,14 +74,29 @@ pub fn plan(seen: &Seen, now: Timestamp) -> Plan<ProjectStatus, Act> {
         acts.push(Act::List { again: asked });
     }
     let mut events = Vec::new();
+    let (mut extra, mut next) = (None, look.next);
     if !seen.deleting {
         let granted = grant::decide(seen, &mut status, now);
         acts.extend(granted.acts);
         events.extend(granted.events);
+        let pushed = trigger::decide(seen, now);
+        acts.extend(pushed.acts);
+        events.extend(heard(&before, pushed.condition.as_ref()));
+        extra = pushed.condition;
+        let wait = pushed.retry_at.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+        next = wait.map_or(next, |wait| wait.min(next));
     }
     events.extend(told(&before, &look.verdict));
-    status.conditions = conditions::conditions(&before.conditions, seen.generation, now, &look.verdict, &[]);
-    Plan { finalizer: false, status, acts, events, next: Some(look.next.max(Duration::from_millis(100))) }
+    status.conditions =
+        conditions::conditions(&before.conditions, seen.generation, now, &look.verdict, extra.as_slice());
+    Plan { finalizer: false, status, acts, events, next: Some(next.max(Duration::from_millis(100))) }
+}
+
+/// An event when Builds can't be created any more.
+fn heard(before: &ProjectStatus, condition: Option<&Extra>) -> Option<Happened> {
+    let failed = condition.filter(|condition| condition.status == Some(false))?;
+    let same = before.conditions.iter().any(|old| old.type_ == failed.kind && old.status == "False");
+    (!same).then(|| Happened::warning(failed.reason, "Trigger", failed.message.clone()))
 }
 
 /// An event when the verdict's reason changed.

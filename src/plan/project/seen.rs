@@ -1,6 +1,6 @@
 //! What a Project's planner is given: plain values, read once by the controller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -15,6 +15,8 @@ use crate::{
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seen {
+    #[serde(default)]
+    pub name: String,
     pub generation: i64,
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
@@ -50,6 +52,30 @@ pub struct Seen {
     /// What was announced last.
     #[serde(default)]
     pub announced: Vec<Place>,
+    #[serde(default)]
+    pub pushes: PushesSeen,
+}
+
+/// What the store knows of heads that `build.trigger` is about.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PushesSeen {
+    /// Names of the records of heads that were there when a trigger was declared (see `trigger::baseline`).
+    #[serde(default)]
+    pub baselines: BTreeSet<String>,
+    /// Commits that need no Build: heads of the baselines, and those that got one.
+    #[serde(default)]
+    pub known: BTreeSet<String>,
+    /// Set where the last Build could not be created.
+    #[serde(default)]
+    pub fault: Option<Fault>,
+}
+
+/// The newest commit of a branch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub branch: String,
+    pub sha: String,
 }
 
 /// Branches as they were listed.
@@ -58,6 +84,9 @@ pub struct Seen {
 pub struct Listing {
     pub at: Timestamp,
     pub branches: Vec<BranchView>,
+    /// Of all branches that `build.trigger` names; the oldest first.
+    #[serde(default)]
+    pub heads: Vec<Head>,
 }
 
 /// A Build that may get, or has, a turn.

@@ -1,0 +1,170 @@
+//! Heads that were pushed: what the store knows of them, and their Builds. It must not decide which are new.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{Resource, ResourceExt, api::PostParams};
+
+use crate::{
+    api::{BRANCH_ANNOTATION, Build, LocalRef, Project, Reason, TRIGGER_LABEL, build::BuildSpec},
+    controllers::{
+        build::{broken::Broken, read_json},
+        world::World,
+    },
+    effects::{
+        class::Class,
+        gate::{Effect, GateShut},
+        store::keys::{self, BadPart},
+    },
+    plan::project::{
+        Head, PushesSeen,
+        trigger::{self, BASELINE},
+    },
+};
+
+/// What is on record of the heads of this project.
+pub(super) async fn seen(uid: &str, world: &World) -> Result<PushesSeen, Broken> {
+    let mut seen = PushesSeen { fault: world.sources.push_fault(uid), ..PushesSeen::default() };
+    for key in world.store.list(&keys::triggers(uid).map_err(bad_key)?).await? {
+        if !key.name().starts_with(BASELINE) {
+            seen.known.insert(key.name().to_owned());
+        } else if let Some(heads) = read_json::<Vec<Head>>(world, &key).await? {
+            seen.known.extend(heads.into_iter().map(|head| head.sha));
+            seen.baselines.insert(key.name().to_owned());
+        }
+    }
+    Ok(seen)
+}
+
+/// Puts the heads that were there on record, then forgets what was on record for another trigger.
+pub(super) async fn watch(project: &Project, baseline: &str, heads: &[Head], world: &World) -> Result<(), Broken> {
+    let key = keys::trigger(&project.uid().unwrap_or_default(), baseline).map_err(bad_key)?;
+    world.store.create(&world.gate, &key, json(&heads)?).await?;
+    unwatch(project, Some(baseline), world).await
+}
+
+/// Forgets which heads were there, but for one record.
+pub(super) async fn unwatch(project: &Project, but: Option<&str>, world: &World) -> Result<(), Broken> {
+    let folder = keys::triggers(&project.uid().unwrap_or_default()).map_err(bad_key)?;
+    for key in world.store.list(&folder).await? {
+        if key.name().starts_with(BASELINE) && Some(key.name()) != but {
+            world.store.remove(&world.gate, &key).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Creates the Build of each head, then its record. Either is there already where a former try came so far.
+pub(super) async fn trigger(project: &Project, heads: &[Head], world: &World) -> Result<(), Broken> {
+    let uid = project.uid().unwrap_or_default();
+    for head in heads {
+        let key = keys::trigger(&uid, &head.sha).map_err(bad_key)?;
+        // The record may be newer than the look that this was decided on.
+        if world.store.get(&key).await?.is_none() {
+            let name = create(project, head, world).await?;
+            world.store.create(&world.gate, &key, json(&serde_json::json!({ "head": head, "build": name }))?).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn create(project: &Project, head: &Head, world: &World) -> Result<String, Broken> {
+    let build = build(project, head);
+    let (name, api) = (build.name_any(), world.api::<Build>(&project.namespace().unwrap_or_default()));
+    let effect = Effect::new("build.create", name.clone());
+    let created = world
+        .gate
+        .pass(effect, async { api.create(&PostParams::default(), &build).await.map(|_| ()).map_err(Refused::Api) })
+        .await;
+    let failed = |error: &kube::Error| {
+        let message = format!("the Build {name} of {} can't be created: {error}", head.branch);
+        Broken { reason: Reason::TriggerFailed, class: Class::Transient, message }
+    };
+    match created {
+        Ok(()) => Ok(name),
+        Err(Refused::Shut(shut)) => Err(Broken::new(Reason::InternalError, Class::Waiting, &shut)),
+        Err(Refused::Api(kube::Error::Api(status))) if status.code == 409 => {
+            let there = api.get_opt(&name).await.map_err(|error| failed(&error))?;
+            let same = |there: &Build| {
+                there.spec.project_ref == build.spec.project_ref && there.spec.revision == build.spec.revision
+            };
+            // Gone already: then there was one.
+            if there.as_ref().is_none_or(same) {
+                return Ok(name);
+            }
+            let message = format!(
+                "{} was pushed, but a Build of the name {name} is there and is not of commit {}; delete that one",
+                head.branch, head.sha
+            );
+            Err(Broken { reason: Reason::TriggerFailed, class: Class::Transient, message })
+        }
+        Err(Refused::Api(kube::Error::Api(status))) if status.code == 403 => {
+            let message = format!(
+                "the Build {name} of {} may not be created: {}; see that the operator has the rights of manifests/operator-rights.yaml, and the namespace room in its quota",
+                head.branch, status.message
+            );
+            Err(Broken { reason: Reason::TriggerFailed, class: Class::Transient, message })
+        }
+        Err(Refused::Api(error)) => Err(failed(&error)),
+    }
+}
+
+enum Refused {
+    Shut(GateShut),
+    Api(kube::Error),
+}
+
+impl From<GateShut> for Refused {
+    fn from(shut: GateShut) -> Self {
+        Self::Shut(shut)
+    }
+}
+
+/// Nothing of the Project's own labels and annotations: GitOps tools would take the Build for theirs, and prune it.
+fn build(project: &Project, head: &Head) -> Build {
+    let name = project.name_any();
+    let owner = OwnerReference { controller: Some(true), ..owner(project) };
+    Build {
+        metadata: ObjectMeta {
+            name: Some(trigger::build_name(&name, &head.sha)),
+            namespace: project.namespace(),
+            labels: Some([(TRIGGER_LABEL.to_owned(), "push".to_owned())].into()),
+            annotations: Some([(BRANCH_ANNOTATION.to_owned(), head.branch.clone())].into()),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: BuildSpec {
+            project_ref: LocalRef { name },
+            revision: head.sha.clone(),
+            parameters: Default::default(),
+            tag: None,
+            cancelled: false,
+        },
+        status: None,
+    }
+}
+
+/// It goes with its Project, as what nobody asked for by hand.
+fn owner(project: &Project) -> OwnerReference {
+    OwnerReference {
+        api_version: Project::api_version(&()).into_owned(),
+        kind: Project::kind(&()).into_owned(),
+        name: project.name_any(),
+        uid: project.uid().unwrap_or_default(),
+        ..OwnerReference::default()
+    }
+}
+
+/// The Project is gone: its records go.
+pub(super) async fn forget(uid: &str, world: &World) -> Result<(), Broken> {
+    for key in world.store.list(&keys::triggers(uid).map_err(bad_key)?).await? {
+        world.store.remove(&world.gate, &key).await?;
+    }
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Broken> {
+    serde_json::to_vec_pretty(value).map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))
+}
+
+fn bad_key(error: BadPart) -> Broken {
+    Broken::new(Reason::InternalError, Class::Terminal, &error)
+}
