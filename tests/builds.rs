@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -184,14 +185,41 @@ impl Bench {
         files
     }
 
-    /// Processes of this machine with this text in their command line.
-    fn processes(&self, text: &str) -> usize {
-        let mut found = 0;
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            found += usize::from(String::from_utf8_lossy(&line).contains(text));
-        }
-        found
+    /// Names of the pins in the mirror.
+    fn pins(&self) -> Vec<String> {
+        let mirrors = std::fs::read_dir(self.operator.data.join("git")).unwrap().flatten();
+        let mirrors = mirrors.map(|entry| entry.path()).filter(|path| path.is_dir());
+        let list = |path: PathBuf| git(&path, &["for-each-ref", "--format=%(refname)", "refs/landfall/"]);
+        mirrors.flat_map(|path| list(path).lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+    }
+}
+
+/// A number of seconds to sleep that nobody else uses, so that a survivor can be found by it.
+fn mark() -> String {
+    format!("{}{:04}", 9_000_000 + std::process::id(), rand::random_range(0..10_000))
+}
+
+/// How many processes of this machine sleep for that long.
+fn processes(mark: &str) -> usize {
+    let lines = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| std::fs::read(entry.path().join("cmdline")));
+    lines.filter(|line| line.as_ref().is_ok_and(|line| line == format!("sleep\0{mark}\0").as_bytes())).count()
+}
+
+/// Waits until none does.
+async fn gone(mark: &str) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(10);
+    while processes(mark) > 0 {
+        assert!(tokio::time::Instant::now() < end, "a script outlives its test");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits for something that no object tells of.
+async fn eventually(what: &str, wished: impl Fn() -> bool) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !wished() {
+        assert!(tokio::time::Instant::now() < end, "not {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -359,11 +387,8 @@ async fn a_script_that_says_nothing_for_too_long_is_ended() {
 
 #[tokio::test]
 async fn a_build_is_cancelled_while_it_runs_and_while_it_waits_and_a_retry_runs_it_again() {
-    let bench = Bench::with(
-        "cancel",
-        "test -e ../../never; echo begin; if [ \"$LANDFALL_BUILD_NUMBER\" = 1 ]; then sleep 3605; fi; echo x > app",
-    )
-    .await;
+    let sleep = mark();
+    let bench = Bench::with("cancel", "test -e ../../never; echo begin").await;
     bench.build("shop-1", json!({})).await;
     bench.until_stalled("shop-1", "ScriptFailed").await;
     bench
@@ -371,7 +396,7 @@ async fn a_build_is_cancelled_while_it_runs_and_while_it_waits_and_a_retry_runs_
         .patch(
             "shop",
             &PatchParams::default(),
-            &Patch::Merge(json!({ "spec": { "build": { "script": "sleep 3605" } } })),
+            &Patch::Merge(json!({ "spec": { "build": { "script": format!("sleep {sleep}") } } })),
         )
         .await
         .unwrap();
@@ -385,23 +410,27 @@ async fn a_build_is_cancelled_while_it_runs_and_while_it_waits_and_a_retry_runs_
     }
     let build = bench.builds().get("shop-2").await.unwrap();
     assert_eq!(outcomes(&build), [Some(Outcome::Cancelled)]);
-    assert_eq!(bench.processes("sleep\u{0}3605"), 0, "nothing of it lives on");
+    assert_eq!(processes(&sleep), 0, "nothing of it lives on");
     bench.retry("shop-2", "1").await;
     let running =
         bench.until("shop-2", "running again", |build| outcomes(build).len() == 2 && reason(build) == "Building");
     running.await;
+    eventually("up", || processes(&sleep) == 1).await;
+    drop(bench);
+    gone(&sleep).await;
 }
 
 #[tokio::test]
 async fn children_that_leave_their_session_do_not_outlive_the_script() {
+    let sleep = mark();
     let bench = Bench::with(
         "children",
-        "setsid sh -c 'trap \"\" TERM HUP; sleep 3611' >/dev/null 2>&1 &\nsleep 0.3; echo x > app",
+        &format!("setsid sh -c 'trap \"\" TERM HUP; sleep {sleep}' >/dev/null 2>&1 &\nsleep 0.3; echo x > app"),
     )
     .await;
     bench.build("shop-1", json!({})).await;
     bench.until_ready("shop-1").await;
-    assert_eq!(bench.processes("sleep\u{0}3611"), 0);
+    assert_eq!(processes(&sleep), 0);
 }
 
 #[tokio::test]
@@ -568,16 +597,56 @@ async fn a_revision_that_is_not_there_or_not_allowed_ends_the_build() {
 
 #[tokio::test]
 async fn a_build_that_is_deleted_in_the_middle_ends_its_script_and_frees_its_turn() {
-    let bench =
-        Bench::with("deleted", "if [ \"$LANDFALL_BUILD_NUMBER\" = 1 ]; then sleep 3613; fi; echo x > app").await;
-    bench.build("shop-1", json!({})).await;
+    let sleep = mark();
+    let script = format!("if [ \"$LANDFALL_BUILD_NUMBER\" = 1 ]; then echo up; sleep {sleep}; fi; echo x > app");
+    let bench = Bench::with("deleted", &script).await;
+    let uid = bench.build("shop-1", json!({})).await.uid().unwrap();
     bench.until_reason("shop-1", "Building").await;
     bench.build("shop-2", json!({ "tag": "v2" })).await;
     bench.until_reason("shop-2", "Queued").await;
+    eventually("up", || processes(&sleep) == 1).await;
     bench.builds().delete("shop-1", &DeleteParams::default()).await.unwrap();
     bench.until_ready("shop-2").await;
     assert!(bench.builds().get_opt("shop-1").await.unwrap().is_none());
-    assert_eq!(bench.processes("sleep\u{0}3613"), 0);
+    assert_eq!(processes(&sleep), 0);
+    let folder = bench.operator.data.join("executor").join(&uid);
+    eventually("tidied up after", || !folder.exists() && !bench.pins().iter().any(|pin| pin.contains(&uid))).await;
+    assert!(bench.store(&format!("logs/{uid}/1/0")).exists(), "what it said stays in the store");
+}
+
+#[tokio::test]
+async fn what_builds_leave_goes_when_nobody_needs_it_and_not_before() {
+    let mut bench = Bench::new("leftovers").await;
+    let script = "echo said; test \"$LANDFALL_VERSION\" != v1; echo x > app";
+    bench.project(json!({ "script": script, "artifacts": [{ "path": "app" }] })).await;
+    let failed = bench.build("failed", json!({ "tag": "v1" })).await.uid().unwrap();
+    bench.until_stalled("failed", "ScriptFailed").await;
+    let good = bench.build("good", json!({ "tag": "v2" })).await.uid().unwrap();
+    bench.until_ready("good").await;
+    let attempts = bench.operator.data.join("executor");
+    let names = |uid: &str| {
+        let entries = std::fs::read_dir(attempts.join(uid).join("1")).unwrap().flatten();
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect::<std::collections::BTreeSet<_>>()
+    };
+    for uid in [&failed, &good] {
+        eventually("without its checkout", || !names(uid).contains("src")).await;
+        assert_eq!(std::fs::read_to_string(attempts.join(uid).join("1/log")).unwrap(), "said\n", "logs stay readable");
+    }
+    eventually("unpinned", || bench.pins() == [format!("refs/landfall/{}.{failed}", bench.namespace.name)]).await;
+    // While no operator runs a Build goes, and a writer was killed an hour ago.
+    bench.operator.kill9().await;
+    bench.builds().delete("good", &DeleteParams::default()).await.unwrap();
+    let left = bench.store("incoming/.tmpLeft");
+    std::fs::write(&left, "half a release").unwrap();
+    let fresh = bench.store("incoming/.tmpFresh");
+    std::fs::write(&fresh, "a release on its way").unwrap();
+    std::fs::File::open(&left).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    bench.operator.restart().await;
+    eventually("swept", || !attempts.join(&good).exists() && !left.exists()).await;
+    assert!(fresh.exists() && attempts.join(&failed).exists() && bench.record("v2").build_uid == good);
+    assert_eq!(bench.pins().len(), 1, "a failed Build can still be tried again");
+    bench.builds().delete("failed", &DeleteParams::default()).await.unwrap();
+    eventually("swept as well", || !attempts.join(&failed).exists() && bench.pins().is_empty()).await;
 }
 
 #[tokio::test]
@@ -864,6 +933,90 @@ async fn caches_survive_builds_that_succeed_and_go_with_their_project() {
         assert!(tokio::time::Instant::now() < end, "the caches are there still");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Files below a folder that hold this text.
+fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
+    let output = Command::new("grep").args(["-rlaF", "--", text]).arg(folder).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).lines().map(PathBuf::from).collect()
+}
+
+fn secret(name: &str, usage: &str, key: &str, value: &str) -> Secret {
+    let secret =
+        json!({ "metadata": { "name": name, "labels": { "landfall.dev/use": usage } }, "stringData": { key: value } });
+    serde_json::from_value(secret).unwrap()
+}
+
+#[tokio::test]
+async fn a_secret_reaches_the_script_and_is_found_nowhere_else() {
+    let mut bench = Bench::new("secrets").await;
+    let canary = format!("ca'nary/{:016x}+{:016x}", rand::random::<u64>(), rand::random::<u64>());
+    let secrets = bench.namespace.api::<Secret>();
+    secrets.create(&PostParams::default(), &secret("repo", "build", "token", &canary)).await.unwrap();
+    let script = "echo \"plain $TOKEN.\"; printf %s \"$TOKEN\" | sha256sum; touch begun
+while ! [ -e go ]; do echo tick \"$TOKEN\"; sleep 0.1; done
+set -x; : \"$TOKEN\"; set +x
+for before in '' a ab; do printf %s \"$before$TOKEN-\" | base64 -w0; echo; done
+printf %s \"$TOKEN\" | cut -c1-9 | tr -d '\\n'; sleep 0.3; printf %s \"$TOKEN\" | cut -c10-
+printf '{\"token\":\"%s\"}\\n' \"$TOKEN\"; printf %s \"$TOKEN\" | sed \"s/'/%27/;s,/,%2F,;s,+,%2B,\"; echo; echo the end >&2; exit 3";
+    let env = json!([{ "name": "TOKEN", "valueFrom": { "secretKeyRef": { "name": "repo", "key": "token" } } }]);
+    bench.project(json!({ "script": script, "env": env, "artifacts": [{ "path": "app" }] })).await;
+    let uid = bench.build("shop-1", json!({})).await.uid().unwrap();
+    let attempt = bench.operator.data.join("executor").join(&uid).join("1");
+    eventually("begun", || attempt.join("src/begun").exists()).await;
+    // The one who told the runner goes, and the Secret with it: neither is needed any more.
+    bench.operator.restart().await;
+    secrets.delete("repo", &DeleteParams::default()).await.unwrap();
+    let lines = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("cmdline"));
+    let told: Vec<_> =
+        lines.filter(|line| std::fs::read_to_string(line).is_ok_and(|line| line.contains(&canary))).collect();
+    assert_eq!(told, Vec::<PathBuf>::new(), "on a command line");
+    assert_eq!(files_with(&bench.operator.data, &canary), Vec::<PathBuf>::new(), "on the disk while it runs");
+    std::fs::write(attempt.join("src/go"), "").unwrap();
+    let build = bench.until_stalled("shop-1", "ScriptFailed").await;
+    let log = std::fs::read_to_string(attempt.join("log")).unwrap();
+    let digest =
+        Command::new("sh").args(["-c", "printf %s \"$1\" | sha256sum", "sh", &canary]).output().unwrap().stdout;
+    assert!(log.contains(&*String::from_utf8(digest).unwrap()), "the script had the very value: {log}");
+    assert!(log.starts_with("plain ***.\n") && log.contains("\n***\n{\"token\":\"***\"}\n***\nthe end\n"), "{log}");
+    let random = canary.split_once('/').unwrap().1;
+    let (one, two) = random.split_once('+').unwrap();
+    let events = bench.namespace.api::<Event>().list(&Default::default()).await.unwrap().items;
+    let project = bench.projects().get("shop").await.unwrap();
+    let shown = serde_json::to_string(&json!([build, project, events])).unwrap() + &bench.operator.output() + &log;
+    for piece in [one, two, &random[..20], "Y2EnbmFyeS9", "NhJ25hcnkv", "jYSduYXJ5L"] {
+        assert!(!shown.contains(piece), "{piece} in {shown}");
+        assert_eq!(files_with(&bench.operator.data, piece), Vec::<PathBuf>::new(), "{piece} on the disk");
+    }
+    assert!(shown.contains("the end") && !events.is_empty(), "{shown}");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_missing_or_not_for_builds_is_waited_for() {
+    let bench = Bench::new("nosecret").await;
+    let env = json!([{ "name": "TOKEN", "valueFrom": { "secretKeyRef": { "name": "repo", "key": "token" } } }]);
+    bench
+        .project(json!({ "script": "printf %s \"$TOKEN\" > app", "env": env, "artifacts": [{ "path": "app" }] }))
+        .await;
+    bench.build("shop-1", json!({ "tag": "v1" })).await;
+    let build = bench.until_reason("shop-1", "SecretNotFound").await;
+    assert_eq!((condition(&build, "Reconciling"), condition(&build, "Stalled")), ("True", "absent"), "it waits");
+    assert!(message(&build).contains("repo"), "{}", message(&build));
+    let project = bench.projects().get("shop").await.unwrap();
+    assert!(project.status.unwrap().active_build.is_none(), "it does not hold up others");
+    let secrets = bench.namespace.api::<Secret>();
+    secrets.create(&PostParams::default(), &secret("repo", "ssh", "token", "hunter22")).await.unwrap();
+    let build = bench.until_reason("shop-1", "SecretNotForThis").await;
+    assert!(message(&build).contains("landfall.dev/use=build"), "{}", message(&build));
+    let label = json!({ "metadata": { "labels": { "landfall.dev/use": "build" } } });
+    secrets.patch("repo", &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
+    bench.until_ready("shop-1").await;
+    assert_eq!(bench.release("v1")["app"], b"hunter22");
+    let bad =
+        json!([{ "name": "A", "value": "x", "valueFrom": { "secretKeyRef": { "name": "repo", "key": "token" } } }]);
+    let both = json!({ "spec": { "build": { "env": bad } } });
+    let refused = bench.projects().patch("shop", &PatchParams::default(), &Patch::Merge(both)).await.unwrap_err();
+    assert!(refused.to_string().contains("either value or valueFrom"), "{refused}");
 }
 
 /// What differs from run to run in the name of an effect.

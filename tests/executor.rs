@@ -14,7 +14,7 @@ use landfall::{
         clock::monotonic,
         executor::{
             AttemptId, BuildStep, Cache, Caches, ExecutorConfig, ExecutorError, Exit, ExitReason, Isolation,
-            LocalExecutor, StepState, log, sealed_log,
+            LocalExecutor, Secrets, StepState, log, sealed_log,
         },
         gate::Gate,
         store::Store,
@@ -56,7 +56,7 @@ impl Bench {
 
     async fn start(&self, step: BuildStep) -> AttemptId {
         let id = self.attempt();
-        self.executor.start(&self.gate, &id, step).await.unwrap();
+        self.executor.start(&self.gate, &id, step, Secrets::default()).await.unwrap();
         id
     }
 
@@ -229,7 +229,7 @@ async fn two_scripts_at_once_have_different_users() {
     for n in 1..=4 {
         let id = AttemptId::new(format!("build-{n}"), 1);
         fs::create_dir_all(bench.executor.checkout_dir(&id)).unwrap();
-        bench.executor.start(&bench.gate, &id, step("id -u; sleep 1")).await.unwrap();
+        bench.executor.start(&bench.gate, &id, step("id -u; sleep 1"), Secrets::default()).await.unwrap();
         ids.push(id);
     }
     let mut users = BTreeSet::new();
@@ -340,12 +340,13 @@ async fn cancel_ends_everything_and_may_be_repeated() {
 async fn an_attempt_runs_once_however_often_it_is_started() {
     let bench = Bench::new();
     let id = bench.attempt();
-    let starts = (0..8).map(|_| bench.executor.start(&bench.gate, &id, step("echo ran; sleep 0.5")));
+    let starts =
+        (0..8).map(|_| bench.executor.start(&bench.gate, &id, step("echo ran; sleep 0.5"), Secrets::default()));
     for started in futures::future::join_all(starts).await {
         started.unwrap();
     }
     assert!(bench.exit(&id).await.succeeded());
-    bench.executor.start(&bench.gate, &id, step("echo again")).await.unwrap();
+    bench.executor.start(&bench.gate, &id, step("echo again"), Secrets::default()).await.unwrap();
     assert_eq!(bench.log(&id).await, "ran\n");
 }
 
@@ -382,7 +383,7 @@ async fn helper_that_starts_a_build_and_waits() {
     };
     let gate = Gate::open_for(FenceToken { epoch: "e".into(), created: 0, transitions: 0 });
     let script = step("echo begun; while ! [ -e go ]; do sleep 0.1; done; echo ended");
-    LocalExecutor::new(config).start(&gate, &AttemptId::new("build-1", 1), script).await.unwrap();
+    LocalExecutor::new(config).start(&gate, &AttemptId::new("build-1", 1), script, Secrets::default()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
 }
 
@@ -397,7 +398,7 @@ async fn a_killed_runner_is_lost_and_leaves_no_process() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     gone(&mark).await;
     assert!(matches!(bench.executor.state(&id).await.unwrap(), StepState::Lost { .. }));
-    bench.executor.start(&bench.gate, &id, step("echo again")).await.unwrap();
+    bench.executor.start(&bench.gate, &id, step("echo again"), Secrets::default()).await.unwrap();
     assert!(
         matches!(bench.executor.state(&id).await.unwrap(), StepState::Lost { .. }),
         "a lost attempt is not begun again"
@@ -454,7 +455,7 @@ async fn helper_without_rights() {
     }
     let bench = Bench::new();
     let id = bench.attempt();
-    let refused = bench.executor.start(&bench.gate, &id, step("echo ran")).await.unwrap_err();
+    let refused = bench.executor.start(&bench.gate, &id, step("echo ran"), Secrets::default()).await.unwrap_err();
     assert!(matches!(refused, ExecutorError::ExecutorUnsafe { .. }), "{refused}");
     assert_eq!(bench.executor.state(&id).await.unwrap(), StepState::Absent);
     println!("ExecutorUnsafe: {refused}");
@@ -473,7 +474,7 @@ async fn a_log_is_sealed_in_pieces_while_it_grows_and_read_back_whole() {
     assert!(bench.exit(&id).await.succeeded());
     assert_eq!(bench.executor.seal(&bench.gate, &store, &id).await.unwrap(), 3);
     let live = bench.log(&id).await;
-    assert_eq!(bench.executor.collect_garbage(&BTreeSet::new()).await.unwrap(), std::slice::from_ref(&id));
+    bench.executor.forget(&bench.gate, &id.uid).await.unwrap();
     assert_eq!(bench.executor.state(&id).await.unwrap(), StepState::Absent);
     let mut sealed = Vec::new();
     loop {
@@ -487,13 +488,79 @@ async fn a_log_is_sealed_in_pieces_while_it_grows_and_read_back_whole() {
 }
 
 #[tokio::test]
-async fn garbage_is_neither_what_runs_nor_what_is_kept() {
+async fn a_build_that_ended_keeps_its_log_and_one_that_is_gone_keeps_nothing_and_runs_nothing() {
     let bench = Bench::new();
-    let id = bench.start(step("while ! [ -e go ]; do sleep 0.05; done")).await;
-    assert_eq!(bench.executor.collect_garbage(&BTreeSet::new()).await.unwrap(), []);
+    let mark = mark();
+    let id = bench.start(step(&format!("echo up; sleep {mark}"))).await;
+    bench.until_said(&id, "up").await;
+    assert!(bench.executor.litter("build-1", 1).await.unwrap());
+    bench.executor.tidy(&bench.gate, "build-1", 1).await.unwrap();
+    assert!(bench.executor.checkout_dir(&id).exists(), "what runs is left alone");
     bench.executor.cancel(&bench.gate, &id).await.unwrap();
-    assert_eq!(bench.executor.collect_garbage(&BTreeSet::from([id.clone()])).await.unwrap(), []);
-    assert_eq!(bench.executor.collect_garbage(&BTreeSet::new()).await.unwrap(), [id]);
+    bench.executor.tidy(&bench.gate, "build-1", 1).await.unwrap();
+    assert!(!bench.executor.checkout_dir(&id).exists() && !bench.executor.litter("build-1", 1).await.unwrap());
+    assert_eq!((bench.log(&id).await.as_str(), bench.exit(&id).await.reason), ("up\n", ExitReason::Cancelled));
+
+    let second = AttemptId::new("build-1", 2);
+    fs::create_dir_all(bench.executor.checkout_dir(&second)).unwrap();
+    bench
+        .executor
+        .start(&bench.gate, &second, step(&format!("echo up; sleep {mark}")), Secrets::default())
+        .await
+        .unwrap();
+    bench.until_said(&second, "up").await;
+    bench.executor.forget(&bench.gate, "build-1").await.unwrap();
+    assert_eq!(processes_with(&mark), Vec::<i32>::new(), "a build that is gone runs nothing");
+    assert!(!bench.data.path().join("executor/build-1").exists());
+    bench.executor.forget(&bench.gate, "build-1").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_script_whose_folder_is_taken_away_does_not_run_on() {
+    let bench = Bench::new();
+    let mark = mark();
+    let id = bench.start(step(&format!("echo up; sleep {mark}"))).await;
+    bench.until_said(&id, "up").await;
+    let runner = bench.data.path().display().to_string();
+    drop(bench);
+    gone(&mark).await;
+    gone(&runner).await;
+}
+
+#[tokio::test]
+async fn a_script_that_is_killed_ends_its_output_with_its_own_words() {
+    let bench = Bench::new();
+    let mut step = step("echo tick; sleep 1000");
+    step.timeout = Duration::from_secs(1);
+    let id = bench.start(step).await;
+    assert_eq!(bench.exit(&id).await.reason, ExitReason::TimedOut);
+    assert_eq!(bench.log(&id).await, "tick\n");
+}
+
+#[tokio::test]
+async fn secrets_come_by_a_pipe_are_masked_and_lie_on_no_disk_nor_command_line() {
+    for isolation in [Isolation::Sandboxed, Isolation::Trusted] {
+        let bench = Bench::with(isolation);
+        let id = bench.attempt();
+        let canary = format!("canary {}'\"$(id)`\n", mark());
+        let secrets = Secrets(vec![("TOKEN".into(), canary.clone()), ("SHORT".into(), "abc".into())]);
+        assert!(!format!("{secrets:?}").contains("canary"));
+        let script = "printf %s \"$TOKEN\" >value; echo \"$TOKEN|$SHORT\"; printf '%s' \"$TOKEN\" | base64 -w0; echo; read -r x && exit 4
+while ! [ -e go ]; do sleep 0.05; done; rm value go";
+        bench.executor.start(&bench.gate, &id, step(script), secrets).await.unwrap();
+        let src = bench.executor.checkout_dir(&id);
+        bench.until_said(&id, "***|abc").await;
+        assert_eq!(fs::read_to_string(src.join("value")).unwrap(), canary, "as it is, to the last byte");
+        let word = canary.split_whitespace().nth(1).unwrap().split('\'').next().unwrap();
+        assert_eq!(processes_with(word), Vec::<i32>::new());
+        let grep = Command::new("grep").args(["-rlF", word]).arg(bench.data.path()).output().unwrap();
+        let found = String::from_utf8_lossy(&grep.stdout).into_owned();
+        assert_eq!(found.trim(), src.join("value").to_str().unwrap(), "only where the script itself wrote it");
+        fs::write(src.join("go"), "").unwrap();
+        assert!(bench.exit(&id).await.succeeded());
+        let log = bench.log(&id).await;
+        assert!(!log.contains(word) && log.starts_with("***\n|abc\n***") || log.starts_with("***|abc\n***"), "{log}");
+    }
 }
 
 #[tokio::test]
@@ -503,7 +570,7 @@ async fn names_and_values_that_no_shell_could_carry_are_refused() {
     for (name, value) in [("", "x"), ("1A", "x"), ("A B", "x"), ("A;id", "x"), ("A", "x\0y"), ("LD-X", "x")] {
         let mut step = step("true");
         step.env = vec![(name.into(), value.into())];
-        let refused = bench.executor.start(&bench.gate, &id, step).await.unwrap_err();
+        let refused = bench.executor.start(&bench.gate, &id, step, Secrets::default()).await.unwrap_err();
         assert!(matches!(refused, ExecutorError::BadEnv { .. }), "{refused}");
     }
 }
@@ -526,7 +593,7 @@ impl Cached {
         let id = AttemptId::new("build-1", self.1.get());
         fs::create_dir_all(self.0.executor.checkout_dir(&id).join("web")).unwrap();
         let step = BuildStep { caches: Some(Self::caches(project)), ..step(script) };
-        self.0.executor.start(&self.0.gate, &id, step).await.unwrap();
+        self.0.executor.start(&self.0.gate, &id, step, Secrets::default()).await.unwrap();
         id
     }
 
@@ -598,7 +665,7 @@ async fn a_cache_hides_nothing_and_is_led_nowhere_by_links() {
         let refused = bench.0.executor.fits(&id, &Cached::caches("p")).await.unwrap_err();
         assert!(refused.to_string().contains(says), "{refused}");
         let asked = BuildStep { caches: Some(Cached::caches("p")), ..step("echo x") };
-        bench.0.executor.start(&bench.0.gate, &id, asked).await.unwrap();
+        bench.0.executor.start(&bench.0.gate, &id, asked, Secrets::default()).await.unwrap();
         assert_eq!(bench.0.exit(&id).await.reason, ExitReason::NotStarted);
     }
     bench.0.executor.fits(&free, &Cached::caches("p")).await.unwrap();

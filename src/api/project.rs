@@ -100,8 +100,8 @@ pub struct BuildRecipe {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub env: Vec<EnvVar>,
-    /// Run by `/bin/sh -eu` in the checkout. Parameters are environment variables.
+    pub env: Vec<BuildEnvVar>,
+    /// Run by `/bin/sh -e` in the checkout, or by itself where it begins with `#!`. Parameters are environment variables.
     #[schemars(length(min = 1, max = 65536))]
     pub script: String,
     /// What the release holds.
@@ -180,6 +180,40 @@ pub enum ParameterType {
     String,
     /// `"true"` or `"false"`.
     Boolean,
+}
+
+/// One environment variable of a build's script: a text, or one key of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.name.startsWith('LANDFALL_')").message("LANDFALL_… variables are set by landfall; choose another name"))]
+#[x_kube(validation = Rule::new("!has(self.value) || !has(self.valueFrom)").message("a variable has either value or valueFrom"))]
+pub struct BuildEnvVar {
+    /// A letter or `_`, then letters, digits and `_`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub name: String,
+    /// Anything but NUL; at most 8 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    pub value: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<EnvSource>,
+}
+
+/// Where a variable's value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvSource {
+    pub secret_key_ref: SecretKeyRef,
+}
+
+/// One key of a Secret in the same namespace that is labelled `landfall.dev/use: build`. It is read when an attempt begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
 }
 
 /// Files of the checkout that go into the release.

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod deployment;
 pub mod frame;
+pub mod garbage;
 mod gone;
 pub mod hostgroup;
 pub mod hosts;

@@ -44,7 +44,11 @@ impl Fault {
     fn waits_for_a_secret(&self) -> bool {
         matches!(
             self.reason,
-            Reason::SecretNotFound | Reason::SecretKeyMissing | Reason::SecretForbidden | Reason::SecretNotForThis
+            Reason::SecretNotFound
+                | Reason::SecretKeyMissing
+                | Reason::SecretInvalid
+                | Reason::SecretForbidden
+                | Reason::SecretNotForThis
         )
     }
 }

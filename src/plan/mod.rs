@@ -4,6 +4,7 @@ pub mod build;
 pub mod deployment;
 pub mod facts;
 pub mod fault;
+pub mod garbage;
 pub mod hostgroup;
 pub mod ids;
 pub mod project;

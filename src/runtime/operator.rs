@@ -24,6 +24,7 @@ use crate::{
     api::{Build, Deployment, FIELD_MANAGER, HostGroup, Project, view::VIEW_ADDRESS},
     controllers::{
         frame::{self, Kind},
+        garbage,
         world::{Parts, World},
     },
     effects::{
@@ -149,6 +150,7 @@ async fn operate(
     controllers.spawn(control::<Build>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
     controllers.spawn(control::<HostGroup>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
     controllers.spawn(control::<Deployment>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
+    let broom = tokio::spawn(garbage::keep(world.clone(), scope));
     let ended = tokio::select! {
         lost = elector.keep(lease) => Err(lost.into()),
         () = async { while controllers.join_next().await.is_some() {} } => Ok(()),
@@ -156,6 +158,7 @@ async fn operate(
     };
     leading.send_replace(None);
     controllers.abort_all();
+    broom.abort();
     world.tasks.cancel_all();
     elector.release().await;
     ended

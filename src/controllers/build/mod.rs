@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     api::{Build, build::BuildStatus},
-    effects::class::Class,
+    effects::{class::Class, git::pins},
     plan::{
         Plan,
         build::{self, Act, Seen},
@@ -56,6 +56,11 @@ impl Kind for Build {
             Act::Cancel { attempt } => background(self, world, Slot::Cancel, work::cancel(uid, attempt, world.clone())),
             Act::Collect { attempt } => background(self, world, Slot::Work, work::collect(uid, attempt, world.clone())),
             Act::Tag { tagged_at } => background(self, world, Slot::Work, work::tag(uid, tagged_at, world.clone())),
+            Act::Tidy { upto, published } => {
+                let pin = published.then(|| pins::name(&self.namespace().unwrap_or_default(), &uid));
+                let work = work::tidy(uid.clone(), upto, pin, world.clone());
+                let _ = world.tasks.start(format!("build/{uid}/tidy"), work);
+            }
             Act::Start { attempt } => now(self, world, work::start(uid, attempt, world)).await?,
             Act::Record(end) => now(self, world, work::record(uid, &end, world)).await?,
             Act::Publish(record) => {
@@ -72,6 +77,12 @@ impl Kind for Build {
 
     fn changed(&self, world: &World) {
         world.wakes.project(&self.namespace().unwrap_or_default(), &self.spec.project_ref.name);
+    }
+
+    fn gone(&self, world: &Arc<World>) {
+        let uid = self.uid().unwrap_or_default();
+        let work = work::forget(self.namespace().unwrap_or_default(), uid.clone(), world.clone());
+        let _ = world.tasks.start(format!("build/{uid}/forget"), work);
     }
 }
 

@@ -57,10 +57,15 @@ pub(super) async fn observe(build: &Build, world: &World) -> Result<Seen, Troubl
         prepared: None,
         tagged: false,
         fault: None,
+        litter: false,
     };
     stored(&mut seen, &namespace, world).await.map_err(trouble)?;
     seen.step = step(&seen, world).await.map_err(trouble)?;
     remembered(&mut seen, world);
+    let last = seen.status.iter().flat_map(|status| &status.attempts).rfind(|attempt| attempt.outcome.is_some());
+    if let Some(number) = last.map(|last| last.number) {
+        seen.litter = world.executor.litter(&uid, number).await.map_err(|error| trouble(error.into()))?;
+    }
     world.builds.set_open(&namespace, project_name, &build.name_any(), open);
     if !open {
         world.builds.drop_build(&uid);

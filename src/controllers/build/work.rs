@@ -18,17 +18,18 @@ use crate::{
         build::{Artifact, Attempt, BuiltCommit},
         common,
         lifecycle::CacheRule,
+        project::SecretKeyRef,
     },
     controllers::{repository::repository, world::World},
     effects::{
         class::Class,
-        executor::{AttemptId, BuildStep, Cache, Caches, StepState},
-        git::{GitError, Source, TagRequest},
+        executor::{self, AttemptId, BuildStep, Cache, Caches, Secrets, StepState},
+        git::{GitError, Source, TagRequest, pins},
         release,
         store::keys,
     },
     plan::{
-        build::{BuildPlan, ReleaseRecord},
+        build::{self, BuildPlan, ReleaseRecord},
         version::VersionRecord,
     },
 };
@@ -44,13 +45,16 @@ type Done = Result<Found, Broken>;
 pub(super) async fn resolve(build: Build, world: Arc<World>) -> Done {
     let (namespace, uid) = (build.namespace().unwrap_or_default(), build.uid().unwrap_or_default());
     let project = world.api::<Project>(&namespace).get(&build.spec.project_ref.name).await;
-    let source = project.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?.spec.source;
+    let spec = project.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?.spec;
+    // Before it is queued: a build that waits for a Secret must not hold up the others.
+    secrets(&namespace, build::secrets(&spec.build.env), &world).await?;
+    let source = spec.source;
     let secret = source.secret_ref.as_ref().map(|secret| secret.name.as_str());
     let repository = repository(&world, &namespace, &source.url, secret).await?;
     world.git.fetch(&world.gate, &repository).await?;
     let found = world.git.resolve(&repository, &build.spec.revision, &source.branches).await?;
     world.git.folder(&repository, &found.commit.sha, &source.path).await?;
-    world.git.pin(&repository, &found.commit.sha, &uid).await?;
+    world.git.pin(&repository, &found.commit.sha, &pins::name(&namespace, &uid)).await?;
     Ok(Found::Resolved(BuiltCommit {
         sha: found.commit.sha,
         subject: found.commit.subject,
@@ -64,6 +68,7 @@ pub(super) async fn resolve(build: Build, world: Arc<World>) -> Done {
 pub(super) async fn prepare(uid: String, attempt: i64, world: Arc<World>) -> Done {
     let plan = records::granted(&world, &uid).await?;
     world.executor.check().await?;
+    secrets(&plan.namespace, plan.secrets(), &world).await?;
     if plan.push {
         let target = world.git.tag_target(&of_plan(&plan, &world).await?, &plan.version).await?;
         if let Some(existing) = target.filter(|sha| *sha != plan.commit.sha) {
@@ -107,6 +112,23 @@ async fn of_plan(plan: &BuildPlan, world: &World) -> Result<Source, Broken> {
     repository(world, &plan.namespace, &plan.url, secret.as_deref()).await
 }
 
+/// The values of a script's secret variables, from Secrets that are labelled for it.
+async fn secrets(namespace: &str, wanted: Vec<(String, SecretKeyRef)>, world: &World) -> Result<Secrets, Broken> {
+    let mut found = Vec::new();
+    for (variable, at) in wanted {
+        let text = world.secret(namespace, &at.name, "build", &at.key).await?;
+        if text.expose().contains('\0') || text.expose().len() > executor::secrets::LONGEST {
+            let (name, key) = (at.name, at.key);
+            let message = format!(
+                "the key {key:?} of the Secret {name} can't be an environment variable: it has a NUL, or more than 64 KiB; write it anew"
+            );
+            return Err(Broken { reason: Reason::SecretInvalid, message, class: Class::Transient });
+        }
+        found.push((variable, text.expose().to_owned()));
+    }
+    Ok(Secrets(found))
+}
+
 /// Writes the commit's files. A mirror that was lost with the data folder is fetched again first.
 async fn checkout(plan: &BuildPlan, id: &AttemptId, world: &World) -> Result<(), Broken> {
     let folder = world.executor.checkout_dir(id);
@@ -118,7 +140,7 @@ async fn checkout(plan: &BuildPlan, id: &AttemptId, world: &World) -> Result<(),
             match world.git.checkout_one(&world.gate, &repository, &plan.commit.sha, &plan.path, &folder).await {
                 Err(GitError::Unreachable { .. } | GitError::CommitGone { .. } | GitError::Failed { .. }) => {
                     world.git.fetch(&world.gate, &repository).await?;
-                    world.git.pin(&mirror, &plan.commit.sha, &id.uid).await?;
+                    world.git.pin(&mirror, &plan.commit.sha, &pins::name(&plan.namespace, &id.uid)).await?;
                     world.git.checkout(&mirror, &plan.commit.sha, &plan.path, &folder).await
                 }
                 done => done,
@@ -132,6 +154,7 @@ async fn checkout(plan: &BuildPlan, id: &AttemptId, world: &World) -> Result<(),
 /// The intent is on record: the script begins, if it did not before.
 pub(super) async fn start(uid: String, attempt: i64, world: &Arc<World>) -> Result<(), Broken> {
     let plan = records::granted(world, &uid).await?;
+    let secrets = secrets(&plan.namespace, plan.secrets(), world).await?;
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1));
     let step = BuildStep {
         env: plan.environment(),
@@ -141,7 +164,7 @@ pub(super) async fn start(uid: String, attempt: i64, world: &Arc<World>) -> Resu
         folder: plan.path,
         script: plan.script,
     };
-    Ok(world.executor.start(&world.gate, &AttemptId::new(uid, attempt), step).await?)
+    Ok(world.executor.start(&world.gate, &AttemptId::new(uid, attempt), step, secrets).await?)
 }
 
 /// Looks after a script until it has ended. Its output goes to the store as it comes; the rest follows when it has ended, in a task of
@@ -178,6 +201,35 @@ pub(super) async fn gone(build: Build, world: Arc<World>) {
         }
     }
     world.wakes.project(&namespace, &build.spec.project_ref.name);
+}
+
+/// The build is over: its checkouts go, and the pin that its commit needs no more. Logs and records stay.
+pub(super) async fn tidy(uid: String, upto: i64, pin: Option<String>, world: Arc<World>) {
+    let done = async {
+        if let Some(pin) = pin {
+            world.git.unpin(&world.gate, &pin).await?;
+        }
+        Ok::<_, Broken>(world.executor.tidy(&world.gate, &uid, upto).await?)
+    };
+    if let Err(broken) = done.await {
+        tracing::warn!(%uid, message = %broken.message, "what a build left is removed later");
+    }
+}
+
+/// The Build is gone: what still runs for it ends, its output goes to the store, its folder and its pin go.
+pub(super) async fn forget(namespace: String, uid: String, world: Arc<World>) {
+    let done = async {
+        for attempt in world.executor.attempts(&uid).await? {
+            let id = AttemptId::new(uid.clone(), attempt);
+            world.executor.cancel(&world.gate, &id).await?;
+            seal(&id, &world).await;
+        }
+        world.executor.forget(&world.gate, &uid).await?;
+        Ok::<_, Broken>(world.git.unpin(&world.gate, &pins::name(&namespace, &uid)).await?)
+    };
+    if let Err(broken) = done.await {
+        tracing::warn!(%uid, message = %broken.message, "what a build left that is gone is removed later");
+    }
 }
 
 pub(super) async fn cancel(uid: String, attempt: i64, world: Arc<World>) -> Done {

@@ -15,6 +15,7 @@ use super::{
     files,
     runner::{RunnerFile, StepFile},
     sandbox,
+    secrets::Secrets,
     types::{AttemptId, Exit, StepState},
 };
 use crate::effects::clock;
@@ -31,7 +32,13 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> ExecutorError {
     move |error| ExecutorError::io(what, &error)
 }
 
-pub(super) fn start(dir: &Path, id: &AttemptId, runner: &Path, asked: &StepFile) -> Result<(), ExecutorError> {
+pub(super) fn start(
+    dir: &Path,
+    id: &AttemptId,
+    runner: &Path,
+    asked: &StepFile,
+    secrets: &Secrets,
+) -> Result<(), ExecutorError> {
     if begun(dir) {
         return Ok(());
     }
@@ -42,7 +49,7 @@ pub(super) fn start(dir: &Path, id: &AttemptId, runner: &Path, asked: &StepFile)
     files::write_json(&dir.join(files::STEP), asked).map_err(failed("write the build step"))?;
     let log = File::create(dir.join(files::RUNNER_LOG)).map_err(failed("write the runner's log"))?;
     // setsid forks, so that the runner is nobody's child but init's, and this wait is short.
-    let status = Command::new("setsid")
+    let mut child = Command::new("setsid")
         .arg("--fork")
         .arg(runner)
         .arg("build-step")
@@ -50,11 +57,14 @@ pub(super) fn start(dir: &Path, id: &AttemptId, runner: &Path, asked: &StepFile)
         .env_clear()
         .env("PATH", sandbox::PATH)
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(log)
-        .status();
-    let status = status.map_err(failed("start `setsid` of util-linux"))?;
+        .spawn()
+        .map_err(failed("start `setsid` of util-linux"))?;
+    // A runner that ended early leaves a pipe that nobody reads; what it said follows below.
+    let _ = child.stdin.take().map(|pipe| secrets.send(pipe));
+    let status = child.wait().map_err(failed("start `setsid` of util-linux"))?;
     let until = clock::monotonic() + BEGIN;
     while status.success() && clock::monotonic() < until {
         if begun(dir) {

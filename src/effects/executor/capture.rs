@@ -10,6 +10,7 @@ use std::{
     time::Instant,
 };
 
+use super::masks::Masks;
 use crate::effects::clock;
 
 /// The last output is kept whatever was printed before: it says why a build failed.
@@ -41,20 +42,24 @@ impl LastOutput {
 }
 
 /// Copies until the last writer is gone.
-pub(super) fn capture(mut output: impl Read, log: &Path, limit: u64, last: &LastOutput) -> Captured {
+pub(super) fn capture(mut output: impl Read, log: &Path, limit: u64, last: &LastOutput, mut masks: Masks) -> Captured {
     let mut sink = Sink::new(File::options().create(true).append(true).open(log).ok(), limit);
-    let mut buffer = vec![0_u8; 64 * 1024];
+    let (mut buffer, mut shown) = (vec![0_u8; 64 * 1024], Vec::new());
     loop {
         match output.read(&mut buffer) {
             Ok(0) => break,
             Ok(n) => {
                 last.touch();
-                sink.take(buffer.get(..n).unwrap_or_default());
+                masks.take(buffer.get(..n).unwrap_or_default(), &mut shown);
+                sink.take(&shown);
+                shown.clear();
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(_) => break,
         }
     }
+    masks.end(&mut shown);
+    sink.take(&shown);
     sink.finish()
 }
 

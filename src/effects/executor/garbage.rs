@@ -1,34 +1,101 @@
-//! Folders of attempts that nobody needs any more.
+//! What builds leave behind, and how it is removed. It must not decide whose folder is needed: the caller knows the Builds.
+//!
+//! An attempt that has ended keeps its log and its records for as long as its Build exists; the checkout goes as soon as nothing more
+//! is packed from it.
 
-use std::{collections::BTreeSet, fs, path::Path};
-
-use super::{
-    attempt,
-    error::ExecutorError,
-    types::{AttemptId, StepState},
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
-pub(super) fn collect(folder: &Path, keep: &BTreeSet<AttemptId>) -> Result<Vec<AttemptId>, ExecutorError> {
-    let mut removed = Vec::new();
-    for (uid, build) in folders(folder) {
-        for (number, dir) in folders(&build) {
-            let Ok(number) = number.parse() else { continue };
-            let id = AttemptId::new(&uid, number);
-            if keep.contains(&id) || matches!(attempt::state(&dir)?, StepState::Running { .. }) {
-                continue;
+use super::{attempt, error::ExecutorError, files, types::StepState};
+
+/// What is kept of an attempt that has ended.
+const KEPT: [&str; 6] = [files::STEP, files::PID, files::LOCK, files::LOG, files::EXIT, files::RUNNER_LOG];
+const TRIAL: &str = "trial-";
+/// A trial of the sandbox takes seconds.
+const STALE: Duration = Duration::from_secs(3600);
+
+/// Uids of the builds that have a folder. Leftovers of killed trials go on the way.
+pub(super) fn builds(folder: &Path) -> Vec<String> {
+    let mut uids = Vec::new();
+    for (name, path) in folders(folder) {
+        if name.starts_with(TRIAL) {
+            if stale(&path) {
+                let _ = fs::remove_dir_all(&path);
             }
-            fs::remove_dir_all(&dir)
-                .map_err(|error| ExecutorError::io(format!("remove the folder of {id}"), &error))?;
-            removed.push(id);
+        } else if is_uid(&name) {
+            uids.push(name);
         }
-        // Fails where an attempt was kept.
-        let _ = fs::remove_dir(&build);
     }
-    removed.sort();
-    Ok(removed)
+    uids.sort();
+    uids
 }
 
-fn folders(of: &Path) -> Vec<(String, std::path::PathBuf)> {
+/// Numbers of the attempts that have a folder, in order.
+pub(super) fn attempts(build: &Path) -> Vec<i64> {
+    let mut numbers: Vec<i64> = folders(build).into_iter().filter_map(|(name, _)| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Whether one of the attempts up to this one has more than its log and its records.
+pub(super) fn litter(build: &Path, upto: i64) -> bool {
+    attempts(build).into_iter().filter(|number| *number <= upto).any(|number| {
+        let entries = fs::read_dir(build.join(number.to_string())).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name()).any(|name| !KEPT.iter().any(|kept| name == *kept))
+    })
+}
+
+/// Takes away what a later look would not need of the attempts up to this one; one that runs is left alone.
+pub(super) fn tidy(build: &Path, upto: i64) -> Result<(), ExecutorError> {
+    for number in attempts(build).into_iter().filter(|number| *number <= upto) {
+        let dir = build.join(number.to_string());
+        if matches!(attempt::state(&dir)?, StepState::Running { .. }) {
+            continue;
+        }
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if KEPT.iter().any(|kept| entry.file_name() == *kept) {
+                continue;
+            }
+            let kind = entry.file_type();
+            let gone = match kind.is_ok_and(|kind| kind.is_dir()) {
+                true => fs::remove_dir_all(entry.path()),
+                false => fs::remove_file(entry.path()),
+            };
+            absent_is_fine(gone).map_err(|error| ExecutorError::io("tidy up after a build", &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends what still runs, and removes the build's folder.
+pub(super) fn forget(build: &Path) -> Result<(), ExecutorError> {
+    for number in attempts(build) {
+        attempt::cancel(&build.join(number.to_string()))?;
+    }
+    absent_is_fine(fs::remove_dir_all(build)).map_err(|error| ExecutorError::io("remove a build's folder", &error))
+}
+
+/// Uids are UUIDs; other folders here are somebody else's.
+fn is_uid(name: &str) -> bool {
+    name.len() == 36 && name.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+}
+
+fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn stale(path: &Path) -> bool {
+    let age = fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+    age.is_some_and(|age| age >= STALE)
+}
+
+fn folders(of: &Path) -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(of).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     folders.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect()

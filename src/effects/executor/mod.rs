@@ -10,13 +10,16 @@ mod cache;
 mod capture;
 mod error;
 mod files;
+mod forms;
 mod garbage;
 mod identity;
 pub mod log;
+mod masks;
 mod runner;
 mod sandbox;
 mod script;
 mod seal;
+pub mod secrets;
 mod slot;
 mod trial;
 mod trusted;
@@ -32,6 +35,7 @@ use std::{
 pub use self::{
     error::ExecutorError,
     seal::sealed_log,
+    secrets::Secrets,
     types::{AttemptId, BuildStep, Cache, Caches, ExecutorConfig, Exit, ExitReason, Isolation, StepState},
 };
 use super::{
@@ -71,9 +75,15 @@ impl LocalExecutor {
     }
 
     /// Starts an attempt; one that was begun before is left alone, whatever became of it. Effect `build.start`.
-    /// Returns when its runner is on record (or it was before).
-    pub async fn start(&self, gate: &Gate, attempt: &AttemptId, step: BuildStep) -> Result<(), ExecutorError> {
-        script::check(&step)?;
+    /// Returns when its runner is on record (or it was before). The secrets are told to the runner alone, and masked in the output.
+    pub async fn start(
+        &self,
+        gate: &Gate,
+        attempt: &AttemptId,
+        step: BuildStep,
+        secrets: Secrets,
+    ) -> Result<(), ExecutorError> {
+        script::check(&step, &secrets)?;
         step.caches.as_ref().map_or(Ok(()), cache::check)?;
         self.check().await?;
         let (dir, id, config) = (self.dir(attempt), attempt.clone(), self.config.clone());
@@ -82,7 +92,7 @@ impl LocalExecutor {
         let max_log_bytes = config.max_log_bytes;
         let caches = self.caches();
         let asked = runner::StepFile { step, isolation: config.isolation, hidden, max_log_bytes, caches };
-        let work = blocking(move || attempt::start(&dir, &id, &config.runner, &asked));
+        let work = blocking(move || attempt::start(&dir, &id, &config.runner, &asked, &secrets));
         gate.pass(Effect::new("build.start", attempt.to_string()), work).await
     }
 
@@ -155,10 +165,35 @@ impl LocalExecutor {
         seal::seal(self, gate, store, attempt).await
     }
 
-    /// Removes the folders of all attempts that don't run and are not in `keep`. Returns those removed.
-    pub async fn collect_garbage(&self, keep: &BTreeSet<AttemptId>) -> Result<Vec<AttemptId>, ExecutorError> {
-        let (folder, keep) = (self.config.folder.clone(), keep.clone());
-        blocking(move || garbage::collect(&folder, &keep)).await
+    /// Uids of the builds that have a folder here.
+    pub async fn builds(&self) -> Result<Vec<String>, ExecutorError> {
+        let folder = self.config.folder.clone();
+        blocking(move || Ok(garbage::builds(&folder))).await
+    }
+
+    /// Numbers of a build's attempts that have a folder.
+    pub async fn attempts(&self, uid: &str) -> Result<Vec<i64>, ExecutorError> {
+        let build = self.config.folder.join(uid);
+        blocking(move || Ok(garbage::attempts(&build))).await
+    }
+
+    /// Whether the attempts up to this one left more than their logs and records.
+    pub async fn litter(&self, uid: &str, upto: i64) -> Result<bool, ExecutorError> {
+        let build = self.config.folder.join(uid);
+        blocking(move || Ok(garbage::litter(&build, upto))).await
+    }
+
+    /// Removes the checkouts of a build's attempts up to this one; logs and records stay, and what runs is left alone.
+    /// Effect `build.tidy`.
+    pub async fn tidy(&self, gate: &Gate, uid: &str, upto: i64) -> Result<(), ExecutorError> {
+        let build = self.config.folder.join(uid);
+        gate.pass(Effect::new("build.tidy", uid), blocking(move || garbage::tidy(&build, upto))).await
+    }
+
+    /// Ends what still runs of a build that is gone, and removes all of its folder. Effect `build.forget`.
+    pub async fn forget(&self, gate: &Gate, uid: &str) -> Result<(), ExecutorError> {
+        let build = self.config.folder.join(uid);
+        gate.pass(Effect::new("build.forget", uid), blocking(move || garbage::forget(&build))).await
     }
 }
 

@@ -21,7 +21,10 @@ use super::{
     capture::{self, Captured, LastOutput},
     files,
     identity::Identity,
-    sandbox, script, slot, trusted,
+    masks::Masks,
+    sandbox, script,
+    secrets::Secrets,
+    slot, trusted,
     types::{BuildStep, Exit, ExitReason, Isolation},
 };
 use crate::effects::clock;
@@ -86,13 +89,16 @@ pub(super) fn run(dir: &Path) -> io::Result<()> {
     let Some(asked) = files::read_json::<StepFile>(&dir.join(files::STEP))? else {
         return Err(io::Error::other("there is no step.json here"));
     };
+    keep_private()?;
+    // Told before the record is written: a runner that does not know everything never began.
+    let secrets = Secrets::receive(io::stdin().lock())?;
     let record = RunnerFile { runner: Identity::own()?, started_at: clock::now() };
     match files::write_new(&dir.join(files::PID), &serde_json::to_vec(&record)?) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         written => written?,
     }
-    let (end, captured) =
-        attempt(dir, &asked).unwrap_or_else(|error| (End::not_started(error.to_string()), Captured::default()));
+    let (end, captured) = attempt(dir, &asked, &secrets)
+        .unwrap_or_else(|error| (End::not_started(error.to_string()), Captured::default()));
     for name in [files::HOME, files::TMP, files::IN, files::ROOT] {
         let _ = fs::remove_dir_all(dir.join(name));
     }
@@ -113,14 +119,21 @@ fn record_exit(dir: &Path, record: &RunnerFile, end: End, captured: Captured) ->
     let mut tries = 0;
     loop {
         match files::write_json(&dir.join(files::EXIT), &exit) {
-            Err(_) if tries < 600 => tries += 1,
+            Err(error) if tries < 600 && error.kind() != io::ErrorKind::NotFound => tries += 1,
             written => return written,
         }
         std::thread::sleep(Duration::from_secs(1));
     }
 }
 
-fn attempt(dir: &Path, asked: &StepFile) -> io::Result<(End, Captured)> {
+/// No dump of this process may come to lie on a disk, and nobody but root looks into it.
+fn keep_private() -> io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+fn attempt(dir: &Path, asked: &StepFile, secrets: &Secrets) -> io::Result<(End, Captured)> {
     if dir.join(files::CANCEL).exists() {
         return Ok((End::killed(ExitReason::Cancelled), Captured::default()));
     }
@@ -132,8 +145,9 @@ fn attempt(dir: &Path, asked: &StepFile) -> io::Result<(End, Captured)> {
     let (log, limit, heard) = (dir.join(files::LOG), asked.max_log_bytes, last.clone());
     File::options().create(true).append(true).open(&log)?;
     let (done, captured) = mpsc::channel();
-    std::thread::spawn(move || done.send(capture::capture(reader, &log, limit, &heard)));
-    let watch = Watch { dir, asked, last };
+    let masks = Masks::of(secrets.values());
+    std::thread::spawn(move || done.send(capture::capture(reader, &log, limit, &heard, masks)));
+    let watch = Watch { dir, asked, secrets, last };
     let mut said = 0;
     let end = match (cache::fetch(&watch, &mut said)?, asked.isolation) {
         (Some(reason), _) => {
@@ -156,10 +170,19 @@ fn attempt(dir: &Path, asked: &StepFile) -> io::Result<(End, Captured)> {
 pub(super) struct Watch<'a> {
     pub(super) dir: &'a Path,
     pub(super) asked: &'a StepFile,
+    pub(super) secrets: &'a Secrets,
     last: LastOutput,
 }
 
 impl Watch<'_> {
+    /// Says a word to the child, and the script's secrets after it; then its stdin is closed. In a thread, so that a child that does
+    /// not read is ended in time all the same.
+    pub(super) fn tell(&self, child: &mut Child, word: &[u8]) {
+        let Some(mut pipe) = child.stdin.take() else { return };
+        let words = [word, &script::secret_exports(self.secrets)].concat();
+        std::thread::spawn(move || pipe.write_all(&words));
+    }
+
     /// Waits until the child ends, or there is a reason to end it (`Err`).
     pub(super) fn until_end(
         &self,
@@ -180,7 +203,9 @@ impl Watch<'_> {
     fn reason(&self, begun: Instant) -> Option<ExitReason> {
         let now = clock::monotonic();
         let step = &self.asked.step;
-        if self.dir.join(files::CANCEL).exists() {
+        // Whoever took the folder away wants no result: the script must not run on to its timeout.
+        let wanted = self.dir.join(files::PID).exists();
+        if self.dir.join(files::CANCEL).exists() || !wanted {
             Some(ExitReason::Cancelled)
         } else if now.duration_since(begun) >= step.timeout {
             Some(ExitReason::TimedOut)
@@ -204,11 +229,12 @@ fn sandboxed(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> {
     let said = listen(child.stdout.take());
     if said.recv_timeout(SETUP).ok().as_deref() != Some("ready") {
         kill_sandbox(&mut child)?;
-        return Ok(End::not_started("the sandbox could not be made; the log says why"));
+        let why =
+            super::log::last_lines(&fs::read(watch.dir.join(files::RUNNER_LOG)).unwrap_or_default(), 2).join(" / ");
+        return Ok(End::not_started(format!("the sandbox could not be made: {why}")));
     }
     let begun = clock::monotonic();
-    // Taking the pipe out drops it after the word: the sandbox gets no second one.
-    child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(b"go\n"))?;
+    watch.tell(&mut child, b"go\n");
     match watch.until_end(&mut child, begun)? {
         Err(reason) => {
             kill_sandbox(&mut child)?;

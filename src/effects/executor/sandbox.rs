@@ -29,13 +29,20 @@ const VIRTUAL: [&str; 9] = ["tmpfs", "ramfs", "proc", "sysfs", "devtmpfs", "devp
 type Op = (&'static str, String, String);
 
 /// The command whose process 1 runs `<dir>/in/run` as `uid`. It dies with its parent, and all of the sandbox with it.
-/// Its stdin takes "go", its stdout says "ready" and "exit CODE", its stderr is the script's output.
+/// Its stdin takes "go", its stdout says "ready" and "exit CODE", its stderr is the script's output. What goes wrong before that is
+/// said in the runner's log.
 pub(super) fn command(dir: &Path, uid: u32, hidden: &[PathBuf]) -> Command {
     let own = rustix::process::getpid().as_raw_nonzero().to_string();
     let mut command = Command::new("setpriv");
     // The parent may have died before the death signal was set: look, and go no further then.
     command.args(["--pdeathsig", "KILL", "--", "/bin/sh", "-c"]);
-    command.args(["test \"$PPID\" = \"$1\" || exit 125; shift; exec \"$@\"", "sh", &own]);
+    // `unshare` has words of its own when it is killed: they belong to the runner's log, not to the script's output.
+    command.args([
+        "test \"$PPID\" = \"$1\" || exit 125; log=$2; shift 2; exec 3>&2 2>>\"$log\"; exec \"$@\"",
+        "sh",
+        &own,
+    ]);
+    command.arg(dir.join(files::RUNNER_LOG));
     command.args(["unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child=KILL", "--"]);
     command.args(["/bin/sh", "-c", SCRIPT, "sandbox.sh"]).arg(dir.join(files::ROOT)).arg(uid.to_string());
     for (op, a, b) in operations(dir, hidden) {

@@ -36,11 +36,12 @@ cd /
 umount -n -l /.old
 mount -n -o remount,bind,ro,nosuid,nodev /
 
+exec 2>&3 3>&- # from here on stderr is the script's output
 echo ready
 read -r word || exit 1
 [ "$word" = go ] || exit 1
 code=0
 env -i PATH="$PATH" prlimit --core=0:0 --nproc=4096:4096 -- \
     setpriv --reuid "$uid" --regid "$uid" --clear-groups --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all -- \
-    env -i /bin/sh /.landfall/run </dev/null >&2 || code=$?
+    env -i /bin/sh /.landfall/run >&2 || code=$? # what follows "go" on stdin is for it
 echo "exit $code"

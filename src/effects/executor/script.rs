@@ -1,4 +1,5 @@
-//! What a script is started with: its file and its environment, as files that only it reads. Nothing of it stands on a command line.
+//! What a script is started with: its file and its environment, as files that only it reads; its secrets, through a pipe alone. Nothing
+//! of it stands on a command line.
 
 use std::{
     fs, io,
@@ -6,7 +7,12 @@ use std::{
     path::{Component, Path},
 };
 
-use super::{error::ExecutorError, files, sandbox, types::BuildStep};
+use super::{
+    error::ExecutorError,
+    files, sandbox,
+    secrets::{LONGEST, Secrets},
+    types::BuildStep,
+};
 
 /// Writes `script` and `run` (which sets the environment and executes `script`) into the folder `into`.
 pub(super) fn write(into: &Path, step: &BuildStep, build: &str, home: &str) -> io::Result<()> {
@@ -26,6 +32,8 @@ pub(super) fn write(into: &Path, step: &BuildStep, build: &str, home: &str) -> i
     for (name, value) in base.into_iter().chain(own) {
         run.push_str(&format!("export {name}={}\n", quote(value)));
     }
+    // The secrets come by stdin, as `secret_exports` writes them; a pipe that was read leaves nothing behind.
+    run.push_str("eval \"$(cat)\"\nexec </dev/null\n");
     let shell = if by_itself { "" } else { "/bin/sh -e " };
     let begin = format!("{build}/{}", step.folder);
     run.push_str(&format!("cd {} || exit 126\nunset OLDPWD\nexec {shell}{}/script\n", quote(&begin), quote(&here)));
@@ -38,10 +46,19 @@ pub(super) fn write(into: &Path, step: &BuildStep, build: &str, home: &str) -> i
     fs::create_dir_all(into.with_file_name(files::HOME))
 }
 
+/// What `run` reads from its stdin.
+pub(super) fn secret_exports(secrets: &Secrets) -> Vec<u8> {
+    let exports = secrets.0.iter().map(|(name, value)| format!("export {name}={}\n", quote(value)));
+    exports.collect::<String>().into_bytes()
+}
+
 /// Names are the shell's, values have no NUL.
-pub(super) fn check(step: &BuildStep) -> Result<(), ExecutorError> {
+pub(super) fn check(step: &BuildStep, secrets: &Secrets) -> Result<(), ExecutorError> {
     let bad = |name: &str, why| Err(ExecutorError::BadEnv { name: name.chars().take(80).collect(), why });
-    for (name, value) in &step.env {
+    if let Some((name, _)) = secrets.0.iter().find(|(_, value)| value.len() > LONGEST) {
+        return bad(name, "its value is longer than 64 KiB");
+    }
+    for (name, value) in step.env.iter().chain(&secrets.0) {
         let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
         if !first || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return bad(name, "a name has letters, digits and '_' and begins with none of the digits");

@@ -32,10 +32,11 @@ fn try_once(dir: &Path, config: &ExecutorConfig) -> Result<(), String> {
     let mut word = String::new();
     // It reads "go" from an empty input, and ends.
     child.stdout.take().map_or(Ok(0), |out| BufReader::new(out).read_line(&mut word)).map_err(say)?;
-    let said = child.wait_with_output().map_err(say)?;
+    let mut said = child.wait_with_output().map_err(say)?.stderr;
     if word.trim() == "ready" {
         return Ok(());
     }
-    let lines = super::log::last_lines(&said.stderr, 2).join(" / ");
+    said.extend(fs::read(dir.join(files::RUNNER_LOG)).unwrap_or_default());
+    let lines = super::log::last_lines(&said, 2).join(" / ");
     Err(if lines.is_empty() { "the sandbox did not come up".into() } else { lines })
 }

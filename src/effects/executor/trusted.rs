@@ -24,9 +24,10 @@ pub(super) fn run(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> 
     script::write(&input, &watch.asked.step, &src.display().to_string(), &home.display().to_string())?;
     let mut command = Command::new("/bin/sh");
     command.arg(input.join("run")).env_clear().env("PATH", sandbox::PATH).env("TMPDIR", tmp).current_dir(&src);
-    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
+    command.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output).process_group(0);
     let mut child = command.spawn()?;
     drop(command); // it holds writers of the output
+    watch.tell(&mut child, b"");
     let ended = watch.until_end(&mut child, clock::monotonic())?;
     if ended.is_err() {
         child.kill()?;

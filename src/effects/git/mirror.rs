@@ -189,6 +189,12 @@ fn sweep_locks(mirror: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Waits for the lock of a mirror's writers.
+pub(super) fn lock(mirror: &Path) -> std::io::Result<File> {
+    let name = mirror.file_name().unwrap_or_default().to_string_lossy();
+    take_lock(&mirror.with_file_name(format!("{name}.lock")), &CancellationToken::new())
+}
+
 fn take_lock(path: &Path, stop: &CancellationToken) -> std::io::Result<File> {
     let file = File::options().create(true).append(true).open(path)?;
     loop {

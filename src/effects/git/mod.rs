@@ -10,6 +10,7 @@ mod error;
 mod folder;
 mod mirror;
 mod one;
+pub mod pins;
 mod read;
 mod tag;
 mod transport;
@@ -161,10 +162,23 @@ impl Git {
         self.run(source, READS, move |mirror| folder::check(mirror, &sha, &path)).await
     }
 
-    /// Keeps a commit in the mirror under `refs/landfall/<build uid>`, so that a later force-push does not lose it. Idempotent.
-    pub async fn pin(&self, source: &Source, sha: &str, build_uid: &str) -> Result<(), GitError> {
-        let (sha, uid) = (sha.to_owned(), build_uid.to_owned());
+    /// Keeps a commit in the mirror under `refs/landfall/<name>` (see [`pins::name`]), so that a later force-push does not lose it.
+    /// Idempotent.
+    pub async fn pin(&self, source: &Source, sha: &str, name: &str) -> Result<(), GitError> {
+        let (sha, uid) = (sha.to_owned(), name.to_owned());
         self.run(source, WRITES, move |mirror| mirror::pin(mirror, &sha, &uid)).await
+    }
+
+    /// The names of all pins, in whatever mirror.
+    pub async fn pins(&self) -> Result<Vec<String>, GitError> {
+        let folder = self.config.folder.clone();
+        self.aside(move || pins::all(&folder)).await
+    }
+
+    /// Lets go of a pinned commit. Idempotent. Effect `git.unpin`.
+    pub async fn unpin(&self, gate: &Gate, name: &str) -> Result<(), GitError> {
+        let (folder, pin) = (self.config.folder.clone(), name.to_owned());
+        gate.pass(Effect::new("git.unpin", name), self.aside(move || pins::remove(&folder, &pin))).await
     }
 
     /// Writes exactly that commit's files into `dest`, without `.git`. What stood at `dest` is replaced; a crash leaves no half checkout
@@ -223,6 +237,19 @@ impl Git {
     /// Refuses a bad URL before the gate is passed.
     fn check(&self, source: &Source) -> Result<(), GitError> {
         Remote::parse(&source.url, self.config.allow_file).map(|_| ())
+    }
+
+    /// Runs blocking work on all mirrors.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, GitError> + Send + 'static,
+    ) -> Result<T, GitError> {
+        let (url, deadline) = (self.config.folder.display().to_string(), self.config.deadline);
+        match tokio::time::timeout(deadline, tokio::task::spawn_blocking(work)).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => Err(GitError::Failed { url, what: "finish its work", why: error.to_string() }),
+            Err(_) => Err(GitError::TimedOut { url, seconds: deadline.as_secs() }),
+        }
     }
 
     /// Runs blocking work on a mirror, under its lock where it writes.

@@ -6,6 +6,7 @@
 mod error;
 pub mod keys;
 mod releases;
+mod sweep;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -28,6 +28,8 @@ pub enum Act {
     Tag { tagged_at: Timestamp },
     /// Make the version deployable.
     Publish(Box<VersionRecord>),
+    /// In the background: it is over, so the checkouts of its attempts up to this one go; and once it is published, its pin.
+    Tidy { upto: i64, published: bool },
     /// It goes: stop the background work.
     Abandon,
 }
@@ -45,6 +47,8 @@ impl fmt::Display for Act {
             Self::Collect { attempt } => write!(f, "Collect {attempt}"),
             Self::Tag { tagged_at } => write!(f, "Tag at {tagged_at}"),
             Self::Publish(record) => write!(f, "Publish {} {}", record.version, record.digest),
+            Self::Tidy { upto, published: true } => write!(f, "Tidy {upto} and unpin"),
+            Self::Tidy { upto, published: false } => write!(f, "Tidy {upto}"),
             Self::Abandon => f.write_str("Abandon"),
         }
     }

@@ -20,14 +20,30 @@ use jiff::Timestamp;
 use self::draft::Draft;
 pub use self::{
     act::Act,
-    records::{BuildPlan, ReleaseRecord},
+    records::{BuildPlan, ReleaseRecord, secrets},
     seen::{Exit, ExitReason, ProjectSeen, Seen, Step},
 };
 use super::Plan;
-use crate::api::{Reason, build::BuildStatus};
+use crate::api::{
+    Reason,
+    build::BuildStatus,
+    conditions::{READY, STALLED, status_of},
+};
 
 /// Decides about a Build.
 pub fn plan(seen: &Seen, now: Timestamp) -> Plan<BuildStatus, Act> {
+    let mut plan = decide(seen, now);
+    let is = |kind| status_of(&plan.status.conditions, kind) == Some(true);
+    let ended = plan.status.attempts.iter().rfind(|attempt| attempt.outcome.is_some()).map(|last| last.number);
+    if let Some(upto) = ended.filter(|_| seen.litter && !seen.deleting && !seen.working && (is(READY) || is(STALLED))) {
+        // A refused tag may be pushed again, and a failed script run again: both need the commit.
+        let published = is(READY);
+        plan.acts.push(Act::Tidy { upto, published });
+    }
+    plan
+}
+
+fn decide(seen: &Seen, now: Timestamp) -> Plan<BuildStatus, Act> {
     let draft = Draft::new(seen, now);
     if seen.deleting {
         return leave(draft);

@@ -7,10 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    EnvVar,
     build::{Artifact, BuiltCommit},
     lifecycle::CacheRule,
-    project::{ArtifactRule, Run},
+    project::{ArtifactRule, BuildEnvVar, Run, SecretKeyRef},
 };
 
 /// `plan.json`: what was granted. Every attempt reads only this, so an edit of the Project changes later builds alone.
@@ -39,7 +38,7 @@ pub struct BuildPlan {
     pub commit: BuiltCommit,
     pub script: String,
     #[serde(default)]
-    pub env: Vec<EnvVar>,
+    pub env: Vec<BuildEnvVar>,
     /// Name → value, defaults included.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
@@ -65,10 +64,16 @@ impl BuildPlan {
             ("LANDFALL_VERSION", self.version.clone()),
             ("LANDFALL_BUILD_NUMBER", self.number.to_string()),
         ];
-        let recipe = self.env.iter().map(|env| (env.name.clone(), env.value.clone()));
+        let plain = self.env.iter().filter(|env| env.value_from.is_none());
+        let recipe = plain.map(|env| (env.name.clone(), env.value.clone().unwrap_or_default()));
         let parameters = self.parameters.iter().map(|(name, value)| (name.clone(), value.clone()));
         let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
         std::iter::once(("CI".to_owned(), "true".to_owned())).chain(recipe).chain(parameters).chain(own).collect()
+    }
+
+    /// The variables whose values are in Secrets, read anew for each attempt. A parameter of the same name wins.
+    pub fn secrets(&self) -> Vec<(String, SecretKeyRef)> {
+        secrets(&self.env).into_iter().filter(|(name, _)| !self.parameters.contains_key(name)).collect()
     }
 
     /// `run.json` in the release: the same bytes for the same plan.
@@ -76,6 +81,12 @@ impl BuildPlan {
         let run = RunJson { project: &self.project, version: &self.version, commit: &self.commit.sha, run: &self.run };
         serde_json::to_vec_pretty(&run)
     }
+}
+
+/// The variables of a recipe whose values are in Secrets.
+pub fn secrets(env: &[BuildEnvVar]) -> Vec<(String, SecretKeyRef)> {
+    let from = |env: &BuildEnvVar| Some((env.name.clone(), env.value_from.as_ref()?.secret_key_ref.clone()));
+    env.iter().filter_map(from).collect()
 }
 
 #[derive(Serialize)]

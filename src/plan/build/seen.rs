@@ -69,6 +69,9 @@ pub struct Seen {
     /// How the last background step failed.
     #[serde(default)]
     pub fault: Option<Fault>,
+    /// Attempts that have ended left more than their logs and records.
+    #[serde(default)]
+    pub litter: bool,
 }
 
 /// What a Build needs of its Project.
