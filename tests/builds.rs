@@ -478,17 +478,24 @@ async fn artifacts_that_can_not_be_packed_fail_the_build_and_say_why() {
     let bench = Bench::new("artifacts").await;
     bench
         .project(
-            json!({ "script": "case $KIND in two) echo a > a.jar; echo b > b.jar;; out) ln -s /etc/passwd c.jar;; esac",
+            json!({ "script": "case $KIND in two) echo a > a.jar; echo b > b.jar;; out) ln -s /etc/passwd c.jar;; up) ln -s ../../../step.json c.jar;; esac",
         "parameters": [{ "name": "KIND" }], "artifacts": [{ "path": "*.jar", "as": "app.jar" }] }),
         )
         .await;
-    for (kind, reason) in [("none", "ArtifactMissing"), ("two", "ArtifactClash"), ("out", "ArtifactOutside")] {
+    for (kind, reason) in
+        [("none", "ArtifactMissing"), ("two", "ArtifactClash"), ("out", "ArtifactOutside"), ("up", "ArtifactOutside")]
+    {
         bench.build(kind, json!({ "parameters": { "KIND": kind } })).await;
         let build = bench.until_stalled(kind, reason).await;
         assert!(message(&build).contains("jar"), "{}", message(&build));
         assert_eq!(outcomes(&build), [Some(Outcome::Failed)]);
     }
     assert!(bench.tags().is_empty());
+    for path in ["../step.json", "/etc/passwd", "a/../../x"] {
+        let patch = Patch::Merge(json!({ "spec": { "build": { "artifacts": [{ "path": path }] } } }));
+        let refused = bench.projects().patch("shop", &PatchParams::default(), &patch).await.unwrap_err().to_string();
+        assert!(refused.contains("relative to the checkout"), "{refused}");
+    }
 }
 
 #[tokio::test]
@@ -1017,6 +1024,167 @@ async fn a_secret_that_is_missing_or_not_for_builds_is_waited_for() {
     let both = json!({ "spec": { "build": { "env": bad } } });
     let refused = bench.projects().patch("shop", &PatchParams::default(), &Patch::Merge(both)).await.unwrap_err();
     assert!(refused.to_string().contains("either value or valueFrom"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_script_that_takes_too_much_fails_with_the_limit_named_and_the_next_one_runs() {
+    let bench = Bench::new("limits").await;
+    let script = "case $KIND in memory) x=$(head -c 600000000 /dev/zero | tr '\\0' x);; pids) b() { b | b & }; b; while :; do sleep 0.1; done;; esac; echo x > app";
+    let limits = json!({ "limits": { "memory": "64Mi", "pids": 64, "cpu": 2 } });
+    bench
+        .project(json!({ "script": script, "parameters": [{ "name": "KIND" }], "artifacts": [{ "path": "app" }], "resources": limits }))
+        .await;
+    for (kind, reason, says) in [
+        ("memory", "OutOfMemory", "build.resources.limits.memory (64Mi)"),
+        ("pids", "ProcessLimit", "build.resources.limits.pids (64)"),
+    ] {
+        bench.build(kind, json!({ "parameters": { "KIND": kind } })).await;
+        let build = bench.until_stalled(kind, reason).await;
+        assert!(message(&build).contains(says), "{}", message(&build));
+    }
+    assert!(bench.operator.is_running());
+    bench.build("none", json!({ "parameters": { "KIND": "none" } })).await;
+    bench.until_ready("none").await;
+    for (limits, says) in [
+        (json!({ "cpu": "two" }), "2, 0.5 or 500m"),
+        (json!({ "cpu": "0.0" }), "2, 0.5 or 500m"),
+        (json!({ "memory": "5 GB" }), "512Mi, 4Gi"),
+        (json!({ "pids": 1 }), "spec.build.resources.limits.pids"),
+    ] {
+        let patch = Patch::Merge(json!({ "spec": { "build": { "resources": { "limits": limits } } } }));
+        let refused = bench.projects().patch("shop", &PatchParams::default(), &patch).await.unwrap_err().to_string();
+        assert!(refused.contains(says), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_script_reaches_nothing_of_the_operator_nor_of_the_control_plane() {
+    let bench = Bench::new("reach").await;
+    let admin = support::plane::kubeconfig().await;
+    let plane = admin.parent().unwrap();
+    let ports: Value = serde_json::from_slice(&std::fs::read(plane.join("ports.json")).unwrap()).unwrap();
+    let (etcd, operator, data) = (ports["etcd"].as_u64().unwrap(), bench.operator.pid(), bench.operator.data.display());
+    let server = std::fs::read_to_string(&admin).unwrap();
+    let server =
+        server.lines().find_map(|line| line.trim().strip_prefix("server: ")).unwrap().trim_matches('"').to_owned();
+    let script = format!(
+        "set +e
+try() {{ \"$@\" >/dev/null 2>&1 && echo \"LEAK: $*\"; }}
+for path in {data} {data}/store {data}/executor {plane} {plane}/pki /root/.kube /var/run/secrets /run /sys; do try ls $path; done
+for path in {admin} {plane}/operator.kubeconfig {plane}/pki/etcd.key {data}/executor; do try cat $path; done
+for pid in {operator} 1; do
+    for name in environ mem maps root/etc/shadow cwd/x fd/0; do try cat /proc/$pid/$name; done
+    try ls /proc/$pid/fd; try kill -0 $pid; try kill -9 $pid
+    timeout 2 strace -p $pid 2>&1 | grep attached | sed 's/^/LEAK: /'
+done
+grep -l -e kubeconfig -e KUBECONFIG /proc/[0-9]*/environ 2>/dev/null | sed 's/^/LEAK: /'
+try curl -sk -m 5 https://127.0.0.1:{etcd}/health
+try curl -sk -m 5 https://127.0.0.1:{etcd}/v3/kv/range -d '{{\"key\":\"AA==\",\"range_end\":\"AA==\"}}'
+echo secrets $(curl -sk -m 5 -o /dev/null -w '%{{http_code}}' {server}/api/v1/secrets)
+env | grep -i -e kube -e token -e secret | sed 's/^/LEAK: /'
+echo tried; echo x > app",
+        plane = plane.display(),
+        admin = admin.display(),
+    );
+    bench.project(json!({ "script": script, "artifacts": [{ "path": "app" }] })).await;
+    let uid = bench.build("shop-1", json!({})).await.uid().unwrap();
+    bench.until_ready("shop-1").await;
+    let log = std::fs::read_to_string(bench.operator.data.join("executor").join(uid).join("1/log")).unwrap();
+    assert!(log.contains("tried") && !log.contains("LEAK"), "{log}");
+    assert!(log.contains("secrets 401") || log.contains("secrets 403"), "{log}");
+    assert!(bench.operator.is_running());
+}
+
+/// A small file system of its own, unmounted at the end.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(path: PathBuf) -> Self {
+        mount(&["-t", "tmpfs", "-o", "size=256k", "small"], &path);
+        Self(path)
+    }
+
+    fn grow(&self) {
+        mount(&["-o", "remount,size=64m"], &self.0);
+    }
+}
+
+fn mount(arguments: &[&str], at: &Path) {
+    assert!(Command::new("mount").args(arguments).arg(at).status().unwrap().success());
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_store_on_a_full_disk_is_told_of_and_goes_on_when_there_is_room_with_nothing_done_twice() {
+    let mut bench = Bench::new("full").await;
+    bench.operator.kill9().await;
+    let disk = SmallDisk::at(bench.store(""));
+    bench.operator.restart().await;
+    let script = "echo ran; head -c 1000000 /dev/urandom > app";
+    bench
+        .project(json!({ "script": script, "artifacts": [{ "path": "app" }], "tag": { "template": "v{number}" } }))
+        .await;
+    let waits = |build: &Build| {
+        assert_eq!(
+            (condition(build, "Reconciling"), condition(build, "Stalled")),
+            ("True", "absent"),
+            "it is waited for"
+        );
+        assert!(
+            message(build).contains("disk is full") && message(build).contains("free some space"),
+            "{}",
+            message(build)
+        );
+    };
+    // The release does not fit: the script has run, and is not run again.
+    let uid = bench.build("shop-1", json!({})).await.uid().unwrap();
+    let build = bench.until_reason("shop-1", "StoreFull").await;
+    waits(&build);
+    assert_eq!(outcomes(&build), [Some(Outcome::Succeeded)]);
+    assert!(bench.tags().is_empty() && status(&build).digest.is_none());
+    disk.grow();
+    let build = bench.until_ready("shop-1").await;
+    let log = std::fs::read_to_string(bench.operator.data.join("executor").join(uid).join("1/log")).unwrap();
+    assert_eq!((outcomes(&build), log.as_str()), (vec![Some(Outcome::Succeeded)], "ran\n"));
+    // Not even a record fits: the grant can't be written down, so nothing begins.
+    let ballast = bench.store("ballast");
+    let _ = std::fs::write(&ballast, vec![0; 80_000_000]);
+    bench.build("shop-2", json!({})).await;
+    let build = bench.until_reason("shop-2", "StoreFull").await;
+    waits(&build);
+    assert!(status(&build).attempts.is_empty());
+    std::fs::remove_file(&ballast).unwrap();
+    let build = bench.until_ready("shop-2").await;
+    assert_eq!((outcomes(&build), status(&build).number), (vec![Some(Outcome::Succeeded)], Some(2)));
+    assert_eq!(bench.tags(), ["v1", "v2"]);
+}
+
+#[tokio::test]
+async fn a_project_that_is_deleted_in_the_middle_leaves_its_running_build_to_end_and_its_queue_to_wait() {
+    let bench = Bench::new("projectgone").await;
+    let recipe = json!({ "script": "while ! [ -e go ]; do sleep 0.1; done; echo x > app", "artifacts": [{ "path": "app" }], "tag": { "template": "v{number}" } });
+    bench.project(recipe).await;
+    let uid = bench.build("shop-1", json!({})).await.uid().unwrap();
+    bench.until_reason("shop-1", "Building").await;
+    bench.build("shop-2", json!({})).await;
+    bench.until_reason("shop-2", "Queued").await;
+    bench.projects().delete("shop", &DeleteParams::default()).await.unwrap();
+    bench.until_reason("shop-2", "ProjectNotFound").await;
+    std::fs::write(bench.operator.data.join("executor").join(uid).join("1/src/go"), "").unwrap();
+    bench.until_ready("shop-1").await;
+    bench
+        .project(
+            json!({ "script": "echo x > app", "artifacts": [{ "path": "app" }], "tag": { "template": "v{number}" } }),
+        )
+        .await;
+    let build = bench.until_ready("shop-2").await;
+    assert_eq!(status(&build).number, Some(2), "a number is never given twice, whatever became of the project");
+    assert_eq!(bench.tags(), ["v1", "v2"]);
 }
 
 /// What differs from run to run in the name of an effect.

@@ -13,7 +13,7 @@ use landfall::{
     effects::{
         clock::monotonic,
         executor::{
-            AttemptId, BuildStep, Cache, Caches, ExecutorConfig, ExecutorError, Exit, ExitReason, Isolation,
+            AttemptId, BuildStep, Cache, Caches, ExecutorConfig, ExecutorError, Exit, ExitReason, Isolation, Limits,
             LocalExecutor, Secrets, StepState, log, sealed_log,
         },
         gate::Gate,
@@ -113,6 +113,7 @@ fn step(script: &str) -> BuildStep {
         timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(60),
         caches: None,
+        limits: Limits::default(),
     }
 }
 
@@ -560,6 +561,80 @@ while ! [ -e go ]; do sleep 0.05; done; rm value go";
         assert!(bench.exit(&id).await.succeeded());
         let log = bench.log(&id).await;
         assert!(!log.contains(word) && log.starts_with("***\n|abc\n***") || log.starts_with("***|abc\n***"), "{log}");
+    }
+}
+
+/// Fills the shell's own memory.
+const HOG: &str = "x=$(head -c 600000000 /dev/zero | tr '\\0' x); echo ${#x}";
+const BOMB: &str = "bomb() { bomb | bomb & }\nbomb\nwhile :; do sleep 0.1; done";
+
+fn limited(script: &str, limits: Limits) -> BuildStep {
+    BuildStep { limits, ..step(script) }
+}
+
+#[tokio::test]
+async fn a_memory_hog_and_a_fork_bomb_are_ended_with_their_reason_and_hurt_nobody() {
+    let memory = Limits { memory: Some(64 << 20), ..Limits::default() };
+    let pids = Limits { pids: Some(64), ..Limits::default() };
+    for (script, limits, reason) in [
+        (HOG.to_owned(), memory, ExitReason::OutOfMemory),
+        (format!("({HOG}) || echo survived; exit 0"), memory, ExitReason::OutOfMemory),
+        (BOMB.to_owned(), pids, ExitReason::ProcessLimit),
+    ] {
+        for isolation in [Isolation::Sandboxed, Isolation::Trusted] {
+            let bench = Bench::with(isolation);
+            let id = bench.start(limited(&script, limits)).await;
+            let exit = bench.exit(&id).await;
+            assert_eq!(exit.reason, reason, "{isolation:?} {exit:?} {}", bench.log(&id).await);
+            assert!(!exit.succeeded());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_script_gets_no_more_of_the_processors_than_its_limit() {
+    let bench = Bench::new();
+    let id = bench
+        .start(limited(
+            "timeout 3 sh -c 'while :; do :; done' || times",
+            Limits { cpu: Some(100), ..Limits::default() },
+        ))
+        .await;
+    assert!(bench.exit(&id).await.succeeded());
+    let log = bench.log(&id).await;
+    let user = log.lines().last().unwrap().split('m').nth(1).unwrap().split('s').next().unwrap().to_owned();
+    assert!(user.parse::<f64>().unwrap() < 0.8, "a tenth of 3 seconds, and some slack: {log}");
+}
+
+/// The runner sees no control groups here, as in many containers.
+#[tokio::test]
+async fn without_control_groups_processes_are_limited_by_user_and_memory_by_process_and_the_log_says_so() {
+    let data = tempfile::tempdir().unwrap();
+    let runner = data.path().join("runner");
+    let landfall = env!("CARGO_BIN_EXE_landfall");
+    let text = format!(
+        "#!/bin/sh\nexec unshare --mount sh -c 'umount -R -l /sys/fs/cgroup; exec \"$@\"' sh {landfall} \"$@\"\n"
+    );
+    fs::write(&runner, text).unwrap();
+    fs::set_permissions(&runner, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let limits = Limits { cpu: Some(500), memory: Some(64 << 20), pids: Some(40) };
+    for (n, script) in [HOG, BOMB].into_iter().enumerate() {
+        let mut bench = Bench::new();
+        bench.executor = LocalExecutor::new(ExecutorConfig {
+            folder: bench.data.path().join("executor"),
+            hidden: vec![],
+            isolation: Isolation::Sandboxed,
+            runner: runner.clone(),
+            max_log_bytes: 1024 * 1024,
+        });
+        let id = bench.start(limited(script, limits)).await;
+        let exit = bench.exit(&id).await;
+        let log = bench.log(&id).await;
+        assert!(exit.reason == ExitReason::Completed && exit.code != Some(0), "{n} {exit:?} {log}");
+        assert!(
+            log.contains("limits.memory holds for each process") && log.contains("limits.cpu does not hold"),
+            "{log}"
+        );
     }
 }
 

@@ -121,6 +121,8 @@ pub struct BuildRecipe {
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 1, max = 86400))]
     pub idle_timeout_seconds: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     #[serde(default)]
     pub tag: TagRule,
     #[serde(default)]
@@ -128,6 +130,74 @@ pub struct BuildRecipe {
     /// Without one only a person, or a tool, creates Builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
+}
+
+/// What a script, with all its children, may take of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    pub limits: Limits,
+}
+
+/// Without an entry there is no limit, but that of 4,096 processes in a sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.cpu) || (type(self.cpu) == int ? self.cpu > 0 && self.cpu <= 1024 : self.cpu.matches('^([1-9][0-9]{1,6}m|[0-9]{1,4}([.][0-9]{1,3})?)$') && self.cpu.matches('[1-9]'))").message("cpu is a number of processors, at least 0.01: 2, 0.5 or 500m"))]
+#[x_kube(validation = Rule::new("!has(self.memory) || self.memory.matches('^[1-9][0-9]{0,14}(Ki|Mi|Gi|Ti)?$')").message("memory is written as 512Mi, 4Gi; at least 16Mi"))]
+pub struct Limits {
+    /// Processors: `2`, `0.5`, `500m`. More time than this it does not get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+    /// `512Mi`, `4Gi`. Beyond it the script is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    pub memory: Option<String>,
+    /// Processes and threads at one time. Beyond it no more can be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 16, max = 4194304))]
+    pub pids: Option<i64>,
+}
+
+/// A number of processors, as Kubernetes writes it: a whole number, or a text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Cpu {
+    Whole(i64),
+    Text(String),
+}
+
+impl JsonSchema for Cpu {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Cpu".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "anyOf": [{ "type": "integer" }, { "type": "string" }],
+            "maxLength": 10,
+        })
+    }
+}
+
+impl Cpu {
+    /// In thousandths of a processor; `None` where it is no such number.
+    pub fn milli(&self) -> Option<u64> {
+        let text = match self {
+            Self::Whole(n) => return u64::try_from(*n).ok()?.checked_mul(1000),
+            Self::Text(text) => text,
+        };
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then_some(());
+        if let Some(milli) = text.strip_suffix('m') {
+            digits(milli)?;
+            return milli.parse().ok();
+        }
+        let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+        (digits(whole)?, digits(part)?);
+        let whole: u64 = if whole.is_empty() && !part.is_empty() { 0 } else { whole.parse().ok()? };
+        let part = if part.len() <= 3 { format!("{part:0<3}").parse::<u64>().ok()? } else { return None };
+        whole.checked_mul(1000)?.checked_add(part)
+    }
 }
 
 fn half_an_hour() -> i64 {

@@ -62,6 +62,8 @@ pub enum Reason {
     ScriptFailed,
     TimedOut,
     IdleTimedOut,
+    OutOfMemory,
+    ProcessLimit,
     Cancelled,
     ExecutorLost,
     ExecutorUnsafe,

@@ -97,7 +97,7 @@ impl Memory {
     }
 
     /// A step failed outside the background.
-    pub(super) fn failed(&self, uid: &str, broken: &Broken) {
+    pub fn failed(&self, uid: &str, broken: &Broken) {
         let mut inner = self.lock();
         note(inner.known.entry(uid.to_owned()).or_default(), broken);
     }

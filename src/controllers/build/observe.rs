@@ -77,6 +77,7 @@ fn needed(project: Project) -> ProjectSeen {
     ProjectSeen {
         parameters: project.spec.build.parameters,
         tag: project.spec.build.tag,
+        resources: project.spec.build.resources,
         active: project.status.and_then(|status| status.active_build).map(|active| active.uid),
     }
 }
@@ -120,6 +121,8 @@ fn ended(exit: executor::Exit, lines: Vec<String>) -> Exit {
         executor::ExitReason::Completed => ExitReason::Completed,
         executor::ExitReason::TimedOut => ExitReason::TimedOut,
         executor::ExitReason::IdleTimedOut => ExitReason::IdleTimedOut,
+        executor::ExitReason::OutOfMemory => ExitReason::OutOfMemory,
+        executor::ExitReason::ProcessLimit => ExitReason::ProcessLimit,
         executor::ExitReason::Cancelled => ExitReason::Cancelled,
         executor::ExitReason::NotStarted => ExitReason::NotStarted,
     };

@@ -23,7 +23,7 @@ use crate::{
     controllers::{repository::repository, world::World},
     effects::{
         class::Class,
-        executor::{self, AttemptId, BuildStep, Cache, Caches, Secrets, StepState},
+        executor::{self, AttemptId, BuildStep, Cache, Caches, Limits, Secrets, StepState},
         git::{GitError, Source, TagRequest, pins},
         release,
         store::keys,
@@ -155,6 +155,8 @@ async fn checkout(plan: &BuildPlan, id: &AttemptId, world: &World) -> Result<(),
 pub(super) async fn start(uid: String, attempt: i64, world: &Arc<World>) -> Result<(), Broken> {
     let plan = records::granted(world, &uid).await?;
     let secrets = secrets(&plan.namespace, plan.secrets(), world).await?;
+    // Checked before the grant.
+    let limits = build::resources::read(plan.resources.as_ref()).unwrap_or_default();
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1));
     let step = BuildStep {
         env: plan.environment(),
@@ -162,6 +164,7 @@ pub(super) async fn start(uid: String, attempt: i64, world: &Arc<World>) -> Resu
         idle_timeout: seconds(plan.idle_timeout_seconds),
         caches: caches(&plan),
         folder: plan.path,
+        limits: Limits { cpu: limits.cpu, memory: limits.memory, pids: limits.pids },
         script: plan.script,
     };
     Ok(world.executor.start(&world.gate, &AttemptId::new(uid, attempt), step, secrets).await?)

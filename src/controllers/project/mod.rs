@@ -68,6 +68,10 @@ impl Kind for Project {
                 // To take another number where this one was gone, and to tell the build.
                 world.wakes.project(&namespace, &name);
                 world.wakes.build(&namespace, &active.name);
+                if let Err(broken) = &done {
+                    // The build has its turn and can't begin: it is the one that says why.
+                    world.builds.failed(&active.uid, broken);
+                }
                 done.map_err(|broken| Trouble::Effect { class: broken.class, message: broken.message })?;
             }
         }

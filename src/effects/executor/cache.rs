@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -106,7 +106,8 @@ pub(super) fn fetch(watch: &Watch<'_>, said: &mut u64) -> io::Result<Option<Exit
             Ok(status) => {
                 fs::remove_dir_all(&to)?;
                 fs::create_dir(&to)?;
-                *said += say(watch.dir, &format!("cache {} is left out: its copy ended with {status}", cache.name));
+                *said +=
+                    files::say(watch.dir, &format!("cache {} is left out: its copy ended with {status}", cache.name));
             }
             Err(reason) => {
                 copy.kill()?;
@@ -131,8 +132,8 @@ pub(super) fn keep(watch: &Watch<'_>, said: &mut u64) {
     for cache in &caches.folders {
         match keep_one(watch, caches, cache) {
             Ok(None) => {}
-            Ok(Some(note)) => *said += say(watch.dir, &note),
-            Err(error) => *said += say(watch.dir, &format!("cache {} stays as it was: {error}", cache.name)),
+            Ok(Some(note)) => *said += files::say(watch.dir, &note),
+            Err(error) => *said += files::say(watch.dir, &format!("cache {} stays as it was: {error}", cache.name)),
         }
     }
 }
@@ -255,15 +256,4 @@ fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         done => done,
     }
-}
-
-/// A line of ours in the script's log; its length.
-fn say(dir: &Path, text: &str) -> u64 {
-    let line = format!("landfall: {text}\n");
-    let written = File::options()
-        .create(true)
-        .append(true)
-        .open(dir.join(files::LOG))
-        .and_then(|mut log| log.write_all(line.as_bytes()));
-    if written.is_ok() { line.len() as u64 } else { 0 }
 }

@@ -64,3 +64,14 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 fn parent(path: &Path) -> PathBuf {
     path.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)
 }
+
+/// A line of ours in the script's log; its length.
+pub(super) fn say(dir: &Path, text: &str) -> u64 {
+    let line = format!("landfall: {text}\n");
+    let written = File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join(LOG))
+        .and_then(|mut log| log.write_all(line.as_bytes()));
+    if written.is_ok() { line.len() as u64 } else { 0 }
+}

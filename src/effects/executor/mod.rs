@@ -13,6 +13,7 @@ mod files;
 mod forms;
 mod garbage;
 mod identity;
+pub mod limits;
 pub mod log;
 mod masks;
 mod runner;
@@ -34,6 +35,7 @@ use std::{
 
 pub use self::{
     error::ExecutorError,
+    limits::Limits,
     seal::sealed_log,
     secrets::Secrets,
     types::{AttemptId, BuildStep, Cache, Caches, ExecutorConfig, Exit, ExitReason, Isolation, StepState},

@@ -21,6 +21,7 @@ use super::{
     capture::{self, Captured, LastOutput},
     files,
     identity::Identity,
+    limits::Held,
     masks::Masks,
     sandbox, script,
     secrets::Secrets,
@@ -147,8 +148,9 @@ fn attempt(dir: &Path, asked: &StepFile, secrets: &Secrets) -> io::Result<(End, 
     let (done, captured) = mpsc::channel();
     let masks = Masks::of(secrets.values());
     std::thread::spawn(move || done.send(capture::capture(reader, &log, limit, &heard, masks)));
-    let watch = Watch { dir, asked, secrets, last };
-    let mut said = 0;
+    let limits = Held::new(asked.step.limits, asked.isolation == Isolation::Sandboxed);
+    let watch = Watch { dir, asked, secrets, limits: &limits, last };
+    let mut said: u64 = limits.shortcomings().iter().map(|line| files::say(dir, line)).sum();
     let end = match (cache::fetch(&watch, &mut said)?, asked.isolation) {
         (Some(reason), _) => {
             drop(writer);
@@ -159,6 +161,7 @@ fn attempt(dir: &Path, asked: &StepFile, secrets: &Secrets) -> io::Result<(End, 
     };
     // Every writer is dead by now, so the end of the output comes at once.
     let mut captured = captured.recv_timeout(Duration::from_secs(10)).unwrap_or_default();
+    let end = limits.judge(end);
     if end.succeeded() {
         cache::keep(&watch, &mut said);
     }
@@ -171,6 +174,7 @@ pub(super) struct Watch<'a> {
     pub(super) dir: &'a Path,
     pub(super) asked: &'a StepFile,
     pub(super) secrets: &'a Secrets,
+    pub(super) limits: &'a Held,
     last: LastOutput,
 }
 
@@ -212,7 +216,7 @@ impl Watch<'_> {
         } else if now.saturating_duration_since(self.last.at().max(begun)) >= step.idle_timeout {
             Some(ExitReason::IdleTimedOut)
         } else {
-            None
+            self.limits.exceeded().map(ExitReason::from)
         }
     }
 }
@@ -223,7 +227,7 @@ fn sandboxed(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> {
     for name in [files::SRC, files::HOME, files::TMP, files::IN] {
         give(&watch.dir.join(name), slot.uid)?;
     }
-    let mut command = sandbox::command(watch.dir, slot.uid, &watch.asked.hidden);
+    let mut command = sandbox::command(watch.dir, slot.uid, &watch.asked.hidden, &watch.limits.arguments());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(output).spawn()?;
     drop(command); // it holds a writer of the output
     let said = listen(child.stdout.take());
@@ -232,6 +236,9 @@ fn sandboxed(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> {
         let why =
             super::log::last_lines(&fs::read(watch.dir.join(files::RUNNER_LOG)).unwrap_or_default(), 2).join(" / ");
         return Ok(End::not_started(format!("the sandbox could not be made: {why}")));
+    }
+    if let Some(inner) = process_one(&child) {
+        watch.limits.take(inner)?;
     }
     let begun = clock::monotonic();
     watch.tell(&mut child, b"go\n");
@@ -262,12 +269,16 @@ fn listen(stdout: Option<ChildStdout>) -> mpsc::Receiver<String> {
     said
 }
 
+/// Process 1 of the sandbox, the one child of `unshare`, which is ours.
+fn process_one(child: &Child) -> Option<i32> {
+    let parent = i32::try_from(child.id()).ok()?;
+    super::identity::processes().find(|(_, stat)| stat.parent == parent).map(|(pid, _)| pid)
+}
+
 /// Kills process 1 of the namespace. The kernel then ends all the others before `unshare`, our child, can end: when this returns, nobody
 /// of the sandbox is left.
 fn kill_sandbox(child: &mut Child) -> io::Result<()> {
-    let parent = i32::try_from(child.id()).unwrap_or_default();
-    let inner = super::identity::processes().find(|(_, stat)| stat.parent == parent).map(|(pid, _)| pid);
-    let killed = inner.and_then(rustix::process::Pid::from_raw).map(|pid| {
+    let killed = process_one(child).and_then(rustix::process::Pid::from_raw).map(|pid| {
         let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
         // Opened after it was seen as our grandchild and before anybody could have reaped it: unshare lives as long as it does.
         rustix::process::pidfd_send_signal(&handle, rustix::process::Signal::KILL)

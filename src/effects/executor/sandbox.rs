@@ -31,7 +31,7 @@ type Op = (&'static str, String, String);
 /// The command whose process 1 runs `<dir>/in/run` as `uid`. It dies with its parent, and all of the sandbox with it.
 /// Its stdin takes "go", its stdout says "ready" and "exit CODE", its stderr is the script's output. What goes wrong before that is
 /// said in the runner's log.
-pub(super) fn command(dir: &Path, uid: u32, hidden: &[PathBuf]) -> Command {
+pub(super) fn command(dir: &Path, uid: u32, hidden: &[PathBuf], limits: &[String]) -> Command {
     let own = rustix::process::getpid().as_raw_nonzero().to_string();
     let mut command = Command::new("setpriv");
     // The parent may have died before the death signal was set: look, and go no further then.
@@ -44,7 +44,11 @@ pub(super) fn command(dir: &Path, uid: u32, hidden: &[PathBuf]) -> Command {
     ]);
     command.arg(dir.join(files::RUNNER_LOG));
     command.args(["unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child=KILL", "--"]);
-    command.args(["/bin/sh", "-c", SCRIPT, "sandbox.sh"]).arg(dir.join(files::ROOT)).arg(uid.to_string());
+    command
+        .args(["/bin/sh", "-c", SCRIPT, "sandbox.sh"])
+        .arg(dir.join(files::ROOT))
+        .arg(uid.to_string())
+        .arg(limits.join(" "));
     for (op, a, b) in operations(dir, hidden) {
         command.args([op, &a, &b]);
     }

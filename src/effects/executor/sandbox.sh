@@ -2,10 +2,10 @@
 # Process 1 of a build's own pid, mount and ipc namespace. It makes a root in which nothing of the operator is seen, says "ready", waits
 # for "go", runs the script without any right, and says how it ended. When it ends, the kernel ends everything that the script left.
 #
-# usage: sandbox.sh ROOT UID (OP A B)...   — the operations come from sandbox.rs
+# usage: sandbox.sh ROOT UID LIMITS (OP A B)...   — LIMITS are words for prlimit; the operations come from sandbox.rs
 set -eu
-root=$1 uid=$2
-shift 2
+root=$1 uid=$2 limits=$3
+shift 3
 umask 022
 
 at() { # a mount point like the source: a folder for a folder, else a file
@@ -41,7 +41,7 @@ echo ready
 read -r word || exit 1
 [ "$word" = go ] || exit 1
 code=0
-env -i PATH="$PATH" prlimit --core=0:0 --nproc=4096:4096 -- \
+env -i PATH="$PATH" prlimit $limits -- \
     setpriv --reuid "$uid" --regid "$uid" --clear-groups --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all -- \
     env -i /bin/sh /.landfall/run >&2 || code=$? # what follows "go" on stdin is for it
 echo "exit $code"

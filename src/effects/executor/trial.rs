@@ -26,7 +26,7 @@ fn try_once(dir: &Path, config: &ExecutorConfig) -> Result<(), String> {
     for name in [files::SRC, files::HOME, files::TMP, files::IN, files::ROOT] {
         fs::create_dir(dir.join(name)).map_err(say)?;
     }
-    let mut command = sandbox::command(dir, 65_534, &config.hidden);
+    let mut command = sandbox::command(dir, 65_534, &config.hidden, &[]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("setpriv of util-linux: {error}"))?;
     let mut word = String::new();

@@ -22,11 +22,20 @@ pub(super) fn run(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> 
     set_child_subreaper(Some(getpid()))?;
     let [src, home, tmp, input] = [files::SRC, files::HOME, files::TMP, files::IN].map(|name| watch.dir.join(name));
     script::write(&input, &watch.asked.step, &src.display().to_string(), &home.display().to_string())?;
-    let mut command = Command::new("/bin/sh");
-    command.arg(input.join("run")).env_clear().env("PATH", sandbox::PATH).env("TMPDIR", tmp).current_dir(&src);
+    let mut command = Command::new("prlimit");
+    command
+        .args(watch.limits.arguments())
+        .args(["--", "/bin/sh"])
+        .arg(input.join("run"))
+        .env_clear()
+        .env("PATH", sandbox::PATH)
+        .env("TMPDIR", tmp)
+        .current_dir(&src);
     command.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output).process_group(0);
     let mut child = command.spawn()?;
     drop(command); // it holds writers of the output
+    // It waits for its secrets, so it is in its groups before it does anything.
+    watch.limits.take(i32::try_from(child.id()).unwrap_or_default())?;
     watch.tell(&mut child, b"");
     let ended = watch.until_end(&mut child, clock::monotonic())?;
     if ended.is_err() {

@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limits;
+
 /// One attempt of one Build.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AttemptId {
@@ -43,6 +45,8 @@ pub struct BuildStep {
     /// Folders that it finds as the last one left them.
     #[serde(default)]
     pub caches: Option<Caches>,
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// The caches of one project.
@@ -78,6 +82,10 @@ pub enum ExitReason {
     TimedOut,
     IdleTimedOut,
     Cancelled,
+    /// The kernel ended one of its processes, because all of them needed more memory than the limit.
+    OutOfMemory,
+    /// It tried to have more processes than the limit.
+    ProcessLimit,
     /// The sandbox could not be made, so the script never began; `message` says why.
     NotStarted,
 }

@@ -194,6 +194,8 @@ fn over(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt, exit: &Exit) -> 
         (ExitReason::TimedOut, _) => (Outcome::Failed, Some(Reason::TimedOut)),
         (ExitReason::IdleTimedOut, _) => (Outcome::Failed, Some(Reason::IdleTimedOut)),
         (ExitReason::Cancelled, _) if draft.superseded() => (Outcome::Cancelled, Some(Reason::Superseded)),
+        (ExitReason::OutOfMemory, _) => (Outcome::Failed, Some(Reason::OutOfMemory)),
+        (ExitReason::ProcessLimit, _) => (Outcome::Failed, Some(Reason::ProcessLimit)),
         (ExitReason::Cancelled, _) => (Outcome::Cancelled, Some(Reason::Cancelled)),
         (ExitReason::NotStarted, _) => (Outcome::Failed, Some(Reason::ExecutorUnsafe)),
     };
@@ -254,6 +256,7 @@ fn verdict(draft: Draft<'_>, plan: &BuildPlan, end: &Attempt) -> Decision {
     if end.outcome == Some(Outcome::Cancelled) && is(Reason::Superseded) {
         return replaced(draft, &format!("attempt {n} was ended"));
     }
+    let raise = format!("raise it in the project for a new Build, or {retry}");
     let (reason, message) = match end.outcome {
         Some(Outcome::Cancelled) => (Reason::Cancelled, format!("attempt {n} was cancelled; {retry}")),
         Some(Outcome::Lost) => {
@@ -275,6 +278,14 @@ fn verdict(draft: Draft<'_>, plan: &BuildPlan, end: &Attempt) -> Decision {
                 format!("attempt {n} said nothing for build.idleTimeoutSeconds ({limit}) and was ended; {retry}{said}"),
             )
         }
+        _ if is(Reason::OutOfMemory) => (
+            Reason::OutOfMemory,
+            format!("attempt {n} needed more than {} and was ended; {raise}{said}", limit(plan, "memory")),
+        ),
+        _ if is(Reason::ProcessLimit) => (
+            Reason::ProcessLimit,
+            format!("attempt {n} tried to have more processes than {} and failed; {raise}{said}", limit(plan, "pids")),
+        ),
         _ if is(Reason::ExecutorUnsafe) => {
             (Reason::ExecutorUnsafe, format!("the script of attempt {n} was not begun{said}"))
         }
@@ -293,6 +304,16 @@ fn verdict(draft: Draft<'_>, plan: &BuildPlan, end: &Attempt) -> Decision {
         }
     };
     draft.fail(reason, message)
+}
+
+/// A limit of resources by its field, with its value.
+fn limit(plan: &BuildPlan, name: &str) -> String {
+    let limits = plan.resources.as_ref().map(|resources| &resources.limits);
+    let value = match name {
+        "memory" => limits.and_then(|limits| limits.memory.clone()),
+        _ => limits.and_then(|limits| limits.pids).map(|pids| pids.to_string()),
+    };
+    format!("build.resources.limits.{name} ({})", value.unwrap_or_default())
 }
 
 impl Exit {

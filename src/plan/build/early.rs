@@ -1,10 +1,15 @@
 //! Before the grant: everything that can be refused is refused here, before anything is queued.
 
-use super::{Act, Draft, Seen, parameters, template};
+use std::time::Duration;
+
+use super::{Act, Draft, Seen, parameters, resources, template};
 use crate::{
     api::{Reason, Verdict, build::BuildStatus},
     plan::{Plan, project::Denied},
 };
+
+/// The project wakes it when it goes on; this is for the case that it can't.
+const STUCK: Duration = Duration::from_secs(30);
 
 pub(super) fn plan(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
     let seen = draft.seen;
@@ -34,6 +39,9 @@ fn refusal(seen: &Seen) -> Option<(Reason, String)> {
     let project = seen.project.as_ref()?;
     if let Err(bad) = parameters::resolve(&project.parameters, &seen.spec.parameters) {
         return Some((bad.reason, bad.message));
+    }
+    if let Err(bad) = resources::read(project.resources.as_ref()) {
+        return Some((Reason::InvalidSpec, bad));
     }
     match &seen.spec.tag {
         None => {
@@ -76,6 +84,11 @@ pub(super) fn queued(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
         return draft.fail(Reason::ConcurrencyForbidden, message);
     }
     draft.status.queue.clone_from(&draft.seen.place);
+    if let Some(fault) = draft.fault().filter(|fault| !fault.terminal && draft.seen.place.is_none()) {
+        // It has its turn, but what the grant freezes could not be written yet. The project goes on trying.
+        let verdict = Verdict::waiting(fault.reason, fault.message.clone());
+        return draft.held(verdict, vec![], Some(STUCK));
+    }
     let message = match &draft.seen.place {
         None => "waits for its turn".to_owned(),
         Some(place) => match &place.waiting_for {

@@ -42,6 +42,7 @@ pub fn freeze(project: &Project, build: &Build, number: i64, granted_at: Time) -
         artifacts: recipe.artifacts.clone(),
         project_uid: project.metadata.uid.clone().ok_or(FreezeError::Incomplete("uid"))?,
         caches: recipe.caches.clone(),
+        resources: recipe.resources.clone(),
         timeout_seconds: recipe.timeout_seconds,
         idle_timeout_seconds: recipe.idle_timeout_seconds,
         run: project.spec.run.clone(),

@@ -11,6 +11,7 @@ pub mod freeze;
 pub mod parameters;
 mod publish;
 mod records;
+pub mod resources;
 mod seen;
 pub mod standing;
 pub mod template;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     build::{Artifact, BuiltCommit},
     lifecycle::CacheRule,
-    project::{ArtifactRule, BuildEnvVar, Run, SecretKeyRef},
+    project::{ArtifactRule, BuildEnvVar, Resources, Run, SecretKeyRef},
 };
 
 /// `plan.json`: what was granted. Every attempt reads only this, so an edit of the Project changes later builds alone.
@@ -48,6 +48,8 @@ pub struct BuildPlan {
     pub project_uid: String,
     #[serde(default)]
     pub caches: Vec<CacheRule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     pub timeout_seconds: i64,
     pub idle_timeout_seconds: i64,
     pub run: Run,

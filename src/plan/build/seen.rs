@@ -9,7 +9,7 @@ use super::{BuildPlan, ReleaseRecord};
 use crate::{
     api::{
         build::{Attempt, BuildSpec, BuildStatus, BuiltCommit, QueuePlace},
-        project::{Parameter, TagRule},
+        project::{Parameter, Resources, TagRule},
     },
     plan::{fault::Fault, project::Denied},
 };
@@ -82,6 +82,8 @@ pub struct ProjectSeen {
     pub parameters: Vec<Parameter>,
     #[serde(default)]
     pub tag: TagRule,
+    #[serde(default)]
+    pub resources: Option<Resources>,
     /// Uid of the one Build that may run.
     #[serde(default)]
     pub active: Option<String>,
@@ -127,5 +129,7 @@ pub enum ExitReason {
     TimedOut,
     IdleTimedOut,
     Cancelled,
+    OutOfMemory,
+    ProcessLimit,
     NotStarted,
 }
