@@ -193,7 +193,7 @@ impl Cpu {
             return milli.parse().ok();
         }
         let (whole, part) = text.split_once('.').unwrap_or((text, ""));
-        (digits(whole)?, digits(part)?);
+        digits(whole).and(digits(part))?;
         let whole: u64 = if whole.is_empty() && !part.is_empty() { 0 } else { whole.parse().ok()? };
         let part = if part.len() <= 3 { format!("{part:0<3}").parse::<u64>().ok()? } else { return None };
         whole.checked_mul(1000)?.checked_add(part)

@@ -29,11 +29,12 @@ pub(super) fn write(into: &Path, step: &BuildStep, build: &str, home: &str) -> i
         ("LANG", "C.UTF-8"),
     ];
     let own = step.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    for (name, value) in base.into_iter().chain(own) {
-        run.push_str(&format!("export {name}={}\n", quote(value)));
-    }
-    // The secrets come by stdin, as `secret_exports` writes them; a pipe that was read leaves nothing behind.
+    let export = |(name, value): (&str, &str)| format!("export {name}={}\n", quote(value));
+    run.extend(base.into_iter().map(export));
+    // The secrets come by stdin, as `secret_exports` writes them; a pipe that was read leaves nothing behind. A PATH of the project's
+    // own need not have `cat`.
     run.push_str("eval \"$(cat)\"\nexec </dev/null\n");
+    run.extend(own.map(export));
     let shell = if by_itself { "" } else { "/bin/sh -e " };
     let begin = format!("{build}/{}", step.folder);
     run.push_str(&format!("cd {} || exit 126\nunset OLDPWD\nexec {shell}{}/script\n", quote(&begin), quote(&here)));
