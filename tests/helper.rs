@@ -24,6 +24,8 @@ struct Root {
     shell: &'static str,
     folder: tempfile::TempDir,
     n: u64,
+    /// The transitions of our fence token.
+    token: u32,
     /// In the command line of every process that is started here.
     marker: String,
 }
@@ -63,7 +65,7 @@ impl Root {
         std::fs::create_dir_all(folder.path().join(".landfall/bin")).unwrap();
         std::fs::write(folder.path().join(".landfall/bin/x"), HELPER).unwrap();
         let marker = folder.path().file_name().unwrap().to_str().unwrap().to_owned();
-        Self { shell, folder, n: 0, marker }
+        Self { shell, folder, n: 0, token: 1, marker }
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -84,15 +86,26 @@ impl Root {
         std::fs::write(self.folder.path().join(".landfall/bin/x"), script).unwrap();
     }
 
+    /// The same script with some of it replaced.
+    fn altered(&self, from: &str, to: &str) {
+        let script = HELPER.replacen(from, to, 1);
+        assert_ne!(script, HELPER);
+        std::fs::write(self.folder.path().join(".landfall/bin/x"), script).unwrap();
+    }
+
     fn immortal(&self) {
         std::fs::write(self.folder.path().join(".landfall/bin/x"), HELPER).unwrap();
     }
 
     fn raw(&self, text: &str, payload: &[u8]) -> String {
+        self.raw_of(&self.folder.path().join(".landfall/bin/x"), text, payload)
+    }
+
+    fn raw_of(&self, script: &Path, text: &str, payload: &[u8]) -> String {
         let mut words = self.shell.split(' ');
         let mut child = Command::new(words.next().unwrap())
             .args(words)
-            .arg(self.folder.path().join(".landfall/bin/x"))
+            .arg(script)
             .arg("NONCE")
             .env("LANDFALL_SH", self.shell)
             .stdin(Stdio::piped())
@@ -108,15 +121,16 @@ impl Root {
         String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
     }
 
+    fn request(&self, verb: &str, more: &str) -> String {
+        let Self { n, token, .. } = self;
+        format!(
+            "verb={verb}\nfolder=shop.web\nowner=plane shop web uid-of-web h1\nreplaces=\nfence=plane 100 {token}\n\
+             act=uid-of-web 1.0 1 {n}\nstepdir=uid-of-w-1.0-1-{n}\n{more}\n"
+        )
+    }
+
     fn act(&mut self, verb: &str, more: &str, payload: &[u8]) -> String {
-        let n = self.n;
-        let answer = self.raw(
-            &format!(
-                "verb={verb}\nfolder=shop.web\nowner=plane shop web uid-of-web h1\nreplaces=\nfence=plane 100 1\n\
-                 act=uid-of-web 1.0 1 {n}\nstepdir=uid-of-w-1.0-1-{n}\n{more}\n"
-            ),
-            payload,
-        );
+        let answer = self.raw(&self.request(verb, more), payload);
         if let Some(journal) = value(&answer, "journal") {
             self.n = journal.parse().unwrap();
         }
@@ -164,6 +178,9 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
+        if self.marker.is_empty() {
+            return; // stands for a call on another root
+        }
         self.immortal();
         self.settled();
         self.act("remove", "grace=1\n", b"");
@@ -354,6 +371,134 @@ fn a_stop_that_dies_anywhere_is_continued() {
             assert!(!root.path(".landfall/process").exists());
         },
     );
+}
+
+/// An act that stops (SIGSTOP) under the lock, before it moves its first file into place. Answers its process.
+fn stopped_holder(root: &mut Root, release: &Release) -> std::thread::JoinHandle<String> {
+    root.altered("export PATH LC_ALL\n", "export PATH LC_ALL\nmv() { kill -s STOP 0; command mv \"$@\"; }\n");
+    let (path, shell) = (root.folder.path().join(".landfall/bin/x"), root.shell);
+    let stuck =
+        Root { shell, folder: tempfile::tempdir().unwrap(), n: root.n, token: root.token, marker: String::new() };
+    let text = format!("release={}\n", release.name);
+    let stuck = std::thread::spawn(move || stuck.raw_of(&path, &stuck.request("switch", &text), b""));
+    let lock = root.path(".landfall/lock");
+    for _ in 0..200 {
+        let pid = std::fs::read_to_string(&lock).unwrap_or_default().split(' ').next().unwrap_or_default().to_owned();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if stat.contains(") T ") {
+            root.immortal();
+            return stuck;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{shell}: the holder did not stop");
+}
+
+#[test]
+fn a_stopped_holder_of_the_lock_is_ended_by_a_higher_token_in_every_shell() {
+    let ended = SHELLS.map(|shell| {
+        std::thread::spawn(move || {
+            let mut root = Root::new(shell);
+            let release = release(&root.marker);
+            send(&mut root, &release);
+            let stuck = stopped_holder(&mut root, &release);
+            root.token = 2;
+            let began = std::time::Instant::now();
+            root.done("switch", &format!("release={}\n", release.name), b"");
+            assert!(began.elapsed() < Duration::from_secs(9), "{shell}: {:?}", began.elapsed());
+            assert!(!stuck.join().unwrap().contains("end 0"), "{shell}: the stopped call did nothing");
+            assert_eq!(value(&root.facts(), "fence"), Some("plane 100 2"), "{shell}");
+        })
+    });
+    for one in ended {
+        one.join().unwrap();
+    }
+}
+
+#[test]
+fn a_stopped_holder_of_the_lock_is_busy_to_its_own_token_and_untouched() {
+    let mut root = Root::new("dash");
+    let release = release(&root.marker);
+    send(&mut root, &release);
+    let stuck = stopped_holder(&mut root, &release);
+    let answer = root.act("switch", &format!("release={}\n", release.name), b"");
+    assert!(value(&answer, "error").is_some_and(|error| error.starts_with("busy lock")), "{answer}");
+    assert!(!stuck.is_finished());
+    root.token = 2;
+    root.done("switch", &format!("release={}\n", release.name), b"");
+    stuck.join().unwrap();
+}
+
+#[test]
+fn a_launch_that_stops_before_it_is_the_application_is_ended_by_a_higher_token() {
+    let mut root = Root::new("dash");
+    let release = release(&root.marker);
+    send(&mut root, &release);
+    root.altered(" && seat && rm -f \"$dir/params\"", " && seat && kill -s STOP $$ && rm -f \"$dir/params\"");
+    let answer = root.act("start", &starting(&release, &["./app"]), b"");
+    assert!(value(&answer, "error").is_some_and(|error| error.starts_with("failed start")), "{answer}");
+    root.immortal();
+    root.facts();
+    root.token = 2;
+    root.done("start", &starting(&release, &["./app"]), b"");
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(root.running(), 1);
+}
+
+#[test]
+fn a_log_that_is_held_open_is_emptied_and_its_end_kept() {
+    for shell in SHELLS {
+        let mut root = Root::new(shell);
+        let release = release(&root.marker);
+        send(&mut root, &release);
+        // 30 MiB at once, later a little more.
+        let program = "head -c 31457280 /dev/zero | tr '\\0' x; echo; echo END; sleep 2; echo LATER; exec sleep 1000";
+        root.done("start", &starting(&release, &["sh", "-c", program]), b"");
+        let log = root.path("shared/log/output.log");
+        for _ in 0..100 {
+            if std::fs::metadata(&log).unwrap().len() > 31_457_280 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(value(&root.facts(), "rotated"), Some("1"), "{shell}");
+        assert_eq!(std::fs::metadata(&log).unwrap().len(), 0, "{shell}");
+        let kept = std::fs::read(root.path("shared/log/output.log.1")).unwrap();
+        assert_eq!(kept.len(), 10 << 20, "{shell}");
+        assert!(kept.ends_with(b"x\nEND\n"), "{shell}");
+        std::thread::sleep(Duration::from_secs(2));
+        use std::os::unix::fs::MetadataExt;
+        let after = std::fs::metadata(&log).unwrap();
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "LATER\n", "{shell}: the process goes on at the beginning");
+        assert!(after.blocks() <= 16, "{shell}: no hole is counted, no old block kept: {}", after.blocks());
+        assert_eq!(value(&root.facts(), "rotated"), None, "{shell}");
+    }
+}
+
+#[test]
+fn starts_for_healing_are_counted_on_the_host_and_another_start_begins_anew() {
+    for shell in SHELLS {
+        let mut root = Root::new(shell);
+        let release = release(&root.marker);
+        send(&mut root, &release);
+        let kill = |root: &mut Root| {
+            let pid = value(&root.facts(), "process").unwrap().split(' ').nth(1).unwrap().to_owned();
+            Command::new("kill").args(["-9", &pid]).status().unwrap();
+        };
+        root.done("start", &starting(&release, &["./app"]), b"");
+        for n in 1..=7 {
+            kill(&mut root);
+            root.done("start", &format!("heal=1\n{}", starting(&release, &["./app"])), b"");
+            let facts = root.facts();
+            let heals = facts.lines().filter(|line| line.starts_with("@heal=")).count();
+            assert_eq!(heals, n.min(6), "{shell}: {facts}");
+        }
+        assert!(value(&root.facts(), "uptime").unwrap().parse::<u64>().is_ok());
+        kill(&mut root);
+        root.done("start", &starting(&release, &["./app"]), b"");
+        assert!(value(&root.facts(), "heal").is_none(), "{shell}");
+    }
 }
 
 #[test]

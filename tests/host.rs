@@ -121,6 +121,7 @@ fn start(call: &ActCall, spec: &StageSpec, command: &[&str]) -> StartSpec {
         digest: spec.digest.clone(),
         revision: 1,
         rollout: call.act.rollout.clone(),
+        heal: false,
         command: command.iter().map(|&word| word.to_owned()).collect(),
         env: vec![("GREETING".to_owned(), "it's \"quoted\"\n$HOME `id` \\0041 ü".to_owned())],
     }

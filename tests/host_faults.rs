@@ -132,6 +132,7 @@ impl<'a> Rig<'a> {
             digest: release.spec.digest.clone(),
             revision: 1,
             rollout: "1.0".into(),
+            heal: false,
             command: command.iter().map(|&word| word.to_owned()).collect(),
             env: vec![],
         };

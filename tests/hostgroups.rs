@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
+#[path = "support/systemd.rs"]
+mod systemd;
 
 use std::time::Duration;
 
@@ -88,6 +90,225 @@ async fn secrets_that_are_missing_or_not_meant_for_this_are_waited_for() {
     assert!(is(&group, "Reconciling", "SecretNotForThis"));
     bench.patch::<Secret>("prod-identity", label("ssh")).await;
     until(&bench, "healed", |group| is(group, "Ready", "Probed")).await;
+}
+
+/// How long it takes until the group is as it should be.
+async fn time_until(bench: &Bench, what: &str, fits: impl Fn(&HostGroup) -> bool) -> Duration {
+    let began = tokio::time::Instant::now();
+    until(bench, what, fits).await;
+    println!("{what}: {:?}", began.elapsed());
+    began.elapsed()
+}
+
+async fn refresh(bench: &Bench, value: &str) {
+    let stamp = json!({ "metadata": { "annotations": { "landfall.dev/refresh": value } } });
+    bench.patch::<HostGroup>("prod", stamp).await;
+}
+
+fn all_answer(group: &HostGroup) -> bool {
+    is(group, "Ready", "Probed") && group.status.as_ref().is_some_and(|status| status.exceptions.is_empty())
+}
+
+#[tokio::test]
+async fn a_changed_secret_is_noticed_within_seconds_where_it_matters_and_at_once_on_refresh() {
+    let bench = Bench::new(2).await;
+    until(&bench, "ready", all_answer).await;
+    let (old, new) = (bench.hosts.identity(), bench.hosts.stranger_identity());
+    let allow = async |lines: &str| {
+        for host in bench.hosts.all() {
+            host.sh(&format!("printf '%s' '{lines}' >/run/host/authorized_keys")).await;
+            host.hangup().await;
+        }
+    };
+    let public = |name: &str| std::fs::read_to_string(bench.hosts.state().join(name)).unwrap();
+    let (old_line, new_line) = (public("identity.pub"), public("stranger.pub"));
+    let identity = |key: &str| json!({ "stringData": { "identity": key } });
+
+    // The key was rotated on the hosts first: refused, and the Secret is read again from then on.
+    allow(&new_line).await;
+    until(&bench, "refused", |group| reason(group, "web-01") == "AuthenticationFailed").await;
+    bench.patch::<Secret>("prod-identity", identity(&new)).await;
+    assert!(time_until(&bench, "rotated user key", all_answer).await < Duration::from_secs(8));
+
+    // A host was installed anew.
+    bench.hosts.host(1).rekey().await;
+    bench.hosts.host(1).hangup().await;
+    until(&bench, "mismatch", |group| reason(group, "web-02") == "HostKeyMismatch").await;
+    let lines = bench.hosts.host(0).host_key_lines().await + &bench.hosts.host(1).host_key_lines().await;
+    bench.patch::<Secret>("prod-known-hosts", json!({ "stringData": { "known_hosts": lines } })).await;
+    assert!(time_until(&bench, "corrected known_hosts", all_answer).await < Duration::from_secs(8));
+
+    // All is well and both keys are good: nothing hurries, `refresh` does.
+    allow(&(new_line + &old_line)).await;
+    until(&bench, "ready", all_answer).await;
+    let file = "/run/host/authorized_keys";
+    let fingerprint = bench.hosts.host(0).sh(&format!("ssh-keygen -lf {file} | tail -n 1 | cut -d' ' -f2")).await;
+    let used = format!("grep -c 'Accepted publickey.*{}' /run/sshd.log || true", fingerprint.trim());
+    let before = bench.hosts.host(0).sh(&used).await;
+    bench.patch::<Secret>("prod-identity", identity(&old)).await;
+    refresh(&bench, "1").await;
+    let began = tokio::time::Instant::now();
+    while bench.hosts.host(0).sh(&used).await == before {
+        assert!(began.elapsed() < Duration::from_secs(8), "the old connection is kept");
+    }
+    println!("refresh, new key: {:?}", began.elapsed());
+
+    // Gone and there again.
+    bench.space.api::<Secret>().delete("prod-identity", &Default::default()).await.unwrap();
+    refresh(&bench, "2").await;
+    let gone = |group: &HostGroup| is(group, "Reconciling", "SecretNotFound");
+    assert!(time_until(&bench, "refresh, Secret missing", gone).await < Duration::from_secs(8));
+    let again = bench.hosts.group(&bench.space.name, "prod").remove(0);
+    bench.create::<Secret>(again).await;
+    assert!(time_until(&bench, "Secret there again", all_answer).await < Duration::from_secs(8));
+}
+
+/// The most connections at once that are seen until it is dropped. The kernel's table is read piece by piece, while connections come and
+/// go: what counts was there twice in a row.
+fn watch_connections(
+    bench: &std::sync::Arc<Bench>,
+) -> (std::sync::Arc<std::sync::atomic::AtomicUsize>, tokio_util::task::AbortOnDropHandle<()>) {
+    let most = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (bench, seen) = (bench.clone(), most.clone());
+    let watching = tokio::spawn(async move {
+        let mut before = 0;
+        loop {
+            let now: usize = bench.connections().iter().sum();
+            seen.fetch_max(now.min(before), std::sync::atomic::Ordering::Relaxed);
+            before = now;
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    });
+    (most, tokio_util::task::AbortOnDropHandle::new(watching))
+}
+
+#[tokio::test]
+async fn a_group_with_fewer_connections_than_hosts_keeps_to_them_and_serves_every_host() {
+    let bench = std::sync::Arc::new(Bench::new(4).await);
+    let limit = async |n: usize| {
+        bench.patch::<HostGroup>("prod", json!({ "spec": { "ssh": { "maxConcurrentConnections": n } } })).await;
+        until(&bench, "ready", all_answer).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    };
+    for (n, version) in [(1, "v1"), (2, "v2")] {
+        bench.publish(version, SERVES);
+        limit(n).await;
+        let (most, _watching) = watch_connections(&bench);
+        let began = tokio::time::Instant::now();
+        match n {
+            1 => _ = bench.deploy(version, json!({ "strategy": { "rollingUpdate": { "maxUnavailable": 2 } } })).await,
+            _ => bench.edit(json!({ "version": version })).await,
+        }
+        bench.until_deployed(version).await;
+        println!("limit {n}: {version} on 4 hosts in {:?}", began.elapsed());
+        let looks = async || {
+            let mut looks = Vec::new();
+            for host in bench.hosts.all() {
+                looks.push(host.sh("grep -c 'Accepted publickey' /run/sshd.log").await.trim().parse::<u32>().unwrap());
+            }
+            looks
+        };
+        let before = looks().await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        let counts: Vec<u32> = looks().await.iter().zip(before).map(|(now, before)| now - before).collect();
+        println!("limit {n}: looks in 8 s: {counts:?}; most connections at once: {most:?}");
+        assert_eq!(most.load(std::sync::atomic::Ordering::Relaxed), n, "so many connections at once");
+        let (least, best) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        assert!(*least >= 2 && best <= &(least * 2 + 2), "one host is looked at much less than another: {counts:?}");
+        for i in 0..4 {
+            assert_eq!(bench.version_on(i).await, version);
+        }
+    }
+}
+
+#[tokio::test]
+async fn sshd_options_that_stand_in_the_way_are_lived_with_or_named() {
+    let options = [
+        "--sshd-of",
+        "web-01=MaxSessions 1",
+        "--sshd-of",
+        "web-02=AllowTcpForwarding no",
+        "--sshd-of",
+        "web-03=MaxStartups 1",
+        "--sshd-of",
+        "web-04=DenyUsers root",
+    ];
+    let bench = Bench::on(4, &options, |plan| plan).await;
+    let group = until(&bench, "looked at", |group| {
+        [1, 2, 3, 4].map(|i| reason(group, &format!("web-{i:02}")))
+            == ["", "HostUnsupported", "", "AuthenticationFailed"]
+    })
+    .await;
+    let forwarding = &exception(&group, "web-02").unwrap().message;
+    assert!(forwarding.contains("AllowTcpForwarding"), "{forwarding}");
+    // One session at a time, although a stop takes longer than the looks every second.
+    bench.publish("v1", &format!("trap '' TERM\n{}", SERVES.replace("exec ", "")));
+    bench.publish("v2", SERVES);
+    let only = json!({ "names": ["web-01", "web-03"] });
+    bench.deploy("v1", json!({ "hosts": only })).await;
+    bench.until_deployed("v1").await;
+    bench.edit(json!({ "version": "v2" })).await;
+    bench.until_deployed("v2").await;
+    assert_eq!(bench.starts(0).await, ["v1", "v2"]);
+    // A stranger takes the one place of MaxStartups: whoever is connected is not disturbed, and a new connection comes when there is room.
+    let stranger = tokio::net::TcpStream::connect(bench.hosts.host(2).endpoint()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let now = bench.space.api::<HostGroup>().get("prod").await.unwrap();
+    assert_eq!(reason(&now, "web-03"), "");
+    bench.hosts.host(2).sh("pkill -f '^sshd: root'").await;
+    until(&bench, "kept out", |group| reason(group, "web-03") == "Unreachable").await;
+    let tries = "grep -c 'drop connection' /run/sshd.log || true";
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let tried: u32 = bench.hosts.host(2).sh(tries).await.trim().parse().unwrap();
+    println!("dials in 6 s of a server without room: {tried}");
+    assert!((1..=30).contains(&tried), "it backs off: {tried}");
+    drop(stranger);
+    until(&bench, "back", |group| reason(group, "web-03").is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_host_whose_login_manager_ends_our_processes_is_refused_until_it_makes_an_exception() {
+    let host = systemd::SystemdHost::up().await;
+    let bench = Bench::new(1).await;
+    let (identity, known) = (host.identity(), host.known_hosts());
+    bench.patch::<Secret>("prod-identity", json!({ "stringData": { "identity": identity } })).await;
+    bench.patch::<Secret>("prod-known-hosts", json!({ "stringData": { "known_hosts": known } })).await;
+    let spec = json!({ "ssh": { "user": "deploy", "port": host.port }, "hosts": [{ "name": "web-01", "address": "127.0.0.1" }] });
+    bench.patch::<HostGroup>("prod", json!({ "spec": spec })).await;
+    let group = until(&bench, "scoped", |group| reason(group, "web-01") == "SessionScoped").await;
+    let message = &exception(&group, "web-01").unwrap().message;
+    assert!(message.contains("KillExcludeUsers"), "{message}");
+    // A free port of the machine, whose network this host shares.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let probe = json!({ "httpGet": { "port": port, "path": "/version" } });
+    bench.publish_with("v1", &SERVES.replace("8080", &port.to_string()), probe, json!({}));
+    bench.deploy("v1", json!({})).await;
+    let refused = bench.until("refused", |object| support::rollout::is(object, "Stalled", "HostsFailed")).await;
+    assert!(support::rollout::message(&refused).contains("SessionScoped"), "{}", support::rollout::message(&refused));
+    assert_eq!(host.sh("ls /srv/landfall | grep shop || true").unwrap(), "", "nothing was brought there");
+
+    // Root is an exception unless somebody says otherwise.
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "ssh": { "user": "root" } } })).await;
+    until(&bench, "root", |group| reason(group, "web-01").is_empty() && is(group, "Ready", "Probed")).await;
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "ssh": { "user": "deploy" } } })).await;
+    until(&bench, "deploy", |group| reason(group, "web-01") == "SessionScoped").await;
+
+    // What the message says helps, for real: the process outlives the connection that started it.
+    host.sh("rm -rf /srv/landfall; echo KillExcludeUsers=deploy >>/etc/systemd/logind.conf.d/test.conf; systemctl restart systemd-logind").unwrap();
+    until(&bench, "excepted", |group| reason(group, "web-01").is_empty() && is(group, "Ready", "Probed")).await;
+    bench.stamp("landfall.dev/retry", "1").await;
+    bench.until_deployed("v1").await;
+    bench.space.api::<HostGroup>().delete("prod", &Default::default()).await.unwrap();
+    bench.until("without its group", |object| support::rollout::is(object, "Ready", "HostGroupNotFound")).await;
+    for _ in 0..100 {
+        if host.sh("loginctl --no-legend list-sessions | grep deploy || true").unwrap().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let runs = host.sh(&format!("pgrep -f 'busybox httpd -f -p {port}' | wc -l")).unwrap();
+    assert_ne!(runs.trim(), "0", "it was ended with the session");
 }
 
 #[tokio::test]

@@ -185,6 +185,60 @@ async fn what_a_deployment_names_may_come_later() {
 }
 
 #[tokio::test]
+async fn a_group_and_a_project_that_come_later_are_waited_for_and_then_deployed_to() {
+    let bench = Bench::new(1).await;
+    bench.publish("v1", SERVES);
+    bench.deploy_as("early", "v1", json!({ "hostGroupRef": { "name": "late" } })).await;
+    let waiting = bench.until_of("early", "waiting", |object| is(object, "Reconciling", "HostGroupNotFound")).await;
+    assert!(message(&waiting).contains("HostGroup late"), "{}", message(&waiting));
+    bench.space.api::<landfall::api::Project>().delete("shop", &Default::default()).await.unwrap();
+    bench.group("late").await;
+    bench.until_of("early", "waiting", |object| is(object, "Reconciling", "ProjectNotFound")).await;
+    assert!(bench.starts(0).await.is_empty());
+    bench.project("shop").await;
+    bench.until_of("early", "deployed", |object| is(object, "Ready", "Deployed")).await;
+    assert_eq!(bench.version_on(0).await, "v1");
+}
+
+#[tokio::test]
+async fn a_program_that_talks_all_the_time_keeps_to_its_part_of_the_disk() {
+    let bench = Bench::new(1).await;
+    let talk =
+        "busybox httpd -f -p 8080 -h www &\nwhile :; do head -c 200000 /dev/zero | tr '\\0' x; echo; sleep 0.1; done\n";
+    bench.publish("v1", talk);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    // Nobody looks by schedule; one look finds a long log, and from then on it is looked at often.
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "probe": { "periodSeconds": 3600 } } })).await;
+    let sizes =
+        format!("stat -c %s {0}/output.log {0}/output.log.1 2>/dev/null || true", bench.folder() + "/shared/log");
+    let sizes = async || -> Vec<u64> {
+        bench.hosts.host(0).sh(&sizes).await.lines().map(|line| line.parse().unwrap()).collect()
+    };
+    while sizes().await[0] < 15 << 20 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let stamp = json!({ "metadata": { "annotations": { "landfall.dev/refresh": "1" } } });
+    bench.patch::<HostGroup>("prod", stamp).await;
+    let (mut most, mut emptied, mut before) = (0, 0, 0);
+    for _ in 0..100 {
+        let now = sizes().await;
+        most = most.max(now[0]);
+        emptied += usize::from(now[0] < before);
+        before = now[0];
+        if emptied >= 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    println!("log emptied {emptied} times, at most {most} bytes");
+    assert!(emptied >= 3, "only {emptied} times");
+    assert!(most < 35 << 20, "{most} bytes");
+    assert!(sizes().await[1] <= 10 << 20, "what is kept beside it");
+    assert_eq!(bench.starts(0).await, ["v1"]);
+}
+
+#[tokio::test]
 async fn a_secret_that_comes_later_heals_the_group_and_its_deployments() {
     let bench = Bench::new(1).await;
     bench.publish("v1", SERVES);
@@ -385,4 +439,141 @@ async fn where_nothing_changes_nothing_is_written() {
     let before = versions().await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(versions().await, before, "hosts were looked at every second meanwhile");
+}
+
+/// Phase and version of each host that the screen shows; each must be there once.
+fn rows(screen: &str, hosts: usize) -> Vec<(String, String)> {
+    let row = |i: usize| {
+        let name = format!("  web-{:02} ", i + 1);
+        let mut found = screen.lines().filter(|line| line.starts_with(&name));
+        let line = found.next().unwrap_or_else(|| panic!("no row for{name}: {screen}"));
+        assert!(found.next().is_none(), "two rows for{name}: {screen}");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words[1].to_owned(), words[2].to_owned())
+    };
+    (0..hosts).map(row).collect()
+}
+
+#[tokio::test]
+async fn the_screen_shows_every_host_with_its_version_at_every_moment_of_a_rollout_and_after_a_failure() {
+    let bench = Bench::new(3).await;
+    for version in ["v1", "v2"] {
+        bench.publish(version, SERVES);
+    }
+    bench.publish("v3", &format!("[ -e /srv/bad ] && exit 3\n{SERVES}"));
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    assert_eq!(rows(&bench.screen().await, 3), vec![("Ready".to_owned(), "v1".to_owned()); 3]);
+    bench.edit(json!({ "version": "v2", "minReadySeconds": 1 })).await;
+    let mut mixed = 0;
+    for moment in 0.. {
+        let screen = bench.screen().await;
+        let shown = rows(&screen, 3);
+        for (phase, version) in &shown {
+            let fits = match phase.as_str() {
+                "Ready" => {
+                    version == "v2"
+                        || screen.contains("of an older spec")
+                        || screen.contains("version v2\nstate     ready")
+                }
+                "Pending" | "Staging" | "Staged" => version == "v1",
+                "Stopping" | "Switching" | "Starting" | "Verifying" => ["v1", "v2", "-"].contains(&version.as_str()),
+                _ => false,
+            };
+            assert!(fits || moment == 0, "{phase} {version}: {screen}");
+        }
+        mixed += usize::from(shown.iter().any(|(_, v)| v == "v1") && shown.iter().any(|(_, v)| v == "v2"));
+        if shown.iter().all(|(phase, version)| phase == "Ready" && version == "v2") {
+            break;
+        }
+        assert!(moment < 300, "{screen}");
+    }
+    assert!(mixed > 2, "the middle of the rollout was seen {mixed} times only");
+
+    bench.hosts.host(1).sh("touch /srv/bad").await;
+    bench.edit(json!({ "version": "v3", "minReadySeconds": 0 })).await;
+    bench.until("failed", |object| is(object, "Stalled", "HostsFailed")).await;
+    let screen = bench.screen().await;
+    let shown = rows(&screen, 3);
+    let phases: Vec<&str> = shown.iter().map(|(phase, _)| phase.as_str()).collect();
+    assert_eq!(phases, ["Ready", "Failed", "Staged"], "{screen}");
+    for (i, (_, version)) in shown.iter().enumerate() {
+        let runs = bench.version_on(i).await;
+        assert_eq!(version, if runs.is_empty() { "-" } else { &runs }, "{screen}");
+    }
+    assert!(screen.contains("was not begun with"), "{screen}");
+}
+
+async fn events(bench: &Bench, reason: &str) -> Vec<String> {
+    let events =
+        bench.space.api::<k8s_openapi::api::events::v1::Event>().list(&Default::default()).await.unwrap().items;
+    events.into_iter().filter(|one| one.reason.as_deref() == Some(reason)).filter_map(|one| one.note).collect()
+}
+
+#[tokio::test]
+async fn a_host_that_leaves_its_group_is_named_left_alone_and_not_dialled_any_more() {
+    let mut bench = Bench::new(2).await;
+    bench.publish("v1", SERVES);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    // Also an operator that never acted there knows it, from the owner file.
+    bench.operator.restart().await;
+    bench.until("looked at", |object| is(object, "Ready", "Deployed")).await;
+    for _ in 0..100 {
+        if bench.connections() == [1, 1] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let only = json!([{ "name": "web-01", "address": bench.hosts.host(0).address }]);
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "hosts": only } })).await;
+    bench.until("one host", |object| object.status.as_ref().is_some_and(|status| status.hosts.total == 1)).await;
+    bench.until_deployed("v1").await;
+    let mut said = Vec::new();
+    for _ in 0..50 {
+        said = events(&bench, "HostLeft").await;
+        if !said.is_empty() && bench.connections() == [1, 0] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(said.len() == 1 && said[0].contains("web-02"), "{said:?}");
+    assert_eq!(bench.connections(), [1, 0]);
+    let log = "grep -c 'Connection from' /run/sshd.log";
+    let before = bench.hosts.host(1).sh(log).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(bench.hosts.host(1).sh(log).await, before, "it is looked at no more");
+    assert_eq!(bench.version_on(1).await, "v1", "what runs there goes on");
+    assert_eq!(bench.starts(1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_process_that_ends_again_and_again_is_given_up_across_operators_and_retried_when_told() {
+    let mut bench = Bench::new(1).await;
+    bench.publish("v1", &format!("[ -e /srv/bad ] && sleep 1 && exit 1\n{SERVES}"));
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    // Four starts for healing in this boot, some time ago: the host's own record, which a new operator reads. The fifth is real.
+    let (uid, host) = (support::rollout::uid(&bench.get("shop").await), bench.hosts.host(0).clone());
+    bench.operator.kill9().await;
+    let heals = format!("{}/.landfall/heals", bench.folder());
+    let record = "B=$(cat /proc/sys/kernel/random/boot_id); IFS=. read -r U _ </proc/uptime";
+    host.sh(&format!("{record}; for ago in 400 380 340 320; do echo \"$B $((U - ago)) 1\"; done >{heals}")).await;
+    host.sh("touch /srv/bad; pkill -x busybox").await;
+    bench.operator.restart().await;
+    let failed = bench
+        .until("given up", |object| exception(object, "web-01").is_some_and(|one| one.reason == "RestartedTooOften"))
+        .await;
+    assert!(is(&failed, "Stalled", "HostsFailed"), "{:?} of {uid}", failed.status);
+    assert_eq!(bench.starts(0).await.len(), 2, "one start for healing, the fifth in a row");
+    assert_eq!(host.sh(&format!("wc -l <{heals}")).await.trim(), "5");
+    bench.operator.restart().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(bench.starts(0).await.len(), 2, "and nobody starts it again by himself");
+
+    host.sh("rm /srv/bad").await;
+    bench.stamp("landfall.dev/retry", "1").await;
+    bench.until_deployed("v1").await;
+    assert_eq!(bench.version_on(0).await, "v1");
 }

@@ -9,7 +9,9 @@ use crate::api::{
     Deployment, HostGroup,
     conditions::{RECONCILING, STALLED},
     deployment::{DeploymentStatus, HistoryEntry, RolloutException},
+    hostgroup::Host,
 };
+use crate::plan::deployment::select;
 
 /// Of the history.
 const HISTORY: usize = 5;
@@ -45,7 +47,7 @@ pub fn deployment(object: &Deployment, group: Option<&HostGroup>, now: Timestamp
             rollout.id, rollout.version, rollout.attempt, rollout.batch, rollout.batches
         );
     }
-    hosts(&mut out, &status, group, now);
+    hosts(&mut out, object, &status, group, now);
     history(&mut out, &status.history, now);
     clean(&out)
 }
@@ -71,24 +73,35 @@ fn verdict(out: &mut String, status: &DeploymentStatus, generation: i64) {
     let _ = writeln!(out, "          {}", indented(&ready.message));
 }
 
-/// Those of which something is to be said, then the others by name.
-fn hosts(out: &mut String, status: &DeploymentStatus, group: Option<&HostGroup>, now: Timestamp) {
+/// Those of which something is to be said, then the others.
+fn hosts(out: &mut String, object: &Deployment, status: &DeploymentStatus, group: Option<&HostGroup>, now: Timestamp) {
     for exception in status.exceptions.iter().take(HOSTS) {
         host(out, exception, now);
     }
-    let more = status.exceptions.len().saturating_sub(HOSTS);
-    if more > 0 {
+    let ready = group.map(|group| ready(object, status, group)).unwrap_or_default();
+    let version = status.rollout.as_ref().map_or("?", |rollout| rollout.version.as_str());
+    for host in ready.iter().take(HOSTS.saturating_sub(status.exceptions.len())) {
+        let _ = writeln!(out, "  {:<16} {:<12} {version}  ({})", host.name, "Ready", host.address);
+    }
+    let listed = status.exceptions.len() + ready.len();
+    let more = usize::try_from(status.hosts.total).unwrap_or(0).max(listed).saturating_sub(listed.min(HOSTS));
+    if more > 0 && listed > 0 {
         let _ = writeln!(out, "          … and {more} more");
     }
-    let Some(group) = group else { return };
-    let all_selected = usize::try_from(status.hosts.total).unwrap_or(0) == group.spec.hosts.len();
-    let settled = status.hosts.ready == status.hosts.total && status.hosts.total > 0;
-    if all_selected && settled && group.spec.hosts.len() <= HOSTS {
-        let version = status.version.as_deref().unwrap_or("?");
-        for host in &group.spec.hosts {
-            let _ = writeln!(out, "  {:<16} {:<12} {version}  ({})", host.name, "Ready", host.address);
-        }
+}
+
+/// The selected hosts of which nothing is to be said: they run the rollout's version. Only where the counts say that the status lists
+/// all others: it stops at a hundred, and may speak of an older spec, with which other hosts were selected.
+fn ready<'a>(object: &Deployment, status: &DeploymentStatus, group: &'a HostGroup) -> Vec<&'a Host> {
+    let selected = select(object.spec.hosts.as_ref(), &group.spec.hosts).unwrap_or_default();
+    let count = |n: i32| usize::try_from(n).unwrap_or(0);
+    let current = object.spec.hosts.is_none() || Some(status.observed_generation) == object.metadata.generation;
+    let whole = count(status.hosts.ready) + status.exceptions.len() == selected.len();
+    if !current || !whole || count(status.hosts.total) != selected.len() {
+        return Vec::new();
     }
+    let named = |host: &&Host| status.exceptions.iter().any(|exception| exception.host == host.name);
+    selected.into_iter().filter(|host| !named(host)).collect()
 }
 
 fn host(out: &mut String, exception: &RolloutException, now: Timestamp) {
@@ -155,7 +168,9 @@ mod tests {
                 ],
                 "hosts": { "total": 3, "updated": 1, "ready": 1, "failed": 1, "unreachable": 0, "pending": 1 },
                 "versions": [{ "version": "v2", "hosts": 1 }, { "version": "v1", "hosts": 2 }],
-                "exceptions": [{ "host": "web-02", "phase": "Failed", "version": "v1", "reason": "NotReady", "message": "no answer", "since": "2026-11-24T08:00:00Z" }],
+                "exceptions": [{ "host": "web-02", "phase": "Failed", "version": "v1", "reason": "NotReady", "message": "no answer", "since": "2026-11-24T08:00:00Z" },
+                    { "host": "web-03", "phase": "Staged", "version": "v1", "reason": "Pending", "message": "was not begun with: the rollout stands still", "since": "2026-11-24T08:00:00Z" }],
+                "rollout": { "id": "2.0", "hash": "h", "attempt": 1, "version": "v2", "digest": "sha256:d", "startedAt": "2026-11-24T07:59:00Z", "progressedAt": "2026-11-24T07:59:00Z", "batch": 2, "batches": 3 },
                 "history": [{ "revision": 2, "version": "v2", "commit": "0123456789abcdef", "startedAt": "2026-11-24T07:59:00Z", "outcome": "Failed", "failedHosts": 1 }],
             },
         }))
@@ -165,7 +180,7 @@ mod tests {
     #[test]
     fn a_failed_deployment_shows_who_failed_why_and_what_runs_where() {
         let now: Timestamp = "2026-11-24T08:00:30Z".parse().unwrap();
-        let screen = deployment(&example("web-02 failed"), None, now);
+        let screen = deployment(&example("web-02 failed"), Some(&group(&["web-01", "web-02", "web-03"])), now);
         let expected = "\
 shop/web: hello on prod, version v2
 state     FAILED, somebody must act: HostsFailed
@@ -173,10 +188,39 @@ state     FAILED, somebody must act: HostsFailed
 hosts     3 selected: 1 ready, 1 updated, 1 pending, 1 failed, 0 unreachable
           v2                      1  #
           v1                      2  ##
+rollout   2.0 of v2, attempt 1, begun 90s ago, batch 2 of 3
   web-02           Failed       v1  NotReady, 30s ago: no answer
+  web-03           Staged       v1  Pending, 30s ago: was not begun with: the rollout stands still
+  web-01           Ready        v2  (10.0.0.1)
 history   #2 v2 (0123456789) Failed, 1 failed hosts, begun 90s ago
 ";
         assert_eq!(screen, expected);
+    }
+
+    fn group(hosts: &[&str]) -> HostGroup {
+        let hosts: Vec<_> = (1..)
+            .zip(hosts)
+            .map(|(n, name)| serde_json::json!({ "name": name, "address": format!("10.0.0.{n}") }))
+            .collect();
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "landfall.dev/v1alpha1", "kind": "HostGroup", "metadata": { "name": "prod" },
+            "spec": { "ssh": { "user": "deploy", "credentialsRef": { "name": "a" }, "hostKeys": { "knownHostsRef": { "name": "b" } } }, "hosts": hosts },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_host_of_which_the_status_can_not_speak_is_not_said_to_be_ready() {
+        let mut object = example("x");
+        let four = group(&["web-01", "web-02", "web-03", "web-04"]);
+        assert!(!deployment(&object, Some(&four), Timestamp::UNIX_EPOCH).contains("10.0.0.4"), "it joined just now");
+        object.spec.hosts =
+            Some(serde_json::from_value(serde_json::json!({ "names": ["web-02", "web-03", "web-04"] })).unwrap());
+        object.metadata.generation = Some(3);
+        assert!(
+            !deployment(&object, Some(&four), Timestamp::UNIX_EPOCH).contains("10.0.0.4"),
+            "it was selected just now"
+        );
     }
 
     #[test]

@@ -10,6 +10,12 @@ use super::ids::{FenceToken, FolderName, Owner, ReleaseName};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostFacts {
     pub boot_id: String,
+    /// Seconds since boot; a clock for `heals` and for nothing else.
+    #[serde(default)]
+    pub uptime: u64,
+    /// A log was long and its older part was dropped: it is looked at again soon, or it would fill the disk.
+    #[serde(default)]
+    pub rotated: bool,
     /// Tools that the helper needs and did not find (`flock`, `setsid`, `mv -T`, …). Not empty means HostUnsupported.
     pub missing_tools: Vec<String>,
     /// Free bytes on the file system of the group's root.
@@ -49,6 +55,18 @@ pub struct FolderFacts {
     pub process: Option<ProcessFacts>,
     /// The last rollout that was seen ready here (written by the act `mark`), and with which process.
     pub ready: Option<ReadyMark>,
+    /// The last starts for healing in this boot, oldest first; a rollout's own start empties it.
+    #[serde(default)]
+    pub heals: Vec<HealFact>,
+}
+
+/// A process that had been ready was started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealFact {
+    /// Seconds since boot.
+    pub at: u64,
+    /// Attempt of the rollout.
+    pub attempt: i64,
 }
 
 /// An act whose end the journal does not have.

@@ -245,7 +245,12 @@ impl Host {
         self.act(&["hangup"]).await;
     }
 
-    /// Undoes [`Self::cut`], [`Self::refuse`] and [`Self::mute`].
+    /// What is sent to it arrives so fast and no faster (`8kbit`). Until [`Self::mend`].
+    pub async fn slow(&self, rate: &str) {
+        self.act(&["slow", rate]).await;
+    }
+
+    /// Undoes [`Self::cut`], [`Self::refuse`], [`Self::mute`] and [`Self::slow`].
     pub async fn mend(&self) {
         self.act(&["mend"]).await;
     }

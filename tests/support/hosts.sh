@@ -32,7 +32,8 @@ usage: hosts.sh COMMAND [--state DIR] ...
   refuse HOST             end the listening sshd: connections are refused, sessions live on
   mute HOST               stop the listening sshd: connections are accepted and silent, sessions live on
   hangup HOST             end every SSH session
-  mend HOST               undo cut, refuse and mute
+  slow HOST RATE          what is sent to it arrives at RATE (tc's words: 8kbit, 1mbit)
+  mend HOST               undo cut, refuse, mute and slow
   fill HOST [KIB]         leave KIB (0) free on its disk      fill-inodes HOST    leave no inode
   drain HOST              undo fill and fill-inodes
   rekey HOST              new host keys
@@ -280,7 +281,7 @@ case $command in
   list) cat "$state/list" ;;
   yaml) yaml "$@" ;;
   known-hosts) known_hosts ;;
-  exec | reboot | freeze | thaw | cut | refuse | mute | hangup | mend | fill | fill-inodes | drain | rekey | pid-next)
+  exec | reboot | freeze | thaw | cut | refuse | mute | hangup | slow | mend | fill | fill-inodes | drain | rekey | pid-next)
     [ $# -ge 1 ] || usage
     folder "$1" >/dev/null
     in_rack "$@"

@@ -86,8 +86,20 @@ pub async fn namespace_on(client: Client, prefix: &str) -> TestNamespace {
     namespace
 }
 
+/// A namespace of this very name.
+pub async fn named_namespace_on(client: Client, name: &str) -> TestNamespace {
+    let namespace = make_namespace(client, name.to_owned()).await;
+    for role in ["landfall-tenant", "landfall-lease"] {
+        namespace.bind_operator(role).await;
+    }
+    namespace
+}
+
 async fn bare_namespace_on(client: Client, prefix: &str) -> TestNamespace {
-    let name = format!("{prefix}-{:08x}", rand::random::<u32>());
+    make_namespace(client, format!("{prefix}-{:08x}", rand::random::<u32>())).await
+}
+
+async fn make_namespace(client: Client, name: String) -> TestNamespace {
     let object =
         Namespace { metadata: ObjectMeta { name: Some(name.clone()), ..Default::default() }, ..Default::default() };
     Api::all(client.clone()).create(&PostParams::default(), &object).await.expect("a namespace");
@@ -163,6 +175,11 @@ impl Dev {
         client_of(&self.kubeconfig).await
     }
 
+    /// The kubeconfig with the rights that `manifests/` gives the operator.
+    pub fn operator_kubeconfig(&self) -> PathBuf {
+        self.kubeconfig.with_file_name("operator.kubeconfig")
+    }
+
     /// Where it keeps everything.
     pub fn folder(&self) -> PathBuf {
         self.kubeconfig.parent().expect("a folder").to_owned()
@@ -194,10 +211,17 @@ pub struct OperatorPlan {
     namespaces: Vec<String>,
     flags: Vec<String>,
     environment: BTreeMap<String, String>,
+    hosts_file: Option<PathBuf>,
     kubeconfig: Option<PathBuf>,
 }
 
 impl OperatorPlan {
+    /// It sees this file as `/etc/hosts`, as it is at the moment.
+    pub fn hosts_file(mut self, file: &Path) -> Self {
+        self.hosts_file = Some(file.to_owned());
+        self
+    }
+
     /// For example `LANDFALL_EFFECTS_LEDGER`, `LANDFALL_CRASH_AT`.
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.insert(name.to_owned(), value.into());
@@ -239,7 +263,10 @@ impl OperatorPlan {
 
     async fn spawn(&self, data: &Path, log: &Path) -> Tethered {
         let output = File::options().create(true).append(true).open(log).expect("a log");
-        let mut command = tether("KILL");
+        let mut command = match &self.hosts_file {
+            Some(file) => in_mounts(file, &tether("KILL")),
+            None => tether("KILL"),
+        };
         let kubeconfig = match &self.kubeconfig {
             Some(path) => path.clone(),
             None => operator_kubeconfig().await,
@@ -333,6 +360,14 @@ fn tether(signal: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", signal, BINARY]);
     command
+}
+
+/// The same command where `/etc/hosts` is this file.
+fn in_mounts(file: &Path, command: &Command) -> Command {
+    let mut within = Command::new("unshare");
+    within.args(["-m", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(file);
+    within.arg(command.get_program()).args(command.get_args());
+    within
 }
 
 impl Tethered {

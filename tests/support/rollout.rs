@@ -1,7 +1,7 @@
 //! What a test of rollouts stands on: a namespace, real hosts in a HostGroup, an operator, and versions published straight into its
 //! store, without a build. The service is busybox' httpd with a page that says the version.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kube::{
     Api, ResourceExt,
@@ -24,7 +24,7 @@ pub const SERVES: &str = "exec busybox httpd -f -p 8080 -h www\n";
 
 pub struct Bench {
     pub space: TestNamespace,
-    pub hosts: Hosts,
+    pub hosts: Arc<Hosts>,
     pub operator: Operator,
 }
 
@@ -35,8 +35,18 @@ impl Bench {
     }
 
     pub async fn with(n: usize, change: impl FnOnce(OperatorPlan) -> OperatorPlan) -> Self {
-        let (space, hosts) = tokio::join!(plane::namespace("rollout"), Hosts::up(n));
+        Self::on(n, &[], change).await
+    }
+
+    /// On hosts with options of `hosts.sh`.
+    pub async fn on(n: usize, options: &[&str], change: impl FnOnce(OperatorPlan) -> OperatorPlan) -> Self {
+        let (space, hosts) = tokio::join!(plane::namespace("rollout"), Hosts::up_with(n, options));
         let operator = change(Operator::of(&[&space.name])).start().await;
+        Self::of(space, Arc::new(hosts), operator).await
+    }
+
+    /// Of what is there already.
+    pub async fn of(space: TestNamespace, hosts: Arc<Hosts>, operator: Operator) -> Self {
         let bench = Self { space, hosts, operator };
         bench.project("shop").await;
         bench.group("prod").await;
@@ -45,12 +55,7 @@ impl Bench {
 
     /// The same with options of `hosts.sh`.
     pub async fn with_hosts(n: usize, options: &[&str]) -> Self {
-        let (space, hosts) = tokio::join!(plane::namespace("rollout"), Hosts::up_with(n, options));
-        let operator = Operator::of(&[&space.name]).start().await;
-        let bench = Self { space, hosts, operator };
-        bench.project("shop").await;
-        bench.group("prod").await;
-        bench
+        Self::on(n, options, |plan| plan).await
     }
 
     pub async fn project(&self, name: &str) {
@@ -126,6 +131,18 @@ impl Bench {
         let versions = store.join("versions").join(&self.space.name).join("shop");
         std::fs::create_dir_all(&versions).expect("a folder");
         std::fs::write(versions.join(version), record.to_bytes().expect("json")).expect("a record");
+    }
+
+    /// What `landfall status deployment/shop` shows.
+    pub async fn screen(&self) -> String {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_landfall"))
+            .args(["status", "-n", &self.space.name, "deployment/shop"])
+            .env("KUBECONFIG", plane::kubeconfig().await)
+            .output()
+            .await
+            .expect("landfall status");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     pub fn deployments(&self) -> Api<Deployment> {
@@ -227,6 +244,18 @@ impl Bench {
     /// The project's folder on every host.
     pub fn folder(&self) -> String {
         format!("/srv/landfall/{}.shop", self.space.name)
+    }
+
+    /// Established connections from this machine to each host's sshd.
+    pub fn connections(&self) -> Vec<usize> {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("a table");
+        let of = |host: &super::hosts::Host| {
+            let ip: std::net::Ipv4Addr = host.address.parse().expect("an address");
+            let remote = format!("{:08X}:{:04X}", u32::from(ip).swap_bytes(), host.port);
+            let words = table.lines().map(|line| line.split_whitespace().skip(2));
+            words.filter(|words| words.clone().take(2).eq([remote.as_str(), "01"])).count()
+        };
+        self.hosts.all().iter().map(of).collect()
     }
 
     /// How often each version was started on a host, as the programs counted themselves.

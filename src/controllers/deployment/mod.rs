@@ -94,7 +94,7 @@ impl Deployment {
         };
         let key = place.turn_key();
         match drive.key.kind {
-            GoalKind::Heal => world.hosts.turns.heal(&key, clock::now()),
+            GoalKind::Heal => world.hosts.turns.heal(&key, drive.key.attempt, clock::now()),
             GoalKind::Run => world.hosts.turns.healed(&key),
             _ => {}
         }

@@ -50,6 +50,7 @@ pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Tro
         annotations: object.annotations().clone(),
         status: object.status.clone(),
         plane: world.plane.clone(),
+        token: world.gate.token().ok(),
         project,
         group,
         version: records::version(world, &namespace, &spec.project_ref.name, &spec.version).await?,

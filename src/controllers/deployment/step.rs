@@ -193,6 +193,7 @@ async fn start(turn: &Turn<'_>) -> Result<Acted, Undone> {
         digest: target.digest.clone(),
         revision: target.revision,
         rollout: target.rollout.clone(),
+        heal: matches!(turn.drive.goal, Goal::Run { heal: true, .. }),
         command: target.run.process.command.clone(),
         env: target.env_on(&place.project, &place.group, &place.host, &address),
     };

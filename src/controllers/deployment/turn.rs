@@ -171,7 +171,7 @@ async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64, 
 
 /// One connection for the whole turn. Why there is none is kept for the planner.
 async fn connect(world: &Arc<World>, key: &HostKey) -> Option<Arc<Link>> {
-    if let Ok(link) = hosts::link(&world.hosts, &world.gate, key).await {
+    if let Ok(link) = hosts::link(world, key).await {
         return Some(link);
     }
     let _ = hosts::probe(world, key).await;

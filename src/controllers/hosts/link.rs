@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
-use super::memory::{HostKey, Memory};
+use super::{memory::HostKey, watch::bounded};
 use crate::{
     api::hostgroup::Become,
+    controllers::world::World,
     effects::{
-        gate::Gate,
         host::{Host, HostError},
         ssh::SshError,
     },
@@ -21,13 +21,22 @@ pub struct Slot {
     link: Mutex<Option<Arc<Link>>>,
 }
 
-/// A connection in use. It counts against `maxConcurrentConnections` until the last who uses it lets it go.
+/// A connection in use. It counts against `maxConcurrentConnections` until it is closed, after the last who uses it let it go.
 pub struct Link {
     pub host: Host,
     /// Whom the SSH user may have to become there.
     pub r#become: Become,
     mark: u64,
-    _permit: OwnedSemaphorePermit,
+    address: String,
+}
+
+/// The permit comes back with the last byte on the wire, not with the last use.
+fn hold(permit: OwnedSemaphorePermit, host: &Host) {
+    let gone = host.closed();
+    tokio::spawn(async move {
+        gone.cancelled().await;
+        drop(permit);
+    });
 }
 
 impl Slot {
@@ -38,12 +47,15 @@ impl Slot {
 }
 
 /// The connection to a host, made where there is none.
-pub async fn link(memory: &Memory, gate: &Gate, key: &HostKey) -> Result<Arc<Link>, HostError> {
+pub async fn link(world: &World, key: &HostKey) -> Result<Arc<Link>, HostError> {
     let gone =
         || SshError::Unreachable { address: key.host.clone(), why: "it is in no watched HostGroup any more".into() };
-    let dial = memory.dial(key).ok_or_else(gone)?;
+    let dial = world.hosts.dial(key).ok_or_else(gone)?;
     let mut kept = dial.slot.link.lock().await;
-    if let Some(link) = kept.as_ref().filter(|link| link.mark == dial.config.mark && !link.host.is_closed()) {
+    if let Some(link) = kept
+        .as_ref()
+        .filter(|link| link.mark == dial.config.way_in && link.address == dial.address && !link.host.is_closed())
+    {
         return Ok(link.clone());
     }
     *kept = None;
@@ -51,8 +63,11 @@ pub async fn link(memory: &Memory, gate: &Gate, key: &HostKey) -> Result<Arc<Lin
     let config = &dial.config;
     let target = config.target(&dial.address);
     let via = dial.way.open(config, &dial.address).await?;
-    let host = Host::connect_via(gate, &key.host, via, &target, &config.credentials, &config.root).await?;
-    let link = Arc::new(Link { host, r#become: config.r#become.clone(), mark: config.mark, _permit: permit });
+    let connecting = Host::connect_via(&world.gate, &key.host, via, &target, &config.credentials, &config.root);
+    let host = bounded(world, key, config.sign_in_limit(), "signing in", connecting).await?;
+    hold(permit, &host);
+    let link =
+        Arc::new(Link { host, r#become: config.r#become.clone(), mark: config.way_in, address: dial.address.clone() });
     *kept = Some(link.clone());
     Ok(link)
 }

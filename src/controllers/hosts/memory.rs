@@ -65,6 +65,11 @@ impl GroupConfig {
         }
     }
 
+    /// From the first packet to the helper script found: whatever a host says meanwhile, it takes no longer.
+    pub fn sign_in_limit(&self) -> Duration {
+        (self.connect_timeout * 2 + Duration::from_secs(10)).max(Duration::from_secs(30))
+    }
+
     /// Every host may keep its connection; else each is closed after its use.
     pub fn keeps_connections(&self) -> bool {
         self.hosts.len() <= self.most_connections
@@ -246,13 +251,14 @@ impl Memory {
     }
 }
 
-/// Whether a planner would see a difference. Free space moves all the time and means nothing to it.
+/// Whether a planner would see a difference. Free space and time move always and mean nothing to it.
 fn differs(old: &Look, new: &Look) -> bool {
     match (old, new) {
         (Look::Seen(old), Look::Seen(new)) => {
             let mut old = old.clone();
             old.free_bytes = new.free_bytes;
             old.free_inodes = new.free_inodes;
+            (old.uptime, old.rotated) = (new.uptime, new.rotated);
             old != *new
         }
         (Look::Missed(old), Look::Missed(new)) => old.reason != new.reason,

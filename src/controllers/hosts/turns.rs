@@ -44,6 +44,8 @@ struct Turn {
     /// The number of the task that is under way.
     task: Option<u64>,
     healing: Option<Healing>,
+    /// What the host has on record of healing was taken over, or is older than what this operator did.
+    recalled: bool,
 }
 
 impl Turns {
@@ -112,24 +114,34 @@ impl Turns {
     }
 
     /// A process that had been ready is started again.
-    pub fn heal(&self, key: &TurnKey, now: Timestamp) {
+    pub fn heal(&self, key: &TurnKey, attempt: i64, now: Timestamp) {
         let mut inner = self.lock();
         let turn = inner.turns.entry(key.clone()).or_default();
-        turn.healing = Some(Healing::after(turn.healing, now));
+        turn.healing = Some(Healing::after(turn.healing, attempt, now));
+        turn.recalled = true;
+    }
+
+    /// The first look at a host tells what an operator before this one did there.
+    pub fn recall(&self, key: &TurnKey, healing: Option<Healing>) {
+        let mut inner = self.lock();
+        let turn = inner.turns.entry(key.clone()).or_default();
+        if !std::mem::replace(&mut turn.recalled, true) {
+            turn.healing = healing;
+        }
     }
 
     /// A person or another version begins anew.
     pub fn healed(&self, key: &TurnKey) {
-        if let Some(turn) = self.lock().turns.get_mut(key) {
-            turn.healing = None;
-        }
+        let mut inner = self.lock();
+        let turn = inner.turns.entry(key.clone()).or_default();
+        (turn.healing, turn.recalled) = (None, true);
     }
 
     pub fn healing(&self, key: &TurnKey) -> Option<Healing> {
         self.lock().turns.get(key)?.healing
     }
 
-    /// Hosts on which this Deployment did something since this operator began.
+    /// Hosts on which this Deployment did something: since this operator began, or by the owner files that were seen.
     pub fn hosts_of(&self, uid: &str) -> BTreeSet<String> {
         self.lock().turns.keys().filter(|key| key.uid == uid).map(|key| key.host.clone()).collect()
     }

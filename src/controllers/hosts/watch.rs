@@ -8,26 +8,34 @@ use super::{
     link::{Link, link},
     memory::HostKey,
     problem::problem,
+    turns::TurnKey,
 };
 use crate::{
+    api::Reason,
     controllers::world::World,
-    effects::{host::HostError, ssh::SshError},
+    effects::{clock, host::HostError, ssh::SshError},
     plan::{
+        deployment::Healing,
         facts::{FolderFacts, HostFacts},
-        hostgroup::Look,
-        ids::FolderName,
+        hostgroup::{Look, Problem},
+        ids::{FolderName, Owner},
     },
 };
 
 /// A look takes no longer, whatever the SSH library thinks.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Who waits for a first look at a host waits no longer: one that is slow must not hold up the others.
+const SOON: Duration = Duration::from_secs(15);
+/// Nothing on a host but our looks keeps logs short: one that grew long is looked at so soon again.
+const LOUD: Duration = Duration::from_secs(5);
 
 /// Looks at a host until it leaves its group.
 pub async fn watch(world: Arc<World>, key: HostKey) {
     loop {
-        let Some((kick, period, missed)) = world.hosts.watching(&key) else { return };
-        let _ = probe(&world, &key).await;
-        let pause = pause(period, missed);
+        let Some((kick, _, _)) = world.hosts.watching(&key) else { return };
+        let loud = probe(&world, &key).await.is_ok_and(|facts| facts.rotated);
+        let Some((_, period, missed)) = world.hosts.watching(&key) else { return };
+        let pause = if loud { LOUD.min(period) } else { pause(period, missed) };
         let _ = tokio::time::timeout(pause, kick.notified()).await;
     }
 }
@@ -46,12 +54,17 @@ fn pause(period: Duration, missed: u32) -> Duration {
 /// Looks at a host now, keeps what was seen, and wakes its group and the Deployments of the namespace if that is news.
 pub async fn probe(world: &Arc<World>, key: &HostKey) -> Result<HostFacts, HostError> {
     let acts = world.hosts.acts(key);
-    let seen = match link(&world.hosts, &world.gate, key).await {
-        Ok(link) => facts(&link, key).await,
+    let seen = match link(world, key).await {
+        Ok(link) => bounded(world, key, DEADLINE, "telling its facts", link.host.facts_for(&link.r#become)).await,
         Err(error) => Err(error),
     };
     if let Some(dial) = world.hosts.dial(key) {
-        let lost = matches!(&seen, Err(HostError::Ssh(error)) if error.is_unreachable());
+        // Where no sense can be made of an answer the script may be gone: it is looked for when the connection is made.
+        let lost = match &seen {
+            Err(HostError::Ssh(error)) => error.is_unreachable(),
+            Err(HostError::Protocol { .. }) => true,
+            _ => false,
+        };
         if lost || !dial.config.keeps_connections() {
             dial.slot.close().await;
         }
@@ -63,7 +76,7 @@ pub async fn probe(world: &Arc<World>, key: &HostKey) -> Result<HostFacts, HostE
 /// The same over a connection at hand.
 pub async fn probe_over(world: &World, key: &HostKey, link: &Link) -> Result<HostFacts, HostError> {
     let acts = world.hosts.acts(key);
-    let seen = facts(link, key).await;
+    let seen = bounded(world, key, DEADLINE, "telling its facts", link.host.facts_for(&link.r#become)).await;
     keep(world, key, &seen, acts);
     seen
 }
@@ -75,18 +88,44 @@ pub fn after(world: &World, key: &HostKey, mut facts: HostFacts, folder: &Folder
     facts
 }
 
-async fn facts(link: &Link, key: &HostKey) -> Result<HostFacts, HostError> {
-    match tokio::time::timeout(DEADLINE, link.host.facts_for(&link.r#become)).await {
-        Ok(seen) => seen,
-        Err(_) => {
-            let seconds = DEADLINE.as_secs();
-            Err(SshError::Deadline { address: key.host.clone(), what: "telling its facts", seconds }.into())
+/// Something that a host is asked, with an end that the SSH library has no say in.
+pub async fn bounded<T>(
+    world: &World,
+    key: &HostKey,
+    limit: Duration,
+    what: &'static str,
+    work: impl Future<Output = Result<T, HostError>>,
+) -> Result<T, HostError> {
+    let acts = world.hosts.acts(key);
+    tokio::pin!(work);
+    if let Ok(done) = tokio::time::timeout(SOON, &mut work).await {
+        return done;
+    }
+    if world.hosts.look(key) == Look::Unknown {
+        let message = format!("no answer from {} for {} s; it is still waited for", key.host, SOON.as_secs());
+        note(world, key, Look::Missed(Problem::waiting(Reason::Unreachable, message)), acts);
+    }
+    let late = |_| SshError::Deadline { address: key.host.clone(), what, seconds: limit.as_secs() };
+    tokio::time::timeout(limit.saturating_sub(SOON), work).await.map_err(late)?
+}
+
+/// What an operator before this one did to heal is on the host's own record.
+fn recall(world: &World, key: &HostKey, facts: &HostFacts) {
+    for folder in facts.folders.values() {
+        let ours = |owner: &&Owner| owner.plane == world.plane && owner.host == key.host;
+        if let Some(owner) = folder.owner.as_ref().filter(ours) {
+            let turn = TurnKey { uid: owner.uid.clone(), host: key.host.clone() };
+            let healing = Healing::recorded(&folder.heals, facts.uptime, clock::now());
+            world.hosts.turns.recall(&turn, healing);
         }
     }
 }
 
 /// Keeps a look and wakes who depends on it.
 fn keep(world: &World, key: &HostKey, seen: &Result<HostFacts, HostError>, acts: u64) {
+    if let Ok(facts) = seen {
+        recall(world, key, facts);
+    }
     let look = match seen {
         Ok(facts) => Look::Seen(Box::new(facts.clone())),
         Err(error) => match problem(error) {
@@ -94,6 +133,10 @@ fn keep(world: &World, key: &HostKey, seen: &Result<HostFacts, HostError>, acts:
             None => return,
         },
     };
+    note(world, key, look, acts);
+}
+
+fn note(world: &World, key: &HostKey, look: Look, acts: u64) {
     if world.hosts.note(key, look, acts) {
         world.wakes.host_group(&key.namespace, &key.group);
         world.wakes.deployments_in(&key.namespace);

@@ -5,15 +5,16 @@ use std::time::Duration;
 use super::{
     ActCall, Acted, Host, HostError, RunAs, StageSpec, StartSpec, StopSpec,
     protocol::Request,
-    session::{SHORT, acted},
+    session::{DETACHED, PATIENCE, SHORT, acted},
 };
 use crate::{
     effects::gate::{Effect, Gate},
     plan::ids::ReleaseName,
 };
 
-/// Unpacking and syncing on a slow disk.
-const LONG: Duration = Duration::from_secs(30 * 60);
+/// What may be under way when the last byte was handed over: a window and the kernel's buffers, on a slow line.
+const IN_FLIGHT: u64 = 4 << 20;
+const SLOWEST: u64 = 32 << 10;
 
 impl Host {
     /// Puts a release on the host, verified by digest, under `releases/<name>`; one that is there and whole is kept.
@@ -29,6 +30,7 @@ impl Host {
                 .with("release", &spec.release)
                 .with("digest", &spec.digest)
                 .with("size", spec.size)
+                .with("patience", PATIENCE.as_secs())
         };
         let mut call = call.clone();
         if let Some(free) = spec.absent_with_free {
@@ -38,7 +40,7 @@ impl Host {
                 return Err(HostError::DiskFull { free, needed });
             }
         } else {
-            let answer = self.session.call(&request(&call), LONG).await?;
+            let answer = self.session.call(&request(&call), DETACHED).await?;
             match (answer.get("error"), answer.journal()) {
                 // It was there and is not any more what it was: that was an act, and the next one sends it again.
                 (Some("corrupt"), Some(n)) => call.act.n = n,
@@ -53,7 +55,8 @@ impl Host {
         }
         let mut request = request(&call).with("payload", "yes");
         request.payload = Some(spec.tar.clone());
-        self.session.act(&request, LONG).await.map_err(|error| match error {
+        let on_its_way = Duration::from_secs(spec.size.min(IN_FLIGHT) / SLOWEST);
+        self.session.act(&request, DETACHED + on_its_way).await.map_err(|error| match error {
             HostError::DigestMismatch { got, .. } => HostError::DigestMismatch { expected: spec.digest.clone(), got },
             other => other,
         })
@@ -62,7 +65,7 @@ impl Host {
     /// Stops the recorded process, if there is one and it is the one that we started: signal, grace, KILL, confirmed.
     pub async fn stop(&self, gate: &Gate, call: &ActCall, spec: &StopSpec) -> Result<Acted, HostError> {
         let request = stopping(Request::new("stop").with_act(call), spec);
-        gate.pass(self.effect("host.stop"), self.session.act(&request, spec.grace * 2 + SHORT)).await
+        gate.pass(self.effect("host.stop"), self.session.act(&request, DETACHED)).await
     }
 
     /// Points `current` at a staged release.
@@ -84,7 +87,7 @@ impl Host {
         spec: &StartSpec,
         run_as: Option<&RunAs>,
     ) -> Result<Acted, HostError> {
-        let StartSpec { release, digest, revision, rollout, command, env } = spec;
+        let StartSpec { release, digest, revision, rollout, heal, command, env } = spec;
         if command.first().is_none_or(String::is_empty) {
             return Err(HostError::BadInput { what: "an empty command", why: "there is nothing to start".to_owned() });
         }
@@ -93,7 +96,8 @@ impl Host {
             .with("release", release)
             .with("digest", digest)
             .with("revision", revision)
-            .with("rollout", rollout);
+            .with("rollout", rollout)
+            .with("heal", u8::from(*heal));
         if let Some(RunAs { method, user }) = run_as {
             request = request.with("by", format!("{method:?}")).with("user", user);
         }
@@ -122,13 +126,13 @@ impl Host {
     ) -> Result<Acted, HostError> {
         let names: Vec<&str> = keep.iter().map(ReleaseName::as_str).collect();
         let request = Request::new("prune").with_act(call).with("keep", names.join(" ")).with("atmost", at_most);
-        gate.pass(self.effect("host.prune"), self.session.act(&request, LONG)).await
+        gate.pass(self.effect("host.prune"), self.session.act(&request, DETACHED)).await
     }
 
     /// Stops the process and removes the whole project folder, `shared/` too. Answers 0: the journal is gone.
     pub async fn remove(&self, gate: &Gate, call: &ActCall, spec: &StopSpec) -> Result<Acted, HostError> {
         let request = stopping(Request::new("remove").with_act(call), spec);
-        gate.pass(self.effect("host.remove"), self.session.act(&request, spec.grace * 2 + LONG)).await
+        gate.pass(self.effect("host.remove"), self.session.act(&request, DETACHED)).await
     }
 
     /// Gives up the claim and leaves everything as it is (`deletionPolicy: Retain`). Effect `host.release`.
@@ -150,5 +154,5 @@ impl Host {
 
 fn stopping(request: Request, spec: &StopSpec) -> Request {
     // The host counts naps of 50 ms, so a grace of less than a second becomes one.
-    request.with("signal", &spec.signal).with("grace", spec.grace.as_secs().max(1))
+    request.with("signal", &spec.signal).with("grace", spec.grace.as_secs().max(1)).with("patience", PATIENCE.as_secs())
 }

@@ -7,16 +7,20 @@ use super::{
     protocol::{Answer, owner_from, shown},
 };
 use crate::plan::{
-    facts::{FolderFacts, HostFacts, OpenAct, ProcessFacts, ReadyMark},
+    facts::{FolderFacts, HealFact, HostFacts, OpenAct, ProcessFacts, ReadyMark},
     ids::{FenceToken, FolderName, ReleaseName},
 };
 
 /// More folders than this on one host are not ours.
 const MAX_FOLDERS: usize = 10_000;
+/// The script keeps six.
+const MAX_HEALS: usize = 6;
 
 pub(super) fn read(answer: &Answer, server: &str, forwards: bool) -> Result<HostFacts, HostError> {
     let mut facts = HostFacts {
         boot_id: answer.get("boot").unwrap_or_default().to_owned(),
+        uptime: 0,
+        rotated: false,
         missing_tools: Vec::new(),
         free_bytes: 0,
         free_inodes: None,
@@ -58,6 +62,8 @@ fn host_fact(facts: &mut HostFacts, key: &str, value: &str) {
         "missing" => facts.missing_tools.push(shown(value).replace('-', " ")),
         "free" => facts.free_bytes = value.parse::<u64>().unwrap_or_default().saturating_mul(1024),
         "inodes" => facts.free_inodes = value.parse().ok(),
+        "uptime" => facts.uptime = value.parse().unwrap_or_default(),
+        "rotated" => facts.rotated = true,
         "scoped" => facts.session_scoped = true,
         "wide" => facts.sudo_too_wide = true,
         "become" => {
@@ -79,6 +85,7 @@ fn folder_fact(folder: &mut FolderFacts, key: &str, value: &str) {
         "release" => folder.releases.extend(ReleaseName::parse(value)),
         "ready" => folder.ready = ready(&words),
         "process" => folder.process = process(&words),
+        "heal" => folder.heals.extend(heal(&words).filter(|_| folder.heals.len() < MAX_HEALS)),
         _ => {}
     }
 }
@@ -112,6 +119,11 @@ fn ready(words: &[&str]) -> Option<ReadyMark> {
         pid: pid.parse().ok()?,
         start: start.parse().ok()?,
     })
+}
+
+fn heal(words: &[&str]) -> Option<HealFact> {
+    let [at, attempt] = words else { return None };
+    Some(HealFact { at: at.parse().ok()?, attempt: attempt.parse().ok()? })
 }
 
 pub(super) fn process(words: &[&str]) -> Option<ProcessFacts> {

@@ -15,7 +15,7 @@ umask 077
 nl='
 '
 p_verb='' p_folder='' p_owner='' p_replaces='' p_fence='' p_act='' p_stepdir='' p_step='' p_release='' p_digest='' p_size=0 p_payload=no
-p_signal=TERM p_grace=10 p_revision=0 p_rollout='' p_keep='' p_atmost=0 p_port=0 p_lines=0 p_user='' p_by='' p_become='' p_patience=86400 data='' spool='' boot=''
+p_signal=TERM p_grace=10 p_revision=0 p_rollout='' p_keep='' p_atmost=0 p_port=0 p_lines=0 p_user='' p_by='' p_become='' p_patience=86400 p_heal=0 data='' spool='' boot=''
 IFS= read -r boot </proc/sys/kernel/random/boot_id || :
 say() { printf '@%s=%s\n' "$1" "$2"; }
 refuse() { say error "$*" && exit 1; }
@@ -24,12 +24,9 @@ line_of() { got='' && if [ -r "$1" ]; then IFS= read -r got <"$1" || :; fi; }
 # A file is replaced by a whole new one or not at all, whatever dies in between: write FILE.new, then settle FILE.
 settle() { sync "$1.new" && mv -f "$1.new" "$1" && sync "${1%/*}"; }
 store() { { printf '%s\n' "$2" >"$1.new"; } 2>/dev/null && settle "$1"; }
-lower() { # numbers of any size: mksh counts with 32 bits
-	[ "$1" != "$2" ] && if [ ${#1} -ne ${#2} ]; then [ ${#1} -lt ${#2} ]; else expr "x$1" \< "x$2" >/dev/null; fi
-}
-space() { # sets free, in KiB
-	free=$(df -Pk "$root" 2>/dev/null | { read -r _ && read -r _ _ _ k _ && printf %s "$k"; }) || free=0
-}
+# Is one number lower? Of any size: mksh counts with 32 bits.
+lower() { [ "$1" != "$2" ] && if [ ${#1} -ne ${#2} ]; then [ ${#1} -lt ${#2} ]; else expr "x$1" \< "x$2" >/dev/null; fi; }
+space() { free=$(df -Pk "$root" 2>/dev/null | { read -r _ && read -r _ _ _ k _ && printf %s "$k"; }) || free=0; } # in KiB
 full() { # BYTES: a write failed
 	if [ ! -w "$root" ] || { [ -d "$dot" ] && [ ! -w "$dot" ]; }; then refuse failed "$p_verb" "$root can not be written to"; fi
 	space && refuse full "$free" "$1"
@@ -40,8 +37,7 @@ take_parameters() { # from stdin; refuses where the end mark is missing, as when
 		case $key in
 		'') return 0 ;;
 		arg | env) data=$data$line$nl && continue ;;
-		verb | folder | owner | replaces | fence | act | stepdir | step | release | digest | size | payload | signal | grace) ;;
-		revision | rollout | keep | atmost | port | lines | patience | user | by | become) ;;
+		verb | folder | owner | replaces | fence | act | stepdir | step | release | digest | size | payload | signal | grace | revision | rollout | keep | atmost | port | lines | patience | heal | user | by | become) ;;
 		*) refuse input "$key" ;;
 		esac
 		case $val in *[!A-Za-z0-9\ ._+-]*) refuse input "$key" ;; esac
@@ -61,15 +57,14 @@ place() { # checks what paths are made of, and says where things are
 	folder=$root/$p_folder dot=$root/$p_folder/.landfall dir=$root/$p_folder/.landfall/steps/$p_stepdir/${p_step:-$p_verb}
 }
 # --- processes: (pid, start time, boot id), and nothing else, names one ---
-stat_of() { # PID: sets state, session and start; fails where there is none. The name may hold anything, so: after the last `)`
+stat_of() { # PID: sets state, group, session and start; fails where there is none. The name may hold anything, so: after the last `)`
 	raw=''
 	{ while IFS= read -r part || [ -n "$part" ]; do raw=$raw$part; done <"/proc/$1/stat"; } 2>/dev/null || return 1
 	case $raw in *')'*) set -- ${raw##*')'} ;; *) return 1 ;; esac
-	[ $# -ge 20 ] && state=$1 session=$4 start=${20}
+	[ $# -ge 20 ] && state=$1 group=$3 session=$4 start=${20}
 }
-alive() { # PID START BOOT …: is it that very process? A zombie is dead
-	[ $# -ge 3 ] && [ "$3" = "$boot" ] && stat_of "$1" && [ "$start" = "$2" ] && case $state in Z | X | x) false ;; esac
-}
+# PID START BOOT …: is it that very process? A zombie is dead.
+alive() { [ $# -ge 3 ] && [ "$3" = "$boot" ] && stat_of "$1" && [ "$start" = "$2" ] && case $state in Z | X | x) false ;; esac; }
 mates() { # SESSION: sets found to the processes of that session which live
 	found='' && set +f
 	for entry in /proc/[0-9]*; do
@@ -77,9 +72,8 @@ mates() { # SESSION: sets found to the processes of that session which live
 	done
 	set -f && [ -n "$found" ]
 }
-spawn() { # in a session of its own, with default signals where setsid can fork by itself (`&` would ignore INT and QUIT)
-	if setsid -f true 2>/dev/null; then setsid -f "$@"; else setsid "$@" & fi
-}
+# In a session of its own, with default signals where setsid can fork by itself (`&` would ignore INT and QUIT).
+spawn() { if setsid -f true 2>/dev/null; then setsid -f "$@"; else setsid "$@" & fi; }
 # --- the lock, the fence and the journal ---
 locked() { # FUNCTION …: its output is kept until the lock is free again
 	out=$( (hold && "$@") 9<>"$dot/lock" 8>>"$dot/steps/lock" </dev/null 2>&1)
@@ -89,10 +83,19 @@ locked() { # FUNCTION …: its output is kept until the lock is free again
 }
 hold() {
 	tries=0
-	until flock -n 9; do tries=$((tries + 1)) && [ $tries -le 200 ] && nap || refuse busy lock - - 0 0; done
-	# A lock file that was moved away with its folder is no lock: what is written by name must come back through the descriptor.
-	stat_of $$ && { printf '%s\n' "$$ $start $boot" >"$dot/lock"; } 2>/dev/null || full 4096
-	IFS= read -r got <&9 && [ "$got" = "$$ $start $boot" ] || refuse moved 0
+	until flock -n 9; do
+		tries=$((tries + 1)) && [ $tries -le 200 ] && nap || refuse busy lock - - 0 0
+		[ $((tries % 60)) -ne 0 ] || unseat
+	done
+	seat || full 4096 && IFS= read -r got <&9 && [ "$got" = "$seat" ] || refuse moved 0
+}
+seat() { # names who holds the lock (this very subshell), with its token; by name, for a lock that moved away with its folder is none
+	stat_of self && seat="${raw%% *} $start $boot $p_fence" && { printf '%s\n' "$seat" >"$dot/lock"; } 2>/dev/null
+}
+unseat() { # a holder that is stuck (stopped, on a dead disk) is ended by a higher token, if it is who is named and has the lock open
+	line_of "$dot/fence" && (fenced $got) >/dev/null && line_of "$dot/lock" && set -- $got
+	[ $# -eq 6 ] && [ "$p_fence" != "$4 $5 $6" ] && (fenced "$4" "$5" "$6") >/dev/null && alive "$@" || return 0
+	case $(readlink "/proc/$1/fd/9") in */"$p_folder/.landfall/lock") kill -s KILL -- "-$group" ;; esac
 }
 journal() { # reads the last line
 	j_n=0 j_state=end j_step=- j_act='- - 0 0'
@@ -104,11 +107,11 @@ note() { # STATE: adds a line; the last 50 are kept
 	{ tail -n 49 "$dot/journal" 2>/dev/null || :; } >"$dot/journal.new" && printf '%s %s %s %s\n' "$j_n" "$1" "$p_verb" "$p_act" >>"$dot/journal.new" && settle "$dot/journal" || full 4096
 }
 fail() { note fail && say journal "$j_n" && refuse failed "$p_verb" "$*"; } # WHY: the act is over
-fenced() { # EPOCH CREATED TRANSITIONS, the highest token seen: may ours act?
-	[ $# -eq 3 ] || return 0
+fenced() { # EPOCH CREATED TRANSITIONS, the highest token seen: may ours act? An adopt is what a person said
+	[ $# -eq 3 ] && [ "$p_verb" != adopt ] || return 0
 	f_epoch=$1 f_created=$2 f_transitions=$3
 	set -- $p_fence
-	if [ "$1" != "$f_epoch" ]; then [ "$p_verb" = adopt ] && return 0 || refuse epoch "$f_epoch"; fi
+	[ "$1" = "$f_epoch" ] || refuse epoch "$f_epoch"
 	if lower "$2" "$f_created" || { [ "$2" = "$f_created" ] && lower "$3" "$f_transitions"; }; then refuse fenced; fi
 }
 enter() { # FUNCTION: may this call act, now, here?
@@ -136,7 +139,7 @@ detached() { # an act that may take longer: a session of its own, which holds st
 	set +f
 	for old in $(cd "$dot/steps" && ls -td -- *-*/ 2>/dev/null | tail -n +10); do rm -rf "${dot:?}/steps/$old"; done
 	set -f
-	rm -rf "$dir" && mkdir -p "$dir" && parameters verb folder owner act stepdir release digest size signal grace >"$dir/params" || full 4096
+	rm -rf "$dir" && mkdir -p "$dir" && parameters verb folder owner fence act stepdir release digest size signal grace >"$dir/params" || full 4096
 	[ -z "$spool" ] || mv "$spool" "$dir/payload"
 	spawn $shell "$self" --step "$dir" </dev/null >"$dir/log" 2>&1 9>&-
 	say attach 1
@@ -166,8 +169,7 @@ step() { # the detached side
 }
 finish() {
 	journal
-	if [ "$over" = 0 ]; then note end; else note fail; fi
-	say journal "$j_n"
+	if [ "$over" = 0 ]; then note end; else note fail; fi && say journal "$j_n"
 	[ "$over" != 0 ] || return 0
 	if grep -q -e 'No space left' -e 'quota exceeded' "$dir/log"; then full "$p_size"; fi
 	grep '^@error=' "$dir/result" || refuse failed "$p_verb" "exit status $over"
@@ -175,9 +177,8 @@ finish() {
 # --- the acts ---
 command -v sha256sum >/dev/null && hasher=sha256sum || hasher='openssl dgst -sha256 -r'
 digest() { $hasher | { read -r sum _ && printf %s "$sum"; }; }
-tree() { # FOLDER: one digest over its files and links, to know it again
-	(cd "$1" && { find . -type f -exec $hasher {} + && find . -type l -exec sh -c 'for l; do echo "$l > $(readlink "$l")"; done' sh {} +; } | sort | digest)
-}
+# FOLDER: one digest over its files and links, to know it again.
+tree() { (cd "$1" && { find . -type f -exec $hasher {} + && find . -type l -exec sh -c 'for l; do echo "$l > $(readlink "$l")"; done' sh {} +; } | sort | digest); }
 staged() { [ -s "$dot/verified/$p_release" ] && [ -d "$folder/releases/$p_release" ]; } # was it there, whole, once?
 take_payload() { # complete and verified before any lock
 	stat_of $$ && spool=$dot/tmp/in.$$.$start
@@ -187,8 +188,7 @@ take_payload() { # complete and verified before any lock
 }
 ask() { # before the bytes are sent: is the release there, is there room for it?
 	if staged && line_of "$dot/verified/$p_release" && [ "${got%% *}" = "$p_digest" ]; then detached && return 0; fi
-	space
-	if lower "$free" $((p_size / 512 + 1024)); then refuse full "$free" "$p_size"; fi # the tar, and what comes out of it
+	space && if lower "$free" $((p_size / 512 + 1024)); then refuse full "$free" "$p_size"; fi # the tar, and what comes out of it
 	say need 1
 }
 do_stage() {
@@ -240,11 +240,13 @@ do_start() {
 	fi
 	staged || fail "the release is not on the host"
 	rm -rf "$dir" && (umask 022 && mkdir -p "$folder/shared/log" "$folder/shared/data") && mkdir -p "$dir" &&
-		parameters folder digest act revision rollout release user by >"$dir/params" || full 4096
+		parameters folder fence digest act revision rollout release user by >"$dir/params" || full 4096
 	log=$folder/shared/log/output.log
 	rotate "$log"
 	{ (umask 022 && printf '=== landfall starts %s, rollout %s\n' "$p_release" "$p_rollout" >>"$log"); } 2>/dev/null || full 4096
-	rm -f "$dot/process" "$dot/ready" "$dot/user" && [ -z "$p_user" ] || { start_as && return 0; }
+	IFS=. read -r up _ </proc/uptime && set -- $p_act
+	[ "$p_heal" = 1 ] && store "$dot/heals" "$(tail -n 5 "$dot/heals" 2>/dev/null)$nl$boot $up $3" || rm -f "$dot/heals" "$dot/ready" # restarts in a row
+	rm -f "$dot/process" "$dot/user" && [ -z "$p_user" ] || { start_as && return 0; }
 	spawn $shell "$self" --launch "$dir" </dev/null >>"$log" 2>&1 8>&- # keeps the lock (9) until its identity is on disk
 	ticks=-10
 	while line_of "$dot/process" && [ -z "$got" ]; do
@@ -253,10 +255,9 @@ do_start() {
 	done
 }
 launch() { # becomes the application: exec keeps pid and start time, so it never runs without an identity
-	stat_of $$ && printf '%s\n' "$$ $start $boot" >"$dir/pid" && rm -f "$dir/params" && cd "$folder/releases/$p_release" &&
+	stat_of $$ && printf '%s\n' "$$ $start $boot" >"$dir/pid" && seat && rm -f "$dir/params" && cd "$folder/releases/$p_release" &&
 		store "$dot/process" "$$ $start $boot $p_digest ${p_act%% *} $p_revision $p_rollout $p_release" || { : >"$dir/failed" && exit 1; }
-	umask 022
-	unset LC_ALL LANDFALL_SH SSH_CLIENT SSH_CONNECTION SSH_TTY
+	umask 022 && unset LC_ALL LANDFALL_SH SSH_CLIENT SSH_CONNECTION SSH_TTY
 	set -- && IFS=$nl
 	for landfall_line in $data; do # arg=VALUE or env=NAME=VALUE; the names of our variables must not be the application's
 		landfall_val=$(printf '%b.' "${landfall_line#*=}") && landfall_val=${landfall_val%.}
@@ -298,7 +299,10 @@ act() { # both sides of an acting call
 	return "$1"
 }
 # --- what is only looked at ---
-rotate() { find "$@" -size +20480 -exec sh -c 'cp -f "$1" "$1.1" && : >"$1"' sh {} \; 2>/dev/null; } # the application appends: its file may be emptied
+rotate() { # a log of more than 10 MiB: its end is kept beside it. The application appends, so the file may be emptied; it is, even if no copy fits
+	flock -n "$root/.landfall/rotating" find "$@" -size +20480 -exec sh -c \
+		'rm -f "$1.1"; tail -c 10485760 "$1" >"$1.1"; : >"$1"; echo @rotated=1' sh {} \; 2>/dev/null
+}
 tools() { # what is missing; looked for once per boot
 	line_of "$root/.landfall/tools" && [ "$got" = "$boot $self" ] && return 0
 	lacks='' probe=$root/.landfall/probe.$$
@@ -309,16 +313,14 @@ tools() { # what is missing; looked for once per boot
 	(flock -n 9) 9>"$probe/lock" 2>/dev/null || lacks="$lacks flock-FD"
 	sync "$probe" 2>/dev/null || lacks="$lacks sync-FILE"
 	rm -rf "$probe"
-	for tool in $lacks; do say missing "$tool"; done
-	[ -n "$lacks" ] || store "$root/.landfall/tools" "$boot $self"
+	[ -n "$lacks" ] && printf '@missing=%s\n' $lacks || store "$root/.landfall/tools" "$boot $self"
 }
 facts() {
-	say protocol 1 && say boot "$boot"
+	say protocol 1 && say boot "$boot" && IFS=. read -r up _ </proc/uptime && say uptime "$up"
 	tools; [ -z "$p_become" ] || probe_users $p_become
 	space && say free "$free"
 	df -Pi "$root" 2>/dev/null | { read -r _ && read -r _ _ _ i _ && say inodes "$i"; }
-	grep -q '/session-.*\.scope' /proc/self/cgroup 2>/dev/null && grep -qrsiE '^KillUserProcesses=(yes|true|on|1)' \
-		/etc/systemd/logind.conf /etc/systemd/logind.conf.d /run/systemd/logind.conf.d && say scoped 1
+	if grep -q '/session-.*\.scope' /proc/self/cgroup 2>/dev/null; then scoped; fi
 	set +f
 	rotate "$root"/*/shared/log/output.log
 	for entry in "$root"/*.*/.landfall; do
@@ -326,6 +328,11 @@ facts() {
 		[ -d "$entry" ] && (place && folder_facts)
 	done
 	set -f
+}
+scoped() { # logind ends what this user leaves behind: lingering does not help there, an exception does, and root is one by default
+	conf='/etc/systemd/logind.conf /etc/systemd/logind.conf.d /run/systemd/logind.conf.d /usr/lib/systemd/logind.conf.d' user=$(id -un)
+	except=$(grep -hrs '^KillExcludeUsers=' $conf) || : "${except:==root}"
+	case " ${except#*=} " in *" $user "*) ;; *) grep -qrsiE '^KillUserProcesses=(yes|true|on|1)' $conf && say scoped 1 ;; esac
 }
 folder_facts() {
 	say folder "$p_folder"
@@ -339,11 +346,11 @@ folder_facts() {
 	set +f
 	for r in "$dot"/verified/*; do [ -s "$r" ] && [ -d "$folder/releases/${r##*/}" ] && say release "${r##*/}"; done
 	set -f
+	if [ -r "$dot/heals" ]; then while read -r b u; do [ "$b" != "$boot" ] || say heal "$u"; done <"$dot/heals"; fi
 	process_fact
 }
 process_fact() {
-	line_of "$dot/process" && living=0
-	if alive $got; then living=1; fi
+	line_of "$dot/process" && living=0 && if alive $got; then living=1; fi
 	[ -z "$got" ] || say process "$living $got"
 }
 listener() { # does our process live, and whose socket answers on 127.0.0.1:PORT: one of its session?
@@ -374,10 +381,8 @@ call() {
 	case $p_verb in
 	stage | stop | switch | start | mark | prune | remove | release | adopt)
 		case $p_verb in remove | release) [ -d "$dot" ] || { say journal 0 && return 0; } ;; esac
-		[ -d "$dot/verified" ] || mkdir -p "$dot/steps" "$dot/tmp" "$dot/verified" 2>/dev/null || full 4096
-		act || return $?
-		[ ! -d "$dot" ] || folder_facts # what is true after it, so that nobody need ask
-		;;
+		{ [ -d "$dot/verified" ] || mkdir -p "$dot/steps" "$dot/tmp" "$dot/verified" 2>/dev/null || full 4096; } && act &&
+			{ [ ! -d "$dot" ] || folder_facts; } ;; # what is true after it, so that nobody need ask
 	attach) p_verb=$p_step && await ;;
 	listener) listener ;;
 	tail) tail -n "$p_lines" "$folder/shared/log/output.log" 2>/dev/null | tail -c 65536 | sed 's/^/|/' ;;
@@ -385,11 +390,7 @@ call() {
 	esac
 }
 case ${1-} in
---step | --launch | --leave)
-	take_parameters <"$2/params"
-	place && dir=$2
-	"${1#--}"
-	;;
+--step | --launch | --leave) take_parameters <"$2/params" && place && dir=$2 && "${1#--}" ;;
 *)
 	printf '\n%s begin 1\n' "$1"
 	(call)

@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 
 use self::{
     protocol::{Request, stepdir},
-    session::{SHORT, Session},
+    session::{FACTS, SHORT, Session},
 };
 use super::{
     executor::log::last_lines,
@@ -70,6 +70,11 @@ impl Host {
         self.session.connection.is_closed()
     }
 
+    /// Over when the connection is closed for good, a moment after the last clone was dropped.
+    pub fn closed(&self) -> tokio_util::sync::CancellationToken {
+        self.session.connection.closed()
+    }
+
     /// What the host says about itself and every project folder, in one call. Missing tools are facts, no error.
     pub async fn facts(&self) -> Result<HostFacts, HostError> {
         self.facts_for(&Become::default()).await
@@ -82,7 +87,7 @@ impl Host {
         if whom.method != BecomeMethod::None && known.is_none() {
             request = request.with("become", format!("{:?} {}", whom.method, whom.users.join(" ")));
         }
-        let (answer, forwards) = tokio::join!(self.session.call(&request, SHORT), self.forwards());
+        let (answer, forwards) = tokio::join!(self.session.call(&request, FACTS), self.forwards());
         let mut facts = facts::read(&answer?, self.session.connection.server(), forwards?)?;
         match known {
             Some(too_wide) => facts.sudo_too_wide = too_wide,
@@ -110,7 +115,6 @@ impl Host {
             .with("stepdir", stepdir(uid, rollout, *attempt, *n))
             .with("step", step)
             .with("patience", patience.as_secs());
-        // The host counts its naps, which take longer on a busy machine.
         self.session.act(&request, patience * 2 + SHORT).await
     }
 

@@ -23,8 +23,14 @@ const HELPER: &str = concat!(include_str!("become.sh"), include_str!("helper.sh"
 static HELPER_DIGEST: LazyLock<String> =
     LazyLock::new(|| Sha256::digest(HELPER.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect());
 
-/// For calls that only look or act at once.
-pub(super) const SHORT: Duration = Duration::from_secs(60);
+/// For calls that only look or act at once: a host that is silent for longer has gone, or is no host of ours.
+pub(super) const SHORT: Duration = Duration::from_secs(40);
+/// A look takes 20 ms.
+pub(super) const FACTS: Duration = Duration::from_secs(25);
+/// What takes longer on the host goes on by itself; its call says `Busy` then, and it is waited for by `attach`.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long such a call may take. The host counts its naps, which take longer on a busy machine.
+pub(super) const DETACHED: Duration = Duration::from_secs(60);
 
 /// Puts the script at its place if it is not there whole; arguments: root, digest, nonce, `look` or `put`. Without single quotes, so
 /// that it can stand between them in every shell's syntax.

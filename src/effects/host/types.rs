@@ -69,6 +69,8 @@ pub struct StartSpec {
     pub revision: i64,
     /// `<revision>.<redeploys>`.
     pub rollout: String,
+    /// It had been ready and ended: the host counts this start among those in a row.
+    pub heal: bool,
     /// Run in the release's folder; the first is looked up in PATH.
     pub command: Vec<String>,
     pub env: Vec<(String, String)>,

@@ -1,21 +1,32 @@
 //! One connection: from the first packet to the accepted key, and the channels in it. Deadlines stand outside the library, and the
 //! library runs in a task of its own, so a server that makes it hang or panic costs its own host and nothing else.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use russh::{
     ChannelOpenFailure,
     client::{Handle, Msg},
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Credentials, SshError, SshTarget,
     greet::{Watcher, connect},
+    line::Switch,
 };
 
 /// Opening a channel is one round trip.
 const OPEN: Duration = Duration::from_secs(15);
+/// So many commands at once; OpenSSH's `MaxSessions` is 10 unless somebody lowered it, which is learned.
+const SESSIONS: usize = 8;
 
 /// A stream to a port of the host, through the connection.
 pub type Stream = russh::ChannelStream<Msg>;
@@ -24,12 +35,28 @@ pub type Stream = russh::ChannelStream<Msg>;
 pub struct Connection {
     pub(super) handle: Handle<Watcher>,
     pub(super) address: String,
-    pub(super) server: String,
+    server: String,
     /// The connection that carries this one.
     pub(super) via: Option<Arc<Connection>>,
+    pub(super) switch: Switch,
+    sessions: Arc<Semaphore>,
+    /// How many of `SESSIONS` the server refused.
+    refused: AtomicUsize,
 }
 
 impl Connection {
+    /// Of one that signed in just now.
+    pub(super) fn new(
+        handle: Handle<Watcher>,
+        switch: Switch,
+        address: String,
+        server: String,
+        via: Option<Arc<Connection>>,
+    ) -> Self {
+        let (sessions, refused) = (Arc::new(Semaphore::new(SESSIONS)), AtomicUsize::new(0));
+        Self { handle, address, server, via, switch, sessions, refused }
+    }
+
     /// Stops before authentication where the host does not prove that it is the one.
     pub async fn open(target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
         Self::open_via(None, target, credentials).await
@@ -75,6 +102,11 @@ impl Connection {
         self.handle.is_closed()
     }
 
+    /// Over when the connection is closed for good, some time after this was dropped.
+    pub fn closed(&self) -> CancellationToken {
+        self.switch.gone()
+    }
+
     /// A stream to 127.0.0.1:`port` of the host; `None` where nobody accepts there.
     pub async fn direct_tcpip(&self, port: u16) -> Result<Option<Stream>, SshError> {
         self.forward("127.0.0.1", port, OPEN).await
@@ -93,9 +125,27 @@ impl Connection {
         }
     }
 
-    pub(super) async fn session(&self) -> Result<russh::Channel<Msg>, SshError> {
-        let opened = self.within("opening a session", OPEN, self.handle.channel_open_session()).await?;
-        opened.map_err(|error| self.lost("opening a session", &error))
+    /// A channel for a command, and the right to it: where the server allows few at once (`MaxSessions`), others wait for their turn.
+    pub(super) async fn session(&self) -> Result<(russh::Channel<Msg>, OwnedSemaphorePermit), SshError> {
+        const WHAT: &str = "opening a session";
+        let gone = |_| SshError::Lost { address: self.address.clone(), what: WHAT, why: "it was closed".to_owned() };
+        loop {
+            let permit = self.sessions.clone().acquire_owned().await.map_err(gone)?;
+            match self.within(WHAT, OPEN, self.handle.channel_open_session()).await? {
+                Ok(channel) => return Ok((channel, permit)),
+                // With others open it is one too many; refused alone it is refused.
+                Err(russh::Error::ChannelOpenFailure(_)) if self.others_open() => {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    permit.forget();
+                }
+                Err(error) => return Err(self.lost(WHAT, &error)),
+            }
+        }
+    }
+
+    fn others_open(&self) -> bool {
+        let ours = self.sessions.available_permits() + self.refused.load(Ordering::Relaxed) + 1;
+        ours < SESSIONS
     }
 
     pub(super) async fn within<T>(

@@ -35,7 +35,7 @@ pub struct Output {
 impl Connection {
     /// Runs `command` through the login shell; `limit` counts from the moment that the input was sent.
     pub async fn exec(&self, command: String, input: Input, limit: Duration) -> Result<Output, SshError> {
-        let channel = self.session().await?;
+        let (channel, _permit) = self.session().await?;
         let asked = self.within("taking a command", STALL, channel.exec(false, command)).await?;
         asked.map_err(|error| self.lost("taking a command", &error))?;
         let (reader, writer) = channel.split();

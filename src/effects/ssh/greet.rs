@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use russh::{
@@ -17,8 +17,17 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Connection, Identity, SshError, SshTarget, identity::Proof, printable, trust::Expected};
+use super::{
+    Connection, Identity, SshError, SshTarget,
+    identity::Proof,
+    line::{Switch, line},
+    printable,
+    trust::Expected,
+};
 use crate::effects::clock;
+
+/// So many key exchanges at most, and one more each minute.
+const EXCHANGES: u64 = 8;
 
 pub(super) async fn connect(
     via: Option<Arc<Connection>>,
@@ -26,7 +35,7 @@ pub(super) async fn connect(
     expected: Expected,
     identity: &Identity,
 ) -> Result<Connection, SshError> {
-    let (mut handle, banner) = match &via {
+    let (mut handle, banner, switch) = match &via {
         None => greet(dial(target).await?, target, expected).await?,
         Some(via) => greet(through(via, target).await?, target, expected).await?,
     };
@@ -38,7 +47,7 @@ pub(super) async fn connect(
         |_| SshError::Silent { address: address.clone(), what: "no answer to our key", seconds: limit.as_secs() };
     let lost = |why: String| SshError::Lost { address: address.clone(), what: "authenticating", why };
     match answer.map_err(silent)? {
-        Ok(result) if result.success() => Ok(Connection { handle, address, server: banner, via }),
+        Ok(result) if result.success() => Ok(Connection::new(handle, switch, address, banner, via)),
         Ok(_) if handle.is_closed() => Err(lost("the server closed the connection".to_owned())),
         Ok(_) => Err(SshError::AuthenticationFailed { address, user: target.user.clone() }),
         Err(error) => Err(lost(error.to_string())),
@@ -68,7 +77,10 @@ async fn through(via: &Connection, target: &SshTarget) -> Result<super::Stream, 
     let SshTarget { address, port, connect_timeout: limit, .. } = target;
     let unreachable = |why: String| SshError::Unreachable { address: address.clone(), why };
     match via.forward(address, *port, *limit).await {
-        Ok(Some(stream)) => Ok(stream),
+        Ok(Some(stream)) => {
+            via.switch.free();
+            Ok(stream)
+        }
         Ok(None) => Err(unreachable(format!("the jump host {} can't connect to port {port} there", via.address))),
         Err(SshError::Deadline { seconds, .. }) => {
             Err(unreachable(format!("no answer within {seconds} s through the jump host {}", via.address)))
@@ -79,21 +91,32 @@ async fn through(via: &Connection, target: &SshTarget) -> Result<super::Stream, 
     }
 }
 
-/// Key exchange and host key; the server's banner.
-async fn greet<S>(socket: S, target: &SshTarget, expected: Expected) -> Result<(Handle<Watcher>, String), SshError>
+/// Key exchange and host key; the server's banner, and the switch of the line.
+async fn greet<S>(
+    socket: S,
+    target: &SshTarget,
+    expected: Expected,
+) -> Result<(Handle<Watcher>, String, Switch), SshError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (address, limit) = (target.address.clone(), target.connect_timeout);
     let seen = Arc::new(Mutex::new(Seen::default()));
     let config = Arc::new(config(&expected));
-    let watcher = Watcher { expected: expected.clone(), seen: seen.clone(), first: true };
-    let greeted = tokio::time::timeout(limit, client::connect_stream(config, socket, watcher)).await;
+    let watcher = Watcher {
+        expected: expected.clone(),
+        seen: seen.clone(),
+        first: true,
+        exchanges: 0,
+        began: clock::monotonic(),
+    };
+    let (line, switch) = line(socket);
+    let greeted = tokio::time::timeout(limit, client::connect_stream(config, line, watcher)).await;
     let what = "no SSH greeting or key exchange";
     let greeted = greeted.map_err(|_| SshError::Silent { address: address.clone(), what, seconds: limit.as_secs() })?;
     let seen = || seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let handle = greeted.map_err(|error| greeting_failed(&address, &expected, seen(), &error))?;
-    Ok((handle, seen().banner))
+    Ok((handle, seen().banner, switch))
 }
 
 fn greeting_failed(address: &str, expected: &Expected, seen: Seen, error: &russh::Error) -> SshError {
@@ -146,6 +169,8 @@ pub(super) struct Watcher {
     expected: Expected,
     seen: Arc<Mutex<Seen>>,
     first: bool,
+    exchanges: u64,
+    began: Instant,
 }
 
 impl client::Handler for Watcher {
@@ -164,6 +189,11 @@ impl client::Handler for Watcher {
         names: &russh::Names,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
+        // Once an hour is usual. Each costs more than anything else that a server can make us do.
+        self.exchanges += 1;
+        if self.exchanges > EXCHANGES + self.began.elapsed().as_secs() / 60 {
+            return Err(russh::Error::Kex);
+        }
         if std::mem::take(&mut self.first) {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.banner = printable(session.remote_sshid());

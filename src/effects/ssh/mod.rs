@@ -7,6 +7,7 @@ mod exec;
 mod greet;
 mod identity;
 mod known_hosts;
+mod line;
 mod pipe;
 mod trust;
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client::Msg};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{SshError, connection::Connection};
 
@@ -14,6 +15,7 @@ const OPEN: Duration = Duration::from_secs(15);
 /// A running command; it ends when this is dropped.
 pub struct Pipe {
     connection: Arc<Connection>,
+    _permit: OwnedSemaphorePermit,
     reader: ChannelReadHalf,
     writer: ChannelWriteHalf<Msg>,
     complaint: Vec<u8>,
@@ -24,11 +26,12 @@ pub struct Pipe {
 impl Pipe {
     /// Starts `command` through the login shell, or whatever the server has in its place.
     pub async fn open(connection: Arc<Connection>, command: String) -> Result<Self, SshError> {
-        let channel = connection.session().await?;
+        let (channel, permit) = connection.session().await?;
+        connection.switch.free();
         let asked = connection.within("taking a command", OPEN, channel.exec(false, command)).await?;
         asked.map_err(|error| connection.lost("taking a command", &error))?;
         let (reader, writer) = channel.split();
-        Ok(Self { connection, reader, writer, complaint: Vec::new(), status: None, closed: false })
+        Ok(Self { connection, _permit: permit, reader, writer, complaint: Vec::new(), status: None, closed: false })
     }
 
     pub async fn write(&self, bytes: Bytes) -> Result<(), SshError> {

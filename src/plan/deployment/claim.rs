@@ -16,8 +16,9 @@ pub enum Claim {
     Others(String),
     /// Another control plane acted on it.
     Foreign { plane: String, owner: Option<Owner> },
-    /// It has seen a higher revision than this Deployment knows of: our own past was restored from a backup.
-    Ahead { revision: i64 },
+    /// It has seen a higher revision than this Deployment knows of, or a newer operator than the one that holds the lease: our own past
+    /// was restored from a backup. `fenced`: it would refuse our acts.
+    Ahead { revision: i64, fenced: bool },
 }
 
 pub fn claim(seen: &Observed, group: &Group, host: &Host) -> Claim {
@@ -60,8 +61,11 @@ fn own(seen: &Observed, group: &Group, host: &Host, folder: &FolderFacts, owner:
         };
     }
     let there = folder.process.as_ref().filter(|process| process.uid == seen.uid).map_or(0, |process| process.revision);
-    match there > known_revision(seen) {
-        true => Claim::Ahead { revision: there },
+    let fenced = folder.fence.as_ref().zip(seen.token.as_ref()).is_some_and(|(theirs, ours)| {
+        theirs.epoch == ours.epoch && (theirs.created, theirs.transitions) > (ours.created, ours.transitions)
+    });
+    match fenced || there > known_revision(seen) {
+        true => Claim::Ahead { revision: there, fenced },
         false => Claim::Ours { replaces: None },
     }
 }

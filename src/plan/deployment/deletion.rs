@@ -17,7 +17,7 @@ use crate::{
         conditions::conditions,
         deployment::{DeletionPolicy, DeploymentStatus},
     },
-    plan::{Happened, Plan},
+    plan::{Happened, Plan, ids::Owner},
 };
 
 /// What is left to do on one host.
@@ -93,7 +93,19 @@ pub fn drive(seen: &Observed, host: &str) -> Drive {
         DeletionPolicy::Retain => Goal::Release,
         DeletionPolicy::Remove => Goal::Remove,
     };
-    Drive::new(host, goal, &rollout, attempt, None)
+    // It may be ours under a name that it had before.
+    let replaces = ours(seen, host).filter(|owner| owner.host != host);
+    Drive::new(host, goal, &rollout, attempt, replaces)
+}
+
+/// The owner file of a host, if that host is ours: by its name, or by one that the group does not have any more. A machine that is ours
+/// under another name of the group is that one's business.
+fn ours(seen: &Observed, host: &str) -> Option<Owner> {
+    let FolderLook::Seen(look) = seen.seen(host).look else { return None };
+    let owner = look.folder.owner?;
+    let listed = |name: &str| seen.group.iter().flat_map(|group| &group.hosts).any(|one| one.name == name);
+    let ours = owner.uid == seen.uid && (owner.host == host || !listed(&owner.host));
+    ours.then_some(owner)
 }
 
 fn rest(seen: &Observed, host: &str, selected: bool) -> Rest {
@@ -103,7 +115,7 @@ fn rest(seen: &Observed, host: &str, selected: bool) -> Rest {
         return Rest::UnderWay;
     }
     match one.look {
-        FolderLook::Seen(look) if look.folder.owner.as_ref().is_some_and(|owner| owner.uid == seen.uid) => Rest::Act,
+        FolderLook::Seen(_) if ours(seen, host).is_some() => Rest::Act,
         FolderLook::Seen(_) if kind.is_some() => Rest::Act,
         FolderLook::Seen(_) => Rest::Nothing,
         FolderLook::Unknown if selected => Rest::Ask,

@@ -163,7 +163,7 @@ fn proceed(seen: &Observed, chosen: &Chosen<'_>, now: Timestamp) -> Plan<Deploym
         last_handled: handled(seen, &before, waiting.is_none()),
         hosts: report::counts(seen, &placed, target.as_ref()),
         versions: report::versions(seen, &placed),
-        exceptions: report::exceptions(seen, &placed, &before, now),
+        exceptions: report::exceptions(seen, &placed, &before, blocked, now),
         ..before.clone()
     };
     let mut current = current;

@@ -12,7 +12,12 @@ use crate::{
         deployment::{DeploymentSpec, DeploymentStatus, Phase},
         hostgroup::{Become, Host},
     },
-    plan::{facts::FolderFacts, hostgroup::Problem, version::VersionRecord},
+    plan::{
+        facts::{FolderFacts, HealFact},
+        hostgroup::Problem,
+        ids::FenceToken,
+        version::VersionRecord,
+    },
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +38,9 @@ pub struct Observed {
     pub status: Option<DeploymentStatus>,
     /// This control plane: uid of its namespace `kube-system`.
     pub plane: String,
+    /// With which token this operator acts; `None` where it may not act now.
+    #[serde(default)]
+    pub token: Option<FenceToken>,
     /// The Project exists.
     pub project: bool,
     #[serde(default)]
@@ -169,13 +177,37 @@ pub struct Healing {
     /// Starts in a row.
     pub starts: u32,
     pub last: Timestamp,
+    /// Of the rollout: a `retry` begins anew.
+    pub attempt: i64,
 }
 
 impl Healing {
     /// After one more start. Who had lived for ten minutes begins anew.
-    pub fn after(before: Option<Self>, now: Timestamp) -> Self {
-        let recent = before.filter(|before| now.duration_since(before.last).as_secs() <= super::HEALED_AFTER);
-        Self { starts: recent.map_or(0, |recent| recent.starts).saturating_add(1), last: now }
+    pub fn after(before: Option<Self>, attempt: i64, now: Timestamp) -> Self {
+        let recent = before.filter(|before| before.counts(attempt, now));
+        Self { starts: recent.map_or(0, |recent| recent.starts).saturating_add(1), last: now, attempt }
+    }
+
+    /// Whether it says anything of this attempt now.
+    pub fn counts(&self, attempt: i64, now: Timestamp) -> bool {
+        self.attempt == attempt && now.duration_since(self.last).as_secs() <= super::HEALED_AFTER
+    }
+
+    /// What the host has on record; the starts and `uptime` in seconds since its boot, `now` the time of the look.
+    pub fn recorded(heals: &[HealFact], uptime: u64, now: Timestamp) -> Option<Self> {
+        let newest = heals.last()?;
+        let longest = super::HEALED_AFTER.unsigned_abs();
+        let mut starts = 1;
+        for pair in heals.windows(2).rev() {
+            let [older, newer] = pair else { break };
+            if older.attempt != newest.attempt || newer.at.saturating_sub(older.at) > longest {
+                break;
+            }
+            starts += 1;
+        }
+        let ago = i64::try_from(uptime.saturating_sub(newest.at)).unwrap_or(i64::MAX);
+        let last = now.checked_sub(jiff::SignedDuration::from_secs(ago)).ok()?;
+        Some(Self { starts, last, attempt: newest.attempt })
     }
 }
 
@@ -192,4 +224,32 @@ pub struct Other {
     /// `address:port` of every machine that it selects.
     #[serde(default)]
     pub machines: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heal(at: u64, attempt: i64) -> HealFact {
+        HealFact { at, attempt }
+    }
+
+    #[test]
+    fn what_a_host_has_on_record_counts_starts_in_a_row_of_one_attempt() {
+        let now: Timestamp = "2026-11-24T09:00:00Z".parse().unwrap();
+        let recorded = |heals: &[HealFact]| Healing::recorded(heals, 5000, now);
+        assert_eq!(recorded(&[]), None);
+        let three = recorded(&[heal(100, 1), heal(4000, 1), heal(4500, 1), heal(4990, 1)]).unwrap();
+        assert_eq!((three.starts, three.attempt, three.last), (3, 1, "2026-11-24T08:59:50Z".parse().unwrap()));
+        let other_attempt = recorded(&[heal(4900, 1), heal(4950, 1), heal(4990, 2)]).unwrap();
+        assert_eq!((other_attempt.starts, other_attempt.attempt), (1, 2));
+    }
+
+    #[test]
+    fn another_attempt_begins_anew() {
+        let now: Timestamp = "2026-11-24T09:00:00Z".parse().unwrap();
+        let first = Healing::after(None, 1, now);
+        assert_eq!(Healing::after(Some(first), 1, now).starts, 2);
+        assert_eq!(Healing::after(Some(first), 2, now).starts, 1);
+    }
 }

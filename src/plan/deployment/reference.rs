@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    claim::{Claim, claim},
+    claim::{Claim, claim, known_revision},
     observed::{Group, Observed},
     select::{Unselectable, select},
 };
@@ -95,21 +95,28 @@ fn own<'a>(seen: &Observed, mut chosen: Chosen<'a>) -> Result<Chosen<'a>, Proble
                 chosen.adopt.push((host.name.clone(), owner));
             }
             Claim::Foreign { plane, owner } => return Err(fenced(&host.name, &plane, owner.as_ref())),
-            Claim::Ahead { .. } if adopt == Some(seen.plane.as_str()) => {}
-            Claim::Ahead { revision } => {
-                let text = format!(
-                    "host {} has seen revision {revision}, higher than this Deployment knows of: it was restored from a backup. To go on \
-                     from there: kubectl annotate --overwrite deployments.landfall.dev/{} {}={}",
-                    host.name,
-                    seen.name,
-                    verbs::ADOPT,
-                    seen.plane
-                );
-                return Err(Problem::terminal(Reason::HostsAhead, text));
+            Claim::Ahead { fenced, .. } if adopt == Some(seen.plane.as_str()) => {
+                chosen.adopt.extend(fenced.then(|| (host.name.clone(), None)));
             }
+            Claim::Ahead { revision, .. } => return Err(ahead(seen, &host.name, revision)),
         }
     }
     Ok(chosen)
+}
+
+fn ahead(seen: &Observed, host: &str, revision: i64) -> Problem {
+    let what = match revision > known_revision(seen) {
+        true => format!("revision {revision}, higher than this Deployment knows of"),
+        false => "a later operator of this control plane than the one that holds the lease now".to_owned(),
+    };
+    let text = format!(
+        "host {host} has seen {what}: this control plane was restored from a backup. To go on from there: kubectl annotate --overwrite \
+         deployments.landfall.dev/{} {}={}",
+        seen.name,
+        verbs::ADOPT,
+        seen.plane
+    );
+    Problem::terminal(Reason::HostsAhead, text)
 }
 
 fn fenced(host: &str, plane: &str, owner: Option<&Owner>) -> Problem {

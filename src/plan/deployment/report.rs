@@ -72,17 +72,20 @@ pub fn versions(seen: &Observed, placed: &[Placed]) -> Vec<VersionCount> {
     versions.into_iter().take(EXCEPTIONS).map(|(version, hosts)| VersionCount { version, hosts }).collect()
 }
 
-/// Hosts with which something is wrong or under way. Turns come first: they must be on record whatever else there is.
+/// Every host that is not Ready, so that who is not listed (and not cut off) runs the rollout's version. Turns come first: they must be
+/// on record whatever else there is; hosts that wait come last.
 pub fn exceptions(
     seen: &Observed,
     placed: &[Placed],
     before: &DeploymentStatus,
+    blocked: bool,
     now: Timestamp,
 ) -> Vec<RolloutException> {
+    let wait = waits(seen, blocked);
     let mut all: Vec<(u8, RolloutException)> = placed
         .iter()
         .filter_map(|one| {
-            let (rank, phase, reason, message) = say(&one.standing)?;
+            let (rank, phase, reason, message) = say(&one.standing, wait)?;
             let (host, reason) = (one.host.clone(), reason.as_str());
             let old =
                 before.exceptions.iter().find(|old| old.host == host && old.phase == phase && old.reason == reason);
@@ -98,7 +101,16 @@ pub fn exceptions(
     all.into_iter().map(|(_, exception)| exception).take(EXCEPTIONS).collect()
 }
 
-fn say(standing: &Standing) -> Option<(u8, Phase, Reason, String)> {
+/// Why a host that answers is not begun with.
+fn waits(seen: &Observed, blocked: bool) -> (Reason, &'static str) {
+    match (seen.spec.paused, blocked) {
+        (true, _) => (Reason::Paused, "waits until spec.paused is false"),
+        (_, true) => (Reason::Pending, "was not begun with: the rollout stands still"),
+        (_, false) => (Reason::Pending, "waits for its turn"),
+    }
+}
+
+fn say(standing: &Standing, wait: (Reason, &str)) -> Option<(u8, Phase, Reason, String)> {
     Some(match standing {
         Standing::InTurn { phase, lost: Some(problem) } => {
             (0, *phase, problem.reason, format!("lost in its turn: {}", problem.message))
@@ -115,7 +127,9 @@ fn say(standing: &Standing) -> Option<(u8, Phase, Reason, String)> {
         Standing::Staging => {
             (4, Phase::Staging, Reason::RollingOut, "the release is brought here and verified".to_owned())
         }
-        Standing::Unknown | Standing::Unstaged | Standing::Pending | Standing::Ready => return None,
+        Standing::Pending => (5, Phase::Staged, wait.0, wait.1.to_owned()),
+        Standing::Unknown | Standing::Unstaged => (5, Phase::Pending, wait.0, wait.1.to_owned()),
+        Standing::Ready => return None,
     })
 }
 

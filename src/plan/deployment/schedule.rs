@@ -115,7 +115,7 @@ fn heal(
             one.standing = Standing::InTurn { phase: Phase::Stopping, lost: None };
             continue;
         }
-        match heal_due(&seen.seen(&one.host), now) {
+        match heal_due(&seen.seen(&one.host), own.attempt, now) {
             Heal::Now => {
                 plan.acts.push(drive(chosen, &one.host, run(&own, true), &own));
                 one.standing = Standing::Healing { phase: Phase::Starting };

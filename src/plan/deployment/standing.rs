@@ -121,11 +121,8 @@ pub fn any_failed(seen: &Observed, rollout: &Rollout) -> bool {
 }
 
 /// How long a host's process must rest before start number `starts` + 1: none, then 10 s, doubled up to 5 min.
-pub fn heal_due(host: &HostSeen, now: Timestamp) -> Heal {
-    let Some(healing) = host.healing.filter(|healing| now.duration_since(healing.last).as_secs() <= HEALED_AFTER)
-    else {
-        return Heal::Now;
-    };
+pub fn heal_due(host: &HostSeen, attempt: i64, now: Timestamp) -> Heal {
+    let Some(healing) = host.healing.filter(|healing| healing.counts(attempt, now)) else { return Heal::Now };
     if healing.starts >= STARTS_IN_A_ROW {
         return Heal::TooOften;
     }

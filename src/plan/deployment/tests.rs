@@ -76,6 +76,7 @@ impl World {
             spec,
             status: None,
             plane: "plane".into(),
+            token: None,
             project: true,
             group: Some(Group { env: vec![], port: 22, hosts, r#become: Default::default(), secret: None }),
             version: Some(version("v1")),
@@ -318,7 +319,7 @@ fn a_process_that_ends_again_and_again_is_started_five_times_with_longer_waits()
         if let Some(task) = world.seen.hosts["web-00"].task.clone() {
             assert_eq!(task.goal.kind, GoalKind::Heal);
             starts.push(world.now);
-            let healing = Healing::after(world.seen.hosts["web-00"].healing, world.now);
+            let healing = Healing::after(world.seen.hosts["web-00"].healing, 1, world.now);
             world.seen.hosts.get_mut("web-00").unwrap().healing = Some(healing);
             world.finish("web-00");
         }

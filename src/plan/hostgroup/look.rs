@@ -71,7 +71,8 @@ pub fn unfit(facts: &HostFacts) -> Option<Problem> {
     if facts.session_scoped {
         return Some(Problem::terminal(
             Reason::SessionScoped,
-            "what is started over SSH ends with the connection there (KillUserProcesses=yes); run `loginctl enable-linger` for the SSH user",
+            "what is started over SSH ends with the connection there (logind's KillUserProcesses=yes); in /etc/systemd/logind.conf add the SSH \
+             user to KillExcludeUsers, and restart systemd-logind",
         ));
     }
     if !facts.forwards {

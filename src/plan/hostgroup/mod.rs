@@ -20,14 +20,16 @@ pub use self::{
 use super::{Happened, Plan};
 use crate::api::{
     Reason, Verdict,
-    conditions::{conditions, status_of},
-    hostgroup::{HostGroupSpec, HostGroupStatus},
+    conditions::{READY, conditions, status_of},
+    hostgroup::{HostException, HostGroupSpec, HostGroupStatus},
     verbs,
 };
 
-/// How often what nothing tells us of (a Secret) is looked at while it is missing, and while it is not.
-const MISSING: Duration = Duration::from_secs(3);
+/// Nothing tells us of a changed Secret (we may only `get` it): so often it is read while all is well.
 const PRESENT: Duration = Duration::from_secs(600);
+/// And so often while it is missing, or while a host refuses what it holds: from soon to seldom.
+const SOONEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// Everything that the planner knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,8 +111,23 @@ pub fn plan(seen: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Act> {
         status.conditions = conditions(&before.conditions, seen.generation, now, &verdict, &[]);
         events.extend(report::events(&before, &status));
     }
-    let next = if seen.secret.is_some() { MISSING } else { PRESENT };
+    let next = secrets_again(seen, &status, now);
     Plan { finalizer: false, status, acts, events, next: Some(next) }
+}
+
+/// When the Secrets are read again: where a new value would mend something, after half of the time that it is broken already.
+fn secrets_again(seen: &Observed, status: &HostGroupStatus, now: Timestamp) -> Duration {
+    let keys =
+        [Reason::AuthenticationFailed, Reason::HostKeyMismatch, Reason::HostKeyUnknown, Reason::UnsupportedKeyType];
+    let of_keys = |exception: &&HostException| keys.iter().any(|reason| reason.as_str() == exception.reason);
+    let refused = status.exceptions.iter().filter(of_keys).map(|exception| exception.since.0).max();
+    let missing = seen.secret.as_ref().map(|_| {
+        let ready = status.conditions.iter().find(|condition| condition.type_ == READY);
+        ready.map_or(now, |condition| condition.last_transition_time.0)
+    });
+    let Some(since) = missing.or(refused) else { return PRESENT };
+    let half = now.duration_since(since).as_secs() / 2;
+    Duration::from_secs(u64::try_from(half).unwrap_or(0)).clamp(SOONEST, LONGEST)
 }
 
 /// A new operator has to ask every host again; until it has, what was said of this very spec stands.

@@ -225,6 +225,9 @@ reboot() {
   read -r -t 40 _ <&6 || { say "the host did not come back: $(tail -n 2 "$state/log")"; exit 1; }
 }
 
+# The host's port of the rack's bridge: the first host has index 2.
+port_of() { echo "h$((10#${1#web-} + 1))"; }
+
 cut_off() {
   in_machine iptables -w -F
   in_machine iptables -w -A INPUT -i eth0 -j DROP
@@ -275,8 +278,10 @@ act() {
     refuse) on_host bash /run/host/inside.sh sshd-stop - ;;
     mute) on_host bash /run/host/inside.sh sshd-pause - ;;
     hangup) on_host bash /run/host/inside.sh sshd-hangup - ;;
+    slow) tc qdisc replace dev "$(port_of "$name")" root tbf rate "$1" burst 3000 limit 30000 ;;
     mend)
       in_machine iptables -w -F
+      tc qdisc del dev "$(port_of "$name")" root 2>/dev/null || :
       on_host bash /run/host/inside.sh sshd-mend -
       ;;
     fill) disk_full "${1:-0}" ;;
