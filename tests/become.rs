@@ -84,6 +84,7 @@ impl Stage {
             digest: self.spec.digest.clone(),
             revision: 1,
             rollout: "1.0".to_owned(),
+            heal: false,
             command: ["./app", "a b", "$(id)"].map(str::to_owned).to_vec(),
             env: vec![("GREETING".to_owned(), GREETING.to_owned())],
         }
