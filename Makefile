@@ -4,7 +4,7 @@ N ?= 20
 NAMESPACE ?= default
 GROUP ?= demo
 
-.PHONY: demo test lint crds hosts hosts-down
+.PHONY: demo test crashes lint crds hosts hosts-down
 
 # From nothing to two versions of a real program on three SSH hosts, shown step by step.
 demo:
@@ -13,6 +13,10 @@ demo:
 # Installs what the tests need and runs them all.
 test:
 	@scripts/test.sh
+
+# Every point of the crash harness, each with the operator killed there; make test runs as many as five minutes allow.
+crashes:
+	@LANDFALL_CRASH_SECONDS= scripts/test.sh --test crashes
 
 lint:
 	cargo fmt --check

@@ -1256,3 +1256,17 @@ async fn a_crash_before_or_after_any_effect_of_a_build_loses_nothing_and_does_no
         }
     }
 }
+
+#[tokio::test]
+async fn a_script_outlives_an_operator_that_is_told_to_stop_and_the_next_one_takes_its_result() {
+    let mut bench = Bench::with("stopped", "echo run; sleep 5; date +%s%N > app").await;
+    bench.build("shop-1", json!({ "tag": "v1" })).await;
+    bench.until_reason("shop-1", "Building").await;
+    let asked = tokio::time::Instant::now();
+    let status = bench.operator.stop().await;
+    assert!(status.success() && asked.elapsed() < Duration::from_secs(20), "{status} after {:?}", asked.elapsed());
+    bench.operator.restart().await;
+    let build = bench.until_ready("shop-1").await;
+    assert_eq!(outcomes(&build), [Some(Outcome::Succeeded)], "one attempt, run once");
+    assert_eq!(bench.tags(), ["v1"]);
+}

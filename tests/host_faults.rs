@@ -530,3 +530,15 @@ async fn a_stop_under_way_goes_on_when_the_link_is_cut_and_is_not_done_twice() {
         assert_eq!(stops, "1\n", "{}", test.name);
     }
 }
+
+#[tokio::test]
+async fn a_look_that_hangs_is_given_up_long_before_the_keepalives_would() {
+    let hosts = Hosts::up(1).await;
+    let rig = Rig::new(&hosts, hosts.host(0)).await;
+    let log = format!("{ROOT}/{}/shared/log", folder());
+    hosts.host(0).sh(&format!("mkdir -p {log} && mkfifo {log}/output.log")).await;
+    let asked = Instant::now();
+    let error = rig.host.tail(&folder(), 5).await.unwrap_err();
+    assert!(matches!(error, HostError::Ssh(SshError::Deadline { .. })), "{error}");
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+}

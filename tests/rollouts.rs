@@ -577,3 +577,42 @@ async fn a_process_that_ends_again_and_again_is_given_up_across_operators_and_re
     bench.until_deployed("v1").await;
     assert_eq!(bench.version_on(0).await, "v1");
 }
+
+#[tokio::test]
+async fn an_operator_that_is_told_to_stop_leaves_steps_on_hosts_to_the_next_one_which_takes_them_on() {
+    let mut bench = Bench::new(1).await;
+    bench.publish_with(
+        "v1",
+        &format!("trap '' TERM\n{SERVES}"),
+        json!({ "httpGet": { "port": 8080, "path": "/version" } }),
+        json!({ "terminationGracePeriodSeconds": 5 }),
+    );
+    bench.publish("v2", SERVES);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    bench.edit(json!({ "version": "v2" })).await;
+    let journal = format!("cat {}/.landfall/journal", bench.folder());
+    let stops = async |word: &str| {
+        let journal = bench.hosts.host(0).sh(&journal).await;
+        journal.lines().filter(|line| line.contains(&format!(" {word} stop "))).count()
+    };
+    for _ in 0..300 {
+        if stops("begin").await == 1 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let asked = tokio::time::Instant::now();
+    let status = bench.operator.stop().await;
+    assert!(status.success() && asked.elapsed() < Duration::from_secs(20), "{status} after {:?}", asked.elapsed());
+    let leases = bench.space.api::<k8s_openapi::api::coordination::v1::Lease>();
+    let holder = leases.get("landfall").await.unwrap().spec.unwrap().holder_identity;
+    assert_eq!(holder.as_deref(), Some(""), "the lease was given back");
+    assert_eq!((stops("begin").await, stops("end").await), (1, 0), "the step goes on without it");
+    bench.operator.restart().await;
+    bench.until_deployed("v2").await;
+    let journal = bench.hosts.host(0).sh(&journal).await;
+    let stops = |word: &str| journal.lines().filter(|line| line.contains(&format!(" {word} stop "))).count();
+    assert_eq!((stops("begin"), stops("end"), stops("fail")), (1, 1, 0), "{journal}");
+    assert_eq!(bench.starts(0).await, ["v1", "v2"]);
+}

@@ -15,7 +15,7 @@ use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams},
     core::{DeserializeGuard, NamespaceResourceScope},
     runtime::{
         Config, Controller, Predicate, WatchStreamExt,
@@ -73,24 +73,37 @@ pub trait Kind:
     fn gone(&self, _world: &Arc<World>) {}
 }
 
-/// Puts the next status on record, if it differs or acts follow; answers the object as it is then, if it differed. The version
-/// that was read is a precondition: a decision made on an old view is refused by the API server and taken again.
-async fn commit<K: Kind>(object: &K, plan: &Plan<K::Status, K::Act>, world: &World) -> Result<Option<K>, Trouble> {
+/// Puts the next status on record, if it differs or acts follow; answers the object as it is then. The version that was read is a
+/// precondition: a decision made on an old view is refused by the API server and taken again.
+async fn commit<K: Kind>(object: K, plan: &Plan<K::Status, K::Act>, world: &World) -> Result<K, Trouble> {
     let same = object.status() == Some(&plan.status);
     if same && plan.acts.is_empty() {
-        return Ok(unsure(object, world).then(|| object.clone()));
+        if unsure(&object, world) {
+            object.changed(world);
+        }
+        return Ok(object);
     }
     let effect = Effect::new("status.commit", format!("{}/{}", K::KIND, object.name_any()));
-    let written = world.gate.pass(effect, write(object, &plan.status, world)).await;
-    let committed = written.inspect_err(|_| doubt(object, world))?;
-    if same {
-        return Ok(unsure(object, world).then_some(committed));
+    let written = world.gate.pass(effect, write(&object, &plan.status, world)).await;
+    let committed = written.inspect_err(|_| doubt(&object, world))?;
+    let doubted = unsure(&object, world);
+    if !same {
+        for happened in &plan.events {
+            tell(&object, happened, world).await;
+        }
     }
-    unsure(object, world);
-    for happened in &plan.events {
-        tell(object, happened, world).await;
+    if !same || doubted {
+        committed.changed(world);
     }
-    Ok(Some(committed))
+    Ok(committed)
+}
+
+/// Why the object itself could not be written: it may be gone by now.
+fn of_object(error: kube::Error) -> Trouble {
+    match error {
+        kube::Error::Api(status) if status.code == 404 => Trouble::Gone,
+        other => Trouble::from(other),
+    }
 }
 
 /// The status, with the version that was read as a precondition. Where only somebody else's mark on the object is new the decision stands,
@@ -105,7 +118,7 @@ async fn write<K: Kind>(object: &K, status: &K::Status, world: &World) -> Result
             "apiVersion": K::api_version(&()), "kind": K::kind(&()),
             "metadata": { "name": name, "resourceVersion": version }, "status": status,
         });
-        match api.patch_status(&name, &params, &Patch::Apply(apply)).await.map_err(Trouble::from) {
+        match api.patch_status(&name, &params, &Patch::Apply(apply)).await.map_err(of_object) {
             Err(Trouble::Outdated) => {}
             done => return done,
         }
@@ -167,12 +180,12 @@ async fn hold<K: Kind>(object: &K, wanted: bool, world: &World) -> Result<bool, 
         "metadata": { "resourceVersion": object.resource_version(), "finalizers": finalizers },
     });
     let api = world.api::<K>(&object.namespace().unwrap_or_default());
-    let name = if wanted { "finalizer.set" } else { "finalizer.remove" };
-    let effect = Effect::new(name, format!("{}/{}", K::KIND, object.name_any()));
+    let subject = format!("{}/{}", K::KIND, object.name_any());
+    let effect = if wanted { Effect::new("finalizer.set", subject) } else { Effect::new("finalizer.remove", subject) };
     world
         .gate
         .pass(effect, async {
-            api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(merge)).await.map_err(Trouble::from)
+            api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(merge)).await.map_err(of_object)
         })
         .await?;
     Ok(true)
@@ -214,33 +227,43 @@ async fn once<K: Kind>(cached: &K, world: &Arc<World>) -> Result<Action, Trouble
     let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
     // Who may not act need not look.
     world.gate.token()?;
-    let Some(object) = world.api::<K>(&namespace).get_opt(&name).await? else {
+    let decided = match world.api::<K>(&namespace).get_opt(&name).await? {
+        Some(object) => on(object, world).await,
+        None => Err(Trouble::Gone),
+    };
+    if let Err(Trouble::Gone) = decided {
         world.wakes.forget(K::KIND, &namespace, &name);
         cached.changed(world);
         cached.gone(world);
         return Ok(Action::await_change());
-    };
+    }
+    decided
+}
+
+/// One decision about an object as it was just read, and what follows.
+async fn on<K: Kind>(object: K, world: &Arc<World>) -> Result<Action, Trouble> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     world.wakes.know(K::KIND, &namespace, &name);
     let seen = object.observe(world).await?;
     let plan = K::plan(&seen, clock::now());
     if plan.finalizer && hold(&object, true, world).await? {
         return Err(Trouble::Outdated);
     }
-    if let Some(committed) = commit(&object, &plan, world).await? {
-        committed.changed(world);
-    }
+    let committed = commit(object, &plan, world).await?;
     for act in plan.acts {
         tracing::debug!(kind = K::KIND, %namespace, %name, ?act, "act");
-        object.act(act, world).await?;
+        committed.act(act, world).await?;
     }
-    if !plan.finalizer && object.finalizers().iter().any(|held| held == FINALIZER) {
-        // Read again: the commit above made a newer version of it.
-        let Some(latest) = world.api::<K>(&namespace).get_opt(&name).await? else { return Ok(Action::await_change()) };
-        if hold(&latest, false, world).await? {
-            return Ok(Action::await_change());
-        }
+    // Of that very version: whatever came in between is looked at before the object is let go.
+    if !plan.finalizer && hold(&committed, false, world).await? {
+        return Ok(Action::await_change());
     }
     Ok(plan.next.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Those of a list that can be read. One that can't be must not hide the others, and its own reconcile says so.
+pub async fn readable<K: Kind>(api: Api<DeserializeGuard<K>>, of: &ListParams) -> Result<Vec<K>, Trouble> {
+    Ok(api.list(of).await?.items.into_iter().filter_map(|one| one.0.ok()).collect())
 }
 
 /// A watch that begins anew from time to time, with a list: whatever got lost on the way is found then. An object that did not change
@@ -293,13 +316,10 @@ fn key<K: Kind>(object: &K) -> String {
     format!("{}/{}/{}", K::KIND, object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Later each time: 1 s, 2 s … up to a minute, and not all at the same moment. An object that went needs nothing.
+/// Later each time: 1 s, 2 s … up to a minute, and not all at the same moment.
 fn retry<K: Kind>(cached: Arc<DeserializeGuard<K>>, trouble: &Trouble, world: Arc<World>) -> Action {
     let Ok(object) = &cached.0 else { return Action::await_change() };
     let key = key(object);
-    if trouble.is_gone() {
-        return Action::requeue(Duration::from_secs(1));
-    }
     if matches!(trouble, Trouble::GateShut(_)) {
         return Action::requeue(SHUT);
     }

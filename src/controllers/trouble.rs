@@ -6,6 +6,8 @@ use crate::effects::{class::Class, gate::GateShut};
 pub enum Trouble {
     #[error("the object changed under this decision")]
     Outdated,
+    #[error("the object is gone")]
+    Gone,
     #[error("the API server: {}", said(.0))]
     Api(kube::Error),
     #[error("the status can't be written as JSON: {0}")]
@@ -25,13 +27,6 @@ impl From<kube::Error> for Trouble {
             kube::Error::Api(status) if status.code == 409 => Trouble::Outdated,
             other => Trouble::Api(other),
         }
-    }
-}
-
-impl Trouble {
-    /// The object (or its namespace) went while it was looked at.
-    pub fn is_gone(&self) -> bool {
-        matches!(self, Trouble::Api(kube::Error::Api(status)) if status.code == 404)
     }
 }
 

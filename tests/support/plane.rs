@@ -321,6 +321,11 @@ impl Operator {
         self.process.ended().await
     }
 
+    /// The same, for as long as that takes.
+    pub async fn ended(&self) {
+        let _ = self.process.end.clone().wait_for(Option::is_some).await;
+    }
+
     pub fn is_running(&self) -> bool {
         self.process.end.borrow().is_none()
     }

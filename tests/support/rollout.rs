@@ -1,7 +1,7 @@
 //! What a test of rollouts stands on: a namespace, real hosts in a HostGroup, an operator, and versions published straight into its
 //! store, without a build. The service is busybox' httpd with a page that says the version.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use kube::{
     Api, ResourceExt,
@@ -102,35 +102,7 @@ impl Bench {
 
     /// The same with a probe and more of `run`.
     pub fn publish_with(&self, version: &str, script: &str, probe: Value, more: Value) {
-        let tar = tar(version, script);
-        let digest: String = Sha256::digest(&tar).iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut run = json!({
-            "process": { "command": ["./app"] }, "readinessProbe": probe, "healthyDeadlineSeconds": 8,
-            "terminationGracePeriodSeconds": 3, "env": [{ "name": "COLOUR", "value": "blue" }],
-        });
-        if run["readinessProbe"].is_null() {
-            run.as_object_mut().expect("a map").remove("readinessProbe");
-        }
-        for (key, value) in more.as_object().expect("a map") {
-            run[key] = value.clone();
-        }
-        let record = VersionRecord {
-            version: version.into(),
-            commit: "c".repeat(40),
-            build: "build".into(),
-            build_uid: "build-uid".into(),
-            digest: digest.clone(),
-            size: tar.len() as u64,
-            built_at: "2026-11-24T00:00:00Z".parse().expect("a time"),
-            run: serde_json::from_value(run).expect("a run"),
-        };
-        let store = self.operator.data.join("store");
-        let releases = store.join("releases/sha256");
-        std::fs::create_dir_all(&releases).expect("a folder");
-        std::fs::write(releases.join(digest), tar).expect("a release");
-        let versions = store.join("versions").join(&self.space.name).join("shop");
-        std::fs::create_dir_all(&versions).expect("a folder");
-        std::fs::write(versions.join(version), record.to_bytes().expect("json")).expect("a record");
+        publish(&self.operator.data, &self.space.name, version, script, probe, more);
     }
 
     /// What `landfall status deployment/shop` shows.
@@ -263,6 +235,39 @@ impl Bench {
         let script = format!("cat {}/shared/starts 2>/dev/null || true", self.folder());
         self.hosts.host(i).sh(&script).await.lines().map(ToOwned::to_owned).collect()
     }
+}
+
+/// Puts a version of Project `shop` into the store in this data folder, as a build would have.
+pub fn publish(data: &Path, namespace: &str, version: &str, script: &str, probe: Value, more: Value) {
+    let tar = tar(version, script);
+    let digest: String = Sha256::digest(&tar).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut run = json!({
+        "process": { "command": ["./app"] }, "readinessProbe": probe, "healthyDeadlineSeconds": 8,
+        "terminationGracePeriodSeconds": 3, "env": [{ "name": "COLOUR", "value": "blue" }],
+    });
+    if run["readinessProbe"].is_null() {
+        run.as_object_mut().expect("a map").remove("readinessProbe");
+    }
+    for (key, value) in more.as_object().expect("a map") {
+        run[key] = value.clone();
+    }
+    let record = VersionRecord {
+        version: version.into(),
+        commit: "c".repeat(40),
+        build: "build".into(),
+        build_uid: "build-uid".into(),
+        digest: digest.clone(),
+        size: tar.len() as u64,
+        built_at: "2026-11-24T00:00:00Z".parse().expect("a time"),
+        run: serde_json::from_value(run).expect("a run"),
+    };
+    let store = data.join("store");
+    let releases = store.join("releases/sha256");
+    std::fs::create_dir_all(&releases).expect("a folder");
+    std::fs::write(releases.join(digest), tar).expect("a release");
+    let versions = store.join("versions").join(namespace).join("shop");
+    std::fs::create_dir_all(&versions).expect("a folder");
+    std::fs::write(versions.join(version), record.to_bytes().expect("json")).expect("a record");
 }
 
 /// Whether a condition has this reason, and speaks of this generation.

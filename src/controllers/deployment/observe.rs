@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use kube::{ResourceExt, api::ListParams};
+use kube::{ResourceExt, api::ListParams, core::DeserializeGuard};
 
 use super::records;
 use crate::{
     api::{Deployment, HostGroup, Project},
     controllers::{
-        frame::Trouble,
+        frame::{self, Trouble},
         hosts::{HostKey, TurnKey},
         world::World,
     },
@@ -90,9 +90,10 @@ pub fn seen(facts: &HostFacts, folder: &FolderName) -> Seen {
 /// Other Deployments of this project, and the machines that they select.
 async fn others(object: &Deployment, namespace: &str, world: &World) -> Result<Vec<Other>, Trouble> {
     let fields = format!("spec.projectRef.name={}", object.spec.project_ref.name);
-    let listed = world.api::<Deployment>(namespace).list(&ListParams::default().fields(&fields)).await?;
+    let api = world.api::<DeserializeGuard<Deployment>>(namespace);
+    let listed = frame::readable(api, &ListParams::default().fields(&fields)).await?;
     let mut others = Vec::new();
-    for other in listed.items.into_iter().filter(|other| other.uid() != object.uid()) {
+    for other in listed.into_iter().filter(|other| other.uid() != object.uid()) {
         let group = world.api::<HostGroup>(namespace).get_opt(&other.spec.host_group_ref.name).await?;
         let all = group.as_ref().map(|group| group.spec.hosts.as_slice()).unwrap_or_default();
         let port = group.as_ref().map_or(22, |group| group.spec.ssh.port);

@@ -37,7 +37,8 @@ impl Kind for HostGroup {
         if !deleting {
             world.hosts.note_secret(&namespace, &name, secret.clone());
         }
-        let look = |host: &str| world.hosts.look(&HostKey::new(&namespace, &name, host));
+        // Whether a host answers does not change with what is done on it.
+        let look = |host: &str| world.hosts.last_look(&HostKey::new(&namespace, &name, host));
         let hosts = self.spec.hosts.iter().map(|host| (host.name.clone(), look(&host.name)));
         Ok(Observed {
             generation: self.metadata.generation.unwrap_or_default(),

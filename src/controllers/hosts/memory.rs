@@ -16,7 +16,10 @@ use crate::{
         clock,
         ssh::{Credentials, SshTarget},
     },
-    plan::hostgroup::{Look, Problem},
+    plan::{
+        facts::FolderFacts,
+        hostgroup::{Look, Problem},
+    },
 };
 
 /// One host of one group.
@@ -148,6 +151,7 @@ impl Memory {
             let same = |old: &GroupConfig| old.hosts.get(name) == Some(address) && old.way_in == config.way_in;
             if old.as_deref().is_some_and(|old| !same(old)) {
                 one.fresh = false;
+                one.look = Look::Unknown;
                 one.acts += 1;
             }
             one.kick.notify_one();
@@ -218,11 +222,15 @@ impl Memory {
         self.with(key, |group, host| group.hosts.get(host).map_or(0, |one| one.acts))
     }
 
-    /// Keeps a look that was begun when `acts` acts had been; one that an act overtook is dropped. Answers whether it told anything new.
-    pub fn note(&self, key: &HostKey, look: Look, acts: u64) -> bool {
+    /// Keeps a look that was begun when `acts` acts had been; one that an act overtook is dropped. Answers to whom it told
+    /// anything new.
+    pub fn note(&self, key: &HostKey, look: Look, acts: u64) -> News {
         self.with(key, |group, host| {
-            let Some(one) = group.hosts.get_mut(host).filter(|one| one.acts == acts) else { return false };
-            let news = !one.fresh || differs(&one.look, &look);
+            let Some(one) = group.hosts.get_mut(host).filter(|one| one.acts == acts) else { return News::default() };
+            let news = News {
+                deployments: !one.fresh || differs(&one.look, &look),
+                group: differs(&of_group(&one.look), &of_group(&look)),
+            };
             one.missed = if matches!(look, Look::Missed(_)) { one.missed.saturating_add(1) } else { 0 };
             one.look = look;
             one.at = Some(clock::now());
@@ -249,6 +257,23 @@ impl Memory {
             Some((one.kick.clone(), period, one.missed))
         })
     }
+}
+
+/// Who would decide otherwise after a look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    pub deployments: bool,
+    pub group: bool,
+}
+
+/// The part of a look that a group tells of: whether the host answers, and which process runs there; not how far an act has come.
+fn of_group(look: &Look) -> Look {
+    let Look::Seen(facts) = look else { return look.clone() };
+    let mut facts = facts.clone();
+    for folder in facts.folders.values_mut() {
+        *folder = FolderFacts { process: folder.process.take(), ..FolderFacts::default() };
+    }
+    Look::Seen(facts)
 }
 
 /// Whether a planner would see a difference. Free space and time move always and mean nothing to it.

@@ -137,8 +137,11 @@ fn keep(world: &World, key: &HostKey, seen: &Result<HostFacts, HostError>, acts:
 }
 
 fn note(world: &World, key: &HostKey, look: Look, acts: u64) {
-    if world.hosts.note(key, look, acts) {
+    let news = world.hosts.note(key, look, acts);
+    if news.group {
         world.wakes.host_group(&key.namespace, &key.group);
+    }
+    if news.deployments {
         world.wakes.deployments_in(&key.namespace);
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{ResourceExt, api::ListParams};
+use kube::{ResourceExt, api::ListParams, core::DeserializeGuard};
 
 use super::{listing, pushes};
 use crate::{
     api::{Build, Project, Reason, project::VersionView},
     controllers::{
         build::{broken::Broken, read_json},
-        frame::Trouble,
+        frame::{self, Trouble},
         world::World,
     },
     effects::{
@@ -34,7 +34,7 @@ pub(super) async fn observe(project: &Project, world: &World) -> Result<Seen, Tr
     let status = project.status.clone().filter(|status| status.observed_generation > 0);
     let active = status.as_ref().and_then(|status| status.active_build.clone());
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={name}"));
-    let builds = world.api::<Build>(&namespace).list(&selector).await?.items;
+    let builds = frame::readable(world.api::<DeserializeGuard<Build>>(&namespace), &selector).await?;
     let mut candidates = Vec::new();
     for build in builds {
         let standing = standing::of(&build);

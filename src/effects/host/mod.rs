@@ -147,7 +147,7 @@ impl Host {
     /// session, or a stranger's.
     pub async fn answering(&self, folder: &FolderName, port: Option<u16>) -> Result<Answering, HostError> {
         let request = Request::new("listener").with("folder", folder).with("port", port.unwrap_or(0));
-        let answer = self.session.call(&request, SHORT).await?;
+        let answer = self.session.call(&request, FACTS).await?;
         if let Some(error) = answer.error() {
             return Err(error);
         }
@@ -166,7 +166,7 @@ impl Host {
     /// The last lines that the application's last start said, for messages: cleaned, at most 8 KiB a line.
     pub async fn tail(&self, folder: &FolderName, lines: usize) -> Result<Vec<String>, HostError> {
         let request = Request::new("tail").with("folder", folder).with("lines", lines.min(1000) + 1);
-        let answer = self.session.call(&request, SHORT).await?;
+        let answer = self.session.call(&request, FACTS).await?;
         if let Some(error) = answer.error() {
             return Err(error);
         }
