@@ -97,6 +97,7 @@ echo "plane-elsewhere $NAMESPACE shop uid-elsewhere web-01" >$d/.landfall/owner
 for i in 1 2 3 4 5; do
   mkdir $d/releases/v0.$i-aaaaaaaaaaaa
   echo "a b" >$d/.landfall/verified/v0.$i-aaaaaaaaaaaa
+  touch -d @170000000$i $d/releases/v0.$i-aaaaaaaaaaaa
 done"#;
 
 async fn changing_hands(stage: &mut Stage) -> Value {
