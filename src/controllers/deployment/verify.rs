@@ -13,6 +13,8 @@ use crate::{
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// So often it is asked whether a process that does not answer yet lives at all.
+const LOOK: Duration = Duration::from_millis(500);
 const LAST_LINES: usize = 5;
 
 /// How the asking ended.
@@ -43,6 +45,7 @@ pub async fn verify(
     let probe = target.run.readiness_probe.as_ref();
     let threshold = probe.map_or(1, |probe| probe.success_threshold);
     let longest = probe.map_or(Duration::from_millis(500), |probe| seconds(probe.period_seconds));
+    let mut looked = began;
     let (mut pause, mut successes, mut ready_since, mut last) = (FIRST_PAUSE, 0, None, String::new());
     loop {
         if !wanted() {
@@ -57,16 +60,15 @@ pub async fn verify(
                 (successes, ready_since, last) = (0, None, why);
             }
         }
-        // After the answer: that process must still live, and the socket that answered be one of its session, where that can be told.
-        let port = probe.and_then(ReadinessProbe::port).filter(|_| successes >= threshold);
-        let now = host.answering(process.folder, port).await?;
-        if !now.process.is_some_and(|one| one.alive && one.pid == process.pid && one.start == process.start) {
-            return Ok(Verified::Failed(died(host, process).await));
+        let enough = successes >= threshold;
+        // While it does not answer yet, a dead process is noticed soon enough.
+        if enough || clock::monotonic().duration_since(looked) >= LOOK {
+            looked = clock::monotonic();
+            if let Some(failure) = failed(host, process, probe.filter(|_| enough)).await? {
+                return Ok(Verified::Failed(failure));
+            }
         }
-        if let (Some(Listener::Foreign), Some(port)) = (now.listener, port) {
-            return Ok(Verified::Failed(port_in_use(port)));
-        }
-        if successes >= threshold {
+        if enough {
             let since = *ready_since.get_or_insert_with(clock::monotonic);
             if clock::monotonic().duration_since(since) >= min_ready(target) {
                 return Ok(Verified::Ready);
@@ -77,6 +79,20 @@ pub async fn verify(
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(longest);
     }
+}
+
+/// Asked after the answer: that process must still live, and the socket that answered be one of its session, where that can be told.
+async fn failed(
+    host: &Host,
+    process: &Process<'_>,
+    probe: Option<&ReadinessProbe>,
+) -> Result<Option<Failure>, HostError> {
+    let port = probe.and_then(ReadinessProbe::port);
+    let now = host.answering(process.folder, port).await?;
+    if !now.process.is_some_and(|one| one.alive && one.pid == process.pid && one.start == process.start) {
+        return Ok(Some(died(host, process).await));
+    }
+    Ok(port.filter(|_| now.listener == Some(Listener::Foreign)).map(port_in_use))
 }
 
 fn seconds(n: i64) -> Duration {
