@@ -59,7 +59,7 @@ impl Kind for Build {
             Act::Tidy { upto, published } => {
                 let pin = published.then(|| pins::name(&self.namespace().unwrap_or_default(), &uid));
                 let work = work::tidy(uid.clone(), upto, pin, world.clone());
-                let _ = world.tasks.start(format!("build/{uid}/tidy"), work);
+                let _ = world.tasks.start(work::tidying(&uid), work);
             }
             Act::Start { attempt } => now(self, world, work::start(uid, attempt, world)).await?,
             Act::Record(end) => now(self, world, work::record(uid, &end, world)).await?,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{broken::Broken, memory::Slot, records};
+use super::{broken::Broken, memory::Slot, records, work};
 use crate::{
     api::{Build, Project, build::QueuePlace, names::Version},
     controllers::{frame::Trouble, world::World},
@@ -63,7 +63,8 @@ pub(super) async fn observe(build: &Build, world: &World) -> Result<Seen, Troubl
     seen.step = step(&seen, world).await.map_err(trouble)?;
     remembered(&mut seen, world);
     let last = seen.status.iter().flat_map(|status| &status.attempts).rfind(|attempt| attempt.outcome.is_some());
-    if let Some(number) = last.map(|last| last.number) {
+    // What is being taken away is not asked for a second time.
+    if let Some(number) = last.map(|last| last.number).filter(|_| !world.tasks.running(&work::tidying(&uid))) {
         seen.litter = world.executor.litter(&uid, number).await.map_err(|error| trouble(error.into()))?;
     }
     world.builds.set_open(&namespace, project_name, &build.name_any(), open);

@@ -206,6 +206,11 @@ pub(super) async fn gone(build: Build, world: Arc<World>) {
     world.wakes.project(&namespace, &build.spec.project_ref.name);
 }
 
+/// The key of the task that [`tidy`] is.
+pub(super) fn tidying(uid: &str) -> String {
+    format!("build/{uid}/tidy")
+}
+
 /// The build is over: its checkouts go, and the pin that its commit needs no more. Logs and records stay.
 pub(super) async fn tidy(uid: String, upto: i64, pin: Option<String>, world: Arc<World>) {
     let done = async {
