@@ -28,14 +28,19 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(15);
 /// Nothing on a host but our looks keeps logs short: one that grew long is looked at so soon again.
 const LOUD: Duration = Duration::from_secs(5);
+/// And so often after the last time that it was long.
+const LOUD_LOOKS: u32 = 24;
 
 /// Looks at a host until it leaves its group.
 pub async fn watch(world: Arc<World>, key: HostKey) {
+    let mut loud = 0_u32;
     loop {
         let Some((kick, _, _)) = world.hosts.watching(&key) else { return };
-        let loud = probe(&world, &key).await.is_ok_and(|facts| facts.rotated);
+        let rotated = probe(&world, &key).await.is_ok_and(|facts| facts.rotated);
+        // One short log proves nothing: what filled ten megabytes may take longer than one quick look to do it again.
+        loud = if rotated { LOUD_LOOKS } else { loud.saturating_sub(1) };
         let Some((_, period, missed)) = world.hosts.watching(&key) else { return };
-        let pause = if loud { LOUD.min(period) } else { pause(period, missed) };
+        let pause = if loud > 0 { LOUD.min(period) } else { pause(period, missed) };
         let _ = tokio::time::timeout(pause, kick.notified()).await;
     }
 }
