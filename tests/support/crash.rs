@@ -172,6 +172,18 @@ impl Stage {
         }
     }
 
+    /// The same for what a host says.
+    pub async fn until_told(&mut self, host: usize, script: &str, wanted: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.hosts.host(host).sh(script).await.trim() != wanted {
+            assert!(Instant::now() < deadline, "{script} never says {wanted}\n{}", self.operator.output());
+            if !self.operator.is_running() {
+                self.revive().await;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     async fn revive(&mut self) {
         assert!(self.crash.is_some() && !self.crashed, "the operator ended by itself: {}", self.operator.output());
         self.crashed = true;

@@ -82,6 +82,7 @@ impl<'a> Diary<'a> {
                 Goal::Release => "given up; what runs goes on",
                 Goal::Remove => "removed",
                 Goal::Adopt => "taken over",
+                Goal::Prune(_) => "pruned",
             });
         }
     }
@@ -109,6 +110,7 @@ fn purpose(goal: &Goal) -> String {
         Goal::Release => "the claim is to be given up".to_owned(),
         Goal::Remove => "everything is to be removed".to_owned(),
         Goal::Adopt => "the host is to be taken over".to_owned(),
+        Goal::Prune(_) => "releases that are too many are to be removed".to_owned(),
     }
 }
 

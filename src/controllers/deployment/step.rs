@@ -105,7 +105,7 @@ pub fn reason(step: &Step) -> Reason {
 impl Turn<'_> {
     fn target(&self) -> Result<&Target, Undone> {
         match &self.drive.goal {
-            Goal::Stage(target) | Goal::Run { target, .. } => Ok(target),
+            Goal::Stage(target) | Goal::Run { target, .. } | Goal::Prune(target) => Ok(target),
             Goal::Release | Goal::Remove | Goal::Adopt => {
                 let message = "a step that needs a release was asked for without one; this is a fault of landfall";
                 Err(Undone::Failed(Failure::new(Reason::InternalError, message, &[])))

@@ -42,6 +42,7 @@ impl Drive {
             Goal::Release => GoalKind::Release,
             Goal::Remove => GoalKind::Remove,
             Goal::Adopt => GoalKind::Adopt,
+            Goal::Prune(_) => GoalKind::Prune,
         };
         let key = GoalKey { kind, rollout: rollout.to_owned(), attempt };
         Self { host: host.to_owned(), goal, key, replaces }

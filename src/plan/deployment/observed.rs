@@ -169,6 +169,8 @@ pub enum GoalKind {
     Remove,
     /// A folder that another control plane acted on is taken over.
     Adopt,
+    /// More releases lie there than stay: a turn ended before it had removed them.
+    Prune,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use super::{
     reference::Chosen,
     standing::{Heal, Standing, heal_due},
     target::{Target, parse_rollout},
-    turn::{Goal, is_staged},
+    turn::{Goal, has_too_many, is_staged},
 };
 use crate::{
     api::{Reason, deployment::Phase},
@@ -59,6 +59,7 @@ pub fn schedule(
     let mut plan = Schedule { acts: Vec::new(), next: None };
     resume(seen, chosen, placed, target, &mut plan);
     heal(seen, chosen, placed, target, blocked, now, &mut plan);
+    prune(seen, chosen, placed, target, &mut plan);
     let Some(target) = target.filter(|_| !blocked) else { return plan };
     stage(seen, chosen, placed, target, &mut plan);
     let staging = placed.iter().any(|one| matches!(one.standing, Standing::Staging | Standing::Unstaged));
@@ -86,6 +87,18 @@ fn resume(seen: &Observed, chosen: &Chosen<'_>, placed: &[Placed], target: Optio
             && !busy_with(seen, &one.host, GoalKind::Run, target)
         {
             plan.acts.push(drive(chosen, &one.host, run(target, false), target));
+        }
+    }
+}
+
+/// A turn prunes last, when the host is ready already: one that was cut off just before left that undone.
+fn prune(seen: &Observed, chosen: &Chosen<'_>, placed: &[Placed], target: Option<&Target>, plan: &mut Schedule) {
+    let Some(target) = target else { return };
+    for one in placed.iter().filter(|one| one.standing == Standing::Ready) {
+        let host = seen.seen(&one.host);
+        let too_many = matches!(&host.look, FolderLook::Seen(look) if has_too_many(&look.folder));
+        if too_many && host.task.is_none() {
+            plan.acts.push(drive(chosen, &one.host, Goal::Prune(Box::new(target.clone())), target));
         }
     }
 }

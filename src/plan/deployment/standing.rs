@@ -76,7 +76,7 @@ fn by_task(host: &HostSeen) -> Option<Standing> {
         GoalKind::Stage => Some(Standing::Staging),
         GoalKind::Run => Some(Standing::InTurn { phase: in_turn(task.phase), lost: None }),
         GoalKind::Heal => Some(Standing::Healing { phase: in_turn(task.phase) }),
-        GoalKind::Release | GoalKind::Remove | GoalKind::Adopt => None,
+        GoalKind::Release | GoalKind::Remove | GoalKind::Adopt | GoalKind::Prune => None,
     }
 }
 

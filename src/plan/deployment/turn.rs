@@ -26,6 +26,8 @@ pub enum Goal {
     Remove,
     /// Taken over from another control plane.
     Adopt,
+    /// It runs and is ready; releases that are too many are removed.
+    Prune(Box<Target>),
 }
 
 /// What this very turn has done or seen already, that the host does not record.
@@ -94,6 +96,10 @@ pub fn next_step(seen: &Seen, goal: &Goal, done: Done) -> Step {
         Goal::Release => Step::Release,
         Goal::Remove => Step::Remove,
         Goal::Adopt => Step::Adopt,
+        Goal::Prune(target) if has_too_many(&seen.folder) && !done.pruned => {
+            Step::Prune { keep: vec![target.release.clone()] }
+        }
+        Goal::Prune(_) => Step::Reached,
     }
 }
 
@@ -114,7 +120,7 @@ fn run_step(seen: &Seen, target: &Target, heal: bool, done: Done) -> Step {
             false => Step::Verify { pid: process.pid, start: process.start },
         };
     }
-    if folder.releases.len() > RELEASES_KEPT && !done.pruned {
+    if has_too_many(folder) && !done.pruned {
         return Step::Prune { keep: vec![target.release.clone()] };
     }
     Step::Reached
@@ -137,6 +143,11 @@ fn start_step(seen: &Seen, target: &Target, heal: bool, done: Done) -> Step {
         return Step::Switch;
     }
     Step::Start
+}
+
+/// More releases than stay.
+pub fn has_too_many(folder: &FolderFacts) -> bool {
+    folder.releases.len() > RELEASES_KEPT
 }
 
 pub fn is_staged(folder: &FolderFacts, target: &Target) -> bool {
