@@ -40,7 +40,7 @@ done
 [ -s "$work/ready" ] || { cat "$work/plane.log" >&2; echo "make test: no control plane after 30 minutes" >&2; exit 1; }
 
 # The crash harness runs as many of its points as this allows; empty: all (make crashes).
-export LANDFALL_CRASH_SECONDS=${LANDFALL_CRASH_SECONDS-300}
+export LANDFALL_CRASH_SECONDS=${LANDFALL_CRASH_SECONDS-120}
 LANDFALL_TEST_KUBECONFIG=$(cat "$work/ready")
 export LANDFALL_TEST_KUBECONFIG
 

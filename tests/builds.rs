@@ -1101,6 +1101,8 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn at(path: PathBuf) -> Self {
+        // The operator may have been killed before it made it.
+        std::fs::create_dir_all(&path).unwrap();
         mount(&["-t", "tmpfs", "-o", "size=256k", "small"], &path);
         Self(path)
     }
