@@ -428,7 +428,8 @@ async fn a_machine_that_cannot_isolate_gets_executor_unsafe_and_runs_nothing() {
     // Another user can't make namespaces; the test program has to be reachable for it.
     let exe = std::env::current_exe().unwrap();
     let copy = bench.data.path().join("test-program");
-    fs::copy(exe, &copy).unwrap();
+    // By a process of its own: a test beside this one that forks while we hold the file open for writing makes it busy.
+    assert!(Command::new("cp").arg(exe).arg(&copy).status().unwrap().success());
     for path in [bench.data.path(), &copy] {
         fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     }

@@ -67,7 +67,7 @@ impl Call {
 
     /// A list that begins a watch, not one that a decision asks for.
     pub fn is_watchers_list(&self) -> bool {
-        self.verb == "list" && !self.query.contains("fieldSelector")
+        self.verb == "list" && self.query.contains("limit=") && !self.query.contains("fieldSelector")
     }
 }
 

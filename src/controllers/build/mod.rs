@@ -81,7 +81,7 @@ impl Kind for Build {
 
     fn gone(&self, world: &Arc<World>) {
         let uid = self.uid().unwrap_or_default();
-        let work = work::forget(self.namespace().unwrap_or_default(), uid.clone(), world.clone());
+        let work = work::forget(self.namespace().unwrap_or_default(), self.name_any(), uid.clone(), world.clone());
         let _ = world.tasks.start(format!("build/{uid}/forget"), work);
     }
 }

@@ -225,7 +225,12 @@ pub(super) async fn tidy(uid: String, upto: i64, pin: Option<String>, world: Arc
 }
 
 /// The Build is gone: what still runs for it ends, its output goes to the store, its folder and its pin go.
-pub(super) async fn forget(namespace: String, uid: String, world: Arc<World>) {
+pub(super) async fn forget(namespace: String, name: String, uid: String, world: Arc<World>) {
+    // A list may be one of yesterday: nothing is taken away before the API server itself says that the Build is not there.
+    match world.api::<Build>(&namespace).get_metadata_opt(&name).await {
+        Ok(there) if there.as_ref().and_then(ResourceExt::uid).as_ref() != Some(&uid) => {}
+        _ => return,
+    }
     let done = async {
         for attempt in world.executor.attempts(&uid).await? {
             let id = AttemptId::new(uid.clone(), attempt);
