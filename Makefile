@@ -4,7 +4,7 @@ N ?= 20
 NAMESPACE ?= default
 GROUP ?= demo
 
-.PHONY: demo test crashes lint crds hosts hosts-down
+.PHONY: bench demo test crashes lint crds hosts hosts-down
 
 # From nothing to two versions of a real program on three SSH hosts, shown step by step.
 demo:
@@ -36,3 +36,7 @@ hosts:
 
 hosts-down:
 	@tests/support/hosts.sh down
+
+# What landfall costs, beside OpenSSH with xargs, pyinfra and ansible-core in one run; builds for release first (minutes).
+bench:
+	@bench/run.sh $(BENCH)

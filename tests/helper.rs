@@ -1,5 +1,5 @@
 //! The helper script by itself, in every shell that a host may have: a whole life of a release, and a death before each of its commands.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::{
     io::Write,

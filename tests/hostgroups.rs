@@ -1,5 +1,5 @@
 //! HostGroups by a real operator against real hosts: who answers, who does not and why.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 #[path = "support/systemd.rs"]

@@ -1,6 +1,6 @@
 //! Who hosts are and who we are: real sshd with host certificates, user certificates, other ports, IPv6 and jump hosts, and key files of
 //! every kind.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! The network and the servers at its other end go bad: half-open connections, names that point elsewhere, slow lines, and SSH servers
 //! with every vice we could think of. A real operator, real hosts.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 #[path = "support/hostile.rs"]
 mod hostile;

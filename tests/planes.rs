@@ -1,6 +1,6 @@
 //! Who may act on a host: two real control planes that claim one, a control plane that was restored from a backup, and one machine under
 //! two names.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
