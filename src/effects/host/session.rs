@@ -26,7 +26,7 @@ static HELPER_DIGEST: LazyLock<String> =
 /// For calls that only look or act at once: a host that is silent for longer has gone, or is no host of ours.
 pub(super) const SHORT: Duration = Duration::from_secs(40);
 /// A look takes 20 ms.
-pub(super) const FACTS: Duration = Duration::from_secs(25);
+pub(super) const FACTS: Duration = Duration::from_secs(18);
 /// What takes longer on the host goes on by itself; its call says `Busy` then, and it is waited for by `attach`.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long such a call may take. The host counts its naps, which take longer on a busy machine.
