@@ -299,7 +299,7 @@ pub(super) async fn tag(uid: String, tagged_at: Timestamp, world: Arc<World>) ->
         // The mirror was lost since the commit was resolved.
         Err(GitError::CommitGone { .. }) => {
             world.git.fetch(&world.gate, &repository).await?;
-            world.git.pin(&repository, &plan.commit.sha, &uid).await?;
+            world.git.pin(&repository, &plan.commit.sha, &pins::name(&plan.namespace, &uid)).await?;
             world.git.push_tag(&world.gate, &repository, request).await?;
         }
         done => _ = done?,
