@@ -98,6 +98,18 @@ impl Bench {
         }
     }
 
+    /// A killed process has no command line any more for a moment before the kernel calls it dead.
+    async fn until_lost(&self, id: &AttemptId) {
+        let until = monotonic() + Duration::from_secs(5);
+        loop {
+            match self.executor.state(id).await.unwrap() {
+                StepState::Lost { .. } => return,
+                StepState::Running { .. } if monotonic() < until => tokio::time::sleep(Duration::from_millis(10)).await,
+                other => panic!("{other:?} instead of lost: {}", self.log(id).await),
+            }
+        }
+    }
+
     fn runner_pid(&self, id: &AttemptId) -> i32 {
         let record = fs::read(self.executor.checkout_dir(id).with_file_name("pid")).unwrap();
         let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
@@ -398,7 +410,7 @@ async fn a_killed_runner_is_lost_and_leaves_no_process() {
     let pid = rustix::process::Pid::from_raw(bench.runner_pid(&id)).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     gone(&mark).await;
-    assert!(matches!(bench.executor.state(&id).await.unwrap(), StepState::Lost { .. }));
+    bench.until_lost(&id).await;
     bench.executor.start(&bench.gate, &id, step("echo again"), Secrets::default()).await.unwrap();
     assert!(
         matches!(bench.executor.state(&id).await.unwrap(), StepState::Lost { .. }),
@@ -418,7 +430,7 @@ async fn a_runner_killed_while_it_sets_up_leaves_no_process() {
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         gone(&mark).await;
         gone(&bench.data.path().display().to_string()).await;
-        assert!(matches!(bench.executor.state(&id).await.unwrap(), StepState::Lost { .. }));
+        bench.until_lost(&id).await;
     }
 }
 
