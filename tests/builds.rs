@@ -619,7 +619,8 @@ async fn a_build_that_is_deleted_in_the_middle_ends_its_script_and_frees_its_tur
     assert_eq!(processes(&sleep), 0);
     let folder = bench.operator.data.join("executor").join(&uid);
     eventually("tidied up after", || !folder.exists() && !bench.pins().iter().any(|pin| pin.contains(&uid))).await;
-    assert!(bench.store(&format!("logs/{uid}/1/0")).exists(), "what it said stays in the store");
+    let left = ["logs", "builds"].map(|kind| bench.store(&format!("{kind}/{uid}")));
+    eventually("without what it said and its records", || left.iter().all(|left| !left.exists())).await;
 }
 
 #[tokio::test]

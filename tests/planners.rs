@@ -6,7 +6,7 @@
 use std::{fmt::Display, fs, path::Path};
 
 use jiff::Timestamp;
-use landfall::plan::{Plan, build, deployment, hostgroup, project};
+use landfall::plan::{Plan, build, deployment, hostgroup, project, retention};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -100,6 +100,17 @@ fn the_planner_of_a_deployment_answers_as_its_cases_say() {
 #[test]
 fn the_planner_of_a_project_answers_as_its_cases_say() {
     check("project", project::plan);
+}
+
+#[test]
+fn what_is_kept_no_longer_is_as_its_cases_say() {
+    check("retention", |seen: &retention::Seen, now| Plan {
+        finalizer: false,
+        status: (),
+        acts: retention::plan(seen, now),
+        events: vec![],
+        next: None,
+    });
 }
 
 #[test]

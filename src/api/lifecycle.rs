@@ -46,3 +46,61 @@ pub struct Trigger {
     #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 250)))]
     pub on_push: Vec<String>,
 }
+
+/// What is kept, and how much of it. Never removed: what runs or waits, and what a Deployment wants, runs or has in its history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retention {
+    /// So many Builds that were published, and so many versions with their releases: the newest.
+    #[serde(default = "fifty")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub succeeded_limit: i64,
+    /// So many Builds that ended otherwise.
+    #[serde(default = "twenty")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub failed_limit: i64,
+    #[serde(default)]
+    pub logs: LogRetention,
+}
+
+/// What builds say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LogRetention {
+    /// An older log goes: `90d`, `12h`, `1h30m`.
+    #[serde(default = "ninety_days")]
+    #[schemars(length(max = 20), regex(pattern = r"^([1-9][0-9]{0,5}(s|m|h|d))+$"))]
+    pub max_age: String,
+    /// Of all builds of the project together; the oldest go first: `100Mi`, `5Gi`.
+    #[serde(default = "hundred_mebibytes")]
+    #[schemars(length(max = 20), regex(pattern = r"^[1-9][0-9]{0,14}(Ki|Mi|Gi|Ti)?$"))]
+    pub max_bytes: String,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { succeeded_limit: fifty(), failed_limit: twenty(), logs: LogRetention::default() }
+    }
+}
+
+impl Default for LogRetention {
+    fn default() -> Self {
+        Self { max_age: ninety_days(), max_bytes: hundred_mebibytes() }
+    }
+}
+
+fn fifty() -> i64 {
+    50
+}
+
+fn twenty() -> i64 {
+    20
+}
+
+fn ninety_days() -> String {
+    "90d".to_owned()
+}
+
+fn hundred_mebibytes() -> String {
+    "100Mi".to_owned()
+}

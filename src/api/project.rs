@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     common::{Backoff, EnvVar, LocalRef},
-    lifecycle::{CacheRule, ConcurrencyPolicy, Trigger},
+    lifecycle::{CacheRule, ConcurrencyPolicy, Retention, Trigger},
     verbs::LastHandled,
 };
 
 /// Whether what `build.trigger` asks for can be done; only where there is one.
 pub const TRIGGERED: &str = "Triggered";
+/// True while something that `retention` does not keep can't be removed.
+pub const RETENTION_FAILED: &str = "RetentionFailed";
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -41,6 +43,8 @@ pub struct ProjectSpec {
     pub source: Source,
     pub build: BuildRecipe,
     pub run: Run,
+    #[serde(default)]
+    pub retention: Retention,
 }
 
 /// Where the code is.

@@ -34,6 +34,8 @@ pub enum Reason {
     RefreshRequested,
     Watching,
     TriggerFailed,
+    Tidied,
+    RetentionFailed,
 
     // Build
     ProjectNotFound,
@@ -101,6 +103,7 @@ pub enum Reason {
     // Deployment
     HostGroupNotFound,
     VersionNotFound,
+    VersionRemoved,
     HostsNotFound,
     NoHosts,
     HostClaimed,

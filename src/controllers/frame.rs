@@ -152,7 +152,8 @@ fn unsure<K: Kind>(object: &K, world: &World) -> bool {
     world.unsure.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(object))
 }
 
-async fn tell<K: Kind>(object: &K, happened: &Happened, world: &World) {
+/// Publishes an event about what is on record.
+pub(super) async fn tell<K: Kind>(object: &K, happened: &Happened, world: &World) {
     let event = Event {
         type_: if happened.warning { EventType::Warning } else { EventType::Normal },
         reason: happened.reason.as_str(),

@@ -8,6 +8,7 @@ mod gone;
 pub mod hostgroup;
 pub mod hosts;
 pub mod project;
+mod releases;
 mod repository;
 pub mod tasks;
 pub mod trouble;

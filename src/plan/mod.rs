@@ -8,6 +8,7 @@ pub mod garbage;
 pub mod hostgroup;
 pub mod ids;
 pub mod project;
+pub mod retention;
 pub mod version;
 
 use std::time::Duration;

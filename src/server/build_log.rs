@@ -74,6 +74,14 @@ async fn readable(view: &Arc<View>, build: &Build, attempt: &Attempt) -> Result<
     let log = view.executor.log_of(&id, &view.store).map_err(|error| Problem::internal(&error))?;
     let ended = attempt.outcome.is_some();
     let state = view.executor.state(&id).await.map_err(|error| Problem::internal(&error))?;
+    let said = attempt.log_bytes.is_some_and(|bytes| bytes > 0);
+    if said && ended && log.size().await.map_err(|error| Problem::internal(&error))? == 0 {
+        let name = build.name_any();
+        return Err(Problem::not_found(format!(
+            "the log of attempt {} of the Build {name:?} is kept no longer, as retention.logs of its Project says",
+            attempt.number
+        )));
+    }
     let here = state != StepState::Absent;
     let over = match state {
         StepState::Running { .. } => false,

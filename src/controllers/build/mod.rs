@@ -1,6 +1,7 @@
 //! Builds: how to look at one, and how to do what its planner says. It must not decide.
 
 pub mod broken;
+mod leftovers;
 mod memory;
 mod observe;
 mod records;
@@ -15,7 +16,7 @@ use self::{
     broken::Broken,
     memory::{Found, Slot},
 };
-pub use self::{memory::Memory, records::read_json};
+pub use self::{leftovers::remove as remove_leftovers, memory::Memory, records::read_json};
 use super::{
     frame::{Kind, Trouble},
     world::World,

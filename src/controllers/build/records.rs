@@ -36,7 +36,7 @@ pub(super) async fn granted(world: &World, uid: &str) -> Result<BuildPlan, Broke
 }
 
 pub(super) async fn release(world: &World, uid: &str) -> Result<Option<ReleaseRecord>, Broken> {
-    read_json(world, &release_key(uid)?).await
+    read_json(world, &keys::build_release(uid).map_err(bad_key)?).await
 }
 
 /// Ends of attempts, from the first.
@@ -49,10 +49,6 @@ pub(super) async fn ends(world: &World, uid: &str) -> Result<Vec<Attempt>, Broke
         }
     }
     Ok(ends)
-}
-
-pub(super) fn release_key(uid: &str) -> Result<Key, Broken> {
-    keys::build_record(uid, "release.json").map_err(bad_key)
 }
 
 pub(super) fn end_key(uid: &str, attempt: i64) -> Result<Key, Broken> {

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 
 use super::{
     broken::Broken,
+    leftovers,
     memory::Found,
     observe::whole_seconds,
     records::{self, to_json},
@@ -38,6 +39,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(200);
 const LOOKS_PER_SEAL: u32 = 15;
 const GONE_LOOKS: u32 = 50;
+/// Who follows the log of a build that is deleted reads the rest of it within that.
+const READ_ON: Duration = Duration::from_secs(10);
 
 type Done = Result<Found, Broken>;
 
@@ -224,7 +227,7 @@ pub(super) async fn tidy(uid: String, upto: i64, pin: Option<String>, world: Arc
     }
 }
 
-/// The Build is gone: what still runs for it ends, its output goes to the store, its folder and its pin go.
+/// The Build is gone: what still runs for it ends, its folder and its pin go, and at last what it left in the store.
 pub(super) async fn forget(namespace: String, name: String, uid: String, world: Arc<World>) {
     // A list may be one of yesterday: nothing is taken away before the API server itself says that the Build is not there.
     match world.api::<Build>(&namespace).get_metadata_opt(&name).await {
@@ -238,7 +241,9 @@ pub(super) async fn forget(namespace: String, name: String, uid: String, world: 
             seal(&id, &world).await;
         }
         world.executor.forget(&world.gate, &uid).await?;
-        Ok::<_, Broken>(world.git.unpin(&world.gate, &pins::name(&namespace, &uid)).await?)
+        world.git.unpin(&world.gate, &pins::name(&namespace, &uid)).await?;
+        tokio::time::sleep(READ_ON).await;
+        leftovers::remove(&uid, &world).await
     };
     if let Err(broken) = done.await {
         tracing::warn!(%uid, message = %broken.message, "what a build left that is gone is removed later");
@@ -265,10 +270,12 @@ pub(super) async fn collect(uid: String, attempt: i64, world: Arc<World>) -> Don
     let rules: Vec<_> = plan.artifacts.iter().map(rule).collect();
     let run = plan.run_json().map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))?;
     let packed = release::pack(&checkout, &plan.path, &rules, run, &tar).await?;
+    // Until the record says who needs it, nobody may take it for unneeded.
+    let _kept = world.store.keep_releases().await;
     let stored = world.store.put_release(&world.gate, &tar).await?;
     let artifacts = packed.artifacts.into_iter().map(shown).collect();
     let record = ReleaseRecord { attempt, digest: stored.digest, size: stored.size, artifacts };
-    world.store.create(&world.gate, &records::release_key(&uid)?, to_json(&record)?).await?;
+    world.store.create(&world.gate, &keys::build_release(&uid).map_err(records::bad_key)?, to_json(&record)?).await?;
     if let Err(error) = tokio::fs::remove_file(&tar).await {
         tracing::debug!(%error, "a packed release stays behind until its attempt's folder goes");
     }

@@ -54,6 +54,7 @@ pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Tro
         project,
         group,
         version: records::version(world, &namespace, &spec.project_ref.name, &spec.version).await?,
+        removed: records::removed(world, &namespace, &spec.project_ref.name, &spec.version).await?,
         hosts,
         others: others(object, &namespace, world).await?,
         records: records::revisions(world, &uid).await?,

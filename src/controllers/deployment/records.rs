@@ -66,6 +66,12 @@ pub async fn version(
     read(world, &key).await
 }
 
+/// Whether a version is on record as removed.
+pub async fn removed(world: &World, namespace: &str, project: &str, name: &str) -> Result<bool, Trouble> {
+    let key = keys::removed(namespace, project, name).map_err(bad_key)?;
+    Ok(world.store.size(&key).await.map_err(|error| trouble(&error))?.is_some())
+}
+
 /// What one revision ran, of whatever Deployment.
 pub async fn revision(world: &World, uid: &str, revision: i64) -> Option<RolloutRecord> {
     let key = keys::rollout(uid, revision).ok()?;

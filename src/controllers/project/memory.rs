@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::tidies::Tidies;
 use crate::{
     api::project::{BranchView, VersionView},
     controllers::build::broken::Broken,
@@ -43,6 +44,7 @@ pub(super) struct Known {
 #[derive(Clone, Default)]
 pub struct Memory {
     inner: Arc<Mutex<Inner>>,
+    pub(super) tidies: Tidies,
 }
 
 #[derive(Default)]
@@ -97,6 +99,7 @@ impl Memory {
         let mut inner = self.lock();
         inner.known.remove(uid);
         inner.push_faults.remove(uid);
+        self.tidies.forget(uid);
     }
 
     /// How the last Build that a push asked for could not be created.
@@ -173,7 +176,7 @@ impl Drop for Occupied {
     }
 }
 
-fn fault(before: Option<&Fault>, broken: Broken) -> Fault {
+pub(super) fn fault(before: Option<&Fault>, broken: Broken) -> Fault {
     Fault {
         reason: broken.reason,
         message: broken.message,

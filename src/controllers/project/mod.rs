@@ -6,8 +6,10 @@ mod listing;
 mod memory;
 mod observe;
 mod pushes;
+mod retention;
+mod tidies;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -15,21 +17,44 @@ use kube::ResourceExt;
 pub use self::memory::Memory;
 use super::{
     build::broken::Broken,
-    frame::{Kind, Trouble},
+    frame::{self, Kind, Trouble},
     world::World,
 };
 use crate::{
-    api::{Project, project::ProjectStatus},
+    api::{Project, Reason, project::ProjectStatus},
+    effects::class::Class,
     plan::{
-        Plan,
+        Happened, Plan,
         project::{self, Act, Seen},
     },
 };
+
+/// Who may not act looks again so much later.
+const SHUT: Duration = Duration::from_secs(1);
 
 /// It wakes the project, to go on with what is on record now.
 fn told(done: Result<(), Broken>, project: &Project, world: &World) -> Result<(), Trouble> {
     world.wakes.project(&project.namespace().unwrap_or_default(), &project.name_any());
     done.map_err(|broken| Trouble::Effect { class: broken.class, message: broken.message })
+}
+
+/// Removes in the background what is kept no longer, tells of it, and wakes the project.
+fn tidy(project: &Project, world: &Arc<World>) {
+    let uid = project.uid().unwrap_or_default();
+    let Some(of) = world.sources.tidies.begin(&uid) else { return };
+    let (project, then) = (project.clone(), world.clone());
+    let _ = world.tasks.start(format!("project/{uid}/tidy"), async move {
+        let (gone, result) = retention::tidy(&project, &then).await;
+        if let Some(note) = gone.note() {
+            frame::tell(&project, &Happened::normal(Reason::Tidied, "Tidy", note), &then).await;
+        }
+        let shut = result.as_ref().is_err_and(|broken| broken.class == Class::Waiting);
+        then.sources.tidies.end(&uid, of, result);
+        if shut {
+            tokio::time::sleep(SHUT).await;
+        }
+        then.wakes.project(&project.namespace().unwrap_or_default(), &project.name_any());
+    });
 }
 
 impl Kind for Project {
@@ -51,6 +76,7 @@ impl Kind for Project {
         match act {
             Act::List { again } => listing::start(self, again, world),
             Act::Watch { baseline, heads } => told(pushes::watch(self, &baseline, &heads, world).await, self, world)?,
+            Act::Tidy => tidy(self, world),
             Act::Unwatch => told(pushes::unwatch(self, None, world).await, self, world)?,
             Act::Trigger(heads) => {
                 let done = pushes::trigger(self, &heads, world).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, api::ListParams, core::DeserializeGuard};
 
-use super::{listing, pushes};
+use super::{listing, pushes, retention};
 use crate::{
     api::{Build, Project, Reason, project::VersionView},
     controllers::{
@@ -35,6 +35,7 @@ pub(super) async fn observe(project: &Project, world: &World) -> Result<Seen, Tr
     let active = status.as_ref().and_then(|status| status.active_build.clone());
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={name}"));
     let builds = frame::readable(world.api::<DeserializeGuard<Build>>(&namespace), &selector).await?;
+    let tidy = world.sources.tidies.seen(&project.uid().unwrap_or_default(), kept(project, &builds)?);
     let mut candidates = Vec::new();
     for build in builds {
         let standing = standing::of(&build);
@@ -63,8 +64,17 @@ pub(super) async fn observe(project: &Project, world: &World) -> Result<Seen, Tr
         builds: candidates,
         grant,
         announced: world.builds.line(&namespace, &name),
+        tidy,
         name,
     })
+}
+
+/// What `retention` is about: another text is another reason to look.
+fn kept(project: &Project, builds: &[Build]) -> Result<String, Trouble> {
+    let ended = builds.iter().filter(|build| standing::of(build) == Standing::Ended);
+    let mut uids: Vec<String> = ended.filter_map(ResourceExt::uid).collect();
+    uids.sort();
+    Ok(format!("{} {}", uids.join(","), serde_json::to_string(&project.spec.retention)?))
 }
 
 async fn candidate(build: Build, standing: Standing, world: &World) -> Result<Candidate, Broken> {
@@ -97,9 +107,11 @@ async fn highest(world: &World, namespace: &str, name: &str) -> Result<i64, Brok
     Ok(keys.iter().filter_map(|key| key.name().parse().ok()).max().unwrap_or(0))
 }
 
-/// Every version of the project, newest first. A record never changes, so each is read once.
+/// Every version of the project that was not removed, newest first. A record never changes, so each is read once.
 async fn versions(world: &World, namespace: &str, name: &str) -> Result<Vec<VersionView>, Broken> {
-    let keys = world.store.list(&keys::versions(namespace, name).map_err(bad_key)?).await?;
+    let mut keys = world.store.list(&keys::versions(namespace, name).map_err(bad_key)?).await?;
+    let removed = retention::removed(namespace, name, world).await?;
+    keys.retain(|key| !removed.contains(key.name()));
     let mut before = world.sources.versions(namespace, name);
     let mut known = BTreeMap::new();
     for key in keys {

@@ -107,7 +107,8 @@ async fn create(project: &Project, head: &Head, world: &World) -> Result<String,
     }
 }
 
-enum Refused {
+/// How a write to the API server was not done.
+pub(super) enum Refused {
     Shut(GateShut),
     Api(kube::Error),
 }

@@ -70,6 +70,15 @@ pub(super) fn tidy(build: &Path, upto: i64) -> Result<(), ExecutorError> {
     Ok(())
 }
 
+/// What an attempt said, which is in the store or was kept long enough; one that runs is left alone.
+pub(super) fn remove_log(dir: &Path) -> Result<(), ExecutorError> {
+    if matches!(attempt::state(dir)?, StepState::Running { .. }) {
+        return Ok(());
+    }
+    absent_is_fine(fs::remove_file(dir.join(files::LOG)))
+        .map_err(|error| ExecutorError::io("remove a build's log", &error))
+}
+
 /// Ends what still runs, and removes the build's folder.
 pub(super) fn forget(build: &Path) -> Result<(), ExecutorError> {
     for number in attempts(build) {

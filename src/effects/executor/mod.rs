@@ -192,6 +192,16 @@ impl LocalExecutor {
         gate.pass(Effect::new("build.tidy", uid), blocking(move || garbage::tidy(&build, upto))).await
     }
 
+    /// Removes an attempt's log; that of one that runs is left alone. Effect `log.remove`, where there is one.
+    pub async fn remove_log(&self, gate: &Gate, attempt: &AttemptId) -> Result<(), ExecutorError> {
+        let dir = self.dir(attempt);
+        if !dir.join(files::LOG).exists() {
+            return Ok(());
+        }
+        let work = blocking(move || garbage::remove_log(&dir));
+        gate.pass(Effect::new("log.remove", attempt.to_string()), work).await
+    }
+
     /// Ends what still runs of a build that is gone, and removes all of its folder. Effect `build.forget`.
     pub async fn forget(&self, gate: &Gate, uid: &str) -> Result<(), ExecutorError> {
         let build = self.config.folder.join(uid);

@@ -74,6 +74,28 @@ pub fn versions(namespace: &str, project: &str) -> Result<Key, BadPart> {
     Key::of(&["versions", namespace, project])
 }
 
+/// The folder of all versions of all projects, for `Store::list`.
+pub fn all_versions() -> Result<Key, BadPart> {
+    Key::of(&["versions"])
+}
+
+/// Namespace, project and version of the key of a version's record.
+pub fn version_parts(key: &Key) -> Option<(&str, &str, &str)> {
+    let mut parts = key.as_str().strip_prefix("versions/")?.split('/');
+    let found = (parts.next()?, parts.next()?, parts.next()?);
+    parts.next().is_none().then_some(found)
+}
+
+/// The record that a version's release is kept no longer: `removed/<namespace>/<project>/<version>`.
+pub fn removed(namespace: &str, project: &str, version: &str) -> Result<Key, BadPart> {
+    Key::of(&["removed", namespace, project, version])
+}
+
+/// The folder of all those of a project, for `Store::list`.
+pub fn all_removed(namespace: &str, project: &str) -> Result<Key, BadPart> {
+    Key::of(&["removed", namespace, project])
+}
+
 /// The claim of one build number.
 pub fn number(namespace: &str, project: &str, number: i64) -> Result<Key, BadPart> {
     Key::of(&["numbers", namespace, project, &number.to_string()])
@@ -102,6 +124,26 @@ pub fn build_plan(build_uid: &str) -> Result<Key, BadPart> {
 /// Another record of one build, beside its plan: `builds/<uid>/<name>`.
 pub fn build_record(build_uid: &str, name: &str) -> Result<Key, BadPart> {
     Key::of(&["builds", build_uid, name])
+}
+
+/// What a successful attempt made: `builds/<uid>/release.json`.
+pub fn build_release(build_uid: &str) -> Result<Key, BadPart> {
+    build_record(build_uid, "release.json")
+}
+
+/// The folder of the records of one build.
+pub fn build(build_uid: &str) -> Result<Key, BadPart> {
+    Key::of(&["builds", build_uid])
+}
+
+/// The folder of the records of all builds, for `Store::list`.
+pub fn builds() -> Result<Key, BadPart> {
+    Key::of(&["builds"])
+}
+
+/// The uid and the name of the record of a build.
+pub fn build_parts(key: &Key) -> Option<(&str, &str)> {
+    key.as_str().strip_prefix("builds/")?.split_once('/').filter(|(_, name)| !name.contains('/'))
 }
 
 /// One revision of a Deployment.
@@ -156,6 +198,11 @@ pub fn log(object_uid: &str, attempt: i64, host: Option<&str>, n: u64) -> Result
         Some(host) => Key::of(&["logs", object_uid, &attempt, host, &n]),
         None => Key::of(&["logs", object_uid, &attempt, &n]),
     }
+}
+
+/// The folder of all logs of an object, for `Store::entries`.
+pub fn logs(object_uid: &str) -> Result<Key, BadPart> {
+    Key::of(&["logs", object_uid])
 }
 
 /// The folder of the pieces of one log: `logs/<uid>/<attempt>`.

@@ -1,22 +1,25 @@
 //! The object store: records and releases that are created once and never changed. It must not know what a record means.
 //!
-//! A folder now, any `object_store` backend later; so only create-if-absent, get and list are used. Everything is synced before a
+//! A folder now, any `object_store` backend later; so only create-if-absent, get, list and delete are used. Everything is synced before a
 //! call returns.
 
 mod error;
 pub mod keys;
 mod releases;
+mod removal;
 mod sweep;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, local::LocalFileSystem};
+use tokio::sync::RwLock;
 
 pub use self::{
     error::StoreError,
     keys::{BadPart, Key},
     releases::Release,
+    removal::Entry,
 };
 use super::gate::{Effect, Gate};
 
@@ -30,6 +33,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Store {
     backend: Arc<LocalFileSystem>,
     root: PathBuf,
+    /// Who has stored a release and not put on record yet who needs it, against who removes what nobody needs.
+    releases: Arc<RwLock<()>>,
 }
 
 /// What a create-if-absent found.
@@ -59,7 +64,7 @@ impl Store {
         let backend = LocalFileSystem::new_with_prefix(&root)
             .map_err(|error| StoreError::Failed { what: "open its folder".into(), why: error.to_string() })?
             .with_fsync(true);
-        Ok(Self { backend: Arc::new(backend), root })
+        Ok(Self { backend: Arc::new(backend), root, releases: Arc::default() })
     }
 
     /// Writes an object if there is none of that name. Effect `store.create`.
@@ -77,18 +82,6 @@ impl Store {
                 None => Err(StoreError::NotFound { key: key.clone() }),
             },
             Err(error) => Err(StoreError::from_backend(key, "write", error)),
-        }
-    }
-
-    /// Removes an object; one that is gone already is fine. Effect `store.remove`.
-    pub async fn remove(&self, gate: &Gate, key: &Key) -> Result<(), StoreError> {
-        gate.pass(Effect::new("store.remove", key.as_str()), self.remove_ungated(key)).await
-    }
-
-    async fn remove_ungated(&self, key: &Key) -> Result<(), StoreError> {
-        match within(&format!("remove {key}"), self.backend.delete(&key.path())).await? {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(StoreError::from_backend(key, "remove", error)),
         }
     }
 

@@ -48,6 +48,9 @@ pub struct Observed {
     /// The version's record in the store.
     #[serde(default)]
     pub version: Option<VersionRecord>,
+    /// It is on record as removed: its release is kept no longer.
+    #[serde(default)]
+    pub removed: bool,
     /// What is known of the group's hosts, by name; a host that is not here was never asked.
     #[serde(default)]
     pub hosts: BTreeMap<String, HostSeen>,

@@ -137,6 +137,14 @@ pub fn version(seen: &Observed) -> Result<&VersionRecord, Problem> {
         let text = format!("Project {project} does not exist (yet) in namespace {}", seen.namespace);
         return Err(Problem::waiting(Reason::ProjectNotFound, text));
     }
+    if let Some(record) = seen.version.as_ref().filter(|_| seen.removed) {
+        let text = format!(
+            "version {} was removed, for Project {project} keeps no more than spec.retention.succeededLimit says; deploy another version, \
+             or build commit {} again under a new one",
+            record.version, record.commit
+        );
+        return Err(Problem::terminal(Reason::VersionRemoved, text));
+    }
     let version = seen.version.as_ref().ok_or_else(|| {
         let text = format!(
             "Project {project} has no version {} (yet); a Build that succeeds publishes one",

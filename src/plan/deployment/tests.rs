@@ -80,6 +80,7 @@ impl World {
             project: true,
             group: Some(Group { env: vec![], port: 22, hosts, r#become: Default::default(), secret: None }),
             version: Some(version("v1")),
+            removed: false,
             hosts: BTreeMap::new(),
             others: vec![],
             records: vec![],

@@ -4,16 +4,17 @@ mod contest;
 mod grant;
 mod listing;
 mod seen;
+mod tidy;
 pub mod trigger;
 
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
-pub use self::seen::{Candidate, Claim, Denied, GrantSeen, Head, Listing, Place, Planned, PushesSeen, Seen};
+pub use self::seen::{Candidate, Claim, Denied, GrantSeen, Head, Listing, Place, Planned, PushesSeen, Seen, TidySeen};
 use super::{Happened, Plan};
 use crate::api::{
-    Verdict,
+    Reason, Verdict,
     conditions::{self, Extra, READY},
     project::{ActiveBuild, ProjectStatus},
     verbs::{self, REFRESH},
@@ -30,6 +31,8 @@ pub enum Act {
     Announce(Vec<Place>),
     /// Write down which heads were there when the trigger was declared; what an earlier trigger wrote down goes.
     Watch { baseline: String, heads: Vec<Head> },
+    /// In the background: remove what is kept no longer.
+    Tidy,
     /// There is no trigger any more: what was written down goes.
     Unwatch,
     /// Create the Build of each of these new heads, and its record.
@@ -41,6 +44,7 @@ impl fmt::Display for Act {
         match self {
             Self::List { again } => write!(f, "List{}", if *again { " again" } else { "" }),
             Self::Watch { baseline, heads } => write!(f, "Watch {baseline} {} heads", heads.len()),
+            Self::Tidy => f.write_str("Tidy"),
             Self::Unwatch => f.write_str("Unwatch"),
             Self::Trigger(heads) => {
                 let each = |head: &Head| format!("{} of {}", head.sha, head.branch);
@@ -74,29 +78,35 @@ pub fn plan(seen: &Seen, now: Timestamp) -> Plan<ProjectStatus, Act> {
         acts.push(Act::List { again: asked });
     }
     let mut events = Vec::new();
-    let (mut extra, mut next) = (None, look.next);
+    let (mut extras, mut next) = (vec![], look.next);
     if !seen.deleting {
         let granted = grant::decide(seen, &mut status, now);
         acts.extend(granted.acts);
         events.extend(granted.events);
         let pushed = trigger::decide(seen, now);
         acts.extend(pushed.acts);
-        events.extend(heard(&before, pushed.condition.as_ref()));
-        extra = pushed.condition;
-        let wait = pushed.retry_at.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-        next = wait.map_or(next, |wait| wait.min(next));
+        let tidy = tidy::decide(seen, now);
+        acts.extend(tidy.now.then_some(Act::Tidy));
+        extras.extend(pushed.condition.into_iter().chain(tidy.condition));
+        events.extend(extras.iter().filter_map(|extra| heard(&before, extra)));
+        for at in [pushed.retry_at, tidy.next].into_iter().flatten() {
+            next = next.min(Duration::try_from(at.duration_since(now)).unwrap_or_default());
+        }
     }
     events.extend(told(&before, &look.verdict));
-    status.conditions =
-        conditions::conditions(&before.conditions, seen.generation, now, &look.verdict, extra.as_slice());
+    status.conditions = conditions::conditions(&before.conditions, seen.generation, now, &look.verdict, &extras);
     Plan { finalizer: false, status, acts, events, next: Some(next.max(Duration::from_millis(100))) }
 }
 
-/// An event when Builds can't be created any more.
-fn heard(before: &ProjectStatus, condition: Option<&Extra>) -> Option<Happened> {
-    let failed = condition.filter(|condition| condition.status == Some(false))?;
-    let same = before.conditions.iter().any(|old| old.type_ == failed.kind && old.status == "False");
-    (!same).then(|| Happened::warning(failed.reason, "Trigger", failed.message.clone()))
+/// An event when something beside the listing begins to fail.
+fn heard(before: &ProjectStatus, extra: &Extra) -> Option<Happened> {
+    let action = match extra.reason {
+        Reason::TriggerFailed => "Trigger",
+        Reason::RetentionFailed => "Tidy",
+        _ => return None,
+    };
+    let same = before.conditions.iter().any(|old| old.type_ == extra.kind && old.reason == extra.reason.as_str());
+    (!same).then(|| Happened::warning(extra.reason, action, extra.message.clone()))
 }
 
 /// An event when the verdict's reason changed.

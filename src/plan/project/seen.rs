@@ -54,6 +54,25 @@ pub struct Seen {
     pub announced: Vec<Place>,
     #[serde(default)]
     pub pushes: PushesSeen,
+    #[serde(default)]
+    pub tidy: TidySeen,
+}
+
+/// How it stands with the looks for what is kept no longer.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TidySeen {
+    /// When this operator's last look was over.
+    #[serde(default)]
+    pub last: Option<Timestamp>,
+    /// A build ended or went, or the rules changed since.
+    #[serde(default)]
+    pub stale: bool,
+    #[serde(default)]
+    pub running: bool,
+    /// Set where the last look failed.
+    #[serde(default)]
+    pub fault: Option<Fault>,
 }
 
 /// What the store knows of heads that `build.trigger` is about.

@@ -1,0 +1,122 @@
+//! Which releases of the store are needed, so that the bytes of others can be removed. Two versions may have the same bytes: one commit,
+//! built under one name in two namespaces.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::{ResourceExt, api::ListParams, core::DeserializeGuard};
+use tokio::sync::OwnedRwLockWriteGuard;
+
+use super::{
+    build::{broken::Broken, read_json},
+    world::World,
+};
+use crate::{
+    api::{Deployment, Reason},
+    effects::{
+        class::Class,
+        store::{
+            Key,
+            keys::{self, BadPart},
+        },
+    },
+    plan::{build::ReleaseRecord, version::VersionRecord},
+};
+
+/// Who needs which bytes. While it lives nobody stores a release.
+pub(super) struct Releases {
+    /// Digest → records of versions that have it.
+    versions: BTreeMap<String, Vec<Key>>,
+    /// Digest → uids of builds that made it and have not published it.
+    unpublished: BTreeMap<String, Vec<String>>,
+    _alone: OwnedRwLockWriteGuard<()>,
+}
+
+impl Releases {
+    /// Reads all records. One that can't be read is an error: then nobody can tell what is needed.
+    pub(super) async fn look(world: &World) -> Result<Self, Broken> {
+        let alone = world.store.judge_releases().await;
+        let (mut versions, mut publishers) = (BTreeMap::<String, Vec<Key>>::new(), BTreeSet::new());
+        for key in world.store.list(&keys::all_versions().map_err(bad_key)?).await? {
+            if let Some(record) = read_json::<VersionRecord>(world, &key).await? {
+                publishers.insert(record.build_uid);
+                versions.entry(record.digest).or_default().push(key);
+            }
+        }
+        let mut unpublished = BTreeMap::<String, Vec<String>>::new();
+        for key in world.store.list(&keys::builds().map_err(bad_key)?).await? {
+            let Some((uid, "release.json")) = keys::build_parts(&key) else { continue };
+            if publishers.contains(uid) {
+                continue;
+            }
+            if let Some(record) = read_json::<ReleaseRecord>(world, &key).await? {
+                unpublished.entry(record.digest).or_default().push(uid.to_owned());
+            }
+        }
+        Ok(Self { versions, unpublished, _alone: alone })
+    }
+
+    /// Removes these bytes, unless somebody else than the version of this record, or than the build of this uid, needs them.
+    pub(super) async fn remove(&self, digest: &str, but: But<'_>, world: &World) -> Result<bool, Broken> {
+        if self.needed(digest, but, world).await? {
+            return Ok(false);
+        }
+        world.store.remove_release(&world.gate, digest).await?;
+        Ok(true)
+    }
+
+    async fn needed(&self, digest: &str, but: But<'_>, world: &World) -> Result<bool, Broken> {
+        let mut makers = self.unpublished.get(digest).into_iter().flatten();
+        if makers.any(|uid| but != But::Build(uid)) {
+            return Ok(true);
+        }
+        for key in self.versions.get(digest).into_iter().flatten().filter(|key| but != But::Version(key)) {
+            let Some((namespace, project, version)) = keys::version_parts(key) else { return Ok(true) };
+            let removed = keys::removed(namespace, project, version).map_err(bad_key)?;
+            // One that is on record as removed may be wanted all the same, by a Deployment that took it before.
+            if world.store.get(&removed).await?.is_none()
+                || needed_versions(namespace, project, world).await?.contains(version)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Whose need does not count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum But<'a> {
+    Version(&'a Key),
+    Build(&'a str),
+}
+
+/// Versions that Deployments of a project want, run or could go back to, as the API server has them now.
+pub(super) async fn needed_versions(namespace: &str, project: &str, world: &World) -> Result<BTreeSet<String>, Broken> {
+    let selector = ListParams::default().fields(&format!("spec.projectRef.name={project}"));
+    let listed = world.api::<DeserializeGuard<Deployment>>(namespace).list(&selector).await;
+    let listed = listed.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?;
+    let mut needed = BTreeSet::new();
+    for deployment in listed {
+        let name = deployment.name_any();
+        let deployment = deployment.0.map_err(|error| Broken {
+            reason: Reason::RetentionFailed,
+            class: Class::Transient,
+            message: format!(
+                "the Deployment {name} can't be read ({}), so nobody can tell which versions it needs; mend it",
+                error.error
+            ),
+        })?;
+        needed.insert(deployment.spec.version);
+        let Some(status) = deployment.status else { continue };
+        needed.extend(status.version);
+        needed.extend(status.rollout.map(|rollout| rollout.version));
+        needed.extend(status.versions.into_iter().map(|count| count.version));
+        needed.extend(status.history.into_iter().map(|entry| entry.version));
+        needed.extend(status.exceptions.into_iter().filter_map(|exception| exception.version));
+    }
+    Ok(needed)
+}
+
+fn bad_key(error: BadPart) -> Broken {
+    Broken::new(Reason::InternalError, Class::Terminal, &error)
+}

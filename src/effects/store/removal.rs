@@ -1,0 +1,102 @@
+//! What is taken out of the store again. It must not know why; each removal may be done twice.
+
+use std::{fs, path::Path};
+
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
+
+use super::{Key, Store, StoreError, keys, releases::blocking, within};
+use crate::effects::gate::{Effect, Gate};
+
+/// One object, as a listing tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub key: Key,
+    pub bytes: u64,
+    /// When it was written.
+    pub at: Timestamp,
+}
+
+impl Store {
+    /// Hold this from storing a release until the record that says who needs it is written.
+    pub async fn keep_releases(&self) -> OwnedRwLockReadGuard<()> {
+        self.releases.clone().read_owned().await
+    }
+
+    /// Hold this from the look at who needs a release until its bytes are removed.
+    pub async fn judge_releases(&self) -> OwnedRwLockWriteGuard<()> {
+        self.releases.clone().write_owned().await
+    }
+
+    /// Size and age of every object below a folder.
+    pub async fn entries(&self, folder: &Key) -> Result<Vec<Entry>, StoreError> {
+        let prefix = folder.path();
+        let listed = self
+            .backend
+            .list(Some(&prefix))
+            .map_ok(|meta| Entry {
+                key: Key::found(&meta.location),
+                bytes: meta.size,
+                at: Timestamp::from_second(meta.last_modified.timestamp()).unwrap_or(Timestamp::UNIX_EPOCH),
+            })
+            .try_collect::<Vec<_>>();
+        within(&format!("list {folder}"), listed)
+            .await?
+            .map_err(|error| StoreError::from_backend(folder, "list", error))
+    }
+
+    /// Removes an object; one that is gone already is fine. Effect `store.remove`.
+    pub async fn remove(&self, gate: &Gate, key: &Key) -> Result<(), StoreError> {
+        gate.pass(Effect::new("store.remove", key.as_str()), self.remove_ungated(key)).await
+    }
+
+    async fn remove_ungated(&self, key: &Key) -> Result<(), StoreError> {
+        match within(&format!("remove {key}"), self.backend.delete(&key.path())).await? {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(StoreError::from_backend(key, "remove", error)),
+        }
+    }
+
+    /// Removes everything below a folder in the order of the names, `last` at the end of it. Effect `store.remove`, where there is
+    /// something.
+    pub async fn remove_below(&self, gate: &Gate, folder: &Key, last: Option<&Key>) -> Result<(), StoreError> {
+        let mut keys = self.list(folder).await?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        keys.sort_by_key(|key| Some(key) == last);
+        let work = async {
+            for key in &keys {
+                self.remove_ungated(key).await?;
+            }
+            let path = self.root.join(folder.as_str());
+            blocking(move || {
+                remove_empty(&path);
+                Ok(())
+            })
+            .await
+        };
+        gate.pass(Effect::new("store.remove", folder.as_str()), work).await
+    }
+
+    /// Whether the bytes of a release are there.
+    pub async fn has_release(&self, digest: &str) -> Result<bool, StoreError> {
+        Ok(self.size(&keys::release(digest)?).await?.is_some())
+    }
+
+    /// Removes the bytes of a release. Effect `store.remove`. Hold [`Store::judge_releases`].
+    pub async fn remove_release(&self, gate: &Gate, digest: &str) -> Result<(), StoreError> {
+        self.remove(gate, &keys::release(digest)?).await
+    }
+}
+
+/// Folders are no objects, and nobody misses an empty one; one that got something meanwhile stays.
+fn remove_empty(folder: &Path) {
+    for entry in walkdir::WalkDir::new(folder).contents_first(true).into_iter().flatten() {
+        if entry.file_type().is_dir() {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}

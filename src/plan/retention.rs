@@ -1,0 +1,308 @@
+//! What of a project is kept no longer: Builds, versions, logs. Pure. What can't be told for sure is kept.
+//!
+//! Nothing goes that runs, waits, or that a Deployment wants, runs or could go back to. A version goes in two looks: it is put on record
+//! as removed, so that no Deployment takes it any more, and its bytes go only if a look after that finds no Deployment that took it before.
+//! Each act may be done twice, and what a crash leaves undone is found by the next look.
+
+use std::{collections::BTreeSet, fmt};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::build::standing::Standing;
+use crate::api::{
+    common::{bytes, seconds},
+    lifecycle::Retention,
+};
+
+/// Everything that the decision needs. What lies in the store is listed before Builds and Deployments are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seen {
+    #[serde(default)]
+    pub retention: Retention,
+    /// All Builds of the project.
+    #[serde(default)]
+    pub builds: Vec<BuildSeen>,
+    /// Versions that Deployments want, run or name in their history.
+    #[serde(default)]
+    pub needed: BTreeSet<String>,
+    /// All versions that were ever published.
+    #[serde(default)]
+    pub versions: Vec<VersionSeen>,
+    /// What the project's Builds said.
+    #[serde(default)]
+    pub logs: Vec<LogSeen>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildSeen {
+    pub name: String,
+    pub uid: String,
+    pub created: Timestamp,
+    pub standing: Standing,
+    /// Its version is published.
+    #[serde(default)]
+    pub published: bool,
+    /// Somebody asks for another attempt, or it is being deleted already.
+    #[serde(default)]
+    pub busy: bool,
+    #[serde(default)]
+    pub version: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionSeen {
+    pub version: String,
+    pub built_at: Timestamp,
+    /// SHA-256 of its release in hex.
+    pub digest: String,
+    /// The bytes of its release are there.
+    pub stored: bool,
+    /// It is on record as removed.
+    #[serde(default)]
+    pub removed: bool,
+}
+
+/// What one attempt said.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogSeen {
+    pub uid: String,
+    pub attempt: i64,
+    pub bytes: u64,
+    /// When the last of it was written.
+    pub at: Timestamp,
+    /// Its first piece is gone: a removal was cut short.
+    #[serde(default)]
+    pub torn: bool,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// A removed version is wanted after all, and its bytes are there: it is one again.
+    Restore {
+        version: String,
+    },
+    /// Put it on record as removed. The version's own record stays, so that its name is never given to something else.
+    Retire {
+        version: String,
+        digest: String,
+    },
+    /// Remove its bytes.
+    Drop {
+        version: String,
+        digest: String,
+    },
+    RemoveLog {
+        uid: String,
+        attempt: i64,
+    },
+    DeleteBuild {
+        name: String,
+        uid: String,
+    },
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restore { version } => write!(f, "Restore {version}"),
+            Self::Retire { version, .. } => write!(f, "Retire {version}"),
+            Self::Drop { version, .. } => write!(f, "Drop {version}"),
+            Self::RemoveLog { uid, attempt } => write!(f, "RemoveLog {uid}/{attempt}"),
+            Self::DeleteBuild { name, .. } => write!(f, "DeleteBuild {name}"),
+        }
+    }
+}
+
+/// What is to be done, in this order.
+pub fn plan(seen: &Seen, now: Timestamp) -> Vec<Act> {
+    let mut all = versions(seen);
+    all.extend(logs(seen, now));
+    all.extend(builds(seen, true, seen.retention.succeeded_limit));
+    all.extend(builds(seen, false, seen.retention.failed_limit));
+    all
+}
+
+fn count(limit: i64) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// The newest versions are kept, and every one that is needed.
+fn versions(seen: &Seen) -> Vec<Act> {
+    let mut versions: Vec<&VersionSeen> = seen.versions.iter().collect();
+    versions.sort_by(|a, b| b.built_at.cmp(&a.built_at).then_with(|| b.version.cmp(&a.version)));
+    let needed = |version: &VersionSeen| seen.needed.contains(&version.version);
+    let (removed, there): (Vec<_>, Vec<_>) = versions.into_iter().partition(|version| version.removed);
+    // At least the newest stays, whatever the schema let through.
+    let old = there.into_iter().skip(count(seen.retention.succeeded_limit).max(1)).filter(|version| !needed(version));
+    let begun = removed.into_iter().filter(|version| version.stored).map(|version| match needed(version) {
+        true => Act::Restore { version: version.version.clone() },
+        false => Act::Drop { version: version.version.clone(), digest: version.digest.clone() },
+    });
+    begun
+        .chain(old.map(|version| Act::Retire { version: version.version.clone(), digest: version.digest.clone() }))
+        .collect()
+}
+
+/// Of the Builds that ended so, all but the newest.
+fn builds(seen: &Seen, published: bool, limit: i64) -> Vec<Act> {
+    let ended = |build: &&BuildSeen| build.standing == Standing::Ended && build.published == published;
+    let mut builds: Vec<&BuildSeen> = seen.builds.iter().filter(ended).collect();
+    builds.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| b.uid.cmp(&a.uid)));
+    let needed = |build: &BuildSeen| build.version.as_ref().is_some_and(|version| seen.needed.contains(version));
+    let limit = if published { count(limit).max(1) } else { count(limit) };
+    builds
+        .into_iter()
+        .skip(limit)
+        .filter(|build| !build.busy && !needed(build))
+        .map(|build| Act::DeleteBuild { name: build.name.clone(), uid: build.uid.clone() })
+        .collect()
+}
+
+/// Logs that are too old, then the oldest of those that are too much together; the newest stays, however much it is. What a Build that
+/// has not ended says is left alone.
+fn logs(seen: &Seen, now: Timestamp) -> Vec<Act> {
+    let rule = &seen.retention.logs;
+    let (Some(max_age), Some(max_bytes)) = (seconds(&rule.max_age), bytes(&rule.max_bytes)) else { return vec![] };
+    let ended = seen.builds.iter().filter(|build| build.standing == Standing::Ended && !build.busy);
+    let ended: BTreeSet<&str> = ended.map(|build| build.uid.as_str()).collect();
+    let mut logs: Vec<&LogSeen> = seen.logs.iter().collect();
+    logs.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| (&b.uid, b.attempt).cmp(&(&a.uid, a.attempt))));
+    let mut newer = 0_u64;
+    let mut gone = Vec::new();
+    for log in logs {
+        let old = now.duration_since(log.at).as_secs() > max_age;
+        let much = newer > 0 && newer.saturating_add(log.bytes) > max_bytes;
+        if (log.torn || old || much) && ended.contains(log.uid.as_str()) {
+            gone.push(Act::RemoveLog { uid: log.uid.clone(), attempt: log.attempt });
+        }
+        newer = newer.saturating_add(log.bytes);
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn standing() -> impl Strategy<Value = Standing> {
+        prop_oneof![
+            Just(Standing::Early),
+            Just(Standing::Queued),
+            Just(Standing::Active),
+            Just(Standing::Ended),
+            Just(Standing::Ended)
+        ]
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn build() -> impl Strategy<Value = BuildSeen> {
+        (0..9_i64, standing(), any::<bool>(), prop::bool::weighted(0.2), 0..9_u32).prop_map(
+            |(second, standing, published, busy, version)| BuildSeen {
+                name: String::new(),
+                uid: String::new(),
+                created: at(second),
+                standing,
+                published,
+                busy,
+                version: Some(format!("v{version}")),
+            },
+        )
+    }
+
+    fn seen() -> impl Strategy<Value = Seen> {
+        let version = (0..9_i64, any::<bool>(), prop::bool::weighted(0.2));
+        let log = (0..9_usize, 0..2000_u64, 0..9_i64);
+        let parts = (
+            prop::collection::vec(build(), 0..9),
+            prop::collection::vec(version, 0..9),
+            prop::collection::vec(log, 0..9),
+            prop::collection::btree_set(0..9_u32, 0..4),
+            (1..4_i64, 0..4_i64, 0..3000_u64),
+        );
+        parts.prop_map(|(builds, versions, logs, needed, (succeeded_limit, failed_limit, max_bytes))| Seen {
+            retention: Retention {
+                succeeded_limit,
+                failed_limit,
+                logs: crate::api::lifecycle::LogRetention { max_bytes: max_bytes.to_string(), ..Default::default() },
+            },
+            builds: (0..).zip(builds).map(|(n, build)| BuildSeen { uid: format!("b{n}"), ..build }).collect(),
+            needed: needed.into_iter().map(|n| format!("v{n}")).collect(),
+            versions: (0..)
+                .zip(versions)
+                .map(|(n, (second, stored, removed))| VersionSeen {
+                    version: format!("v{n}"),
+                    built_at: at(second),
+                    digest: format!("d{n}"),
+                    stored: stored || !removed,
+                    removed,
+                })
+                .collect(),
+            logs: logs
+                .into_iter()
+                .map(|(n, bytes, second)| LogSeen {
+                    uid: format!("b{n}"),
+                    attempt: 1,
+                    bytes,
+                    at: at(second),
+                    torn: false,
+                })
+                .collect(),
+        })
+    }
+
+    /// What there is after an act.
+    fn done(mut seen: Seen, act: &Act) -> Seen {
+        let mut of = |name: &String, change: fn(&mut VersionSeen)| {
+            seen.versions.iter_mut().filter(|version| version.version == *name).for_each(change);
+        };
+        match act {
+            Act::Restore { version } => of(version, |version| version.removed = false),
+            Act::Retire { version, .. } => of(version, |version| version.removed = true),
+            Act::Drop { version, .. } => of(version, |version| version.stored = false),
+            Act::RemoveLog { uid, .. } => seen.logs.retain(|log| log.uid != *uid),
+            Act::DeleteBuild { uid, .. } => seen.builds.retain(|build| build.uid != *uid),
+        }
+        seen
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_goes_that_is_needed_or_under_way_and_the_newest_stays_and_then_there_is_silence(seen in seen()) {
+            let now = at(10);
+            let newest = seen.versions.iter().filter(|version| !version.removed).map(|version| version.built_at).max();
+            let acts = plan(&seen, now);
+            for act in &acts {
+                match act {
+                    Act::Drop { version, .. } | Act::Retire { version, .. } => prop_assert!(!seen.needed.contains(version)),
+                    Act::Restore { version } => prop_assert!(seen.needed.contains(version)),
+                    Act::RemoveLog { uid, .. } | Act::DeleteBuild { uid, .. } => {
+                        let build = seen.builds.iter().find(|build| build.uid == *uid).unwrap();
+                        prop_assert!(build.standing == Standing::Ended && !build.busy);
+                        let needed = build.version.as_ref().is_some_and(|version| seen.needed.contains(version));
+                        let log = matches!(act, Act::RemoveLog { .. });
+                        prop_assert!(log || !needed);
+                    }
+                }
+            }
+            let after = acts.iter().fold(seen, done);
+            let kept = after.versions.iter().filter(|version| !version.removed).map(|version| version.built_at).max();
+            prop_assert!(kept >= newest);
+            // What was retired loses its bytes at the second look; a third finds nothing to do.
+            let second = plan(&after, now);
+            let last = second.iter().fold(after, done);
+            let fresh = |act: &&Act| !matches!(act, Act::Retire { .. } | Act::RemoveLog { .. });
+            prop_assert_eq!(plan(&last, now).iter().filter(fresh).count(), 0);
+        }
+    }
+}
