@@ -14,7 +14,7 @@ demo:
 test:
 	@scripts/test.sh
 
-# Every point of the crash harness, each with the operator killed there; make test runs as many as five minutes allow.
+# Every point of the crash harness, each with the operator killed there; make test runs as many as two minutes allow.
 crashes:
 	@LANDFALL_CRASH_SECONDS= scripts/test.sh --test crashes
 

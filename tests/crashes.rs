@@ -348,8 +348,9 @@ async fn a_crash_before_or_after_any_effect_loses_nothing_and_does_nothing_twice
     );
     assert!(done.wrong.is_empty(), "{}", done.wrong.join("\n"));
     assert_eq!(done.unreached, [] as [String; 0], "every point is reached in some run");
-    if limit.is_none() {
-        assert_eq!(done.crashed.len(), listed);
+    match limit {
+        None => assert_eq!(done.crashed.len(), listed),
+        Some(_) => assert!(done.crashed.len() >= listed.min(6), "the time sufficed for {} points", done.crashed.len()),
     }
 }
 

@@ -125,15 +125,20 @@ async fn a_certificate_that_nobody_vouches_for_gets_no_login() {
         [("username", "ann"), ("password", "x")].map(|(k, v)| (k.to_owned(), SecretText::new(v))).into(),
     )
     .unwrap();
-    let mut by_address = bench.ann();
-    by_address.url = by_address.url.replace("localhost", "127.0.0.2");
     for source in [stranger, system] {
         let refused = bench.fetch(&source).await;
         assert!(matches!(&refused, Err(GitError::CertificateUntrusted { .. })), "{refused:?}");
         assert!(said(refused).contains("ca.crt"));
     }
+    // Vouched for, but for another name.
+    let url = bench.server.url("origin.git").replace("localhost", "127.0.0.1");
+    let mut elsewhere = Source::open("shop", url.clone());
+    let keys = [("username", "ann"), ("password", "x"), ("ca.crt", bench.server.ca.as_str())];
+    let keys = keys.map(|(key, value)| (key.to_owned(), SecretText::new(value)));
+    elsewhere.access = Access::new(&url, "shop-git", keys.into()).unwrap();
+    let refused = bench.fetch(&elsewhere).await;
+    assert!(matches!(&refused, Err(GitError::CertificateUntrusted { .. })), "{refused:?}");
     assert!(bench.server.seen().is_empty(), "nothing was asked, so no login was sent");
-    let _ = by_address;
 }
 
 #[tokio::test]

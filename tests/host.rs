@@ -492,6 +492,27 @@ async fn a_full_disk_is_named_and_nothing_half_done_is_left() {
 }
 
 #[tokio::test]
+async fn nothing_is_put_into_a_folder_that_somebody_else_can_exchange() {
+    let bench = Bench::new().await;
+    let refused = |root: &'static str| {
+        let (rack, gate) = (&bench.rack, &bench.gate);
+        let credentials = Credentials::new(&rack.identity(), &rack.known_hosts()).unwrap();
+        async move { Host::connect(gate, "web-01", &target(rack), &credentials, root).await.err().map(|e| e.to_string()) }
+    };
+    let host = bench.rack.host(0);
+    host.sh("mkdir -m 777 /srv/open; mkdir -p /srv/theirs/deep; chown 2000 /srv/theirs; mkdir -m 1777 /srv/sticky")
+        .await;
+    let open = refused("/srv/open/landfall").await.unwrap();
+    assert!(open.contains("everybody may write to /srv/open"), "{open}");
+    let theirs = refused("/srv/theirs/deep").await.unwrap();
+    assert!(theirs.contains("/srv/theirs belongs to the user 2000"), "{theirs}");
+    assert_eq!(host.sh("find /srv/open /srv/theirs -name .landfall").await, "", "nothing was made there");
+    assert_eq!(refused("/srv/sticky/landfall").await, None, "as /tmp is: who made it keeps it");
+    host.sh("chown 2000 /srv/sticky/landfall/.landfall").await;
+    assert!(refused("/srv/sticky/landfall").await.unwrap().contains("belongs to the user 2000"));
+}
+
+#[tokio::test]
 async fn a_command_that_does_not_exist_is_in_the_output_and_its_process_is_dead() {
     let mut bench = Bench::new().await;
     let v1 = bench.release("v1", &[("app", SLEEPER)]);
@@ -531,8 +552,10 @@ async fn every_shell_an_ordinary_user_and_a_talkative_login_shell_do() {
     let gate = Gate::open_for(token("plane-1", 5));
     for at in rack.all() {
         at.sh("mkdir -p /srv/landfall && chown deploy /srv/landfall").await;
-        at.sh("for h in /home/deploy /root; do [ ! -d $h ] || echo 'echo Welcome, have a nice day' >>$h/.bashrc; done")
-            .await;
+        // The user's shell is bash, and Debian's reads that wherever sshd starts it, also for a command.
+        at.sh("echo 'echo Welcome, have a nice day' >/home/deploy/.bashrc; grep -q ^deploy:.*bash$ /etc/passwd").await;
+        let banner = at.sh("SSH_CLIENT='1 2 3' SHLVL=0 HOME=/home/deploy bash -c :").await;
+        assert_eq!(banner, "Welcome, have a nice day\n", "{}", at.name);
         let target = SshTarget { address: at.address.clone(), ..target(&rack) };
         let host = Host::connect(&gate, &at.name, &target, &credentials, ROOT).await.unwrap();
         assert_eq!(host.facts().await.unwrap().missing_tools, Vec::<String>::new(), "{}", at.name);

@@ -20,7 +20,8 @@ use super::{
 
 /// More than there may be readers: the API server needs some for its own questions.
 const CONNECTIONS: usize = 512;
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Whoever has no certificate keeps a place for no longer.
+const HANDSHAKE: Duration = Duration::from_secs(3);
 /// For a request's headers, and between two requests.
 const HEADERS: Duration = Duration::from_secs(60);
 /// Who takes nothing for so long is given up; a client of ours goes on where it stopped.

@@ -1,4 +1,4 @@
-//! What logs of builds and of rollouts have in common: where to begin, what to answer with, how many may read.
+//! What logs of builds and of rollouts have in common: where to begin, what to answer with.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -11,6 +11,7 @@ use super::{
     View,
     problem::Problem,
     query::LogQuery,
+    seats::Seat,
     stream::{Reading, Until},
 };
 use crate::{
@@ -18,9 +19,6 @@ use crate::{
     effects::logs::Log,
 };
 
-/// Readers at one time. Each costs some 200 KiB, whatever it reads.
-pub const READERS: usize = 256;
-const BUSY_SECONDS: u32 = 5;
 const AWAY_SECONDS: u32 = 2;
 
 /// Asked a few times a second whether nothing more comes.
@@ -38,20 +36,8 @@ pub struct Readable {
     pub ended: Ended,
 }
 
-/// Takes a place among the readers.
-pub fn place(view: &View) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
-    view.readers.clone().try_acquire_owned().map_err(|_| {
-        Problem::too_many(format!("{READERS} readers follow logs already; try again in {BUSY_SECONDS} s"), BUSY_SECONDS)
-    })
-}
-
 /// The answer: text, from the offset that is asked for.
-pub async fn answer(
-    view: &Arc<View>,
-    readable: Readable,
-    query: &LogQuery,
-    place: tokio::sync::OwnedSemaphorePermit,
-) -> Result<Response, Problem> {
+pub async fn answer(view: &Arc<View>, readable: Readable, query: &LogQuery, seat: Seat) -> Result<Response, Problem> {
     let Readable { log, attempt, here, over, ended } = readable;
     let broken = |error| Problem::internal(&error);
     let size = log.size().await.map_err(broken)?;
@@ -74,7 +60,7 @@ pub async fn answer(
     } else {
         return Err(away());
     };
-    let mut response = Reading::new(log, from, until, place).into_body().into_response();
+    let mut response = Reading::new(log, from, until, seat).into_body().into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -20,6 +20,7 @@ mod problem;
 mod query;
 mod relay;
 mod routes;
+mod seats;
 mod stream;
 mod tail;
 mod tls;
@@ -27,9 +28,9 @@ mod tls;
 use std::{net::SocketAddr, sync::Arc};
 
 use kube::Client;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-use self::{access::Access, relay::Leader, tail::Tails};
+use self::{access::Access, relay::Leader, seats::Seats, tail::Tails};
 pub use self::{error::ViewError, hosts::Hosts};
 use crate::effects::{diary::Diaries, executor::LocalExecutor, git::Git, store::Store};
 
@@ -64,7 +65,7 @@ struct View {
     leader: Leader,
     access: Access,
     tails: Tails,
-    readers: Arc<Semaphore>,
+    seats: Seats,
 }
 
 impl View {
@@ -88,7 +89,7 @@ pub async fn serve(parts: Parts, address: SocketAddr) {
         leader: Leader::default(),
         access: Access::default(),
         tails: Tails::default(),
-        readers: Arc::new(Semaphore::new(logs::READERS)),
+        seats: Seats::default(),
     });
     let (listener, tls) = keeper::begin(&view, address).await;
     tracing::info!(%address, "the aggregated API is served");

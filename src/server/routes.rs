@@ -55,6 +55,8 @@ struct Asked {
     namespace: String,
     name: String,
     query: Option<String>,
+    /// Who asks.
+    user: String,
 }
 
 impl Asked {
@@ -74,12 +76,13 @@ impl Asked {
         }
         let user = peer.tls.front_proxy.user(headers);
         let nobody = || Problem::unauthorized("the request names no user; ask the API server, not the operator");
-        view.access.check(&view.client, &user.ok_or_else(nobody)?, &place).await?;
+        let user = user.ok_or_else(nobody)?;
+        view.access.check(&view.client, &user, &place).await?;
         if let Some(response) = elsewhere(&view, peer, headers, uri).await {
             return Ok(Err(response));
         }
         let Place { namespace, name, .. } = place;
-        Ok(Ok(Self { view, namespace, name, query: uri.query().map(str::to_owned) }))
+        Ok(Ok(Self { view, namespace, name, query: uri.query().map(str::to_owned), user: user.name }))
     }
 }
 
@@ -100,18 +103,18 @@ where
 }
 
 async fn build_log(asked: Asked) -> Result<Response, Problem> {
-    let Asked { view, namespace, name, query } = asked;
+    let Asked { view, namespace, name, query, user } = asked;
     let query = LogQuery::read(query.as_deref(), &build_log::PARAMETERS)?;
-    let seat = logs::place(&view)?;
     let readable = build_log::find(&view, &namespace, &name, &query).await?;
+    let seat = view.seats.take(&user)?;
     logs::answer(&view, readable, &query, seat).await
 }
 
 async fn deployment_log(asked: Asked) -> Result<Response, Problem> {
-    let Asked { view, namespace, name, query } = asked;
+    let Asked { view, namespace, name, query, user } = asked;
     let query = LogQuery::read(query.as_deref(), &deployment_log::PARAMETERS)?;
-    let seat = logs::place(&view)?;
     let readable = deployment_log::find(&view, &namespace, &name, &query).await?;
+    let seat = view.seats.take(&user)?;
     logs::answer(&view, readable, &query, seat).await
 }
 

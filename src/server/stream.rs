@@ -4,9 +4,9 @@
 use std::{io, time::Duration};
 
 use axum::body::{Body, Bytes};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
-use super::tail::Progress;
+use super::{seats::Seat, tail::Progress};
 use crate::effects::{
     logs::Log,
     plain::{LOOK_BACK, Plain},
@@ -26,8 +26,7 @@ pub struct Reading {
     skip: usize,
     plain: Plain,
     until: Until,
-    /// One of the places for readers; it is free again when this is dropped.
-    _place: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 /// Where a reading ends.
@@ -41,10 +40,10 @@ pub enum Until {
 }
 
 impl Reading {
-    pub fn new(log: Log, from: u64, until: Until, place: OwnedSemaphorePermit) -> Self {
+    pub fn new(log: Log, from: u64, until: Until, seat: Seat) -> Self {
         let back = from.min(LOOK_BACK);
         let skip = usize::try_from(back).unwrap_or_default();
-        Self { log, at: from - back, skip, plain: Plain::default(), until, _place: place }
+        Self { log, at: from - back, skip, plain: Plain::default(), until, _seat: seat }
     }
 
     pub fn into_body(self) -> Body {

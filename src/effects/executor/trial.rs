@@ -21,7 +21,7 @@ pub(super) fn isolation(config: &ExecutorConfig) -> Result<(), ExecutorError> {
 fn try_once(dir: &Path, config: &ExecutorConfig) -> Result<(), String> {
     let say = |error: io::Error| error.to_string();
     if !rustix::process::geteuid().is_root() {
-        return Err("the operator is not root".into());
+        return Err("the operator is not root (in a cluster: see \"Builds in a cluster\" in the README)".into());
     }
     for name in [files::SRC, files::HOME, files::TMP, files::IN, files::ROOT] {
         fs::create_dir(dir.join(name)).map_err(say)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     HostError,
-    protocol::{Answer, owner_from, shown},
+    protocol::{Answer, name, owner_from, shown},
 };
 use crate::plan::{
     facts::{FolderFacts, HealFact, HostFacts, OpenAct, ProcessFacts, ReadyMark},
@@ -92,11 +92,7 @@ fn folder_fact(folder: &mut FolderFacts, key: &str, value: &str) {
 
 fn fence(words: &[&str]) -> Option<FenceToken> {
     let [epoch, created, transitions] = words else { return None };
-    Some(FenceToken {
-        epoch: (*epoch).to_owned(),
-        created: created.parse().ok()?,
-        transitions: transitions.parse().ok()?,
-    })
+    Some(FenceToken { epoch: name(epoch)?, created: created.parse().ok()?, transitions: transitions.parse().ok()? })
 }
 
 fn open(words: &[&str]) -> Option<OpenAct> {

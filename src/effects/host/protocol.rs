@@ -9,6 +9,9 @@ use crate::{
     plan::ids::{ActId, FenceToken, Owner},
 };
 
+/// More than ten thousand folders have to say. Each costs some hundred bytes here.
+const MAX_VALUES: usize = 100_000;
+
 /// Values that the helper takes as they are; anything else goes as data (`arg`, `env`).
 fn plain(value: &str) -> bool {
     value.bytes().all(|b| b.is_ascii_alphanumeric() || b" ._+-".contains(&b))
@@ -100,16 +103,16 @@ fn owner_words(owner: &Owner) -> String {
     format!("{plane} {namespace} {deployment} {uid} {host}")
 }
 
+/// A host's word as a name: an owner's and an epoch's come to stand in messages that people copy into a shell.
+pub(super) fn name(word: &str) -> Option<String> {
+    let fits = word.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    (fits && !word.is_empty() && word.len() <= 253).then(|| word.to_owned())
+}
+
 pub(super) fn owner_from(words: &str) -> Option<Owner> {
-    let mut words = words.split(' ').map(str::to_owned);
-    let owner = Owner {
-        plane: words.next()?,
-        namespace: words.next()?,
-        deployment: words.next()?,
-        uid: words.next()?,
-        host: words.next()?,
-    };
-    words.next().is_none().then_some(owner)
+    let words: Vec<String> = words.split(' ').map(name).collect::<Option<_>>()?;
+    let [plane, namespace, deployment, uid, host] = words.try_into().ok()?;
+    Some(Owner { plane, namespace, deployment, uid, host })
 }
 
 /// The helper's answer: its results in their order, and what tools said beside them.
@@ -135,6 +138,9 @@ impl Answer {
             let result =
                 line.strip_prefix(b"@").and_then(|line| std::str::from_utf8(line).ok()).and_then(|l| l.split_once('='));
             if let Some((key, value)) = result {
+                if answer.values.len() >= MAX_VALUES {
+                    return Err(HostError::Protocol { why: format!("it has more than {MAX_VALUES} results") });
+                }
                 answer.values.push((key.to_owned(), value.to_owned()));
             } else {
                 answer.said.extend_from_slice(line);
@@ -165,7 +171,10 @@ impl Answer {
                 None => HostError::Protocol { why: "its owner file can't be read".to_owned() },
             },
             "fenced" => HostError::Fenced,
-            "epoch" => HostError::FencedByOtherControlPlane { epoch: shown(word(0)) },
+            "epoch" => match name(word(0)) {
+                Some(epoch) => HostError::FencedByOtherControlPlane { epoch },
+                None => HostError::Protocol { why: "its fence file can't be read".to_owned() },
+            },
             "moved" => HostError::JournalMoved { now: bytes(0) },
             "busy" => {
                 HostError::Busy { step: shown(word(0)), act: shown(&words.get(1..).unwrap_or_default().join(" ")) }

@@ -40,7 +40,11 @@ t() { { mkdir -p "$1" && umask 077 && mkdir -p "$p"; } 2>&1 || return 1
 if [ "$4" = put ]; then { cat >"$f.$$" && chmod 700 "$f.$$" && mv -f "$f.$$" "$f"; } 2>&1 || { rm -f "$f.$$"; return 1; }; fi
 [ -r "$f" ] || { printf "@absent=1\n"; return 0; }
 s=$(d <"$f"); if [ "${s%% *}" = "$2" ]; then printf "@present=1\n"; else printf "@absent=1\n"; fi; }
-printf "\n%s begin 1\n" "$3"; t "$@"; printf "\n%s end %s\n" "$3" "$?""#;
+o() { a=$1/.landfall; me=$(id -u); set --; while [ -n "$a" ]; do set -- "$@" "$a"; a=${a%/*}; done
+ls -ldn "$@" / 2>/dev/null | while read -r m l u g z x y v p; do
+case $u in 0|"$me") ;; *) printf "@unsafe=%s belongs to the user %s\n" "$p" "$u" ;; esac
+case $m in d???????w[!tT]*) printf "@unsafe=everybody may write to %s\n" "$p" ;; esac; done; }
+printf "\n%s begin 1\n" "$3"; u=$(o "$1"); if [ -n "$u" ]; then printf "%s\n" "$u"; else t "$@"; fi; printf "\n%s end %s\n" "$3" "$?""#;
 
 pub(super) struct Session {
     pub name: String,
@@ -97,6 +101,14 @@ impl Session {
         let bytes = if mode == "put" { HELPER.as_bytes().to_vec() } else { Vec::new() };
         let output = self.connection.exec(command, Input { bytes, file: None }, SHORT).await?;
         let answer = Answer::read(&nonce, &output)?;
+        if let Some(why) = answer.get("unsafe") {
+            let why = format!(
+                "{}, so somebody else could put programs there that run as our user; name a folder all of whose parents are root's or the \
+                 SSH user's own",
+                shown(why)
+            );
+            return Err(HostError::BadInput { what: "the group's root", why });
+        }
         if answer.get("present").is_none() && answer.get("absent").is_none() {
             let last_lines = super::last_lines(&answer.said, 5);
             let why = "the folder below the group's root can't be made".to_owned();

@@ -7,6 +7,9 @@ use crate::{
     plan::{facts::FolderFacts, ids::Owner},
 };
 
+/// So many revisions a restored control plane may have missed.
+const LEAP: i64 = 1_000_000;
+
 /// What stands between this Deployment and one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -64,7 +67,7 @@ fn own(seen: &Observed, group: &Group, host: &Host, folder: &FolderFacts, owner:
     let fenced = folder.fence.as_ref().zip(seen.token.as_ref()).is_some_and(|(theirs, ours)| {
         theirs.epoch == ours.epoch && (theirs.created, theirs.transitions) > (ours.created, ours.transitions)
     });
-    match fenced || there > known_revision(seen) {
+    match fenced || (there > known_revision(seen) && plausible(seen, there)) {
         true => Claim::Ahead { revision: there, fenced },
         false => Claim::Ours { replaces: None },
     }
@@ -88,5 +91,10 @@ pub fn highest_on_hosts(seen: &Observed) -> i64 {
         FolderLook::Seen(look) => look.folder.process.as_ref().filter(|process| process.uid == seen.uid),
         _ => None,
     });
-    revisions.map(|process| process.revision).max().unwrap_or(0)
+    revisions.map(|process| process.revision).filter(|revision| plausible(seen, *revision)).max().unwrap_or(0)
+}
+
+/// A backup is not that old: a host that claims more lies, and counting on from there would end at the last number that there is.
+fn plausible(seen: &Observed, revision: i64) -> bool {
+    revision <= known_revision(seen).saturating_add(LEAP)
 }

@@ -118,9 +118,10 @@ fn rest(seen: &Observed, host: &str, selected: bool) -> Rest {
         FolderLook::Seen(_) if ours(seen, host).is_some() => Rest::Act,
         FolderLook::Seen(_) if kind.is_some() => Rest::Act,
         FolderLook::Seen(_) => Rest::Nothing,
-        FolderLook::Unknown if selected => Rest::Ask,
+        // Also of hosts that left the selection: right after a restart nobody knows what still runs there.
+        FolderLook::Unknown => Rest::Ask,
         FolderLook::Missed(_) if selected => Rest::NoAnswer,
-        FolderLook::Unknown | FolderLook::Missed(_) => Rest::Nothing,
+        FolderLook::Missed(_) => Rest::Nothing,
     }
 }
 

@@ -70,7 +70,9 @@ EOT
   mkdir -p /mnt/disk/{srv,root,home/deploy}
   echo >/mnt/disk/.not-empty # a tmpfs of size 0 is one without bounds, see disk_full
   chmod 700 /mnt/disk/root
-  chown 2000:2000 /mnt/disk/srv /mnt/disk/home/deploy
+  chown 2000:2000 /mnt/disk/home/deploy
+  # Programs of root's do not lie in somebody else's folder.
+  if [ "$(<"$state/user")" = deploy ]; then chown 2000:2000 /mnt/disk/srv; fi
   write_etc "$name"
   new_keys
   mkfifo "$home/booted" "$home/rebooted"
@@ -98,7 +100,7 @@ common_etc() {
   {
     grep -v -e '^root:' -e '^deploy:' -e '^app:' -e '^web:' /etc/passwd
     echo root:x:0:0:root:/root:/bin/sh
-    echo deploy:x:2000:2000::/home/deploy:/bin/sh
+    echo deploy:x:2000:2000::/home/deploy:/bin/bash
     echo app:x:2001:2001::/nonexistent:/usr/sbin/nologin
     echo web:x:2002:2002::/nonexistent:/usr/sbin/nologin
   } >"$etc/passwd"
