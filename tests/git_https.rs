@@ -62,7 +62,7 @@ impl Bench {
 }
 
 fn config(folder: &tempfile::TempDir) -> GitConfig {
-    GitConfig { silence: Duration::from_secs(2), ..GitConfig::new(folder.path().join("mirrors")) }
+    GitConfig { silence: Duration::from_secs(2), allow_local: true, ..GitConfig::new(folder.path().join("mirrors")) }
 }
 
 fn said(result: Result<(), GitError>) -> String {
@@ -297,7 +297,10 @@ async fn of_twenty_that_push_one_tag_over_https_exactly_one_wins() {
     // Operators with mirrors of their own: no lock of ours decides.
     let mut gits = Vec::new();
     for n in 0..4 {
-        let git = Git::new(GitConfig::new(bench.folder.path().join(format!("mirrors-{n}"))));
+        let git = Git::new(GitConfig {
+            allow_local: true,
+            ..GitConfig::new(bench.folder.path().join(format!("mirrors-{n}")))
+        });
         git.fetch(&gate(), &bench.ann()).await.unwrap();
         gits.push(git);
     }
@@ -396,4 +399,24 @@ async fn what_one_namespace_has_read_is_no_other_namespaces() {
     assert!(matches!(bench.git.checkout(&spy, &head, ".", &dest).await, Err(GitError::CommitGone { .. })));
     assert_eq!(bench.git.branches(&spy, &[], None).await.unwrap(), []);
     assert_eq!(bench.main(&shop).await.unwrap(), head);
+}
+
+#[tokio::test]
+async fn a_url_that_leads_to_the_operators_own_machine_is_not_dialled_in_any_form() {
+    let bench = Bench::new().await;
+    let strict = Git::new(GitConfig { allow_local: false, ..config(&bench.folder) });
+    let port = bench.server.port;
+    let link_local = "https://169.254.169.254/latest/meta-data".to_owned();
+    let hosts =
+        ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]"];
+    for url in hosts.iter().map(|host| format!("https://{host}:{port}/origin.git")).chain([link_local]) {
+        let mut source = bench.ann();
+        source.url = url.clone();
+        let refused = strict.fetch(&gate(), &source).await;
+        assert!(matches!(&refused, Err(GitError::AddressNotAllowed { .. })), "{url}: {refused:?}");
+        assert_eq!(refused.as_ref().unwrap_err().class(), Class::Terminal);
+        assert!(said(refused).contains("--allow-local-git"), "what to do about it");
+    }
+    assert_eq!(bench.server.connections(), 0);
+    bench.fetch(&bench.ann()).await.unwrap();
 }

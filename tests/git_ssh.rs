@@ -30,8 +30,11 @@ impl Bench {
 
     fn with(server: GitSshd) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let git =
-            Git::new(GitConfig { silence: Duration::from_secs(3), ..GitConfig::new(folder.path().join("mirrors")) });
+        let git = Git::new(GitConfig {
+            silence: Duration::from_secs(3),
+            allow_local: true,
+            ..GitConfig::new(folder.path().join("mirrors"))
+        });
         Self { repository: Repository::new(), server, git, folder }
     }
 
@@ -192,7 +195,7 @@ async fn twenty_pushes_to_branches_and_one_tag_at_once_leave_one_winner_and_a_tr
     let source = bench.of("ann");
     let commits: Vec<_> = (0..20).map(|n| bench.repository.commit("n", &n.to_string(), "change")).collect();
     bench.fetch(&source).await.unwrap();
-    let other = Git::new(GitConfig::new(bench.folder.path().join("other")));
+    let other = Git::new(GitConfig { allow_local: true, ..GitConfig::new(bench.folder.path().join("other")) });
     other.fetch(&gate(), &source).await.unwrap();
     // Others push branches at the same time, some of which stand in each other's way (`b3` and `b3/x`), and rewrite one.
     let work = bench.repository.work();
@@ -243,4 +246,13 @@ async fn twenty_pushes_to_branches_and_one_tag_at_once_leave_one_winner_and_a_tr
     let mut theirs: Vec<_> = theirs.lines().filter_map(|line| line.split_once(' ')).collect();
     theirs.sort_unstable();
     assert_eq!(ours.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect::<Vec<_>>(), theirs);
+}
+
+#[tokio::test]
+async fn a_url_over_ssh_that_leads_to_the_operators_own_machine_is_not_dialled() {
+    let bench = Bench::new().await;
+    let strict = Git::new(GitConfig::new(bench.folder.path().join("strict")));
+    let refused = strict.fetch(&gate(), &bench.of("ann")).await;
+    assert!(matches!(&refused, Err(GitError::AddressNotAllowed { .. })), "{refused:?}");
+    bench.fetch(&bench.of("ann")).await.unwrap();
 }

@@ -25,6 +25,7 @@ pub enum Reason {
 
     // Project
     SchemeNotAllowed,
+    AddressNotAllowed,
     UrlInvalid,
     SourceUnreachable,
     SourceTooLarge,

@@ -14,6 +14,10 @@ pub struct RunArgs {
     /// Accept file:// repositories: everybody who may edit a Project reads what the operator can read
     #[arg(long)]
     pub allow_file_git: bool,
+    /// Accept repositories on this machine's own loopback and on link-local addresses: everybody who may edit a Project reaches with it
+    /// what only this machine may ask, say a cloud's metadata service
+    #[arg(long)]
+    pub allow_local_git: bool,
     /// How long the lease lasts without being renewed
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub lease_seconds: u64,

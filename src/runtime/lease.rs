@@ -12,6 +12,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 
+use super::farewell::{Fate, fate};
 use crate::{
     controllers::trouble::said,
     effects::{
@@ -38,11 +39,13 @@ pub enum LeaseError {
 enum NotRenewed {
     /// To whom.
     Lost(String),
+    Deleted,
     Api(kube::Error),
 }
 
 /// One operator's view of one lease.
 pub struct Elector {
+    client: Client,
     api: Api<Lease>,
     namespace: String,
     identity: String,
@@ -51,6 +54,8 @@ pub struct Elector {
     gate: Gate,
     /// Told to whoever reads the lease, while it is ours.
     annotations: BTreeMap<String, String>,
+    /// The lease lies in the namespace that it is for.
+    lets_go: bool,
 }
 
 impl Elector {
@@ -60,13 +65,15 @@ impl Elector {
         let host = host.trim();
         let identity = format!("{host}_{}_{:08x}", std::process::id(), rand::random::<u32>());
         Self {
-            api: Api::namespaced(client, namespace),
+            api: Api::namespaced(client.clone(), namespace),
+            client,
             namespace: namespace.to_owned(),
             identity,
             duration,
             epoch,
             gate,
             annotations: BTreeMap::new(),
+            lets_go: false,
         }
     }
 
@@ -76,20 +83,29 @@ impl Elector {
         self
     }
 
+    /// For this very namespace alone: when it is deleted, what is ours in it is let go without a lease.
+    pub fn of_its_namespace(mut self, alone: bool) -> Self {
+        self.lets_go = alone;
+        self
+    }
+
     /// Waits until the lease is ours; opens the gate. Where it is refused, the only scope of an operator ends with that; one of several
-    /// says so and waits, since the others can go on.
-    pub async fn acquire(&self, alone: bool) -> Result<Lease, LeaseError> {
+    /// says so and waits, since the others can go on. `None`: nobody will have it, as its namespace is being deleted.
+    pub async fn acquire(&self, alone: bool) -> Result<Option<Lease>, LeaseError> {
         let mut seen: Option<(String, Instant)> = None;
         loop {
             let asked = clock::monotonic();
             match tokio::time::timeout(self.duration, self.try_once(&mut seen)).await {
                 Ok(Ok(Some(lease))) => {
                     self.open(&lease, asked);
-                    return Ok(lease);
+                    return Ok(Some(lease));
                 }
                 Ok(Ok(None)) => {}
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403 | 404) => {
+                    if self.fate().await == Some(Fate::Ending) {
+                        return Ok(None);
+                    }
                     let error = self.error(kube::Error::Api(status));
                     if alone {
                         return Err(error);
@@ -135,9 +151,18 @@ impl Elector {
         self.put(&lease, transitions.saturating_add(1)).await.map(Some)
     }
 
-    /// Keeps it, for as long as that can be done. Comes back only when another has it. One request a time, at half of what the lease lasts:
-    /// an answer that never comes leaves time for a second try.
-    pub async fn keep(&self, mut held: Lease) -> LeaseError {
+    /// Keeps it, for as long as that can be done. Comes back when another has it, or with `Ok` when the namespace is gone: until then what
+    /// is ours in it is let go. One request a time, at half of what the lease lasts: an answer that never comes leaves time for a second try.
+    pub async fn keep(&self, held: Option<Lease>) -> Result<(), LeaseError> {
+        if let Some(held) = held {
+            self.keep_renewing(held).await?;
+        }
+        self.let_go().await;
+        Ok(())
+    }
+
+    /// `Ok`: it can't be renewed any more, as its namespace is being deleted or gone.
+    async fn keep_renewing(&self, mut held: Lease) -> Result<(), LeaseError> {
         let (usual, patience) = (self.duration / 2, (self.duration / 4).max(Duration::from_secs(1)));
         let mut pause = usual;
         loop {
@@ -151,15 +176,53 @@ impl Elector {
                 }
                 Ok(Err(NotRenewed::Lost(holder))) => {
                     self.gate.close();
-                    return LeaseError::Lost(holder);
+                    return Err(LeaseError::Lost(holder));
                 }
+                Ok(Err(NotRenewed::Deleted)) => match self.is_ending().await {
+                    true => return Ok(()),
+                    false => {
+                        self.gate.close();
+                        return Err(LeaseError::Lost("somebody who deleted it".to_owned()));
+                    }
+                },
                 // Not this time; the gate shuts by itself when the time is over.
                 Ok(Err(NotRenewed::Api(error))) => {
+                    let refused = matches!(&error, kube::Error::Api(status) if matches!(status.code, 403 | 404));
+                    if refused && self.is_ending().await {
+                        return Ok(());
+                    }
                     tracing::warn!(error = said(&error), "the lease can't be renewed; trying again");
                 }
                 Err(_) => tracing::warn!("the API server does not answer about the lease; trying again"),
             }
         }
+    }
+
+    async fn is_ending(&self) -> bool {
+        matches!(self.fate().await, Some(Fate::Ending | Fate::Gone))
+    }
+
+    /// What becomes of the namespace, where that is known and is all that this operator works for.
+    async fn fate(&self) -> Option<Fate> {
+        if !self.lets_go {
+            return None;
+        }
+        tokio::time::timeout(self.duration, fate(&self.client, &self.namespace)).await.ok()?.ok()
+    }
+
+    /// Opens the gate for what lets go of objects, until the namespace is gone. Nobody has the lease then, and nobody can.
+    async fn let_go(&self) {
+        tracing::warn!(
+            namespace = self.namespace,
+            "the namespace is being deleted, and the lease with it: what is ours there is let go"
+        );
+        let token = FenceToken { epoch: self.epoch.clone(), created: 0, transitions: 0 };
+        self.gate.open(Held { until: None, token, letting_go: true });
+        while !matches!(self.fate().await, Some(Fate::Gone | Fate::Standing)) {
+            tokio::time::sleep(self.duration / 4).await;
+        }
+        self.gate.close();
+        tracing::info!(namespace = self.namespace, "the namespace is gone");
     }
 
     async fn renew(&self, held: &Lease) -> Result<Lease, NotRenewed> {
@@ -170,7 +233,7 @@ impl Elector {
         }
         // It is another's, or a write of ours went through of which only the answer was lost.
         let Some(lease) = self.api.get_opt(NAME).await.map_err(NotRenewed::Api)? else {
-            return Err(NotRenewed::Lost("somebody who deleted it".to_owned()));
+            return Err(NotRenewed::Deleted);
         };
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
         if holder != self.identity {
@@ -205,7 +268,7 @@ impl Elector {
         let created = lease.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
         let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
         let token = FenceToken { epoch: self.epoch.clone(), created, transitions: i64::from(transitions) };
-        self.gate.open(Held { until: Some(asked + self.duration), token });
+        self.gate.open(Held { until: Some(asked + self.duration), token, letting_go: false });
     }
 
     fn lease(&self, metadata: Option<&ObjectMeta>, transitions: i32) -> Lease {

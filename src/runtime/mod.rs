@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod dev;
+mod farewell;
 pub mod lease;
 pub mod operator;
 pub mod telemetry;

@@ -107,6 +107,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
 }
 
 /// Nothing that is asked of the API server is waited for for ever, and only watches may be silent for long.
+#[derive(Clone)]
 struct Clients {
     calls: Client,
     watches: Client,
@@ -119,6 +120,7 @@ fn client_for(mut config: Config, silence: Duration) -> Result<Client, kube::Err
 }
 
 /// What all scopes of one process share.
+#[derive(Clone)]
 struct Run {
     args: RunArgs,
     clients: Clients,
@@ -127,22 +129,42 @@ struct Run {
     leading: watch::Sender<Leading>,
 }
 
-/// One scope: all namespaces, or one.
+/// One scope: all namespaces, or one. Where one of several is deleted, it is waited for that it is made again; the others go on.
 async fn operate(
     run: Run,
     scope: Option<String>,
     lease_in: String,
     stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
+    let several = run.args.namespaces.len() > 1;
+    loop {
+        let ended = lead(run.clone(), scope.clone(), &lease_in, stop.clone()).await?;
+        if ended == Ended::Stopped || !several {
+            return Ok(());
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Stopped,
+    NamespaceGone,
+}
+
+/// From the lease to its end.
+async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Receiver<bool>) -> Result<Ended, RunError> {
     let Run { args, clients, plane, leading } = run;
     let gate = Gate::shut();
-    let elector = Elector::new(clients.calls.clone(), &lease_in, args.lease(), plane.clone(), gate.clone())
+    let elector = Elector::new(clients.calls.clone(), lease_in, args.lease(), plane.clone(), gate.clone())
+        .of_its_namespace(scope.is_some())
         .annotated(VIEW_ADDRESS, view::advertised(&args));
     let lease = tokio::select! {
         won = elector.acquire(args.namespaces.len() < 2) => won?,
-        () = stopped(stop.clone()) => return Ok(()),
+        () = stopped(stop.clone()) => return Ok(Ended::Stopped),
     };
-    tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");
+    if lease.is_some() {
+        tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");
+    }
     let world = Arc::new(world(&args, clients.calls, plane, gate)?);
     leading.send_replace(Some(view::known(&world)));
     let mut controllers = tokio::task::JoinSet::new();
@@ -152,9 +174,9 @@ async fn operate(
     controllers.spawn(control::<Deployment>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
     let broom = tokio::spawn(garbage::keep(world.clone(), scope));
     let ended = tokio::select! {
-        lost = elector.keep(lease) => Err(lost.into()),
-        () = async { while controllers.join_next().await.is_some() {} } => Ok(()),
-        () = async { stopped(stop).await; tokio::time::sleep(LAST_LOOKS).await } => Ok(()),
+        kept = elector.keep(lease) => kept.map(|()| Ended::NamespaceGone).map_err(RunError::from),
+        () = async { while controllers.join_next().await.is_some() {} } => Ok(Ended::Stopped),
+        () = async { stopped(stop).await; tokio::time::sleep(LAST_LOOKS).await } => Ok(Ended::Stopped),
     };
     leading.send_replace(None);
     controllers.abort_all();
@@ -185,7 +207,11 @@ fn world(args: &RunArgs, client: Client, plane: String, gate: Gate) -> Result<Wo
 }
 
 pub(super) fn git(args: &RunArgs) -> Git {
-    Git::new(GitConfig { allow_file: args.allow_file_git, ..GitConfig::new(args.data_dir.join("git")) })
+    Git::new(GitConfig {
+        allow_file: args.allow_file_git,
+        allow_local: args.allow_local_git,
+        ..GitConfig::new(args.data_dir.join("git"))
+    })
 }
 
 pub(super) fn diaries(args: &RunArgs) -> Diaries {

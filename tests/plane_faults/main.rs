@@ -6,6 +6,7 @@
 
 mod answers;
 mod idle;
+mod namespaces;
 mod objects;
 mod operators;
 mod plane;

@@ -271,7 +271,7 @@ impl OperatorPlan {
             Some(path) => path.clone(),
             None => operator_kubeconfig().await,
         };
-        command.args(["run", "--allow-file-git", "--data-dir"]).arg(data);
+        command.args(["run", "--allow-file-git", "--allow-local-git", "--data-dir"]).arg(data);
         if !self.namespaces.is_empty() {
             command.args(["--namespaces", &self.namespaces.join(",")]);
         }

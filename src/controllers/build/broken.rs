@@ -27,6 +27,7 @@ impl From<GitError> for Broken {
         let reason = match &error {
             GitError::BadUrl { .. } => Reason::UrlInvalid,
             GitError::SchemeNotAllowed { .. } => Reason::SchemeNotAllowed,
+            GitError::AddressNotAllowed { .. } => Reason::AddressNotAllowed,
             GitError::BadPattern { .. } => Reason::InvalidSpec,
             GitError::RevisionNotFound { .. } => Reason::RevisionNotFound,
             GitError::CommitNotOnBranch { .. } => Reason::CommitNotOnBranch,

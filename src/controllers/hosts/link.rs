@@ -1,7 +1,7 @@
 //! The one connection to a host: made when it is needed, shared by all who act or look there, made anew when it was lost or when the
 //! group's configuration changed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as Shared, PoisonError};
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
@@ -28,14 +28,25 @@ pub struct Link {
     pub r#become: Become,
     mark: u64,
     address: String,
+    doubt: Doubt,
 }
 
-/// The permit comes back with the last byte on the wire, not with the last use.
-fn hold(permit: OwnedSemaphorePermit, host: &Host) {
+impl Link {
+    /// It told its facts: it is a host like any other.
+    pub fn believe(&self) {
+        self.doubt.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// The permit of a host that was missed lately, until it is no more.
+type Doubt = Arc<Shared<Option<OwnedSemaphorePermit>>>;
+
+/// Permits come back with the last byte on the wire, not with the last use.
+fn hold(permit: OwnedSemaphorePermit, doubt: Doubt, host: &Host) {
     let gone = host.closed();
     tokio::spawn(async move {
         gone.cancelled().await;
-        drop(permit);
+        drop((permit, doubt.lock().unwrap_or_else(PoisonError::into_inner).take()));
     });
 }
 
@@ -59,15 +70,20 @@ pub async fn link(world: &World, key: &HostKey) -> Result<Arc<Link>, HostError> 
         return Ok(link.clone());
     }
     *kept = None;
-    let permit = dial.permits.clone().acquire_owned().await.map_err(|_| gone())?;
+    let mut doubt = None;
+    if dial.doubtful {
+        doubt = Some(dial.permits.doubtful.clone().acquire_owned().await.map_err(|_| gone())?);
+    }
+    let permit = dial.permits.all.clone().acquire_owned().await.map_err(|_| gone())?;
     let config = &dial.config;
     let target = config.target(&dial.address);
     let via = dial.way.open(config, &dial.address).await?;
     let connecting = Host::connect_via(&world.gate, &key.host, via, &target, &config.credentials, &config.root);
     let host = bounded(world, key, config.sign_in_limit(), "signing in", connecting).await?;
-    hold(permit, &host);
-    let link =
-        Arc::new(Link { host, r#become: config.r#become.clone(), mark: config.way_in, address: dial.address.clone() });
+    let doubt = Doubt::new(Shared::new(doubt));
+    hold(permit, doubt.clone(), &host);
+    let (whom, address) = (config.r#become.clone(), dial.address.clone());
+    let link = Arc::new(Link { host, r#become: whom, mark: config.way_in, address, doubt });
     *kept = Some(link.clone());
     Ok(link)
 }

@@ -91,7 +91,7 @@ pub struct Memory {
 struct Group {
     config: Option<Arc<GroupConfig>>,
     secret: Option<Problem>,
-    permits: Option<Arc<Semaphore>>,
+    permits: Option<Permits>,
     way: Arc<Way>,
     hosts: HashMap<String, One>,
 }
@@ -116,8 +116,25 @@ pub struct Dial {
     pub config: Arc<GroupConfig>,
     pub address: String,
     pub slot: Arc<Slot>,
-    pub permits: Arc<Semaphore>,
+    pub permits: Permits,
+    /// The last look at it was missed.
+    pub doubtful: bool,
     pub way: Arc<Way>,
+}
+
+/// The right to have a connection. Hosts that did not answer lately share a quarter of it: each may hold what it has until the last
+/// deadline, and a group full of them must not keep the others waiting.
+#[derive(Clone)]
+pub struct Permits {
+    pub all: Arc<Semaphore>,
+    pub doubtful: Arc<Semaphore>,
+}
+
+impl Permits {
+    fn new(most: usize) -> Self {
+        let of = |n: usize| Arc::new(Semaphore::new(n.max(1)));
+        Self { all: of(most), doubtful: of(most / 4) }
+    }
 }
 
 impl Memory {
@@ -138,7 +155,7 @@ impl Memory {
         let known = groups.entry((namespace.to_owned(), group.to_owned())).or_default();
         let old = known.config.replace(Arc::new(config.clone()));
         if old.as_ref().is_none_or(|old| old.most_connections != config.most_connections) {
-            known.permits = Some(Arc::new(Semaphore::new(config.most_connections.max(1))));
+            known.permits = Some(Permits::new(config.most_connections));
         }
         known.secret = None;
         known.hosts.retain(|name, _| config.hosts.contains_key(name));
@@ -244,8 +261,9 @@ impl Memory {
         self.with(key, |group, host| {
             let config = group.config.clone()?;
             let address = config.hosts.get(host)?.clone();
-            let slot = group.hosts.get(host)?.slot.clone();
-            Some(Dial { config, address, slot, permits: group.permits.clone()?, way: group.way.clone() })
+            let one = group.hosts.get(host)?;
+            let (slot, doubtful) = (one.slot.clone(), one.missed > 0);
+            Some(Dial { config, address, slot, permits: group.permits.clone()?, doubtful, way: group.way.clone() })
         })
     }
 

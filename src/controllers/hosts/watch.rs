@@ -60,14 +60,13 @@ fn pause(period: Duration, missed: u32) -> Duration {
 pub async fn probe(world: &Arc<World>, key: &HostKey) -> Result<HostFacts, HostError> {
     let acts = world.hosts.acts(key);
     let seen = match link(world, key).await {
-        Ok(link) => bounded(world, key, DEADLINE, "telling its facts", link.host.facts_for(&link.r#become)).await,
+        Ok(link) => ask(world, key, &link).await,
         Err(error) => Err(error),
     };
     if let Some(dial) = world.hosts.dial(key) {
         // Where no sense can be made of an answer the script may be gone: it is looked for when the connection is made.
         let lost = match &seen {
-            Err(HostError::Ssh(error)) => error.is_unreachable(),
-            Err(HostError::Protocol { .. }) => true,
+            Err(HostError::Ssh(_) | HostError::Protocol { .. }) => true,
             _ => false,
         };
         if lost || !dial.config.keeps_connections() {
@@ -81,8 +80,16 @@ pub async fn probe(world: &Arc<World>, key: &HostKey) -> Result<HostFacts, HostE
 /// The same over a connection at hand.
 pub async fn probe_over(world: &World, key: &HostKey, link: &Link) -> Result<HostFacts, HostError> {
     let acts = world.hosts.acts(key);
-    let seen = bounded(world, key, DEADLINE, "telling its facts", link.host.facts_for(&link.r#become)).await;
+    let seen = ask(world, key, link).await;
     keep(world, key, &seen, acts);
+    seen
+}
+
+async fn ask(world: &World, key: &HostKey, link: &Link) -> Result<HostFacts, HostError> {
+    let seen = bounded(world, key, DEADLINE, "telling its facts", link.host.facts_for(&link.r#become)).await;
+    if seen.is_ok() {
+        link.believe();
+    }
     seen
 }
 

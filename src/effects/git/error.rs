@@ -8,6 +8,11 @@ pub enum GitError {
     BadUrl { url: String, why: String },
     #[error("the URL scheme {scheme} is not allowed here{hint}")]
     SchemeNotAllowed { scheme: String, hint: &'static str },
+    #[error(
+        "{host} is {address}, {what}: landfall dials no such address for a Project, for there are things that only this machine may ask; write \
+         the URL of a git server, or start the operator with --allow-local-git where everybody who edits a Project may ask them too"
+    )]
+    AddressNotAllowed { host: String, address: std::net::IpAddr, what: &'static str },
     #[error("the pattern {pattern:?} in source.branches is no glob: {why}")]
     BadPattern { pattern: String, why: String },
     #[error("there is no branch, tag or commit {revision:?}; name a branch, a tag, or a full commit id of 40 digits")]
@@ -87,6 +92,7 @@ impl GitError {
             Self::Shut(_) => Class::Waiting,
             Self::BadUrl { .. }
             | Self::SchemeNotAllowed { .. }
+            | Self::AddressNotAllowed { .. }
             | Self::BadPattern { .. }
             | Self::RevisionNotFound { .. }
             | Self::CommitNotOnBranch { .. }

@@ -107,7 +107,8 @@ pub(super) async fn run<T: Send + 'static>(
         config.silence,
         stop.clone(),
         tokio::runtime::Handle::current(),
-    );
+    )
+    .allow_local(config.allow_local);
     let given_up = GivenUp(stop.drop_guard());
     let task = tokio::task::spawn_blocking(move || {
         let _current = talk.enter();

@@ -11,6 +11,7 @@ mod folder;
 mod mirror;
 mod one;
 pub mod pins;
+mod reach;
 mod read;
 mod tag;
 mod transport;
@@ -42,6 +43,8 @@ pub struct GitConfig {
     pub folder: PathBuf,
     /// Whether `file://` is taken (`--allow-file-git`).
     pub allow_file: bool,
+    /// Whether this machine's own loopback and link-local addresses may be dialled (`--allow-local-git`).
+    pub allow_local: bool,
     /// For one call, the wait for the mirror's lock included.
     pub deadline: Duration,
     /// The same for a fetch, which may bring a whole history.
@@ -52,11 +55,12 @@ pub struct GitConfig {
 }
 
 impl GitConfig {
-    /// Without `file://`, and with the usual deadlines and limits.
+    /// Without `file://` and local addresses, and with the usual deadlines and limits.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
             allow_file: false,
+            allow_local: false,
             deadline: Duration::from_secs(120),
             fetch_deadline: Duration::from_secs(1800),
             silence: Duration::from_secs(60),

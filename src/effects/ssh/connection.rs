@@ -4,7 +4,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -14,13 +14,17 @@ use russh::{
     ChannelOpenFailure,
     client::{Handle, Msg},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Credentials, SshError, SshTarget,
-    greet::{Watcher, connect},
+    greet::{Way, connect},
     line::Switch,
+    watcher::{SharedSeen, Watcher},
 };
 
 /// Opening a channel is one round trip.
@@ -36,6 +40,7 @@ pub struct Connection {
     pub(super) handle: Handle<Watcher>,
     pub(super) address: String,
     server: String,
+    seen: SharedSeen,
     /// The connection that carries this one.
     pub(super) via: Option<Arc<Connection>>,
     pub(super) switch: Switch,
@@ -50,11 +55,12 @@ impl Connection {
         handle: Handle<Watcher>,
         switch: Switch,
         address: String,
-        server: String,
+        seen: SharedSeen,
         via: Option<Arc<Connection>>,
     ) -> Self {
         let (sessions, refused) = (Arc::new(Semaphore::new(SESSIONS)), AtomicUsize::new(0));
-        Self { handle, address, server, via, switch, sessions, refused }
+        let server = seen.lock().unwrap_or_else(PoisonError::into_inner).banner.clone();
+        Self { handle, address, server, seen, via, switch, sessions, refused }
     }
 
     /// Stops before authentication where the host does not prove that it is the one.
@@ -68,10 +74,19 @@ impl Connection {
         target: &SshTarget,
         credentials: &Credentials,
     ) -> Result<Self, SshError> {
+        Self::sign_in(via.map_or(Way::Dial, Way::Through), target, credentials).await
+    }
+
+    /// The same over a socket that is connected already, by somebody who saw to where.
+    pub async fn open_over(socket: TcpStream, target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
+        Self::sign_in(Way::Over(socket), target, credentials).await
+    }
+
+    async fn sign_in(way: Way, target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
         let expected = credentials.expected(&target.address, target.port).await?;
         let (target, identity) = (target.clone(), credentials.identity().clone());
         let address = target.address.clone();
-        let work = tokio::spawn(async move { connect(via, &target, expected, &identity).await });
+        let work = tokio::spawn(async move { connect(way, &target, expected, &identity).await });
         match AbortOnDropHandle::new(work).await {
             Ok(done) => done,
             Err(broken) => Err(SshError::Protocol { address, why: format!("the SSH library gave up ({broken})") }),
@@ -162,9 +177,12 @@ impl Connection {
         self.gone(what, error.to_string())
     }
 
-    /// Where the jump host is gone the host is not to blame.
+    /// Where we hung up the host is to blame, and where the jump host is gone it is not.
     pub(super) fn gone(&self, what: &'static str, why: String) -> SshError {
         let address = self.address.clone();
+        if let Some(vice) = self.seen.lock().unwrap_or_else(PoisonError::into_inner).vice {
+            return SshError::Protocol { address, why: vice.to_owned() };
+        }
         match self.via.as_ref().filter(|via| via.is_closed()) {
             None => SshError::Lost { address, what, why },
             Some(via) => SshError::Jump {

@@ -8,8 +8,9 @@ use tokio::io::AsyncReadExt;
 
 use super::{SshError, connection::Connection};
 
-/// A command that says more is cut off with an error: no answer of the helper is that long.
-const MAX_OUTPUT: usize = 8 * 1024 * 1024;
+/// A command that says more, on stdout and stderr together, is cut off with an error: no answer of the helper is that long, and who talks
+/// without end is not listened to until a deadline.
+const MAX_OUTPUT: usize = 1024 * 1024;
 /// Of what it says on stderr only the end is kept.
 const MAX_COMPLAINT: usize = 64 * 1024;
 const CHUNK: usize = 64 * 1024;
@@ -95,11 +96,15 @@ impl Connection {
     }
 
     async fn listen(&self, mut reader: ChannelReadHalf) -> Result<Output, SshError> {
-        let (mut output, mut ended, mut closed) = (Output::default(), false, false);
+        let (mut output, mut ended, mut closed, mut heard) = (Output::default(), false, false, 0);
         while !(closed || ended && output.status.is_some()) {
             match reader.wait().await {
-                Some(ChannelMsg::Data { data }) => output.stdout.extend_from_slice(&data),
+                Some(ChannelMsg::Data { data }) => {
+                    heard += data.len();
+                    output.stdout.extend_from_slice(&data);
+                }
                 Some(ChannelMsg::ExtendedData { data, .. }) => {
+                    heard += data.len();
                     output.stderr.extend_from_slice(&data);
                     let over = output.stderr.len().saturating_sub(MAX_COMPLAINT);
                     output.stderr.drain(..over);
@@ -113,7 +118,7 @@ impl Connection {
                 }
                 None => closed = true,
             }
-            if output.stdout.len() > MAX_OUTPUT {
+            if heard > MAX_OUTPUT {
                 let why = format!("it answers a command with more than {MAX_OUTPUT} bytes");
                 return Err(SshError::Protocol { address: self.address.clone(), why });
             }

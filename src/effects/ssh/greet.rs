@@ -2,15 +2,14 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, PoisonError},
+    time::Duration,
 };
 
 use russh::{
     Preferred,
-    client::{self, AuthResult, Handle, Session},
+    client::{self, AuthResult, Handle},
     compression,
-    keys::PublicKeyOrCertificate,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -23,21 +22,27 @@ use super::{
     line::{Switch, line},
     printable,
     trust::Expected,
+    watcher::{Seen, SharedSeen, Watcher},
 };
-use crate::effects::clock;
 
-/// So many key exchanges at most, and one more each minute.
-const EXCHANGES: u64 = 8;
+/// How the server is reached.
+pub(super) enum Way {
+    Dial,
+    /// In a stream of this connection.
+    Through(Arc<Connection>),
+    Over(TcpStream),
+}
 
 pub(super) async fn connect(
-    via: Option<Arc<Connection>>,
+    way: Way,
     target: &SshTarget,
     expected: Expected,
     identity: &Identity,
 ) -> Result<Connection, SshError> {
-    let (mut handle, banner, switch) = match &via {
-        None => greet(dial(target).await?, target, expected).await?,
-        Some(via) => greet(through(via, target).await?, target, expected).await?,
+    let ((mut handle, seen, switch), via) = match way {
+        Way::Dial => (greet(dial(target).await?, target, expected).await?, None),
+        Way::Over(socket) => (greet(socket, target, expected).await?, None),
+        Way::Through(via) => (greet(through(&via, target).await?, target, expected).await?, Some(via)),
     };
     let address = target.address.clone();
     let proof = identity.prove(&target.user, &address)?;
@@ -47,7 +52,7 @@ pub(super) async fn connect(
         |_| SshError::Silent { address: address.clone(), what: "no answer to our key", seconds: limit.as_secs() };
     let lost = |why: String| SshError::Lost { address: address.clone(), what: "authenticating", why };
     match answer.map_err(silent)? {
-        Ok(result) if result.success() => Ok(Connection::new(handle, switch, address, banner, via)),
+        Ok(result) if result.success() => Ok(Connection::new(handle, switch, address, seen, via)),
         Ok(_) if handle.is_closed() => Err(lost("the server closed the connection".to_owned())),
         Ok(_) => Err(SshError::AuthenticationFailed { address, user: target.user.clone() }),
         Err(error) => Err(lost(error.to_string())),
@@ -91,32 +96,26 @@ async fn through(via: &Connection, target: &SshTarget) -> Result<super::Stream, 
     }
 }
 
-/// Key exchange and host key; the server's banner, and the switch of the line.
+/// Key exchange and host key; what the server showed, and the switch of the line.
 async fn greet<S>(
     socket: S,
     target: &SshTarget,
     expected: Expected,
-) -> Result<(Handle<Watcher>, String, Switch), SshError>
+) -> Result<(Handle<Watcher>, SharedSeen, Switch), SshError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (address, limit) = (target.address.clone(), target.connect_timeout);
-    let seen = Arc::new(Mutex::new(Seen::default()));
+    let seen = SharedSeen::default();
     let config = Arc::new(config(&expected));
-    let watcher = Watcher {
-        expected: expected.clone(),
-        seen: seen.clone(),
-        first: true,
-        exchanges: 0,
-        began: clock::monotonic(),
-    };
+    let watcher = Watcher::new(expected.clone(), seen.clone());
     let (line, switch) = line(socket);
     let greeted = tokio::time::timeout(limit, client::connect_stream(config, line, watcher)).await;
     let what = "no SSH greeting or key exchange";
     let greeted = greeted.map_err(|_| SshError::Silent { address: address.clone(), what, seconds: limit.as_secs() })?;
-    let seen = || seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let handle = greeted.map_err(|error| greeting_failed(&address, &expected, seen(), &error))?;
-    Ok((handle, seen().banner, switch))
+    let learned = || seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let handle = greeted.map_err(|error| greeting_failed(&address, &expected, learned(), &error))?;
+    Ok((handle, seen, switch))
 }
 
 fn greeting_failed(address: &str, expected: &Expected, seen: Seen, error: &russh::Error) -> SshError {
@@ -153,56 +152,5 @@ fn config(expected: &Expected) -> client::Config {
         inactivity_timeout: Some(Duration::from_secs(60)),
         nodelay: true,
         ..client::Config::default()
-    }
-}
-
-/// What the handler learned, for the message when the library only says no.
-#[derive(Clone, Default)]
-struct Seen {
-    banner: String,
-    refused: Option<SshError>,
-    weak: bool,
-}
-
-/// Answers the library's questions: is this the host, is the exchange strict. Whatever the server opens by itself is refused.
-pub(super) struct Watcher {
-    expected: Expected,
-    seen: Arc<Mutex<Seen>>,
-    first: bool,
-    exchanges: u64,
-    began: Instant,
-}
-
-impl client::Handler for Watcher {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let now = u64::try_from(clock::now().as_second()).unwrap_or_default();
-        let Err(refused) = self.expected.judge(shown, now).await else { return Ok(true) };
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).refused = Some(refused);
-        Ok(false)
-    }
-
-    async fn kex_done(
-        &mut self,
-        _: Option<&[u8]>,
-        names: &russh::Names,
-        session: &mut Session,
-    ) -> Result<(), Self::Error> {
-        // Once an hour is usual. Each costs more than anything else that a server can make us do.
-        self.exchanges += 1;
-        if self.exchanges > EXCHANGES + self.began.elapsed().as_secs() / 60 {
-            return Err(russh::Error::Kex);
-        }
-        if std::mem::take(&mut self.first) {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.banner = printable(session.remote_sshid());
-            let sealed = names.cipher.as_ref().contains("-gcm@");
-            if !names.strict_kex() && !sealed {
-                seen.weak = true;
-                return Err(russh::Error::Kex);
-            }
-        }
-        Ok(())
     }
 }

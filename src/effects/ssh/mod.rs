@@ -10,6 +10,7 @@ mod known_hosts;
 mod line;
 mod pipe;
 mod trust;
+mod watcher;
 
 pub use self::{
     connection::{Connection, Stream},

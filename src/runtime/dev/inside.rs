@@ -97,6 +97,9 @@ fn operator(args: &DevArgs, folder: &Folder, view_port: u16) -> Result<Service, 
     if serves_view(args) {
         arguments.extend(["--view-address".into(), format!("127.0.0.1:{view_port}").into()]);
     }
+    // Everything here is of one user and one machine, his git server too.
+    const LOCAL: &str = "--allow-local-git";
+    arguments.extend((!args.operator_flags.iter().any(|flag| flag == LOCAL)).then(|| LOCAL.into()));
     arguments.extend(args.operator_flags.iter().map(OsString::from));
     Ok(Service {
         name: "landfall run",

@@ -12,7 +12,6 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -50,9 +49,7 @@ impl Question {
 pub(super) async fn dial(talk: &Talk, server: &Server) -> Result<Line, GitError> {
     let unreachable = |why: String| GitError::Unreachable { url: talk.remote.url.clone(), why };
     let trust = talk.access.trust.clone().map_or_else(tls::system, Ok).map_err(unreachable)?;
-    let socket = TcpStream::connect((server.host.as_str(), server.port)).await;
-    let socket = socket.map_err(|error| unreachable(error.to_string()))?;
-    socket.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
+    let socket = talk.dial(server).await?;
     let name = ServerName::try_from(server.host.clone()).map_err(|error| unreachable(error.to_string()))?;
     let Trust(config) = trust;
     let stream = TlsConnector::from(config).connect(name, socket).await.map_err(|error| greeting(server, &error))?;

@@ -59,7 +59,13 @@ impl Ssh {
             user: user.to_owned(),
             connect_timeout: CONNECT.min(self.talk.silence),
         };
-        Ok(Connection::open(&target, credentials).await?)
+        let late = |_| GitError::Silent {
+            host: server.shown.clone(),
+            what: "no connection",
+            seconds: target.connect_timeout.as_secs(),
+        };
+        let socket = tokio::time::timeout(target.connect_timeout, self.talk.dial(server)).await.map_err(late)??;
+        Ok(Connection::open_over(socket, &target, credentials).await?)
     }
 }
 

@@ -8,12 +8,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::runtime::Handle;
+use tokio::{net::TcpStream, runtime::Handle};
 use tokio_util::sync::CancellationToken;
 
-use super::{super::access::SharedAccess, refused};
+use super::{
+    super::{access::SharedAccess, reach},
+    refused,
+};
 use crate::effects::{
-    git::{GitError, url::Remote},
+    git::{
+        GitError,
+        url::{Remote, Server},
+    },
     ssh::Connection,
 };
 
@@ -31,6 +37,8 @@ pub(in super::super) struct Talk {
     pub(in super::super) stop: CancellationToken,
     /// One SSH connection for the whole call.
     pub(super) line: Arc<Mutex<Option<Arc<Connection>>>>,
+    /// Also this machine's own addresses may be dialled.
+    allow_local: bool,
     runtime: Handle,
     /// What went wrong first, since libgit2 passes on a line of text at most.
     trouble: Arc<Mutex<Option<GitError>>>,
@@ -59,7 +67,16 @@ impl Talk {
         runtime: Handle,
     ) -> Self {
         let (remote, line, trouble) = (Arc::new(remote), Arc::default(), Arc::default());
-        Self { remote, access, silence, stop, line, runtime, trouble }
+        Self { remote, access, silence, stop, line, allow_local: false, runtime, trouble }
+    }
+
+    pub(in super::super) fn allow_local(self, allow_local: bool) -> Self {
+        Self { allow_local, ..self }
+    }
+
+    /// A connection to a server, if it is none of those that nobody may be led to.
+    pub(super) async fn dial(&self, server: &Server) -> Result<TcpStream, GitError> {
+        reach::dial(server, &self.remote.url, self.allow_local).await
     }
 
     /// Hands it over to the transports of this thread.
