@@ -65,10 +65,7 @@ pub async fn probe(world: &Arc<World>, key: &HostKey) -> Result<HostFacts, HostE
     };
     if let Some(dial) = world.hosts.dial(key) {
         // Where no sense can be made of an answer the script may be gone: it is looked for when the connection is made.
-        let lost = match &seen {
-            Err(HostError::Ssh(_) | HostError::Protocol { .. }) => true,
-            _ => false,
-        };
+        let lost = matches!(&seen, Err(HostError::Ssh(_) | HostError::Protocol { .. }));
         if lost || !dial.config.keeps_connections() {
             dial.slot.close().await;
         }
