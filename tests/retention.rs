@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use support::{
     plane::{Operator, TestNamespace, namespace},
     repository::Repository,
+    rollout::{self, SERVES},
 };
 use tokio::time::Instant;
 
@@ -293,6 +294,43 @@ async fn a_crash_before_or_after_any_removal_is_made_good_by_the_next_operator()
     bench.crash("before store.remove *#1").await;
     bench.operator.restart().await;
     bench.eventually("the old log is gone", async || !log.exists()).await;
+}
+
+#[tokio::test]
+async fn a_removed_version_is_deployed_no_more_and_a_host_keeps_as_many_releases_as_said() {
+    let bench = rollout::Bench::new(1).await;
+    let keep =
+        async |retention: Value| bench.patch::<Project>("shop", json!({ "spec": { "retention": retention } })).await;
+    keep(json!({ "releasesPerHost": 2 })).await;
+    for version in ["r1", "r2", "r3", "r4"] {
+        bench.publish(version, SERVES);
+    }
+    bench.deploy("r1", json!({ "revisionHistoryLimit": 2 })).await;
+    for version in ["r1", "r2", "r3"] {
+        bench.edit(json!({ "version": version })).await;
+        bench.until_deployed(version).await;
+    }
+    let releases = format!("ls {}/releases | cut -d - -f 1", bench.folder());
+    let end = Instant::now() + PATIENCE;
+    while bench.hosts.host(0).sh(&releases).await != "r2\nr3\n" {
+        assert!(Instant::now() < end, "{}", bench.hosts.host(0).sh(&releases).await);
+    }
+
+    // r4 is the newest, r3 runs, r2 is in the history.
+    keep(json!({ "succeededLimit": 1 })).await;
+    let store = bench.operator.data.join("store");
+    let stored = async || names(&store.join("releases/sha256")).len();
+    let end = Instant::now() + PATIENCE;
+    while stored().await != 3 {
+        assert!(Instant::now() < end, "{} releases\n{}", stored().await, bench.operator.output());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(names(&store.join(format!("removed/{}/shop", bench.space.name))), ["r1"]);
+    bench.edit(json!({ "version": "r1" })).await;
+    bench.until("told so", |object| rollout::is(object, "Stalled", "VersionRemoved")).await;
+    assert_eq!(bench.version_on(0).await, "r3", "no host is touched");
+    bench.edit(json!({ "version": "r2" })).await;
+    bench.until_deployed("r2").await;
 }
 
 #[tokio::test]

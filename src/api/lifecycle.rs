@@ -59,6 +59,10 @@ pub struct Retention {
     #[serde(default = "twenty")]
     #[schemars(range(min = 0, max = 1000))]
     pub failed_limit: i64,
+    /// So many releases stay on a host, the one that runs included.
+    #[serde(default = "five")]
+    #[schemars(range(min = 1, max = 50))]
+    pub releases_per_host: i64,
     #[serde(default)]
     pub logs: LogRetention,
 }
@@ -79,7 +83,12 @@ pub struct LogRetention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { succeeded_limit: fifty(), failed_limit: twenty(), logs: LogRetention::default() }
+        Self {
+            succeeded_limit: fifty(),
+            failed_limit: twenty(),
+            releases_per_host: five(),
+            logs: LogRetention::default(),
+        }
     }
 }
 
@@ -95,6 +104,10 @@ fn fifty() -> i64 {
 
 fn twenty() -> i64 {
     20
+}
+
+fn five() -> i64 {
+    5
 }
 
 fn ninety_days() -> String {

@@ -234,6 +234,7 @@ mod tests {
             retention: Retention {
                 succeeded_limit,
                 failed_limit,
+                releases_per_host: 5,
                 logs: crate::api::lifecycle::LogRetention { max_bytes: max_bytes.to_string(), ..Default::default() },
             },
             builds: (0..).zip(builds).map(|(n, build)| BuildSeen { uid: format!("b{n}"), ..build }).collect(),

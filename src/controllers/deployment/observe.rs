@@ -24,7 +24,10 @@ pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Tro
     let namespace = object.namespace().unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
     let spec = object.spec.clone();
-    let project = world.api::<Project>(&namespace).get_metadata_opt(&spec.project_ref.name).await?.is_some();
+    let project = world.api::<DeserializeGuard<Project>>(&namespace).get_opt(&spec.project_ref.name).await?;
+    // Where it can't be read nothing is removed.
+    let kept = project.as_ref().map(|project| project.0.as_ref().map(|one| one.spec.retention.releases_per_host));
+    let releases_kept = kept.and_then(Result::ok).and_then(|kept| usize::try_from(kept).ok()).unwrap_or(usize::MAX);
     let group_name = spec.host_group_ref.name.clone();
     let group = world.api::<HostGroup>(&namespace).get_opt(&group_name).await?;
     let group = group.map(|group| Group {
@@ -51,7 +54,8 @@ pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Tro
         status: object.status.clone(),
         plane: world.plane.clone(),
         token: world.gate.token().ok(),
-        project,
+        project: project.is_some(),
+        releases_kept,
         group,
         version: records::version(world, &namespace, &spec.project_ref.name, &spec.version).await?,
         removed: records::removed(world, &namespace, &spec.project_ref.name, &spec.version).await?,

@@ -17,7 +17,7 @@ use crate::{
         store::StoreError,
     },
     plan::{
-        deployment::{Done, Drive, Goal, RELEASES_KEPT, Seen, Step, Target, not_allowed},
+        deployment::{Done, Drive, Goal, Seen, Step, Target, not_allowed},
         facts::{FolderFacts, ProcessFacts},
         ids::{ActId, Owner},
     },
@@ -74,7 +74,7 @@ pub async fn perform(
             return Ok(None);
         }
         Step::Mark => host.mark(gate, &turn.call()?, &turn.target()?.rollout).await?,
-        Step::Prune { keep } => host.prune(gate, &turn.call()?, keep, RELEASES_KEPT).await?,
+        Step::Prune { keep } => host.prune(gate, &turn.call()?, keep, turn.target()?.releases_kept).await?,
         Step::Release => host.release(gate, &turn.call()?).await?,
         Step::Remove => host.remove(gate, &turn.call()?, &turn.stop_spec().await).await?,
         Step::Adopt => host.adopt(gate, &turn.call()?).await?,

@@ -31,7 +31,7 @@ pub use self::{
     select::select,
     standing::HEALED_AFTER,
     target::{Target, parse_rollout},
-    turn::{Done, Goal, RELEASES_KEPT, Step, next_step},
+    turn::{Done, Goal, Step, next_step},
 };
 use self::{
     reference::Chosen,

@@ -48,6 +48,9 @@ pub struct Observed {
     /// The version's record in the store.
     #[serde(default)]
     pub version: Option<VersionRecord>,
+    /// `retention.releasesPerHost` of the Project.
+    #[serde(default = "five")]
+    pub releases_kept: usize,
     /// It is on record as removed: its release is kept no longer.
     #[serde(default)]
     pub removed: bool,
@@ -97,6 +100,10 @@ pub struct Group {
     /// Why nobody can log in anywhere: the Secrets.
     #[serde(default)]
     pub secret: Option<Problem>,
+}
+
+fn five() -> usize {
+    5
 }
 
 fn twenty_two() -> i32 {

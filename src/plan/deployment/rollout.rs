@@ -40,7 +40,7 @@ pub enum News {
 impl Current {
     pub fn target(&self, seen: &Observed) -> Target {
         let ready = seen.spec.min_ready_seconds;
-        Target::new(&seen.uid, &self.record, &self.rollout.id, self.rollout.attempt, ready)
+        Target::new(seen, &self.record, &self.rollout.id, self.rollout.attempt, ready)
     }
 }
 

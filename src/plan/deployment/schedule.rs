@@ -96,7 +96,7 @@ fn prune(seen: &Observed, chosen: &Chosen<'_>, placed: &[Placed], target: Option
     let Some(target) = target else { return };
     for one in placed.iter().filter(|one| one.standing == Standing::Ready) {
         let host = seen.seen(&one.host);
-        let too_many = matches!(&host.look, FolderLook::Seen(look) if has_too_many(&look.folder));
+        let too_many = matches!(&host.look, FolderLook::Seen(look) if has_too_many(&look.folder, target));
         if too_many && host.task.is_none() {
             plan.acts.push(drive(chosen, &one.host, Goal::Prune(Box::new(target.clone())), target));
         }
@@ -175,7 +175,7 @@ fn last_good(seen: &Observed, host: &str, target: Option<&Target>) -> Option<Tar
     let fits = |record: &&RolloutRecord| process.uid == seen.uid && record.revision == revision;
     let record = seen.records.iter().find(fits)?;
     let attempt = target.map_or(1, |target| target.attempt);
-    Some(Target::new(&seen.uid, record, &process.rollout, attempt, 0))
+    Some(Target::new(seen, record, &process.rollout, attempt, 0))
 }
 
 /// Upload and verify on every selected host before the first batch.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::record::RolloutRecord;
+use super::{observed::Observed, record::RolloutRecord};
 use crate::{
     api::{EnvVar, project::Run},
     plan::{ids::ReleaseName, version::VersionRecord},
@@ -62,12 +62,14 @@ pub struct Target {
     pub env: Vec<EnvVar>,
     pub run: Run,
     pub min_ready_seconds: i64,
+    /// So many releases stay on a host.
+    pub releases_kept: usize,
 }
 
 impl Target {
-    pub fn new(uid: &str, record: &RolloutRecord, rollout: &str, attempt: i64, min_ready_seconds: i64) -> Self {
+    pub fn new(seen: &Observed, record: &RolloutRecord, rollout: &str, attempt: i64, min_ready_seconds: i64) -> Self {
         Self {
-            uid: uid.to_owned(),
+            uid: seen.uid.clone(),
             revision: record.revision,
             rollout: rollout.to_owned(),
             attempt,
@@ -79,6 +81,7 @@ impl Target {
             env: record.env.clone(),
             run: record.run.clone(),
             min_ready_seconds,
+            releases_kept: seen.releases_kept,
         }
     }
 

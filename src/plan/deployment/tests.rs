@@ -80,6 +80,7 @@ impl World {
             project: true,
             group: Some(Group { env: vec![], port: 22, hosts, r#become: Default::default(), secret: None }),
             version: Some(version("v1")),
+            releases_kept: 5,
             removed: false,
             hosts: BTreeMap::new(),
             others: vec![],
@@ -138,9 +139,9 @@ impl World {
     fn finish(&mut self, host: &str) {
         let record = self.seen.records.last().unwrap().clone();
         let fate = self.fates[host];
+        let Some(task) = self.seen.hosts.get_mut(host).unwrap().task.take() else { return };
+        let target = Target::new(&self.seen, &record, &task.goal.rollout, task.goal.attempt, 0);
         let one = self.seen.hosts.get_mut(host).unwrap();
-        let Some(task) = one.task.take() else { return };
-        let target = Target::new("uid-1", &record, &task.goal.rollout, task.goal.attempt, 0);
         let FolderLook::Seen(look) = &mut one.look else { return };
         let fail = |reason| HostVerdict {
             rollout: target.rollout.clone(),

@@ -10,9 +10,6 @@ use crate::{
     },
 };
 
-/// So many releases stay on a host.
-pub const RELEASES_KEPT: usize = 5;
-
 /// Where a host is to be brought.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Goal {
@@ -96,7 +93,7 @@ pub fn next_step(seen: &Seen, goal: &Goal, done: Done) -> Step {
         Goal::Release => Step::Release,
         Goal::Remove => Step::Remove,
         Goal::Adopt => Step::Adopt,
-        Goal::Prune(target) if has_too_many(&seen.folder) && !done.pruned => {
+        Goal::Prune(target) if has_too_many(&seen.folder, target) && !done.pruned => {
             Step::Prune { keep: vec![target.release.clone()] }
         }
         Goal::Prune(_) => Step::Reached,
@@ -120,7 +117,7 @@ fn run_step(seen: &Seen, target: &Target, heal: bool, done: Done) -> Step {
             false => Step::Verify { pid: process.pid, start: process.start },
         };
     }
-    if has_too_many(folder) && !done.pruned {
+    if has_too_many(folder, target) && !done.pruned {
         return Step::Prune { keep: vec![target.release.clone()] };
     }
     Step::Reached
@@ -146,8 +143,8 @@ fn start_step(seen: &Seen, target: &Target, heal: bool, done: Done) -> Step {
 }
 
 /// More releases than stay.
-pub fn has_too_many(folder: &FolderFacts) -> bool {
-    folder.releases.len() > RELEASES_KEPT
+pub fn has_too_many(folder: &FolderFacts, target: &Target) -> bool {
+    folder.releases.len() > target.releases_kept
 }
 
 pub fn is_staged(folder: &FolderFacts, target: &Target) -> bool {
