@@ -299,11 +299,9 @@ mod tests {
             let after = acts.iter().fold(seen, done);
             let kept = after.versions.iter().filter(|version| !version.removed).map(|version| version.built_at).max();
             prop_assert!(kept >= newest);
-            // What was retired loses its bytes at the second look; a third finds nothing to do.
-            let second = plan(&after, now);
-            let last = second.iter().fold(after, done);
-            let fresh = |act: &&Act| !matches!(act, Act::Retire { .. } | Act::RemoveLog { .. });
-            prop_assert_eq!(plan(&last, now).iter().filter(fresh).count(), 0);
+            // What is retired loses its bytes at the next look, and what is restored may be one too many then.
+            let last = (0..3).fold(after, |seen, _| plan(&seen, now).iter().fold(seen, done));
+            prop_assert_eq!(plan(&last, now), []);
         }
     }
 }
