@@ -34,7 +34,10 @@ impl Bench {
     }
 
     fn with(isolation: Isolation) -> Self {
-        let data = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap(), isolation)
+    }
+
+    fn at(data: tempfile::TempDir, isolation: Isolation) -> Self {
         let config = ExecutorConfig {
             folder: data.path().join("executor"),
             hidden: vec![data.path().to_owned()],
@@ -733,6 +736,39 @@ async fn a_cache_that_grew_too_large_is_thrown_away_and_the_log_says_so() {
     assert!(exit.succeeded() && log.contains("more than its maxBytes (65536)"), "{log}");
     assert_eq!(exit.log_bytes, log.len() as u64);
     assert_eq!(bench.run("p", SHOW).await.1, "");
+}
+
+/// `nest FOLDER N` nests so many folders.
+const NEST: &str = r#"nest() { perl -e '($at, $n) = @ARGV; chdir $at or die; for (1..$n) { mkdir "d" or die; chdir "d" or die }' $1 $2; }"#;
+
+#[tokio::test]
+async fn folders_that_a_script_nested_20000_deep_are_taken_away_and_end_nobody() {
+    // In memory: so many folders are minutes on a busy disk.
+    let memory =
+        Some(Path::new("/dev/shm")).filter(|path| path.is_dir()).map_or_else(std::env::temp_dir, Path::to_owned);
+    let bench = Bench::at(tempfile::tempdir_in(memory).unwrap(), Isolation::Sandboxed);
+    let id = bench.attempt();
+    let cache = Cache { name: "m2".into(), path: "~/.m2".into(), max_bytes: 1 << 30 };
+    let caches = Caches { namespace: "shop".into(), project: "p".into(), folders: vec![cache] };
+    let script = format!("{NEST}; nest . 20000; nest ~/.m2 300; nest ~ 20000; nest /tmp 20000");
+    let asked = BuildStep { caches: Some(caches), ..step(&script) };
+    let (executor, gate, folder) = (&bench.executor, &bench.gate, bench.executor.checkout_dir(&id));
+    executor.start(gate, &id, asked, Secrets::default()).await.unwrap();
+    let (exit, log) = (bench.exit(&id).await, bench.log(&id).await);
+    assert!(exit.succeeded(), "{exit:?} {log}");
+    assert!(log.contains("cache m2 stays as it was") && log.contains("nested more than 256 deep"), "{log}");
+    for name in ["home", "tmp"] {
+        assert!(!folder.with_file_name(name).exists(), "the runner takes {name} away");
+    }
+    assert!(folder.join("d/d/d").exists() && executor.litter("build-1", 1).await.unwrap());
+    executor.tidy(gate, "build-1", 1).await.unwrap();
+    assert!(!folder.exists() && !executor.litter("build-1", 1).await.unwrap());
+    let id = AttemptId::new("build-1", 2);
+    fs::create_dir_all(executor.checkout_dir(&id)).unwrap();
+    executor.start(gate, &id, step(&format!("{NEST}; nest . 20000; exit 3")), Secrets::default()).await.unwrap();
+    assert_eq!(bench.exit(&id).await.code, Some(3), "{}", bench.log(&id).await);
+    executor.forget(gate, "build-1").await.unwrap();
+    assert!(!folder.parent().unwrap().parent().unwrap().exists());
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ pub mod host;
 pub mod logs;
 pub mod plain;
 pub mod release;
+pub mod remove;
 pub mod secret;
 pub mod ssh;
 pub mod store;

@@ -19,11 +19,13 @@ use super::{
     runner::Watch,
     types::{Cache, Caches, ExitReason},
 };
-use crate::effects::clock;
+use crate::effects::{clock, remove};
 
 const CURRENT: &str = "current";
 /// What a file costs beside its bytes.
 const PER_ENTRY: u64 = 512;
+/// Levels of folders in a cache.
+const DEPTH: usize = 256;
 
 /// Where the caches of a project are kept.
 fn kept(root: &Path, caches: &Caches) -> PathBuf {
@@ -104,7 +106,7 @@ pub(super) fn fetch(watch: &Watch<'_>, said: &mut u64) -> io::Result<Option<Exit
         match watch.until_end(&mut copy, begun)? {
             Ok(status) if status.success() => {}
             Ok(status) => {
-                fs::remove_dir_all(&to)?;
+                remove::tree(&to)?;
                 fs::create_dir(&to)?;
                 *said +=
                     files::say(watch.dir, &format!("cache {} is left out: its copy ended with {status}", cache.name));
@@ -143,18 +145,18 @@ fn keep_one(watch: &Watch<'_>, caches: &Caches, cache: &Cache) -> io::Result<Opt
         return Ok(Some(format!("cache {} stays as it was: {} is no folder any more", cache.name, cache.path)));
     };
     let folder = kept(&watch.asked.caches, caches).join(&cache.name);
-    let size = size(&from)?;
+    let size = size(&from, cache.max_bytes)?;
     if size > cache.max_bytes {
-        absent_is_fine(fs::remove_dir_all(&folder))?;
+        throw_away(&folder)?;
         return Ok(Some(format!(
-            "cache {} holds {size} bytes, more than its maxBytes ({}), and is thrown away; the next build begins with an empty one",
+            "cache {} holds more than its maxBytes ({}), and is thrown away; the next build begins with an empty one",
             cache.name, cache.max_bytes
         )));
     }
     fs::create_dir_all(&folder)?;
     let name = generation(watch.dir);
     let to = folder.join(&name);
-    absent_is_fine(fs::remove_dir_all(&to))?;
+    remove::tree(&to)?;
     if cache.path.starts_with("~/") {
         fs::rename(&from, &to)?;
     } else {
@@ -203,7 +205,7 @@ fn current(folder: &Path) -> Option<PathBuf> {
 fn others(folder: &Path, name: &str) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name() != *name && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = remove::tree(&entry.path());
         }
     }
 }
@@ -213,7 +215,7 @@ fn sweep(home: &Path, caches: &Caches) {
     let names: BTreeSet<&str> = caches.folders.iter().map(|cache| cache.name.as_str()).collect();
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
         if !entry.file_name().to_str().is_some_and(|name| names.contains(name)) {
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = throw_away(&entry.path());
         }
     }
 }
@@ -224,7 +226,7 @@ pub(super) fn forget(root: &Path, namespace: &str, projects: &BTreeSet<String>) 
     for entry in fs::read_dir(root.join(namespace)).into_iter().flatten().flatten() {
         let Some(uid) = entry.file_name().to_str().map(str::to_owned) else { continue };
         if !projects.contains(&uid) {
-            absent_is_fine(fs::remove_dir_all(entry.path()))
+            remove::tree(&entry.path())
                 .map_err(|error| ExecutorError::io("remove the caches of a project that is gone", &error))?;
             gone.push(uid);
         }
@@ -243,17 +245,29 @@ pub(super) fn projects(root: &Path) -> Vec<(String, String)> {
     spaces.flat_map(|space| names(&root.join(&space)).into_iter().map(move |uid| (space.clone(), uid))).collect()
 }
 
-fn size(path: &Path) -> io::Result<u64> {
+/// What a cache takes, as far as its limit is not passed: nobody counts a million files to know that they are too many.
+/// Its depth is bounded because whoever copies it recurses.
+fn size(path: &Path, limit: u64) -> io::Result<u64> {
     let mut size = 0;
-    for entry in walkdir::WalkDir::new(path) {
-        size += PER_ENTRY + entry?.metadata()?.blocks() * 512;
+    // Folders stay open, so that their entries need not be kept in memory instead.
+    for entry in walkdir::WalkDir::new(path).max_open(DEPTH + 2) {
+        // Without its path, which may be long.
+        let entry = entry.map_err(|error| error.into_io_error().unwrap_or_else(|| ErrorKind::Other.into()))?;
+        if entry.depth() > DEPTH {
+            return Err(io::Error::other(format!("its folders are nested more than {DEPTH} deep, so it is not kept")));
+        }
+        size += PER_ENTRY + entry.metadata()?.blocks() * 512;
+        if size > limit {
+            break;
+        }
     }
     Ok(size)
 }
 
-fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
-    match done {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        done => done,
+/// The name goes first: what is left of a generation after a crash must not count as one.
+fn throw_away(folder: &Path) -> io::Result<()> {
+    match fs::remove_file(folder.join(CURRENT)) {
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Err(error),
+        _ => remove::tree(folder),
     }
 }

@@ -4,12 +4,13 @@
 //! is packed from it.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{attempt, error::ExecutorError, files, types::StepState};
+use crate::effects::remove;
 
 /// What is kept of an attempt that has ended.
 const KEPT: [&str; 6] = [files::STEP, files::PID, files::LOCK, files::LOG, files::EXIT, files::RUNNER_LOG];
@@ -23,7 +24,7 @@ pub(super) fn builds(folder: &Path) -> Vec<String> {
     for (name, path) in folders(folder) {
         if name.starts_with(TRIAL) {
             if stale(&path) {
-                let _ = fs::remove_dir_all(&path);
+                let _ = remove::tree(&path);
             }
         } else if is_uid(&name) {
             uids.push(name);
@@ -59,12 +60,7 @@ pub(super) fn tidy(build: &Path, upto: i64) -> Result<(), ExecutorError> {
             if KEPT.iter().any(|kept| entry.file_name() == *kept) {
                 continue;
             }
-            let kind = entry.file_type();
-            let gone = match kind.is_ok_and(|kind| kind.is_dir()) {
-                true => fs::remove_dir_all(entry.path()),
-                false => fs::remove_file(entry.path()),
-            };
-            absent_is_fine(gone).map_err(|error| ExecutorError::io("tidy up after a build", &error))?;
+            remove::tree(&entry.path()).map_err(|error| ExecutorError::io("tidy up after a build", &error))?;
         }
     }
     Ok(())
@@ -84,19 +80,12 @@ pub(super) fn forget(build: &Path) -> Result<(), ExecutorError> {
     for number in attempts(build) {
         attempt::cancel(&build.join(number.to_string()))?;
     }
-    absent_is_fine(fs::remove_dir_all(build)).map_err(|error| ExecutorError::io("remove a build's folder", &error))
+    remove::tree(build).map_err(|error| ExecutorError::io("remove a build's folder", &error))
 }
 
 /// Uids are UUIDs; other folders here are somebody else's.
 fn is_uid(name: &str) -> bool {
     name.len() == 36 && name.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
-}
-
-fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
-    match done {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
 }
 
 fn stale(path: &Path) -> bool {

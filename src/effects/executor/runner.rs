@@ -28,7 +28,7 @@ use super::{
     slot, trusted,
     types::{BuildStep, Exit, ExitReason, Isolation},
 };
-use crate::effects::clock;
+use crate::effects::{clock, remove};
 
 /// How often the runner looks at cancel and the timeouts.
 const TICK: Duration = Duration::from_millis(50);
@@ -101,7 +101,7 @@ pub(super) fn run(dir: &Path) -> io::Result<()> {
     let (end, captured) = attempt(dir, &asked, &secrets)
         .unwrap_or_else(|error| (End::not_started(error.to_string()), Captured::default()));
     for name in [files::HOME, files::TMP, files::IN, files::ROOT] {
-        let _ = fs::remove_dir_all(dir.join(name));
+        let _ = remove::tree(&dir.join(name));
     }
     record_exit(dir, &record, end, captured)
 }

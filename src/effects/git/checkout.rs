@@ -18,6 +18,7 @@ use std::{
 use git2::{ObjectType, Tree};
 
 use super::{GitError, mirror, mirror::Mirror, types::clean};
+use crate::effects::remove;
 
 /// Deeper than any path that a system takes.
 const MAX_DEPTH: usize = 200;
@@ -33,20 +34,16 @@ pub(super) fn checkout(mirror: &Mirror, sha: &str, dest: &Path) -> Result<(), Gi
     fresh(&partial).map_err(io)?;
     if let Err(error) = walk(mirror, sha, Some(&partial)).folder(&tree, Path::new(""), 0) {
         // The next try begins afresh; where there is none, nothing is left behind.
-        let _ = fs::remove_dir_all(&partial);
+        let _ = remove::tree(&partial);
         return Err(error);
     }
-    if dest.exists() {
-        fs::remove_dir_all(dest).map_err(io)?;
-    }
+    // A script may have run there.
+    remove::tree(dest).map_err(io)?;
     fs::rename(&partial, dest).map_err(io)
 }
 
 fn fresh(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove::tree(folder)?;
     folder.parent().map_or(Ok(()), fs::create_dir_all)?;
     fs::DirBuilder::new().mode(0o755).create(folder)
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{args::DevArgs, error::DevError, files};
+use crate::effects::remove;
 
 /// Where the parts of a control plane lie.
 #[derive(Debug, Clone)]
@@ -121,7 +122,8 @@ impl Held {
     /// Gives the folder back; a temporary one is removed.
     pub fn close(self) -> Result<(), DevError> {
         if self.temporary {
-            fs::remove_dir_all(self.folder.path())
+            // Scripts wrote below it.
+            remove::tree(self.folder.path())
                 .map_err(DevError::file("cannot remove the temporary folder", self.folder.path()))?;
         }
         drop(self.lock);
@@ -134,7 +136,7 @@ fn sweep(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_name().to_string_lossy().starts_with("plane-") && Folder(path.clone()).hold("lock").is_ok() {
-            let _ = fs::remove_dir_all(path);
+            let _ = remove::tree(&path);
         }
     }
 }
