@@ -5,7 +5,7 @@
 //! can't.
 
 use std::{
-    fs,
+    fs::{self, File, TryLockError},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -66,6 +66,9 @@ pub(super) struct Held {
 struct Group {
     path: PathBuf,
     version2: bool,
+    /// Held for as long as this process wants it: until a script is in it, and after that until its events are read, a group has no
+    /// processes, however old it is.
+    _lock: Option<File>,
 }
 
 impl Held {
@@ -176,7 +179,8 @@ impl Group {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return None,
             _ => {}
         }
-        let group = Self { path, version2 };
+        let lock = File::open(&path).ok().filter(|folder| folder.try_lock().is_ok());
+        let group = Self { path, version2, _lock: lock };
         group.set(controller, limit).ok()?;
         Some(group)
     }
@@ -253,7 +257,7 @@ fn has(root: &Path, controller: &str) -> bool {
     controllers.split_whitespace().any(|name| name == controller)
 }
 
-/// Takes away groups of runners that were killed. One with processes refuses to go.
+/// Takes away groups of runners that were killed. One with processes refuses to go, and one that a runner holds is not asked to.
 fn sweep(ours: &Path) {
     let entries = fs::read_dir(ours).into_iter().flatten().flatten();
     let old = |entry: &fs::DirEntry| {
@@ -261,7 +265,11 @@ fn sweep(ours: &Path) {
         entry.file_type().is_ok_and(|kind| kind.is_dir()) && modified.elapsed().is_ok_and(|age| age > STALE)
     };
     for entry in entries.filter(old) {
-        let _ = fs::remove_dir(entry.path());
+        let free = |folder: &File| !matches!(folder.try_lock(), Err(TryLockError::WouldBlock));
+        let folder = File::open(entry.path()).ok();
+        if folder.as_ref().is_none_or(free) {
+            let _ = fs::remove_dir(entry.path());
+        }
     }
 }
 
@@ -307,6 +315,30 @@ mod tests {
         assert_eq!(said("cpu.max"), "150000 100000");
         assert_eq!(fs::read_to_string(dir.path().join("landfall/cgroup.subtree_control")).unwrap(), "+cpu");
         std::mem::forget((memory, pids, cpu));
+    }
+
+    #[test]
+    fn an_old_group_without_processes_stays_while_its_runner_lives() {
+        let (dir, line) = version2("cpu memory pids");
+        let ours = dir.path().join("landfall");
+        let make = || {
+            let group = Group::make(&line, "pids", "build", 64).unwrap();
+            fs::remove_file(group.path.join("pids.max")).unwrap(); // on a real hierarchy it is no obstacle
+            File::open(&group.path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+            group
+        };
+        let mut held = make();
+        sweep(&ours);
+        assert!(held.path.exists(), "its cache is still being copied");
+        // Killed: the kernel gives the lock back, and nobody takes the group away.
+        drop(held._lock.take());
+        let path = held.path.clone();
+        std::mem::forget(held);
+        sweep(&ours);
+        assert!(!path.exists());
+        let held = make();
+        drop(held);
+        assert!(!path.exists());
     }
 
     #[test]
