@@ -500,6 +500,25 @@ async fn artifacts_that_can_not_be_packed_fail_the_build_and_say_why() {
 }
 
 #[tokio::test]
+async fn a_release_of_50000_files_is_published_and_its_status_stays_small() {
+    let bench = Bench::new("manyfiles").await;
+    let script = "mkdir -p app/files && cd app/files && seq -f %05.0f 1 50000 | xargs touch";
+    bench.project(json!({ "script": script, "artifacts": [{ "path": "app" }] })).await;
+    bench.build("shop-1", json!({})).await;
+    let build = bench.until_ready("shop-1").await;
+    let told = status(&build);
+    assert_eq!((told.artifact_count, told.artifacts.len()), (Some(50_000), 100));
+    assert_eq!(told.artifacts[99].name, "app/files/00100");
+    assert!(serde_json::to_vec(&build).unwrap().len() < 64 * 1024);
+    assert_eq!(bench.release(told.version.as_ref().unwrap()).len(), 50_003, "with its folders and run.json");
+    // The next one has its turn.
+    bench.build("shop-2", json!({})).await;
+    bench
+        .until("shop-2", "granted", |build| build.status.as_ref().is_some_and(|status| status.number == Some(2)))
+        .await;
+}
+
+#[tokio::test]
 async fn a_tag_on_another_commit_stops_the_build_before_its_script() {
     let bench = Bench::with("tagconflict", "echo x > app").await;
     git(&bench.work(), &["tag", "v1"]);

@@ -87,8 +87,12 @@ pub struct BuildStatus {
     /// The newest 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
+    /// The first 100 files of the release by name, fewer where their names are very long.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<Artifact>,
+    /// How many files the release has, those included that `artifacts` does not list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_count: Option<i64>,
     /// `sha256:…` of the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,

@@ -74,6 +74,7 @@ pub enum Reason {
     ArtifactClash,
     ArtifactOutside,
     ArtifactInvalid,
+    ArtifactTooLarge,
     CheckoutRefused,
     CacheRefused,
     PushRefused,

@@ -108,6 +108,7 @@ impl From<ReleaseError> for Broken {
             ReleaseError::ArtifactMissing { .. } => Reason::ArtifactMissing,
             ReleaseError::ArtifactAmbiguous { .. } | ReleaseError::ArtifactClash { .. } => Reason::ArtifactClash,
             ReleaseError::ArtifactOutside { .. } => Reason::ArtifactOutside,
+            ReleaseError::ArtifactTooLarge { .. } => Reason::ArtifactTooLarge,
             ReleaseError::DiskFull => Reason::StoreFull,
             ReleaseError::Failed { .. } => Reason::InternalError,
             _ => Reason::ArtifactInvalid,

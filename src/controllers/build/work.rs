@@ -273,8 +273,9 @@ pub(super) async fn collect(uid: String, attempt: i64, world: Arc<World>) -> Don
     // Until the record says who needs it, nobody may take it for unneeded.
     let _kept = world.store.keep_releases().await;
     let stored = world.store.put_release(&world.gate, &tar).await?;
-    let artifacts = packed.artifacts.into_iter().map(shown).collect();
-    let record = ReleaseRecord { attempt, digest: stored.digest, size: stored.size, artifacts };
+    let artifacts = build::listed(packed.artifacts.into_iter().map(shown));
+    let artifact_count = packed.artifact_count;
+    let record = ReleaseRecord { attempt, digest: stored.digest, size: stored.size, artifacts, artifact_count };
     world.store.create(&world.gate, &keys::build_release(&uid).map_err(records::bad_key)?, to_json(&record)?).await?;
     if let Err(error) = tokio::fs::remove_file(&tar).await {
         tracing::debug!(%error, "a packed release stays behind until its attempt's folder goes");

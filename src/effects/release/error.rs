@@ -26,6 +26,8 @@ pub enum ReleaseError {
     ArtifactEmpty { path: String },
     #[error("the artifact {path:?} changed while it was packed; nothing of the build may run on after the script")]
     ArtifactChanged { path: String },
+    #[error("{what}; {help}")]
+    ArtifactTooLarge { what: String, help: &'static str },
     #[error("the data folder's disk is full; free some space, it goes on by itself")]
     DiskFull,
     #[error("could not {what}: {why}")]

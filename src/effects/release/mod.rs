@@ -1,7 +1,9 @@
 //! A release: one tar of a build's artifacts and `run.json`, the same bytes for the same input. It must not store or publish it.
 
+mod bounds;
 mod error;
 mod pack;
+mod rules;
 mod select;
 
 use std::path::{Path, PathBuf};
@@ -39,8 +41,10 @@ pub struct Packed {
     pub digest: String,
     /// Bytes of the tar.
     pub size: u64,
-    /// The regular files, sorted by name, without `run.json`.
+    /// The first regular files by name, without `run.json`; no more than a record lists.
     pub artifacts: Vec<Artifact>,
+    /// How many there are.
+    pub artifact_count: u64,
 }
 
 /// Packs what the rules select below `folder` of `checkout`, and `run_json` as `run.json`, into `tar` (replaced where it exists).
@@ -56,8 +60,9 @@ pub async fn pack(
 ) -> Result<Packed, ReleaseError> {
     let (checkout, folder, rules, tar) = (checkout.to_owned(), folder.to_owned(), rules.to_vec(), tar.to_owned());
     tokio::task::spawn_blocking(move || {
-        let entries = select::select(&select::within(&checkout, &folder)?, &rules)?;
-        pack::write(&entries, &run_json, &tar)
+        let base = select::within(&checkout, &folder)?;
+        let entries = select::select(&base, &rules, bounds::Bounds::USUAL)?;
+        pack::write(&base, &entries, &run_json, &tar)
     })
     .await
     .map_err(|error| ReleaseError::Failed { what: "pack the release".into(), why: error.to_string() })?

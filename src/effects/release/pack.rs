@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{self, Read, Write},
+    ops::Bound,
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
@@ -16,33 +17,47 @@ use super::{
     Artifact, Packed, ReleaseError,
     select::{Entry, RUN},
 };
+use crate::plan::build::LISTED;
 
-/// Writes the tar under a temporary name, syncs and renames it.
-pub(super) fn write(entries: &BTreeMap<String, Entry>, run: &[u8], tar: &Path) -> Result<Packed, ReleaseError> {
+/// Writes the tar of what was selected below `base` under a temporary name, syncs and renames it.
+pub(super) fn write(
+    base: &Path,
+    entries: &BTreeMap<String, Entry>,
+    run: &[u8],
+    tar: &Path,
+) -> Result<Packed, ReleaseError> {
     let io = |error: io::Error| ReleaseError::io("write the release", &error);
     let folder = tar.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).map_err(io)?;
     let file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
     let mut builder = Builder::new(Hashing::new(io::BufWriter::new(file)));
-    let mut artifacts = Vec::new();
+    let (mut artifacts, mut artifact_count) = (Vec::new(), 0);
+    let mut note = |artifact: Option<Artifact>| {
+        artifact_count += u64::from(artifact.is_some());
+        artifacts.extend(artifact.filter(|_| artifact_count <= LISTED as u64));
+    };
     // `run.json` has its place in the order of names like every other.
-    let (before, after): (Vec<_>, Vec<_>) = entries.iter().partition(|(name, _)| name.as_str() < RUN);
-    for (name, entry) in before {
-        artifacts.extend(append(&mut builder, name, entry)?);
+    for (name, entry) in entries.range::<str, _>((Bound::Unbounded, Bound::Excluded(RUN))) {
+        note(append(&mut builder, base, name, entry)?);
     }
     builder.append_data(&mut header(EntryType::Regular, run.len() as u64, 0o644), RUN, run).map_err(io)?;
-    for (name, entry) in after {
-        artifacts.extend(append(&mut builder, name, entry)?);
+    for (name, entry) in entries.range::<str, _>((Bound::Excluded(RUN), Bound::Unbounded)) {
+        note(append(&mut builder, base, name, entry)?);
     }
     let hashed = builder.into_inner().map_err(io)?;
     let (digest, size) = (format!("{:x}", hashed.hash.finalize()), hashed.size);
     let file = hashed.inner.into_inner().map_err(|error| io(error.into_error()))?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(tar).map_err(|error| io(error.error))?;
-    Ok(Packed { tar: tar.to_owned(), digest, size, artifacts })
+    Ok(Packed { tar: tar.to_owned(), digest, size, artifacts, artifact_count })
 }
 
-fn append<W: Write>(tar: &mut Builder<W>, name: &str, entry: &Entry) -> Result<Option<Artifact>, ReleaseError> {
+fn append<W: Write>(
+    tar: &mut Builder<W>,
+    base: &Path,
+    name: &str,
+    entry: &Entry,
+) -> Result<Option<Artifact>, ReleaseError> {
     let io = |error: io::Error| ReleaseError::io(format!("pack {name}"), &error);
     match entry {
         Entry::Folder => {
@@ -54,9 +69,9 @@ fn append<W: Write>(tar: &mut Builder<W>, name: &str, entry: &Entry) -> Result<O
             tar.append_link(&mut header(EntryType::Symlink, 0, 0o777), name, target).map_err(io)?;
             Ok(None)
         }
-        Entry::File { source, executable } => {
+        Entry::File { from, executable } => {
             let changed = || ReleaseError::ArtifactChanged { path: name.to_owned() };
-            let (file, size) = open(source).map_err(io)?.ok_or_else(changed)?;
+            let (file, size) = open(&base.join(from.as_deref().unwrap_or(name))).map_err(io)?.ok_or_else(changed)?;
             let mut header = header(EntryType::Regular, size, if *executable { 0o755 } else { 0o644 });
             let mut reader = Hashing::new(file);
             tar.append_data(&mut header, name, (&mut reader).take(size)).map_err(io)?;

@@ -1,4 +1,5 @@
-//! Which paths of a checkout belong to a release, and under which names. It must not follow a link.
+//! Which paths of a checkout belong to a release, and under which names. It must not follow a link, nor keep in memory what is not
+//! selected.
 
 use std::{
     collections::BTreeMap,
@@ -8,9 +9,14 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::Candidate;
+use walkdir::DirEntry;
 
-use super::{ArtifactRule, ReleaseError};
+use super::{
+    ArtifactRule, ReleaseError,
+    bounds::{Bound, Bounds},
+    rules::Wanted,
+};
 
 /// The file that landfall adds.
 pub(super) const RUN: &str = "run.json";
@@ -20,7 +26,8 @@ pub(super) const RUN: &str = "run.json";
 pub(super) enum Entry {
     Folder,
     File {
-        source: PathBuf,
+        /// Its path below the checkout, where that is not its name.
+        from: Option<Box<str>>,
         executable: bool,
     },
     /// A link and its target, relative and within the release.
@@ -30,30 +37,47 @@ pub(super) enum Entry {
 }
 
 /// The entries by name, parents included, for the rules as a whole.
-pub(super) fn select(checkout: &Path, rules: &[ArtifactRule]) -> Result<BTreeMap<String, Entry>, ReleaseError> {
-    let mut selection = Selection { checkout, taken: BTreeMap::new(), sources: BTreeMap::new() };
-    let paths = walk(checkout)?;
-    for rule in rules {
-        let found: Vec<&str> = matches(rule, &paths)?;
-        let [first, ..] = found.as_slice() else {
-            return Err(ReleaseError::ArtifactMissing { glob: rule.path.clone() });
-        };
-        match &rule.rename {
-            None => found.iter().try_for_each(|path| selection.take(path, path))?,
-            Some(name) if found.len() == 1 => selection.take(&checked_name(name)?, first)?,
-            Some(name) => {
-                return Err(ReleaseError::ArtifactAmbiguous {
-                    glob: rule.path.clone(),
-                    name: name.clone(),
-                    found: found.len(),
-                    first: (*first).to_owned(),
-                    second: found.get(1).map(|path| (*path).to_owned()).unwrap_or_default(),
-                });
+pub(super) fn select(
+    checkout: &Path,
+    rules: &[ArtifactRule],
+    bounds: Bounds,
+) -> Result<BTreeMap<String, Entry>, ReleaseError> {
+    let mut selection = Selection { bounds, taken: BTreeMap::new(), sources: BTreeMap::new(), bytes: 0, names: 0 };
+    let mut wanted = rules.iter().map(Wanted::new).collect::<Result<Vec<_>, _>>()?;
+    // Depth of the selected folder that the walk is in: all below it belongs to it.
+    let mut within: Option<usize> = None;
+    for entry in bounds.walk(checkout) {
+        let entry = entry?;
+        within = within.filter(|depth| entry.depth() > *depth);
+        let Some(path) = relative(checkout, &entry) else {
+            // A name that is no UTF-8 can't be matched by a glob.
+            match within {
+                Some(_) => return Err(unsupported(&entry.path().to_string_lossy(), "its name is no UTF-8")),
+                None => continue,
             }
+        };
+        if path.is_empty() {
+            continue;
+        }
+        let candidate = Candidate::new(path);
+        // Each of them counts.
+        let taken = wanted.iter_mut().map(|rule| rule.takes(path, &candidate)).filter(|takes| *takes).count() > 0;
+        if taken || within.is_some() {
+            selection.take(path, path, &entry)?;
+            within = within.or(entry.file_type().is_dir().then(|| entry.depth()));
+        }
+    }
+    for rule in wanted {
+        if let Some((name, path)) = rule.renamed()? {
+            selection.take_all(checkout, &name, &path)?;
         }
     }
     links_lead_somewhere(&selection.taken)?;
     Ok(selection.taken)
+}
+
+fn relative<'a>(root: &Path, entry: &'a DirEntry) -> Option<&'a str> {
+    entry.path().strip_prefix(root).ok()?.to_str()
 }
 
 /// A folder of the checkout that the script left a folder: no link in its place leads us elsewhere.
@@ -74,119 +98,106 @@ pub(super) fn within(checkout: &Path, folder: &str) -> Result<PathBuf, ReleaseEr
     Ok(at)
 }
 
-/// Every path below the checkout, relative, sorted; `None` as a name where one is no text.
-fn walk(checkout: &Path) -> Result<Vec<String>, ReleaseError> {
-    let mut paths = Vec::new();
-    for entry in walkdir::WalkDir::new(checkout).min_depth(1).sort_by_file_name() {
-        let entry = entry.map_err(|error| ReleaseError::io("read the checkout", &io::Error::from(error)))?;
-        // A name that is no UTF-8 can't be matched by a glob; inside a matched folder it is an error, see `Selection::take`.
-        if let Some(path) = entry.path().strip_prefix(checkout).ok().and_then(Path::to_str) {
-            paths.push(path.to_owned());
-        }
-    }
-    Ok(paths)
-}
-
-fn matches<'a>(rule: &ArtifactRule, paths: &'a [String]) -> Result<Vec<&'a str>, ReleaseError> {
-    let pattern = rule.path.strip_prefix("./").unwrap_or(&rule.path).trim_end_matches('/');
-    if pattern.starts_with('/') || pattern.split('/').any(|part| part == "..") {
-        let why = "write the glob relative to the checkout and without '..'".to_owned();
-        return Err(ReleaseError::ArtifactOutside { path: rule.path.clone(), why });
-    }
-    let matcher: GlobMatcher = GlobBuilder::new(pattern)
-        .literal_separator(true)
-        .build()
-        .map_err(|error| ReleaseError::BadGlob { glob: rule.path.clone(), why: error.kind().to_string() })?
-        .compile_matcher();
-    Ok(paths.iter().map(String::as_str).filter(|path| matcher.is_match(path)).collect())
-}
-
-/// A name within the release, as `as` gives it.
-fn checked_name(name: &str) -> Result<String, ReleaseError> {
-    let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-    if name.is_empty() || !plain || name.ends_with('/') || name.contains("//") || name.contains("/./") {
-        let why = "`as` is a relative path without '.' and '..'".to_owned();
-        return Err(ReleaseError::ArtifactOutside { path: name.to_owned(), why });
-    }
-    Ok(name.to_owned())
-}
-
-struct Selection<'a> {
-    checkout: &'a Path,
+struct Selection {
+    bounds: Bounds,
     taken: BTreeMap<String, Entry>,
-    /// Which path each name came from, to say both in a clash.
+    /// Which path each name came from where that is another, to say both in a clash.
     sources: BTreeMap<String, String>,
+    /// Of all files.
+    bytes: u64,
+    /// Bytes of all names.
+    names: usize,
 }
 
-impl Selection<'_> {
-    /// Takes one path under a name, a folder with all that is in it.
-    fn take(&mut self, name: &str, path: &str) -> Result<(), ReleaseError> {
-        if name.chars().any(char::is_control) {
-            return Err(unsupported(path, "its name has control characters"));
-        }
-        let source = self.checkout.join(path);
-        let about = fs::symlink_metadata(&source).map_err(|error| read_failed(path, &error))?;
-        let kind = about.file_type();
-        if kind.is_dir() {
-            return self.take_folder(name, path);
-        }
-        let entry = if kind.is_file() {
-            Entry::File { source, executable: about.permissions().mode() & 0o111 != 0 }
-        } else if kind.is_symlink() {
-            Entry::Link { target: link_target(&source, name, path)? }
-        } else {
-            return Err(unsupported(path, special(kind)));
-        };
-        self.put(name, path, entry)
-    }
-
-    fn take_folder(&mut self, name: &str, path: &str) -> Result<(), ReleaseError> {
-        let entries = fs::read_dir(self.checkout.join(path)).map_err(|error| read_failed(path, &error))?;
-        let mut empty = true;
-        for entry in entries {
-            let file_name = entry.map_err(|error| read_failed(path, &error))?.file_name();
-            let Some(child) = file_name.to_str() else {
-                return Err(unsupported(&format!("{path}/{}", file_name.to_string_lossy()), "its name is no UTF-8"));
-            };
-            self.take(&format!("{name}/{child}"), &format!("{path}/{child}"))?;
-            empty = false;
-        }
-        if empty {
-            return Err(ReleaseError::ArtifactEmpty { path: path.to_owned() });
+impl Selection {
+    /// Takes what is at and below a path under another name.
+    fn take_all(&mut self, checkout: &Path, name: &str, path: &str) -> Result<(), ReleaseError> {
+        let root = checkout.join(path);
+        for entry in self.bounds.walk(&root) {
+            let entry = entry?;
+            match relative(&root, &entry) {
+                Some("") => self.take(name, path, &entry)?,
+                Some(below) => self.take(&format!("{name}/{below}"), &format!("{path}/{below}"), &entry)?,
+                None => return Err(unsupported(&entry.path().to_string_lossy(), "its name is no UTF-8")),
+            }
         }
         Ok(())
     }
 
+    /// Takes one path under a name. A folder comes with what is in it, and so has to have something.
+    fn take(&mut self, name: &str, path: &str, entry: &DirEntry) -> Result<(), ReleaseError> {
+        if name.chars().any(char::is_control) {
+            return Err(unsupported(path, "its name has control characters"));
+        }
+        let kind = entry.file_type();
+        if kind.is_dir() {
+            let first = fs::read_dir(entry.path()).map_err(|error| read_failed(path, &error))?.next();
+            return match first {
+                Some(_) => Ok(()),
+                None => Err(ReleaseError::ArtifactEmpty { path: path.to_owned() }),
+            };
+        }
+        let taken = if kind.is_file() {
+            let about = entry.metadata().map_err(|error| read_failed(path, &error.into()))?;
+            self.bytes = self.bytes.saturating_add(about.len());
+            let from = (name != path).then(|| path.into());
+            Entry::File { from, executable: about.permissions().mode() & 0o111 != 0 }
+        } else if kind.is_symlink() {
+            Entry::Link { target: link_target(entry.path(), name, path)? }
+        } else {
+            return Err(unsupported(path, special(kind)));
+        };
+        if self.bytes > self.bounds.bytes {
+            return Err(self.bounds.exceeded(Bound::Bytes));
+        }
+        self.put(name, path, taken)
+    }
+
     /// The same path under the same name twice is no clash: two globs may overlap.
     fn put(&mut self, name: &str, path: &str, entry: Entry) -> Result<(), ReleaseError> {
-        let clash = |first: &str| ReleaseError::ArtifactClash {
-            name: name.to_owned(),
-            first: first.to_owned(),
-            second: path.to_owned(),
-        };
         if name == RUN {
-            return Err(clash("the run.json that landfall adds"));
+            return Err(clash(name, "the run.json that landfall adds", path));
         }
         for (at, _) in name.match_indices('/') {
             let parent = name.get(..at).unwrap_or_default();
             match self.taken.get(parent) {
                 Some(Entry::Folder) => {}
                 None if parent != RUN => {
-                    self.taken.insert(parent.to_owned(), Entry::Folder);
-                    self.sources.insert(parent.to_owned(), path.to_owned());
+                    let source = (name != path).then_some(path);
+                    self.insert(parent, source, Entry::Folder)?;
                 }
-                _ => return Err(clash(self.sources.get(parent).map_or(RUN, String::as_str))),
+                None => return Err(clash(name, RUN, path)),
+                Some(_) => return Err(clash(name, self.source(parent), path)),
             }
         }
         match self.taken.get(name) {
-            Some(there) if *there == entry => return Ok(()),
-            Some(_) => return Err(clash(self.sources.get(name).map_or("", String::as_str))),
-            None => {}
+            Some(there) if *there == entry => Ok(()),
+            Some(_) => Err(clash(name, self.source(name), path)),
+            None => self.insert(name, (name != path).then_some(path), entry),
+        }
+    }
+
+    fn insert(&mut self, name: &str, source: Option<&str>, entry: Entry) -> Result<(), ReleaseError> {
+        let target = if let Entry::Link { target } = &entry { target.len() } else { 0 };
+        self.names += name.len() + source.map_or(0, str::len) + target;
+        if self.names > self.bounds.names {
+            return Err(self.bounds.exceeded(Bound::Names));
         }
         self.taken.insert(name.to_owned(), entry);
-        self.sources.insert(name.to_owned(), path.to_owned());
+        if let Some(source) = source {
+            self.sources.insert(name.to_owned(), source.to_owned());
+        }
         Ok(())
     }
+
+    /// The path that a name came from.
+    fn source<'a>(&'a self, name: &'a str) -> &'a str {
+        self.sources.get(name).map_or(name, String::as_str)
+    }
+}
+
+fn clash(name: &str, first: &str, second: &str) -> ReleaseError {
+    ReleaseError::ArtifactClash { name: name.to_owned(), first: first.to_owned(), second: second.to_owned() }
 }
 
 /// A link's text, checked at its place in the release: `..` only at the beginning and not above the release.

@@ -10,7 +10,8 @@ use std::{
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::*;
+use super::{bounds::Bounds, *};
+use crate::effects::class::Class;
 
 fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -30,10 +31,14 @@ fn rule_as(path: &str, name: &str) -> ArtifactRule {
     ArtifactRule { path: path.into(), rename: Some(name.into()) }
 }
 
+fn select(checkout: &Path, rules: &[ArtifactRule]) -> Result<BTreeMap<String, select::Entry>, ReleaseError> {
+    select::select(checkout, rules, Bounds::USUAL)
+}
+
 fn packed(checkout: &Path, rules: &[ArtifactRule]) -> Result<(Packed, Vec<String>), ReleaseError> {
     let out = tempfile::tempdir().unwrap();
     let tar = out.path().join("r.tar");
-    let packed = pack::write(&select::select(checkout, rules)?, br#"{"commit":"c"}"#, &tar)?;
+    let packed = pack::write(checkout, &select(checkout, rules)?, br#"{"commit":"c"}"#, &tar)?;
     let listed = Command::new("tar").arg("tvf").arg(&tar).env("TZ", "UTC").output().unwrap();
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     let bytes = fs::read(&tar).unwrap();
@@ -71,6 +76,7 @@ fn a_release_has_sorted_entries_without_owner_or_time() {
         ]
     );
     let names: Vec<_> = packed.artifacts.iter().map(|a| (a.name.as_str(), a.size)).collect();
+    assert_eq!(packed.artifact_count, 4);
     assert_eq!(names, [("app.jar", 3), ("bin/run", 9), ("conf/b", 1), ("conf/sub/a", 1)]);
     assert_eq!(packed.artifacts[0].digest, format!("{:x}", Sha256::digest(b"jar")));
 }
@@ -108,16 +114,64 @@ fn what_does_not_fit_is_refused_by_name() {
 }
 
 #[test]
+fn a_checkout_beyond_any_bound_is_refused_and_the_message_says_what_to_do() {
+    let dir = tree(&[("app/a", "12345"), ("app/b", "12345"), ("lib/a/b/c", "1")]);
+    let refused = |rules: &[ArtifactRule], bounds| {
+        let error = select::select(dir.path(), rules, bounds).unwrap_err();
+        assert!(matches!(error, ReleaseError::ArtifactTooLarge { .. }) && error.class() == Class::Terminal, "{error}");
+        error.to_string()
+    };
+    let usual = Bounds::USUAL;
+    for rules in [[rule("app")], [rule_as("app", "x")]] {
+        select::select(dir.path(), &rules, Bounds { visited: 7, depth: 4, bytes: 10, names: 80 }).unwrap();
+        assert!(refused(&rules, Bounds { visited: 6, ..usual }).contains("let the script remove"));
+        let deep = refused(&rules, Bounds { depth: 3, ..usual });
+        assert!(deep.contains("more than 3 deep (lib/a/b…)"), "{deep}");
+        assert!(refused(&rules, Bounds { bytes: 9, ..usual }).contains("select less"));
+        assert!(refused(&rules, Bounds { names: 4, ..usual }).contains("names"));
+    }
+    // Deeper than a path may be long, which is no disturbance that passes.
+    let mut at = fs::File::open(dir.path()).unwrap();
+    for _ in 0..30 {
+        let name = "n".repeat(200);
+        rustix::fs::mkdirat(&at, &name, rustix::fs::Mode::RWXU).unwrap();
+        let flags = rustix::fs::OFlags::DIRECTORY;
+        at = rustix::fs::openat(&at, &name, flags, rustix::fs::Mode::empty()).unwrap().into();
+    }
+    assert!(refused(&[rule("app")], usual).contains("nested"));
+    crate::effects::remove::tree(dir.path()).unwrap();
+}
+
+#[test]
+fn a_folder_that_is_selected_is_taken_with_all_that_is_in_it_once() {
+    let dir = tree(&[("a/b/c", "1"), ("a/d", "2"), ("ab", "3"), ("e/f", "4")]);
+    let names = |rules: &[ArtifactRule]| {
+        packed(dir.path(), rules).unwrap().0.artifacts.into_iter().map(|file| file.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[rule("a")]), ["a/b/c", "a/d"]);
+    assert_eq!(names(&[rule("**")]), ["a/b/c", "a/d", "ab", "e/f"]);
+    assert_eq!(names(&[rule("a/*"), rule_as("a/b", "x/y"), rule("a/b/c")]), ["a/b/c", "a/d", "x/y/c"]);
+    assert!(matches!(
+        packed(dir.path(), &[rule("a"), rule("a/b/nothing")]),
+        Err(ReleaseError::ArtifactMissing { glob }) if glob == "a/b/nothing"
+    ));
+    fs::write(dir.path().join("a").join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff")), "x")
+        .unwrap();
+    assert!(matches!(packed(dir.path(), &[rule("a")]), Err(ReleaseError::ArtifactUnsupported { .. })));
+    assert_eq!(names(&[rule("ab")]), ["ab"], "what is not selected may have any name");
+}
+
+#[test]
 fn a_file_that_changes_its_size_while_it_is_packed_is_refused() {
     let dir = tree(&[("a", "abc")]);
-    let mut entries = select::select(dir.path(), &[rule("a")]).unwrap();
+    let mut entries = select(dir.path(), &[rule("a")]).unwrap();
     // As if the script had replaced the file by a link between the look and the read.
     fs::remove_file(dir.path().join("a")).unwrap();
     symlink("/etc/passwd", dir.path().join("a")).unwrap();
-    assert!(pack::write(&entries, b"{}", &dir.path().join("r.tar")).is_err());
+    assert!(pack::write(dir.path(), &entries, b"{}", &dir.path().join("r.tar")).is_err());
     // A file of /proc says that it has no bytes, and has some.
-    entries.insert("a".into(), select::Entry::File { source: "/proc/self/status".into(), executable: false });
-    let refused = pack::write(&entries, b"{}", &dir.path().join("r.tar"));
+    entries.insert("a".into(), select::Entry::File { from: Some("/proc/self/status".into()), executable: false });
+    let refused = pack::write(dir.path(), &entries, b"{}", &dir.path().join("r.tar"));
     assert!(matches!(refused, Err(ReleaseError::ArtifactChanged { .. })));
     assert!(!dir.path().join("r.tar").exists());
 }

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use self::draft::Draft;
 pub use self::{
     act::Act,
-    records::{BuildPlan, ReleaseRecord, secrets},
+    records::{BuildPlan, LISTED, ReleaseRecord, listed, secrets},
     seen::{Exit, ExitReason, ProjectSeen, Seen, Step},
 };
 use super::Plan;

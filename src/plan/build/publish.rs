@@ -95,7 +95,9 @@ pub(super) fn done(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
 
 fn show(draft: &mut Draft<'_>, release: &ReleaseRecord) {
     draft.status.digest = Some(format!("sha256:{}", release.digest));
-    draft.status.artifacts.clone_from(&release.artifacts);
+    let (count, artifacts) = release.told();
+    draft.status.artifact_count = Some(i64::try_from(count).unwrap_or(i64::MAX));
+    draft.status.artifacts = artifacts;
     draft.succeeded(format!("attempt {} made the release", release.attempt));
 }
 

@@ -109,5 +109,61 @@ pub struct ReleaseRecord {
     pub digest: String,
     /// Bytes.
     pub size: u64,
+    /// The first of them, see [`listed`].
     pub artifacts: Vec<Artifact>,
+    /// How many files there are. Records of before had all in the list, and no count.
+    #[serde(default)]
+    pub artifact_count: u64,
+}
+
+impl ReleaseRecord {
+    /// How many files the release has, and those that are told.
+    pub fn told(&self) -> (u64, Vec<Artifact>) {
+        let count = self.artifact_count.max(self.artifacts.len() as u64);
+        (count, listed(self.artifacts.iter().cloned()))
+    }
+}
+
+/// A release may have any number of files, and neither an object nor a record: so many are listed,
+pub const LISTED: usize = 100;
+/// with names of so many bytes in all.
+const LISTED_BYTES: usize = 64 * 1024;
+
+/// The first artifacts, as many as a status and a record take. The others are in the release.
+pub fn listed(artifacts: impl IntoIterator<Item = Artifact>) -> Vec<Artifact> {
+    let mut room = LISTED_BYTES;
+    let fits = |artifact: &Artifact| match room.checked_sub(artifact.name.len()) {
+        Some(left) => {
+            room = left;
+            true
+        }
+        None => false,
+    };
+    artifacts.into_iter().take(LISTED).take_while(fits).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(count: usize, name: usize) -> impl Iterator<Item = Artifact> {
+        (0..count).map(move |n| Artifact { name: format!("{n:0name$}"), digest: format!("sha256:{n:064}"), size: 1 })
+    }
+
+    #[test]
+    fn no_number_of_files_and_no_length_of_names_makes_a_status_too_large() {
+        assert_eq!(listed(files(99, 8)).len(), 99);
+        assert_eq!(listed(files(50_000, 8)).len(), LISTED);
+        let long = listed(files(50_000, 4000));
+        assert_eq!(long.len(), 16);
+        let of_before = ReleaseRecord {
+            attempt: 1,
+            digest: "d".into(),
+            size: 1,
+            artifacts: files(300, 8).collect(),
+            artifact_count: 0,
+        };
+        let (count, told) = of_before.told();
+        assert_eq!((count, told.len()), (300, LISTED), "a record that lists all and counts none");
+    }
 }
