@@ -71,8 +71,7 @@ pub(super) fn remove_log(dir: &Path) -> Result<(), ExecutorError> {
     if matches!(attempt::state(dir)?, StepState::Running { .. }) {
         return Ok(());
     }
-    absent_is_fine(fs::remove_file(dir.join(files::LOG)))
-        .map_err(|error| ExecutorError::io("remove a build's log", &error))
+    remove::tree(&dir.join(files::LOG)).map_err(|error| ExecutorError::io("remove a build's log", &error))
 }
 
 /// Ends what still runs, and removes the build's folder.
