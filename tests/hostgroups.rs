@@ -288,8 +288,11 @@ async fn a_host_whose_login_manager_ends_our_processes_is_refused_until_it_makes
     assert_eq!(host.sh("ls /srv/landfall | grep shop || true").unwrap(), "", "nothing was brought there");
 
     // Root is an exception unless somebody says otherwise.
+    // Root is an exception unless somebody says otherwise. The folders are root's then, or root would run another's programs.
+    host.sh("chown -R root /srv").unwrap();
     bench.patch::<HostGroup>("prod", json!({ "spec": { "ssh": { "user": "root" } } })).await;
     until(&bench, "root", |group| reason(group, "web-01").is_empty() && is(group, "Ready", "Probed")).await;
+    host.sh("chown -R deploy /srv").unwrap();
     bench.patch::<HostGroup>("prod", json!({ "spec": { "ssh": { "user": "deploy" } } })).await;
     until(&bench, "deploy", |group| reason(group, "web-01") == "SessionScoped").await;
 

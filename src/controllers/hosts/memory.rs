@@ -117,7 +117,7 @@ pub struct Dial {
     pub address: String,
     pub slot: Arc<Slot>,
     pub permits: Permits,
-    /// The last look at it was missed.
+    /// The last look at it was missed, and there are fewer permits than hosts.
     pub doubtful: bool,
     pub way: Arc<Way>,
 }
@@ -262,7 +262,8 @@ impl Memory {
             let config = group.config.clone()?;
             let address = config.hosts.get(host)?.clone();
             let one = group.hosts.get(host)?;
-            let (slot, doubtful) = (one.slot.clone(), one.missed > 0);
+            // Where there is one for each host nobody takes any from another.
+            let (slot, doubtful) = (one.slot.clone(), one.missed > 0 && !config.keeps_connections());
             Some(Dial { config, address, slot, permits: group.permits.clone()?, doubtful, way: group.way.clone() })
         })
     }
