@@ -1,6 +1,8 @@
 //! Verbs: annotation stamps that ask for an act, echoed in `status.lastHandled`.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
+
+use sha2::{Digest, Sha256};
 
 /// Another attempt of a Build, or of a Deployment's failed and never-tried hosts.
 pub const RETRY: &str = "landfall.dev/retry";
@@ -19,7 +21,28 @@ pub const FORGET_HOST_KEY: &str = "landfall.dev/forget-host-key";
 /// Stamps that were acted on: verb → value.
 pub type LastHandled = BTreeMap<String, String>;
 
-/// The value of a stamp that asks for an act: present, not empty, and not the one that was handled last.
+/// Characters of a stamp that `lastHandled` keeps.
+const KEPT: usize = 253;
+
+/// How a stamp's value stands in `lastHandled`, and what it is compared by: itself, or its beginning with the digest of all of it where it
+/// is longer than may be kept. An annotation may have 256 KiB.
+fn mark(value: &str) -> Cow<'_, str> {
+    if value.chars().nth(KEPT).is_none() {
+        return Cow::Borrowed(value);
+    }
+    let digest = format!("…{:x}", Sha256::digest(value));
+    let beginning = value.chars().take(KEPT - digest.chars().count());
+    Cow::Owned(beginning.chain(digest.chars()).collect())
+}
+
+/// The value of a stamp that is not the one that was handled last: present, and not empty.
+pub fn news<'a>(verb: &str, annotations: &'a BTreeMap<String, String>, handled: &LastHandled) -> Option<&'a str> {
+    let value = annotations.get(verb)?.as_str();
+    let known = handled.get(verb).is_some_and(|handled| *handled == mark(value));
+    (!value.is_empty() && !known).then_some(value)
+}
+
+/// The value of a stamp that asks for an act: one that is [`news`].
 ///
 /// Where nothing was ever observed (`first`, `status.observedGeneration` is -1), a stamp counts as handled: an object restored
 /// from a backup restarts nothing.
@@ -29,9 +52,7 @@ pub fn asked<'a>(
     handled: &LastHandled,
     first: bool,
 ) -> Option<&'a str> {
-    let value = annotations.get(verb)?.as_str();
-    let news = !value.is_empty() && handled.get(verb).map(String::as_str) != Some(value);
-    (news && !first).then_some(value)
+    news(verb, annotations, handled).filter(|_| !first)
 }
 
 /// `lastHandled` after these verbs were seen: what stands in the annotations now. A stamp that disappears is no act, so its last
@@ -40,7 +61,7 @@ pub fn handled(verbs: &[&str], annotations: &BTreeMap<String, String>, before: &
     let mut after = before.clone();
     for verb in verbs {
         if let Some(value) = annotations.get(*verb).filter(|value| !value.is_empty()) {
-            after.insert((*verb).to_owned(), value.chars().take(253).collect());
+            after.insert((*verb).to_owned(), mark(value).into_owned());
         }
     }
     after
@@ -66,5 +87,18 @@ mod tests {
     fn a_stamp_that_went_and_came_back_asks_nothing() {
         let after = handled(&[RETRY], &BTreeMap::new(), &map("1"));
         assert_eq!(asked(RETRY, &map("1"), &after, false), None);
+    }
+    #[test]
+    fn a_stamp_of_any_length_is_handled_once_and_another_of_the_same_beginning_is_another() {
+        let long = "\u{1f6a2}".repeat(300);
+        let other = format!("{long}!");
+        for (value, next) in [(long.as_str(), other.as_str()), (&"x".repeat(253), &"x".repeat(254))] {
+            assert_eq!(asked(RETRY, &map(value), &LastHandled::new(), false), Some(value));
+            let after = handled(&[RETRY], &map(value), &LastHandled::new());
+            assert_eq!(asked(RETRY, &map(value), &after, false), None);
+            assert_eq!(asked(RETRY, &map(next), &after, false), Some(next));
+            assert_eq!(after[RETRY].chars().count(), 253);
+        }
+        assert_eq!(handled(&[RETRY], &map("7"), &LastHandled::new()), map("7"));
     }
 }

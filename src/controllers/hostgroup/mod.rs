@@ -92,8 +92,9 @@ impl Kind for HostGroup {
 
 /// What is on record of the key that a new stamp wants forgotten.
 async fn kept(group: &HostGroup, namespace: &str, name: &str, world: &World) -> Result<Option<Kept>, Trouble> {
-    let handled = group.status.as_ref().and_then(|status| status.last_handled.get(verbs::FORGET_HOST_KEY));
-    let stamp = group.annotations().get(verbs::FORGET_HOST_KEY).filter(|stamp| handled != Some(stamp));
+    let none = verbs::LastHandled::new();
+    let handled = group.status.as_ref().map_or(&none, |status| &status.last_handled);
+    let stamp = verbs::news(verbs::FORGET_HOST_KEY, group.annotations(), handled);
     let Some((stamp, (address, port))) = stamp.and_then(|stamp| Some((stamp, machine_of(&group.spec, stamp)?))) else {
         return Ok(None);
     };
