@@ -225,6 +225,42 @@ async fn a_server_that_says_nothing_is_given_up_in_time_and_a_slow_one_is_not() 
     tokio::time::timeout(Duration::from_secs(10), bench.fetch(&source)).await.unwrap().unwrap();
 }
 
+/// With few threads to block, so that it is told at once who takes them.
+#[test]
+fn a_server_that_hangs_takes_few_threads_and_nobody_else_waits_for_it() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).max_blocking_threads(8).enable_all().build().unwrap().block_on(async {
+        let bench = Bench::new().await;
+        let git = Git::new(GitConfig { silence: Duration::from_secs(3600), ..config(&bench.folder) });
+        let hung = GitServer::start(bench.repository.root()).await;
+        hung.fault(Fault::Mute);
+        let mut waiting = tokio::task::JoinSet::new();
+        for n in 0..24 {
+            // Half of them for one repository, half of them for one each.
+            let repository = if n % 2 == 0 { "origin.git".to_owned() } else { format!("{n}.git") };
+            let mut source = Source::open("shop", hung.url(&repository));
+            let keys = [("ca.crt".to_owned(), SecretText::new(&hung.ca))].into();
+            source.access = Access::new(&source.url, "shop-git", keys).unwrap();
+            let git = git.clone();
+            waiting.spawn(async move { git.fetch(&gate(), &source).await });
+        }
+        let patience = Duration::from_secs(30);
+        let some = async {
+            while hung.connections() < 4 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(patience, some).await.expect("they are dialled");
+        // Another namespace's server, and what of this one's is here already.
+        let bank = Source { namespace: "bank".to_owned(), ..bench.source(&[]) };
+        tokio::time::timeout(patience, git.fetch(&gate(), &bank)).await.expect("it need not wait").unwrap();
+        let shop = bench.source(&[]);
+        let here = tokio::time::timeout(patience, git.branches(&shop, &[], None)).await;
+        assert_eq!(here.expect("it need not wait").unwrap(), []);
+        assert_eq!((hung.connections(), waiting.len()), (4, 24), "no more than these have a thread");
+    });
+}
+
 #[tokio::test]
 async fn what_is_no_git_server_or_has_no_such_repository_is_said_plainly() {
     let bench = Bench::new().await;

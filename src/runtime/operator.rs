@@ -82,14 +82,16 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let scopes: Vec<Option<String>> =
         if args.namespaces.is_empty() { vec![None] } else { args.namespaces.iter().cloned().map(Some).collect() };
     let leading = watch::Sender::new(None);
+    let git = git(&args);
     if let Some(address) = args.view_address {
-        view::start(&args, &client, &own, address, &leading)?;
+        view::start(&args, &client, &own, &git, address, &leading)?;
     }
     let mut parts = tokio::task::JoinSet::new();
     for scope in scopes {
         let namespace = scope.clone().unwrap_or_else(|| own.clone());
         let clients = Clients { calls: client.clone(), watches: watches.clone() };
-        let run = Run { args: args.clone(), clients, plane: plane.clone(), leading: leading.clone() };
+        let (plane, git, leading) = (plane.clone(), git.clone(), leading.clone());
+        let run = Run { args: args.clone(), clients, plane, git, leading };
         parts.spawn(operate(run, scope, namespace, stop.clone()));
     }
     let asked = stop_signal().map_err(RunError::Signals)?;
@@ -125,6 +127,7 @@ struct Run {
     args: RunArgs,
     clients: Clients,
     plane: String,
+    git: Git,
     /// What the aggregated API may ask, while the lease is held.
     leading: watch::Sender<Leading>,
 }
@@ -153,7 +156,7 @@ enum Ended {
 
 /// From the lease to its end.
 async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Receiver<bool>) -> Result<Ended, RunError> {
-    let Run { args, clients, plane, leading } = run;
+    let Run { args, clients, plane, git, leading } = run;
     let gate = Gate::shut();
     let elector = Elector::new(clients.calls.clone(), lease_in, args.lease(), plane.clone(), gate.clone())
         .of_its_namespace(scope.is_some())
@@ -165,7 +168,7 @@ async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Rece
     if lease.is_some() {
         tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");
     }
-    let world = Arc::new(world(&args, clients.calls, plane, gate)?);
+    let world = Arc::new(world(&args, clients.calls, plane, git, gate)?);
     leading.send_replace(Some(view::known(&world)));
     let mut controllers = tokio::task::JoinSet::new();
     controllers.spawn(control::<Project>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
@@ -194,10 +197,9 @@ async fn control<K: Kind>(world: Arc<World>, client: Client, scope: Option<Strin
     frame::run::<K>(world, api, stopped(stop)).await;
 }
 
-fn world(args: &RunArgs, client: Client, plane: String, gate: Gate) -> Result<World, RunError> {
+fn world(args: &RunArgs, client: Client, plane: String, git: Git, gate: Gate) -> Result<World, RunError> {
     let data = &args.data_dir;
     let executor = executor(args)?;
-    let git = git(args);
     let diaries = diaries(args);
     let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
     let started_at = clock::monotonic();
@@ -206,7 +208,7 @@ fn world(args: &RunArgs, client: Client, plane: String, gate: Gate) -> Result<Wo
     Ok(World::new(Parts { client, gate, store, git, executor, diaries, plane, started_at, recorder, resync }))
 }
 
-pub(super) fn git(args: &RunArgs) -> Git {
+fn git(args: &RunArgs) -> Git {
     Git::new(GitConfig {
         allow_file: args.allow_file_git,
         allow_local: args.allow_local_git,

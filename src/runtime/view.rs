@@ -16,7 +16,7 @@ use crate::{
         hosts::{HostKey, TurnKey},
         world::World,
     },
-    effects::store::Store,
+    effects::{git::Git, store::Store},
     plan::hostgroup::Look,
     server::{self, Hosts, Leading},
 };
@@ -26,6 +26,7 @@ pub fn start(
     args: &RunArgs,
     client: &Client,
     own: &str,
+    git: &Git,
     address: SocketAddr,
     leading: &watch::Sender<Leading>,
 ) -> Result<(), RunError> {
@@ -35,7 +36,7 @@ pub fn start(
         executor: operator::executor(args)?,
         diaries: operator::diaries(args),
         store: Store::folder(args.data_dir.join("store"))?,
-        git: operator::git(args),
+        git: git.clone(),
         leading: leading.subscribe(),
         advertised: advertised(args).unwrap_or_default(),
     };

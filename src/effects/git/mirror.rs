@@ -14,7 +14,7 @@ use git2::{
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{GitConfig, Limits, Source, error::GitError, transport::Talk, url::Remote};
+use super::{GitConfig, Limits, Source, error::GitError, transport::Talk, turns::Turns, url::Remote};
 
 const HEADS: &str = "+refs/heads/*:refs/heads/*";
 const TAGS: &str = "+refs/tags/*:refs/tags/*";
@@ -91,9 +91,11 @@ fn full(error: &git2::Error) -> bool {
     error.class() == ErrorClass::Os && error.message().contains("No space left on device")
 }
 
-/// Runs work on a mirror in a thread of its own. After the deadline the caller gets `TimedOut`, and the work ends at its next look.
+/// Runs work on a mirror in a thread of its own, when it is its turn. After the deadline, which counts from now, the caller gets `TimedOut`,
+/// and the work ends at its next look.
 pub(super) async fn run<T: Send + 'static>(
     config: &GitConfig,
+    turns: &Turns,
     source: &Source,
     job: Job,
     work: impl FnOnce(&Mirror) -> Result<T, GitError> + Send + 'static,
@@ -110,11 +112,18 @@ pub(super) async fn run<T: Send + 'static>(
     )
     .allow_local(config.allow_local);
     let given_up = GivenUp(stop.drop_guard());
-    let task = tokio::task::spawn_blocking(move || {
-        let _current = talk.enter();
-        let (mirror, _lock) = open(&folder, &name, job.writes, limits, talk)?;
-        work(&mirror)
-    });
+    let task = async {
+        let path = folder.join(&name);
+        let alone = job.writes || !path.exists();
+        let turn = turns.take(&path, &source.namespace, job, alone).await;
+        let work = move || {
+            let _turn = turn;
+            let _current = talk.enter();
+            let (mirror, _lock) = open(&folder, &name, job.writes, limits, talk)?;
+            work(&mirror)
+        };
+        tokio::task::spawn_blocking(work).await
+    };
     let deadline = if job.long { config.fetch_deadline } else { config.deadline };
     let done = tokio::time::timeout(deadline, task).await;
     drop(given_up);
@@ -132,6 +141,8 @@ pub(super) struct Job {
     pub(super) writes: bool,
     /// As much as a whole history may come.
     pub(super) long: bool,
+    /// With the server, and so for as long as that one likes.
+    pub(super) talks: bool,
 }
 
 /// Tells the thread when the caller is gone, by deadline or because its future was dropped.
@@ -190,12 +201,13 @@ fn sweep_locks(mirror: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Waits for the lock of a mirror's writers.
-pub(super) fn lock(mirror: &Path) -> std::io::Result<File> {
+/// Waits for the lock of a mirror's writers. Whoever asks is this process' only one to wait for it, by [`Turns`].
+pub(super) fn lock(mirror: &Path, stop: &CancellationToken) -> std::io::Result<File> {
     let name = mirror.file_name().unwrap_or_default().to_string_lossy();
-    take_lock(&mirror.with_file_name(format!("{name}.lock")), &CancellationToken::new())
+    take_lock(&mirror.with_file_name(format!("{name}.lock")), stop)
 }
 
+/// It is waited for where another process holds it: an operator that is just ending, say.
 fn take_lock(path: &Path, stop: &CancellationToken) -> std::io::Result<File> {
     let file = File::options().create(true).append(true).open(path)?;
     loop {

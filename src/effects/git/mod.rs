@@ -15,6 +15,7 @@ mod reach;
 mod read;
 mod tag;
 mod transport;
+mod turns;
 mod types;
 mod url;
 
@@ -22,6 +23,8 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     access::{Access, KEYS, Source, host_of},
@@ -32,6 +35,7 @@ pub use self::{
 };
 use self::{
     mirror::{Job, Mirror},
+    turns::Turns,
     url::Remote,
 };
 use super::gate::{Effect, Gate};
@@ -45,7 +49,7 @@ pub struct GitConfig {
     pub allow_file: bool,
     /// Whether this machine's own loopback and link-local addresses may be dialled (`--allow-local-git`).
     pub allow_local: bool,
-    /// For one call, the wait for the mirror's lock included.
+    /// For one call, the wait for its turn and for the mirror's lock included.
     pub deadline: Duration,
     /// The same for a fetch, which may bring a whole history.
     pub fetch_deadline: Duration,
@@ -96,22 +100,23 @@ impl Default for Limits {
     }
 }
 
-/// Cheap to clone.
+/// Cheap to clone; all clones wait for their turns in one line, so a process needs no second one.
 #[derive(Clone, Debug)]
 pub struct Git {
     config: GitConfig,
+    turns: Turns,
 }
 
 impl Git {
     pub fn new(config: GitConfig) -> Self {
         transport::register();
-        Self { config }
+        Self { config, turns: Turns::default() }
     }
 
     /// Brings the mirror up to date: all heads and tags, pruned. Effect `git.fetch`.
     pub async fn fetch(&self, gate: &Gate, source: &Source) -> Result<(), GitError> {
         self.check(source)?;
-        let job = Job { writes: true, long: true };
+        let job = Job { writes: true, long: true, talks: true };
         gate.pass(Effect::new("git.fetch", &source.url), self.run(source, job, mirror::fetch)).await
     }
 
@@ -176,20 +181,27 @@ impl Git {
     /// The names of all pins, in whatever mirror.
     pub async fn pins(&self) -> Result<Vec<String>, GitError> {
         let folder = self.config.folder.clone();
-        self.aside(move || pins::all(&folder)).await
+        self.aside(move |_| pins::all(&folder)).await
     }
 
     /// Lets go of a pinned commit. Idempotent. Effect `git.unpin`.
     pub async fn unpin(&self, gate: &Gate, name: &str) -> Result<(), GitError> {
-        let (folder, pin) = (self.config.folder.clone(), name.to_owned());
-        gate.pass(Effect::new("git.unpin", name), self.aside(move || pins::remove(&folder, &pin))).await
+        let letting_go = async {
+            let (folder, pin) = (self.config.folder.clone(), name.to_owned());
+            for mirror in self.aside(move |_| pins::having(&folder, &pin)).await? {
+                let pin = name.to_owned();
+                self.alone(mirror, move |mirror, stop| pins::remove(mirror, &pin, stop)).await?;
+            }
+            Ok(())
+        };
+        gate.pass(Effect::new("git.unpin", name), letting_go).await
     }
 
     /// Writes exactly that commit's files into `dest`, without `.git`. What stood at `dest` is replaced; a crash leaves no half checkout
     /// under that name. Refused where an entry leads out of the tree, or where the commit has no folder `path`.
     pub async fn checkout(&self, source: &Source, sha: &str, path: &str, dest: &Path) -> Result<(), GitError> {
         let (sha, path, dest) = (sha.to_owned(), path.to_owned(), dest.to_owned());
-        let job = Job { writes: false, long: true };
+        let job = Job { long: true, ..READS };
         self.run(source, job, move |mirror| {
             folder::check(mirror, &sha, &path)?;
             checkout::checkout(mirror, &sha, &dest)
@@ -216,7 +228,8 @@ impl Git {
         let folder = tempfile::Builder::new().prefix("one-").tempdir_in(&self.config.folder).map_err(failed)?;
         let config = GitConfig { folder: folder.path().to_owned(), ..self.config.clone() };
         let (sha, path, dest) = (sha.to_owned(), path.to_owned(), dest.to_owned());
-        let work = mirror::run(&config, source, Job { writes: true, long: true }, move |mirror| {
+        let job = Job { writes: true, long: true, talks: true };
+        let work = mirror::run(&config, &self.turns, source, job, move |mirror| {
             one::fetch(mirror, &sha)?;
             folder::check(mirror, &sha, &path)?;
             checkout::checkout(mirror, &sha, &dest)
@@ -227,15 +240,15 @@ impl Git {
     /// The commit that a tag names at the remote now (asked, not taken from the mirror); `None` where there is no such tag.
     pub async fn tag_target(&self, source: &Source, tag: &str) -> Result<Option<String>, GitError> {
         let name = tag::check_name(tag)?;
-        self.run(source, READS, move |mirror| tag::target(mirror, &name)).await
+        self.run(source, Job { talks: true, ..READS }, move |mirror| tag::target(mirror, &name)).await
     }
 
     /// Pushes an annotated tag. An existing one is never moved: on our commit it is a success, on another a `TagConflict`. Effect `git.tag`.
     pub async fn push_tag(&self, gate: &Gate, source: &Source, tag: TagRequest) -> Result<TagOutcome, GitError> {
         self.check(source)?;
         tag::check_name(&tag.name)?;
-        let effect = Effect::new("git.tag", tag.name.clone());
-        gate.pass(effect, self.run(source, WRITES, move |mirror| tag::push(mirror, &tag))).await
+        let (effect, job) = (Effect::new("git.tag", tag.name.clone()), Job { talks: true, ..WRITES });
+        gate.pass(effect, self.run(source, job, move |mirror| tag::push(mirror, &tag))).await
     }
 
     /// Refuses a bad URL before the gate is passed.
@@ -243,13 +256,31 @@ impl Git {
         Remote::parse(&source.url, self.config.allow_file).map(|_| ())
     }
 
-    /// Runs blocking work on all mirrors.
+    /// Runs blocking work on one mirror that is there, whoever's it is, with no other task of this process on it.
+    async fn alone<T: Send + 'static>(
+        &self,
+        mirror: PathBuf,
+        work: impl FnOnce(&Path, &CancellationToken) -> Result<T, GitError> + Send + 'static,
+    ) -> Result<T, GitError> {
+        let (url, deadline) = (mirror.display().to_string(), self.config.deadline);
+        let turn = tokio::time::timeout(deadline, self.turns.alone(&mirror)).await;
+        let turn = turn.map_err(|_| GitError::TimedOut { url, seconds: deadline.as_secs() })?;
+        self.aside(move |stop| {
+            let _turn = turn;
+            work(&mirror, stop)
+        })
+        .await
+    }
+
+    /// Runs blocking work beside the turns; it is told when nobody waits for it any more.
     async fn aside<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, GitError> + Send + 'static,
+        work: impl FnOnce(&CancellationToken) -> Result<T, GitError> + Send + 'static,
     ) -> Result<T, GitError> {
         let (url, deadline) = (self.config.folder.display().to_string(), self.config.deadline);
-        match tokio::time::timeout(deadline, tokio::task::spawn_blocking(work)).await {
+        let stop = CancellationToken::new();
+        let _given_up = stop.clone().drop_guard();
+        match tokio::time::timeout(deadline, tokio::task::spawn_blocking(move || work(&stop))).await {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => Err(GitError::Failed { url, what: "finish its work", why: error.to_string() }),
             Err(_) => Err(GitError::TimedOut { url, seconds: deadline.as_secs() }),
@@ -263,9 +294,9 @@ impl Git {
         job: Job,
         work: impl FnOnce(&Mirror) -> Result<T, GitError> + Send + 'static,
     ) -> Result<T, GitError> {
-        mirror::run(&self.config, source, job, work).await
+        mirror::run(&self.config, &self.turns, source, job, work).await
     }
 }
 
-const READS: Job = Job { writes: false, long: false };
-const WRITES: Job = Job { writes: true, long: false };
+const READS: Job = Job { writes: false, long: false, talks: false };
+const WRITES: Job = Job { writes: true, long: false, talks: false };

@@ -6,6 +6,7 @@ use std::{
 };
 
 use git2::Repository;
+use tokio_util::sync::CancellationToken;
 
 use super::{error::GitError, mirror};
 
@@ -32,23 +33,29 @@ pub(super) fn all(folder: &Path) -> Result<Vec<String>, GitError> {
     Ok(names)
 }
 
-/// Takes a pin out of every mirror that has it.
-pub(super) fn remove(folder: &Path, name: &str) -> Result<(), GitError> {
+/// The mirrors that have this pin.
+pub(super) fn having(folder: &Path, name: &str) -> Result<Vec<PathBuf>, GitError> {
+    let mut found = Vec::new();
     for path in mirrors(folder) {
         let repo = Repository::open_bare(&path).map_err(failed(&path, "be opened"))?;
-        let full = format!("{PINS}{name}");
-        if repo.find_reference(&full).is_err() {
-            continue;
+        if repo.find_reference(&format!("{PINS}{name}")).is_ok() {
+            found.push(path);
         }
-        let _lock = mirror::lock(&path).map_err(|error| GitError::Failed {
-            url: path.display().to_string(),
-            what: "take its lock",
-            why: error.to_string(),
-        })?;
-        // Another writer may have been faster.
-        if let Ok(mut reference) = repo.find_reference(&full) {
-            reference.delete().map_err(failed(&path, "remove a pin"))?;
-        }
+    }
+    Ok(found)
+}
+
+/// Takes a pin out of a mirror.
+pub(super) fn remove(mirror: &Path, name: &str, stop: &CancellationToken) -> Result<(), GitError> {
+    let _lock = mirror::lock(mirror, stop).map_err(|error| GitError::Failed {
+        url: mirror.display().to_string(),
+        what: "take its lock",
+        why: error.to_string(),
+    })?;
+    let repo = Repository::open_bare(mirror).map_err(failed(mirror, "be opened"))?;
+    // Another writer may have been faster.
+    if let Ok(mut reference) = repo.find_reference(&format!("{PINS}{name}")) {
+        reference.delete().map_err(failed(mirror, "remove a pin"))?;
     }
     Ok(())
 }
