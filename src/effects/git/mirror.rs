@@ -14,7 +14,13 @@ use git2::{
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{GitConfig, Limits, Source, error::GitError, transport::Talk, turns::Turns, url::Remote};
+use super::{
+    GitConfig, LARGEST_OBJECT, Limits, Source,
+    error::GitError,
+    transport::{self, Talk},
+    turns::Turns,
+    url::Remote,
+};
 
 const HEADS: &str = "+refs/heads/*:refs/heads/*";
 const TAGS: &str = "+refs/tags/*:refs/tags/*";
@@ -65,19 +71,19 @@ impl Mirror {
     /// The mirror itself failed.
     pub(super) fn failed(&self, what: &'static str) -> impl Fn(git2::Error) -> GitError + use<> {
         let url = self.url.clone();
-        move |error| match full(&error) {
-            true => GitError::DiskFull,
-            false => GitError::Failed { url: url.clone(), what, why: why(&error) },
+        move |error| match no_room(&error, &url) {
+            Some(no_room) => no_room,
+            None => GitError::Failed { url: url.clone(), what, why: why(&error) },
         }
     }
 
     /// The remote failed. Our transport knows better than libgit2 what happened.
     pub(super) fn unreachable(&self) -> impl Fn(git2::Error) -> GitError + use<> {
         let (url, talk) = (self.url.clone(), self.talk.clone());
-        move |error| match (full(&error), talk.trouble()) {
-            (true, _) => GitError::DiskFull,
-            (false, Some(trouble)) => trouble,
-            (false, None) => GitError::Unreachable { url: url.clone(), why: why(&error) },
+        move |error| match (no_room(&error, &url), talk.trouble()) {
+            (Some(no_room), _) => no_room,
+            (None, Some(trouble)) => trouble,
+            (None, None) => GitError::Unreachable { url: url.clone(), why: why(&error) },
         }
     }
 }
@@ -89,6 +95,22 @@ pub(super) fn why(error: &git2::Error) -> String {
 
 fn full(error: &git2::Error) -> bool {
     error.class() == ErrorClass::Os && error.message().contains("No space left on device")
+}
+
+/// Neither the disk nor memory takes it.
+fn no_room(error: &git2::Error, url: &str) -> Option<GitError> {
+    let url = || url.to_owned();
+    if full(error) {
+        return Some(GitError::DiskFull);
+    }
+    let memory = error.class() == ErrorClass::NoMemory;
+    // libgit2 has no code for it.
+    if (memory && transport::was_too_large()) || error.message().contains("overly large object") {
+        let why = format!("it has an object of more than {} MiB", LARGEST_OBJECT >> 20);
+        return Some(GitError::TooLarge { url: url(), why });
+    }
+    let why = "all of git had the memory that it may have; it is tried again".to_owned();
+    memory.then(|| GitError::Failed { url: url(), what: "get more memory", why })
 }
 
 /// Runs work on a mirror in a thread of its own, when it is its turn. After the deadline, which counts from now, the caller gets `TimedOut`,
@@ -279,4 +301,76 @@ pub(super) fn commit<'a>(mirror: &'a Mirror, sha: &str) -> Result<git2::Commit<'
 pub(super) fn full_id(text: &str) -> Option<Oid> {
     let hex = text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
     hex.then(|| Oid::from_str(text).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use sha1::{Digest, Sha1};
+
+    use super::*;
+
+    const BASE: usize = 0x10000;
+
+    /// As zlib has it, not compressed.
+    fn zlib(bytes: &[u8]) -> Vec<u8> {
+        let mut out = vec![0x78, 0x01];
+        let blocks = bytes.chunks(0xffff).collect::<Vec<_>>();
+        for (n, block) in blocks.iter().enumerate() {
+            let size = u16::try_from(block.len()).unwrap();
+            out.push(u8::from(n + 1 == blocks.len()));
+            out.extend([size.to_le_bytes(), (!size).to_le_bytes()].concat());
+            out.extend(*block);
+        }
+        let sums = bytes.iter().fold((1_u32, 0_u32), |(a, b), byte| {
+            let a = (a + u32::from(*byte)) % 65521;
+            (a, (b + a) % 65521)
+        });
+        out.extend((sums.1 << 16 | sums.0).to_be_bytes());
+        out
+    }
+
+    /// A number in sevens of bits, the lowest first, beginning with so many bits beside a kind.
+    fn number(kind: u8, first: u32, mut n: usize) -> Vec<u8> {
+        let mut out = vec![kind | u8::try_from(n & ((1 << first) - 1)).unwrap()];
+        n >>= first;
+        while n > 0 {
+            *out.last_mut().unwrap() |= 0x80;
+            out.push(u8::try_from(n & 0x7f).unwrap());
+            n >>= 7;
+        }
+        out
+    }
+
+    /// A blob, and a delta that makes so many times that blob of it with a byte for each.
+    fn bomb(times: usize) -> Vec<u8> {
+        let base = vec![b'x'; BASE];
+        let id = Sha1::new().chain_update(format!("blob {BASE}\0")).chain_update(&base).finalize();
+        let delta = [number(0, 7, BASE), number(0, 7, BASE * times), vec![0x80; times]].concat();
+        let mut pack = [b"PACK".to_vec(), 2_u32.to_be_bytes().to_vec(), 2_u32.to_be_bytes().to_vec()].concat();
+        pack.extend([number(3 << 4, 4, BASE), zlib(&base)].concat());
+        pack.extend([number(7 << 4, 4, delta.len()), id.to_vec(), zlib(&delta)].concat());
+        let end = Sha1::digest(&pack);
+        pack.extend(end);
+        pack
+    }
+
+    #[test]
+    fn a_small_pack_that_says_it_is_gigabytes_is_refused_and_never_made() {
+        transport::register();
+        let folder = tempfile::tempdir().unwrap();
+        let repo = Repository::init_bare(folder.path()).unwrap();
+        let take = |times| {
+            let odb = repo.odb().unwrap();
+            let mut writer = odb.packwriter().unwrap();
+            let pack = bomb(times);
+            assert!(pack.len() < 2 * BASE, "{}", pack.len());
+            writer.write_all(&pack).unwrap();
+            writer.commit().map_err(|error| no_room(&error, "https://h/x").unwrap().to_string())
+        };
+        take(16).unwrap();
+        let refused = take(LARGEST_OBJECT / BASE + 1).unwrap_err();
+        assert!(refused.contains("more than 512 MiB") && refused.contains("https://h/x"), "{refused}");
+    }
 }

@@ -88,6 +88,9 @@ pub struct Limits {
     pub file_bytes: u64,
 }
 
+/// Of one file, and so of any object: a process has one limit for what libgit2 makes in memory.
+const LARGEST_OBJECT: usize = 512 << 20;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -95,7 +98,7 @@ impl Default for Limits {
             objects: 50_000_000,
             entries: 1_000_000,
             checkout_bytes: 20 << 30,
-            file_bytes: 512 << 20,
+            file_bytes: LARGEST_OBJECT as u64,
         }
     }
 }
