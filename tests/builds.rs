@@ -678,6 +678,58 @@ async fn what_builds_leave_goes_when_nobody_needs_it_and_not_before() {
 }
 
 #[tokio::test]
+async fn a_mirror_goes_when_no_project_names_it_and_no_build_needs_it_whenever_the_operator_is_killed() {
+    let mut bench = Bench::with("mirrors", "test \"$LANDFALL_VERSION\" = v2; echo x > app").await;
+    let of_version = |tag: &str| json!({ "tag": tag });
+    bench.build("failed", of_version("v1")).await;
+    bench.until_stalled("failed", "ScriptFailed").await;
+    let folder = bench.operator.data.join("git");
+    let mirrors = || {
+        let entries = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path());
+        entries.filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let [mirror] = mirrors().try_into().unwrap();
+    // An hour passes for it while no operator runs.
+    let rest = || std::fs::File::open(mirror.join("landfall/namespace")).unwrap().set_modified(std::time::UNIX_EPOCH);
+    let stale = bench.store("incoming/.tmpLeft");
+    let litter = || {
+        std::fs::create_dir_all(stale.parent().unwrap()).unwrap();
+        std::fs::write(&stale, "half a release").unwrap();
+        std::fs::File::open(&stale).unwrap().set_modified(std::time::UNIX_EPOCH)
+    };
+    bench.operator.kill9().await;
+    bench.projects().delete("shop", &DeleteParams::default()).await.unwrap();
+    rest().unwrap();
+    litter().unwrap();
+    bench.operator.restart().await;
+    // That is the last that a sweep does.
+    eventually("swept", || !stale.exists()).await;
+    assert_eq!(mirrors(), std::slice::from_ref(&mirror), "a failed Build can be tried again");
+    bench.builds().delete("failed", &DeleteParams::default()).await.unwrap();
+    eventually("unpinned", || bench.pins().is_empty()).await;
+    bench.operator.kill9().await;
+    let going = folder.join("0.going");
+    std::fs::create_dir(&going).unwrap();
+    rest().unwrap();
+    for (point, left) in [("before git.forget *#2", 1), ("after git.forget *#1", 0)] {
+        bench.operator.restart_with(|plan| plan.env("LANDFALL_CRASH_AT", point)).await;
+        let end = tokio::time::timeout(PATIENCE, bench.operator.wait()).await;
+        assert!(end.is_ok(), "nothing crashed {point}");
+        assert_eq!(mirrors().len(), left, "{point}");
+    }
+    bench.operator.unset("LANDFALL_CRASH_AT");
+    litter().unwrap();
+    bench.operator.restart().await;
+    eventually("swept", || !stale.exists()).await;
+    assert_eq!(mirrors(), [] as [PathBuf; 0]);
+    // Another Project of that repository begins anew.
+    bench.project(json!({ "script": "echo x > app", "artifacts": [{ "path": "app" }] })).await;
+    bench.build("good", of_version("v2")).await;
+    bench.until_ready("good").await;
+    assert_eq!(mirrors(), std::slice::from_ref(&mirror));
+}
+
+#[tokio::test]
 async fn an_operator_that_is_killed_continues_the_same_build() {
     let mut bench = Bench::with("killed", "echo run; sleep 2; date +%s%N > app").await;
     bench.build("shop-1", json!({ "tag": "v1" })).await;

@@ -311,9 +311,17 @@ async fn calm(nth: usize) -> Arc<Run> {
     CALM[nth].get_or_init(play).await.clone()
 }
 
-/// Effects that no story comes to yet. Those of retention are crashed in tests/retention.rs.
-const UNTOLD: [&str; 7] =
-    ["build.create", "build.delete", "build.forget", "cache.forget", "log.remove", "store.remove", "store.sweep"];
+/// Effects that no story comes to yet. Those of retention are crashed in tests/retention.rs, that of mirrors in tests/builds.rs.
+const UNTOLD: [&str; 8] = [
+    "build.create",
+    "build.delete",
+    "build.forget",
+    "cache.forget",
+    "git.forget",
+    "log.remove",
+    "store.remove",
+    "store.sweep",
+];
 
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

@@ -19,9 +19,10 @@ use kube::{
     runtime::events::{Recorder, Reporter},
 };
 use landfall::{
-    api::FINALIZER,
+    api::{FINALIZER, Project},
     controllers::{
         frame::{self, Kind, Trouble},
+        garbage,
         world::{Parts, World},
     },
     effects::{
@@ -304,13 +305,40 @@ async fn an_object_that_goes_while_it_is_looked_at_is_not_looked_at_again() {
     assert!(!log().contains("/vanishing"), "that is no trouble: {}", log());
 }
 
+/// What a Build and a Project left that are gone, beside what belongs to those with these uids.
+async fn nobodys_leftovers_go_beside([build, project]: [String; 2], client: Client) {
+    let folder = tempfile::tempdir().unwrap();
+    let gone = "0f0f0f0f-0000-4000-8000-000000000000";
+    let folders = |kind: &str, uid: &str| [gone, uid].map(|uid| folder.path().join(kind).join(uid));
+    let (builds, caches) = (folders("executor", &build), folders("caches/default", &project));
+    for path in builds.iter().chain(&caches) {
+        std::fs::create_dir_all(path.join("1")).unwrap();
+    }
+    let world = Arc::new(world(client, folder.path()));
+    let broom = tokio::spawn(garbage::keep(world.clone(), None));
+    let was: Project = serde_json::from_value(json!({
+        "metadata": { "name": "gone", "namespace": "default", "uid": gone },
+        "spec": {
+            "source": { "url": "https://git.invalid/shop.git" }, "build": { "script": "true", "artifacts": [{ "path": "x" }] },
+            "run": { "process": { "command": ["x"] } },
+        },
+    }))
+    .unwrap();
+    was.gone(&world);
+    for [nobodys, somebodys] in [builds, caches] {
+        until(&format!("{} is gone", nobodys.display()), async || !nobodys.exists()).await;
+        assert!(somebodys.exists(), "{}", somebodys.display());
+    }
+    broom.abort();
+}
+
 /// Of landfall's own kinds, with schemas as another version might have left them.
 #[tokio::test]
 async fn builds_and_deployments_that_can_not_be_read_blind_neither_their_projects_nor_each_other() {
     let dev = Dev::start(&["--ephemeral"]).await;
     let client = dev.client().await;
     let crds = Api::<CustomResourceDefinition>::all(client.clone());
-    for kind in ["builds", "deployments"] {
+    for kind in ["builds", "deployments", "projects"] {
         // What they can be selected by has to stay.
         let named = json!({ "type": "object", "properties": { "name": { "type": "string" } } });
         let anything = json!({
@@ -370,6 +398,10 @@ async fn builds_and_deployments_that_can_not_be_read_blind_neither_their_project
         let named = |line: &str| line.contains(name) && line.contains("can't be read");
         assert!(said.lines().any(named), "{name} is named in the log: {said}");
     }
+    let odd_project = create("Project", "odd-project", json!({ "source": { "url": 7 } })).await;
+    let uid = |object: DynamicObject| object.uid().unwrap();
+    let odd = [uid(odd_build.get("odd-build").await.unwrap()), uid(odd_project.get("odd-project").await.unwrap())];
+    nobodys_leftovers_go_beside(odd, client.clone()).await;
     let left_alone = odd_build.get("odd-build").await.unwrap();
     assert_eq!(left_alone.data["status"]["observedGeneration"], -1, "it is left alone");
     assert!(dev.stop().await.success());

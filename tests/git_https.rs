@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use landfall::effects::{
     class::Class,
-    git::{Access, Git, GitConfig, GitError, Limits, Source, TagOutcome},
+    git::{Access, CommitsWish, Git, GitConfig, GitError, Limits, Source, TagOutcome},
     secret::SecretText,
 };
 use support::{
@@ -420,6 +420,19 @@ async fn a_build_whose_mirror_was_lost_gets_its_one_commit_without_the_history()
     git(&bench.repository.origin(), &["config", "uploadpack.allowReachableSHA1InWant", "true"]);
     patient.checkout_one(&gate(), &source, &older, ".", &dest).await.unwrap();
     assert!(std::fs::read_to_string(dest.join("f42")).unwrap().starts_with(&format!("line {} ", commits - 8)));
+}
+
+#[tokio::test]
+async fn a_project_is_shown_the_commits_that_it_has_fetched_itself() {
+    let bench = Bench::new().await;
+    bench.server.login(LOGIN);
+    bench.fetch(&bench.ann().read_by("uid-1")).await.unwrap();
+    let shown = async |source: Source| bench.git.commits(&source, &[], CommitsWish::default()).await.unwrap().is_some();
+    let open = Source::open("shop", bench.server.url("origin.git"));
+    assert!(shown(open.clone().read_by("uid-1")).await);
+    // Of the same name in a namespace of the same name, after the first is gone.
+    assert!(!shown(open.clone().read_by("uid-2")).await);
+    assert!(!shown(open.clone().read_by("../readers/uid-1")).await && !shown(open).await);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The broom: what Builds left that are gone, also those that went while no operator ran. What one Build leaves when it ends or goes is
-//! tidied up by its own controller; this is for what was missed. It must not decide what is needed.
+//! The broom: what Builds and Projects left that are gone, also those that went while no operator ran. What one Build leaves when it ends
+//! or goes is tidied up by its own controller; this is for what was missed. It must not decide what is needed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DynamicObject, ListParams},
+    core::DeserializeGuard,
+};
 
 use super::{
     build::{broken::Broken, read_json, remove_leftovers},
@@ -15,11 +19,12 @@ use super::{
 };
 use crate::{
     api::{
-        Build, Reason,
+        Build, Project, Reason,
         conditions::{READY, status_of},
     },
     effects::{
         class::Class,
+        clock, git,
         store::keys::{self, BadPart},
     },
     plan::{
@@ -41,7 +46,7 @@ pub async fn keep(world: Arc<World>, scope: Option<String>) {
 }
 
 async fn sweep(world: &World, scope: Option<&str>) -> Result<(), Broken> {
-    let litter = garbage::plan(&observe(world, scope).await?);
+    let litter = garbage::plan(&observe(world, scope).await?, clock::now());
     for uid in &litter.folders {
         world.executor.forget(&world.gate, uid).await?;
     }
@@ -51,40 +56,30 @@ async fn sweep(world: &World, scope: Option<&str>) -> Result<(), Broken> {
     for pin in &litter.pins {
         world.git.unpin(&world.gate, pin).await?;
     }
+    let mut mirrors = 0;
+    for mirror in litter.mirrors {
+        mirrors += usize::from(world.git.forget(&world.gate, mirror).await?);
+    }
     let files = world.store.sweep(&world.gate).await?;
-    if files + litter.folders.len() + litter.records.len() + litter.pins.len() > 0 {
-        let records = litter.records.len();
-        tracing::info!(
-            builds = litter.folders.len(),
-            records,
-            pins = litter.pins.len(),
-            files,
-            "leftovers are removed"
-        );
+    let (builds, records, pins) = (litter.folders.len(), litter.records.len(), litter.pins.len());
+    if files + builds + records + pins + mirrors > 0 {
+        tracing::info!(builds, records, pins, mirrors, files, "leftovers are removed");
     }
     Ok(())
 }
 
-/// The Builds are listed last: whatever lay around before has its Build in the list, or it has none. Whose it is need be known of the
-/// rest alone.
+/// Builds and Projects are listed last: whatever lay around before has its own in the list, or it has none. One that can't be read is there
+/// all the same, and stops nothing. Whose it is need be known of the rest alone.
 async fn observe(world: &World, scope: Option<&str>) -> Result<Seen, Broken> {
-    let pins = world.git.pins().await?;
+    let mirrors = world.git.mirrors().await?;
     let folders = world.executor.builds().await?;
     let records = world.store.list(&keys::builds().map_err(bad_key)?).await?;
     let records: BTreeSet<String> =
         records.iter().filter_map(|key| Some(keys::build_parts(key)?.0.to_owned())).collect();
-    let api: Api<Build> = match scope {
-        Some(namespace) => world.api(namespace),
-        None => Api::all(world.client.clone()),
-    };
-    let listed = api.list(&ListParams::default()).await;
-    let builds = listed.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?.items;
-    let published =
-        |build: &Build| build.status.as_ref().is_some_and(|status| status_of(&status.conditions, READY) == Some(true));
-    let builds: BTreeMap<_, _> =
-        builds.iter().map(|build| (build.uid().unwrap_or_default(), published(build))).collect();
+    let sources = sources(world, scope).await?;
+    let builds = builds(world, scope).await?;
     let (folders, records) = (of(folders, &builds, world).await?, of(records, &builds, world).await?);
-    Ok(Seen { scope: scope.map(str::to_owned), builds, folders, records, pins })
+    Ok(Seen { scope: scope.map(str::to_owned), builds, folders, records, mirrors, sources })
 }
 
 /// The namespaces of those that have no Build.
@@ -95,10 +90,48 @@ async fn of(
 ) -> Result<BTreeMap<String, Option<String>>, Broken> {
     let mut found = BTreeMap::new();
     for uid in uids.into_iter().filter(|uid| !builds.contains_key(uid)) {
-        let plan: Option<BuildPlan> = read_json(world, &keys::build_plan(&uid).map_err(bad_key)?).await?;
+        let plan: Option<BuildPlan> = match read_json(world, &keys::build_plan(&uid).map_err(bad_key)?).await {
+            // A record that is no more one tells nothing, and will tell nothing later.
+            Err(broken) if broken.class == Class::Terminal => None,
+            plan => plan?,
+        };
         found.insert(uid, plan.map(|plan| plan.namespace));
     }
     Ok(found)
+}
+
+/// Uids, and whether they are published.
+async fn builds(world: &World, scope: Option<&str>) -> Result<BTreeMap<String, bool>, Broken> {
+    let client = world.client.clone();
+    let api: Api<DeserializeGuard<Build>> = match scope {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    };
+    let published = |build: &DeserializeGuard<Build>| {
+        let status = build.0.as_ref().ok().and_then(|build| build.status.as_ref());
+        status.is_some_and(|status| status_of(&status.conditions, READY) == Some(true))
+    };
+    let listed = api.list(&ListParams::default()).await.map_err(unlisted)?.items;
+    Ok(listed.iter().map(|build| (build.uid().unwrap_or_default(), published(build))).collect())
+}
+
+/// The names of the Projects' mirrors. Of a Project that can't be read this one field can.
+async fn sources(world: &World, scope: Option<&str>) -> Result<BTreeSet<String>, Broken> {
+    let (client, resource) = (world.client.clone(), ApiResource::erase::<Project>(&()));
+    let api: Api<DynamicObject> = match scope {
+        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+        None => Api::all_with(client, &resource),
+    };
+    let mirror = |project: &DynamicObject| {
+        let url = project.data.pointer("/spec/source/url")?.as_str()?;
+        git::mirror_of(&project.namespace()?, url).ok()
+    };
+    let listed = api.list(&ListParams::default()).await.map_err(unlisted)?.items;
+    Ok(listed.iter().filter_map(mirror).collect())
+}
+
+fn unlisted(error: kube::Error) -> Broken {
+    Broken::new(Reason::InternalError, Class::Transient, &error)
 }
 
 fn bad_key(error: BadPart) -> Broken {

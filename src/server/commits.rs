@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use kube::Api;
+use kube::{Api, ResourceExt};
 
 use super::{View, logs::away, problem::Problem, query::Parameters};
 use crate::{
@@ -27,8 +27,8 @@ pub async fn page(view: &Arc<View>, namespace: &str, name: &str, query: Option<&
     let project = project.ok_or_else(missing)?;
     let source = &project.spec.source;
     let wish = CommitsWish { branch: parameters.text("branch").map(str::to_owned), page: page - 1 };
-    // Only the mirror is read, and that takes no Secret.
-    let mirror = Source::open(namespace, &source.url);
+    // Only the mirror is read, and that takes no Secret. It may hold what another Project had fetched with one of its own.
+    let mirror = Source::open(namespace, &source.url).read_by(project.uid().unwrap_or_default());
     let found = view.git.commits(&mirror, &source.branches, wish).await.map_err(|error| problem(&error))?;
     let found = found.ok_or_else(|| match view.leads() {
         true => Problem::unavailable("nothing of the repository was fetched yet; the Project's status says why", 2),

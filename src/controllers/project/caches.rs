@@ -24,7 +24,8 @@ async fn try_sweep(world: &World, namespace: &str) -> Result<(), Broken> {
     if cached.is_empty() {
         return Ok(());
     }
-    let listed = world.api::<Project>(namespace).list(&ListParams::default()).await;
+    // Also those that can't be read.
+    let listed = world.api::<Project>(namespace).list_metadata(&ListParams::default()).await;
     let listed = listed.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?;
     let projects: BTreeSet<String> = listed.items.iter().filter_map(ResourceExt::uid).collect();
     if cached.iter().any(|uid| !projects.contains(uid)) {

@@ -32,7 +32,7 @@ pub(super) fn start(project: &Project, again: bool, world: &Arc<World>) {
     let (namespace, name, world_then) = (project.namespace().unwrap_or_default(), project.name_any(), world.clone());
     let interval = interval(project);
     let _ = world.tasks.start(occupied.key(), async move {
-        let looked = look(&occupied, &namespace, &source, &world_then).await;
+        let looked = look(&occupied, (&namespace, &uid), &source, &world_then).await;
         match interval.filter(|_| !looked.failed) {
             Some(interval) => tick(&uid, (namespace.clone(), name.clone()), source, interval, &world_then),
             // The gate may be shut: not to try again at once.
@@ -50,10 +50,10 @@ struct Looked {
 }
 
 /// Looks, and once more for everybody who asked meanwhile.
-async fn look(occupied: &Occupied, namespace: &str, source: &Source, world: &World) -> Looked {
+async fn look(occupied: &Occupied, project: (&str, &str), source: &Source, world: &World) -> Looked {
     let mut news = false;
     loop {
-        let result = list(namespace, source, world).await;
+        let result = list(project, source, world).await;
         let failed = result.is_err();
         let settled = occupied.settle(result);
         news |= settled.news;
@@ -86,7 +86,7 @@ fn tick(uid: &str, (namespace, name): (String, String), source: Source, interval
                 return;
             }
             let Some(occupied) = then.sources.occupy(&uid, &source, false) else { continue };
-            let looked = look(&occupied, &namespace, &source, &then).await;
+            let looked = look(&occupied, (&namespace, &uid), &source, &then).await;
             drop(occupied);
             if looked.failed {
                 then.sources.tick(&uid, &source, None);
@@ -101,8 +101,12 @@ fn tick(uid: &str, (namespace, name): (String, String), source: Source, interval
     });
 }
 
-async fn list(namespace: &str, source: &Source, world: &World) -> Result<(Vec<BranchView>, Vec<Head>), Broken> {
-    let repository = repository(world, namespace, &source.url, source.secret.as_deref()).await?;
+async fn list(
+    (namespace, uid): (&str, &str),
+    source: &Source,
+    world: &World,
+) -> Result<(Vec<BranchView>, Vec<Head>), Broken> {
+    let repository = repository(world, namespace, &source.url, source.secret.as_deref()).await?.read_by(uid);
     world.git.fetch(&world.gate, &repository).await?;
     let branches = world.git.branches(&repository, &source.branches, None).await?;
     let heads = match &source.on_push {

@@ -16,12 +16,19 @@ pub struct Source {
     pub namespace: String,
     pub url: String,
     pub access: Access,
+    /// Uid of the Project that reads it for itself; what it has not fetched is not shown to it.
+    pub reader: Option<String>,
 }
 
 impl Source {
+    /// The same, read by a Project for itself.
+    pub fn read_by(self, uid: impl Into<String>) -> Self {
+        Self { reader: Some(uid.into()), ..self }
+    }
+
     /// Read without a Secret.
     pub fn open(namespace: impl Into<String>, url: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), url: url.into(), access: Access::default() }
+        Self { namespace: namespace.into(), url: url.into(), access: Access::default(), reader: None }
     }
 }
 
@@ -59,6 +66,11 @@ impl Access {
 pub fn host_of(url: &str) -> Result<Option<String>, GitError> {
     let remote = Remote::parse(url, true)?;
     Ok(remote.server().map(|server| server.shown.clone()))
+}
+
+/// Name of the mirror's folder.
+pub fn mirror_of(namespace: &str, url: &str) -> Result<String, GitError> {
+    Ok(Remote::parse(url, true)?.folder_name(namespace))
 }
 
 fn https(secret: &str, keys: &mut BTreeMap<String, SecretText>) -> Result<Access, GitError> {

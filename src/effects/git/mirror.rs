@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     GitConfig, LARGEST_OBJECT, Limits, Source,
     error::GitError,
+    notes,
     transport::{self, Talk},
     turns::Turns,
     url::Remote,
@@ -29,6 +30,7 @@ const TAGS: &str = "+refs/tags/*:refs/tags/*";
 pub(super) struct Mirror {
     pub(super) repo: Repository,
     pub(super) url: String,
+    pub(super) source: Source,
     pub(super) limits: Limits,
     talk: Talk,
 }
@@ -125,6 +127,7 @@ pub(super) async fn run<T: Send + 'static>(
     let remote = Remote::parse(&source.url, config.allow_file)?;
     let (url, stop) = (remote.url.clone(), CancellationToken::new());
     let (folder, name, limits) = (config.folder.clone(), remote.folder_name(&source.namespace), config.limits);
+    let source = source.clone();
     let talk = Talk::new(
         remote,
         Arc::new(source.access.clone()),
@@ -141,7 +144,7 @@ pub(super) async fn run<T: Send + 'static>(
         let work = move || {
             let _turn = turn;
             let _current = talk.enter();
-            let (mirror, _lock) = open(&folder, &name, job.writes, limits, talk)?;
+            let (mirror, _lock) = open(&folder, &name, job.writes, source, limits, talk)?;
             work(&mirror)
         };
         tokio::task::spawn_blocking(work).await
@@ -174,6 +177,7 @@ fn open(
     folder: &Path,
     name: &str,
     writes: bool,
+    source: Source,
     limits: Limits,
     talk: Talk,
 ) -> Result<(Mirror, Option<File>), GitError> {
@@ -206,7 +210,7 @@ fn open(
         what: "be opened",
         why: why(&error),
     })?;
-    Ok((Mirror { repo, url: remote, limits, talk }, lock.filter(|_| writes)))
+    Ok((Mirror { repo, url: remote, source, limits, talk }, lock.filter(|_| writes)))
 }
 
 /// Every writer holds our lock, so libgit2's own lock files that lie here now are those of a writer that was killed. They would
@@ -277,6 +281,7 @@ pub(super) fn fetch(mirror: &Mirror) -> Result<(), GitError> {
     if let Some(head) = head {
         mirror.repo.set_head(&head).map_err(mirror.failed("note the default branch"))?;
     }
+    notes::fetched(mirror)?;
     remote.disconnect().map_err(&failed)
 }
 

@@ -9,6 +9,8 @@ mod commits;
 mod error;
 mod folder;
 mod mirror;
+mod mirrors;
+mod notes;
 mod one;
 pub mod pins;
 mod reach;
@@ -27,7 +29,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    access::{Access, KEYS, Source, host_of},
+    access::{Access, KEYS, Source, host_of, mirror_of},
     commits::{CommitList, CommitsWish},
     error::GitError,
     transport::register as register_transports,
@@ -39,6 +41,7 @@ use self::{
     url::Remote,
 };
 use super::gate::{Effect, Gate};
+use crate::plan::garbage;
 
 /// How git is reached.
 #[derive(Clone, Debug)]
@@ -135,7 +138,8 @@ impl Git {
         self.run(source, READS, move |mirror| read::branches(mirror, &patterns, default.as_deref())).await
     }
 
-    /// One page of a branch that matches a pattern, as the mirror has it: nothing is fetched. `None` where it has nothing yet.
+    /// One page of a branch that matches a pattern, as the mirror has it: nothing is fetched. `None` where it has nothing yet, or nothing
+    /// that this reader has fetched.
     pub async fn commits(
         &self,
         source: &Source,
@@ -143,6 +147,10 @@ impl Git {
         wish: CommitsWish,
     ) -> Result<Option<CommitList>, GitError> {
         let patterns = read::Patterns::new(patterns)?;
+        let mirror = self.config.folder.join(access::mirror_of(&source.namespace, &source.url)?);
+        if !source.reader.as_deref().is_some_and(|reader| notes::was_read_by(&mirror, reader)) {
+            return Ok(None);
+        }
         self.run(source, READS, move |mirror| commits::commits(mirror, &patterns, &wish)).await
     }
 
@@ -181,17 +189,24 @@ impl Git {
         self.run(source, WRITES, move |mirror| mirror::pin(mirror, &sha, &uid)).await
     }
 
-    /// The names of all pins, in whatever mirror.
-    pub async fn pins(&self) -> Result<Vec<String>, GitError> {
+    /// All mirrors with their pins, whoever's they are, and what a crash left of some.
+    pub async fn mirrors(&self) -> Result<Vec<garbage::Mirror>, GitError> {
         let folder = self.config.folder.clone();
-        self.aside(move |_| pins::all(&folder)).await
+        self.aside(move |_| Ok(mirrors::all(&folder))).await
+    }
+
+    /// Removes a mirror. False: it is not as it was seen any more, and stays. Idempotent. Effect `git.forget`.
+    pub async fn forget(&self, gate: &Gate, seen: garbage::Mirror) -> Result<bool, GitError> {
+        let (effect, path) = (Effect::new("git.forget", seen.name.clone()), self.config.folder.join(&seen.name));
+        let lock = path.with_extension("git");
+        gate.pass(effect, self.alone(lock, move |_, stop| mirrors::remove(&path, &seen, stop))).await
     }
 
     /// Lets go of a pinned commit. Idempotent. Effect `git.unpin`.
     pub async fn unpin(&self, gate: &Gate, name: &str) -> Result<(), GitError> {
         let letting_go = async {
             let (folder, pin) = (self.config.folder.clone(), name.to_owned());
-            for mirror in self.aside(move |_| pins::having(&folder, &pin)).await? {
+            for mirror in self.aside(move |_| Ok(pins::having(&folder, &pin))).await? {
                 let pin = name.to_owned();
                 self.alone(mirror, move |mirror, stop| pins::remove(mirror, &pin, stop)).await?;
             }
@@ -228,7 +243,7 @@ impl Git {
             why: error.to_string(),
         };
         std::fs::create_dir_all(&self.config.folder).map_err(failed)?;
-        let folder = tempfile::Builder::new().prefix("one-").tempdir_in(&self.config.folder).map_err(failed)?;
+        let folder = tempfile::Builder::new().prefix(mirrors::ONE).tempdir_in(&self.config.folder).map_err(failed)?;
         let config = GitConfig { folder: folder.path().to_owned(), ..self.config.clone() };
         let (sha, path, dest) = (sha.to_owned(), path.to_owned(), dest.to_owned());
         let job = Job { writes: true, long: true, talks: true };

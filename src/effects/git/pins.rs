@@ -1,14 +1,11 @@
 //! Pins: the refs that keep a Build's commit in a mirror. It must not decide which are needed.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use git2::Repository;
 use tokio_util::sync::CancellationToken;
 
-use super::{error::GitError, mirror};
+use super::{error::GitError, mirror, mirrors};
 
 const PINS: &str = "refs/landfall/";
 
@@ -17,32 +14,22 @@ pub fn name(namespace: &str, uid: &str) -> String {
     format!("{namespace}.{uid}")
 }
 
-/// All pins of all mirrors, by name; each once.
-pub(super) fn all(folder: &Path) -> Result<Vec<String>, GitError> {
+/// The names of all pins of a mirror, sorted.
+pub(super) fn of(repo: &Repository) -> Result<Vec<String>, git2::Error> {
     let mut names = Vec::new();
-    for path in mirrors(folder) {
-        let repo = Repository::open_bare(&path).map_err(failed(&path, "be opened"))?;
-        let refs = repo.references_glob(&format!("{PINS}*")).map_err(failed(&path, "list its pins"))?;
-        for reference in refs {
-            let reference = reference.map_err(failed(&path, "list its pins"))?;
-            names.extend(reference.name().ok().and_then(|name| name.strip_prefix(PINS)).map(str::to_owned));
-        }
+    for reference in repo.references_glob(&format!("{PINS}*"))? {
+        names.extend(reference?.name().ok().and_then(|name| name.strip_prefix(PINS)).map(str::to_owned));
     }
     names.sort();
-    names.dedup();
     Ok(names)
 }
 
-/// The mirrors that have this pin.
-pub(super) fn having(folder: &Path, name: &str) -> Result<Vec<PathBuf>, GitError> {
-    let mut found = Vec::new();
-    for path in mirrors(folder) {
-        let repo = Repository::open_bare(&path).map_err(failed(&path, "be opened"))?;
-        if repo.find_reference(&format!("{PINS}{name}")).is_ok() {
-            found.push(path);
-        }
-    }
-    Ok(found)
+/// The mirrors that have this pin. One that can't be opened has none that could be taken out.
+pub(super) fn having(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let has = |path: &PathBuf| {
+        Repository::open_bare(path).is_ok_and(|repo| repo.find_reference(&format!("{PINS}{name}")).is_ok())
+    };
+    mirrors::paths(folder).into_iter().filter(has).collect()
 }
 
 /// Takes a pin out of a mirror.
@@ -58,11 +45,6 @@ pub(super) fn remove(mirror: &Path, name: &str, stop: &CancellationToken) -> Res
         reference.delete().map_err(failed(mirror, "remove a pin"))?;
     }
     Ok(())
-}
-
-fn mirrors(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.join("HEAD").is_file() && path.extension().is_none_or(|end| end != "making")).collect()
 }
 
 fn failed(path: &Path, what: &'static str) -> impl Fn(git2::Error) -> GitError {
