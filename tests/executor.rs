@@ -771,6 +771,29 @@ async fn folders_that_a_script_nested_20000_deep_are_taken_away_and_end_nobody()
     assert!(!folder.parent().unwrap().parent().unwrap().exists());
 }
 
+/// A file system of its own; it goes with the value.
+struct SmallDisk(tempfile::TempDir);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_fills_the_disk_is_ended_before_it_is_full() {
+    let disk = SmallDisk(tempfile::tempdir().unwrap());
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(disk.0.path()).status();
+    assert!(mounted.unwrap().success());
+    let bench = Bench::at(tempfile::tempdir_in(disk.0.path()).unwrap(), Isolation::Sandboxed);
+    let fill = "dd if=/dev/zero of=big bs=1M count=62 2>/dev/null; echo filled; sleep 1000";
+    let (exit, log) = bench.run(fill).await;
+    assert_eq!((exit.reason, exit.code), (ExitReason::DiskFull, None), "{log}");
+    bench.executor.forget(&bench.gate, "build-1").await.unwrap();
+    let (exit, log) = bench.run("head -c 1000000 /dev/zero > small").await;
+    assert!(exit.succeeded(), "{exit:?} {log}");
+}
+
 #[tokio::test]
 async fn a_cache_hides_nothing_and_is_led_nowhere_by_links() {
     let bench = Cached(Bench::new(), std::cell::Cell::new(0));

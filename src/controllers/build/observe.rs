@@ -124,6 +124,7 @@ fn ended(exit: executor::Exit, lines: Vec<String>) -> Exit {
         executor::ExitReason::IdleTimedOut => ExitReason::IdleTimedOut,
         executor::ExitReason::OutOfMemory => ExitReason::OutOfMemory,
         executor::ExitReason::ProcessLimit => ExitReason::ProcessLimit,
+        executor::ExitReason::DiskFull => ExitReason::DiskFull,
         executor::ExitReason::Cancelled => ExitReason::Cancelled,
         executor::ExitReason::NotStarted => ExitReason::NotStarted,
     };

@@ -8,6 +8,7 @@
 mod attempt;
 mod cache;
 mod capture;
+mod disk;
 mod error;
 mod files;
 mod forms;

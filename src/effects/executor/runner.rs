@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     cache,
     capture::{self, Captured, LastOutput},
-    files,
+    disk, files,
     identity::Identity,
     limits::Held,
     masks::Masks,
@@ -216,7 +216,8 @@ impl Watch<'_> {
         } else if now.saturating_duration_since(self.last.at().max(begun)) >= step.idle_timeout {
             Some(ExitReason::IdleTimedOut)
         } else {
-            self.limits.exceeded().map(ExitReason::from)
+            let full = disk::nearly_full(self.dir).then_some(ExitReason::DiskFull);
+            self.limits.exceeded().map(ExitReason::from).or(full)
         }
     }
 }

@@ -86,6 +86,8 @@ pub enum ExitReason {
     OutOfMemory,
     /// It tried to have more processes than the limit.
     ProcessLimit,
+    /// The disk of the executor's folder was nearly full, by whomever.
+    DiskFull,
     /// The sandbox could not be made, so the script never began; `message` says why.
     NotStarted,
 }

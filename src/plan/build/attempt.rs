@@ -196,6 +196,7 @@ fn over(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt, exit: &Exit) -> 
         (ExitReason::Cancelled, _) if draft.superseded() => (Outcome::Cancelled, Some(Reason::Superseded)),
         (ExitReason::OutOfMemory, _) => (Outcome::Failed, Some(Reason::OutOfMemory)),
         (ExitReason::ProcessLimit, _) => (Outcome::Failed, Some(Reason::ProcessLimit)),
+        (ExitReason::DiskFull, _) => (Outcome::Failed, Some(Reason::DiskFull)),
         (ExitReason::Cancelled, _) => (Outcome::Cancelled, Some(Reason::Cancelled)),
         (ExitReason::NotStarted, _) => (Outcome::Failed, Some(Reason::ExecutorUnsafe)),
     };
@@ -285,6 +286,12 @@ fn verdict(draft: Draft<'_>, plan: &BuildPlan, end: &Attempt) -> Decision {
         _ if is(Reason::ProcessLimit) => (
             Reason::ProcessLimit,
             format!("attempt {n} tried to have more processes than {} and failed; {raise}{said}", limit(plan, "pids")),
+        ),
+        _ if is(Reason::DiskFull) => (
+            Reason::DiskFull,
+            format!(
+                "attempt {n} was ended because the operator's data folder is nearly full, by this script or others; let the script write less, or have the disk enlarged, and {retry}{said}"
+            ),
         ),
         _ if is(Reason::ExecutorUnsafe) => {
             (Reason::ExecutorUnsafe, format!("the script of attempt {n} was not begun{said}"))

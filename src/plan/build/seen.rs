@@ -131,5 +131,6 @@ pub enum ExitReason {
     Cancelled,
     OutOfMemory,
     ProcessLimit,
+    DiskFull,
     NotStarted,
 }
