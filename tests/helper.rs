@@ -375,7 +375,9 @@ fn a_stop_that_dies_anywhere_is_continued() {
 
 /// An act that stops (SIGSTOP) under the lock, before it moves its first file into place. Answers its process.
 fn stopped_holder(root: &mut Root, release: &Release) -> std::thread::JoinHandle<String> {
-    root.altered("export PATH LC_ALL\n", "export PATH LC_ALL\nmv() { kill -s STOP 0; command mv \"$@\"; }\n");
+    // With both locks, before anything is on record.
+    let stops = "flock() { command flock \"$@\" || return 1; [ \"$2\" != 8 ] || kill -s STOP 0; }";
+    root.altered("export PATH LC_ALL\n", &format!("export PATH LC_ALL\n{stops}\n"));
     let (path, shell) = (root.folder.path().join(".landfall/bin/x"), root.shell);
     let stuck =
         Root { shell, folder: tempfile::tempdir().unwrap(), n: root.n, token: root.token, marker: String::new() };
@@ -485,6 +487,10 @@ fn starts_for_healing_are_counted_on_the_host_and_another_start_begins_anew() {
         let kill = |root: &mut Root| {
             let pid = value(&root.facts(), "process").unwrap().split(' ').nth(1).unwrap().to_owned();
             Command::new("kill").args(["-9", &pid]).status().unwrap();
+            // A killed process lives until it has run once more.
+            while !value(&root.facts(), "process").unwrap().starts_with("0 ") {
+                std::thread::sleep(Duration::from_millis(10));
+            }
         };
         root.done("start", &starting(&release, &["./app"]), b"");
         for n in 1..=7 {

@@ -96,3 +96,8 @@ probe_users() { # METHOD USER …: who can be become, and what is said if not
 	done
 	if [ "$by" = Sudo ] && [ "$(id -u)" != 0 ] && sudo -n -l -u root /bin/sh >/dev/null 2>&1; then say wide root; fi
 }
+scoped() { # logind ends what this user leaves behind: lingering does not help there, an exception does, and root is one by default
+	conf='/etc/systemd/logind.conf /etc/systemd/logind.conf.d /run/systemd/logind.conf.d /usr/lib/systemd/logind.conf.d' user=$(id -un)
+	except=$(grep -hrs '^KillExcludeUsers=' $conf) || : "${except:==root}"
+	case " ${except#*=} " in *" $user "*) ;; *) grep -qrsiE '^KillUserProcesses=(yes|true|on|1)' $conf && say scoped 1 ;; esac
+}

@@ -97,14 +97,16 @@ unseat() { # a holder that is stuck (stopped, on a dead disk) is ended by a high
 	[ $# -eq 6 ] && [ "$p_fence" != "$4 $5 $6" ] && (fenced "$4" "$5" "$6") >/dev/null && alive "$@" || return 0
 	case $(readlink "/proc/$1/fd/9") in */"$p_folder/.landfall/lock") kill -s KILL -- "-$group" ;; esac
 }
-journal() { # reads the last line
-	j_n=0 j_state=end j_step=- j_act='- - 0 0'
-	[ -r "$dot/journal" ] || return 0
-	while read -r n s t a; do j_n=$n j_state=$s j_step=$t j_act=$a; done <"$dot/journal"
+journal() { # reads the last line; one that broke off while it was written (torn) is none
+	j_n=0 j_state=end j_step=- j_act='- - 0 0' j_lines=99 j_torn=''
+	[ -r "$dot/journal" ] && j_lines=0 || return 0
+	while read -r j_torn s t a; do j_lines=$((j_lines + 1)) j_n=$j_torn j_state=$s j_step=$t j_act=$a; done <"$dot/journal"
 }
-note() { # STATE: adds a line; the last 50 are kept
-	j_n=$((j_n + 1))
-	{ tail -n 49 "$dot/journal" 2>/dev/null || :; } >"$dot/journal.new" && printf '%s %s %s %s\n' "$j_n" "$1" "$p_verb" "$p_act" >>"$dot/journal.new" && settle "$dot/journal" || full 4096
+note() { # STATE: adds a line; of a hundred the last 50 are kept
+	j_n=$((j_n + 1)) j_lines=$((j_lines + 1))
+	line="$j_n $1 $p_verb $p_act"
+	if [ -z "$j_torn" ] && [ $j_lines -lt 100 ]; then { printf '%s\n' "$line" >>"$dot/journal"; } 2>/dev/null && sync "$dot/journal" && return 0 || full 4096; fi
+	{ tail -n 50 "$dot/journal" 2>/dev/null | while read -r s; do printf '%s\n' "$s"; done && printf '%s\n' "$line"; } >"$dot/journal.new" && settle "$dot/journal" || full 4096
 }
 fail() { note fail && say journal "$j_n" && refuse failed "$p_verb" "$*"; } # WHY: the act is over
 fenced() { # EPOCH CREATED TRANSITIONS, the highest token seen: may ours act? An adopt is what a person said
@@ -136,15 +138,16 @@ begin() {
 inline() { begin && "do_$p_verb" && note end && say journal "$j_n"; } # an act of a moment
 detached() { # an act that may take longer: a session of its own, which holds steps/lock (8) for its life
 	begin
-	set +f
-	for old in $(cd "$dot/steps" && ls -td -- *-*/ 2>/dev/null | tail -n +10); do rm -rf "${dot:?}/steps/$old"; done
+	set +f && set -- "$dot"/steps/*-*/
+	[ $# -lt 20 ] || for old in $(cd "$dot/steps" && ls -td -- *-*/ 2>/dev/null | tail -n +10); do rm -rf "${dot:?}/steps/$old"; done
 	set -f
-	rm -rf "$dir" && mkdir -p "$dir" && parameters verb folder owner fence act stepdir release digest size signal grace >"$dir/params" || full 4096
+	{ [ ! -e "$dir" ] || rm -rf "$dir"; } && mkdir -p "$dir" && parameters verb folder owner fence act stepdir release digest size signal grace >"$dir/params" || full 4096
 	[ -z "$spool" ] || mv "$spool" "$dir/payload"
 	spawn $shell "$self" --step "$dir" </dev/null >"$dir/log" 2>&1 9>&-
 	say attach 1
 }
 await() { # the step's end; its result is in `out`
+	(flock -s -w 1 8) 2>/dev/null 8>>"$dot/steps/lock" || : # it is free when the step is over; where flock can not wait, or for long steps: look
 	ticks=-10
 	while [ -d "$dir" ] && [ ! -f "$dir/exit" ]; do
 		line_of "$dir/pid"
@@ -229,7 +232,7 @@ do_stop() {
 }
 do_switch() {
 	staged || fail "the release is not on the host"
-	rm -f "$dot/tmp/current" && ln -s "releases/$p_release" "$dot/tmp/current" && mv -T "$dot/tmp/current" "$folder/current" &&
+	{ [ ! -L "$dot/tmp/current" ] || rm -f "$dot/tmp/current"; } && ln -s "releases/$p_release" "$dot/tmp/current" && mv -T "$dot/tmp/current" "$folder/current" &&
 		sync "$folder" || fail "could not link"
 }
 do_start() {
@@ -239,7 +242,7 @@ do_start() {
 		fail "another process of this project still runs (pid $1)"
 	fi
 	staged || fail "the release is not on the host"
-	rm -rf "$dir" && (umask 022 && mkdir -p "$folder/shared/log" "$folder/shared/data") && mkdir -p "$dir" &&
+	{ [ ! -e "$dir" ] || rm -rf "$dir"; } && { [ -d "$folder/shared/data" ] || (umask 022 && mkdir -p "$folder/shared/log" "$folder/shared/data"); } && mkdir -p "$dir" &&
 		parameters folder fence digest act revision rollout release user by >"$dir/params" || full 4096
 	log=$folder/shared/log/output.log
 	rotate "$log"
@@ -295,7 +298,7 @@ act() { # both sides of an acting call
 	[ -z "$spool" ] || rm -f "$spool"
 	case $nl$result in *"$nl@attach=1"*) await && return 0 || return 1 ;; esac
 	printf '%s\n' "$result"
-	if [ "$p_verb" = prune ]; then set +f && rm -rf "$dot"/tmp/gone.*; fi
+	if [ "$p_verb" = prune ]; then set +f && for r in "$dot"/tmp/gone.*; do [ ! -e "$r" ] || rm -rf "$r"; done; fi
 	return "$1"
 }
 # --- what is only looked at ---
@@ -329,11 +332,6 @@ facts() {
 	done
 	set -f
 }
-scoped() { # logind ends what this user leaves behind: lingering does not help there, an exception does, and root is one by default
-	conf='/etc/systemd/logind.conf /etc/systemd/logind.conf.d /run/systemd/logind.conf.d /usr/lib/systemd/logind.conf.d' user=$(id -un)
-	except=$(grep -hrs '^KillExcludeUsers=' $conf) || : "${except:==root}"
-	case " ${except#*=} " in *" $user "*) ;; *) grep -qrsiE '^KillUserProcesses=(yes|true|on|1)' $conf && say scoped 1 ;; esac
-}
 folder_facts() {
 	say folder "$p_folder"
 	for key in owner fence ready; do line_of "$dot/$key" && say $key "$got"; done
@@ -342,7 +340,8 @@ folder_facts() {
 		running=1 && if (flock -n 8) 8>>"$dot/steps/lock"; then running=0; fi 2>/dev/null
 		say open "$j_step $j_act $running"
 	fi
-	say current "$(readlink "$folder/current" 2>/dev/null)"
+	cur=$([ -L "$folder/current" ] && { (cd -P "$folder/current" && pwd -P) || readlink "$folder/current"; } 2>/dev/null) # cd costs no process
+	say current "${cur#"$folder/"}"
 	set +f
 	for r in "$dot"/verified/*; do [ -s "$r" ] && [ -d "$folder/releases/${r##*/}" ] && say release "${r##*/}"; done
 	set -f
