@@ -149,6 +149,8 @@ class Bench:
             latency.measure(self)
         rack = Rack(200 if wanted("look200") else 50, self.folder)
         try:
+            if wanted("latency"):
+                latency.first_touch(self, rack)
             if wanted("look50"):
                 self.look(rack, 50)
             if wanted("look200"):

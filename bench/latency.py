@@ -6,6 +6,8 @@ import statistics
 import subprocess
 import time
 
+from landfall import release
+
 PRINT_TIME = "date +%s.%N"
 
 
@@ -67,3 +69,20 @@ def long_log(bench, url):
     _, seconds, _ = build(bench, "loud", "loud-1")
     bench.notes["1 GB of build log: seconds, and through a plain pipe into a file"] = f"{seconds:.1f}, {plain:.1f}"
     bench.notes["memory of the operator, more after 1 GB of log, MB"] = round(bench.landfall.operator.memory() - before, 1)
+
+
+def first_touch(bench, rack):
+    """From the request for a Deployment to its first act on a host: when that host wrote down whom it obeys. The release waits in the store."""
+    objects = rack.objects("bench", "touched", 1)
+    bench.landfall.group(objects)
+    version, (tar, digest) = "t1", release("t1", 1)
+    bench.landfall.publish(version, tar, digest)
+    waits, whole = [], []
+    for _ in range(10):
+        asked = time.time()
+        whole.append(bench.landfall.deploy("touched", version, "100%") * 1000)
+        waits.append((float(rack.run(0, "stat -c %.9Y /srv/landfall/bench.app/.landfall/fence")) - asked) * 1000)
+        bench.landfall.remove()
+    bench.landfall.forget(objects)
+    bench.notes["from the request to the first act on a host, ms, median of 10"] = round(statistics.median(waits))
+    bench.notes["from the request to Ready of a Deployment on one host, 1 MB, HTTP, ms, median of 10"] = round(statistics.median(whole))
