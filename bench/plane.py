@@ -37,8 +37,15 @@ class Client:
         return http.client.HTTPSConnection(self.address, context=self.context, timeout=300)
 
     def ask(self, method, path, body=None, kind="application/json"):
-        self.kept.request(method, path, json.dumps(body) if body is not None else None, {"Content-Type": kind})
-        answer = self.kept.getresponse()
+        words = (method, path, json.dumps(body) if body is not None else None, {"Content-Type": kind})
+        try:
+            self.kept.request(*words)
+            answer = self.kept.getresponse()
+        except http.client.RemoteDisconnected:
+            # The API server ends connections that were idle while other tools were measured.
+            self.kept = self.connect()
+            self.kept.request(*words)
+            answer = self.kept.getresponse()
         text = answer.read()
         if answer.status >= 300:
             raise RuntimeError(f"{method} {path}: {answer.status} {text[:500]!r}")

@@ -1,6 +1,6 @@
 //! Everything that the planner of a Deployment is told, read into one struct. Failures that matter to it are data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kube::{ResourceExt, api::ListParams, core::DeserializeGuard};
 
@@ -98,10 +98,16 @@ async fn others(object: &Deployment, namespace: &str, world: &World) -> Result<V
     let api = world.api::<DeserializeGuard<Deployment>>(namespace);
     let listed = frame::readable(api, &ListParams::default().fields(&fields)).await?;
     let mut others = Vec::new();
+    // Many Deployments of one project share few groups.
+    let mut groups = HashMap::<String, Option<HostGroup>>::new();
     for other in listed.into_iter().filter(|other| other.uid() != object.uid()) {
-        let group = world.api::<HostGroup>(namespace).get_opt(&other.spec.host_group_ref.name).await?;
-        let all = group.as_ref().map(|group| group.spec.hosts.as_slice()).unwrap_or_default();
-        let port = group.as_ref().map_or(22, |group| group.spec.ssh.port);
+        let name = &other.spec.host_group_ref.name;
+        if !groups.contains_key(name) {
+            groups.insert(name.clone(), world.api::<HostGroup>(namespace).get_opt(name).await?);
+        }
+        let group = groups.get(name).and_then(Option::as_ref);
+        let all = group.map(|group| group.spec.hosts.as_slice()).unwrap_or_default();
+        let port = group.map_or(22, |group| group.spec.ssh.port);
         // Who goes claims nothing new; what it owns is in the owner files.
         let going = other.metadata.deletion_timestamp.is_some();
         let selected = if going { Vec::new() } else { select(other.spec.hosts.as_ref(), all).unwrap_or_default() };

@@ -4,6 +4,7 @@
 //! folder, keys, tokens and the operator's processes included, is not there. The network is the machine's.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -49,7 +50,9 @@ pub(super) fn command(dir: &Path, uid: u32, hidden: &[PathBuf], limits: &[String
         .arg(dir.join(files::ROOT))
         .arg(uid.to_string())
         .arg(limits.join(" "));
-    for (op, a, b) in operations(dir, hidden) {
+    let operations = operations(dir, hidden);
+    command.arg(folders(&operations).join("\n"));
+    for (op, a, b) in operations {
         command.args([op, &a, &b]);
     }
     command.env_clear().env("PATH", PATH).env("LC_ALL", "C").current_dir("/");
@@ -80,6 +83,22 @@ fn operations(dir: &Path, hidden: &[PathBuf]) -> Vec<Op> {
         ops.push(("hide", path.display().to_string(), String::new()));
     }
     ops
+}
+
+/// The folders of the root that those operations need, relative to it. What is not among them is made where it is needed.
+fn folders(operations: &[Op]) -> Vec<String> {
+    let mut folders = BTreeSet::from(["proc".to_owned(), ".old".to_owned()]);
+    for (op, a, b) in operations {
+        let folder = match *op {
+            "dir" | "tmpfs" => Some(Path::new(a)),
+            "ro" | "rw" if Path::new(a).is_dir() => Some(Path::new(b)),
+            "ro" | "rw" | "device" => Path::new(b).parent(),
+            _ => None,
+        };
+        let shown = folder.map(|folder| folder.display().to_string());
+        folders.extend(shown.map(|text| text.trim_start_matches('/').to_owned()).filter(|text| !text.contains('\n')));
+    }
+    folders.into_iter().filter(|text| !text.is_empty()).collect()
 }
 
 /// The allowed folders of `/`, and the links among them (`/bin` is one on merged systems). Returns the folders.
