@@ -73,7 +73,6 @@ if [ $# = 0 ]; then
   wait "$other" || code=$?
   other=
   cat "$work/lane.log"
-  cargo test --locked --doc || code=$?
 else
   lane "$@" || code=$?
 fi

@@ -1,4 +1,4 @@
-//! Operators that stop, sleep, and take turns: F10, F17, F18, F20, F26.
+//! Operators that stop, sleep, and take turns: F10, F16, F17, F18, F20, F26.
 
 use std::time::Duration;
 
@@ -93,6 +93,46 @@ async fn an_operator_that_slept_alone_goes_on_with_its_own_lease() {
     }
     story.deployed("v2").await;
     assert!(story.operator.is_running());
+    story.is_right().await;
+}
+
+/// F16
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_killed_at_random_three_times_in_a_row_and_while_it_recovers_loses_nothing() {
+    let story = Story::new("thrice").await;
+    story.operator.kill9().await;
+    let plan = Operator::of(&[&story.space.name]).kubeconfig(&story.proxy.kubeconfig);
+    let mut operator = plan.start_beside(&story.operator).await;
+    let (mut rng, mut kills) = (chance("thrice"), 0);
+    let play = async {
+        story.first().await;
+        story.second().await;
+    };
+    let killing = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(rng.random_range(3000..8000))).await;
+            for _ in 0..3 {
+                operator.restart().await;
+                kills += 1;
+                tokio::time::sleep(Duration::from_millis(rng.random_range(0..1500))).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = play => {}
+        () = killing => {}
+    }
+    // The last one may have been killed and not started again; the next one comes to work when that one's lease is over.
+    let before = holder(&story).await;
+    operator.restart().await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while holder(&story).await == before {
+        assert!(Instant::now() < deadline, "nobody takes the lease");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    println!("thrice: killed {kills} times");
+    assert!(kills >= 3, "the story was over before anybody was killed three times: {kills}");
     story.is_right().await;
 }
 
