@@ -22,11 +22,7 @@ use crate::{
         Build, Project, Reason,
         conditions::{READY, status_of},
     },
-    effects::{
-        class::Class,
-        clock, git,
-        store::keys::{self, BadPart},
-    },
+    effects::{class::Class, clock, git, store::keys},
     plan::{
         build::BuildPlan,
         garbage::{self, Seen},
@@ -73,7 +69,7 @@ async fn sweep(world: &World, scope: Option<&str>) -> Result<(), Broken> {
 async fn observe(world: &World, scope: Option<&str>) -> Result<Seen, Broken> {
     let mirrors = world.git.mirrors().await?;
     let folders = world.executor.builds().await?;
-    let records = world.store.list(&keys::builds().map_err(bad_key)?).await?;
+    let records = world.store.list(&keys::builds()?).await?;
     let records: BTreeSet<String> =
         records.iter().filter_map(|key| Some(keys::build_parts(key)?.0.to_owned())).collect();
     let sources = sources(world, scope).await?;
@@ -90,7 +86,7 @@ async fn of(
 ) -> Result<BTreeMap<String, Option<String>>, Broken> {
     let mut found = BTreeMap::new();
     for uid in uids.into_iter().filter(|uid| !builds.contains_key(uid)) {
-        let plan: Option<BuildPlan> = match read_json(world, &keys::build_plan(&uid).map_err(bad_key)?).await {
+        let plan: Option<BuildPlan> = match read_json(world, &keys::build_plan(&uid)?).await {
             // A record that is no more one tells nothing, and will tell nothing later.
             Err(broken) if broken.class == Class::Terminal => None,
             plan => plan?,
@@ -132,8 +128,4 @@ async fn sources(world: &World, scope: Option<&str>) -> Result<BTreeSet<String>,
 
 fn unlisted(error: kube::Error) -> Broken {
     Broken::new(Reason::InternalError, Class::Transient, &error)
-}
-
-fn bad_key(error: BadPart) -> Broken {
-    Broken::new(Reason::InternalError, Class::Terminal, &error)
 }

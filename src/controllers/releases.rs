@@ -14,10 +14,7 @@ use crate::{
     api::{Deployment, Reason},
     effects::{
         class::Class,
-        store::{
-            Key,
-            keys::{self, BadPart},
-        },
+        store::{Key, keys},
     },
     plan::{build::ReleaseRecord, version::VersionRecord},
 };
@@ -36,14 +33,14 @@ impl Releases {
     pub(super) async fn look(world: &World) -> Result<Self, Broken> {
         let alone = world.store.judge_releases().await;
         let (mut versions, mut publishers) = (BTreeMap::<String, Vec<Key>>::new(), BTreeSet::new());
-        for key in world.store.list(&keys::all_versions().map_err(bad_key)?).await? {
+        for key in world.store.list(&keys::all_versions()?).await? {
             if let Some(record) = read_json::<VersionRecord>(world, &key).await? {
                 publishers.insert(record.build_uid);
                 versions.entry(record.digest).or_default().push(key);
             }
         }
         let mut unpublished = BTreeMap::<String, Vec<String>>::new();
-        for key in world.store.list(&keys::builds().map_err(bad_key)?).await? {
+        for key in world.store.list(&keys::builds()?).await? {
             let Some((uid, "release.json")) = keys::build_parts(&key) else { continue };
             if publishers.contains(uid) {
                 continue;
@@ -71,7 +68,7 @@ impl Releases {
         }
         for key in self.versions.get(digest).into_iter().flatten().filter(|key| but != But::Version(key)) {
             let Some((namespace, project, version)) = keys::version_parts(key) else { return Ok(true) };
-            let removed = keys::removed(namespace, project, version).map_err(bad_key)?;
+            let removed = keys::removed(namespace, project, version)?;
             // One that is on record as removed may be wanted all the same, by a Deployment that took it before.
             if world.store.get(&removed).await?.is_none()
                 || needed_versions(namespace, project, world).await?.contains(version)
@@ -115,8 +112,4 @@ pub(super) async fn needed_versions(namespace: &str, project: &str, world: &Worl
         needed.extend(status.exceptions.into_iter().filter_map(|exception| exception.version));
     }
     Ok(needed)
-}
-
-fn bad_key(error: BadPart) -> Broken {
-    Broken::new(Reason::InternalError, Class::Terminal, &error)
 }

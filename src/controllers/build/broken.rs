@@ -4,7 +4,12 @@ use crate::{
     api::Reason,
     controllers::world::NoSecret,
     effects::{
-        class::Class, executor::ExecutorError, git::GitError, release::ReleaseError, ssh::SshError, store::StoreError,
+        class::Class,
+        executor::ExecutorError,
+        git::GitError,
+        release::ReleaseError,
+        ssh::SshError,
+        store::{StoreError, keys::BadPart},
     },
 };
 
@@ -99,6 +104,13 @@ impl From<ExecutorError> for Broken {
             _ => Reason::InternalError,
         };
         Self::new(reason, class, &error)
+    }
+}
+
+/// A part of a key that can't be one was let through by whoever checked it first.
+impl From<BadPart> for Broken {
+    fn from(error: BadPart) -> Self {
+        Self::new(Reason::InternalError, Class::Terminal, &error)
     }
 }
 

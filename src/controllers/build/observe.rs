@@ -94,7 +94,7 @@ async fn stored(seen: &mut Seen, namespace: &str, world: &World) -> Result<(), B
         None => seen.spec.tag.clone(),
     };
     let Some(version) = version.filter(|version| version.parse::<Version>().is_ok()) else { return Ok(()) };
-    let key = keys::version(namespace, &seen.spec.project_ref.name, &version).map_err(records::bad_key)?;
+    let key = keys::version(namespace, &seen.spec.project_ref.name, &version)?;
     let record: Option<VersionRecord> = records::read_json(world, &key).await?;
     seen.version_of = record.map(|record| record.build_uid);
     Ok(())

@@ -23,7 +23,7 @@ pub async fn read_json<T: DeserializeOwned>(world: &World, key: &Key) -> Result<
 }
 
 pub(super) async fn plan(world: &World, uid: &str) -> Result<Option<BuildPlan>, Broken> {
-    read_json(world, &keys::build_plan(uid).map_err(bad_key)?).await
+    read_json(world, &keys::build_plan(uid)?).await
 }
 
 /// The plan of a build that was granted.
@@ -36,7 +36,7 @@ pub(super) async fn granted(world: &World, uid: &str) -> Result<BuildPlan, Broke
 }
 
 pub(super) async fn release(world: &World, uid: &str) -> Result<Option<ReleaseRecord>, Broken> {
-    read_json(world, &keys::build_release(uid).map_err(bad_key)?).await
+    read_json(world, &keys::build_release(uid)?).await
 }
 
 /// Ends of attempts, from the first.
@@ -52,11 +52,7 @@ pub(super) async fn ends(world: &World, uid: &str) -> Result<Vec<Attempt>, Broke
 }
 
 pub(super) fn end_key(uid: &str, attempt: i64) -> Result<Key, Broken> {
-    keys::build_record(uid, &format!("attempt-{attempt}.json")).map_err(bad_key)
-}
-
-pub(super) fn bad_key(error: keys::BadPart) -> Broken {
-    Broken::new(Reason::InternalError, Class::Terminal, &error)
+    Ok(keys::build_record(uid, &format!("attempt-{attempt}.json"))?)
 }
 
 pub(super) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, Broken> {

@@ -276,7 +276,7 @@ pub(super) async fn collect(uid: String, attempt: i64, world: Arc<World>) -> Don
     let artifacts = build::listed(packed.artifacts.into_iter().map(shown));
     let artifact_count = packed.artifact_count;
     let record = ReleaseRecord { attempt, digest: stored.digest, size: stored.size, artifacts, artifact_count };
-    world.store.create(&world.gate, &keys::build_release(&uid).map_err(records::bad_key)?, to_json(&record)?).await?;
+    world.store.create(&world.gate, &keys::build_release(&uid)?, to_json(&record)?).await?;
     if let Err(error) = tokio::fs::remove_file(&tar).await {
         tracing::debug!(%error, "a packed release stays behind until its attempt's folder goes");
     }
@@ -318,7 +318,7 @@ pub(super) async fn tag(uid: String, tagged_at: Timestamp, world: Arc<World>) ->
 /// Makes the version deployable. Where another build has it already, the next look says so.
 pub(super) async fn publish(build: &Build, record: &VersionRecord, world: &Arc<World>) -> Result<(), Broken> {
     let namespace = build.namespace().unwrap_or_default();
-    let key = keys::version(&namespace, &build.spec.project_ref.name, &record.version).map_err(records::bad_key)?;
+    let key = keys::version(&namespace, &build.spec.project_ref.name, &record.version)?;
     let bytes = record.to_bytes().map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))?;
     world.store.create(&world.gate, &key, bytes).await?;
     Ok(())

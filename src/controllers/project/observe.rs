@@ -7,17 +7,13 @@ use kube::{ResourceExt, api::ListParams, core::DeserializeGuard};
 
 use super::{listing, pushes, retention};
 use crate::{
-    api::{Build, Project, Reason, project::VersionView},
+    api::{Build, Project, project::VersionView},
     controllers::{
         build::{broken::Broken, read_json},
         frame::{self, Trouble},
         world::World,
     },
-    effects::{
-        class::Class,
-        clock,
-        store::keys::{self, BadPart},
-    },
+    effects::{class::Class, clock, store::keys},
     plan::{
         build::{
             BuildPlan,
@@ -89,12 +85,12 @@ async fn candidate(build: Build, standing: Standing, world: &World) -> Result<Ca
 }
 
 async fn planned(world: &World, uid: &str) -> Result<Option<Planned>, Broken> {
-    let plan: Option<BuildPlan> = read_json(world, &keys::build_plan(uid).map_err(bad_key)?).await?;
+    let plan: Option<BuildPlan> = read_json(world, &keys::build_plan(uid)?).await?;
     Ok(plan.map(|plan| Planned { number: plan.number, granted_at: plan.granted_at }))
 }
 
 async fn granted(world: &World, namespace: &str, name: &str, uid: &str, number: i64) -> Result<GrantSeen, Broken> {
-    let claim = match world.store.get(&keys::number(namespace, name, number).map_err(bad_key)?).await? {
+    let claim = match world.store.get(&keys::number(namespace, name, number)?).await? {
         None => Claim::Nobodys,
         Some(holder) if holder == uid.as_bytes() => Claim::Ours,
         Some(_) => Claim::Anothers,
@@ -103,13 +99,13 @@ async fn granted(world: &World, namespace: &str, name: &str, uid: &str, number: 
 }
 
 async fn highest(world: &World, namespace: &str, name: &str) -> Result<i64, Broken> {
-    let keys = world.store.list(&keys::numbers(namespace, name).map_err(bad_key)?).await?;
+    let keys = world.store.list(&keys::numbers(namespace, name)?).await?;
     Ok(keys.iter().filter_map(|key| key.name().parse().ok()).max().unwrap_or(0))
 }
 
 /// Every version of the project that was not removed, newest first. A record never changes, so each is read once.
 async fn versions(world: &World, namespace: &str, name: &str) -> Result<Vec<VersionView>, Broken> {
-    let mut keys = world.store.list(&keys::versions(namespace, name).map_err(bad_key)?).await?;
+    let mut keys = world.store.list(&keys::versions(namespace, name)?).await?;
     let removed = retention::removed(namespace, name, world).await?;
     keys.retain(|key| !removed.contains(key.name()));
     let mut before = world.sources.versions(namespace, name);
@@ -144,10 +140,6 @@ fn view(record: VersionRecord) -> VersionView {
         digest: format!("sha256:{}", record.digest),
         built_at: Time(record.built_at),
     }
-}
-
-fn bad_key(error: BadPart) -> Broken {
-    Broken::new(Reason::InternalError, Class::Terminal, &error)
 }
 
 fn trouble(broken: Broken) -> Trouble {

@@ -12,7 +12,7 @@ use crate::{
     effects::{
         class::Class,
         gate::{Effect, GateShut},
-        store::keys::{self, BadPart},
+        store::keys,
     },
     plan::project::{
         Head, PushesSeen,
@@ -23,7 +23,7 @@ use crate::{
 /// What is on record of the heads of this project.
 pub(super) async fn seen(uid: &str, world: &World) -> Result<PushesSeen, Broken> {
     let mut seen = PushesSeen { fault: world.sources.push_fault(uid), ..PushesSeen::default() };
-    for key in world.store.list(&keys::triggers(uid).map_err(bad_key)?).await? {
+    for key in world.store.list(&keys::triggers(uid)?).await? {
         if !key.name().starts_with(BASELINE) {
             seen.known.insert(key.name().to_owned());
         } else if let Some(heads) = read_json::<Vec<Head>>(world, &key).await? {
@@ -36,14 +36,14 @@ pub(super) async fn seen(uid: &str, world: &World) -> Result<PushesSeen, Broken>
 
 /// Puts the heads that were there on record, then forgets what was on record for another trigger.
 pub(super) async fn watch(project: &Project, baseline: &str, heads: &[Head], world: &World) -> Result<(), Broken> {
-    let key = keys::trigger(&project.uid().unwrap_or_default(), baseline).map_err(bad_key)?;
+    let key = keys::trigger(&project.uid().unwrap_or_default(), baseline)?;
     world.store.create(&world.gate, &key, json(&heads)?).await?;
     unwatch(project, Some(baseline), world).await
 }
 
 /// Forgets which heads were there, but for one record.
 pub(super) async fn unwatch(project: &Project, but: Option<&str>, world: &World) -> Result<(), Broken> {
-    let folder = keys::triggers(&project.uid().unwrap_or_default()).map_err(bad_key)?;
+    let folder = keys::triggers(&project.uid().unwrap_or_default())?;
     for key in world.store.list(&folder).await? {
         if key.name().starts_with(BASELINE) && Some(key.name()) != but {
             world.store.remove(&world.gate, &key).await?;
@@ -56,7 +56,7 @@ pub(super) async fn unwatch(project: &Project, but: Option<&str>, world: &World)
 pub(super) async fn trigger(project: &Project, heads: &[Head], world: &World) -> Result<(), Broken> {
     let uid = project.uid().unwrap_or_default();
     for head in heads {
-        let key = keys::trigger(&uid, &head.sha).map_err(bad_key)?;
+        let key = keys::trigger(&uid, &head.sha)?;
         // The record may be newer than the look that this was decided on.
         if world.store.get(&key).await?.is_none() {
             let name = create(project, head, world).await?;
@@ -156,7 +156,7 @@ fn owner(project: &Project) -> OwnerReference {
 
 /// The Project is gone: its records go.
 pub(super) async fn forget(uid: &str, world: &World) -> Result<(), Broken> {
-    for key in world.store.list(&keys::triggers(uid).map_err(bad_key)?).await? {
+    for key in world.store.list(&keys::triggers(uid)?).await? {
         world.store.remove(&world.gate, &key).await?;
     }
     Ok(())
@@ -164,8 +164,4 @@ pub(super) async fn forget(uid: &str, world: &World) -> Result<(), Broken> {
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Broken> {
     serde_json::to_vec_pretty(value).map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))
-}
-
-fn bad_key(error: BadPart) -> Broken {
-    Broken::new(Reason::InternalError, Class::Terminal, &error)
 }

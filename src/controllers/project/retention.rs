@@ -31,10 +31,7 @@ use crate::{
         clock,
         executor::AttemptId,
         gate::Effect,
-        store::{
-            Entry,
-            keys::{self, BadPart},
-        },
+        store::{Entry, keys},
     },
     plan::{
         build::standing,
@@ -95,8 +92,9 @@ async fn once(project: &Project, gone: &mut Gone, world: &Arc<World>) -> Result<
                 gone.logs += 1;
             }
             Act::DeleteBuild { name, uid } => {
-                if let Some(build) = builds.get(uid) {
-                    delete(build, world).await?;
+                if let Some(build) = builds.get(uid)
+                    && delete(build, world).await?
+                {
                     gone.builds.push(name.clone());
                 }
             }
@@ -115,7 +113,7 @@ async fn retire(project: &Project, version: &str, digest: &str, world: &World) -
 /// A Deployment took it before it was on record as removed.
 async fn restore(project: &Project, version: &str, world: &World) -> Result<(), Broken> {
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
-    let key = keys::version(&namespace, &name, version).map_err(bad_key)?;
+    let key = keys::version(&namespace, &name, version)?;
     let Some(record) = read_json::<VersionRecord>(world, &key).await? else { return Ok(()) };
     let _alone = world.store.judge_releases().await;
     if world.store.has_release(&record.digest).await? {
@@ -133,7 +131,7 @@ async fn drop_releases(project: &Project, acts: &[Act], gone: &mut Gone, world: 
     let releases = Releases::look(world).await?;
     for act in acts {
         let Act::Drop { version, digest } = act else { continue };
-        let key = keys::version(&namespace, &name, version).map_err(bad_key)?;
+        let key = keys::version(&namespace, &name, version)?;
         if releases.remove(digest, But::Version(&key), world).await? {
             gone.versions.push(version.clone());
         }
@@ -143,12 +141,13 @@ async fn drop_releases(project: &Project, acts: &[Act], gone: &mut Gone, world: 
 
 async fn remove_log(uid: &str, attempt: i64, world: &World) -> Result<(), Broken> {
     world.executor.remove_log(&world.gate, &AttemptId::new(uid.to_owned(), attempt)).await?;
-    let folder = keys::log_folder(uid, &attempt.to_string()).map_err(bad_key)?;
+    let folder = keys::log_folder(uid, &attempt.to_string())?;
     Ok(world.store.remove_below(&world.gate, &folder, None).await?)
 }
 
-/// Exactly the Build that was looked at: one that was touched since is looked at again. What it leaves is removed when it is gone.
-async fn delete(build: &Build, world: &World) -> Result<(), Broken> {
+/// Exactly the Build that was looked at: one that was touched since is looked at again, and none of ours to tell of (`false`). What
+/// it leaves is removed when it is gone.
+async fn delete(build: &Build, world: &World) -> Result<bool, Broken> {
     let name = build.name_any();
     let api = world.api::<Build>(&build.namespace().unwrap_or_default());
     let exactly = Preconditions { uid: build.uid(), resource_version: build.resource_version() };
@@ -160,8 +159,8 @@ async fn delete(build: &Build, world: &World) -> Result<(), Broken> {
         })
         .await;
     match deleted {
-        Ok(()) => Ok(()),
-        Err(Refused::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(Refused::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(false),
         Err(Refused::Shut(shut)) => Err(Broken::new(Reason::InternalError, Class::Waiting, &shut)),
         Err(Refused::Api(error)) => {
             let message = format!(
@@ -212,7 +211,7 @@ fn looked_at(build: &Build) -> BuildSeen {
 async fn versions(namespace: &str, name: &str, world: &World) -> Result<Vec<VersionSeen>, Broken> {
     let removed = removed(namespace, name, world).await?;
     let mut versions = Vec::new();
-    for key in world.store.list(&keys::versions(namespace, name).map_err(bad_key)?).await? {
+    for key in world.store.list(&keys::versions(namespace, name)?).await? {
         let Some(record) = read_json::<VersionRecord>(world, &key).await? else { continue };
         versions.push(VersionSeen {
             removed: removed.contains(&record.version),
@@ -227,13 +226,13 @@ async fn versions(namespace: &str, name: &str, world: &World) -> Result<Vec<Vers
 
 /// Versions of a project that are on record as removed.
 pub(super) async fn removed(namespace: &str, name: &str, world: &World) -> Result<BTreeSet<String>, Broken> {
-    let keys = world.store.list(&keys::all_removed(namespace, name).map_err(bad_key)?).await?;
+    let keys = world.store.list(&keys::all_removed(namespace, name)?).await?;
     Ok(keys.iter().map(|key| key.name().to_owned()).collect())
 }
 
 /// What a build's attempts said, as far as it is in the store.
 async fn logs_of(uid: &str, world: &World) -> Result<Vec<LogSeen>, Broken> {
-    let folder = keys::logs(uid).map_err(bad_key)?;
+    let folder = keys::logs(uid)?;
     let mut logs = BTreeMap::<i64, LogSeen>::new();
     for Entry { key, bytes, at } in world.store.entries(&folder).await? {
         let piece =
@@ -251,9 +250,5 @@ async fn logs_of(uid: &str, world: &World) -> Result<Vec<LogSeen>, Broken> {
 }
 
 fn removed_key(project: &Project, version: &str) -> Result<keys::Key, Broken> {
-    keys::removed(&project.namespace().unwrap_or_default(), &project.name_any(), version).map_err(bad_key)
-}
-
-fn bad_key(error: BadPart) -> Broken {
-    Broken::new(Reason::InternalError, Class::Terminal, &error)
+    Ok(keys::removed(&project.namespace().unwrap_or_default(), &project.name_any(), version)?)
 }
