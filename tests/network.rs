@@ -17,7 +17,10 @@ use hostile::{Hostile, VICES, Vice};
 use k8s_openapi::api::core::v1::Secret;
 use landfall::api::{Deployment, HostGroup};
 use serde_json::{Value, json};
-use support::rollout::{Bench, SERVES, is};
+use support::{
+    plane::OperatorPlan,
+    rollout::{Bench, SERVES, is},
+};
 
 fn exception<'a>(object: &'a Deployment, host: &str) -> Option<&'a landfall::api::deployment::RolloutException> {
     object.status.as_ref()?.exceptions.iter().find(|one| one.host == host)
@@ -107,7 +110,7 @@ async fn a_slow_line_delays_its_own_host_and_no_other() {
 async fn a_name_that_points_to_another_machine_or_to_none_is_never_trusted() {
     let names = tempfile::NamedTempFile::new().unwrap();
     let path = names.path().to_owned();
-    let bench = Bench::with(2, |plan| plan.hosts_file(&path)).await;
+    let bench = Bench::with(2, |plan| plan.sees(&path, "/etc/hosts")).await;
     let point = |line: &str| std::fs::write(&path, format!("127.0.0.1 localhost\n{line}\n")).unwrap();
     let address = |i: usize| bench.hosts.host(i).address.clone();
     point(&format!("{} web.test", address(0)));
@@ -171,6 +174,61 @@ async fn a_name_that_points_to_another_machine_or_to_none_is_never_trusted() {
     assert_eq!(bench.hosts.host(0).sh(&begun).await.trim(), "1", "the stop was asked for once");
     assert_eq!(bench.starts(0).await, ["v1", "v2"]);
     assert_eq!(bench.hosts.host(1).sh("ls /srv").await, "", "nothing of ours on the stranger");
+}
+
+#[tokio::test]
+async fn a_name_server_that_never_answers_is_named_and_keeps_nobody_else_waiting() {
+    const LOST: usize = 40;
+    let net = rand::random::<[u8; 2]>();
+    let silent = format!("127.{}.{}.1", 64 + net[0] % 64, net[1]);
+    let _silent = std::net::UdpSocket::bind((silent.as_str(), 53)).unwrap();
+    let file = |text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    };
+    let (names, server) = (file("127.0.0.1 localhost\n"), file(&format!("nameserver {silent}\n")));
+    let sees = |plan: OperatorPlan| plan.sees(names.path(), "/etc/hosts").sees(server.path(), "/etc/resolv.conf");
+    let bench = Bench::with(3, sees).await;
+    let address = |i: usize| bench.hosts.host(i).address.clone();
+    // Who is not in known_hosts is not even looked up.
+    let line = bench.hosts.host(2).host_key_lines().await;
+    let lines: String = (0..LOST).map(|n| line.replace(&address(2), &format!("lost-{n}.test"))).collect();
+    let known = json!({ "stringData": { "known_hosts": bench.hosts.known_hosts() + &lines } });
+    bench.patch::<Secret>("prod-known-hosts", known).await;
+    let mut hosts =
+        vec![json!({ "name": "web-01", "address": address(0) }), json!({ "name": "web-02", "address": address(1) })];
+    hosts.extend((0..LOST).map(|n| json!({ "name": format!("lost-{n}"), "address": format!("lost-{n}.test") })));
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "hosts": hosts } })).await;
+
+    bench.publish("v1", SERVES);
+    bench.deploy("v1", json!({ "hosts": { "names": ["web-01", "web-02"] } })).await;
+    bench.until_deployed("v1").await;
+    let began = Instant::now();
+    let unnamed = async || {
+        let group = bench.space.api::<HostGroup>().get("prod").await.unwrap();
+        let seen = group.status.unwrap().exceptions;
+        let named =
+            seen.iter().filter(|one| one.reason == "Unreachable" && one.message.contains("could not be looked up"));
+        let named: Vec<String> = named.map(|one| one.host.clone()).collect();
+        (0..LOST).map(|n| format!("lost-{n}")).filter(|name| !named.contains(name)).collect::<Vec<_>>()
+    };
+    while !unnamed().await.is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(60), "not named: {:?}", unnamed().await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // While all of them are asked for again and again the others go on.
+    bench.publish("v2", SERVES);
+    bench.edit(json!({ "version": "v2" })).await;
+    bench.until_deployed("v2").await;
+    assert!(!unnamed().await.contains(&"lost-1".to_owned()), "still nobody answers");
+
+    std::fs::write(names.path(), format!("127.0.0.1 localhost\n{} lost-0.test\n", address(2))).unwrap();
+    let began = Instant::now();
+    while unnamed().await != ["lost-0"] {
+        assert!(began.elapsed() < Duration::from_secs(120), "the name leads somewhere now, and is not tried");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 // ---- servers with vices --------------------------------------------------------------------------------------------------

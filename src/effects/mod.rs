@@ -8,6 +8,7 @@ pub mod gate;
 pub mod git;
 pub mod host;
 pub mod logs;
+pub mod names;
 pub mod plain;
 pub mod release;
 pub mod remove;

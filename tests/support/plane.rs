@@ -211,14 +211,14 @@ pub struct OperatorPlan {
     namespaces: Vec<String>,
     flags: Vec<String>,
     environment: BTreeMap<String, String>,
-    hosts_file: Option<PathBuf>,
+    sees: Vec<(PathBuf, &'static str)>,
     kubeconfig: Option<PathBuf>,
 }
 
 impl OperatorPlan {
-    /// It sees this file as `/etc/hosts`, as it is at the moment.
-    pub fn hosts_file(mut self, file: &Path) -> Self {
-        self.hosts_file = Some(file.to_owned());
+    /// It sees this file at that place, as it is at the moment; such as `/etc/hosts`, `/etc/resolv.conf`.
+    pub fn sees(mut self, file: &Path, place: &'static str) -> Self {
+        self.sees.push((file.to_owned(), place));
         self
     }
 
@@ -263,9 +263,9 @@ impl OperatorPlan {
 
     async fn spawn(&self, data: &Path, log: &Path) -> Tethered {
         let output = File::options().create(true).append(true).open(log).expect("a log");
-        let mut command = match &self.hosts_file {
-            Some(file) => in_mounts(file, &tether("KILL")),
-            None => tether("KILL"),
+        let mut command = match self.sees.as_slice() {
+            [] => tether("KILL"),
+            files => in_mounts(files, &tether("KILL")),
         };
         let kubeconfig = match &self.kubeconfig {
             Some(path) => path.clone(),
@@ -367,10 +367,15 @@ fn tether(signal: &str) -> Command {
     command
 }
 
-/// The same command where `/etc/hosts` is this file.
-fn in_mounts(file: &Path, command: &Command) -> Command {
+/// The same command where these files are at those places.
+fn in_mounts(files: &[(PathBuf, &str)], command: &Command) -> Command {
     let mut within = Command::new("unshare");
-    within.args(["-m", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(file);
+    let script = "while [ $1 != -- ]; do mount --bind $1 $2 && shift 2 || exit; done; shift && exec \"$@\"";
+    within.args(["-m", "sh", "-euc", script, "sh"]);
+    for (file, place) in files {
+        within.arg(file).arg(place);
+    }
+    within.arg("--");
     within.arg(command.get_program()).args(command.get_args());
     within
 }

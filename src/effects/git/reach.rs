@@ -1,16 +1,26 @@
 //! Which addresses a repository's URL may lead to, and the way there. Whoever may edit a Project writes that URL, and the operator dials
 //! it: not his own loopback, nor what answers on link-local addresses (169.254.169.254 tells a machine's credentials on most clouds).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 
 use super::{error::GitError, url::Server};
+use crate::effects::names;
 
 /// Resolves once, and connects to what was judged: no second answer of a name server comes in between.
-pub(super) async fn dial(server: &Server, url: &str, allow_local: bool) -> Result<TcpStream, GitError> {
+pub(super) async fn dial(
+    server: &Server,
+    url: &str,
+    limit: Duration,
+    allow_local: bool,
+) -> Result<TcpStream, GitError> {
     let unreachable = |error: std::io::Error| GitError::Unreachable { url: url.to_owned(), why: error.to_string() };
-    let found: Vec<SocketAddr> = lookup_host((server.host.as_str(), server.port)).await.map_err(unreachable)?.collect();
+    let found = names::look_up(&server.host, server.port, limit).await;
+    let found = found.map_err(|why| unreachable(std::io::Error::other(why)))?;
     let (mut refused, mut failed) = (None, None);
     for address in found {
         if let Some(what) = off_limits(address.ip()).filter(|_| !allow_local) {

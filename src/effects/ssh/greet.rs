@@ -24,6 +24,7 @@ use super::{
     trust::Expected,
     watcher::{Seen, SharedSeen, Watcher},
 };
+use crate::effects::names;
 
 /// How the server is reached.
 pub(super) enum Way {
@@ -69,7 +70,9 @@ async fn log_in(handle: &mut Handle<Watcher>, user: &str, proof: Proof) -> Resul
 async fn dial(target: &SshTarget) -> Result<TcpStream, SshError> {
     let limit = target.connect_timeout;
     let unreachable = |why: String| SshError::Unreachable { address: target.address.clone(), why };
-    let socket = tokio::time::timeout(limit, TcpStream::connect((target.address.as_str(), target.port)))
+    let deadline = tokio::time::Instant::now() + limit;
+    let found = names::look_up(&target.address, target.port, limit).await.map_err(unreachable)?;
+    let socket = tokio::time::timeout_at(deadline, TcpStream::connect(found.as_slice()))
         .await
         .map_err(|_| unreachable(format!("no answer within {} s", limit.as_secs())))?
         .map_err(|error| unreachable(error.to_string()))?;

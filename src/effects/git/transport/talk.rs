@@ -76,7 +76,7 @@ impl Talk {
 
     /// A connection to a server, if it is none of those that nobody may be led to.
     pub(super) async fn dial(&self, server: &Server) -> Result<TcpStream, GitError> {
-        reach::dial(server, &self.remote.url, self.allow_local).await
+        reach::dial(server, &self.remote.url, self.silence, self.allow_local).await
     }
 
     /// Hands it over to the transports of this thread.
