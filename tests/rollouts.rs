@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 
+use kube::ResourceExt;
 use landfall::api::{Deployment, HostGroup, deployment::RolloutOutcome};
 use serde_json::json;
 use support::rollout::{Bench, SERVES, is, message};
@@ -615,4 +616,46 @@ async fn an_operator_that_is_told_to_stop_leaves_steps_on_hosts_to_the_next_one_
     let stops = |word: &str| journal.lines().filter(|line| line.contains(&format!(" {word} stop "))).count();
     assert_eq!((stops("begin"), stops("end"), stops("fail")), (1, 1, 0), "{journal}");
     assert_eq!(bench.starts(0).await, ["v1", "v2"]);
+}
+
+#[tokio::test]
+async fn logs_of_as_many_rollouts_as_the_history_has_are_kept_and_none_when_the_deployment_is_gone() {
+    let mut bench = Bench::new(1).await;
+    for version in ["v1", "v2", "v3", "v4"] {
+        bench.publish(version, SERVES);
+    }
+    let uid = bench.deploy("v1", json!({ "revisionHistoryLimit": 2 })).await.uid().unwrap();
+    bench.until_deployed("v1").await;
+    let (sealed, open) =
+        (bench.operator.data.join("store/logs").join(&uid), bench.operator.data.join("rollouts").join(&uid));
+    let names = |folder: &std::path::Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    for version in ["v2", "v3"] {
+        bench.edit(json!({ "version": version })).await;
+        bench.until_deployed(version).await;
+    }
+    bench.operator.kill9().await;
+    bench.edit(json!({ "version": "v4" })).await;
+    bench.operator.restart().await;
+    bench.until_deployed("v4").await;
+    let both = |one: &str, other: &str| [one.to_owned(), other.to_owned()];
+    eventually("of the history's two rollouts", || names(&sealed) == ["3.0.1"] && names(&open) == ["4.0.1"]).await;
+    bench.stamp("landfall.dev/redeploy", "once more").await;
+    eventually("a redeploy is a rollout", || [names(&sealed), names(&open)].concat() == both("4.0.1", "4.1.1")).await;
+    bench.delete("shop").await;
+    eventually("nothing left", || !sealed.exists() && !open.exists()).await;
+}
+
+async fn eventually(what: &str, so: impl Fn() -> bool) {
+    for _ in 0..1200 {
+        if so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("never {what}");
 }

@@ -72,6 +72,7 @@ pub struct DeploymentSpec {
     /// No new host is started; a batch under way is finished.
     #[serde(default)]
     pub paused: bool,
+    /// So many rollouts stand in `status.history`, and the logs of so many are kept.
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 50))]
     pub revision_history_limit: i32,

@@ -1,6 +1,10 @@
 //! Why a reconcile stopped half way; all of it may pass. What needs a person is no trouble: it is a status that a planner wrote.
 
-use crate::effects::{class::Class, gate::GateShut};
+use crate::effects::{
+    class::Class,
+    gate::GateShut,
+    store::{StoreError, keys::BadPart},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
@@ -27,6 +31,18 @@ impl From<kube::Error> for Trouble {
             kube::Error::Api(status) if status.code == 409 => Trouble::Outdated,
             other => Trouble::Api(other),
         }
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Effect { class: error.class(), message: error.to_string() }
+    }
+}
+
+impl From<BadPart> for Trouble {
+    fn from(error: BadPart) -> Self {
+        Self::Effect { class: Class::Terminal, message: error.to_string() }
     }
 }
 

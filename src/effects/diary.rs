@@ -4,11 +4,10 @@
 //! Each line goes into two files of `<data>/rollouts/<deployment uid>/<attempt>/`: the host's, and that of all hosts.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt, fs,
     io::Write,
     path::PathBuf,
-    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -19,42 +18,12 @@ use super::{
     logs::{Log, PIECE},
     store::{Key, Store, StoreError, keys},
 };
+use crate::plan::deployment::{RolloutAttempt, outdated};
 
 /// The file of all hosts: no host's name has an underscore.
 const ALL: &str = "_all";
 /// More than that is no diary; what is beyond is not kept.
 const MOST: u64 = 64 * PIECE;
-
-/// One attempt of one rollout: `2.0.1` is the first attempt of rollout `2.0`. A later one is greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RolloutAttempt {
-    revision: i64,
-    redeploys: i64,
-    attempt: i64,
-}
-
-impl RolloutAttempt {
-    /// `rollout` is `<revision>.<redeploys>`; `None` where it is not.
-    pub fn new(rollout: &str, attempt: i64) -> Option<Self> {
-        let (revision, redeploys) = rollout.split_once('.')?;
-        Some(Self { revision: revision.parse().ok()?, redeploys: redeploys.parse().ok()?, attempt })
-    }
-}
-
-impl FromStr for RolloutAttempt {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (rollout, attempt) = text.rsplit_once('.').ok_or(())?;
-        Self::new(rollout, attempt.parse().map_err(|_| ())?).ok_or(())
-    }
-}
-
-impl fmt::Display for RolloutAttempt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.revision, self.redeploys, self.attempt)
-    }
-}
 
 /// All diaries of one operator. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -129,6 +98,34 @@ impl Diaries {
         Ok(())
     }
 
+    /// Removes the diaries of older rollouts than the newest ones, of which `current` is the first. Effect `store.remove`, once for each
+    /// attempt that goes.
+    pub async fn limit(
+        &self,
+        gate: &Gate,
+        store: &Store,
+        uid: &str,
+        current: RolloutAttempt,
+        rollouts: usize,
+    ) -> Result<(), StoreError> {
+        let sealed = store.list(&keys::logs(uid)?).await?;
+        let sealed = sealed.iter().filter_map(keys::attempt_of_log).map(str::to_owned);
+        let all: BTreeSet<String> = sealed.chain(names(&self.folder.join(uid))).collect();
+        let all = all.iter().filter_map(|name| name.parse().ok()).chain([current]);
+        for attempt in outdated(all, rollouts).into_iter().filter(|attempt| *attempt < current) {
+            let folder = keys::log_folder(uid, &attempt.to_string())?;
+            let _ = fs::remove_dir_all(self.folder.join(uid).join(attempt.to_string()));
+            store.remove_below(gate, &folder, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes all of them: the Deployment goes. Effect `store.remove`, where something was sealed.
+    pub async fn remove(&self, gate: &Gate, store: &Store, uid: &str) -> Result<(), StoreError> {
+        self.forget(uid);
+        store.remove_below(gate, &keys::logs(uid)?, None).await
+    }
+
     /// The Deployment is gone, and nobody can ask for its diaries any more.
     pub fn forget(&self, uid: &str) {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
@@ -172,14 +169,6 @@ mod tests {
         text.parse().unwrap()
     }
 
-    #[test]
-    fn attempts_are_ordered_by_number_not_by_text() {
-        assert!(attempt("10.0.1") > attempt("9.3.2"));
-        assert!(attempt("2.0.11") > attempt("2.0.2"));
-        assert_eq!(RolloutAttempt::new("2.1", 3).unwrap().to_string(), "2.1.3");
-        assert!("2.0".parse::<RolloutAttempt>().is_err() && "../x".parse::<RolloutAttempt>().is_err());
-    }
-
     #[tokio::test]
     async fn a_sealed_diary_reads_as_it_was_and_an_old_attempt_writes_nothing_more() {
         let dir = tempfile::tempdir().unwrap();
@@ -207,5 +196,31 @@ mod tests {
         let new = diaries.log_of("u", attempt("2.0.1"), None, &store).unwrap();
         assert!(new.file.exists() && new.size().await.unwrap() > 0);
         assert!(diaries.log_of("u", attempt("2.0.1"), Some("../x"), &store).is_err());
+    }
+
+    #[tokio::test]
+    async fn of_sealed_diaries_those_of_the_newest_rollouts_stay_and_none_when_the_deployment_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::folder(dir.path().join("store")).unwrap();
+        let gate = Gate::open_for(FenceToken { epoch: "e".into(), created: 0, transitions: 0 });
+        let diaries = Diaries::new(dir.path().join("rollouts"));
+        for uid in ["u", "other"] {
+            for name in ["9.0.1", "10.0.1", "10.0.2", "10.1.1", "11.0.1"] {
+                diaries.write(uid, attempt(name), "web-01", name);
+            }
+            diaries.seal(&gate, &store, uid).await.unwrap();
+        }
+        diaries.limit(&gate, &store, "u", attempt("12.0.1"), 3).await.unwrap();
+        let has = async |uid: &str, name: &str| {
+            let log = diaries.log_of(uid, attempt(name), Some("web-01"), &store).unwrap();
+            log.size().await.unwrap() > 0
+        };
+        for name in ["9.0.1", "10.0.1", "10.0.2"] {
+            assert!(!has("u", name).await, "{name}: 12.0, 11.0 and 10.1 are the newest");
+        }
+        assert!(has("u", "10.1.1").await && has("u", "11.0.1").await);
+        diaries.remove(&gate, &store, "u").await.unwrap();
+        assert!(!has("u", "10.1.1").await && !has("u", "11.0.1").await);
+        assert!(has("other", "9.0.1").await && has("other", "11.0.1").await);
     }
 }

@@ -14,7 +14,8 @@ use crate::{
         conditions::STALLED,
         deployment::{DeploymentStatus, RolloutOutcome},
     },
-    effects::{clock, diary::RolloutAttempt},
+    effects::clock,
+    plan::deployment::RolloutAttempt,
 };
 
 pub const PARAMETERS: [&str; 5] = ["follow", "since", "tail", "attempt", "host"];

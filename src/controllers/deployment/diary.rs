@@ -8,8 +8,8 @@ use std::{
 use super::{step::Undone, turn::Place};
 use crate::{
     controllers::world::World,
-    effects::{clock, diary::RolloutAttempt},
-    plan::deployment::{Drive, Goal, HostVerdict, Step},
+    effects::clock,
+    plan::deployment::{Drive, Goal, HostVerdict, RolloutAttempt, Step},
 };
 
 /// The diary of one turn on one host.
@@ -98,6 +98,16 @@ pub fn seal(world: &Arc<World>, uid: &str) {
     let _ = world.tasks.start(format!("diary/{uid}"), async move {
         if let Err(error) = then.diaries.seal(&then.gate, &then.store, &of).await {
             tracing::warn!(uid = of, %error, "the log of an older rollout is not in the store yet");
+        }
+    });
+}
+
+/// Removes the logs of older rollouts, in the background. What is left of them goes when the next one begins.
+pub fn limit(world: &Arc<World>, uid: &str, current: RolloutAttempt, rollouts: usize) {
+    let (then, of) = (world.clone(), uid.to_owned());
+    let _ = world.tasks.start(format!("diary/{uid}/limit"), async move {
+        if let Err(error) = then.diaries.limit(&then.gate, &then.store, &of, current, rollouts).await {
+            tracing::warn!(uid = of, %error, "logs of old rollouts are removed later");
         }
     });
 }

@@ -24,7 +24,7 @@ use crate::{
     effects::clock,
     plan::{
         Plan,
-        deployment::{self, Act, Drive, GoalKind, Observed},
+        deployment::{self, Act, Drive, GoalKind, Observed, RolloutAttempt},
     },
 };
 
@@ -59,6 +59,8 @@ impl Kind for Deployment {
                     world.hosts.turns.forget(&TurnKey { uid: uid.clone(), host });
                 }
             }
+            Act::KeepLogs(rollouts) => self.limit_logs(rollouts, world),
+            Act::RemoveLogs => world.diaries.remove(&world.gate, &world.store, &uid).await?,
         }
         Ok(())
     }
@@ -82,6 +84,14 @@ impl Kind for Deployment {
 }
 
 impl Deployment {
+    /// Of the rollout that stands in the status, which was committed before.
+    fn limit_logs(&self, rollouts: usize, world: &Arc<World>) {
+        let current = self.status.as_ref().and_then(|status| status.rollout.as_ref());
+        if let Some(current) = current.and_then(|rollout| RolloutAttempt::new(&rollout.id, rollout.attempt)) {
+            diary::limit(world, &self.uid().unwrap_or_default(), current, rollouts);
+        }
+    }
+
     /// Gives a host its goal; a task that is under way there takes it up after its step.
     fn drive(&self, drive: Drive, world: &Arc<World>) {
         let place = Place {

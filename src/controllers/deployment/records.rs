@@ -2,29 +2,18 @@
 
 use crate::{
     controllers::{frame::Trouble, world::World},
-    effects::{
-        class::Class,
-        store::{StoreError, keys},
-    },
+    effects::store::{Create, Key, keys},
     plan::{
         deployment::{HostVerdict, RolloutRecord},
         version::VersionRecord,
     },
 };
 
-fn trouble(error: &StoreError) -> Trouble {
-    Trouble::Effect { class: error.class(), message: error.to_string() }
-}
-
-fn bad_key(error: keys::BadPart) -> Trouble {
-    Trouble::Effect { class: Class::Terminal, message: error.to_string() }
-}
-
 /// Every revision of a Deployment.
 pub async fn revisions(world: &World, uid: &str) -> Result<Vec<RolloutRecord>, Trouble> {
-    let folder = keys::rollouts(uid).map_err(bad_key)?;
+    let folder = keys::rollouts(uid)?;
     let mut records = Vec::new();
-    for key in world.store.list(&folder).await.map_err(|error| trouble(&error))? {
+    for key in world.store.list(&folder).await? {
         let kept = world.hosts.turns.revision(key.as_str());
         let record = match kept {
             Some(record) => Some(record),
@@ -40,9 +29,9 @@ pub async fn revisions(world: &World, uid: &str) -> Result<Vec<RolloutRecord>, T
 
 /// Every verdict about hosts of a Deployment.
 pub async fn verdicts(world: &World, uid: &str) -> Result<Vec<HostVerdict>, Trouble> {
-    let folder = keys::verdicts_of(uid).map_err(bad_key)?;
+    let folder = keys::verdicts_of(uid)?;
     let mut verdicts = Vec::new();
-    for key in world.store.list(&folder).await.map_err(|error| trouble(&error))? {
+    for key in world.store.list(&folder).await? {
         let verdict = match world.hosts.turns.verdict(key.as_str()) {
             Some(verdict) => Some(verdict),
             None => read(world, &key).await?,
@@ -62,14 +51,14 @@ pub async fn version(
     project: &str,
     name: &str,
 ) -> Result<Option<VersionRecord>, Trouble> {
-    let key = keys::version(namespace, project, name).map_err(bad_key)?;
+    let key = keys::version(namespace, project, name)?;
     read(world, &key).await
 }
 
 /// Whether a version is on record as removed.
 pub async fn removed(world: &World, namespace: &str, project: &str, name: &str) -> Result<bool, Trouble> {
-    let key = keys::removed(namespace, project, name).map_err(bad_key)?;
-    Ok(world.store.size(&key).await.map_err(|error| trouble(&error))?.is_some())
+    let key = keys::removed(namespace, project, name)?;
+    Ok(world.store.size(&key).await?.is_some())
 }
 
 /// What one revision ran, of whatever Deployment.
@@ -82,11 +71,8 @@ pub async fn revision(world: &World, uid: &str, revision: i64) -> Option<Rollout
 }
 
 /// A record that can't be read is as good as none, and said in the log: one damaged file must not stop a Deployment for ever.
-async fn read<T: serde::de::DeserializeOwned>(
-    world: &World,
-    key: &crate::effects::store::Key,
-) -> Result<Option<T>, Trouble> {
-    let Some(bytes) = world.store.get(key).await.map_err(|error| trouble(&error))? else { return Ok(None) };
+async fn read<T: serde::de::DeserializeOwned>(world: &World, key: &Key) -> Result<Option<T>, Trouble> {
+    let Some(bytes) = world.store.get(key).await? else { return Ok(None) };
     match serde_json::from_slice(&bytes) {
         Ok(record) => Ok(Some(record)),
         Err(error) => {
@@ -97,11 +83,11 @@ async fn read<T: serde::de::DeserializeOwned>(
 }
 
 pub async fn write_revision(world: &World, uid: &str, record: &RolloutRecord) -> Result<(), Trouble> {
-    let key = keys::rollout(uid, record.revision).map_err(bad_key)?;
+    let key = keys::rollout(uid, record.revision)?;
     let bytes = serde_json::to_vec_pretty(record)?;
-    match world.store.create(&world.gate, &key, bytes).await.map_err(|error| trouble(&error))? {
-        crate::effects::store::Create::Created => Ok(()),
-        crate::effects::store::Create::Exists(found) => {
+    match world.store.create(&world.gate, &key, bytes).await? {
+        Create::Created => Ok(()),
+        Create::Exists(found) => {
             let same = serde_json::from_slice::<RolloutRecord>(&found).is_ok_and(|found| found.hash == record.hash);
             // Another hash under our number: the next look sees it and takes the next number.
             if same { Ok(()) } else { Err(Trouble::Outdated) }
@@ -111,8 +97,8 @@ pub async fn write_revision(world: &World, uid: &str, record: &RolloutRecord) ->
 
 /// The first verdict of an attempt about a host stands.
 pub async fn write_verdict(world: &World, uid: &str, verdict: &HostVerdict) -> Result<(), Trouble> {
-    let key = keys::verdict(uid, &verdict.rollout, verdict.attempt, &verdict.host).map_err(bad_key)?;
+    let key = keys::verdict(uid, &verdict.rollout, verdict.attempt, &verdict.host)?;
     let bytes = serde_json::to_vec_pretty(verdict)?;
-    world.store.create(&world.gate, &key, bytes).await.map_err(|error| trouble(&error))?;
+    world.store.create(&world.gate, &key, bytes).await?;
     Ok(())
 }

@@ -210,6 +210,11 @@ pub fn log_folder(object_uid: &str, attempt: &str) -> Result<Key, BadPart> {
     Key::of(&["logs", object_uid, attempt])
 }
 
+/// The attempt of the key of a log's piece.
+pub fn attempt_of_log(key: &Key) -> Option<&str> {
+    key.as_str().strip_prefix("logs/")?.split('/').nth(1)
+}
+
 /// The folder of one host's part of it: `logs/<uid>/<attempt>/<host>`.
 pub fn host_log_folder(object_uid: &str, attempt: &str, host: &str) -> Result<Key, BadPart> {
     Key::of(&["logs", object_uid, attempt, host])

@@ -21,6 +21,10 @@ pub enum Act {
     Drive(Drive),
     /// These hosts are no more ours to think of.
     Forget(Vec<String>),
+    /// A rollout begins: of the logs of all rollouts only those of so many stay, this one among them.
+    KeepLogs(usize),
+    /// Nobody can ask for its logs any more.
+    RemoveLogs,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +61,8 @@ impl fmt::Display for Act {
             Self::Judge(verdict) => write!(f, "judge {} {}", verdict.host, verdict.reason),
             Self::Drive(drive) => write!(f, "{drive}"),
             Self::Forget(hosts) => write!(f, "forget {}", hosts.join(" ")),
+            Self::KeepLogs(rollouts) => write!(f, "keep the logs of {rollouts} rollouts"),
+            Self::RemoveLogs => f.write_str("remove the logs"),
         }
     }
 }

@@ -32,11 +32,16 @@ enum Rest {
 pub fn plan(seen: &Observed, deleted: Timestamp, now: Timestamp) -> Plan<DeploymentStatus, Act> {
     let before = seen.before();
     let acted = before.rollout.is_some();
-    let gone =
-        |before: DeploymentStatus, events| Plan { finalizer: false, status: before, acts: vec![], events, next: None };
     if !acted {
-        return gone(before, vec![]);
+        return Plan { finalizer: false, status: before, acts: vec![], events: vec![], next: None };
     }
+    let gone = |before: DeploymentStatus, events| Plan {
+        finalizer: false,
+        status: before,
+        acts: vec![Act::RemoveLogs],
+        events,
+        next: None,
+    };
     let Some(group) = seen.group.as_ref().filter(|group| group.secret.is_none()) else {
         let name = &seen.spec.host_group_ref.name;
         let note = format!(

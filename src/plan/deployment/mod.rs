@@ -2,6 +2,7 @@
 //! It must not ask, wait or remember.
 
 mod act;
+mod attempt;
 mod claim;
 mod deletion;
 mod observed;
@@ -25,6 +26,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use self::{
     act::{Act, Drive},
+    attempt::{RolloutAttempt, outdated},
     observed::{FolderLook, GoalKey, GoalKind, Group, Healing, HostSeen, Observed, Other, Seen, Task},
     record::{HostVerdict, RolloutRecord},
     reference::not_allowed,
@@ -194,6 +196,10 @@ fn finish(
     events: Vec<Happened>,
 ) -> Plan<DeploymentStatus, Act> {
     let mut acts = Vec::new();
+    if current.as_ref().is_some_and(|current| current.news == News::Started) {
+        // As many as the history has, which this rollout is in.
+        acts.push(Act::KeepLogs(usize::try_from(seen.spec.revision_history_limit).unwrap_or(1).max(1)));
+    }
     if let Some(current) = current.filter(|current| current.unrecorded) {
         acts.push(Act::Record(Box::new(current.record)));
     }

@@ -131,7 +131,7 @@ impl World {
                 let task = Task { goal: drive.key, phase: Phase::Staging };
                 self.seen.hosts.get_mut(&drive.host).unwrap().task = Some(task);
             }
-            Act::Forget(_) => {}
+            Act::Forget(_) | Act::KeepLogs(_) | Act::RemoveLogs => {}
         }
     }
 
