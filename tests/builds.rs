@@ -24,10 +24,14 @@ use landfall::{
     plan::version::VersionRecord,
 };
 use serde_json::{Value, json};
-use support::plane::{Operator, TestNamespace, namespace};
+use support::{
+    names,
+    plane::{Operator, TestNamespace, namespace},
+    wait::{find, until},
+};
 
-/// Longer than any of these takes, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A script that says that it is there, and goes on when it is told so ([`Bench::go`]).
+const WAITS: &str = "echo begun; while ! [ -e go ]; do sleep 0.1; done";
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -123,17 +127,20 @@ impl Bench {
 
     /// Waits until a Build is as wished.
     async fn until(&self, name: &str, what: &str, wished: impl Fn(&Build) -> bool) -> Build {
-        let mut last = None;
-        let end = tokio::time::Instant::now() + PATIENCE;
-        while tokio::time::Instant::now() < end {
-            last = self.builds().get_opt(name).await.unwrap();
-            if let Some(build) = last.as_ref().filter(|build| wished(build)) {
-                return build.clone();
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let status = last.map(|build| serde_json::to_string_pretty(&build.status).unwrap());
-        panic!("{name} is not {what}: {}\n{}", status.unwrap_or_default(), self.operator.output());
+        self.operator.until(&self.builds(), name, what, wished).await
+    }
+
+    /// Lets a script go on that waits, in an attempt that has not ended.
+    async fn go(&self, name: &str) {
+        let uid = self.builds().get(name).await.unwrap().uid().unwrap();
+        let attempts = self.operator.data.join("executor").join(uid);
+        let waits = |attempt: &PathBuf| {
+            let begun = std::fs::read_to_string(attempt.join("log")).is_ok_and(|log| log.contains("begun"));
+            begun && !attempt.join("exit").exists()
+        };
+        let look = || async { names(&attempts).iter().map(|n| attempts.join(n)).find(waits).ok_or(()) };
+        let attempt = find(&format!("begun: {name}"), look, |()| self.operator.tail()).await;
+        std::fs::write(attempt.join("src/go"), "").unwrap();
     }
 
     async fn until_reason(&self, name: &str, wished: &str) -> Build {
@@ -153,15 +160,7 @@ impl Bench {
     }
 
     async fn until_project(&self, what: &str, wished: impl Fn(&Project) -> bool) -> Project {
-        let end = tokio::time::Instant::now() + PATIENCE;
-        while tokio::time::Instant::now() < end {
-            if let Some(project) = self.projects().get_opt("shop").await.unwrap().filter(|project| wished(project)) {
-                return project;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let project = self.projects().get_opt("shop").await.unwrap();
-        panic!("the project is not {what}: {project:?}\n{}", self.operator.output());
+        self.operator.until(&self.projects(), "shop", what, wished).await
     }
 
     fn store(&self, key: &str) -> PathBuf {
@@ -190,8 +189,11 @@ impl Bench {
     fn pins(&self) -> Vec<String> {
         let mirrors = std::fs::read_dir(self.operator.data.join("git")).unwrap().flatten();
         let mirrors = mirrors.map(|entry| entry.path()).filter(|path| path.is_dir());
-        let list = |path: PathBuf| git(&path, &["for-each-ref", "--format=%(refname)", "refs/landfall/"]);
-        mirrors.flat_map(|path| list(path).lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+        // A mirror may go while it is looked at.
+        let list = |path: &Path| git_output(path, &["for-each-ref", "--format=%(refname)", "refs/landfall/"]).stdout;
+        mirrors
+            .flat_map(|path| String::from_utf8(list(&path)).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
+            .collect()
     }
 }
 
@@ -208,30 +210,23 @@ fn processes(mark: &str) -> usize {
 
 /// Waits until none does.
 async fn gone(mark: &str) {
-    let end = tokio::time::Instant::now() + Duration::from_secs(10);
-    while processes(mark) > 0 {
-        assert!(tokio::time::Instant::now() < end, "a script outlives its test");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("ended with its test: a script", || async { processes(mark) == 0 }).await;
 }
 
 /// Waits for something that no object tells of.
 async fn eventually(what: &str, wished: impl Fn() -> bool) {
-    let end = tokio::time::Instant::now() + PATIENCE;
-    while !wished() {
-        assert!(tokio::time::Instant::now() < end, "not {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until(what, || async { wished() }).await;
+}
+
+fn git_output(dir: &Path, arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new("git");
+    command.current_dir(dir);
+    command.args(["-c", "user.name=Ann", "-c", "user.email=ann@example.com", "-c", "advice.detachedHead=false"]);
+    command.args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap()
 }
 
 fn git(dir: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git")
-        .current_dir(dir)
-        .args(["-c", "user.name=Ann", "-c", "user.email=ann@example.com", "-c", "advice.detachedHead=false"])
-        .args(arguments)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .output()
-        .unwrap();
+    let output = git_output(dir, arguments);
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
@@ -308,9 +303,9 @@ async fn a_commit_is_compiled_tagged_and_published() {
 #[tokio::test]
 async fn two_builds_of_one_project_never_run_at_once_and_the_others_know_their_place() {
     let bench = Bench::new("queue").await;
-    let marks = "test -e ../go || sleep 1.5; echo x > app";
+    let script = format!("if [ \"$LANDFALL_BUILD_NUMBER\" = 1 ]; then {WAITS}; fi; echo x > app");
     bench
-        .project(json!({ "script": marks, "artifacts": [{ "path": "app" }], "tag": { "template": "v{number}" } }))
+        .project(json!({ "script": script, "artifacts": [{ "path": "app" }], "tag": { "template": "v{number}" } }))
         .await;
     bench.build("shop-a", json!({})).await;
     bench.until_reason("shop-a", "Building").await;
@@ -324,7 +319,9 @@ async fn two_builds_of_one_project_never_run_at_once_and_the_others_know_their_p
             queue.is_some_and(|queue| queue.position == position && queue.waiting_for.is_some())
         }
     };
-    bench.until("shop-c", "second or first in line", |build| place(2)(build) || place(1)(build)).await;
+    bench.until("shop-c", "second in line", place(2)).await;
+    bench.until("shop-b", "first in line", place(1)).await;
+    bench.go("shop-a").await;
     let mut numbers = Vec::new();
     for name in ["shop-a", "shop-b", "shop-c"] {
         let build = bench.until_ready(name).await;
@@ -378,7 +375,7 @@ async fn a_script_that_says_nothing_for_too_long_is_ended() {
     let bench = Bench::new("idle").await;
     bench
         .project(
-            json!({ "script": "echo begin; sleep 3600", "artifacts": [{ "path": "app" }], "idleTimeoutSeconds": 1 }),
+            json!({ "script": "echo begin; sleep 3600", "artifacts": [{ "path": "app" }], "idleTimeoutSeconds": 4 }),
         )
         .await;
     bench.build("shop-1", json!({})).await;
@@ -426,7 +423,9 @@ async fn children_that_leave_their_session_do_not_outlive_the_script() {
     let sleep = mark();
     let bench = Bench::with(
         "children",
-        &format!("setsid sh -c 'trap \"\" TERM HUP; sleep {sleep}' >/dev/null 2>&1 &\nsleep 0.3; echo x > app"),
+        &format!(
+            "setsid sh -c 'trap \"\" TERM HUP; touch up; sleep {sleep}' >/dev/null 2>&1 &\nwhile ! [ -e up ]; do sleep 0.1; done; echo x > app"
+        ),
     )
     .await;
     bench.build("shop-1", json!({})).await;
@@ -576,23 +575,17 @@ async fn without_push_the_version_is_published_and_the_condition_says_so() {
 
 #[tokio::test]
 async fn a_branch_that_is_force_pushed_while_the_build_waits_changes_nothing() {
-    let bench = Bench::with("force", "sleep 1; cp main.c app").await;
+    let script = format!("if [ \"$LANDFALL_BUILD_NUMBER\" = 1 ]; then {WAITS}; fi; cp main.c app");
+    let bench = Bench::with("force", &script).await;
     let first = git(&bench.work(), &["rev-parse", "HEAD"]);
     bench.build("shop-1", json!({})).await;
     bench.until_reason("shop-1", "Building").await;
     bench.build("shop-2", json!({ "tag": "v2" })).await;
     bench.until_reason("shop-2", "Queued").await;
     git(&bench.work(), &["commit", "-q", "--amend", "-m", "rewritten"]);
-    bench.commit("main.c", "rewritten\n");
-    bench
-        .projects()
-        .patch(
-            "shop",
-            &PatchParams::default(),
-            &Patch::Merge(json!({ "metadata": { "annotations": { "landfall.dev/refresh": "1" } } })),
-        )
-        .await
-        .unwrap();
+    let head = bench.commit("main.c", "rewritten\n");
+    bench.look("main", &head).await;
+    bench.go("shop-1").await;
     let build = bench.until_ready("shop-2").await;
     assert_eq!(status(&build).commit.as_ref().unwrap().sha, first);
     assert!(bench.release("v2")["app"].starts_with(b"#include"));
@@ -634,8 +627,8 @@ async fn a_build_that_is_deleted_in_the_middle_ends_its_script_and_frees_its_tur
     eventually("up", || processes(&sleep) == 1).await;
     bench.builds().delete("shop-1", &DeleteParams::default()).await.unwrap();
     bench.until_ready("shop-2").await;
-    assert!(bench.builds().get_opt("shop-1").await.unwrap().is_none());
     assert_eq!(processes(&sleep), 0);
+    until("gone", || async { bench.builds().get_opt("shop-1").await.unwrap().is_none() }).await;
     let folder = bench.operator.data.join("executor").join(&uid);
     eventually("tidied up after", || !folder.exists() && !bench.pins().iter().any(|pin| pin.contains(&uid))).await;
     let left = ["logs", "builds"].map(|kind| bench.store(&format!("{kind}/{uid}")));
@@ -671,9 +664,15 @@ async fn what_builds_leave_goes_when_nobody_needs_it_and_not_before() {
     std::fs::File::open(&left).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     bench.operator.restart().await;
     eventually("swept", || !attempts.join(&good).exists() && !left.exists()).await;
+    // A Build that goes before the new operator knew of it is the next sweep's.
+    bench.build("known", json!({ "tag": "v3", "cancelled": true })).await;
+    bench.until_stalled("known", "Cancelled").await;
     assert!(fresh.exists() && attempts.join(&failed).exists() && bench.record("v2").build_uid == good);
-    assert_eq!(bench.pins().len(), 1, "a failed Build can still be tried again");
-    bench.builds().delete("failed", &DeleteParams::default()).await.unwrap();
+    let pin = format!("refs/landfall/{}.{failed}", bench.namespace.name);
+    assert!(bench.pins().contains(&pin), "a failed Build can still be tried again");
+    for name in ["failed", "known"] {
+        bench.builds().delete(name, &DeleteParams::default()).await.unwrap();
+    }
     eventually("swept as well", || !attempts.join(&failed).exists() && bench.pins().is_empty()).await;
 }
 
@@ -713,8 +712,7 @@ async fn a_mirror_goes_when_no_project_names_it_and_no_build_needs_it_whenever_t
     rest().unwrap();
     for (point, left) in [("before git.forget *#2", 1), ("after git.forget *#1", 0)] {
         bench.operator.restart_with(|plan| plan.env("LANDFALL_CRASH_AT", point)).await;
-        let end = tokio::time::timeout(PATIENCE, bench.operator.wait()).await;
-        assert!(end.is_ok(), "nothing crashed {point}");
+        bench.operator.wait().await;
         assert_eq!(mirrors().len(), left, "{point}");
     }
     bench.operator.unset("LANDFALL_CRASH_AT");
@@ -731,10 +729,11 @@ async fn a_mirror_goes_when_no_project_names_it_and_no_build_needs_it_whenever_t
 
 #[tokio::test]
 async fn an_operator_that_is_killed_continues_the_same_build() {
-    let mut bench = Bench::with("killed", "echo run; sleep 2; date +%s%N > app").await;
+    let mut bench = Bench::with("killed", &format!("{WAITS}; date +%s%N > app")).await;
     bench.build("shop-1", json!({ "tag": "v1" })).await;
     bench.until_reason("shop-1", "Building").await;
     bench.operator.restart().await;
+    bench.go("shop-1").await;
     let build = bench.until_ready("shop-1").await;
     assert_eq!(outcomes(&build), [Some(Outcome::Succeeded)], "one attempt, run once");
     assert_eq!(bench.tags(), ["v1"]);
@@ -779,7 +778,7 @@ async fn a_source_that_goes_and_comes_back_heals_by_itself() {
 #[tokio::test]
 async fn where_it_is_forbidden_a_build_that_comes_while_another_runs_ends_and_a_retry_works_later() {
     let bench = Bench::new("forbid").await;
-    let script = "test -e ../go || sleep 1; echo x > app";
+    let script = format!("if [ \"$LANDFALL_VERSION\" = v1 ]; then {WAITS}; fi; echo x > app");
     bench.project(json!({ "script": script, "artifacts": [{ "path": "app" }], "concurrencyPolicy": "Forbid" })).await;
     bench.build("shop-1", json!({ "tag": "v1" })).await;
     bench.until_reason("shop-1", "Building").await;
@@ -787,6 +786,7 @@ async fn where_it_is_forbidden_a_build_that_comes_while_another_runs_ends_and_a_
     let build = bench.until_stalled("shop-2", "ConcurrencyForbidden").await;
     assert!(message(&build).contains("build shop-1 is under way"), "{}", message(&build));
     assert_eq!((status(&build).number, status(&build).attempts.len()), (None, 0));
+    bench.go("shop-1").await;
     bench.until_ready("shop-1").await;
     bench.retry("shop-2", "1").await;
     bench.until_ready("shop-2").await;
@@ -797,7 +797,7 @@ async fn where_it_is_forbidden_a_build_that_comes_while_another_runs_ends_and_a_
 async fn the_newest_build_replaces_the_one_that_runs_and_those_that_wait_also_when_the_operator_is_killed() {
     let mut bench = Bench::new("replace").await;
     let sleep = mark();
-    let script = format!("if [ \"$LANDFALL_VERSION\" = v1 ]; then sleep {sleep}; fi; echo x > app");
+    let script = format!("case $LANDFALL_VERSION in v1) sleep {sleep};; v3) {WAITS};; esac; echo x > app");
     bench.project(json!({ "script": script, "artifacts": [{ "path": "app" }], "concurrencyPolicy": "Replace" })).await;
     bench.build("shop-1", json!({ "tag": "v1" })).await;
     bench.until_reason("shop-1", "Building").await;
@@ -816,13 +816,15 @@ async fn the_newest_build_replaces_the_one_that_runs_and_those_that_wait_also_wh
     bench.operator.restart().await;
     bench.until_ready("shop-4").await;
     let first = bench.until_stalled("shop-1", "Superseded").await;
-    assert_eq!(status(&first).superseded_by.as_deref(), Some("shop-4"));
+    // Of those that came while nobody looked one is seen first.
+    assert!(["shop-3", "shop-4"].map(Some).contains(&status(&first).superseded_by.as_deref()), "{first:?}");
     assert_eq!(outcomes(&first), [Some(Outcome::Cancelled)]);
     assert_eq!(processes(&sleep), 0);
     let third = bench.until_stalled("shop-3", "Superseded").await;
-    assert!(message(&third).contains("build shop-4 is newer"), "{}", message(&third));
+    assert_eq!(status(&third).superseded_by.as_deref(), Some("shop-4"), "{}", message(&third));
     assert_eq!(bench.tags(), ["v4"]);
     bench.retry("shop-3", "1").await;
+    bench.go("shop-3").await;
     let third = bench.until_ready("shop-3").await;
     assert_eq!(status(&third).superseded_by, None);
 }
@@ -844,8 +846,7 @@ impl Bench {
     /// The names of the records in the store.
     async fn pushes(&self) -> Vec<String> {
         let uid = self.projects().get("shop").await.unwrap().uid().unwrap();
-        let entries = std::fs::read_dir(self.store(&format!("triggers/{uid}"))).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+        names(&self.store(&format!("triggers/{uid}")))
     }
 
     async fn watching(&self) -> bool {
@@ -853,11 +854,7 @@ impl Bench {
     }
 
     async fn until_watching(&self) {
-        let end = tokio::time::Instant::now() + PATIENCE;
-        while !self.watching().await {
-            assert!(tokio::time::Instant::now() < end, "no baseline\n{}", self.operator.output());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until("watching: no baseline", || self.watching()).await;
     }
 
     async fn patch_project(&self, patch: Value) {
@@ -910,11 +907,7 @@ async fn a_push_is_built_once_and_what_was_there_before_is_not() {
 
     bench.builds().delete(&triggered(&first), &DeleteParams::default()).await.unwrap();
     bench.patch_project(json!({ "spec": { "build": { "trigger": null } } })).await;
-    let end = tokio::time::Instant::now() + PATIENCE;
-    while bench.watching().await {
-        assert!(tokio::time::Instant::now() < end, "the baseline is not forgotten");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("forgotten: the baseline", || async { !bench.watching().await }).await;
     let unwatched = bench.commit("main.c", "while there is no trigger");
     bench.patch_project(json!({ "spec": { "build": { "trigger": { "onPush": ["**"] } } } })).await;
     bench.look("release/1", &unwatched).await;
@@ -959,11 +952,12 @@ async fn a_crash_between_a_push_and_the_record_of_its_build_makes_one_build() {
         let head = bench.commit("main.c", "one");
         let point = point.replace("<record>", &format!("triggers/{uid}/{head}"));
         bench.operator.restart_with(|plan| plan.env("LANDFALL_CRASH_AT", &point)).await;
-        let end = tokio::time::timeout(PATIENCE, bench.operator.wait()).await;
-        assert!(end.is_ok(), "nothing crashed {point}");
+        bench.operator.wait().await;
         bench.operator.unset("LANDFALL_CRASH_AT");
         bench.operator.restart().await;
         bench.until_ready(&triggered(&head)).await;
+        // The Build may be there, and ready, before the record of it.
+        until("recorded", || async { bench.pushes().await.contains(&head) }).await;
         assert_eq!((bench.names().await.len(), bench.tags().len(), bench.pushes().await.len()), (1, 1, 2), "{point}");
     };
     let points = [
@@ -1009,11 +1003,7 @@ async fn caches_survive_builds_that_succeed_and_go_with_their_project() {
     let caches = bench.operator.data.join("caches").join(&bench.namespace.name);
     assert!(caches.exists());
     bench.projects().delete("shop", &DeleteParams::default()).await.unwrap();
-    let end = tokio::time::Instant::now() + PATIENCE;
-    while caches.exists() {
-        assert!(tokio::time::Instant::now() < end, "the caches are there still");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("gone with their project: the caches", || !caches.exists()).await;
 }
 
 /// Files below a folder that hold this text.
@@ -1062,14 +1052,16 @@ printf '{\"token\":\"%s\"}\\n' \"$TOKEN\"; printf %s \"$TOKEN\" | sed \"s/'/%27/
     assert!(log.starts_with("plain ***.\n") && log.contains("\n***\n{\"token\":\"***\"}\n***\nthe end\n"), "{log}");
     let random = canary.split_once('/').unwrap().1;
     let (one, two) = random.split_once('+').unwrap();
-    let events = bench.namespace.api::<Event>().list(&Default::default()).await.unwrap().items;
+    let events = async || bench.namespace.api::<Event>().list(&Default::default()).await.unwrap().items;
+    until("told of in an event", || async { !events().await.is_empty() }).await;
+    let events = events().await;
     let project = bench.projects().get("shop").await.unwrap();
     let shown = serde_json::to_string(&json!([build, project, events])).unwrap() + &bench.operator.output() + &log;
     for piece in [one, two, &random[..20], "Y2EnbmFyeS9", "NhJ25hcnkv", "jYSduYXJ5L"] {
         assert!(!shown.contains(piece), "{piece} in {shown}");
         assert_eq!(files_with(&bench.operator.data, piece), Vec::<PathBuf>::new(), "{piece} on the disk");
     }
-    assert!(shown.contains("the end") && !events.is_empty(), "{shown}");
+    assert!(shown.contains("the end"), "{shown}");
 }
 
 #[tokio::test]
@@ -1083,8 +1075,8 @@ async fn a_secret_that_is_missing_or_not_for_builds_is_waited_for() {
     let build = bench.until_reason("shop-1", "SecretNotFound").await;
     assert_eq!((condition(&build, "Reconciling"), condition(&build, "Stalled")), ("True", "absent"), "it waits");
     assert!(message(&build).contains("repo"), "{}", message(&build));
-    let project = bench.projects().get("shop").await.unwrap();
-    assert!(project.status.unwrap().active_build.is_none(), "it does not hold up others");
+    let free = |project: &Project| project.status.as_ref().is_some_and(|status| status.active_build.is_none());
+    bench.until_project("free: it does not hold up others", free).await;
     let secrets = bench.namespace.api::<Secret>();
     secrets.create(&PostParams::default(), &secret("repo", "ssh", "token", "hunter22")).await.unwrap();
     let build = bench.until_reason("shop-1", "SecretNotForThis").await;
@@ -1155,7 +1147,7 @@ done
 grep -l -e kubeconfig -e KUBECONFIG /proc/[0-9]*/environ 2>/dev/null | sed 's/^/LEAK: /'
 try curl -sk -m 5 https://127.0.0.1:{etcd}/health
 try curl -sk -m 5 https://127.0.0.1:{etcd}/v3/kv/range -d '{{\"key\":\"AA==\",\"range_end\":\"AA==\"}}'
-echo secrets $(curl -sk -m 5 -o /dev/null -w '%{{http_code}}' {server}/api/v1/secrets)
+echo secrets $(curl -sk -m 60 -o /dev/null -w '%{{http_code}}' {server}/api/v1/secrets)
 env | grep -i -e kube -e token -e secret | sed 's/^/LEAK: /'
 echo tried; echo x > app",
         plane = plane.display(),
@@ -1244,15 +1236,17 @@ async fn a_store_on_a_full_disk_is_told_of_and_goes_on_when_there_is_room_with_n
 #[tokio::test]
 async fn a_project_that_is_deleted_in_the_middle_leaves_its_running_build_to_end_and_its_queue_to_wait() {
     let bench = Bench::new("projectgone").await;
-    let recipe = json!({ "script": "while ! [ -e go ]; do sleep 0.1; done; echo x > app", "artifacts": [{ "path": "app" }], "tag": { "template": "v{number}" } });
-    bench.project(recipe).await;
-    let uid = bench.build("shop-1", json!({})).await.uid().unwrap();
+    let script = format!("{WAITS}; echo x > app");
+    bench
+        .project(json!({ "script": script, "artifacts": [{ "path": "app" }], "tag": { "template": "v{number}" } }))
+        .await;
+    bench.build("shop-1", json!({})).await;
     bench.until_reason("shop-1", "Building").await;
     bench.build("shop-2", json!({})).await;
     bench.until_reason("shop-2", "Queued").await;
     bench.projects().delete("shop", &DeleteParams::default()).await.unwrap();
     bench.until_reason("shop-2", "ProjectNotFound").await;
-    std::fs::write(bench.operator.data.join("executor").join(uid).join("1/src/go"), "").unwrap();
+    bench.go("shop-1").await;
     bench.until_ready("shop-1").await;
     bench
         .project(
@@ -1304,7 +1298,7 @@ async fn story(crash: Option<&str>) -> Option<Vec<String>> {
             bench.until("shop-1", "over", |build| condition(build, "Ready") == "True" && build.finalizers().is_empty());
         let crashed = tokio::select! {
             () = bench.operator.ended() => true,
-            _ = over => tokio::time::timeout(Duration::from_secs(2), bench.operator.ended()).await.is_ok(),
+            _ = over => tokio::time::timeout(Duration::from_secs(10), bench.operator.ended()).await.is_ok(),
         };
         if !crashed {
             return None;
@@ -1324,7 +1318,9 @@ async fn story(crash: Option<&str>) -> Option<Vec<String>> {
     let said = std::fs::read_to_string(attempts.join("1/log")).unwrap();
     assert_eq!((said.as_str(), attempts.join("2").exists()), ("ran\n", false), "{at}: the script ran once");
     let lines = std::fs::read_to_string(ledger).unwrap();
-    Some(lines.lines().filter_map(|line| line.strip_prefix("before ")).map(|effect| names.general(effect)).collect())
+    // The last one may be on its way.
+    let whole = lines.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    Some(whole.filter_map(|line| line.strip_prefix("before ")).map(|effect| names.general(effect)).collect())
 }
 
 /// Whether the story came to its point and ended well; a point that it did not come to is tried once more.
@@ -1355,13 +1351,13 @@ async fn a_crash_before_or_after_any_effect_of_a_build_loses_nothing_and_does_no
 
 #[tokio::test]
 async fn a_script_outlives_an_operator_that_is_told_to_stop_and_the_next_one_takes_its_result() {
-    let mut bench = Bench::with("stopped", "echo run; sleep 5; date +%s%N > app").await;
+    let mut bench = Bench::with("stopped", &format!("{WAITS}; date +%s%N > app")).await;
     bench.build("shop-1", json!({ "tag": "v1" })).await;
     bench.until_reason("shop-1", "Building").await;
-    let asked = tokio::time::Instant::now();
-    let status = bench.operator.stop().await;
-    assert!(status.success() && asked.elapsed() < Duration::from_secs(20), "{status} after {:?}", asked.elapsed());
+    // It does not wait for the script, which would wait for ever.
+    assert!(bench.operator.stop().await.success());
     bench.operator.restart().await;
+    bench.go("shop-1").await;
     let build = bench.until_ready("shop-1").await;
     assert_eq!(outcomes(&build), [Some(Outcome::Succeeded)], "one attempt, run once");
     assert_eq!(bench.tags(), ["v1"]);

@@ -8,7 +8,10 @@ use std::time::Duration;
 use kube::ResourceExt;
 use landfall::api::{Deployment, HostGroup, deployment::RolloutOutcome};
 use serde_json::json;
-use support::rollout::{Bench, SERVES, is, message};
+use support::{
+    rollout::{Bench, SERVES, is, message},
+    wait::until,
+};
 
 fn exception<'a>(object: &'a Deployment, host: &str) -> Option<&'a landfall::api::deployment::RolloutException> {
     object.status.as_ref()?.exceptions.iter().find(|one| one.host == host)
@@ -33,10 +36,12 @@ async fn a_version_comes_to_three_hosts_one_by_one_and_the_next_one_side_by_side
     }
 
     bench.edit(json!({ "version": "v2", "minReadySeconds": 1 })).await;
-    let middle = bench
-        .until("both versions", |object| object.status.as_ref().is_some_and(|status| status.versions.len() == 2))
+    bench
+        .until("showing both versions", |object| {
+            let both = object.status.as_ref().is_some_and(|status| status.versions.len() == 2);
+            both && is(object, "Reconciling", "RollingOut")
+        })
         .await;
-    assert!(is(&middle, "Reconciling", "RollingOut"), "{:?}", middle.status);
     bench.until_deployed("v2").await;
     for i in 0..3 {
         assert_eq!(bench.version_on(i).await, "v2");
@@ -75,9 +80,13 @@ async fn a_host_unreachable_before_its_turn_is_brought_along_when_it_returns() {
     bench.publish("v1", SERVES);
     bench.hosts.host(0).cut().await;
     bench.deploy("v1", json!({})).await;
-    let waiting = bench.until("waiting for it", |object| is(object, "Reconciling", "HostsUnreachable")).await;
-    assert_eq!(waiting.status.as_ref().unwrap().hosts.ready, 2);
-    assert_eq!(exception(&waiting, "web-01").unwrap().reason, "Unreachable");
+    bench
+        .until("waiting for it alone", |object| {
+            is(object, "Reconciling", "HostsUnreachable")
+                && object.status.as_ref().is_some_and(|status| status.hosts.ready == 2)
+                && exception(object, "web-01").is_some_and(|one| one.reason == "Unreachable")
+        })
+        .await;
     bench.hosts.host(0).mend().await;
     bench.until_deployed("v1").await;
     assert_eq!(bench.version_on(0).await, "v1");
@@ -90,20 +99,21 @@ async fn a_dead_process_is_started_again_and_a_reboot_is_survived() {
     bench.deploy("v1", json!({})).await;
     bench.until_deployed("v1").await;
     bench.hosts.host(0).sh("pkill -x busybox").await;
-    bench.until("seen", |object| !is(object, "Ready", "Deployed")).await;
+    until("started again", || async { bench.starts(0).await.len() == 2 && bench.version_on(0).await == "v1" }).await;
     bench.until_deployed("v1").await;
-    assert_eq!(bench.version_on(0).await, "v1");
-    assert_eq!(bench.starts(0).await.len(), 2);
     bench.hosts.host(1).reboot().await;
-    bench.until("seen", |object| !is(object, "Ready", "Deployed")).await;
+    until("started again", || async { bench.starts(1).await.len() == 2 && bench.version_on(1).await == "v1" }).await;
     bench.until_deployed("v1").await;
-    assert_eq!(bench.version_on(1).await, "v1");
+    assert_eq!((bench.starts(0).await.len(), bench.starts(1).await.len()), (2, 2));
 }
 
 #[tokio::test]
 async fn a_process_that_ends_right_after_it_was_ready_is_seen_and_healed_with_a_wait() {
     let bench = Bench::new(1).await;
-    bench.publish("v1", "busybox httpd -f -p 8080 -h www & sleep 2; kill $!; exit 1\n");
+    // It ends as soon as the host has it on record that it, and none before it, was ready.
+    let marked = "while ! grep -q \" $$ \" ../../.landfall/ready; do sleep 0.1; done";
+    let times = "cut -d ' ' -f 1 /proc/uptime >>../../shared/times";
+    bench.publish("v1", &format!("{times}; busybox httpd -f -p 8080 -h www & {marked}; kill $!; exit 1\n"));
     bench.deploy("v1", json!({})).await;
     let healing = bench
         .until("healing", |object| {
@@ -111,18 +121,30 @@ async fn a_process_that_ends_right_after_it_was_ready_is_seen_and_healed_with_a_
         })
         .await;
     assert!(is(&healing, "Reconciling", "Healing"));
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(bench.starts(0).await.len(), 2, "the second start for healing waits ten seconds");
+    until("healed twice", || async { bench.starts(0).await.len() > 2 }).await;
+    let times = bench.hosts.host(0).sh(&format!("cat {}/shared/times", bench.folder())).await;
+    let times: Vec<f64> = times.lines().map(|line| line.parse().unwrap()).collect();
+    // The host's record has seconds.
+    assert!(times[2] - times[1] > 8.9, "the second start for healing waits ten seconds: {times:?}");
 }
 
 #[tokio::test]
 async fn a_process_that_ends_within_min_ready_seconds_has_failed() {
     let bench = Bench::new(2).await;
-    bench.publish("v1", "busybox httpd -f -p 8080 -h www & sleep 1; kill $!; exit 1\n");
-    bench.deploy("v1", json!({ "minReadySeconds": 4 })).await;
+    // It ends as soon as it has answered.
+    let asked = "while ! grep -q response:200 ../../shared/asked; do sleep 0.1; done";
+    bench.publish(
+        "v1",
+        &format!("busybox httpd -f -v -p 8080 -h www 2>../../shared/asked & {asked}; kill $!; exit 1\n"),
+    );
+    bench.deploy("v1", json!({ "minReadySeconds": 60 })).await;
     let failed = bench.until("failed", |object| is(object, "Stalled", "HostsFailed")).await;
-    assert_eq!(exception(&failed, "web-01").unwrap().reason, "ProcessDied");
-    assert!(bench.starts(1).await.is_empty());
+    let died: Vec<usize> = (0..2)
+        .filter(|i| exception(&failed, &bench.hosts.host(*i).name).is_some_and(|one| one.reason == "ProcessDied"))
+        .collect();
+    // One that does not answer at once lets the other go first.
+    let [first] = died[..] else { panic!("{:?}", failed.status) };
+    assert_eq!((bench.starts(first).await.len(), bench.starts(1 - first).await.len()), (1, 0));
 }
 
 #[tokio::test]

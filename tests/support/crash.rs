@@ -27,10 +27,9 @@ use tokio::time::Instant;
 use super::{
     hosts::Hosts,
     plane::{Operator, TestNamespace, namespace},
+    wait::PATIENCE,
 };
 
-/// Of a story's step, on a machine that plays some of them at once.
-const PATIENCE: Duration = Duration::from_secs(90);
 /// What comes after the end, should anything come, comes within that.
 const QUIET: Duration = Duration::from_millis(1500);
 /// For a point that a run did not come to.
@@ -154,10 +153,8 @@ impl Stage {
                 return last;
             }
         }
-        let output = self.operator.output();
-        let tail: Vec<&str> = output.lines().rev().take(20).collect();
-        let tail: Vec<&str> = tail.into_iter().rev().collect();
-        panic!("{name} never {what}: {:#}\n{}\n{}", last["status"], self.operator.log.display(), tail.join("\n"));
+        let log = self.operator.log.display();
+        panic!("{name} never {what}: {:#}\n{log}\n{}", last["status"], self.operator.tail());
     }
 
     /// The same for what is no object.

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use super::wait::find;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -95,13 +96,9 @@ impl GitSshd {
         let port = listener.local_addr().unwrap().port();
         let task = tokio::spawn(serve(listener, behind, line.clone(), connections.clone()));
         let server = Self { dir, sshd, port, line, connections, task };
-        for _ in 0..200 {
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, behind)).await.is_ok() {
-                return server;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("sshd did not come up: {}", server.log());
+        let look = || async { TcpStream::connect((Ipv4Addr::LOCALHOST, behind)).await.map(drop) };
+        find("up: sshd", look, |error| format!("{error}: {}", server.log())).await;
+        server
     }
 
     /// `ssh://root@127.0.0.1:<port><path>`

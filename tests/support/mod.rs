@@ -1,6 +1,8 @@
 //! What tests stand on: a real control plane, real hosts. Each test program uses a part of it.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::path::Path;
+
 pub mod crash;
 pub mod gitserver;
 pub mod gitsshd;
@@ -10,3 +12,14 @@ pub mod plane;
 pub mod proxy;
 pub mod repository;
 pub mod rollout;
+pub mod wait;
+
+/// The names in a folder, in their order; none where there is no folder (yet). A file that the store is about to put into its place has a
+/// `#` in its name.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.contains('#'));
+    names.sort();
+    names
+}

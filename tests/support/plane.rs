@@ -14,17 +14,28 @@ use std::{
     time::Duration,
 };
 
+use futures::StreamExt;
 use k8s_openapi::api::{
     core::v1::Namespace,
     rbac::v1::{RoleBinding, RoleRef, Subject},
 };
 use kube::{
-    Api, Client, Config,
+    Api, Client, Config, Resource,
     api::{DeleteParams, ObjectMeta, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
+    runtime::{WatchStreamExt, watcher},
 };
 use rustix::process::{Pid, Signal};
-use tokio::sync::{OnceCell, watch};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::{OnceCell, watch},
+    time::Instant,
+};
+
+use super::wait::PATIENCE;
+
+/// So often an object is looked at that nobody tells of.
+const LOOK: Duration = Duration::from_secs(3);
 
 const BINARY: &str = env!("CARGO_BIN_EXE_landfall");
 
@@ -351,6 +362,44 @@ impl Operator {
     pub fn output(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
+
+    /// The end of it.
+    pub fn tail(&self) -> String {
+        let output = self.output();
+        let tail: Vec<&str> = output.lines().rev().take(30).collect();
+        tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Waits until an object is as wished; what it is instead is told with the end of the log. States of a moment are seen too, for it is
+    /// watched. An API server that is away, or mute, is no end.
+    pub async fn until<K>(&self, api: &Api<K>, name: &str, what: &str, wished: impl Fn(&K) -> bool) -> K
+    where
+        K: Resource + Clone + std::fmt::Debug + DeserializeOwned + serde::Serialize + Send + 'static,
+    {
+        let deadline = Instant::now() + PATIENCE;
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let mut events = Box::pin(watcher(api.clone(), config).default_backoff());
+        let mut last = None;
+        while Instant::now() < deadline {
+            let now = tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object))) => Some(object),
+                    Some(Ok(watcher::Event::Delete(_))) => None,
+                    _ => continue,
+                },
+                () = tokio::time::sleep(LOOK) => {
+                    let Ok(Ok(object)) = tokio::time::timeout(LOOK * 2, api.get_opt(name)).await else { continue };
+                    object
+                }
+            };
+            match now {
+                Some(object) if wished(&object) => return object,
+                other => last = other,
+            }
+        }
+        let status = last.map(|object| serde_json::to_value(object).expect("JSON")["status"].clone());
+        panic!("{name} is not {what}: {:#}\n{}\n{}", status.unwrap_or_default(), self.log.display(), self.tail());
+    }
 }
 
 /// A process that gets a signal when this one dies, and dies when this is dropped.
@@ -403,8 +452,8 @@ impl Tethered {
 
     async fn ended(&self) -> ExitStatus {
         let mut end = self.end.clone();
-        let status = tokio::time::timeout(Duration::from_secs(60), end.wait_for(Option::is_some)).await;
-        status.expect("it ends within a minute").expect("a thread that waits").expect("a status")
+        let status = tokio::time::timeout(PATIENCE, end.wait_for(Option::is_some)).await;
+        status.expect("it ends in time").expect("a thread that waits").expect("a status")
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a test of rollouts stands on: a namespace, real hosts in a HostGroup, an operator, and versions published straight into its
 //! store, without a build. The service is busybox' httpd with a page that says the version.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use kube::{
     Api, ResourceExt,
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{
     hosts::Hosts,
     plane::{self, Operator, OperatorPlan, TestNamespace},
+    wait::find,
 };
 
 /// What a version's program does.
@@ -75,7 +76,6 @@ impl Bench {
         for mut object in self.hosts.group(&self.space.name, name) {
             if object["kind"] == "HostGroup" {
                 object["spec"]["probe"] = json!({ "periodSeconds": 1 });
-                object["spec"]["ssh"]["connectTimeoutSeconds"] = json!(2);
                 self.create::<HostGroup>(object).await;
             } else {
                 self.create::<k8s_openapi::api::core::v1::Secret>(object).await;
@@ -160,30 +160,18 @@ impl Bench {
         self.deployments().get(name).await.expect("the Deployment")
     }
 
-    /// Waits until the Deployment is as it should be; what it is instead is told after half a minute.
+    /// Waits until the Deployment is as it should be.
     pub async fn until(&self, what: &str, fits: impl Fn(&Deployment) -> bool) -> Deployment {
         self.until_of("shop", what, fits).await
     }
 
     pub async fn until_of(&self, name: &str, what: &str, fits: impl Fn(&Deployment) -> bool) -> Deployment {
-        let mut last = None;
-        for _ in 0..300 {
-            if let Some(object) = self.deployments().get_opt(name).await.expect("an answer") {
-                if fits(&object) {
-                    return object;
-                }
-                last = Some(object);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        let status = last.map(|object| serde_json::to_string_pretty(&object.status).expect("json"));
-        let output = self.operator.output();
-        let tail: Vec<&str> = output.lines().rev().take(30).collect();
-        panic!(
-            "never {what}: {}\n{}",
-            status.unwrap_or_default(),
-            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-        );
+        self.operator.until(&self.deployments(), name, what, fits).await
+    }
+
+    /// The same of a HostGroup.
+    pub async fn until_group(&self, name: &str, what: &str, fits: impl Fn(&HostGroup) -> bool) -> HostGroup {
+        self.operator.until(&self.space.api(), name, what, fits).await
     }
 
     /// Ready=True about this generation, with this version everywhere.
@@ -197,13 +185,14 @@ impl Bench {
 
     pub async fn delete(&self, name: &str) {
         self.deployments().delete(name, &DeleteParams::default()).await.expect("deleted");
-        for _ in 0..300 {
-            if self.deployments().get_opt(name).await.expect("an answer").is_none() {
-                return;
+        let api = self.deployments();
+        let gone = || async {
+            match api.get_opt(name).await.expect("an answer") {
+                None => Ok(()),
+                Some(object) => Err(object.status),
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("{name} never went: {:?}\n{}", self.get(name).await.status, self.operator.output());
+        };
+        find(&format!("{name} gone"), gone, |status| format!("{status:#?}\n{}", self.operator.tail())).await;
     }
 
     /// What the service on a host says its version is; empty where none answers.
@@ -242,7 +231,7 @@ pub fn publish(data: &Path, namespace: &str, version: &str, script: &str, probe:
     let tar = tar(version, script);
     let digest: String = Sha256::digest(&tar).iter().map(|byte| format!("{byte:02x}")).collect();
     let mut run = json!({
-        "process": { "command": ["./app"] }, "readinessProbe": probe, "healthyDeadlineSeconds": 8,
+        "process": { "command": ["./app"] }, "readinessProbe": probe, "healthyDeadlineSeconds": 60,
         "terminationGracePeriodSeconds": 3, "env": [{ "name": "COLOUR", "value": "blue" }],
     });
     if run["readinessProbe"].is_null() {

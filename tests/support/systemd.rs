@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::support::wait::until;
+
 pub struct SystemdHost {
     starter: Child,
     folder: tempfile::TempDir,
@@ -28,15 +30,12 @@ impl SystemdHost {
             .spawn()
             .unwrap();
         let host = Self { starter, folder, port };
-        for _ in 0..300 {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        until("up: the systemd host", || async {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
                 && host.sh("systemctl is-active test-sshd").is_some()
-            {
-                return host;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("the systemd host did not come up within half a minute");
+        })
+        .await;
+        host
     }
 
     pub fn identity(&self) -> String {
