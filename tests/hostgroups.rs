@@ -10,19 +10,14 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use landfall::api::{HostGroup, hostgroup::HostException};
 use serde_json::json;
-use support::rollout::{Bench, SERVES};
+use support::{
+    free_port,
+    rollout::{Bench, SERVES},
+    wait::{self, PATIENCE},
+};
 
 async fn until(bench: &Bench, what: &str, fits: impl Fn(&HostGroup) -> bool) -> HostGroup {
-    let mut last = None;
-    for _ in 0..300 {
-        let group = bench.space.api::<HostGroup>().get("prod").await.unwrap();
-        if fits(&group) {
-            return group;
-        }
-        last = Some(group);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("never {what}: {:#?}\n{}", last.unwrap().status, bench.operator.output());
+    bench.until_group("prod", what, fits).await
 }
 
 fn is(group: &HostGroup, kind: &str, reason: &str) -> bool {
@@ -49,8 +44,8 @@ async fn hosts_that_do_not_answer_are_counted_and_named_and_the_group_is_ready_a
     bench.hosts.host(2).mute().await;
     bench.hosts.host(2).hangup().await;
     let group = until(&bench, "listed", |group| {
-        let reasons = ["web-01", "web-02", "web-03"].map(|host| reason(group, host));
-        reasons == ["Unreachable", "HostKeyMismatch", "Unreachable"]
+        let reasons = ["web-01", "web-02", "web-03", "web-04"].map(|host| reason(group, host));
+        reasons == ["Unreachable", "HostKeyMismatch", "Unreachable", ""]
     })
     .await;
     assert!(is(&group, "Ready", "Probed"));
@@ -105,6 +100,9 @@ async fn refresh(bench: &Bench, value: &str) {
     bench.patch::<HostGroup>("prod", stamp).await;
 }
 
+/// Without what makes haste it would be ten minutes.
+const SOON: Duration = Duration::from_secs(60);
+
 fn all_answer(group: &HostGroup) -> bool {
     is(group, "Ready", "Probed") && group.status.as_ref().is_some_and(|status| status.exceptions.is_empty())
 }
@@ -128,7 +126,7 @@ async fn a_changed_secret_is_noticed_within_seconds_where_it_matters_and_at_once
     allow(&new_line).await;
     until(&bench, "refused", |group| reason(group, "web-01") == "AuthenticationFailed").await;
     bench.patch::<Secret>("prod-identity", identity(&new)).await;
-    assert!(time_until(&bench, "rotated user key", all_answer).await < Duration::from_secs(8));
+    assert!(time_until(&bench, "rotated user key", all_answer).await < SOON);
 
     // A host was installed anew.
     bench.hosts.host(1).rekey().await;
@@ -136,7 +134,7 @@ async fn a_changed_secret_is_noticed_within_seconds_where_it_matters_and_at_once
     until(&bench, "mismatch", |group| reason(group, "web-02") == "HostKeyMismatch").await;
     let lines = bench.hosts.host(0).host_key_lines().await + &bench.hosts.host(1).host_key_lines().await;
     bench.patch::<Secret>("prod-known-hosts", json!({ "stringData": { "known_hosts": lines } })).await;
-    assert!(time_until(&bench, "corrected known_hosts", all_answer).await < Duration::from_secs(8));
+    assert!(time_until(&bench, "corrected known_hosts", all_answer).await < SOON);
 
     // All is well and both keys are good: nothing hurries, `refresh` does.
     allow(&(new_line + &old_line)).await;
@@ -149,7 +147,7 @@ async fn a_changed_secret_is_noticed_within_seconds_where_it_matters_and_at_once
     refresh(&bench, "1").await;
     let began = tokio::time::Instant::now();
     while bench.hosts.host(0).sh(&used).await == before {
-        assert!(began.elapsed() < Duration::from_secs(8), "the old connection is kept");
+        assert!(began.elapsed() < SOON, "the old connection is kept");
     }
     println!("refresh, new key: {:?}", began.elapsed());
 
@@ -157,10 +155,10 @@ async fn a_changed_secret_is_noticed_within_seconds_where_it_matters_and_at_once
     bench.space.api::<Secret>().delete("prod-identity", &Default::default()).await.unwrap();
     refresh(&bench, "2").await;
     let gone = |group: &HostGroup| is(group, "Reconciling", "SecretNotFound");
-    assert!(time_until(&bench, "refresh, Secret missing", gone).await < Duration::from_secs(8));
+    assert!(time_until(&bench, "refresh, Secret missing", gone).await < SOON);
     let again = bench.hosts.group(&bench.space.name, "prod").remove(0);
     bench.create::<Secret>(again).await;
-    assert!(time_until(&bench, "Secret there again", all_answer).await < Duration::from_secs(8));
+    assert!(time_until(&bench, "Secret there again", all_answer).await < SOON);
 }
 
 /// The most connections at once that are seen until it is dropped. The kernel's table is read piece by piece, while connections come and
@@ -176,7 +174,7 @@ fn watch_connections(
             let now: usize = bench.connections().iter().sum();
             seen.fetch_max(now.min(before), std::sync::atomic::Ordering::Relaxed);
             before = now;
-            tokio::time::sleep(Duration::from_millis(3)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
     (most, tokio_util::task::AbortOnDropHandle::new(watching))
@@ -188,7 +186,9 @@ async fn a_group_with_fewer_connections_than_hosts_keeps_to_them_and_serves_ever
     let limit = async |n: usize| {
         bench.patch::<HostGroup>("prod", json!({ "spec": { "ssh": { "maxConcurrentConnections": n } } })).await;
         until(&bench, "ready", all_answer).await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        // Those of before are closed some time.
+        wait::until("left with so few connections", || async { bench.connections().iter().sum::<usize>() <= n }).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     };
     for (n, version) in [(1, "v1"), (2, "v2")] {
         bench.publish(version, SERVES);
@@ -208,13 +208,20 @@ async fn a_group_with_fewer_connections_than_hosts_keeps_to_them_and_serves_ever
             }
             looks
         };
-        let before = looks().await;
-        tokio::time::sleep(Duration::from_secs(8)).await;
-        let counts: Vec<u32> = looks().await.iter().zip(before).map(|(now, before)| now - before).collect();
-        println!("limit {n}: looks in 8 s: {counts:?}; most connections at once: {most:?}");
+        let (before, then) = (looks().await, tokio::time::Instant::now());
+        let (counts, least) = loop {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let counts: Vec<u32> = looks().await.iter().zip(&before).map(|(now, before)| now - before).collect();
+            let least = *counts.iter().min().unwrap();
+            if least >= 3 {
+                break (counts, least);
+            }
+            assert!(then.elapsed() < PATIENCE, "not all are looked at: {counts:?}");
+        };
+        println!("limit {n}: looks in {:?}: {counts:?}; most connections at once: {most:?}", then.elapsed());
         assert_eq!(most.load(std::sync::atomic::Ordering::Relaxed), n, "so many connections at once");
-        let (least, best) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
-        assert!(*least >= 2 && best <= &(least * 2 + 2), "one host is looked at much less than another: {counts:?}");
+        let best = *counts.iter().max().unwrap();
+        assert!(best <= least * 2 + 2, "one host is looked at much less than another: {counts:?}");
         for i in 0..4 {
             assert_eq!(bench.version_on(i).await, version);
         }
@@ -279,7 +286,7 @@ async fn a_host_whose_login_manager_ends_our_processes_is_refused_until_it_makes
     let message = &exception(&group, "web-01").unwrap().message;
     assert!(message.contains("KillExcludeUsers"), "{message}");
     // A free port of the machine, whose network this host shares.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let probe = json!({ "httpGet": { "port": port, "path": "/version" } });
     bench.publish_with("v1", &SERVES.replace("8080", &port.to_string()), probe, json!({}));
     bench.deploy("v1", json!({})).await;
@@ -287,7 +294,6 @@ async fn a_host_whose_login_manager_ends_our_processes_is_refused_until_it_makes
     assert!(support::rollout::message(&refused).contains("SessionScoped"), "{}", support::rollout::message(&refused));
     assert_eq!(host.sh("ls /srv/landfall | grep shop || true").unwrap(), "", "nothing was brought there");
 
-    // Root is an exception unless somebody says otherwise.
     // Root is an exception unless somebody says otherwise. The folders are root's then, or root would run another's programs.
     host.sh("chown -R root /srv").unwrap();
     bench.patch::<HostGroup>("prod", json!({ "spec": { "ssh": { "user": "root" } } })).await;
@@ -303,12 +309,8 @@ async fn a_host_whose_login_manager_ends_our_processes_is_refused_until_it_makes
     bench.until_deployed("v1").await;
     bench.space.api::<HostGroup>().delete("prod", &Default::default()).await.unwrap();
     bench.until("without its group", |object| support::rollout::is(object, "Ready", "HostGroupNotFound")).await;
-    for _ in 0..100 {
-        if host.sh("loginctl --no-legend list-sessions | grep deploy || true").unwrap().is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let sessions = "loginctl --no-legend list-sessions | grep deploy || true";
+    wait::until("gone: the session", || async { host.sh(sessions).unwrap().is_empty() }).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let runs = host.sh(&format!("pgrep -f 'busybox httpd -f -p {port}' | wc -l")).unwrap();
     assert_ne!(runs.trim(), "0", "it was ended with the session");

@@ -201,7 +201,9 @@ impl Stage {
 
     fn effects(&self) -> Vec<String> {
         let ledger = std::fs::read_to_string(self.path("ledger")).unwrap_or_default();
-        let names = ledger.lines().filter_map(|line| line.strip_prefix("before ")?.split(' ').next());
+        // The last line may be on its way.
+        let lines = ledger.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        let names = lines.filter_map(|line| line.strip_prefix("before ")?.split(' ').next());
         names.map(str::to_owned).collect()
     }
 }

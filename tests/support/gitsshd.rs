@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use super::wait::find;
+use super::{free_port, wait::find};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -76,7 +76,7 @@ impl GitSshd {
         }
         let public = |name: &str| fs::read_to_string(dir.path().join(format!("{name}.pub"))).unwrap();
         fs::write(dir.path().join("authorized_keys"), public("ann") + &public("bob") + &public("rsa")).unwrap();
-        let behind = free_port().await;
+        let behind = free_port();
         let at = dir.path().display();
         let config = format!(
             "ListenAddress 127.0.0.1\nPort {behind}\nHostKey {at}/host_ed25519\nHostKey {at}/host_ecdsa\nPidFile {at}/pid\nUsePAM no\n\
@@ -148,10 +148,6 @@ fn keygen(dir: &Path, name: &str, kind: &str) {
     let done = command.args(["-q", "-N", "", "-C", name, "-t", kind, "-f"]).arg(&path).status().unwrap();
     assert!(done.success());
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-async fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port()
 }
 
 async fn serve(listener: TcpListener, behind: u16, line: Arc<Mutex<Line>>, connections: Arc<AtomicUsize>) {

@@ -23,3 +23,9 @@ pub fn names(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// A port of this machine that nobody listens on, and that no connection is given by chance: those have numbers from 32768 on.
+pub fn free_port() -> u16 {
+    let ports = std::iter::repeat_with(|| rand::random_range(10_000..32_768));
+    ports.into_iter().find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}

@@ -22,6 +22,8 @@ use super::{
 
 /// What a version's program does.
 pub const SERVES: &str = "exec busybox httpd -f -p 8080 -h www\n";
+/// Comes before it where it is to wait: until `/srv/go` is there.
+pub const WAITS: &str = "while ! [ -e /srv/go ]; do sleep 0.2; done\n";
 
 pub struct Bench {
     pub space: TestNamespace,
@@ -103,6 +105,12 @@ impl Bench {
     /// The same with a probe and more of `run`.
     pub fn publish_with(&self, version: &str, script: &str, probe: Value, more: Value) {
         publish(&self.operator.data, &self.space.name, version, script, probe, more);
+    }
+
+    /// One whose program waits until it may go, and has the time for it.
+    pub fn publish_waiting(&self, version: &str) {
+        let probe = json!({ "httpGet": { "port": 8080, "path": "/version" } });
+        self.publish_with(version, &format!("{WAITS}{SERVES}"), probe, json!({ "healthyDeadlineSeconds": 600 }));
     }
 
     /// What `landfall status deployment/shop` shows.
@@ -197,7 +205,7 @@ impl Bench {
 
     /// What the service on a host says its version is; empty where none answers.
     pub async fn version_on(&self, i: usize) -> String {
-        let ask = "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET /version HTTP/1.0\\r\\n\\r\\n' >&3; timeout 2 cat <&3 | tail -n 1";
+        let ask = "exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET /version HTTP/1.0\\r\\n\\r\\n' >&3; timeout 30 cat <&3 | tail -n 1";
         let script = format!("bash -c \"{ask}\" 2>/dev/null || true");
         self.hosts.host(i).sh(&script).await.trim().to_owned()
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::wait::until;
+use crate::support::{free_port, wait::until};
 
 pub struct SystemdHost {
     starter: Child,
@@ -17,7 +17,7 @@ pub struct SystemdHost {
 impl SystemdHost {
     /// Comes back when its sshd answers.
     pub async fn up() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let folder = tempfile::tempdir().unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/systemd-host.sh");
         let starter = Command::new("setpriv")
