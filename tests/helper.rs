@@ -1,6 +1,9 @@
 //! The helper script by itself, in every shell that a host may have: a whole life of a release, and a death before each of its commands.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
+#[path = "support/wait.rs"]
+mod wait;
+
 use std::{
     io::Write,
     os::unix::{fs::PermissionsExt, process::CommandExt},
@@ -12,6 +15,7 @@ use std::{
 use landfall::effects::ssh::quote;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
+use wait::until_now;
 
 const PARTS: [&str; 2] = [include_str!("../src/effects/host/become.sh"), include_str!("../src/effects/host/helper.sh")];
 /// One script, as it lies on a host.
@@ -156,14 +160,12 @@ impl Root {
 
     /// Facts once no detached step is under way.
     fn settled(&mut self) -> String {
-        for _ in 0..200 {
-            let facts = self.facts();
-            if !value(&facts, "open").is_some_and(|open| open.ends_with(" 1")) {
-                return facts;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("{}: a step does not end", self.shell);
+        let mut facts = String::new();
+        until_now(&format!("over: a step under {}", self.shell), || {
+            facts = self.facts();
+            !value(&facts, "open").is_some_and(|open| open.ends_with(" 1"))
+        });
+        facts
     }
 
     /// Processes that were started here and live.
@@ -173,6 +175,11 @@ impl Root {
             .filter_map(|entry| std::fs::read_link(entry.ok()?.path().join("cwd")).ok())
             .filter(|cwd| cwd.to_string_lossy().contains(&format!("{}/shop.web/releases/", self.marker)))
             .count()
+    }
+
+    /// One process runs. On its way to the application it may have a child for a moment.
+    fn runs_once(&self) {
+        until_now("running once", || self.running() == 1);
     }
 }
 
@@ -233,8 +240,12 @@ fn whole_life(shell: &'static str) {
     assert!(value(&facts, "process").unwrap().starts_with("1 "), "{facts}");
     assert_eq!(value(&facts, "current").unwrap(), format!("releases/{}", release.name));
     assert_eq!(value(&facts, "ready").unwrap().split(' ').next(), Some("uid-of-web"));
-    assert_eq!(root.running(), 1);
-    let log = std::fs::read_to_string(root.path("shared/log/output.log")).unwrap();
+    root.runs_once();
+    let mut log = String::new();
+    until_now("done talking", || {
+        log = std::fs::read_to_string(root.path("shared/log/output.log")).unwrap();
+        log.ends_with("ü|\n")
+    });
     let said = log.split_once('\n').unwrap().1;
     assert_eq!(said, "|a b|'|-n|\n|*|it's $HOME \"`id`\" \\0041 *\n  ü|\n", "{shell}");
 
@@ -289,7 +300,7 @@ fn dies_everywhere(
         let ticks = std::fs::metadata(root.folder.path().join("count")).map_or(0, |count| count.len());
         root.immortal();
         root.settled();
-        assert!(root.running() <= 1, "at {at}");
+        until_now(&format!("left with one process or none at {at}"), || root.running() <= 1);
         again(&mut root, &release);
         assert!(root.path("current").exists() || !root.path("current").is_symlink(), "at {at}");
         if ticks < u64::from(at) {
@@ -349,8 +360,7 @@ fn a_start_that_dies_anywhere_leaves_one_process_or_none_and_never_one_unrecorde
             root.done("start", &starting(release, &["./app"]), b"");
             let facts = root.facts();
             assert!(value(&facts, "process").unwrap().starts_with("1 "), "{facts}");
-            std::thread::sleep(Duration::from_millis(50));
-            assert_eq!(root.running(), 1);
+            root.runs_once();
         },
     );
 }
@@ -384,16 +394,13 @@ fn stopped_holder(root: &mut Root, release: &Release) -> std::thread::JoinHandle
     let text = format!("release={}\n", release.name);
     let stuck = std::thread::spawn(move || stuck.raw_of(&path, &stuck.request("switch", &text), b""));
     let lock = root.path(".landfall/lock");
-    for _ in 0..200 {
+    until_now(&format!("stopped: the holder under {shell}"), || {
         let pid = std::fs::read_to_string(&lock).unwrap_or_default().split(' ').next().unwrap_or_default().to_owned();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        if stat.contains(") T ") {
-            root.immortal();
-            return stuck;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("{shell}: the holder did not stop");
+        stat.contains(") T ")
+    });
+    root.immortal();
+    stuck
 }
 
 #[test]
@@ -407,7 +414,7 @@ fn a_stopped_holder_of_the_lock_is_ended_by_a_higher_token_in_every_shell() {
             root.token = 2;
             let began = std::time::Instant::now();
             root.done("switch", &format!("release={}\n", release.name), b"");
-            assert!(began.elapsed() < Duration::from_secs(9), "{shell}: {:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(60), "{shell}: {:?}", began.elapsed());
             assert!(!stuck.join().unwrap().contains("end 0"), "{shell}: the stopped call did nothing");
             assert_eq!(value(&root.facts(), "fence"), Some("plane 100 2"), "{shell}");
         })
@@ -443,8 +450,7 @@ fn a_launch_that_stops_before_it_is_the_application_is_ended_by_a_higher_token()
     root.facts();
     root.token = 2;
     root.done("start", &starting(&release, &["./app"]), b"");
-    std::thread::sleep(Duration::from_millis(50));
-    assert_eq!(root.running(), 1);
+    root.runs_once();
 }
 
 #[test]
@@ -453,23 +459,21 @@ fn a_log_that_is_held_open_is_emptied_and_its_end_kept() {
         let mut root = Root::new(shell);
         let release = release(&root.marker);
         send(&mut root, &release);
-        // 30 MiB at once, later a little more.
-        let program = "head -c 31457280 /dev/zero | tr '\\0' x; echo; echo END; sleep 2; echo LATER; exec sleep 1000";
-        root.done("start", &starting(&release, &["sh", "-c", program]), b"");
+        // 30 MiB at once, and a little more when it may.
+        let go = root.folder.path().join("go");
+        let waits = format!("while ! [ -e {} ]; do sleep 0.1; done", go.display());
+        let program =
+            format!("head -c 31457280 /dev/zero | tr '\\0' x; echo; echo END; {waits}; echo LATER; exec sleep 1000");
+        root.done("start", &starting(&release, &["sh", "-c", &program]), b"");
         let log = root.path("shared/log/output.log");
-        for _ in 0..100 {
-            if std::fs::metadata(&log).unwrap().len() > 31_457_280 {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        std::thread::sleep(Duration::from_millis(100));
+        until_now("long and at its end", || std::fs::read(&log).unwrap().ends_with(b"x\nEND\n"));
         assert_eq!(value(&root.facts(), "rotated"), Some("1"), "{shell}");
         assert_eq!(std::fs::metadata(&log).unwrap().len(), 0, "{shell}");
         let kept = std::fs::read(root.path("shared/log/output.log.1")).unwrap();
         assert_eq!(kept.len(), 10 << 20, "{shell}");
         assert!(kept.ends_with(b"x\nEND\n"), "{shell}");
-        std::thread::sleep(Duration::from_secs(2));
+        std::fs::write(&go, "").unwrap();
+        until_now("said later", || std::fs::metadata(&log).unwrap().len() > 0);
         use std::os::unix::fs::MetadataExt;
         let after = std::fs::metadata(&log).unwrap();
         assert_eq!(std::fs::read_to_string(&log).unwrap(), "LATER\n", "{shell}: the process goes on at the beginning");
@@ -550,7 +554,9 @@ fn a_process_with_a_bracket_in_its_name_is_known_by_its_start_time() {
     std::fs::copy("/bin/sleep", &odd).unwrap();
     std::fs::set_permissions(&odd, std::fs::Permissions::from_mode(0o755)).unwrap();
     root.done("start", &starting(&release, &[odd.to_str().unwrap(), "1000"]), b"");
-    std::thread::sleep(Duration::from_millis(100));
+    let pid = value(&root.facts(), "process").unwrap().split(' ').nth(1).unwrap().to_owned();
+    let named = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains("(a) S 1 (b)"));
+    until_now("the application by its name", named);
     let facts = root.facts();
     assert!(value(&facts, "process").unwrap().starts_with("1 "), "{facts}");
     root.done("stop", "grace=2\n", b"");

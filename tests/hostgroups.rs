@@ -309,8 +309,9 @@ async fn a_host_whose_login_manager_ends_our_processes_is_refused_until_it_makes
     bench.until_deployed("v1").await;
     bench.space.api::<HostGroup>().delete("prod", &Default::default()).await.unwrap();
     bench.until("without its group", |object| support::rollout::is(object, "Ready", "HostGroupNotFound")).await;
-    let sessions = "loginctl --no-legend list-sessions | grep deploy || true";
-    wait::until("gone: the session", || async { host.sh(sessions).unwrap().is_empty() }).await;
+    // To the login manager the session goes on as long as a process of it lives.
+    let connections = "pgrep -f '^sshd: deploy' || true";
+    wait::until("gone: the connection", || async { host.sh(connections).unwrap().is_empty() }).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let runs = host.sh(&format!("pgrep -f 'busybox httpd -f -p {port}' | wc -l")).unwrap();
     assert_ne!(runs.trim(), "0", "it was ended with the session");

@@ -17,13 +17,12 @@ use landfall::{
 };
 use serde_json::{Value, json};
 use support::{
+    names,
     plane::{Operator, TestNamespace, namespace},
     repository::Repository,
     rollout::{self, SERVES},
+    wait::{find, until},
 };
-use tokio::time::Instant;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a script does here: that of a version whose name begins with `bad` fails.
 const SCRIPT: &str = "echo said; case $LANDFALL_VERSION in bad*) exit 1;; esac; echo x >app";
@@ -106,26 +105,21 @@ impl Bench {
             + Clone
             + std::fmt::Debug
             + serde::de::DeserializeOwned
-            + serde::Serialize,
+            + serde::Serialize
+            + Send
+            + 'static,
     {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let object = serde_json::to_value(space.api::<K>().get_opt(name).await.unwrap()).unwrap();
-            if wished(&object) {
-                return object;
-            }
-            assert!(Instant::now() < end, "{name} is not {what}: {object:#}\n{}", self.operator.output());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let json = |object: &K| serde_json::to_value(object).unwrap();
+        json(&self.operator.until(&space.api::<K>(), name, what, |object| wished(&json(object))).await)
     }
 
     /// Waits for something that no object tells of.
-    async fn eventually(&self, what: &str, mut wished: impl AsyncFnMut() -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !wished().await {
-            assert!(Instant::now() < end, "never: {what}\n{}", self.operator.output());
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+    async fn eventually<F: Future<Output = bool>>(&self, what: &str, mut wished: impl FnMut() -> F) {
+        let look = || {
+            let wished = wished();
+            async { if wished.await { Ok(()) } else { Err(()) } }
+        };
+        find(what, look, |()| self.operator.tail()).await;
     }
 
     fn store(&self, key: &str) -> PathBuf {
@@ -133,8 +127,13 @@ impl Bench {
     }
 
     fn release(&self, space: &TestNamespace, version: &str) -> PathBuf {
-        let record = std::fs::read(self.store(&format!("versions/{}/shop/{version}", space.name))).unwrap();
-        self.store(&format!("releases/sha256/{}", VersionRecord::from_bytes(&record).unwrap().digest))
+        self.try_release(space, version).unwrap()
+    }
+
+    /// Where a version's bytes are; `None` where there is no record of it (any more).
+    fn try_release(&self, space: &TestNamespace, version: &str) -> Option<PathBuf> {
+        let record = std::fs::read(self.store(&format!("versions/{}/shop/{version}", space.name))).ok()?;
+        Some(self.store(&format!("releases/sha256/{}", VersionRecord::from_bytes(&record).unwrap().digest)))
     }
 
     /// What there is: Builds, versions with bytes, versions on record as removed, builds with records, with logs, with a folder.
@@ -144,7 +143,7 @@ impl Bench {
         let mut builds: Vec<String> = builds.iter().map(ResourceExt::name_any).collect();
         builds.sort();
         let mut versions = names(&self.store(&format!("versions/{}/shop", space.name)));
-        versions.retain(|version| self.release(space, version).exists());
+        versions.retain(|version| self.try_release(space, version).is_some_and(|release| release.exists()));
         let removed = names(&self.store(&format!("removed/{}/shop", space.name)));
         let uids = [self.store("builds"), self.store("logs"), self.operator.data.join("executor")].map(|at| names(&at));
         let [records, logs, folders] = uids;
@@ -167,33 +166,24 @@ impl Bench {
         kept.sort();
         let builds = strings(&["shop-bad2", "shop-v1", "shop-v3"]);
         let wished = [builds, strings(&["v1", "v3"]), strings(&["v2"]), kept.clone(), kept.clone(), kept];
-        let mut last = Default::default();
-        let end = Instant::now() + PATIENCE;
-        while last != wished {
-            assert!(Instant::now() < end, "there is {last:#?}\nand not {wished:#?}\n{}", self.operator.output());
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            last = self.left().await;
-        }
+        let look = || async {
+            let left = self.left().await;
+            if left == wished { Ok(()) } else { Err(left) }
+        };
+        find("there: what is kept", look, |left| format!("{left:#?}\nand not {wished:#?}\n{}", self.operator.tail()))
+            .await;
     }
 
     /// The operator, alive or not, is started to be killed at this point.
     async fn crash(&mut self, point: &str) {
         self.operator.restart_with(|plan| plan.env("LANDFALL_CRASH_AT", point)).await;
-        let crashed = tokio::time::timeout(PATIENCE, self.operator.ended()).await;
-        assert!(crashed.is_ok(), "nothing crashed {point}\n{}", self.operator.output());
+        self.eventually(&format!("crashed {point}"), async || !self.operator.is_running()).await;
         self.operator.unset("LANDFALL_CRASH_AT");
     }
 }
 
 fn limits() -> Value {
     json!({ "succeededLimit": 1, "failedLimit": 1 })
-}
-
-fn names(folder: &std::path::Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
@@ -311,20 +301,12 @@ async fn a_removed_version_is_deployed_no_more_and_a_host_keeps_as_many_releases
         bench.until_deployed(version).await;
     }
     let releases = format!("ls {}/releases | cut -d - -f 1", bench.folder());
-    let end = Instant::now() + PATIENCE;
-    while bench.hosts.host(0).sh(&releases).await != "r2\nr3\n" {
-        assert!(Instant::now() < end, "{}", bench.hosts.host(0).sh(&releases).await);
-    }
+    until("pruned to two releases: the host", async || bench.hosts.host(0).sh(&releases).await == "r2\nr3\n").await;
 
     // r4 is the newest, r3 runs, r2 is in the history.
     keep(json!({ "succeededLimit": 1 })).await;
     let store = bench.operator.data.join("store");
-    let stored = async || names(&store.join("releases/sha256")).len();
-    let end = Instant::now() + PATIENCE;
-    while stored().await != 3 {
-        assert!(Instant::now() < end, "{} releases\n{}", stored().await, bench.operator.output());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until("left with three releases: the store", async || names(&store.join("releases/sha256")).len() == 3).await;
     assert_eq!(names(&store.join(format!("removed/{}/shop", bench.space.name))), ["r1"]);
     bench.edit(json!({ "version": "r1" })).await;
     bench.until("told so", |object| rollout::is(object, "Stalled", "VersionRemoved")).await;

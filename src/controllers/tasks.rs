@@ -4,9 +4,17 @@ use std::{
     collections::HashMap,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::task::AbortHandle;
+
+use super::build::broken::Broken;
+use crate::effects::class::Class;
+
+/// Pauses between tries double from one second to a minute: so all of them take some seven minutes.
+const TRIES: u32 = 12;
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// All tasks of one operator. Cheap to clone; all clones are one set.
 #[derive(Clone, Default)]
@@ -47,5 +55,20 @@ impl Tasks {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+/// Tidies up, again and again: the lease may be away for a moment, or the disk be full, and nobody asks a second time. What no try can help is
+/// left to the next sweep at once, the rest after some tries.
+pub async fn insist<F>(what: &str, of: &str, mut work: impl FnMut() -> F)
+where
+    F: Future<Output = Result<(), Broken>>,
+{
+    for nth in 0..TRIES {
+        let Err(broken) = work().await else { return };
+        tracing::warn!(%of, message = %broken.message, "{what} is removed later");
+        if broken.class == Class::Terminal {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1 << nth).min(LONGEST)).await;
     }
 }

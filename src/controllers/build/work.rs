@@ -21,7 +21,7 @@ use crate::{
         lifecycle::CacheRule,
         project::SecretKeyRef,
     },
-    controllers::{repository::repository, world::World},
+    controllers::{repository::repository, tasks::insist, world::World},
     effects::{
         class::Class,
         executor::{self, AttemptId, BuildStep, Cache, Caches, Limits, Secrets, StepState},
@@ -216,15 +216,13 @@ pub(super) fn tidying(uid: &str) -> String {
 
 /// The build is over: its checkouts go, and the pin that its commit needs no more. Logs and records stay.
 pub(super) async fn tidy(uid: String, upto: i64, pin: Option<String>, world: Arc<World>) {
-    let done = async {
-        if let Some(pin) = pin {
-            world.git.unpin(&world.gate, &pin).await?;
+    let tidy = async || {
+        if let Some(pin) = &pin {
+            world.git.unpin(&world.gate, pin).await?;
         }
-        Ok::<_, Broken>(world.executor.tidy(&world.gate, &uid, upto).await?)
+        Ok(world.executor.tidy(&world.gate, &uid, upto).await?)
     };
-    if let Err(broken) = done.await {
-        tracing::warn!(%uid, message = %broken.message, "what a build left is removed later");
-    }
+    insist("what a build left", &uid, tidy).await;
 }
 
 /// The Build is gone: what still runs for it ends, its folder and its pin go, and at last what it left in the store.
@@ -234,7 +232,7 @@ pub(super) async fn forget(namespace: String, name: String, uid: String, world: 
         Ok(there) if there.as_ref().and_then(ResourceExt::uid).as_ref() != Some(&uid) => {}
         _ => return,
     }
-    let done = async {
+    let remove = async || {
         for attempt in world.executor.attempts(&uid).await? {
             let id = AttemptId::new(uid.clone(), attempt);
             world.executor.cancel(&world.gate, &id).await?;
@@ -245,9 +243,7 @@ pub(super) async fn forget(namespace: String, name: String, uid: String, world: 
         tokio::time::sleep(READ_ON).await;
         leftovers::remove(&uid, &world).await
     };
-    if let Err(broken) = done.await {
-        tracing::warn!(%uid, message = %broken.message, "what a build left that is gone is removed later");
-    }
+    insist("what a build left that is gone", &uid, remove).await;
 }
 
 pub(super) async fn cancel(uid: String, attempt: i64, world: Arc<World>) -> Done {

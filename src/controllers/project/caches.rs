@@ -10,15 +10,9 @@ use crate::{
     effects::class::Class,
 };
 
-/// Removes the caches of those Projects of a namespace that are gone. What can't be done now is done at the next start.
-pub(super) async fn sweep(world: &World, namespace: &str) {
-    if let Err(broken) = try_sweep(world, namespace).await {
-        tracing::warn!(%namespace, message = %broken.message, "caches of a project that is gone are removed later");
-    }
-}
-
-/// The folders are listed first: whatever lay there before has its Project in the list, or it has none.
-async fn try_sweep(world: &World, namespace: &str) -> Result<(), Broken> {
+/// Removes the caches of those Projects of a namespace that are gone. The folders are listed first: whatever lay there before has its Project
+/// in the list, or it has none.
+pub(super) async fn sweep(world: &World, namespace: &str) -> Result<(), Broken> {
     let cached = world.executor.cached_projects().await?;
     let cached: Vec<String> = cached.into_iter().filter(|(space, _)| space == namespace).map(|(_, uid)| uid).collect();
     if cached.is_empty() {

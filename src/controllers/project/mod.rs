@@ -18,6 +18,7 @@ pub use self::memory::Memory;
 use super::{
     build::broken::Broken,
     frame::{self, Kind, Trouble},
+    tasks::insist,
     world::World,
 };
 use crate::{
@@ -120,10 +121,11 @@ impl Kind for Project {
         let then = world.clone();
         let uid = self.uid().unwrap_or_default();
         let sweep = async move {
-            caches::sweep(&then, &namespace).await;
-            if let Err(broken) = pushes::forget(&uid, &then).await {
-                tracing::warn!(%namespace, message = %broken.message, "records of a project that is gone stay in the store");
-            }
+            let left = async || {
+                caches::sweep(&then, &namespace).await?;
+                pushes::forget(&uid, &then).await
+            };
+            insist("what a project left that is gone", &uid, left).await;
         };
         let _ = world.tasks.start(format!("project/{}/gone", self.uid().unwrap_or_default()), sweep);
     }
