@@ -614,7 +614,7 @@ async fn an_operator_that_is_told_to_stop_leaves_steps_on_hosts_to_the_next_one_
     // The stop ends when it may, which is when the first operator is gone.
     bench.publish_with(
         "v1",
-        "trap '' TERM\nbusybox httpd -f -p 8080 -h www & W=$!\nwhile ! [ -e /srv/enough ]; do sleep 0.2; done; kill $W\n",
+        "trap '' TERM\nbusybox httpd -f -p 8080 -h www & W=$!\nwhile ! [ -e /srv/enough ]; do sleep 0.2; done; kill -9 $W\n",
         json!({ "httpGet": { "port": 8080, "path": "/version" } }),
         json!({ "terminationGracePeriodSeconds": 600 }),
     );

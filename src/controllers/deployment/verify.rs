@@ -88,7 +88,11 @@ async fn failed(
     probe: Option<&ReadinessProbe>,
 ) -> Result<Option<Failure>, HostError> {
     let port = probe.and_then(ReadinessProbe::port);
-    let now = host.answering(process.folder, port).await?;
+    let mut now = host.answering(process.folder, port).await?;
+    if now.listener == Some(Listener::Foreign) {
+        // One that ends while it is looked at leaves a socket that is nobody's for a moment.
+        now = host.answering(process.folder, port).await?;
+    }
     if !now.process.is_some_and(|one| one.alive && one.pid == process.pid && one.start == process.start) {
         return Ok(Some(died(host, process).await));
     }
