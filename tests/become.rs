@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use support::{
     hosts::{Host as TestHost, Hosts},
     rollout::{self, Bench, is},
+    wait::{find, until},
 };
 
 const ROOT: &str = "/srv/landfall";
@@ -54,7 +55,7 @@ impl Stage {
             address: at.address.clone(),
             port: at.port,
             user: hosts.user().to_owned(),
-            connect_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(60),
         };
         let (gate, local) = (gate(), tempfile::tempdir().unwrap());
         let host = Host::connect(&gate, &at.name, &target, &credentials, ROOT).await.unwrap();
@@ -105,13 +106,13 @@ impl Stage {
     }
 
     async fn until_ready(&self) {
-        for _ in 0..100 {
-            if self.host.http_ready(8080, "/", None, Duration::from_secs(2)).await.unwrap() == Ok(200) {
-                return;
+        let look = || async {
+            match self.host.http_ready(8080, "/", None, Duration::from_secs(10)).await.unwrap() {
+                Ok(200) => Ok(()),
+                _ => Err(self.host.tail(&self.call.folder, 20).await),
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("not ready within 10 s: {:?}", self.host.tail(&self.call.folder, 20).await);
+        };
+        find("ready", look, |said| format!("{said:?}")).await;
     }
 }
 
@@ -227,7 +228,8 @@ async fn whom_sudo_does_not_let_us_be_is_said_exactly_and_nobody_else_is_become_
         kept = stage.host.attach(&stage.call.folder, &folder.open.unwrap(), Duration::from_secs(10)).await.unwrap_err();
     }
     assert!(kept.to_string().contains("survives"), "{kept}");
-    assert!(at.sh("pgrep busybox").await.lines().count() == 1, "it lives");
+    // It may have a child that still answers.
+    until("alive and alone", || async { at.sh("pgrep busybox").await.lines().count() == 1 }).await;
     stage.call.act.n = stage.journal().await;
     at.sh("echo 'deploy ALL=(ALL) NOPASSWD: ALL' >/run/host/sudoers").await;
     stage.host.stop(&stage.gate, &stage.call, &Stage::stop_spec("TERM")).await.unwrap();
@@ -246,22 +248,11 @@ async fn a_helper_that_dies_before_its_go_leaves_no_application() {
     let (host, gate, call, spec) = (stage.host.clone(), stage.gate.clone(), stage.call.clone(), stage.start_spec());
     let starting =
         tokio::spawn(async move { host.start_as(&gate, &call, &spec, Some(&app(BecomeMethod::Sudo))).await });
-    for _ in 0..200 {
-        if at.sh("cat /run/hangs").await.contains('\n') {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert_eq!(at.sh("pgrep -u app sh").await.lines().count(), 1, "it waits for its go");
+    until("hanging", || async { at.sh("cat /run/hangs").await.contains('\n') }).await;
+    until("waiting for its go", || async { at.sh("pgrep -u app sh || :").await.lines().count() == 1 }).await;
     at.sh("pkill -9 -x -u deploy sh; pkill -9 -x sleep; umount /usr/local/sbin").await;
     assert!(starting.await.unwrap().is_err());
-    for _ in 0..100 {
-        if at.sh("pgrep -u app || :").await.is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(at.sh("pgrep -u app || :").await.is_empty(), "nobody to say go: it ended");
+    until("ended: nobody says go", || async { at.sh("pgrep -u app || :").await.is_empty() }).await;
     assert!(!at.sh("cat /srv/landfall/shop.web/shared/log/output.log").await.contains("I am"));
     stage.call.act.n = stage.journal().await;
     stage.start(&app(BecomeMethod::Sudo)).await.unwrap();
@@ -285,16 +276,14 @@ async fn a_version_runs_as_the_user_that_its_project_names_and_its_group_allows(
     let allow = |users: &[&str]| json!({ "spec": { "become": { "method": "Sudo", "users": users } } });
     // A host that is no use for its group is told as such; the Deployment waits for its own reason.
     bench.patch::<HostGroup>("prod", allow(&["web"])).await;
-    for _ in 0..300 {
-        let group = bench.space.api::<HostGroup>().get("prod").await.unwrap();
-        let status = group.status.unwrap_or_default();
-        if status.exceptions.len() == 2 && status.exceptions.iter().all(|one| one.reason == "BecomeRefused") {
-            let message = &status.exceptions[0].message;
-            assert!(message.contains("web") && message.contains("NOPASSWD"), "{message}");
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let group = bench
+        .until_group("prod", "refused by both", |group| {
+            let exceptions = group.status.iter().flat_map(|status| &status.exceptions);
+            exceptions.filter(|one| one.reason == "BecomeRefused").count() == 2
+        })
+        .await;
+    let message = &group.status.unwrap().exceptions[0].message;
+    assert!(message.contains("web") && message.contains("NOPASSWD"), "{message}");
     bench.patch::<HostGroup>("prod", allow(&["app"])).await;
     bench.until_deployed("v1").await;
     for i in [0, 1] {

@@ -18,7 +18,10 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use landfall::{api::Project, runtime::dev::Binaries};
-use support::plane::{self, Dev};
+use support::{
+    plane::{self, Dev},
+    wait::until,
+};
 
 #[tokio::test]
 async fn a_killed_supervisor_leaves_nothing_behind() {
@@ -66,12 +69,7 @@ async fn a_killed_api_server_comes_back_with_its_data() {
     let (server, _) =
         processes_with(&dev.folder()).into_iter().find(|(_, line)| line.contains("/kube-apiserver ")).unwrap();
     kill9(server);
-    let back = async {
-        while maps.get("kept").await.is_err() {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), back).await.expect("the API server comes back");
+    until("back: the API server", || async { maps.get("kept").await.is_ok() }).await;
 }
 
 #[tokio::test]
@@ -116,7 +114,8 @@ async fn etcd_answers_nobody_without_a_certificate_of_its_own_authority() {
             !answers(port, Some((pki.join("front-proxy-client.crt"), pki.join("front-proxy-client.key")))).await,
             "a foreign one"
         );
-        assert!(answers(port, Some((pki.join("etcd.crt"), pki.join("etcd.key")))).await, "its own");
+        let own = || async { answers(port, Some((pki.join("etcd.crt"), pki.join("etcd.key")))).await };
+        until("answered: its own", own).await;
     }
 }
 
@@ -143,12 +142,8 @@ async fn the_operator_reads_a_secret_only_where_it_was_invited_and_lists_none() 
     }
     let secrets = |namespace: &str| Api::<Secret>::namespaced(operator.clone(), namespace);
     // A fresh binding takes a moment until the API server's authoriser knows it.
-    let read = async {
-        while secrets(&invited.name).get("key").await.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), read).await.expect("it reads where landfall-tenant is bound");
+    let reads = || async { secrets(&invited.name).get("key").await.is_ok() };
+    until("allowed to read where landfall-tenant is bound", reads).await;
     assert!(is_forbidden(secrets(&closed.name).get("key").await));
     assert!(is_forbidden(secrets(&invited.name).list(&ListParams::default()).await));
     assert!(is_forbidden(Api::<Secret>::all(operator.clone()).list(&ListParams::default()).await));
@@ -306,13 +301,11 @@ fn kill9(pid: i32) {
 }
 
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..200 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("not within ten seconds: {what}");
+    until(what, || {
+        let holds = holds();
+        async move { holds }
+    })
+    .await;
 }
 
 /// Whether an HTTPS server on that loopback port says anything in HTTP to a client with this certificate and key.

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use k8s_openapi::{
     api::{core::v1::Secret, events::v1::Event},
@@ -21,9 +21,9 @@ use support::{
     gitsshd::GitSshd,
     plane::{Operator, TestNamespace, bare_namespace, namespace},
     repository::{Repository, git},
+    wait::find,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "sword-fish-4711";
 
 struct Bench {
@@ -110,16 +110,11 @@ impl Bench {
     }
 
     async fn ready(&self, name: &str, reason: &str, look: impl AsyncFn() -> Vec<Condition>) -> Condition {
-        let end = tokio::time::Instant::now() + PATIENCE;
-        let mut last = Vec::new();
-        while tokio::time::Instant::now() < end {
-            last = look().await;
-            if let Some(ready) = last.iter().find(|one| one.type_ == "Ready" && one.reason == reason) {
-                return ready.clone();
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{name} is not {reason}: {last:#?}\n{}", self.operator.output());
+        let look = || async {
+            let seen = look().await;
+            seen.iter().find(|one| one.type_ == "Ready" && one.reason == reason).cloned().ok_or(seen)
+        };
+        find(&format!("{name} {reason}"), look, |seen| format!("{seen:#?}\n{}", self.operator.tail())).await
     }
 
     /// Everything that the API server and the operator show and keep, as one text.
@@ -135,11 +130,14 @@ impl Bench {
 }
 
 fn read_all(folder: &Path, into: &mut String) {
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+    // The operator is at work: what goes meanwhile is not kept.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        match entry.file_type().unwrap() {
-            kind if kind.is_dir() => read_all(&path, into),
-            kind if kind.is_file() => into.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default())),
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => read_all(&path, into),
+            Ok(kind) if kind.is_file() => {
+                into.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()))
+            }
             _ => {}
         }
     }
@@ -161,17 +159,11 @@ async fn a_project_over_https_waits_for_its_secret_and_is_built_tagged_and_ready
     assert!(other_host.message.contains(&format!("landfall.dev/git-host={}", server.host())), "{other_host:?}");
     bench.patch::<Secret>("shop-git", json!({ "metadata": { "labels": { "landfall.dev/use": "ssh" }, "annotations": { "landfall.dev/git-host": server.host() } } })).await;
     bench.stamp::<Project>("shop", "landfall.dev/refresh", "1").await;
-    let unlabelled = {
-        let end = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let found = bench.project_is("shop", "SecretNotForThis").await;
-            if found.message.contains("landfall.dev/use=git") || tokio::time::Instant::now() > end {
-                break found;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    let unlabelled = || async {
+        let found = bench.project_is("shop", "SecretNotForThis").await;
+        if found.message.contains("landfall.dev/use=git") { Ok(()) } else { Err(found) }
     };
-    assert!(unlabelled.message.contains("landfall.dev/use=git"), "{unlabelled:?}");
+    find("said: the label is missing", unlabelled, |found| format!("{found:?}")).await;
     assert_eq!(server.connections(), 0, "nobody was dialled with a Secret that is not for it");
     // It heals by itself: nobody asks for a look.
     bench.patch::<Secret>("shop-git", json!({ "metadata": { "labels": { "landfall.dev/use": "git" } } })).await;

@@ -44,7 +44,7 @@ async fn of_two_control_planes_the_second_touches_nothing_until_a_person_says_ad
     assert!(message(&refused).contains(&format!("Deployment {}/shop", first.space.name)), "{}", message(&refused));
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!([traces(&first, 0).await, traces(&first, 1).await], before, "the second one touched something");
-    assert!(is(&first.get("shop").await, "Ready", "Deployed"));
+    first.until_deployed("v1").await;
 
     second.stamp("landfall.dev/adopt", &theirs).await;
     second.until_deployed("v2").await;
