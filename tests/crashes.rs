@@ -127,6 +127,9 @@ async fn changing_hands(stage: &mut Stage) -> Value {
     deployed(stage, "r1").await;
     // After a crash the host is ready first, and pruned then.
     stage.until_told(0, "ls /srv/landfall/*.shop/releases | wc -l", "5").await;
+    let fewer = Patch::Merge(json!({ "spec": { "retention": { "releasesPerHost": 4 } } }));
+    stage.space.api::<Project>().patch("shop", &PatchParams::default(), &fewer).await.unwrap();
+    stage.until_told(0, "ls /srv/landfall/*.shop/releases | wc -l", "4").await;
     edit(stage, json!({ "spec": { "hosts": { "names": ["web-01"] }, "deletionPolicy": "Remove" } })).await;
     deployed(stage, "r1").await;
     // After a crash the others are ready first; the policy that counts is the one of the moment.
@@ -165,7 +168,7 @@ fn ends_where_it_was_told_to(end: &Value) {
     assert_eq!((&retained["starts"], &retained["answer"]), (&json!("r1\n"), &json!("r1")));
     assert_eq!((&removed["starts"], &removed["answer"]), (&json!("r1\n"), &json!("")));
     let left = end["left"][0].as_str().unwrap();
-    assert!(left.lines().count() == 5 && left.contains("releases/r1-"), "{left}");
+    assert!(left.lines().count() == 4 && left.contains("releases/r1-"), "{left}");
     assert_eq!(end["left"][1], "");
 }
 
@@ -321,7 +324,18 @@ async fn calm(nth: usize) -> Arc<Run> {
 
 /// Effects that no story comes to yet. `log.remove` and `store.remove` are crashed in tests/retention.rs, that of mirrors in
 /// tests/builds.rs.
-const UNTOLD: [&str; 6] = ["build.create", "cache.forget", "git.forget", "log.remove", "store.remove", "store.sweep"];
+/// Stop, switch and start are parts of `host.turn`, done alone where one of them was left undone; tests/helper.rs kills the script in each.
+const UNTOLD: [&str; 9] = [
+    "build.create",
+    "cache.forget",
+    "git.forget",
+    "host.start",
+    "host.stop",
+    "host.switch",
+    "log.remove",
+    "store.remove",
+    "store.sweep",
+];
 
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

@@ -17,10 +17,17 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use wait::until_now;
 
-const PARTS: [&str; 2] = [include_str!("../src/effects/host/become.sh"), include_str!("../src/effects/host/helper.sh")];
+const PARTS: [&str; 3] = [
+    include_str!("../src/effects/host/become.sh"),
+    include_str!("../src/effects/host/look.sh"),
+    include_str!("../src/effects/host/helper.sh"),
+];
 /// One script, as it lies on a host.
-const HELPER: &str =
-    concat!(include_str!("../src/effects/host/become.sh"), include_str!("../src/effects/host/helper.sh"));
+const HELPER: &str = concat!(
+    include_str!("../src/effects/host/become.sh"),
+    include_str!("../src/effects/host/look.sh"),
+    include_str!("../src/effects/host/helper.sh")
+);
 const SHELLS: [&str; 4] = ["dash", "busybox sh", "bash --posix", "mksh"];
 
 /// A root with the script in it, called by one shell.
@@ -211,6 +218,19 @@ fn starting(release: &Release, words: &[&str]) -> String {
     )
 }
 
+/// A turn to another start of the release.
+fn turning(release: &Release, rollout: &str, grace: u32, words: &[&str]) -> String {
+    starting(release, words).replace("rollout=1.0", &format!("rollout={rollout}\nsignal=TERM\ngrace={grace}"))
+}
+
+/// The rollout and the number of the process that lives.
+fn living(root: &mut Root) -> (String, String) {
+    let facts = root.facts();
+    let words: Vec<&str> = value(&facts, "process").unwrap().split(' ').collect();
+    assert_eq!(words[0], "1", "{facts}");
+    (words[7].to_owned(), words[1].to_owned())
+}
+
 fn send(root: &mut Root, release: &Release) {
     let answer = root.act("stage", &staging(release), b"");
     if value(&answer, "need").is_some() {
@@ -313,22 +333,38 @@ fn dies_everywhere(
 
 #[test]
 fn a_stage_that_dies_anywhere_is_continued() {
-    dies_everywhere(
-        |_, _| {},
-        |root, release| {
-            root.act("stage", &format!("{}payload=yes\n", staging(release)), &release.tar);
-        },
-        |root, release| {
-            send(root, release);
-            assert_eq!(
-                std::fs::read(root.path(&format!("releases/{}/deep/er/file", release.name))).unwrap(),
-                root.marker.as_bytes()
-            );
-            assert!(root.facts().contains(&format!("@release={}", release.name)));
-            let left: Vec<_> = std::fs::read_dir(root.path(".landfall/tmp")).unwrap().collect();
-            assert!(left.is_empty(), "{left:?}");
-        },
-    );
+    // A small release is unpacked by the call itself, a big one by a step of its own.
+    for size in [1_000, 5_000_000] {
+        dies_everywhere(
+            |_, _| {},
+            |root, release| {
+                let staging = staging(release).replace(&release.tar.len().to_string(), &size.to_string());
+                root.act("stage", &format!("{staging}payload=yes\n"), &release.tar);
+            },
+            |root, release| {
+                send(root, release);
+                assert_eq!(
+                    std::fs::read(root.path(&format!("releases/{}/deep/er/file", release.name))).unwrap(),
+                    root.marker.as_bytes()
+                );
+                assert!(root.facts().contains(&format!("@release={}", release.name)));
+                let left: Vec<_> = std::fs::read_dir(root.path(".landfall/tmp")).unwrap().collect();
+                assert!(left.is_empty(), "{left:?}");
+            },
+        );
+    }
+}
+
+/// What one program of a host digests another can check: a release that is there stays when openssl comes or goes.
+#[test]
+fn a_release_is_known_again_whoever_digests() {
+    let mut root = Root::new("dash");
+    let release = release(&root.marker);
+    send(&mut root, &release);
+    // So many digits of bytes are openssl's.
+    let big = staging(&release).replace(&format!("size={}", release.tar.len()), "size=10000000");
+    let answer = root.act("stage", &big, b"");
+    assert!(value(&answer, "error").is_none() && value(&answer, "need").is_none(), "{answer}");
 }
 
 #[test]
@@ -381,6 +417,102 @@ fn a_stop_that_dies_anywhere_is_continued() {
             assert!(!root.path(".landfall/process").exists());
         },
     );
+}
+
+#[test]
+fn a_turn_is_one_act_whether_the_process_ends_at_once_or_has_to_be_killed_in_every_shell() {
+    let turned = SHELLS.map(|shell| {
+        std::thread::spawn(move || {
+            let mut root = Root::new(shell);
+            let release = release(&root.marker);
+            send(&mut root, &release);
+            root.done("turn", &turning(&release, "1.0", 5, &["./app"]), b"");
+            let first = living(&mut root);
+            assert_eq!(first.0, "1.0", "{shell}");
+            let stays = ["sh", "-c", "trap '' TERM; exec sleep 1000"];
+            root.done("turn", &turning(&release, "1.1", 5, &stays), b"");
+            let second = living(&mut root);
+            assert!(second.0 == "1.1" && second.1 != first.1, "{shell}: {first:?} {second:?}");
+            std::thread::sleep(Duration::from_millis(200));
+            // It is waited for by a step, which has to kill it, and starts the next one.
+            root.done("turn", &turning(&release, "1.2", 1, &["./app", "ü '"]), b"");
+            assert!(root.path(".landfall/steps/uid-of-w-1.0-1-6/turn/exit").exists(), "{shell}: that was a step");
+            assert_eq!(living(&mut root).0, "1.2", "{shell}");
+            assert_eq!(root.running(), 1, "{shell}");
+            // Nothing is stopped where the turn is over already.
+            let third = living(&mut root);
+            root.done("turn", &turning(&release, "1.2", 1, &["./app"]), b"");
+            assert_eq!(living(&mut root), third, "{shell}");
+            let acts = std::fs::read_to_string(root.path(".landfall/journal")).unwrap();
+            assert_eq!(acts.lines().filter(|line| line.contains(" end turn ")).count(), 4, "{shell}: {acts}");
+            let log = std::fs::read_to_string(root.path("shared/log/output.log")).unwrap();
+            assert!(log.ends_with("ü '|it's $HOME \"`id`\" \\0041 *\n  ü|\n"), "{shell}: {log}");
+        })
+    });
+    for one in turned {
+        one.join().unwrap();
+    }
+}
+
+#[test]
+fn a_turn_that_dies_anywhere_is_continued() {
+    dies_everywhere(
+        |root, release| {
+            send(root, release);
+            root.done("turn", &turning(release, "1.0", 5, &["./app"]), b"");
+        },
+        |root, release| {
+            root.act("turn", &turning(release, "1.1", 5, &["./app"]), b"");
+        },
+        |root, release| {
+            root.done("turn", &turning(release, "1.1", 5, &["./app"]), b"");
+            assert_eq!(living(root).0, "1.1");
+            std::thread::sleep(Duration::from_millis(50));
+            assert_eq!(root.running(), 1);
+        },
+    );
+}
+
+#[test]
+fn a_turn_whose_step_dies_anywhere_is_continued() {
+    // Longer than a call waits by itself.
+    let slow = ["sh", "-c", "trap 'exit 0' TERM; exec 2>/dev/null; while :; do sleep 1.2; done"];
+    let die = move |at: u32| {
+        let mut root = Root::new("dash");
+        let release = release(&root.marker);
+        send(&mut root, &release);
+        root.done("turn", &turning(&release, "1.0", 5, &slow), b"");
+        std::thread::sleep(Duration::from_millis(100));
+        root.mortal(at);
+        root.act("turn", &turning(&release, "1.1", 5, &["./app"]), b"");
+        let ticks = std::fs::metadata(root.folder.path().join("count")).map_or(0, |count| count.len());
+        root.immortal();
+        root.settled();
+        root.done("turn", &turning(&release, "1.1", 5, &["./app"]), b"");
+        assert_eq!(living(&mut root).0, "1.1", "at {at}");
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(root.running(), 1, "at {at}");
+        ticks < u64::from(at)
+    };
+    for first in (1..100).step_by(8) {
+        let lanes: Vec<_> = (first..first + 8).map(|at| std::thread::spawn(move || die(at))).collect();
+        let through: Vec<bool> = lanes.into_iter().map(|lane| lane.join().unwrap()).collect();
+        if through.contains(&true) {
+            assert!(first > 8, "the script was not watched");
+            return;
+        }
+    }
+    panic!("it never gets through");
+}
+
+#[test]
+fn an_act_of_a_moment_that_is_waited_for_is_looked_at_again() {
+    let mut root = Root::new("dash");
+    let release = release(&root.marker);
+    send(&mut root, &release);
+    root.done("switch", &format!("release={}\n", release.name), b"");
+    let answer = root.raw(&root.request("attach", "step=switch\npatience=5\n"), b"");
+    assert_eq!(value(&answer, "error"), Some("moved 4"), "{answer}");
 }
 
 /// An act that stops (SIGSTOP) under the lock, before it moves its first file into place. Answers its process.
@@ -443,7 +575,7 @@ fn a_launch_that_stops_before_it_is_the_application_is_ended_by_a_higher_token()
     let mut root = Root::new("dash");
     let release = release(&root.marker);
     send(&mut root, &release);
-    root.altered(" && seat && rm -f \"$dir/params\"", " && seat && kill -s STOP $$ && rm -f \"$dir/params\"");
+    root.altered(" && seat && cd ", " && seat && kill -s STOP $$ && cd ");
     let answer = root.act("start", &starting(&release, &["./app"]), b"");
     assert!(value(&answer, "error").is_some_and(|error| error.starts_with("failed start")), "{answer}");
     root.immortal();
@@ -566,7 +698,7 @@ fn a_process_with_a_bracket_in_its_name_is_known_by_its_start_time() {
 #[test]
 fn shellcheck_has_nothing_to_say() {
     let said = Command::new("shellcheck")
-        .args(["-s", "sh", "src/effects/host/helper.sh", "src/effects/host/become.sh"])
+        .args(["-s", "sh", "src/effects/host/helper.sh", "src/effects/host/look.sh", "src/effects/host/become.sh"])
         .output()
         .unwrap();
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));

@@ -9,7 +9,7 @@ use landfall::{
     effects::{
         class::Class,
         gate::Gate,
-        host::{ActCall, Acted, Host, HostError, Listener, StageSpec, StartSpec, StopSpec},
+        host::{ActCall, Acted, Host, HostError, Listener, MarkSpec, StageSpec, StartSpec, StopSpec, TurnSpec},
         ssh::{Credentials, SshError, SshTarget},
     },
     plan::{
@@ -97,9 +97,18 @@ impl Bench {
             self.host.start(&self.gate, &self.call, &start(&self.call, spec, command)).await.unwrap().journal;
     }
 
+    /// Stop, switch and start in one call.
+    async fn turn(&mut self, spec: &StageSpec, port: Option<u16>) -> bool {
+        let turned = self.host.turn(&self.gate, &self.call, &turning(&self.call, spec, port)).await.unwrap();
+        assert_eq!(turned.acted.folder, Some(self.folder().await));
+        assert_eq!(turned.acted.journal, self.call.act.n + 2, "one begin, one end");
+        self.call.act.n = turned.acted.journal;
+        turned.port_taken
+    }
+
     async fn mark(&mut self) {
         let rollout = self.call.act.rollout.clone();
-        let acted = self.host.mark(&self.gate, &self.call, &rollout).await.unwrap();
+        let acted = self.host.mark(&self.gate, &self.call, &marking(&rollout, None)).await.unwrap();
         // What an act tells of its folder is what the facts say.
         assert_eq!(acted.folder, Some(self.folder().await));
         self.call.act.n = acted.journal;
@@ -125,6 +134,15 @@ fn start(call: &ActCall, spec: &StageSpec, command: &[&str]) -> StartSpec {
         command: command.iter().map(|&word| word.to_owned()).collect(),
         env: vec![("GREETING".to_owned(), "it's \"quoted\"\n$HOME `id` \\0041 ü".to_owned())],
     }
+}
+
+fn turning(call: &ActCall, spec: &StageSpec, port: Option<u16>) -> TurnSpec {
+    let stop = StopSpec { signal: "TERM".to_owned(), grace: Duration::from_secs(20) };
+    TurnSpec { stop, start: start(call, spec, &["./app"]), run_as: None, port }
+}
+
+fn marking(rollout: &str, port: Option<u16>) -> MarkSpec {
+    MarkSpec { rollout: rollout.to_owned(), port, keep: vec![], at_most: 0 }
 }
 
 fn target(rack: &Hosts) -> SshTarget {
@@ -352,6 +370,89 @@ async fn a_connection_lost_during_a_stop_neither_loses_nor_doubles_it() {
 }
 
 #[tokio::test]
+async fn a_turn_is_one_act_and_goes_on_when_the_connection_is_lost() {
+    let mut bench = Bench::new().await;
+    // It needs a moment to end.
+    let slow = "#!/bin/sh\ntrap 'echo TERM seen; sleep 2; exit' TERM\nwhile :; do sleep 0.1; done\n";
+    let v1 = bench.release("v1", &[("app", slow)]);
+    let v2 = bench.release("v2", &[("app", WEB)]);
+    bench.stage(&v1).await;
+    assert!(!bench.turn(&v1, Some(8080)).await);
+    bench.mark().await;
+    bench.stage(&v2).await;
+    bench.call.act.rollout = "2.0".to_owned();
+    let (host, gate, call) = (bench.host.clone(), bench.gate.clone(), bench.call.clone());
+    let spec = turning(&bench.call, &v2, Some(8080));
+    let turn = tokio::spawn(async move { host.turn(&gate, &call, &spec).await });
+    let seen = "grep -c 'TERM seen' /srv/landfall/*/shared/log/output.log || true";
+    until("the signal is there", || async { bench.rack.host(0).sh(seen).await.trim() == "1" }).await;
+    bench.rack.host(0).hangup().await;
+    let lost = turn.await.unwrap();
+    assert!(matches!(&lost, Err(HostError::Ssh(error)) if error.is_unreachable()), "{lost:?}");
+
+    bench.again().await;
+    let folder = bench.folder().await;
+    if let Some(open) = folder.open {
+        assert_eq!(open.step, "turn");
+        bench.host.attach(&bench.call.folder, &open, Duration::from_secs(20)).await.unwrap();
+    }
+    let folder = bench.folder().await;
+    assert_eq!((folder.journal, folder.open), (bench.call.act.n + 2, None));
+    let process = folder.process.unwrap();
+    assert!(process.alive && process.rollout == "2.0", "{process:?}");
+    assert_eq!(folder.current.as_ref(), Some(&v2.release));
+    assert_eq!(bench.rack.host(0).sh(seen).await.trim(), "1", "signalled once");
+}
+
+#[tokio::test]
+async fn a_turn_starts_nothing_where_somebody_else_has_the_port() {
+    let mut bench = Bench::new().await;
+    let v1 = bench.release("v1", &[("app", WEB)]);
+    bench.stage(&v1).await;
+    assert!(!bench.turn(&v1, Some(8080)).await);
+    bench.call.act.rollout = "1.1".to_owned();
+    assert!(!bench.turn(&v1, Some(8080)).await, "our own socket is gone with its process");
+    bench.call.act.rollout = "1.2".to_owned();
+    bench.rack.host(0).sh("mkdir -p /srv/other && setsid busybox httpd -p 8081 -h /srv/other").await;
+    assert!(bench.turn(&v1, Some(8081)).await);
+    let folder = bench.folder().await;
+    assert_eq!((folder.process, folder.current.as_ref()), (None, Some(&v1.release)));
+    assert!(bench.host.port_refuses(8080).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_turn_to_a_release_that_is_not_there_is_an_old_view_and_stops_nothing() {
+    let mut bench = Bench::new().await;
+    let v1 = bench.running(SLEEPER).await;
+    let v2 = bench.release("v2", &[("app", SLEEPER)]);
+    let refused = bench.host.turn(&bench.gate, &bench.call, &turning(&bench.call, &v2, None)).await;
+    assert_eq!(refused, Err(HostError::JournalMoved { now: bench.call.act.n }));
+    let folder = bench.folder().await;
+    assert!(folder.process.unwrap().alive);
+    assert_eq!((folder.current, folder.journal), (Some(v1.release), bench.call.act.n));
+}
+
+#[tokio::test]
+async fn a_mark_looks_whose_socket_answers_and_prunes() {
+    let mut bench = Bench::new().await;
+    let v1 = bench.running(WEB).await;
+    let v2 = bench.release("v2", &[("app", WEB)]);
+    bench.stage(&v2).await;
+    bench.rack.host(0).sh("mkdir -p /srv/other && setsid busybox httpd -p 8081 -h /srv/other").await;
+    let refused = bench.host.mark(&bench.gate, &bench.call, &marking("1.0", Some(8081))).await;
+    assert_eq!(refused, Err(HostError::PortInUse { port: 8081 }));
+    let folder = bench.folder().await;
+    assert_eq!((folder.ready, folder.releases.len()), (None, 2));
+    bench.call.act.n = folder.journal;
+    let spec = MarkSpec { keep: vec![v1.release.clone()], at_most: 1, ..marking("1.0", Some(8080)) };
+    let marked = bench.host.mark(&bench.gate, &bench.call, &spec).await.unwrap();
+    let folder = bench.folder().await;
+    assert!(folder.ready.is_some());
+    assert_eq!(folder.releases, [v1.release]);
+    assert_eq!(marked.folder.unwrap(), folder);
+}
+
+#[tokio::test]
 async fn a_stranger_under_the_recorded_pid_is_never_signalled() {
     let mut bench = Bench::new().await;
     bench.running(SLEEPER).await;
@@ -527,7 +628,7 @@ async fn a_command_that_does_not_exist_is_in_the_output_and_its_process_is_dead(
     let said = bench.host.tail(&bench.call.folder, 5).await.unwrap();
     assert!(said.last().unwrap().contains("no-such-program"), "{said:?}");
     let rollout = bench.call.act.rollout.clone();
-    let marked = bench.host.mark(&bench.gate, &bench.call, &rollout).await;
+    let marked = bench.host.mark(&bench.gate, &bench.call, &marking(&rollout, None)).await;
     assert!(matches!(marked, Err(HostError::StepFailed { .. })), "{marked:?}");
 }
 

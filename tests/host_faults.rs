@@ -9,7 +9,7 @@ use std::time::Duration;
 use landfall::{
     effects::{
         gate::Gate,
-        host::{ActCall, Host, HostError, Listener, StageSpec, StartSpec, StopSpec},
+        host::{ActCall, Host, HostError, Listener, MarkSpec, StageSpec, StartSpec, StopSpec},
         ssh::{Credentials, SshError, SshTarget},
     },
     plan::{
@@ -147,7 +147,8 @@ impl<'a> Rig<'a> {
     }
 
     async fn mark(&mut self) -> Result<(), HostError> {
-        self.n = self.host.mark(&self.gate, &self.call("1.0"), "1.0").await?.journal;
+        let spec = MarkSpec { rollout: "1.0".into(), port: None, keep: vec![], at_most: 0 };
+        self.n = self.host.mark(&self.gate, &self.call("1.0"), &spec).await?.journal;
         Ok(())
     }
 

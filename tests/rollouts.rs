@@ -623,11 +623,11 @@ async fn an_operator_that_is_told_to_stop_leaves_steps_on_hosts_to_the_next_one_
     bench.until_deployed("v1").await;
     bench.edit(json!({ "version": "v2" })).await;
     let journal = format!("cat {}/.landfall/journal", bench.folder());
-    let stops = async |word: &str| {
+    let turns = async |word: &str| {
         let journal = bench.hosts.host(0).sh(&journal).await;
-        journal.lines().filter(|line| line.contains(&format!(" {word} stop "))).count()
+        journal.lines().filter(|line| line.contains(&format!(" {word} turn "))).count()
     };
-    until("stopping", || async { stops("begin").await == 1 }).await;
+    until("stopping", || async { turns("begin").await == 2 }).await;
     let asked = tokio::time::Instant::now();
     let status = bench.operator.stop().await;
     // So long a cluster waits before it kills.
@@ -635,13 +635,13 @@ async fn an_operator_that_is_told_to_stop_leaves_steps_on_hosts_to_the_next_one_
     let leases = bench.space.api::<k8s_openapi::api::coordination::v1::Lease>();
     let holder = leases.get("landfall").await.unwrap().spec.unwrap().holder_identity;
     assert_eq!(holder.as_deref(), Some(""), "the lease was given back");
-    assert_eq!((stops("begin").await, stops("end").await), (1, 0), "the step goes on without it");
+    assert_eq!((turns("begin").await, turns("end").await), (2, 1), "the step goes on without it");
     bench.operator.restart().await;
     bench.hosts.host(0).sh("touch /srv/enough").await;
     bench.until_deployed("v2").await;
     let journal = bench.hosts.host(0).sh(&journal).await;
-    let stops = |word: &str| journal.lines().filter(|line| line.contains(&format!(" {word} stop "))).count();
-    assert_eq!((stops("begin"), stops("end"), stops("fail")), (1, 1, 0), "{journal}");
+    let turns = |word: &str| journal.lines().filter(|line| line.contains(&format!(" {word} turn "))).count();
+    assert_eq!((turns("begin"), turns("end"), turns("fail")), (2, 2, 0), "{journal}");
     assert_eq!(bench.starts(0).await, ["v1", "v2"]);
 }
 

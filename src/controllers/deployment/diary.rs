@@ -128,11 +128,11 @@ fn name(step: &Step) -> &'static str {
     match step {
         Step::Attach(_) => "wait for what is under way",
         Step::Stage => "stage",
-        Step::Stop => "stop",
+        Step::Turn => "stop, switch, start",
         Step::Switch => "switch",
         Step::Start => "start",
         Step::Verify { .. } => "verify",
-        Step::Mark => "mark as ready",
+        Step::Mark { .. } => "mark as ready",
         Step::Prune { .. } => "prune old releases",
         Step::Release => "give up the claim",
         Step::Remove => "remove",

@@ -50,6 +50,7 @@ pub fn then(error: &HostError, reason: Reason) -> Then {
         HostError::Ssh(crate::effects::ssh::SshError::LocalFile { .. }) => Then::Fail(fail(Reason::StoreUnavailable)),
         HostError::Ssh(_) => Then::Lost,
         HostError::DiskFull { .. } => Then::Fail(fail(Reason::DiskFull)),
+        HostError::PortInUse { .. } => Then::Fail(fail(Reason::PortInUse)),
         HostError::DigestMismatch { .. } => Then::Few(fail(Reason::TransferCorrupt)),
         HostError::Unsupported { .. } => Then::Fail(fail(Reason::HostUnsupported)),
         HostError::Protocol { .. } => Then::Few(fail(Reason::HelperFailed)),

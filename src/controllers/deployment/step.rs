@@ -10,16 +10,16 @@ use super::{
     verify::{self, Process, Verified},
 };
 use crate::{
-    api::Reason,
+    api::{Reason, deployment::Phase},
     controllers::{hosts::Dial, world::World},
     effects::{
-        host::{ActCall, Acted, Host, HostError, RunAs, StageSpec, StartSpec, StopSpec},
+        host::{ActCall, Acted, Host, HostError, MarkSpec, RunAs, StageSpec, StartSpec, StopSpec, TurnSpec},
         store::StoreError,
     },
     plan::{
         deployment::{Done, Drive, Goal, Seen, Step, Target, not_allowed},
         facts::{FolderFacts, ProcessFacts},
-        ids::{ActId, Owner},
+        ids::{ActId, Owner, ReleaseName},
     },
 };
 
@@ -65,7 +65,11 @@ pub async fn perform(
     let acted = match step {
         Step::Attach(open) => host.attach(&turn.place.folder(), open, PATIENCE).await?,
         Step::Stage => stage(turn).await?,
-        Step::Stop => host.stop(gate, &turn.call()?, &turn.stop_spec().await).await?,
+        Step::Turn => {
+            let turned = host.turn(gate, &turn.call()?, &turn_spec(turn).await?).await?;
+            (done.started, done.port_taken) = (!turned.port_taken, turned.port_taken);
+            turned.acted
+        }
         Step::Switch => host.switch(gate, &turn.call()?, &turn.target()?.release).await?,
         Step::Start => start(turn).await?,
         Step::Verify { pid, start } => {
@@ -73,7 +77,7 @@ pub async fn perform(
             done.verified = Some((*pid, *start));
             return Ok(None);
         }
-        Step::Mark => host.mark(gate, &turn.call()?, &turn.target()?.rollout).await?,
+        Step::Mark { keep } => mark(turn, keep).await?,
         Step::Prune { keep } => host.prune(gate, &turn.call()?, keep, turn.target()?.releases_kept).await?,
         Step::Release => host.release(gate, &turn.call()?).await?,
         Step::Remove => host.remove(gate, &turn.call()?, &turn.stop_spec().await).await?,
@@ -91,14 +95,20 @@ pub async fn perform(
     Ok(acted.folder.filter(|_| !matches!(step, Step::Attach(_))))
 }
 
-/// The reason of a verdict where the host says that this step failed.
-pub fn reason(step: &Step) -> Reason {
-    match step {
-        Step::Stop | Step::Remove => Reason::StopFailed,
-        Step::Switch => Reason::SwitchFailed,
-        Step::Start => Reason::StartFailed,
-        Step::Verify { .. } | Step::Mark | Step::Died => Reason::ProcessDied,
-        _ => Reason::HelperFailed,
+/// Reason and phase of a verdict where this step failed in this way.
+pub fn verdict_on(step: &Step, error: &HostError) -> (Reason, Phase) {
+    let part = match error {
+        HostError::StepFailed { step, .. } => step.as_str(),
+        _ => "",
+    };
+    match (step, part) {
+        (Step::Turn, "switch") => (Reason::SwitchFailed, Phase::Switching),
+        (Step::Turn, "start") => (Reason::StartFailed, Phase::Starting),
+        (Step::Turn | Step::Remove, _) => (Reason::StopFailed, step.phase()),
+        (Step::Switch, _) => (Reason::SwitchFailed, step.phase()),
+        (Step::Start, _) => (Reason::StartFailed, step.phase()),
+        (Step::Verify { .. } | Step::Mark { .. } | Step::Died, _) => (Reason::ProcessDied, step.phase()),
+        _ => (Reason::HelperFailed, step.phase()),
     }
 }
 
@@ -157,12 +167,14 @@ async fn stage(turn: &Turn<'_>) -> Result<Acted, Undone> {
     let target = turn.target()?;
     let release = turn.world.store.release(&target.digest).await.map_err(|error| unreadable(&error))?;
     let absent = !turn.seen.folder.releases.contains(&target.release);
+    // What was free a while ago may be less than what is now: where it would not do, the host is asked.
+    let free = Some(turn.free_bytes).filter(|free| absent && *free >= StageSpec::room_for(release.size));
     let spec = StageSpec {
         release: target.release.clone(),
         digest: release.digest,
         size: release.size,
         tar: release.path,
-        absent_with_free: absent.then_some(turn.free_bytes),
+        absent_with_free: free,
     };
     Ok(turn.host.stage(&turn.world.gate, &turn.call()?, &spec).await?)
 }
@@ -171,10 +183,32 @@ fn unreadable(error: &StoreError) -> Undone {
     Undone::Failed(Failure::new(Reason::StoreUnavailable, &error.to_string(), &[]))
 }
 
-/// Before the start the port must refuse, or a stranger would answer the probe.
-async fn start(turn: &Turn<'_>) -> Result<Acted, Undone> {
+/// The host itself looks whether the port is free when the old process is gone.
+async fn turn_spec(turn: &Turn<'_>) -> Result<TurnSpec, Undone> {
+    let (start, run_as) = start_spec(turn)?;
+    Ok(TurnSpec { stop: turn.stop_spec().await, start, run_as, port: turn.target()?.port() })
+}
+
+/// Whose socket answered is looked at on the host, in the same call.
+async fn mark(turn: &Turn<'_>, keep: &[ReleaseName]) -> Result<Acted, Undone> {
     let target = turn.target()?;
-    if let Some(port) = target.run.readiness_probe.as_ref().and_then(|probe| probe.port()) {
+    let spec = MarkSpec {
+        rollout: target.rollout.clone(),
+        port: target.port(),
+        keep: keep.to_vec(),
+        at_most: target.releases_kept,
+    };
+    match turn.host.mark(&turn.world.gate, &turn.call()?, &spec).await {
+        Err(HostError::StepFailed { .. }) => {
+            Err(Undone::Failed(verify::died_in(turn.host, &turn.place.folder()).await))
+        }
+        done => Ok(done?),
+    }
+}
+
+/// A start by itself, where a turn found somebody on the port: who still listens after a moment is a stranger, who would answer the probe.
+async fn start(turn: &Turn<'_>) -> Result<Acted, Undone> {
+    if let Some(port) = turn.target()?.port() {
         let mut tries = 0;
         while !turn.host.port_refuses(port).await? {
             tries += 1;
@@ -184,7 +218,12 @@ async fn start(turn: &Turn<'_>) -> Result<Acted, Undone> {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    let place = turn.place;
+    let (spec, run_as) = start_spec(turn)?;
+    Ok(turn.host.start_as(&turn.world.gate, &turn.call()?, &spec, run_as.as_ref()).await?)
+}
+
+fn start_spec(turn: &Turn<'_>) -> Result<(StartSpec, Option<RunAs>), Undone> {
+    let (target, place) = (turn.target()?, turn.place);
     let dial = turn.world.hosts.dial(&place.host_key());
     let run_as = run_as(target, dial.as_ref())?;
     let address = dial.map(|dial| dial.address).unwrap_or_default();
@@ -197,7 +236,7 @@ async fn start(turn: &Turn<'_>) -> Result<Acted, Undone> {
         command: target.run.process.command.clone(),
         env: target.env_on(&place.project, &place.group, &place.host, &address),
     };
-    Ok(turn.host.start_as(&turn.world.gate, &turn.call()?, &spec, run_as.as_ref()).await?)
+    Ok((spec, run_as))
 }
 
 /// Only whom the group lets it be, also where an older version is started again; never somebody else instead.

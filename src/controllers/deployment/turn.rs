@@ -10,6 +10,7 @@ use super::{
     step::{self, Undone},
 };
 use crate::{
+    api::deployment::Phase,
     controllers::{
         hosts::{self, HostKey, Link, TurnKey, Turns},
         world::World,
@@ -114,7 +115,11 @@ async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64, 
         diary.lost();
         return End::Left;
     };
-    let mut known = None;
+    // Seen over this very connection, so in this boot, and nothing was done since: the host itself refuses what is planned on an old view.
+    let mut known = match world.hosts.look(&host_key) {
+        Look::Seen(facts) if link.has_told() => Some(*facts),
+        _ => None,
+    };
     loop {
         if !wanted() {
             return End::Changed;
@@ -164,7 +169,7 @@ async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64, 
             Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
             Next::Changed => return End::Changed,
             Next::Left => return End::Left,
-            Next::Failed(failure) => return failed(drive, place, &step, failure),
+            Next::Failed(failure, phase) => return failed(drive, place, phase, failure),
         }
     }
 }
@@ -182,29 +187,30 @@ enum Next {
     Again,
     Changed,
     Left,
-    Failed(Failure),
+    Failed(Failure, Phase),
 }
 
 fn judge(undone: Undone, step: &Step, few: &mut u32) -> Next {
     let error = match undone {
         Undone::Dropped => return Next::Changed,
-        Undone::Failed(failure) => return Next::Failed(failure),
+        Undone::Failed(failure) => return Next::Failed(failure, step.phase()),
         Undone::Host(error) => error,
     };
     tracing::info!(%error, ?step, "a step on a host was not done");
-    match then(&error, step::reason(step)) {
+    let (reason, phase) = step::verdict_on(step, &error);
+    match then(&error, reason) {
         Then::Again => Next::Again,
         Then::Few(failure) => {
             *few += 1;
-            if *few < FEW { Next::Again } else { Next::Failed(failure) }
+            if *few < FEW { Next::Again } else { Next::Failed(failure, phase) }
         }
         Then::Lost | Then::Leave => Next::Left,
-        Then::Fail(failure) => Next::Failed(failure),
+        Then::Fail(failure) => Next::Failed(failure, phase),
     }
 }
 
 /// Bringing a version to a host can fail for good. Healing and letting go are tried again, as the planner sees fit.
-fn failed(drive: &Drive, place: &Place, step: &Step, failure: Failure) -> End {
+fn failed(drive: &Drive, place: &Place, phase: Phase, failure: Failure) -> End {
     let counts = matches!(drive.goal, Goal::Stage(_) | Goal::Run { heal: false, .. });
     if !counts {
         tracing::warn!(host = place.host, reason = %failure.reason, message = failure.message, "a host is tried again later");
@@ -215,7 +221,7 @@ fn failed(drive: &Drive, place: &Place, step: &Step, failure: Failure) -> End {
         attempt: drive.key.attempt,
         host: place.host.clone(),
         reason: failure.reason,
-        phase: step.phase(),
+        phase,
         message: failure.message,
         at: clock::now(),
     })

@@ -19,6 +19,7 @@ const LAST_LINES: usize = 5;
 
 /// How the asking ended.
 pub enum Verified {
+    /// That the socket which answered is that process' own is looked at where this comes on record: on the host.
     Ready,
     Failed(Failure),
     /// The host has another goal by now.
@@ -61,19 +62,22 @@ pub async fn verify(
             }
         }
         let enough = successes >= threshold;
+        let since = enough.then(|| *ready_since.get_or_insert_with(clock::monotonic));
+        let long_enough = since.is_some_and(|since| clock::monotonic().duration_since(since) >= min_ready(target));
+        if long_enough && probe.is_some() {
+            return Ok(Verified::Ready);
+        }
         // While it does not answer yet, a dead process is noticed soon enough.
-        if enough || clock::monotonic().duration_since(looked) >= LOOK {
+        if long_enough || clock::monotonic().duration_since(looked) >= LOOK {
             looked = clock::monotonic();
             if let Some(failure) = failed(host, process, probe.filter(|_| enough)).await? {
                 return Ok(Verified::Failed(failure));
             }
         }
-        if enough {
-            let since = *ready_since.get_or_insert_with(clock::monotonic);
-            if clock::monotonic().duration_since(since) >= min_ready(target) {
-                return Ok(Verified::Ready);
-            }
-        } else if clock::monotonic() >= deadline {
+        if long_enough {
+            return Ok(Verified::Ready);
+        }
+        if !enough && clock::monotonic() >= deadline {
             return Ok(Verified::Failed(not_ready(host, process, target, &last).await));
         }
         tokio::time::sleep(pause).await;

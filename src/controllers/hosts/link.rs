@@ -1,7 +1,10 @@
 //! The one connection to a host: made when it is needed, shared by all who act or look there, made anew when it was lost or when the
 //! group's configuration changed.
 
-use std::sync::{Arc, Mutex as Shared, PoisonError};
+use std::sync::{
+    Arc, Mutex as Shared, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
@@ -29,12 +32,19 @@ pub struct Link {
     mark: u64,
     address: String,
     doubt: Doubt,
+    told: AtomicBool,
 }
 
 impl Link {
     /// It told its facts: it is a host like any other.
     pub fn believe(&self) {
+        self.told.store(true, Ordering::Relaxed);
         self.doubt.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Whether it told its facts over this connection.
+    pub fn has_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
     }
 }
 
@@ -83,7 +93,7 @@ pub async fn link(world: &World, key: &HostKey) -> Result<Arc<Link>, HostError> 
     let doubt = Doubt::new(Shared::new(doubt));
     hold(permit, doubt.clone(), &host);
     let (whom, address) = (config.r#become.clone(), dial.address.clone());
-    let link = Arc::new(Link { host, r#become: whom, mark: config.way_in, address, doubt });
+    let link = Arc::new(Link { host, r#become: whom, mark: config.way_in, address, doubt, told: AtomicBool::new(false) });
     *kept = Some(link.clone());
     Ok(link)
 }

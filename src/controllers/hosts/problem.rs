@@ -23,6 +23,7 @@ fn reason(error: &HostError) -> Reason {
         HostError::FencedByOtherControlPlane { .. } => Reason::FencedByOtherControlPlane,
         HostError::DiskFull { .. } => Reason::DiskFull,
         HostError::Unsupported { .. } => Reason::HostUnsupported,
+        HostError::PortInUse { .. } => Reason::PortInUse,
         HostError::DigestMismatch { .. } => Reason::TransferCorrupt,
         HostError::JournalMoved { .. }
         | HostError::Busy { .. }

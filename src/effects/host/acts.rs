@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    ActCall, Acted, Host, HostError, RunAs, StageSpec, StartSpec, StopSpec,
+    ActCall, Acted, Host, HostError, MarkSpec, StageSpec, StopSpec,
     protocol::Request,
     session::{DETACHED, PATIENCE, SHORT, acted},
+    turn::stopping,
 };
 use crate::{
     effects::gate::{Effect, Gate},
@@ -34,8 +35,7 @@ impl Host {
         };
         let mut call = call.clone();
         if let Some(free) = spec.absent_with_free {
-            // The tar, and what comes out of it.
-            let needed = spec.size.saturating_mul(2).saturating_add(1 << 20);
+            let needed = StageSpec::room_for(spec.size);
             if free < needed {
                 return Err(HostError::DiskFull { free, needed });
             }
@@ -62,58 +62,16 @@ impl Host {
         })
     }
 
-    /// Stops the recorded process, if there is one and it is the one that we started: signal, grace, KILL, confirmed.
-    pub async fn stop(&self, gate: &Gate, call: &ActCall, spec: &StopSpec) -> Result<Acted, HostError> {
-        let request = stopping(Request::new("stop").with_act(call), spec);
-        gate.pass(self.effect("host.stop"), self.session.act(&request, DETACHED)).await
-    }
-
-    /// Points `current` at a staged release.
-    pub async fn switch(&self, gate: &Gate, call: &ActCall, release: &ReleaseName) -> Result<Acted, HostError> {
-        let request = Request::new("switch").with_act(call).with("release", release);
-        gate.pass(self.effect("host.switch"), self.session.act(&request, SHORT)).await
-    }
-
-    /// Starts the release's process and waits until its identity is recorded. Whether it is ready is for the caller to ask.
-    pub async fn start(&self, gate: &Gate, call: &ActCall, spec: &StartSpec) -> Result<Acted, HostError> {
-        self.start_as(gate, call, spec, None).await
-    }
-
-    /// The same as another user, whom the group lets the SSH user become.
-    pub async fn start_as(
-        &self,
-        gate: &Gate,
-        call: &ActCall,
-        spec: &StartSpec,
-        run_as: Option<&RunAs>,
-    ) -> Result<Acted, HostError> {
-        let StartSpec { release, digest, revision, rollout, heal, command, env } = spec;
-        if command.first().is_none_or(String::is_empty) {
-            return Err(HostError::BadInput { what: "an empty command", why: "there is nothing to start".to_owned() });
-        }
-        let mut request = Request::new("start")
+    /// Records that the living process of this rollout was seen ready, and prunes. `StepFailed` where it does not live (any more),
+    /// `PortInUse` where somebody else listens on its port.
+    pub async fn mark(&self, gate: &Gate, call: &ActCall, spec: &MarkSpec) -> Result<Acted, HostError> {
+        let request = Request::new("mark")
             .with_act(call)
-            .with("release", release)
-            .with("digest", digest)
-            .with("revision", revision)
-            .with("rollout", rollout)
-            .with("heal", u8::from(*heal));
-        if let Some(RunAs { method, user }) = run_as {
-            request = request.with("by", format!("{method:?}")).with("user", user);
-        }
-        for word in command {
-            request = request.with_word(word);
-        }
-        for (name, value) in env {
-            request = request.with_env(name, value);
-        }
-        gate.pass(self.effect("host.start"), self.session.act(&request, SHORT)).await
-    }
-
-    /// Records that the living process of this rollout was seen ready. `StepFailed` where it does not live (any more).
-    pub async fn mark(&self, gate: &Gate, call: &ActCall, rollout: &str) -> Result<Acted, HostError> {
-        let request = Request::new("mark").with_act(call).with("rollout", rollout);
-        gate.pass(self.effect("host.mark"), self.session.act(&request, SHORT)).await
+            .with("rollout", &spec.rollout)
+            .with("port", spec.port.unwrap_or(0))
+            .with("keep", names(&spec.keep))
+            .with("atmost", spec.at_most);
+        gate.pass(self.effect("host.mark"), self.session.act(&request, DETACHED)).await
     }
 
     /// Removes the oldest releases until `at_most` are left, never one of `keep`, the current one, or the running one.
@@ -124,8 +82,7 @@ impl Host {
         keep: &[ReleaseName],
         at_most: usize,
     ) -> Result<Acted, HostError> {
-        let names: Vec<&str> = keep.iter().map(ReleaseName::as_str).collect();
-        let request = Request::new("prune").with_act(call).with("keep", names.join(" ")).with("atmost", at_most);
+        let request = Request::new("prune").with_act(call).with("keep", names(keep)).with("atmost", at_most);
         gate.pass(self.effect("host.prune"), self.session.act(&request, DETACHED)).await
     }
 
@@ -147,12 +104,11 @@ impl Host {
         gate.pass(self.effect("host.adopt"), self.session.act(&request, SHORT)).await
     }
 
-    fn effect(&self, name: &'static str) -> Effect {
+    pub(super) fn effect(&self, name: &'static str) -> Effect {
         Effect::new(name, &self.session.name)
     }
 }
 
-fn stopping(request: Request, spec: &StopSpec) -> Request {
-    // The host counts naps of 50 ms, so a grace of less than a second becomes one.
-    request.with("signal", &spec.signal).with("grace", spec.grace.as_secs().max(1)).with("patience", PATIENCE.as_secs())
+fn names(releases: &[ReleaseName]) -> String {
+    releases.iter().map(ReleaseName::as_str).collect::<Vec<_>>().join(" ")
 }

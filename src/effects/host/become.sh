@@ -54,7 +54,7 @@ start_as() { # comes back when the identity is on disk and the application was t
 	user=$p_user by=$p_by
 	store "$dot/user" "$by $user" || full 4096
 	data_folder
-	mkfifo "$dir/go" && : >"$dir/said" || full 4096
+	mkfifo "$dir/go" && : >"$dir/said" && { parameters folder release user by && echo; } >"$dir/params" || full 4096
 	exec 7<>"$dir/go" # ends with us, whatever ends us, and that tells the other side to end
 	spawn $shell "$self" --leave "$dir" <"$dir/go" >>"$log" 2>>"$dir/said" 7>&- 8>&- 9>&-
 	ticks=-10 pid=''

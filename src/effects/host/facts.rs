@@ -61,6 +61,7 @@ fn host_fact(facts: &mut HostFacts, key: &str, value: &str) {
     match key {
         "missing" => facts.missing_tools.push(shown(value).replace('-', " ")),
         "free" => facts.free_bytes = value.parse::<u64>().unwrap_or_default().saturating_mul(1024),
+        "blocks" => space(facts, &value.split(' ').collect::<Vec<_>>()),
         "inodes" => facts.free_inodes = value.parse().ok(),
         "uptime" => facts.uptime = value.parse().unwrap_or_default(),
         "rotated" => facts.rotated = true,
@@ -72,6 +73,14 @@ fn host_fact(facts: &mut HostFacts, key: &str, value: &str) {
         }
         _ => {}
     }
+}
+
+/// As `stat -f` says it: free blocks, their size, inodes in all, free ones.
+fn space(facts: &mut HostFacts, words: &[&str]) {
+    let words: Vec<u64> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    let [free, size, inodes, free_inodes] = words[..] else { return };
+    facts.free_bytes = free.saturating_mul(size);
+    facts.free_inodes = (inodes > 0).then_some(free_inodes);
 }
 
 fn folder_fact(folder: &mut FolderFacts, key: &str, value: &str) {

@@ -8,10 +8,11 @@ mod facts;
 mod probes;
 mod protocol;
 mod session;
+mod turn;
 mod types;
 
 pub use error::HostError;
-pub use types::{ActCall, Acted, Answering, Listener, RunAs, StageSpec, StartSpec, StopSpec};
+pub use types::{ActCall, Acted, Answering, Listener, MarkSpec, RunAs, StageSpec, StartSpec, StopSpec, TurnSpec, Turned};
 
 use std::{sync::Arc, time::Duration};
 

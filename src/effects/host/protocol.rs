@@ -180,6 +180,7 @@ impl Answer {
                 HostError::Busy { step: shown(word(0)), act: shown(&words.get(1..).unwrap_or_default().join(" ")) }
             }
             "full" => HostError::DiskFull { free: bytes(0).saturating_mul(1024), needed: bytes(1) },
+            "port" => HostError::PortInUse { port: word(0).parse().unwrap_or_default() },
             "digest" => HostError::DigestMismatch { expected: String::new(), got: shown(word(0)) },
             "input" => HostError::BadInput {
                 what: "a parameter of a call",

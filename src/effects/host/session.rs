@@ -18,8 +18,8 @@ use crate::effects::{
     ssh::{Connection, Credentials, Input, Output, SshTarget, quote},
 };
 
-/// One script on the host, in two files here.
-const HELPER: &str = concat!(include_str!("become.sh"), include_str!("helper.sh"));
+/// One script on the host, in three files here.
+const HELPER: &str = concat!(include_str!("become.sh"), include_str!("look.sh"), include_str!("helper.sh"));
 static HELPER_DIGEST: LazyLock<String> =
     LazyLock::new(|| Sha256::digest(HELPER.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect());
 

@@ -46,6 +46,13 @@ pub struct StageSpec {
     pub absent_with_free: Option<u64>,
 }
 
+impl StageSpec {
+    /// Bytes that a release of this size needs: the tar, and what comes out of it.
+    pub fn room_for(size: u64) -> u64 {
+        size.saturating_mul(2).saturating_add(1 << 20)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopSpec {
     /// `TERM`, `INT`, `QUIT`, …, without `SIG`.
@@ -74,6 +81,35 @@ pub struct StartSpec {
     /// Run in the release's folder; the first is looked up in PATH.
     pub command: Vec<String>,
     pub env: Vec<(String, String)>,
+}
+
+/// Stop what runs, switch, start, in one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnSpec {
+    pub stop: StopSpec,
+    pub start: StartSpec,
+    pub run_as: Option<RunAs>,
+    /// Must be free when the old process is gone, or nothing is started.
+    pub port: Option<u16>,
+}
+
+/// How a turn ended well.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turned {
+    pub acted: Acted,
+    /// Nothing was started, because somebody listens on the port although our process is gone.
+    pub port_taken: bool,
+}
+
+/// What is put on record once a process was ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkSpec {
+    pub rollout: String,
+    /// A socket of that very process must listen there, where that can be told.
+    pub port: Option<u16>,
+    /// Where not empty, the oldest releases but these are removed until `at_most` are left, as `prune` does; what can't be, stays.
+    pub keep: Vec<ReleaseName>,
+    pub at_most: usize,
 }
 
 /// The recorded process, and whose socket answers on a port, asked in one call.

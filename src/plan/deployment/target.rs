@@ -67,6 +67,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// Where readiness is asked for.
+    pub fn port(&self) -> Option<u16> {
+        self.run.readiness_probe.as_ref()?.port()
+    }
+
     pub fn new(seen: &Observed, record: &RolloutRecord, rollout: &str, attempt: i64, min_ready_seconds: i64) -> Self {
         Self {
             uid: seen.uid.clone(),

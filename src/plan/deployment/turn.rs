@@ -1,4 +1,4 @@
-//! One host's way to its goal, step by step: drainless stop → switch → start → verify → mark → prune. Each step is chosen from what
+//! One host's way to its goal, step by step: a turn (drainless stop, switch, start) → verify → mark and prune. Each step is chosen from what
 //! the host shows, so a turn goes on wherever an earlier one, of this operator or of one before it, was cut off.
 
 use super::{observed::Seen, target::Target};
@@ -34,6 +34,8 @@ pub struct Done {
     pub verified: Option<(i64, u64)>,
     /// A process was started in this turn.
     pub started: bool,
+    /// A turn ended without a start: somebody listens on the port although our process is gone.
+    pub port_taken: bool,
     pub pruned: bool,
     /// The owner's part is over: released, removed, adopted.
     pub left: bool,
@@ -45,8 +47,9 @@ pub enum Step {
     /// An act of before is still under way there: wait for it.
     Attach(OpenAct),
     Stage,
-    /// Stop the recorded process.
-    Stop,
+    /// Stop the recorded process, switch and start.
+    Turn,
+    /// The rest of a turn that was left undone.
     Switch,
     Start,
     /// Ask until it is ready, this process.
@@ -54,7 +57,10 @@ pub enum Step {
         pid: i64,
         start: u64,
     },
-    Mark,
+    /// Put on record that it is ready, and prune where `keep` is not empty.
+    Mark {
+        keep: Vec<ReleaseName>,
+    },
     Prune {
         keep: Vec<ReleaseName>,
     },
@@ -71,10 +77,10 @@ impl Step {
     pub fn phase(&self) -> Phase {
         match self {
             Self::Stage => Phase::Staging,
-            Self::Stop | Self::Remove | Self::Release | Self::Adopt | Self::Attach(_) => Phase::Stopping,
+            Self::Turn | Self::Remove | Self::Release | Self::Adopt | Self::Attach(_) => Phase::Stopping,
             Self::Switch => Phase::Switching,
             Self::Start => Phase::Starting,
-            Self::Verify { .. } | Self::Mark | Self::Died => Phase::Verifying,
+            Self::Verify { .. } | Self::Mark { .. } | Self::Died => Phase::Verifying,
             Self::Prune { .. } | Self::Reached => Phase::Ready,
         }
     }
@@ -113,7 +119,7 @@ fn run_step(seen: &Seen, target: &Target, heal: bool, done: Done) -> Step {
     }
     if !is_marked(folder, process) {
         return match done.verified == Some((process.pid, process.start)) {
-            true => Step::Mark,
+            true => Step::Mark { keep: if has_too_many(folder, target) { vec![target.release.clone()] } else { vec![] } },
             false => Step::Verify { pid: process.pid, start: process.start },
         };
     }
@@ -126,7 +132,7 @@ fn run_step(seen: &Seen, target: &Target, heal: bool, done: Done) -> Step {
 fn start_step(seen: &Seen, target: &Target, heal: bool, done: Done) -> Step {
     let folder = &seen.folder;
     if folder.process.as_ref().is_some_and(|process| process.alive) {
-        return Step::Stop;
+        return Step::Turn;
     }
     let died = folder.process.as_ref().is_some_and(|process| {
         let untried = target.attempt == 1 && !heal && is_target(process, target) && !was_ready(folder, process);
@@ -135,6 +141,9 @@ fn start_step(seen: &Seen, target: &Target, heal: bool, done: Done) -> Step {
     });
     if died {
         return Step::Died;
+    }
+    if !done.port_taken {
+        return Step::Turn;
     }
     if folder.current.as_ref() != Some(&target.release) {
         return Step::Switch;
