@@ -67,6 +67,7 @@ const REST: Duration = Duration::from_secs(3);
 pub async fn run(world: Arc<World>, place: Place, number: u64) {
     let key = place.turn_key();
     let _guard = Guard(world.hosts.turns.clone(), key.clone(), number);
+    let acts = world.hosts.acts(&place.host_key());
     while let Some((drive, version)) = world.hosts.turns.goal(&key) {
         let diary = Diary::new(&world, &place, &drive);
         match follow(&world, &place, &drive, version, &diary).await {
@@ -87,6 +88,10 @@ pub async fn run(world: Arc<World>, place: Place, number: u64) {
         }
     }
     world.wakes.deployment(&place.namespace, &place.deployment);
+    if world.hosts.acts(&place.host_key()) != acts {
+        world.wakes.deployments_in(&place.namespace);
+        world.wakes.host_group(&place.namespace, &place.group);
+    }
     diary::seal(&world, &place.uid);
 }
 

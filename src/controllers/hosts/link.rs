@@ -88,12 +88,14 @@ pub async fn link(world: &World, key: &HostKey) -> Result<Arc<Link>, HostError> 
     let config = &dial.config;
     let target = config.target(&dial.address);
     let via = dial.way.open(config, &dial.address).await?;
-    let connecting = Host::connect_via(&world.gate, &key.host, via, &target, &config.credentials, &config.root);
+    let (credentials, whom) = (&config.credentials, &config.r#become);
+    let connecting = Host::connect_via(&world.gate, &key.host, via, &target, credentials, &config.root, whom);
     let host = bounded(world, key, config.sign_in_limit(), "signing in", connecting).await?;
     let doubt = Doubt::new(Shared::new(doubt));
     hold(permit, doubt.clone(), &host);
     let (whom, address) = (config.r#become.clone(), dial.address.clone());
-    let link = Arc::new(Link { host, r#become: whom, mark: config.way_in, address, doubt, told: AtomicBool::new(false) });
+    let link =
+        Arc::new(Link { host, r#become: whom, mark: config.way_in, address, doubt, told: AtomicBool::new(false) });
     *kept = Some(link.clone());
     Ok(link)
 }

@@ -90,10 +90,12 @@ async fn ask(world: &World, key: &HostKey, link: &Link) -> Result<HostFacts, Hos
     seen
 }
 
-/// What is known after an act that told of its folder: the rest of the host is as it was. Kept, and answered.
+/// What is known after an act that told of its folder: the rest of the host is as it was. Kept, and answered. Whose act it was wakes who
+/// depends on it when more than this one is done.
 pub fn after(world: &World, key: &HostKey, mut facts: HostFacts, folder: &FolderName, now: FolderFacts) -> HostFacts {
     facts.folders.insert(folder.clone(), now);
-    keep(world, key, &Ok(facts.clone()), world.hosts.acts(key));
+    recall(world, key, &facts);
+    world.hosts.note(key, Look::Seen(Box::new(facts.clone())), world.hosts.acts(key));
     facts
 }
 

@@ -30,7 +30,9 @@ pub enum HostError {
     Unsupported { tool: String },
     #[error("what arrived on the host is not what was sent (SHA-256 {got}, expected {expected}); it is sent again")]
     DigestMismatch { expected: String, got: String },
-    #[error("something that is not ours answers on port {port} of the host; stop it, or let the application take another port")]
+    #[error(
+        "something that is not ours answers on port {port} of the host; stop it, or let the application take another port"
+    )]
     PortInUse { port: u16 },
     /// `last_lines`: what the step said last, cleaned, at most 8 KiB a line.
     #[error("{step} failed on the host: {why}{}", last(.last_lines))]
@@ -55,9 +57,11 @@ impl HostError {
         match self {
             Self::Ssh(error) => error.class(),
             Self::Shut(_) | Self::Fenced | Self::JournalMoved { .. } | Self::Busy { .. } => Class::Waiting,
-            Self::DiskFull { .. } | Self::PortInUse { .. } | Self::DigestMismatch { .. } | Self::StepFailed { .. } | Self::Protocol { .. } => {
-                Class::Transient
-            }
+            Self::DiskFull { .. }
+            | Self::PortInUse { .. }
+            | Self::DigestMismatch { .. }
+            | Self::StepFailed { .. }
+            | Self::Protocol { .. } => Class::Transient,
             Self::HostClaimed { .. }
             | Self::FencedByOtherControlPlane { .. }
             | Self::Unsupported { .. }

@@ -12,7 +12,9 @@ mod turn;
 mod types;
 
 pub use error::HostError;
-pub use types::{ActCall, Acted, Answering, Listener, MarkSpec, RunAs, StageSpec, StartSpec, StopSpec, TurnSpec, Turned};
+pub use types::{
+    ActCall, Acted, Answering, Listener, MarkSpec, RunAs, StageSpec, StartSpec, StopSpec, TurnSpec, Turned,
+};
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,10 +52,12 @@ impl Host {
         credentials: &Credentials,
         root: &str,
     ) -> Result<Self, HostError> {
-        Self::connect_via(gate, name, None, target, credentials, root).await
+        let connection = Session::dial(None, target, credentials, root).await?;
+        Ok(Self { session: Arc::new(Session::open(gate, name, connection, root, None).await?) })
     }
 
-    /// The same through another connection, which lives as long as this one.
+    /// The same for a look at the host, through another connection, which lives as long as this one: what `facts_for` these users asks
+    /// next comes along with the sign-in, where the script is there.
     pub async fn connect_via(
         gate: &Gate,
         name: &str,
@@ -61,9 +65,11 @@ impl Host {
         target: &SshTarget,
         credentials: &Credentials,
         root: &str,
+        whom: &Become,
     ) -> Result<Self, HostError> {
         let connection = Session::dial(via, target, credentials, root).await?;
-        Ok(Self { session: Arc::new(Session::open(gate, name, connection, root).await?) })
+        let session = Session::open(gate, name, connection, root, Some(&looking(whom, None))).await?;
+        Ok(Self { session: Arc::new(session) })
     }
 
     /// Whether the connection is gone; a closed one never comes back.
@@ -83,11 +89,8 @@ impl Host {
 
     /// The same, and whether the host lets us become these users. Where it did, it is not asked again for a while: sudo logs every call.
     pub async fn facts_for(&self, whom: &Become) -> Result<HostFacts, HostError> {
-        let mut request = Request::new("facts");
         let known = self.session.becoming.known(whom);
-        if whom.method != BecomeMethod::None && known.is_none() {
-            request = request.with("become", format!("{:?} {}", whom.method, whom.users.join(" ")));
-        }
+        let request = looking(whom, known);
         let (answer, forwards) = tokio::join!(self.session.call(&request, FACTS), self.forwards());
         let mut facts = facts::read(&answer?, self.session.connection.server(), forwards?)?;
         match known {
@@ -177,5 +180,15 @@ impl Host {
             said.drain(..=start);
         }
         Ok(last_lines(&said.join(&b'\n'), lines))
+    }
+}
+
+/// The question for facts. `known`: that it can become these users was told a moment ago.
+fn looking(whom: &Become, known: Option<bool>) -> Request {
+    let request = Request::new("facts");
+    match whom.method {
+        BecomeMethod::None => request,
+        _ if known.is_some() => request,
+        method => request.with("become", format!("{method:?} {}", whom.users.join(" "))),
     }
 }

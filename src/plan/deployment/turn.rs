@@ -119,7 +119,9 @@ fn run_step(seen: &Seen, target: &Target, heal: bool, done: Done) -> Step {
     }
     if !is_marked(folder, process) {
         return match done.verified == Some((process.pid, process.start)) {
-            true => Step::Mark { keep: if has_too_many(folder, target) { vec![target.release.clone()] } else { vec![] } },
+            true => {
+                Step::Mark { keep: if has_too_many(folder, target) { vec![target.release.clone()] } else { vec![] } }
+            }
             false => Step::Verify { pid: process.pid, start: process.start },
         };
     }
