@@ -289,7 +289,7 @@ async fn executor_log(bench: &Bench, name: &str) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_and_slow_readers_of_a_hundred_megabytes_cost_the_build_nothing_and_the_operator_little() {
-    let _turn = TURN.lock().await;
+    let turn = TURN.lock().await;
     let bench = Bench::on(shared().await).await;
     // As fast as it goes, once the readers are there.
     let script = format!("{WAITS}; yes 0123456789abcdef0123456789abcdef | head -c 95000000");
@@ -332,7 +332,55 @@ async fn dead_and_slow_readers_of_a_hundred_megabytes_cost_the_build_nothing_and
     // Held up by the dead ones, it would not have ended. Seconds as the status has them.
     assert!(read <= alone * 4 + 30, "the build is not held up: {alone} s alone, {read} s read");
     assert!(after < before + (64 << 20), "{before} → {after}");
-    drop(streams);
+
+    // After a minute they are given up: what is on the way to a dead one is all that it ever gets.
+    drop(turn);
+    tokio::time::sleep(Duration::from_secs(75)).await;
+    let mut dead = streams.pop().unwrap();
+    let mut got = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, dead.read_to_end(&mut got)).await.expect("it ends");
+    println!("a dead reader got {} bytes, then {ended:?}", got.len());
+    assert!(got.len() < 90_000_000 && ended.is_err(), "{} bytes, {ended:?}", got.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_follows_too_many_logs_is_told_to_come_again_and_others_find_a_place() {
+    let _turn = TURN.lock().await;
+    let bench = Bench::on(shared().await).await;
+    bench.build("popular", &format!("{WAITS}; echo end")).await;
+    eventually("it begins", || async {
+        bench.read(&bench.log_path("popular")).await.ok().filter(|log| !log.is_empty())
+    })
+    .await;
+    let binding = json!({ "metadata": { "name": "viewers" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "greedy" },
+                     { "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "vera" }] });
+    create::<RoleBinding>(&bench.api(), binding).await;
+    let (greedy, vera) = (user(&bench.dev, "greedy").await, user(&bench.dev, "vera").await);
+    let path = format!("{}?follow=true", bench.log_path("popular"));
+    let first = eventually("a viewer follows", || async { greedy.request_stream(get(&path)).await.ok() }).await;
+    let mut followed = vec![first];
+    let refused = loop {
+        match greedy.request_stream(get(&path)).await {
+            Ok(stream) => followed.push(stream),
+            Err(kube::Error::Api(status)) => break status,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(followed.len() <= 64, "one user has {} places", followed.len());
+    };
+    assert_eq!((followed.len(), refused.code, refused.reason.as_str()), (64, 429, "TooManyRequests"), "{refused:?}");
+    assert!(refused.message.contains("greedy") && refused.message.contains("try again in 5 s"), "{}", refused.message);
+    let other = vera.request_stream(get(&path)).await.expect("another user finds a place");
+    // A place is free again when its reader goes.
+    drop(followed.pop());
+    followed.push(eventually("a place is free", || async { greedy.request_stream(get(&path)).await.ok() }).await);
+    bench.touch("popular", "go").await;
+    for mut stream in followed.into_iter().chain([other]) {
+        let mut log = String::new();
+        stream.read_to_string(&mut log).await.unwrap();
+        assert_eq!(log, "begin\nend\n");
+    }
 }
 
 fn length(build: &Build) -> i64 {
