@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::{
     Api, Client, Config,
     api::{ListParams, ObjectMeta, PostParams},
@@ -154,20 +154,7 @@ async fn the_operator_reads_a_secret_only_where_it_was_invited_and_lists_none() 
 
 #[tokio::test]
 async fn kubectl_takes_the_manifests_and_adds_the_operators_deployment_to_what_dev_installs() {
-    let kubeconfig = plane::kubeconfig().await;
-    // The custom resources are generated; whether `crds/` is fresh is another test's.
-    let copy = tempfile::tempdir().unwrap();
-    for folder in ["manifests", "manifests/tenant", "manifests/scoped", "crds"] {
-        fs::create_dir(copy.path().join(folder)).unwrap();
-        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap().map(Result::unwrap) {
-            if file.file_type().unwrap().is_file() {
-                fs::copy(file.path(), copy.path().join(folder).join(file.file_name())).unwrap();
-            }
-        }
-    }
-    for (name, text) in landfall::api::crds::files().unwrap() {
-        fs::write(copy.path().join("crds").join(name), text).unwrap();
-    }
+    let (kubeconfig, copy) = (plane::kubeconfig().await, manifests());
     let kubectl = Binaries::find_or_build(&|_| {}).unwrap().program("kubectl");
     let apply = |arguments: &[&str]| {
         let mut command = Command::new(&kubectl);
@@ -202,6 +189,57 @@ async fn kubectl_takes_the_manifests_and_adds_the_operators_deployment_to_what_d
         apply(&["-n", "default", "-k", "manifests/scoped"]).trim(),
         "rolebinding.rbac.authorization.k8s.io/landfall-lease"
     );
+}
+
+/// `manifests/` and `crds/` in a folder of their own. The custom resources are generated; whether `crds/` is fresh is another test's.
+fn manifests() -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for folder in ["manifests", "manifests/tenant", "manifests/scoped", "crds"] {
+        fs::create_dir(copy.path().join(folder)).unwrap();
+        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                fs::copy(file.path(), copy.path().join(folder).join(file.file_name())).unwrap();
+            }
+        }
+    }
+    for (name, text) in landfall::api::crds::files().unwrap() {
+        fs::write(copy.path().join("crds").join(name), text).unwrap();
+    }
+    copy
+}
+
+#[tokio::test]
+async fn what_kubectl_installed_it_takes_away_again_and_namespaces_can_be_deleted_afterwards() {
+    let dev = Dev::start(&["--ephemeral", "--no-operator"]).await;
+    let (client, copy) = (dev.client().await, manifests());
+    let program = Binaries::find_or_build(&|_| {}).unwrap().program("kubectl");
+    let kubectl = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(arguments).env("KUBECONFIG", &dev.kubeconfig).current_dir(copy.path());
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (installed, said) = kubectl(&["apply", "--server-side", "-k", "manifests"]);
+    assert!(installed, "{said}");
+    let shop = plane::named_namespace_on(client.clone(), "shop").await;
+    let project = serde_json::json!({ "metadata": { "name": "shop" }, "spec": {
+        "source": { "url": "https://git.invalid/shop.git" },
+        "build": { "script": "true", "artifacts": [{ "path": "app" }] },
+        "run": { "process": { "command": ["./app"] } },
+    }});
+    let project: Project = serde_json::from_value(project).unwrap();
+    shop.api().create(&PostParams::default(), &project).await.unwrap();
+
+    // Nobody serves the view here, as where all operators are gone: its APIService would keep every namespace from being deleted.
+    let (removed, said) = kubectl(&["delete", "-k", "manifests", "--timeout=120s"]);
+    assert!(removed, "{said}");
+    let (_, left) =
+        kubectl(&["get", "namespaces,apiservices,crds,clusterroles,clusterrolebindings", "-A", "-o", "name"]);
+    assert!(!left.contains("landfall"), "{left}");
+    shop.delete().await;
+    let namespaces = Api::<Namespace>::all(client);
+    until("the namespace is gone", async || namespaces.get_opt("shop").await.unwrap().is_none()).await;
+    assert!(dev.stop().await.success());
 }
 
 #[test]

@@ -9,7 +9,7 @@ const SERVICE_RANGE: &str = "10.0.0.0/24";
 pub const SERVICE_ADDRESS: &str = "10.0.0.1";
 const GRACE: Duration = Duration::from_secs(10);
 /// What landfall's objects, its Jobs and its roles need; there are no nodes and no endpoints.
-const CONTROLLERS: [&str; 10] = [
+const CONTROLLERS: [&str; 11] = [
     "namespace-controller",
     "serviceaccount-controller",
     "serviceaccount-token-controller",
@@ -20,6 +20,8 @@ const CONTROLLERS: [&str; 10] = [
     "clusterrole-aggregation-controller",
     "validatingadmissionpolicy-status-controller",
     "resourcequota-controller",
+    // Else a claim that was made, such as that of `manifests/`, never goes, and its namespace neither.
+    "persistentvolumeclaim-protection-controller",
 ];
 
 /// All that the command lines are made of.
