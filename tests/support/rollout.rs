@@ -1,11 +1,16 @@
 //! What a test of rollouts stands on: a namespace, real hosts in a HostGroup, an operator, and versions published straight into its
 //! store, without a build. The service is busybox' httpd with a page that says the version.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
+use futures::StreamExt;
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
 };
 use landfall::{
     api::{Deployment, HostGroup, Project},
@@ -13,11 +18,12 @@ use landfall::{
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     hosts::Hosts,
     plane::{self, Operator, OperatorPlan, TestNamespace},
-    wait::find,
+    wait::{find, until},
 };
 
 /// What a version's program does.
@@ -29,6 +35,18 @@ pub struct Bench {
     pub space: TestNamespace,
     pub hosts: Arc<Hosts>,
     pub operator: Operator,
+}
+
+/// What a Deployment went through.
+pub struct Recorded {
+    states: Arc<Mutex<Vec<Deployment>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Recorded {
+    pub fn states(&self) -> Vec<Deployment> {
+        self.states.lock().expect("a lock").clone()
+    }
 }
 
 impl Bench {
@@ -175,6 +193,23 @@ impl Bench {
 
     pub async fn until_of(&self, name: &str, what: &str, fits: impl Fn(&Deployment) -> bool) -> Deployment {
         self.operator.until(&self.deployments(), name, what, fits).await
+    }
+
+    /// Every state of Deployment `shop` from now on.
+    pub async fn recorded(&self) -> Recorded {
+        let states = Arc::new(Mutex::new(Vec::new()));
+        let config = watcher::Config::default().fields("metadata.name=shop");
+        let (mut events, kept) = (Box::pin(watcher(self.deployments(), config).default_backoff()), states.clone());
+        let task = tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                if let Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) = event {
+                    kept.lock().expect("a lock").push(object);
+                }
+            }
+        });
+        let recorded = Recorded { states, _task: AbortOnDropHandle::new(task) };
+        until("recorded", || async { !recorded.states().is_empty() }).await;
+        recorded
     }
 
     /// The same of a HostGroup.
