@@ -1,6 +1,9 @@
 //! The local executor against this machine: real namespaces, real scripts, real kills.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/wait.rs"]
+mod wait;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -21,6 +24,7 @@ use landfall::{
     },
     plan::ids::FenceToken,
 };
+use wait::{find, until};
 
 struct Bench {
     executor: LocalExecutor,
@@ -64,14 +68,14 @@ impl Bench {
     }
 
     async fn exit(&self, id: &AttemptId) -> Exit {
-        let until = monotonic() + Duration::from_secs(60);
-        loop {
+        let look = || async {
             match self.executor.state(id).await.unwrap() {
-                StepState::Exited(exit) => return exit,
-                StepState::Running { .. } if monotonic() < until => tokio::time::sleep(Duration::from_millis(20)).await,
+                StepState::Exited(exit) => Ok(exit),
+                StepState::Running { .. } => Err(self.log(id).await),
                 other => panic!("{other:?}: {}", self.log(id).await),
             }
-        }
+        };
+        find("over", look, |log| log).await
     }
 
     async fn run(&self, text: &str) -> (Exit, String) {
@@ -94,23 +98,23 @@ impl Bench {
 
     /// Waits for a word in the log.
     async fn until_said(&self, id: &AttemptId, word: &str) {
-        let until = monotonic() + Duration::from_secs(20);
-        while !self.log(id).await.contains(word) {
-            assert!(monotonic() < until, "{word} was not said: {}", self.log(id).await);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let look = || async {
+            let log = self.log(id).await;
+            if log.contains(word) { Ok(()) } else { Err(log) }
+        };
+        find(&format!("said: {word}"), look, |log| log).await;
     }
 
     /// A killed process has no command line any more for a moment before the kernel calls it dead.
     async fn until_lost(&self, id: &AttemptId) {
-        let until = monotonic() + Duration::from_secs(5);
-        loop {
+        until("lost", || async {
             match self.executor.state(id).await.unwrap() {
-                StepState::Lost { .. } => return,
-                StepState::Running { .. } if monotonic() < until => tokio::time::sleep(Duration::from_millis(10)).await,
+                StepState::Lost { .. } => true,
+                StepState::Running { .. } => false,
                 other => panic!("{other:?} instead of lost: {}", self.log(id).await),
             }
-        }
+        })
+        .await;
     }
 
     fn runner_pid(&self, id: &AttemptId) -> i32 {
@@ -125,8 +129,8 @@ fn step(script: &str) -> BuildStep {
         folder: String::new(),
         script: script.into(),
         env: vec![],
-        timeout: Duration::from_secs(60),
-        idle_timeout: Duration::from_secs(60),
+        timeout: Duration::from_secs(600),
+        idle_timeout: Duration::from_secs(600),
         caches: None,
         limits: Limits::default(),
     }
@@ -147,11 +151,11 @@ fn mark() -> String {
 }
 
 async fn gone(word: &str) {
-    let until = monotonic() + Duration::from_secs(5);
-    while !processes_with(word).is_empty() {
-        assert!(monotonic() < until, "survivors: {:?}", processes_with(word));
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let look = || async {
+        let survivors = processes_with(word);
+        if survivors.is_empty() { Ok(()) } else { Err(survivors) }
+    };
+    find("gone", look, |survivors| format!("{survivors:?}")).await;
 }
 
 #[tokio::test]
@@ -245,8 +249,15 @@ async fn two_scripts_at_once_have_different_users() {
     for n in 1..=4 {
         let id = AttemptId::new(format!("build-{n}"), 1);
         fs::create_dir_all(bench.executor.checkout_dir(&id)).unwrap();
-        bench.executor.start(&bench.gate, &id, step("id -u; sleep 1"), Secrets::default()).await.unwrap();
+        let script = step("id -u; while ! [ -e go ]; do sleep 0.1; done");
+        bench.executor.start(&bench.gate, &id, script, Secrets::default()).await.unwrap();
         ids.push(id);
+    }
+    for id in &ids {
+        bench.until_said(id, "\n").await;
+    }
+    for id in &ids {
+        fs::write(bench.executor.checkout_dir(id).join("go"), "").unwrap();
     }
     let mut users = BTreeSet::new();
     for id in &ids {
@@ -262,7 +273,7 @@ async fn children_that_leave_the_session_are_gone_when_the_script_has_ended() {
         let bench = Bench::with(isolation);
         let mark = mark();
         let script = format!(
-            "setsid sh -c 'trap \"\" TERM HUP; sleep {mark} & wait' >/dev/null 2>&1 &\n(setsid sleep {mark} &)\nsleep 0.3\necho left"
+            "setsid sh -c 'trap \"\" TERM HUP; touch up; sleep {mark} & wait' >/dev/null 2>&1 &\n(setsid sleep {mark} &)\nwhile ! [ -e up ]; do sleep 0.1; done\necho left"
         );
         let (exit, log) = bench.run(&script).await;
         assert!(exit.succeeded(), "{exit:?} {log}");
@@ -273,7 +284,9 @@ async fn children_that_leave_the_session_are_gone_when_the_script_has_ended() {
 #[tokio::test]
 async fn a_child_that_writes_on_after_the_script_has_stopped_writing_by_then() {
     let bench = Bench::new();
-    let (exit, _) = bench.run("(setsid sh -c 'while :; do date +%N >artifact; done' &)\nsleep 0.2").await;
+    let (exit, _) = bench
+        .run("(setsid sh -c 'while :; do date +%N >artifact; done' &)\nwhile ! [ -s artifact ]; do sleep 0.1; done")
+        .await;
     assert!(exit.succeeded());
     let artifact = bench.executor.checkout_dir(&AttemptId::new("build-1", 1)).join("artifact");
     let first = fs::metadata(&artifact).unwrap().modified().unwrap();
@@ -287,7 +300,7 @@ async fn a_hundred_megabytes_of_output_are_capped_and_the_end_is_kept() {
     let begun = monotonic();
     let (exit, log) = bench.run("echo first; yes landfall | head -c 100000000; echo last").await;
     assert!(exit.succeeded(), "{exit:?}");
-    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert!(begun.elapsed() < wait::PATIENCE);
     assert!(log.len() < 5 * 1024 * 1024, "{}", log.len());
     assert!(log.starts_with("first\n") && log.ends_with("last\n"));
     assert!(log.contains("bytes of output cut…"));
@@ -328,11 +341,12 @@ async fn a_script_that_ignores_term_is_ended_at_its_timeout() {
 #[tokio::test]
 async fn a_silent_script_is_ended_at_its_idle_timeout_and_a_talking_one_is_not() {
     let bench = Bench::new();
-    let mut step = step("for i in 1 2 3 4; do echo $i; sleep 0.5; done; sleep 1000");
-    step.idle_timeout = Duration::from_secs(1);
+    // It talks for longer than it may be silent.
+    let mut step = step("for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.5; done; sleep 1000");
+    step.idle_timeout = Duration::from_secs(4);
     let id = bench.start(step).await;
     assert_eq!(bench.exit(&id).await.reason, ExitReason::IdleTimedOut);
-    assert!(bench.log(&id).await.contains("4\n"));
+    assert!(bench.log(&id).await.contains("10\n"));
 }
 
 #[tokio::test]
@@ -400,7 +414,7 @@ async fn helper_that_starts_a_build_and_waits() {
     let gate = Gate::open_for(FenceToken { epoch: "e".into(), created: 0, transitions: 0 });
     let script = step("echo begun; while ! [ -e go ]; do sleep 0.1; done; echo ended");
     LocalExecutor::new(config).start(&gate, &AttemptId::new("build-1", 1), script, Secrets::default()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
 }
 
 #[tokio::test]
@@ -548,7 +562,7 @@ async fn a_script_whose_folder_is_taken_away_does_not_run_on() {
 async fn a_script_that_is_killed_ends_its_output_with_its_own_words() {
     let bench = Bench::new();
     let mut step = step("echo tick; sleep 1000");
-    step.timeout = Duration::from_secs(1);
+    step.timeout = Duration::from_secs(4);
     let id = bench.start(step).await;
     assert_eq!(bench.exit(&id).await.reason, ExitReason::TimedOut);
     assert_eq!(bench.log(&id).await, "tick\n");

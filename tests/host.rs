@@ -18,7 +18,10 @@ use landfall::{
     },
 };
 use sha2::{Digest, Sha256};
-use support::hosts::Hosts;
+use support::{
+    hosts::Hosts,
+    wait::{PATIENCE, until},
+};
 
 const ROOT: &str = "/srv/landfall";
 
@@ -150,13 +153,22 @@ fn target(rack: &Hosts) -> SshTarget {
         address: rack.host(0).address.clone(),
         port: rack.host(0).port,
         user: rack.user().to_owned(),
-        connect_timeout: Duration::from_secs(3),
+        connect_timeout: Duration::from_secs(60),
     }
 }
 
 async fn connect(rack: &Hosts, gate: &Gate) -> Result<Host, HostError> {
+    connect_to(&target(rack), rack, gate).await
+}
+
+/// Where nobody is expected to answer.
+async fn connect_briefly(rack: &Hosts, gate: &Gate) -> Result<Host, HostError> {
+    connect_to(&SshTarget { connect_timeout: Duration::from_secs(3), ..target(rack) }, rack, gate).await
+}
+
+async fn connect_to(target: &SshTarget, rack: &Hosts, gate: &Gate) -> Result<Host, HostError> {
     let credentials = Credentials::new(&rack.identity(), &rack.known_hosts())?;
-    Host::connect(gate, "web-01", &target(rack), &credentials, ROOT).await
+    Host::connect(gate, "web-01", target, &credentials, ROOT).await
 }
 
 fn pack(tar: &Path, files: &[(&str, &str)]) -> String {
@@ -171,15 +183,8 @@ fn pack(tar: &Path, files: &[(&str, &str)]) -> String {
     Sha256::digest(std::fs::read(tar).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn until<F: Future<Output = bool>>(what: &str, mut probe: impl FnMut() -> F) {
-    for _ in 0..100 {
-        if probe().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("{what}: not within 10 s");
-}
+/// Of one question to a program that is there to answer.
+const ANSWER: Duration = Duration::from_secs(30);
 
 const WEB: &str = "#!/bin/sh\nprintf '%s\\n' \"$GREETING\"\nmkdir -p www && echo hello >www/index.html\nexec busybox httpd -f -p 8080 -h www\n";
 const SLEEPER: &str = "#!/bin/sh\nexec sleep 1000\n";
@@ -200,12 +205,9 @@ async fn a_release_goes_through_its_whole_life_on_a_host() {
     assert!(bench.host.port_refuses(8080).await.unwrap());
     bench.start(&v1, &["./app"]).await;
     let host = bench.host.clone();
-    until("ready", || async {
-        host.http_ready(8080, "/index.html", None, Duration::from_secs(2)).await.unwrap() == Ok(200)
-    })
-    .await;
-    assert_eq!(bench.host.http_ready(8080, "/nothing", None, Duration::from_secs(2)).await.unwrap(), Ok(404));
-    assert!(bench.host.tcp_ready(8080, Duration::from_secs(2)).await.unwrap());
+    until("ready", || async { host.http_ready(8080, "/index.html", None, ANSWER).await.unwrap() == Ok(200) }).await;
+    assert_eq!(bench.host.http_ready(8080, "/nothing", None, ANSWER).await.unwrap(), Ok(404));
+    assert!(bench.host.tcp_ready(8080, ANSWER).await.unwrap());
     assert!(!bench.host.port_refuses(8080).await.unwrap());
     assert_eq!(bench.host.answering(&bench.call.folder, Some(8080)).await.unwrap().listener, Some(Listener::Ours));
     assert_eq!(bench.host.answering(&bench.call.folder, Some(8081)).await.unwrap().listener, Some(Listener::Nobody));
@@ -338,12 +340,14 @@ async fn a_host_belongs_to_one_deployment_until_that_is_gone() {
 #[tokio::test]
 async fn a_connection_lost_during_a_stop_neither_loses_nor_doubles_it() {
     let mut bench = Bench::new().await;
-    bench.running("#!/bin/sh\ntrap 'echo TERM seen' TERM\nwhile :; do sleep 0.1; done\n").await;
+    bench.running("#!/bin/sh\ntrap 'echo TERM seen' TERM\nwhile ! [ -e /srv/enough ]; do sleep 0.1; done\n").await;
     let (host, gate, call) = (bench.host.clone(), bench.gate.clone(), bench.call.clone());
-    let stop = tokio::spawn(async move {
-        host.stop(&gate, &call, &StopSpec { signal: "TERM".to_owned(), grace: Duration::from_secs(3) }).await
-    });
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    let stop =
+        tokio::spawn(
+            async move { host.stop(&gate, &call, &StopSpec { signal: "TERM".to_owned(), grace: PATIENCE }).await },
+        );
+    let log = format!("cat {ROOT}/{}/shared/log/output.log", bench.call.folder);
+    until("signalled", || async { bench.rack.host(0).sh(&log).await.contains("TERM seen") }).await;
     bench.rack.host(0).hangup().await;
     let lost = stop.await.unwrap();
     assert!(matches!(&lost, Err(HostError::Ssh(error)) if error.is_unreachable()), "{lost:?}");
@@ -361,7 +365,8 @@ async fn a_connection_lost_during_a_stop_neither_loses_nor_doubles_it() {
         )
         .await;
     assert!(matches!(&busy, Err(HostError::Busy { step, .. }) if step == "stop"), "{busy:?}");
-    let attached = bench.host.attach(&bench.call.folder, &open, Duration::from_secs(20)).await.unwrap();
+    bench.rack.host(0).sh("touch /srv/enough").await;
+    let attached = bench.host.attach(&bench.call.folder, &open, PATIENCE).await.unwrap();
     assert_eq!(attached.journal, open.n + 2);
     let folder = bench.folder().await;
     assert_eq!((folder.process, folder.open, folder.journal), (None, None, open.n + 2));
@@ -471,11 +476,10 @@ async fn a_stranger_under_the_recorded_pid_is_never_signalled() {
 async fn a_process_that_ignores_the_signal_is_killed_with_its_children() {
     let mut bench = Bench::new().await;
     bench.running("#!/bin/sh\ntrap '' TERM\nsleep 777 &\nwhile :; do sleep 0.1; done\n").await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let count = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c 'sleep [7]77' || :";
+    until("up with its child", || async { bench.rack.host(0).sh(count).await.trim() != "0" }).await;
     bench.stop(1).await;
-    let left =
-        bench.rack.host(0).sh("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c 'sleep [7]77' || :").await;
-    assert_eq!(left.trim(), "0");
+    assert_eq!(bench.rack.host(0).sh(count).await.trim(), "0");
 }
 
 #[tokio::test]
@@ -549,7 +553,7 @@ async fn silent_refusing_and_absent_hosts_are_told_apart_in_time() {
     let gate = Gate::open_for(token("plane-1", 5));
     let began = landfall::effects::clock::monotonic();
     rack.host(0).mute().await;
-    let silent = connect(&rack, &gate).await.err().unwrap();
+    let silent = connect_briefly(&rack, &gate).await.err().unwrap();
     assert!(matches!(silent, HostError::Ssh(SshError::Silent { .. })), "{silent:?}");
     rack.host(0).mend().await;
     rack.host(0).refuse().await;
@@ -564,13 +568,13 @@ async fn silent_refusing_and_absent_hosts_are_told_apart_in_time() {
     );
     rack.host(0).mend().await;
     rack.host(0).cut().await;
-    let absent = connect(&rack, &gate).await.err().unwrap();
+    let absent = connect_briefly(&rack, &gate).await.err().unwrap();
     assert!(
         matches!(&absent, HostError::Ssh(SshError::Unreachable { why, .. }) if why.contains("no answer")),
         "{absent:?}"
     );
     rack.host(0).mend().await;
-    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(60));
     connect(&rack, &gate).await.unwrap();
 }
 
@@ -675,8 +679,7 @@ async fn every_shell_an_ordinary_user_and_a_talkative_login_shell_do() {
         call.act.n = host.stage(&gate, &call, &spec).await.unwrap().journal;
         call.act.n = host.switch(&gate, &call, &spec.release).await.unwrap().journal;
         call.act.n = host.start(&gate, &call, &start(&call, &spec, &["./app"])).await.unwrap().journal;
-        until("ready", || async { host.http_ready(8080, "/", None, Duration::from_secs(2)).await.unwrap() == Ok(200) })
-            .await;
+        until("ready", || async { host.http_ready(8080, "/", None, ANSWER).await.unwrap() == Ok(200) }).await;
         assert_eq!(
             host.answering(&call.folder, Some(8080)).await.unwrap().listener,
             Some(Listener::Ours),

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, path::Path};
 
 use kube::{Api, api::PostParams};
 use landfall::api::Project;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use support::{
     kstatus::violations,
     plane::{Operator, namespace},
+    wait::until,
 };
 
 fn condition(kind: &str, status: &str, reason: &str) -> Value {
@@ -133,18 +134,16 @@ async fn lived_through() -> Vec<Value> {
     });
     let project: Project = serde_json::from_value(project).unwrap();
     projects.create(&PostParams::default(), &project).await.unwrap();
-    let mut seen = BTreeMap::new();
+    let seen = RefCell::new(BTreeMap::new());
     let _operator = Operator::start(&[&space.name]).await;
-    for _ in 0..600 {
+    until("decided", || async {
         let object = serde_json::to_value(projects.get("shop").await.unwrap()).unwrap();
         let decided = object["status"]["backoff"].is_object();
-        seen.insert(object["metadata"]["resourceVersion"].to_string(), object);
-        if decided {
-            return seen.into_values().collect();
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("never decided: {seen:?}");
+        seen.borrow_mut().insert(object["metadata"]["resourceVersion"].to_string(), object);
+        decided
+    })
+    .await;
+    seen.into_inner().into_values().collect()
 }
 
 /// `make test` runs this a second time at its end, over what it watched. Alone, it judges a life of its own.

@@ -7,16 +7,21 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use tokio::time::Instant;
-
-use support::hosts::{Host, Hosts, fresh_state, script};
+use support::{
+    hosts::{Host, Hosts, fresh_state, script},
+    wait::{find, until},
+};
 
 /// A login over SSH by OpenSSH's own client.
 async fn ssh(hosts: &Hosts, host: &Host, user: &str, command: &str) -> std::process::Output {
+    ssh_within(60, hosts, host, user, command).await
+}
+
+async fn ssh_within(seconds: u32, hosts: &Hosts, host: &Host, user: &str, command: &str) -> std::process::Output {
     tokio::process::Command::new("ssh")
-        .args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=2"])
+        .args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o"])
+        .arg(format!("ConnectTimeout={seconds}"))
         .arg("-o")
         .arg(format!("UserKnownHostsFile={}", hosts.state().join("known_hosts").display()))
         .arg("-i")
@@ -102,7 +107,8 @@ async fn cut_refuse_mute_and_freeze_differ_as_their_names_say_and_are_undone() {
     let hosts = Hosts::up(1).await;
     let host = hosts.host(0);
     let says = async |what: &str| {
-        let output = ssh(&hosts, host, "root", "echo here").await;
+        let patience = if what.contains("timed out") { 2 } else { 60 };
+        let output = ssh_within(patience, &hosts, host, "root", "echo here").await;
         let said = stdout(&output) + &stderr(&output);
         assert!(said.contains(what), "expected {what:?}, got {said:?}");
     };
@@ -171,10 +177,10 @@ async fn a_stranger_can_be_given_a_chosen_pid() {
     let hosts = Hosts::up(1).await;
     let host = hosts.host(0);
     host.spawn_as_pid(4242, &["sleep", "1000"]).await;
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while host.sh("cat /proc/4242/comm 2>/dev/null || true").await != "sleep\n" {
-        assert!(Instant::now() < deadline, "no process 4242 named sleep");
-    }
+    until("number 4242: a process named sleep", || async {
+        host.sh("cat /proc/4242/comm 2>/dev/null || true").await == "sleep\n"
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -268,11 +274,11 @@ async fn nothing_is_left_when_the_starter_is_killed_with_sigkill() {
     let children = Command::new("pgrep").args(["-P", &starter.id().to_string(), "-x", "sleep"]).output().unwrap();
     Command::new("kill").args(["-KILL", &starter.id().to_string(), &stdout(&children)]).status().unwrap();
     starter.wait().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !traces(&state, &network).is_empty() {
-        assert!(Instant::now() < deadline, "left behind: {:#?}", traces(&state, &network));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let look = || async {
+        let traces = traces(&state, &network);
+        if traces.is_empty() { Ok(()) } else { Err(traces) }
+    };
+    find("gone without a trace", look, |traces| format!("{traces:#?}")).await;
 }
 
 #[tokio::test]
