@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use support::{
     crash::{Run, Stage, Story, Sweep, run},
     hosts::Hosts,
+    names,
     rollout::{SERVES, publish},
 };
 use tokio::{sync::OnceCell, time::Instant};
@@ -108,7 +109,7 @@ async fn changing_hands(stage: &mut Stage) -> Value {
     publish(&stage.operator.data, &stage.space.name, "r1", &program, probe, json!({}));
     repository(stage);
     commit(stage, "one");
-    project(stage, "echo began; sleep 60; echo ended; cp app.sh app").await;
+    project(stage, "echo began; sleep 600; echo ended; cp app.sh app").await;
     group(stage).await;
 
     stage.create::<Build>(json!({ "metadata": { "name": "shop-1" }, "spec": of_shop() })).await;
@@ -202,7 +203,7 @@ async fn project(stage: &Stage, script: &str) {
                 "build": { "script": script, "artifacts": [{ "path": "app" }], "tag": { "template": "v{number}" } },
                 "run": {
                     "process": { "command": ["./app"] }, "terminationGracePeriodSeconds": 3,
-                    "readinessProbe": { "httpGet": { "port": 8080, "path": "/version" } }, "healthyDeadlineSeconds": 30,
+                    "readinessProbe": { "httpGet": { "port": 8080, "path": "/version" } }, "healthyDeadlineSeconds": 300,
                 },
             },
         }))
@@ -283,13 +284,6 @@ async fn told(stage: &Stage, host: usize) -> Value {
         }
     }
     json!({ "starts": starts, "answer": answer, "processes": processes.trim(), "acts": acts })
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> String {

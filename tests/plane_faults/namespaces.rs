@@ -1,7 +1,12 @@
 //! Namespaces that are deleted under an operator that is limited to them (F12): its lease goes with them, and its right to it.
 
-use std::time::Duration;
-
+use crate::{
+    story::{Story, processes},
+    support::{
+        plane,
+        wait::{find, until},
+    },
+};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Namespace};
 use kube::{
     Api,
@@ -9,12 +14,6 @@ use kube::{
 };
 use landfall::api::{Build, FINALIZER, Project};
 use serde_json::json;
-use tokio::time::Instant;
-
-use crate::{
-    story::{Story, processes},
-    support::plane,
-};
 
 /// F12, where the operator's lease lies in the namespace that goes, and its right to it.
 #[tokio::test(flavor = "multi_thread")]
@@ -42,11 +41,8 @@ async fn a_namespace_with_the_operators_own_lease_goes_and_the_operator_goes_on_
     });
     let project: Project = serde_json::from_value(project).unwrap();
     other.api::<Project>().create(&PostParams::default(), &project).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while other.api::<Project>().get("shop").await.unwrap().status.is_none_or(|status| status.observed_generation < 1) {
-        assert!(Instant::now() < deadline, "{}", story.operator.output());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let decided = |project: &Project| project.status.as_ref().is_some_and(|status| status.observed_generation == 1);
+    story.operator.until(&other.api(), "shop", "decided on", decided).await;
 
     // One that went while no operator ran: nobody ever had a lease in it that could be had again.
     story.operator.kill9().await;
@@ -60,9 +56,7 @@ async fn a_namespace_with_the_operators_own_lease_goes_and_the_operator_goes_on_
     let namespaces: Api<Namespace> = Api::all(other.client.clone());
     namespaces.delete(&other.name, &DeleteParams::default()).await.unwrap();
     let leases: Api<Lease> = other.api();
-    while leases.get_opt("landfall").await.unwrap().is_some() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until("gone: the lease", || async { leases.get_opt("landfall").await.unwrap().is_none() }).await;
     story.operator.restart().await;
     gone(&story, &other.name).await;
 }
@@ -71,9 +65,11 @@ async fn a_namespace_with_the_operators_own_lease_goes_and_the_operator_goes_on_
 async fn gone(story: &Story, name: &str) {
     let namespaces: Api<Namespace> = Api::all(story.space.client.clone());
     let _ = namespaces.delete(name, &DeleteParams::default()).await;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while let Some(namespace) = namespaces.get_opt(name).await.unwrap() {
-        assert!(Instant::now() < deadline, "{:#?}\n{}", namespace.status, story.operator.output());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    let look = || async {
+        match namespaces.get_opt(name).await.unwrap() {
+            None => Ok(()),
+            Some(namespace) => Err(namespace.status),
+        }
+    };
+    find(&format!("gone: {name}"), look, |status| format!("{status:#?}\n{}", story.operator.output())).await;
 }

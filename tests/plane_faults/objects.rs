@@ -1,7 +1,5 @@
 //! Objects that are made again under their names: F13.
 
-use std::time::Duration;
-
 use kube::{
     ResourceExt,
     api::{DeleteParams, PostParams},
@@ -9,7 +7,10 @@ use kube::{
 use landfall::api::{Build, Deployment, HostGroup, Project};
 use serde_json::json;
 
-use crate::story::{Object, Story, processes, ready};
+use crate::{
+    story::{Object, Story, processes, ready},
+    support::wait::find,
+};
 
 /// Deleted and made again within a moment, as soon as its finalizers let it go.
 async fn again<K: Object>(story: &Story, name: &str) -> (String, String) {
@@ -23,14 +24,14 @@ async fn again<K: Object>(story: &Story, name: &str) -> (String, String) {
     fresh.as_object_mut().unwrap().remove("status");
     let fresh: K = serde_json::from_value(fresh).unwrap();
     api.delete(name, &DeleteParams::default()).await.unwrap();
-    for _ in 0..3000 {
+    let create = || async {
         match api.create(&PostParams::default(), &fresh).await {
-            Ok(made) => return (old, made.uid().unwrap()),
-            Err(kube::Error::Api(status)) if status.code == 409 => tokio::time::sleep(Duration::from_millis(10)).await,
+            Ok(made) => Ok((old.clone(), made.uid().unwrap())),
+            Err(kube::Error::Api(status)) if status.code == 409 => Err(()),
             Err(error) => panic!("{error}"),
         }
-    }
-    panic!("{name} never went: {}", story.operator.output());
+    };
+    find(&format!("gone: {name}"), create, |()| story.operator.output()).await
 }
 
 /// F13, for what holds no finalizer: it is gone and there again between two looks.

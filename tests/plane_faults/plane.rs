@@ -9,6 +9,7 @@ use std::{
 
 use k8s_openapi::{
     api::{
+        authorization::v1::SelfSubjectAccessReview,
         core::v1::Namespace,
         rbac::v1::{ClusterRole, PolicyRule, RoleBinding},
     },
@@ -23,15 +24,15 @@ use landfall::api::{Deployment, HostGroup, Project};
 use rand::Rng;
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
-use tokio::{
-    sync::{Mutex, MutexGuard, OnceCell},
-    time::Instant,
-};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::{
     chance,
     story::{Story, processes, ready},
-    support::plane::Dev,
+    support::{
+        plane::{Dev, client_of},
+        wait::{find, until},
+    },
 };
 
 /// It is one test's alone until the guard goes.
@@ -61,14 +62,9 @@ fn pid_of(dev: &Dev, program: &str) -> Option<Pid> {
 }
 
 async fn signal(dev: &Dev, program: &str, signal: Signal) {
-    for _ in 0..600 {
-        if let Some(pid) = pid_of(dev, program) {
-            let _ = rustix::process::kill_process(pid, signal);
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("{program} does not run");
+    let pid =
+        find(&format!("running: {program}"), || async { pid_of(dev, program).ok_or(()) }, |()| String::new()).await;
+    let _ = rustix::process::kill_process(pid, signal);
 }
 
 /// Something that only etcd's owner may do.
@@ -91,17 +87,13 @@ async fn etcd(dev: &Dev, path: &str, body: Value) -> Value {
 
 /// Ready, and ready to be asked by everybody.
 async fn answers(dev: &Dev) {
-    let deadline = Instant::now() + Duration::from_secs(60);
     let client = dev.client().await;
-    loop {
+    until("back: the control plane", || async {
         let request = hyper::http::Request::get("/readyz").body(Vec::new()).unwrap();
-        let asked = tokio::time::timeout(Duration::from_secs(2), client.request_text(request)).await;
-        if matches!(asked, Ok(Ok(_))) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "the control plane does not come back");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+        let asked = tokio::time::timeout(Duration::from_secs(10), client.request_text(request)).await;
+        matches!(asked, Ok(Ok(_)))
+    })
+    .await;
 }
 
 /// F01, F05, F09
@@ -171,8 +163,21 @@ async fn take_away(dev: &Dev, verb: &str, resource: &str) -> ClusterRole {
         .retain(|rule| rule.resources.as_ref().is_none_or(|resources| !resources.is_empty()) && !rule.verbs.is_empty());
     less.rules = Some(rules);
     roles.replace("landfall", &PostParams::default(), &less).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    until(&format!("forbidden: {verb} {resource}"), || async { !may(dev, verb, resource).await }).await;
     whole
+}
+
+/// Whether the operator may do that in a namespace, as the API server itself sees it at the moment.
+async fn may(dev: &Dev, verb: &str, resource: &str) -> bool {
+    let (resource, sub) = resource.split_once('/').unwrap_or((resource, ""));
+    let group = if resource == "events" { "events.k8s.io" } else { "landfall.dev" };
+    let attributes =
+        json!({ "namespace": "default", "verb": verb, "group": group, "resource": resource, "subresource": sub });
+    let review = json!({ "spec": { "resourceAttributes": attributes } });
+    let review: SelfSubjectAccessReview = serde_json::from_value(review).unwrap();
+    let operator = client_of(&operator_of(&dev.kubeconfig)).await;
+    let answer = Api::all(operator).create(&PostParams::default(), &review).await.unwrap();
+    answer.status.unwrap().allowed
 }
 
 async fn give_back(dev: &Dev, whole: &ClusterRole) {
@@ -314,8 +319,12 @@ async fn fields_of_a_later_version_are_kept_and_a_kind_that_goes_and_comes_back_
     let later: CustomResourceDefinition = serde_json::from_value(later).unwrap();
     kinds.replace(name, &PostParams::default(), &later).await.unwrap();
     story.first().await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    story.patch::<Deployment>("shop", json!({ "spec": { "future": "spec" } })).await;
+    // The new schema is not in force at once.
+    until("taken: a field of the future", || async {
+        story.patch::<Deployment>("shop", json!({ "spec": { "future": "spec" } })).await;
+        raw(&story).await["spec"]["future"] == "spec"
+    })
+    .await;
     let status = Patch::Merge(json!({ "status": { "future": "status" } }));
     story.space.api::<Deployment>().patch_status("shop", &PatchParams::default(), &status).await.unwrap();
     story.second().await;
@@ -335,11 +344,7 @@ async fn fields_of_a_later_version_are_kept_and_a_kind_that_goes_and_comes_back_
     }
     // The kind goes, with all of its objects; nothing else is harmed.
     kinds.delete(name, &DeleteParams::default()).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while kinds.get_opt(name).await.unwrap().is_some() {
-        assert!(Instant::now() < deadline, "the kind does not go: {}", story.operator.output());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    until("gone: the kind", || async { kinds.get_opt(name).await.unwrap().is_none() }).await;
     story.until_true("said", || story.operator.output().contains("can't be listed or watched")).await;
     group_goes_on(&story).await;
     for definition in landfall::api::crds::all() {
@@ -349,6 +354,8 @@ async fn fields_of_a_later_version_are_kept_and_a_kind_that_goes_and_comes_back_
             kinds.create(&PostParams::default(), &definition).await.unwrap();
         }
     }
+    let served = || async { everywhere.list_metadata(&ListParams::default()).await.is_ok() };
+    until("served: the kind", served).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     story.deploy("v2").await;
     story.deployed("v2").await;
@@ -376,11 +383,13 @@ async fn a_namespace_that_is_deleted_in_the_middle_of_a_rollout_goes_and_the_ope
     story.half_deployed("v2").await;
     let namespaces: Api<Namespace> = Api::all(dev.client().await);
     namespaces.delete(&story.space.name, &DeleteParams::default()).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while let Some(namespace) = namespaces.get_opt(&story.space.name).await.unwrap() {
-        assert!(Instant::now() < deadline, "{:#?}\n{}", namespace.status, story.operator.output());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    let look = || async {
+        match namespaces.get_opt(&story.space.name).await.unwrap() {
+            None => Ok(()),
+            Some(namespace) => Err(namespace.status),
+        }
+    };
+    find("gone", look, |status| format!("{status:#?}\n{}", story.operator.output())).await;
     // Retain: what runs is left running, and nothing more is started.
     for host in story.hosts.all() {
         assert_eq!(processes(host).await, "1");

@@ -21,14 +21,16 @@ use tokio::time::Instant;
 
 use crate::support::{
     hosts::{Host, Hosts},
+    names,
     plane::{self, Operator, OperatorPlan, TestNamespace},
     proxy::Proxy,
+    wait::{PATIENCE, find, until},
 };
 
-/// Of one step of the story, under a fault, on a machine that runs some of them at once.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// How long nothing may be written when all is over.
 const QUIET: Duration = Duration::from_secs(5);
+/// How many times that may be until all is over.
+const SETTLING: usize = 6;
 
 /// It records each of its starts, and answers with its version.
 const PROGRAM: &str = "#!/bin/sh
@@ -40,7 +42,13 @@ exec busybox httpd -f -p 8080 -h /srv/www
 
 /// A kind that the story creates.
 pub trait Object:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Serialize
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + std::fmt::Debug
+    + DeserializeOwned
+    + Serialize
+    + Send
+    + 'static
 {
 }
 
@@ -50,6 +58,8 @@ impl<K> Object for K where
         + std::fmt::Debug
         + DeserializeOwned
         + Serialize
+        + Send
+        + 'static
 {
 }
 
@@ -106,21 +116,12 @@ impl Story {
         })
         .await;
         let uid = self.space.api::<Build>().get(name).await.unwrap().uid().unwrap();
-        for _ in 0..200 {
-            if self.operator.data.join("executor").join(&uid).is_dir() && self.runs_of(&uid) > 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{}: the script of {name} never ran", self.name);
+        until(&format!("running: the script of {name}"), || async { self.runs_of(&uid) > 0 }).await;
     }
 
     pub async fn until_true(&self, what: &str, holds: impl Fn() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !holds() {
-            assert!(Instant::now() < deadline, "{}: never {what}: {}", self.name, self.operator.output());
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let look = || async { if holds() { Ok(()) } else { Err(()) } };
+        find(&format!("{}: {what}", self.name), look, |()| self.operator.output()).await;
     }
 
     /// Asks for the second version, once it is built, and does not wait for it.
@@ -170,23 +171,9 @@ impl Story {
 
     /// Waits for an object.
     pub async fn until<K: Object>(&self, name: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
-        let mut last = Value::Null;
-        while Instant::now() < deadline {
-            if let Ok(Ok(Some(object))) =
-                tokio::time::timeout(Duration::from_secs(5), self.space.api::<K>().get_opt(name)).await
-            {
-                last = serde_json::to_value(object).unwrap();
-                if fits(&last) {
-                    return last;
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(150)).await;
-        }
-        let output = self.operator.output();
-        let tail: Vec<&str> = output.lines().rev().take(25).collect();
-        let tail: Vec<&str> = tail.into_iter().rev().collect();
-        panic!("{}: {name} never {what}: {:#}\n{}", self.name, last["status"], tail.join("\n"));
+        let json = |object: &K| serde_json::to_value(object).unwrap();
+        let (api, what) = (self.space.api::<K>(), format!("{what} ({})", self.name));
+        json(&self.operator.until(&api, name, &what, |object| fits(&json(object))).await)
     }
 
     /// The repository, the project and the hosts.
@@ -208,7 +195,7 @@ impl Story {
                 },
                 "run": {
                     "process": { "command": ["./app"] }, "terminationGracePeriodSeconds": 3,
-                    "readinessProbe": { "httpGet": { "port": 8080, "path": "/version" } }, "healthyDeadlineSeconds": 30,
+                    "readinessProbe": { "httpGet": { "port": 8080, "path": "/version" } }, "healthyDeadlineSeconds": 300,
                 },
             },
         }))
@@ -322,14 +309,19 @@ impl Story {
         logs.map(|log| std::fs::read_to_string(log).unwrap_or_default().matches("ran").count()).sum()
     }
 
-    /// Nobody writes anything for some seconds.
+    /// Nobody writes anything for some seconds, not even what changes nothing. The last that is to be said may take its time.
     pub async fn is_silent(&self) {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let (then, before) = (Instant::now(), self.revisions().await);
-        tokio::time::sleep(QUIET).await;
-        let writes = self.proxy.writes_since(then);
-        assert_eq!(self.revisions().await, before, "{}: no write for {QUIET:?}: {writes:#?}", self.name);
-        assert!(writes.is_empty(), "{}: not even one that changes nothing: {writes:#?}", self.name);
+        for nth in 1..=SETTLING {
+            let (then, before) = (Instant::now(), self.revisions().await);
+            tokio::time::sleep(QUIET).await;
+            let (writes, after) = (self.proxy.writes_since(then), self.revisions().await);
+            if writes.is_empty() && after == before {
+                return;
+            }
+            println!("{}: written in the {nth}. time of silence: {writes:?}", self.name);
+            assert!(nth < SETTLING, "{}: {after:#?} was {before:#?}: {writes:#?}", self.name);
+        }
     }
 
     /// The resource version of every object of ours, and of the events about them.
@@ -353,7 +345,7 @@ impl Story {
 
 /// How many of the service's processes there are. One that still answers somebody is not counted twice.
 pub async fn processes(host: &Host) -> String {
-    let settle = "for i in 1 2 3 4 5 6 7 8 9; do [ \"$(pgrep -c busybox)\" -le 1 ] && break; sleep 0.3; done";
+    let settle = "for i in $(seq 100); do [ \"$(pgrep -c busybox)\" -le 1 ] && break; sleep 0.3; done";
     host.sh(&format!("{settle}; pgrep -c busybox || true")).await.trim().to_owned()
 }
 
@@ -373,13 +365,6 @@ pub fn ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     object["status"]["observedGeneration"] == object["metadata"]["generation"]
         && conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 pub fn git(folder: &Path, arguments: &[&str]) -> String {

@@ -35,7 +35,8 @@ async fn a_watch_that_died_silently_is_noticed_within_a_minute() {
     println!("silent: built {} s after the watches died", silent.elapsed().as_secs());
     story.patch::<Deployment>("shop", json!({ "spec": { "version": "v2" } })).await;
     story.deployed("v2").await;
-    assert!(silent.elapsed() < Duration::from_secs(100), "{:?}", silent.elapsed());
+    // Of those one is for the watches, the other for all that is done on a machine with much else to do.
+    assert!(silent.elapsed() < Duration::from_secs(120), "{:?}", silent.elapsed());
     story.is_right().await;
 }
 
@@ -152,15 +153,8 @@ async fn a_group_of_a_thousand_hosts_stays_far_below_what_an_object_may_weigh() 
         }
     }
     let api: Api<HostGroup> = space.api();
-    let deadline = Instant::now() + Duration::from_secs(90);
-    let group = loop {
-        let group = serde_json::to_value(api.get("big").await.unwrap()).unwrap();
-        if group["status"]["hosts"]["unreachable"] == 1000 {
-            break group;
-        }
-        assert!(Instant::now() < deadline, "{:#}\n{}", group["status"], operator.output());
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    };
+    let all = |group: &HostGroup| group.status.as_ref().is_some_and(|status| status.hosts.unreachable == 1000);
+    let group = serde_json::to_value(operator.until(&api, "big", "looked at", all).await).unwrap();
     let (whole, status) = (group.to_string().len(), group["status"].to_string().len());
     println!("thousand: the object has {whole} bytes, its status {status}");
     assert_eq!(group["status"]["exceptions"].as_array().unwrap().len(), 100);
