@@ -12,7 +12,6 @@ mod support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +27,7 @@ use support::{
     crash::{Run, Stage, Story, Sweep, run},
     hosts::Hosts,
     names,
+    repository::git,
     rollout::{SERVES, publish},
 };
 use tokio::{sync::OnceCell, time::Instant};
@@ -286,18 +286,6 @@ async fn told(stage: &Stage, host: usize) -> Value {
     json!({ "starts": starts, "answer": answer, "processes": processes.trim(), "acts": acts })
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git")
-        .current_dir(folder)
-        .args(["-c", "user.name=Ann", "-c", "user.email=ann@example.com"])
-        .args(arguments)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
 /// The script's log as it lies in the operator's folder; empty where there is none yet.
 fn log(stage: &Stage) -> String {
     let folder = stage.operator.data.join("executor");
@@ -318,7 +306,7 @@ async fn calm(nth: usize) -> Arc<Run> {
 }
 
 /// Effects that no story comes to yet. `log.remove` and `store.remove` are crashed in tests/retention.rs, that of mirrors in
-/// tests/builds.rs.
+/// tests/builds/leftovers.rs.
 /// Stop, switch and start are parts of `host.turn`, done alone where one of them was left undone; tests/helper.rs kills the script in each.
 const UNTOLD: [&str; 9] = [
     "build.create",

@@ -35,6 +35,7 @@ use support::{
     free_port,
     hosts::Hosts,
     plane::Dev,
+    repository::git,
     wait::{self, PATIENCE},
 };
 use tokio::sync::OnceCell;
@@ -173,14 +174,6 @@ async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl
 async fn output(child: std::process::Child) -> std::process::Output {
     let done = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
     tokio::time::timeout(PATIENCE, done).await.expect("it ends").unwrap()
-}
-
-fn git(dir: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new("git");
-    command.args(["-c", "user.name=Test", "-c", "user.email=t@example.com"]).args(arguments).current_dir(dir);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 fn operator_of(dev: &Dev) -> Option<i32> {

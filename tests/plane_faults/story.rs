@@ -5,7 +5,6 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -24,6 +23,7 @@ use crate::support::{
     names,
     plane::{self, Operator, OperatorPlan, TestNamespace},
     proxy::Proxy,
+    repository::git,
     wait::{PATIENCE, find, until},
 };
 
@@ -365,16 +365,4 @@ pub fn ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     object["status"]["observedGeneration"] == object["metadata"]["generation"]
         && conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
-}
-
-pub fn git(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git")
-        .current_dir(folder)
-        .args(["-c", "user.name=Ann", "-c", "user.email=ann@example.com"])
-        .args(arguments)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
