@@ -378,7 +378,7 @@ impl Handler for Bad {
         let command = String::from_utf8_lossy(data).into_owned();
         let mut words = command.split_whitespace().rev();
         let last = words.next().unwrap_or_default();
-        let install = ["look", "put"].contains(&last);
+        let install = ["look", "ask", "put"].contains(&last);
         let nonce = if install { words.next().unwrap_or_default() } else { last };
         let present = format!("\n{nonce} begin 1\n@present=1\n{nonce} end 0\n");
         let absent = present.replace("present", "absent");
@@ -386,7 +386,7 @@ impl Handler for Bad {
         self.spoiled.store(true, Ordering::Relaxed);
         match self.vice {
             NeverAnswersACommand | OpensChannelsByItself => {}
-            WindowThatNeverOpens | PacketsOfSizeZero if last == "look" => answer(session, channel, &absent)?,
+            WindowThatNeverOpens | PacketsOfSizeZero if last == "look" || last == "ask" => answer(session, channel, &absent)?,
             WindowThatNeverOpens | PacketsOfSizeZero => {}
             ClosesTheChannel => session.close(channel)?,
             ExitStatusWithoutAResult | LetsAnybodyInAndKnowsNothing => {

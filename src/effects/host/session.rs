@@ -104,7 +104,7 @@ impl Session {
         let answer = session.install(&quoted, mode, question.clone()).await?;
         if answer.get("absent").is_some() {
             gate.pass(Effect::new("host.helper", &session.name), session.put(&quoted)).await?;
-        } else if mode == "ask" {
+        } else if answer.get("protocol").is_some() {
             *session.first() = Some(First { at: clock::monotonic(), question, answer });
         }
         Ok(session)
