@@ -139,8 +139,9 @@ depart() { # an act that may take longer goes on in a session of its own, which 
 	say attach 1
 }
 await() { # the step's end; its result is in `out`
-	(flock -s -w 1 8) 2>/dev/null 8>>"$dot/steps/lock" || : # it is free when the step is over; where flock can not wait, or for long steps: look
-	ticks=-10
+	IFS=. read -r up _ </proc/uptime && since=$up
+	(flock -s -w "$p_patience" 8) 2>/dev/null 8>>"$dot/steps/lock" || : # it is free when the step is over; where flock can not wait: look
+	IFS=. read -r up _ </proc/uptime && ticks=$(((up - since) * 20 - 10))
 	while [ -d "$dir" ] && [ ! -f "$dir/exit" ]; do
 		line_of "$dir/pid"
 		if [ -n "$got" ] && ! alive $got && [ ! -f "$dir/exit" ] && [ -d "$dir" ]; then refuse failed "$p_verb" "the step was killed"; fi
@@ -159,6 +160,7 @@ await() { # the step's end; its result is in `out`
 }
 step() { # the detached side
 	stat_of $$ && brief "$dir/pid" "$$ $start $boot" || exit 1
+	hashing
 	case $p_verb in turn) work=do_stop ;; *) work=do_$p_verb ;; esac
 	("$work") >"$dir/result"
 	over=$?
@@ -179,6 +181,8 @@ finish() {
 }
 # --- the acts ---
 command -v sha256sum >/dev/null && hasher=sha256sum || hasher='openssl dgst -sha256 -r'
+# For what is big: slower to begin, and four times as fast.
+hashing() { [ ${#p_size} -lt 8 ] || ! command -v openssl >/dev/null || hasher='openssl dgst -sha256 -r'; }
 digest() { $hasher | { read -r sum _ && printf %s "$sum"; }; }
 tree() { # FOLDER: one digest over its files and links, to know it again, whoever digests
 	cd "$1" && set -- find . -type f -exec $hasher {} + -o -type l -exec sh -c 'for l; do echo "$l > $(readlink "$l")"; done' sh {} +
@@ -349,7 +353,7 @@ do_remove() {
 act() { # both sides of an acting call
 	case $p_verb in
 	stage)
-		[ ${#p_size} -lt 8 ] || ! command -v openssl >/dev/null || hasher='openssl dgst -sha256 -r' # slower to begin, and four times as fast
+		hashing
 		if [ "$p_payload" != yes ]; then set -- ask; else
 			take_payload
 			if [ ${#p_size} -lt 8 ] && [ "$p_size" -le 4194304 ]; then set -- staging; else set -- detached; fi

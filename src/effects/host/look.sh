@@ -38,10 +38,13 @@ sockets() { # PORT: sets exact to the sockets that answer on 127.0.0.1:PORT; fai
 }
 whom() { # PID START BOOT …: sets answer: whose socket answers on our port, one of that process' session?
 	answer=nobody && sockets "$p_port" || return 0
-	answer=foreign && alive "$@" && mates "$1" || found=''
-	for mate in $found; do
-		links=$(as 'ls -l "/proc/$1/fd"' "$mate" 2>/dev/null) || answer=unknown
-		for inode in $exact; do case $links in *"socket:[$inode]"*) answer=ours && return 0 ;; esac done
+	answer=foreign && alive "$@" || return 0
+	for whose in its session; do # most often it is that very process
+		found=$1 && { [ $whose = its ] || mates "$1"; }
+		for mate in $found; do
+			links=$(as 'ls -l "/proc/$1/fd"' "$mate" 2>/dev/null) || answer=unknown
+			for inode in $exact; do case $links in *"socket:[$inode]"*) answer=ours && return 0 ;; esac done
+		done
 	done
 }
 listener() { # does our process live, and whose socket answers on the port?
