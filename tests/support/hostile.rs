@@ -386,7 +386,9 @@ impl Handler for Bad {
         self.spoiled.store(true, Ordering::Relaxed);
         match self.vice {
             NeverAnswersACommand | OpensChannelsByItself => {}
-            WindowThatNeverOpens | PacketsOfSizeZero if last == "look" || last == "ask" => answer(session, channel, &absent)?,
+            WindowThatNeverOpens | PacketsOfSizeZero if last == "look" || last == "ask" => {
+                answer(session, channel, &absent)?
+            }
             WindowThatNeverOpens | PacketsOfSizeZero => {}
             ClosesTheChannel => session.close(channel)?,
             ExitStatusWithoutAResult | LetsAnybodyInAndKnowsNothing => {
