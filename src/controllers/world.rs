@@ -9,7 +9,7 @@ use std::{
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client, core::NamespaceResourceScope, runtime::events::Recorder};
 
-use super::{build, hosts, project, tasks::Tasks, wakes::Wakes};
+use super::{build, deployment::Claims, hosts, project, tasks::Tasks, wakes::Wakes};
 use crate::{
     api::{USE_LABEL, verbs::GIT_HOST},
     effects::{diary::Diaries, executor::LocalExecutor, gate::Gate, git::Git, secret::SecretText, store::Store},
@@ -35,6 +35,7 @@ pub struct World {
     pub sources: project::Memory,
     pub builds: build::Memory,
     pub hosts: hosts::Memory,
+    pub claims: Claims,
     /// Reconciles that failed in a row, by kind and object.
     pub(super) failures: Mutex<HashMap<String, u32>>,
     /// Objects of whose last status nobody knows whether it was written.
@@ -74,6 +75,7 @@ impl World {
             sources: project::Memory::default(),
             builds: build::Memory::default(),
             hosts: hosts::Memory::default(),
+            claims: Claims::default(),
             failures: Mutex::default(),
             unsure: Mutex::default(),
         }

@@ -1,5 +1,6 @@
 //! Deployments: how to look at one, and how to do what its planner says. It must not decide.
 
+mod claims;
 mod diary;
 mod failure;
 mod observe;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+pub use self::claims::Claims;
 use self::turn::Place;
 use super::{
     frame::{Kind, Trouble},

@@ -1,19 +1,19 @@
 //! Everything that the planner of a Deployment is told, read into one struct. Failures that matter to it are data.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use kube::{ResourceExt, api::ListParams, core::DeserializeGuard};
+use kube::{ResourceExt, core::DeserializeGuard};
 
 use super::records;
 use crate::{
     api::{Deployment, HostGroup, Project},
     controllers::{
-        frame::{self, Trouble},
+        frame::Trouble,
         hosts::{HostKey, TurnKey},
         world::World,
     },
     plan::{
-        deployment::{FolderLook, Group, HostSeen, Observed, Other, Seen, select},
+        deployment::{FolderLook, Group, HostSeen, Observed, Seen},
         facts::HostFacts,
         hostgroup::{Look, unfit},
         ids::FolderName,
@@ -43,6 +43,8 @@ pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Tro
         let key = HostKey::new(&namespace, &group_name, &host.name);
         hosts.insert(host.name.clone(), host_seen(world, &key, &uid, &folder));
     }
+    let all = world.claims.of(world, &namespace, &spec.project_ref.name).await?;
+    let others = all.iter().filter(|other| other.uid != uid).cloned().collect();
     let known = world.hosts.turns.hosts_of(&uid);
     let left = known.into_iter().filter(|host| group.is_some() && !hosts.contains_key(host)).collect();
     Ok(Observed {
@@ -60,7 +62,7 @@ pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Tro
         version: records::version(world, &namespace, &spec.project_ref.name, &spec.version).await?,
         removed: records::removed(world, &namespace, &spec.project_ref.name, &spec.version).await?,
         hosts,
-        others: others(object, &namespace, world).await?,
+        others,
         records: records::revisions(world, &uid).await?,
         verdicts: records::verdicts(world, &uid).await?,
         left,
@@ -90,34 +92,4 @@ pub fn seen(facts: &HostFacts, folder: &FolderName) -> Seen {
         boot_id: facts.boot_id.clone(),
         unfit: unfit(facts),
     }
-}
-
-/// Other Deployments of this project, and the machines that they select.
-async fn others(object: &Deployment, namespace: &str, world: &World) -> Result<Vec<Other>, Trouble> {
-    let fields = format!("spec.projectRef.name={}", object.spec.project_ref.name);
-    let api = world.api::<DeserializeGuard<Deployment>>(namespace);
-    let listed = frame::readable(api, &ListParams::default().fields(&fields)).await?;
-    let mut others = Vec::new();
-    // Many Deployments of one project share few groups.
-    let mut groups = HashMap::<String, Option<HostGroup>>::new();
-    for other in listed.into_iter().filter(|other| other.uid() != object.uid()) {
-        let name = &other.spec.host_group_ref.name;
-        if !groups.contains_key(name) {
-            groups.insert(name.clone(), world.api::<HostGroup>(namespace).get_opt(name).await?);
-        }
-        let group = groups.get(name).and_then(Option::as_ref);
-        let all = group.map(|group| group.spec.hosts.as_slice()).unwrap_or_default();
-        let port = group.map_or(22, |group| group.spec.ssh.port);
-        // Who goes claims nothing new; what it owns is in the owner files.
-        let going = other.metadata.deletion_timestamp.is_some();
-        let selected = if going { Vec::new() } else { select(other.spec.hosts.as_ref(), all).unwrap_or_default() };
-        others.push(Other {
-            name: other.name_any(),
-            uid: other.uid().unwrap_or_default(),
-            created: other.metadata.creation_timestamp.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0),
-            hosts: all.iter().map(|host| host.name.clone()).collect(),
-            machines: selected.iter().map(|host| format!("{}:{port}", host.machine())).collect(),
-        });
-    }
-    Ok(others)
 }
