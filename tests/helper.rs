@@ -433,20 +433,23 @@ fn a_turn_is_one_act_whether_the_process_ends_at_once_or_has_to_be_killed_in_eve
             root.done("turn", &turning(&release, "1.1", 5, &stays), b"");
             let second = living(&mut root);
             assert!(second.0 == "1.1" && second.1 != first.1, "{shell}: {first:?} {second:?}");
-            std::thread::sleep(Duration::from_millis(200));
+            let line = format!("/proc/{}/cmdline", second.1);
+            until_now("deaf to TERM", || std::fs::read(&line).is_ok_and(|line| line == b"sleep\x001000\0"));
             // It is waited for by a step, which has to kill it, and starts the next one.
             root.done("turn", &turning(&release, "1.2", 1, &["./app", "ü '"]), b"");
             assert!(root.path(".landfall/steps/uid-of-w-1.0-1-6/turn/exit").exists(), "{shell}: that was a step");
             assert_eq!(living(&mut root).0, "1.2", "{shell}");
-            assert_eq!(root.running(), 1, "{shell}");
+            root.runs_once();
             // Nothing is stopped where the turn is over already.
             let third = living(&mut root);
             root.done("turn", &turning(&release, "1.2", 1, &["./app"]), b"");
             assert_eq!(living(&mut root), third, "{shell}");
             let acts = std::fs::read_to_string(root.path(".landfall/journal")).unwrap();
             assert_eq!(acts.lines().filter(|line| line.contains(" end turn ")).count(), 4, "{shell}: {acts}");
-            let log = std::fs::read_to_string(root.path("shared/log/output.log")).unwrap();
-            assert!(log.ends_with("ü '|it's $HOME \"`id`\" \\0041 *\n  ü|\n"), "{shell}: {log}");
+            until_now(&format!("all said under {shell}"), || {
+                let log = std::fs::read_to_string(root.path("shared/log/output.log")).unwrap();
+                log.ends_with("ü '|it's $HOME \"`id`\" \\0041 *\n  ü|\n")
+            });
         })
     });
     for one in turned {
@@ -467,8 +470,7 @@ fn a_turn_that_dies_anywhere_is_continued() {
         |root, release| {
             root.done("turn", &turning(release, "1.1", 5, &["./app"]), b"");
             assert_eq!(living(root).0, "1.1");
-            std::thread::sleep(Duration::from_millis(50));
-            assert_eq!(root.running(), 1);
+            root.runs_once();
         },
     );
 }
@@ -482,7 +484,10 @@ fn a_turn_whose_step_dies_anywhere_is_continued() {
         let release = release(&root.marker);
         send(&mut root, &release);
         root.done("turn", &turning(&release, "1.0", 5, &slow), b"");
-        std::thread::sleep(Duration::from_millis(100));
+        let children = format!("/proc/{0}/task/{0}/children", living(&mut root).1);
+        // It sleeps: the trap is set.
+        until_now("asleep", || std::fs::read_to_string(&children).is_ok_and(|pids| !pids.is_empty()));
+        until_now("asleep", || root.running() == 2);
         root.mortal(at);
         root.act("turn", &turning(&release, "1.1", 5, &["./app"]), b"");
         let ticks = std::fs::metadata(root.folder.path().join("count")).map_or(0, |count| count.len());
@@ -490,8 +495,7 @@ fn a_turn_whose_step_dies_anywhere_is_continued() {
         root.settled();
         root.done("turn", &turning(&release, "1.1", 5, &["./app"]), b"");
         assert_eq!(living(&mut root).0, "1.1", "at {at}");
-        std::thread::sleep(Duration::from_millis(50));
-        assert_eq!(root.running(), 1, "at {at}");
+        root.runs_once();
         ticks < u64::from(at)
     };
     for first in (1..100).step_by(8) {

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use landfall::api::{Deployment, HostGroup, deployment::RolloutOutcome};
 use serde_json::json;
 use support::{
+    names,
     rollout::{Bench, SERVES, is, message},
     wait::{PATIENCE, find, until},
 };
@@ -662,12 +663,6 @@ async fn logs_of_as_many_rollouts_as_the_history_has_are_kept_and_none_when_the_
     bench.until_deployed("v1").await;
     let (sealed, open) =
         (bench.operator.data.join("store/logs").join(&uid), bench.operator.data.join("rollouts").join(&uid));
-    let names = |folder: &std::path::Path| {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    };
     for version in ["v2", "v3"] {
         bench.edit(json!({ "version": version })).await;
         bench.until_deployed(version).await;
@@ -685,11 +680,5 @@ async fn logs_of_as_many_rollouts_as_the_history_has_are_kept_and_none_when_the_
 }
 
 async fn eventually(what: &str, so: impl Fn() -> bool) {
-    for _ in 0..1200 {
-        if so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("never {what}");
+    until(what, || async { so() }).await;
 }
