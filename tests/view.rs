@@ -724,10 +724,13 @@ async fn a_replica_that_does_not_lead_relays_and_without_a_leader_serves_what_is
     })
     .await;
 
+    let short = bench.api::<Build>().get("short").await.unwrap().metadata.uid.unwrap();
+    let piece = data[0].join("store/logs").join(short).join("1/0");
+    eventually("the log of the short one is sealed", || async { piece.exists().then_some(()) }).await;
     leader.0.kill().unwrap();
     leader.0.wait().unwrap();
     assert!(follow.try_collect::<Vec<_>>().await.is_err(), "a cut is no end");
-    eventually("the piece is sealed", || async {
+    eventually("what is sealed is read", || async {
         bench.read(&bench.log_path("short")).await.ok().filter(|log| log == b"sealed\n")
     })
     .await;
