@@ -185,9 +185,14 @@ pub(super) async fn watch(uid: String, attempt: i64, world: Arc<World>) -> Done 
         }
         tokio::time::sleep(LOOK).await;
     }
-    let (last, then) = (id.clone(), world.clone());
-    let _ = world.tasks.start(format!("build/{id}/seal"), async move { seal(&last, &then).await });
+    seal_rest(id, &world);
     Ok(Found::Nothing)
+}
+
+/// It may be asked for twice, and is done once.
+fn seal_rest(id: AttemptId, world: &Arc<World>) {
+    let then = world.clone();
+    let _ = world.tasks.start(format!("build/{id}/seal"), async move { seal(&id, &then).await });
 }
 
 async fn seal(id: &AttemptId, world: &World) {
@@ -254,6 +259,8 @@ pub(super) async fn cancel(uid: String, attempt: i64, world: Arc<World>) -> Done
 pub(super) async fn record(uid: String, end: &Attempt, world: &Arc<World>) -> Result<(), Broken> {
     let key = records::end_key(&uid, end.number)?;
     world.store.create(&world.gate, &key, to_json(end)?).await?;
+    // A script that ended before anybody saw it run was not watched.
+    seal_rest(AttemptId::new(uid, end.number), world);
     Ok(())
 }
 
