@@ -23,8 +23,11 @@ use crate::{
 /// So long somebody waits for the list of somebody else; then he lists himself, beside him.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Namespace and name.
+type ProjectKey = (String, String);
+
 #[derive(Default)]
-pub struct Claims(Mutex<HashMap<(String, String), Arc<Shared<Vec<Other>>>>>);
+pub struct Claims(Mutex<HashMap<ProjectKey, Arc<Shared<Vec<Other>>>>>);
 
 impl Claims {
     /// Of all Deployments of this project, his who asks among them.
