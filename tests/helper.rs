@@ -87,9 +87,11 @@ impl Root {
     fn mortal(&self, at: u32) {
         let count = self.folder.path().join("count");
         let _ = std::fs::remove_file(&count);
-        let mut traps =
-            format!("tick() {{ printf x >>{0}; [ \"$(wc -c <{0})\" -ne {at} ] || kill -9 0; }}\n", count.display());
-        for tool in ["sync", "mv", "flock", "tar", "mkdir", "rm", "ln", "setsid", "chmod", "tail"] {
+        let mut traps = format!(
+            "tick() {{ printf x >>{0}; [ \"$(wc -c <{0})\" -ne {at} ] || command kill -9 0; }}\n",
+            count.display()
+        );
+        for tool in ["sync", "mv", "flock", "tar", "mkdir", "rm", "ln", "setsid", "chmod", "tail", "kill"] {
             traps.push_str(&format!("{tool}() {{ tick; command {tool} \"$@\"; }}\n"));
         }
         let script = HELPER.replacen("export PATH LC_ALL\n", &format!("export PATH LC_ALL\n{traps}"), 1);
@@ -477,8 +479,8 @@ fn a_turn_that_dies_anywhere_is_continued() {
 
 #[test]
 fn a_turn_whose_step_dies_anywhere_is_continued() {
-    // Longer than a call waits by itself.
-    let slow = ["sh", "-c", "trap 'exit 0' TERM; exec 2>/dev/null; while :; do sleep 1.2; done"];
+    // Longer than a call waits by itself, whoever of its session hears the signal.
+    let slow = ["sh", "-c", "trap 'sleep 0.8; exit' TERM; exec 2>/dev/null; sleep 1000 & while :; do wait; done"];
     let die = move |at: u32| {
         let mut root = Root::new("dash");
         let release = release(&root.marker);
@@ -496,7 +498,15 @@ fn a_turn_whose_step_dies_anywhere_is_continued() {
         root.done("turn", &turning(&release, "1.1", 5, &["./app"]), b"");
         assert_eq!(living(&mut root).0, "1.1", "at {at}");
         root.runs_once();
-        ticks < u64::from(at)
+        let through = ticks < u64::from(at);
+        let step = || {
+            std::fs::read_dir(root.path(".landfall/steps"))
+                .unwrap()
+                .flatten()
+                .any(|one| one.path().join("turn").exists())
+        };
+        assert!(!through || step(), "no step was needed");
+        through
     };
     for first in (1..100).step_by(8) {
         let lanes: Vec<_> = (first..first + 8).map(|at| std::thread::spawn(move || die(at))).collect();
@@ -507,6 +517,36 @@ fn a_turn_whose_step_dies_anywhere_is_continued() {
         }
     }
     panic!("it never gets through");
+}
+
+#[test]
+fn a_turn_ends_children_that_outlive_the_one_who_started_them_before_it_starts_the_next_in_every_shell() {
+    let turned = SHELLS.map(|shell| {
+        std::thread::spawn(move || {
+            let mut root = Root::new(shell);
+            let release = release(&root.marker);
+            send(&mut root, &release);
+            // As whoever starts a server and waits for it: the signal ends the one who waits at once.
+            let wraps = ["sh", "-c", "(trap '' TERM; exec sleep 1000) & wait"];
+            root.done("turn", &turning(&release, "1.0", 1, &wraps), b"");
+            let wrapper = living(&mut root).1;
+            until_now(&format!("deaf to TERM under {shell}"), || deaf_child_of(&wrapper));
+            root.done("turn", &turning(&release, "1.1", 1, &["./app"]), b"");
+            assert_eq!(living(&mut root).0, "1.1", "{shell}");
+            root.runs_once();
+        })
+    });
+    for one in turned {
+        one.join().unwrap();
+    }
+}
+
+/// Whether a process has a child that is what it is to become.
+fn deaf_child_of(pid: &str) -> bool {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children
+        .split_whitespace()
+        .any(|child| std::fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| line == b"sleep\x001000\0"))
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! From a name to addresses, by the machine's own resolver (so `/etc/hosts`, search domains and whatever else nsswitch.conf says count).
 //! Such a question holds a thread until the name server has answered or the resolver has given up (10 s and more), whether or not
-//! somebody still waits for it. So there are only so many at a time, for hosts and git servers together: a name server that never answers
-//! must not take the threads that the store's files and git need.
+//! somebody still waits for it. So there are only so many at a time: a name server that never answers must not take the threads that the
+//! store's files and git need. Whoever may edit a Project chooses the names of git servers, so these never take the turns of hosts.
 //! Addresses need no thread and no turn. Nothing is kept: who is dialled is asked for each time.
 
 use std::{
@@ -11,30 +11,54 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 
-/// Half of the threads that tokio has for what blocks.
-const AT_ONCE: usize = 256;
+/// Twice this is half of the threads that tokio has for what blocks.
+const AT_ONCE: usize = 128;
 
-static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_ONCE)));
+static OF_HOSTS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_ONCE)));
+static OF_GIT_SERVERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_ONCE)));
+
+/// Whose names.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose {
+    Hosts,
+    GitServers,
+}
 
 /// The addresses of `host` (a name or an address), at least one. The error is a text for a person.
-pub async fn look_up(host: &str, port: u16, limit: Duration) -> Result<Vec<SocketAddr>, String> {
+pub async fn look_up(whose: Whose, host: &str, port: u16, limit: Duration) -> Result<Vec<SocketAddr>, String> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let seconds = limit.as_secs();
-    match tokio::time::timeout(limit, ask(host.to_owned(), port)).await {
+    let (seconds, deadline) = (limit.as_secs(), Instant::now() + limit);
+    let not = |why: String| format!("the name {host} could not be looked up: {why}");
+    let turn = match timeout_at(deadline, turns(whose).acquire_owned()).await {
+        Ok(turn) => turn.map_err(|error| not(error.to_string()))?,
+        Err(_) => {
+            return Err(not(format!("{AT_ONCE} others wait for a name server, and none of them ended in {seconds} s")));
+        }
+    };
+    match timeout_at(deadline, ask(turn, host.to_owned(), port)).await {
         Ok(Ok(found)) if found.is_empty() => Err(format!("the name {host} has no address")),
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(error)) => Err(format!("the name {host} could not be looked up: {error}")),
-        Err(_) => Err(format!("the name {host} could not be looked up: no name server answered within {seconds} s")),
+        Ok(Err(error)) => Err(not(error.to_string())),
+        Err(_) => Err(not(format!("no name server answered within {seconds} s"))),
+    }
+}
+
+fn turns(whose: Whose) -> Arc<Semaphore> {
+    match whose {
+        Whose::Hosts => OF_HOSTS.clone(),
+        Whose::GitServers => OF_GIT_SERVERS.clone(),
     }
 }
 
 /// The turn goes with the thread, not with who waits for it.
-async fn ask(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let turn = TURNS.clone().acquire_owned().await.map_err(io::Error::other)?;
+async fn ask(turn: OwnedSemaphorePermit, host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let found = tokio::task::spawn_blocking(move || {
         let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
         drop(turn);
@@ -48,13 +72,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_address_is_itself_even_when_every_turn_is_taken() {
-        let _all = TURNS.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
+    async fn an_address_is_itself_even_when_every_turn_is_taken_and_git_servers_take_none_of_hosts() {
+        let _all = OF_GIT_SERVERS.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
+        let soon = Duration::from_millis(10);
         for address in ["192.0.2.7", "2001:db8::7"] {
-            let found = look_up(address, 22, Duration::from_secs(5)).await.unwrap();
+            let found = look_up(Whose::GitServers, address, 22, soon).await.unwrap();
             assert_eq!(found, [SocketAddr::new(address.parse().unwrap(), 22)]);
         }
-        let said = look_up("localhost", 22, Duration::from_millis(10)).await.unwrap_err();
-        assert!(said.contains("localhost could not be looked up"), "{said}");
+        let said = look_up(Whose::GitServers, "localhost", 22, soon).await.unwrap_err();
+        assert!(said.contains("localhost could not be looked up: 128 others wait"), "{said}");
+        assert!(!look_up(Whose::Hosts, "localhost", 22, Duration::from_secs(60)).await.unwrap().is_empty());
     }
 }

@@ -65,6 +65,10 @@ pub async fn perform(
     let acted = match step {
         Step::Attach(open) => host.attach(&turn.place.folder(), open, PATIENCE).await?,
         Step::Stage => stage(turn).await?,
+        Step::Turn if port_is_taken(turn).await? => {
+            done.port_taken = true;
+            return Ok(None);
+        }
         Step::Turn => {
             let turned = host.turn(gate, &turn.call()?, &turn_spec(turn).await?).await?;
             (done.started, done.port_taken) = (!turned.port_taken, turned.port_taken);
@@ -102,9 +106,11 @@ pub fn verdict_on(step: &Step, error: &HostError) -> (Reason, Phase) {
         _ => "",
     };
     match (step, part) {
-        (Step::Turn, "switch") => (Reason::SwitchFailed, Phase::Switching),
-        (Step::Turn, "start") => (Reason::StartFailed, Phase::Starting),
-        (Step::Turn | Step::Remove, _) => (Reason::StopFailed, step.phase()),
+        (Step::Turn | Step::Attach(_), "switch") => (Reason::SwitchFailed, Phase::Switching),
+        (Step::Turn | Step::Attach(_), "start") => (Reason::StartFailed, Phase::Starting),
+        (Step::Attach(_), "turn" | "stop" | "remove") | (Step::Turn | Step::Remove, _) => {
+            (Reason::StopFailed, step.phase())
+        }
         (Step::Switch, _) => (Reason::SwitchFailed, step.phase()),
         (Step::Start, _) => (Reason::StartFailed, step.phase()),
         (Step::Verify { .. } | Step::Mark { .. } | Step::Died, _) => (Reason::ProcessDied, step.phase()),
@@ -187,6 +193,16 @@ fn unreadable(error: &StoreError) -> Undone {
 async fn turn_spec(turn: &Turn<'_>) -> Result<TurnSpec, Undone> {
     let (start, run_as) = start_spec(turn)?;
     Ok(TurnSpec { stop: turn.stop_spec().await, start, run_as, port: turn.target()?.port() })
+}
+
+/// Where nothing of ours runs whoever answers is somebody else, also one that only a redirection leads to (such as a cluster's NodePort),
+/// of whom the host itself sees no socket.
+async fn port_is_taken(turn: &Turn<'_>) -> Result<bool, Undone> {
+    let idle = !turn.seen.folder.process.as_ref().is_some_and(|process| process.alive);
+    match turn.target()?.port().filter(|_| idle) {
+        Some(port) => Ok(!turn.host.port_refuses(port).await?),
+        None => Ok(false),
+    }
 }
 
 /// Whose socket answered is looked at on the host, in the same call.

@@ -15,9 +15,10 @@ use crate::{
         hosts::{self, HostKey, Link, TurnKey, Turns},
         world::World,
     },
-    effects::clock,
+    effects::{clock, host::HostError},
     plan::{
         deployment::{Done, Drive, Goal, HostVerdict, Step, next_step},
+        facts::HostFacts,
         hostgroup::Look,
         ids::FolderName,
     },
@@ -121,8 +122,10 @@ async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64, 
         return End::Left;
     };
     // Seen over this very connection, so in this boot, and nothing was done since: the host itself refuses what is planned on an old view.
+    // What was under way then may be over.
+    let at_rest = |facts: &HostFacts| facts.folders.get(&place.folder()).is_none_or(|folder| folder.open.is_none());
     let mut known = match world.hosts.look(&host_key) {
-        Look::Seen(facts) if link.has_told() => Some(*facts),
+        Look::Seen(facts) if link.has_told() && at_rest(&facts) => Some(*facts),
         _ => None,
     };
     loop {
@@ -148,7 +151,7 @@ async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64, 
         if world.hosts.turns.pass(&key, step.phase()) {
             world.wakes.deployment(&place.namespace, &place.deployment);
         }
-        if !matches!(step, Step::Verify { .. } | Step::Attach(_) | Step::Died) {
+        if !matches!(step, Step::Verify { .. } | Step::Died) {
             world.hosts.begin_act(&host_key);
         }
         let turn =
@@ -170,7 +173,7 @@ async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64, 
             Err(undone) => undone,
         };
         diary.undone(&step, &undone);
-        match judge(undone, &step, &mut few) {
+        match judge(undone, &step, drive, &mut few) {
             Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
             Next::Changed => return End::Changed,
             Next::Left => return End::Left,
@@ -195,13 +198,16 @@ enum Next {
     Failed(Failure, Phase),
 }
 
-fn judge(undone: Undone, step: &Step, few: &mut u32) -> Next {
+fn judge(undone: Undone, step: &Step, drive: &Drive, few: &mut u32) -> Next {
     let error = match undone {
         Undone::Dropped => return Next::Changed,
         Undone::Failed(failure) => return Next::Failed(failure, step.phase()),
         Undone::Host(error) => error,
     };
     tracing::info!(%error, ?step, "a step on a host was not done");
+    if is_over(step, &error) && !is_of(step, drive) {
+        return Next::Again;
+    }
     let (reason, phase) = step::verdict_on(step, &error);
     match then(&error, reason) {
         Then::Again => Next::Again,
@@ -211,6 +217,20 @@ fn judge(undone: Undone, step: &Step, few: &mut u32) -> Next {
         }
         Then::Lost | Then::Leave => Next::Left,
         Then::Fail(failure) => Next::Failed(failure, phase),
+    }
+}
+
+/// What was waited for has ended, and not well.
+fn is_over(step: &Step, error: &HostError) -> bool {
+    matches!(step, Step::Attach(_))
+        && matches!(error, HostError::StepFailed { .. } | HostError::DiskFull { .. } | HostError::PortInUse { .. })
+}
+
+/// Whose failure an act is that was waited for: it says nothing about another rollout or attempt.
+fn is_of(step: &Step, drive: &Drive) -> bool {
+    match step {
+        Step::Attach(open) => open.rollout == drive.key.rollout && open.attempt == drive.key.attempt,
+        _ => true,
     }
 }
 
@@ -230,4 +250,32 @@ fn failed(drive: &Drive, place: &Place, phase: Phase, failure: Failure) -> End {
         message: failure.message,
         at: clock::now(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::Reason, plan::facts::OpenAct};
+
+    #[test]
+    fn the_end_of_another_rollouts_turn_is_no_verdict_and_that_of_ones_own_names_the_part_that_failed() {
+        let drive = Drive::new("web-01", Goal::Release, "3.0", 2, None);
+        let judged = |rollout: &str, attempt, part: &str| {
+            let (uid, step) = ("u".to_owned(), "turn".to_owned());
+            let open = OpenAct { uid, rollout: rollout.to_owned(), attempt, n: 7, step, running: true };
+            let error =
+                HostError::StepFailed { step: part.to_owned(), why: "it died".to_owned(), last_lines: Vec::new() };
+            judge(Undone::Host(error), &Step::Attach(open), &drive, &mut 0)
+        };
+        assert!(matches!(judged("2.0", 2, "start"), Next::Again));
+        assert!(matches!(judged("3.0", 1, "start"), Next::Again));
+        for (part, reason, phase) in [
+            ("start", Reason::StartFailed, Phase::Starting),
+            ("switch", Reason::SwitchFailed, Phase::Switching),
+            ("turn", Reason::StopFailed, Phase::Stopping),
+        ] {
+            let Next::Failed(failure, at) = judged("3.0", 2, part) else { panic!("{part}: a verdict") };
+            assert_eq!((failure.reason, at), (reason, phase), "{part}");
+        }
+    }
 }

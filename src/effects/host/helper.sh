@@ -232,7 +232,7 @@ do_stage() {
 }
 do_stop() {
 	whose && line_of "$dot/process" && set -- $got
-	if alive "$@"; then
+	if alive "$@" || { [ "$p_signal" = 0 ] && survived "$@"; }; then
 		[ "$p_signal" = 0 ] || signal "$p_signal" "-$1" # (0: a turn has sent it)
 		ticks=-10
 		# While a process of the session lives its number can't be given to another, so what `mates` finds is what we started.
@@ -327,7 +327,9 @@ launch() { # becomes the application: exec keeps pid and start time, so it never
 do_mark() { # and prune, where releases to keep are named: what can't be removed stays for an act of its own
 	whose && line_of "$dot/process" && set -- $got
 	alive "$@" && [ "$7" = "$p_rollout" ] || fail "the process of rollout $p_rollout does not live (any more)"
-	if [ "$p_port" != 0 ] && whom "$@" && [ "$answer" = foreign ]; then note fail && say journal "$j_n" && refuse port "$p_port"; fi
+	if [ "$p_port" != 0 ] && whom "$@" && [ "$answer" = foreign ]; then # of one that died meanwhile nobody is a stranger
+		alive "$@" && note fail && say journal "$j_n" && refuse port "$p_port" || fail "the process of rollout $p_rollout died"
+	fi
 	settle "$dot/ready" "$5 $7 $1 $2" || full 4096
 	[ -z "$p_keep" ] || prune || :
 }

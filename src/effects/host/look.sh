@@ -4,7 +4,7 @@
 # --- processes: (pid, start time, boot id), and nothing else, names one ---
 stat_of() { # PID: sets state, group, session and start; fails where there is none. The name may hold anything, so: after the last `)`
 	raw=''
-	{ while IFS= read -r part || [ -n "$part" ]; do raw=$raw$part; done <"/proc/$1/stat"; } 2>/dev/null || return 1
+	{ while IFS= read -r piece || [ -n "$piece" ]; do raw=$raw$piece; done <"/proc/$1/stat"; } 2>/dev/null || return 1
 	case $raw in *')'*) set -- ${raw##*')'} ;; *) return 1 ;; esac
 	[ $# -ge 20 ] && state=$1 group=$3 session=$4 start=${20}
 }
@@ -21,6 +21,8 @@ mates() { # SESSION: sets found to the processes of that session which live
 	done
 	[ -n "$found" ]
 }
+# PID START BOOT … of a process that lived a moment ago: is it dead, and are others of its session not?
+survived() { [ $# -ge 3 ] && [ "$3" = "$boot" ] && { ! stat_of "$1" || [ "$start" = "$2" ]; } && mates "$1"; }
 sockets() { # PORT: sets exact to the sockets that answer on 127.0.0.1:PORT; fails where there are none
 	hex=$(printf %04X "$1") exact='' wild=''
 	rows=$(grep -hs ":$hex [0-9A-F:]* 0A " /proc/net/tcp /proc/net/tcp6) IFS=$nl

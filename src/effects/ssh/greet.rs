@@ -24,7 +24,7 @@ use super::{
     trust::Expected,
     watcher::{Seen, SharedSeen, Watcher},
 };
-use crate::effects::names;
+use crate::effects::names::{self, Whose};
 
 /// How the server is reached.
 pub(super) enum Way {
@@ -71,7 +71,7 @@ async fn dial(target: &SshTarget) -> Result<TcpStream, SshError> {
     let limit = target.connect_timeout;
     let unreachable = |why: String| SshError::Unreachable { address: target.address.clone(), why };
     let deadline = tokio::time::Instant::now() + limit;
-    let found = names::look_up(&target.address, target.port, limit).await.map_err(unreachable)?;
+    let found = names::look_up(Whose::Hosts, &target.address, target.port, limit).await.map_err(unreachable)?;
     let socket = tokio::time::timeout_at(deadline, TcpStream::connect(found.as_slice()))
         .await
         .map_err(|_| unreachable(format!("no answer within {} s", limit.as_secs())))?
