@@ -305,8 +305,8 @@ async fn calm(nth: usize) -> Arc<Run> {
     CALM[nth].get_or_init(play).await.clone()
 }
 
-/// Effects that no story comes to yet. `log.remove` and `store.remove` are crashed in tests/retention.rs, that of mirrors in
-/// tests/builds/leftovers.rs.
+/// Effects that no story here comes to. Those of builds, caches and mirrors are crashed in tests/builds, what removes from the store in
+/// tests/retention.rs.
 /// Stop, switch and start are parts of `host.turn`, done alone where one of them was left undone; tests/helper.rs kills the script in each.
 const UNTOLD: [&str; 9] = [
     "build.create",

@@ -284,6 +284,19 @@ async fn a_crash_before_or_after_any_removal_is_made_good_by_the_next_operator()
     bench.crash("before store.remove *#1").await;
     bench.operator.restart().await;
     bench.eventually("the old log is gone", async || !log.exists()).await;
+
+    // What a killed writer left, an hour ago and more.
+    let (half, young) = (bench.store("numbers/half#1"), bench.store("numbers/half#2"));
+    for file in [&half, &young] {
+        std::fs::write(file, "").unwrap();
+    }
+    assert!(Command::new("touch").args(["-d", "2 hours ago"]).arg(&half).status().unwrap().success());
+    bench.crash("before store.sweep *#1").await;
+    assert!(half.exists());
+    bench.crash("after store.sweep *#1").await;
+    assert!(!half.exists() && young.exists());
+    bench.operator.restart().await;
+    bench.only_what_is_kept(&uids).await;
 }
 
 #[tokio::test]

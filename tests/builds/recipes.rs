@@ -11,7 +11,10 @@ use serde_json::json;
 
 use crate::{
     bench::{Bench, condition, eventually, message, outcomes, status},
-    support::repository::git,
+    support::{
+        repository::git,
+        wait::{PATIENCE, until},
+    },
 };
 
 #[tokio::test]
@@ -185,8 +188,8 @@ async fn a_release_of_50000_files_is_published_and_its_status_stays_small() {
 }
 
 #[tokio::test]
-async fn caches_survive_builds_that_succeed_and_go_with_their_project() {
-    let bench = Bench::new("caches").await;
+async fn caches_survive_builds_that_succeed_and_go_with_their_project_whenever_the_operator_is_killed() {
+    let mut bench = Bench::new("caches").await;
     bench
         .project(json!({
             "script": "cat ~/.m2/seen lib/seen || true; echo \"$LANDFALL_BUILD_NUMBER\" >> ~/.m2/seen; cp ~/.m2/seen lib/seen\n\
@@ -214,6 +217,15 @@ async fn caches_survive_builds_that_succeed_and_go_with_their_project() {
     assert!(message(&build).contains("the cache lib can't be at \"lib\""), "{}", message(&build));
     let caches = bench.operator.data.join("caches").join(&bench.namespace.name);
     assert!(caches.exists());
+    bench.operator.kill9().await;
     bench.projects().delete("shop", &DeleteParams::default()).await.unwrap();
+    for (point, there) in [("before cache.forget *#1", true), ("after cache.forget *#1", false)] {
+        bench.operator.restart_with(|plan| plan.env("LANDFALL_CRASH_AT", point)).await;
+        assert!(tokio::time::timeout(PATIENCE, bench.operator.wait()).await.is_ok(), "nothing crashed {point}");
+        bench.operator.unset("LANDFALL_CRASH_AT");
+        assert_eq!(caches.exists(), there, "{point}");
+    }
+    bench.operator.restart().await;
+    until("gone: the project", || async { bench.projects().get_opt("shop").await.unwrap().is_none() }).await;
     eventually("gone with their project: the caches", || !caches.exists()).await;
 }
