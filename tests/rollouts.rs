@@ -474,10 +474,10 @@ async fn where_nothing_changes_nothing_is_written() {
     // Hosts are looked at every second all the time; what was to be said of them is said at some time.
     let rests = || async {
         let before = versions().await;
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(15)).await;
         versions().await == before
     };
-    until("at rest for five seconds", rests).await;
+    until("at rest for fifteen seconds", rests).await;
 }
 
 /// Phase and version of each host that the screen shows; each must be there once.
