@@ -285,6 +285,15 @@ async fn a_host_whose_login_manager_ends_our_processes_is_refused_until_it_makes
     let group = until(&bench, "scoped", |group| reason(group, "web-01") == "SessionScoped").await;
     let message = &exception(&group, "web-01").unwrap().message;
     assert!(message.contains("KillExcludeUsers"), "{message}");
+    // Root is an exception unless somebody says otherwise. The folders are root's then, or root would run another's programs.
+    // (Before there is a Deployment: it would begin as root, on a host that root can use.)
+    host.sh("chown -R root /srv").unwrap();
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "ssh": { "user": "root" } } })).await;
+    until(&bench, "root", |group| reason(group, "web-01").is_empty() && is(group, "Ready", "Probed")).await;
+    host.sh("chown -R deploy /srv").unwrap();
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "ssh": { "user": "deploy" } } })).await;
+    until(&bench, "deploy", |group| reason(group, "web-01") == "SessionScoped").await;
+
     // A free port of the machine, whose network this host shares.
     let port = free_port();
     let probe = json!({ "httpGet": { "port": port, "path": "/version" } });
@@ -293,14 +302,6 @@ async fn a_host_whose_login_manager_ends_our_processes_is_refused_until_it_makes
     let refused = bench.until("refused", |object| support::rollout::is(object, "Stalled", "HostsFailed")).await;
     assert!(support::rollout::message(&refused).contains("SessionScoped"), "{}", support::rollout::message(&refused));
     assert_eq!(host.sh("ls /srv/landfall | grep shop || true").unwrap(), "", "nothing was brought there");
-
-    // Root is an exception unless somebody says otherwise. The folders are root's then, or root would run another's programs.
-    host.sh("chown -R root /srv").unwrap();
-    bench.patch::<HostGroup>("prod", json!({ "spec": { "ssh": { "user": "root" } } })).await;
-    until(&bench, "root", |group| reason(group, "web-01").is_empty() && is(group, "Ready", "Probed")).await;
-    host.sh("chown -R deploy /srv").unwrap();
-    bench.patch::<HostGroup>("prod", json!({ "spec": { "ssh": { "user": "deploy" } } })).await;
-    until(&bench, "deploy", |group| reason(group, "web-01") == "SessionScoped").await;
 
     // What the message says helps, for real: the process outlives the connection that started it.
     host.sh("rm -rf /srv/landfall; echo KillExcludeUsers=deploy >>/etc/systemd/logind.conf.d/test.conf; systemctl restart systemd-logind").unwrap();

@@ -15,6 +15,7 @@ use kube::{
 
 use super::{
     build::{broken::Broken, read_json, remove_leftovers},
+    project,
     world::World,
 };
 use crate::{
@@ -56,6 +57,7 @@ async fn sweep(world: &World, scope: Option<&str>) -> Result<(), Broken> {
     for mirror in litter.mirrors {
         mirrors += usize::from(world.git.forget(&world.gate, mirror).await?);
     }
+    project::gone::sweep(world, scope).await?;
     let files = world.store.sweep(&world.gate).await?;
     let (builds, records, pins) = (litter.folders.len(), litter.records.len(), litter.pins.len());
     if files + builds + records + pins + mirrors > 0 {

@@ -1,6 +1,7 @@
 //! Projects: how to look at one, and how to do what its planner says. It must not decide.
 
 mod caches;
+pub mod gone;
 mod grant;
 mod listing;
 mod memory;
@@ -121,10 +122,7 @@ impl Kind for Project {
         let then = world.clone();
         let uid = self.uid().unwrap_or_default();
         let sweep = async move {
-            let left = async || {
-                caches::sweep(&then, &namespace).await?;
-                pushes::forget(&uid, &then).await
-            };
+            let left = async || gone::tidy(&uid, &namespace, &then).await;
             insist("what a project left that is gone", &uid, left).await;
         };
         let _ = world.tasks.start(format!("project/{}/gone", self.uid().unwrap_or_default()), sweep);

@@ -116,6 +116,16 @@ pub fn triggers(project_uid: &str) -> Result<Key, BadPart> {
     Key::of(&["triggers", project_uid])
 }
 
+/// The folder of those of all projects, for `Store::list`.
+pub fn all_triggers() -> Result<Key, BadPart> {
+    Key::of(&["triggers"])
+}
+
+/// The project's uid of such a record.
+pub fn project_of_trigger(key: &Key) -> Option<&str> {
+    key.as_str().strip_prefix("triggers/")?.split('/').next()
+}
+
 /// What a build was granted: script, parameters, env, artifacts, run, tag.
 pub fn build_plan(build_uid: &str) -> Result<Key, BadPart> {
     Key::of(&["builds", build_uid, "plan.json"])
