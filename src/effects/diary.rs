@@ -98,7 +98,7 @@ impl Diaries {
         Ok(())
     }
 
-    /// Removes the diaries of older rollouts than the newest ones, of which `current` is the first. Effect `store.remove`, once for each
+    /// Removes the diaries of older rollouts than the newest ones, of which `current` is the first. Effect `log.remove`, once for each
     /// attempt that goes.
     pub async fn limit(
         &self,
@@ -115,15 +115,15 @@ impl Diaries {
         for attempt in outdated(all, rollouts).into_iter().filter(|attempt| *attempt < current) {
             let folder = keys::log_folder(uid, &attempt.to_string())?;
             let _ = fs::remove_dir_all(self.folder.join(uid).join(attempt.to_string()));
-            store.remove_below(gate, &folder, None).await?;
+            store.remove_logs(gate, &folder).await?;
         }
         Ok(())
     }
 
-    /// Removes all of them: the Deployment goes. Effect `store.remove`, where something was sealed.
+    /// Removes all of them: the Deployment goes. Effect `log.remove`, where something was sealed.
     pub async fn remove(&self, gate: &Gate, store: &Store, uid: &str) -> Result<(), StoreError> {
         self.forget(uid);
-        store.remove_below(gate, &keys::logs(uid)?, None).await
+        store.remove_logs(gate, &keys::logs(uid)?).await
     }
 
     /// The Deployment is gone, and nobody can ask for its diaries any more.
@@ -163,7 +163,7 @@ async fn store_lacks(log: &Log, key: &Key) -> Result<bool, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::ids::FenceToken;
+    use crate::{effects::gate::Held, plan::ids::FenceToken};
 
     fn attempt(text: &str) -> RolloutAttempt {
         text.parse().unwrap()
@@ -219,6 +219,9 @@ mod tests {
             assert!(!has("u", name).await, "{name}: 12.0, 11.0 and 10.1 are the newest");
         }
         assert!(has("u", "10.1.1").await && has("u", "11.0.1").await);
+        // Its namespace goes, and there is no lease any more.
+        let token = FenceToken { epoch: "e".into(), created: 0, transitions: 0 };
+        gate.open(Held { until: None, token, letting_go: true });
         diaries.remove(&gate, &store, "u").await.unwrap();
         assert!(!has("u", "10.1.1").await && !has("u", "11.0.1").await);
         assert!(has("other", "9.0.1").await && has("other", "11.0.1").await);

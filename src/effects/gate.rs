@@ -51,8 +51,16 @@ pub struct Held {
 
 /// What may be done in a namespace that is being deleted, also by two operators at once: it ends what runs on this machine and takes
 /// away what is ours. Nothing on hosts, nothing in repositories, nothing new.
-const LETS_GO: [&str; 7] =
-    ["finalizer.remove", "status.commit", "build.cancel", "build.tidy", "build.forget", "cache.forget", "git.unpin"];
+const LETS_GO: [&str; 8] = [
+    "finalizer.remove",
+    "status.commit",
+    "build.cancel",
+    "build.tidy",
+    "build.forget",
+    "cache.forget",
+    "git.unpin",
+    "log.remove",
+];
 
 /// Cheap to clone; all clones are one gate.
 #[derive(Clone)]

@@ -67,18 +67,28 @@ impl Store {
             return Ok(());
         }
         keys.sort_by_key(|key| Some(key) == last);
-        let work = async {
-            for key in &keys {
-                self.remove_ungated(key).await?;
-            }
-            let path = self.root.join(folder.as_str());
-            blocking(move || {
-                remove_empty(&path);
-                Ok(())
-            })
-            .await
-        };
-        gate.pass(Effect::new("store.remove", folder.as_str()), work).await
+        gate.pass(Effect::new("store.remove", folder.as_str()), self.remove_all(folder, &keys)).await
+    }
+
+    /// Removes logs. Effect `log.remove`, where there are some; it may be done also where a namespace goes, and the lease with it.
+    pub async fn remove_logs(&self, gate: &Gate, folder: &Key) -> Result<(), StoreError> {
+        let keys = self.list(folder).await?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        gate.pass(Effect::new("log.remove", folder.as_str()), self.remove_all(folder, &keys)).await
+    }
+
+    async fn remove_all(&self, folder: &Key, keys: &[Key]) -> Result<(), StoreError> {
+        for key in keys {
+            self.remove_ungated(key).await?;
+        }
+        let path = self.root.join(folder.as_str());
+        blocking(move || {
+            remove_empty(&path);
+            Ok(())
+        })
+        .await
     }
 
     /// Whether the bytes of a release are there.
