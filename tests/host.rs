@@ -391,6 +391,9 @@ async fn a_turn_is_one_act_and_goes_on_when_the_connection_is_lost() {
     let turn = tokio::spawn(async move { host.turn(&gate, &call, &spec).await });
     let seen = "grep -c 'TERM seen' /srv/landfall/*/shared/log/output.log || true";
     until("the signal is there", || async { bench.rack.host(0).sh(seen).await.trim() == "1" }).await;
+    // For a moment the call itself waits for the process; then a step does, which outlives the call.
+    let step = "ls -d /srv/landfall/*/.landfall/steps/*/turn/pid 2>/dev/null || true";
+    until("the step is there", || async { !bench.rack.host(0).sh(step).await.is_empty() }).await;
     bench.rack.host(0).hangup().await;
     let lost = turn.await.unwrap();
     assert!(matches!(&lost, Err(HostError::Ssh(error)) if error.is_unreachable()), "{lost:?}");
