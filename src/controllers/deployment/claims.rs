@@ -67,10 +67,10 @@ impl<T> Shared<T> {
         Ok(made)
     }
 
+    /// Somebody has it, or is about to.
     fn is_held(&self) -> bool {
-        let held =
-            |newest: &Option<(Instant, Weak<T>)>| newest.as_ref().is_some_and(|(_, made)| made.strong_count() > 0);
-        self.0.try_lock().map_or(true, |newest| held(&newest))
+        let Ok(newest) = self.0.try_lock() else { return true };
+        newest.as_ref().is_some_and(|(_, made)| made.strong_count() > 0)
     }
 }
 

@@ -173,7 +173,7 @@ async fn follow(world: &Arc<World>, place: &Place, drive: &Drive, version: u64, 
             Err(undone) => undone,
         };
         diary.undone(&step, &undone);
-        match judge(undone, &step, drive, &mut few) {
+        match judge(undone, &step, place, drive, &mut few) {
             Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
             Next::Changed => return End::Changed,
             Next::Left => return End::Left,
@@ -198,14 +198,14 @@ enum Next {
     Failed(Failure, Phase),
 }
 
-fn judge(undone: Undone, step: &Step, drive: &Drive, few: &mut u32) -> Next {
+fn judge(undone: Undone, step: &Step, place: &Place, drive: &Drive, few: &mut u32) -> Next {
     let error = match undone {
         Undone::Dropped => return Next::Changed,
         Undone::Failed(failure) => return Next::Failed(failure, step.phase()),
         Undone::Host(error) => error,
     };
     tracing::info!(%error, ?step, "a step on a host was not done");
-    if is_over(step, &error) && !is_of(step, drive) {
+    if is_anothers_end(step, &error, place, drive) {
         return Next::Again;
     }
     let (reason, phase) = step::verdict_on(step, &error);
@@ -220,18 +220,11 @@ fn judge(undone: Undone, step: &Step, drive: &Drive, few: &mut u32) -> Next {
     }
 }
 
-/// What was waited for has ended, and not well.
-fn is_over(step: &Step, error: &HostError) -> bool {
-    matches!(step, Step::Attach(_))
-        && matches!(error, HostError::StepFailed { .. } | HostError::DiskFull { .. } | HostError::PortInUse { .. })
-}
-
-/// Whose failure an act is that was waited for: it says nothing about another rollout or attempt.
-fn is_of(step: &Step, drive: &Drive) -> bool {
-    match step {
-        Step::Attach(open) => open.rollout == drive.key.rollout && open.attempt == drive.key.attempt,
-        _ => true,
-    }
+/// An act of another Deployment, rollout or attempt was waited for, and has ended not well: that says nothing about this one.
+fn is_anothers_end(step: &Step, error: &HostError, place: &Place, drive: &Drive) -> bool {
+    let Step::Attach(open) = step else { return false };
+    let own = open.uid == place.uid && open.rollout == drive.key.rollout && open.attempt == drive.key.attempt;
+    !own && matches!(error, HostError::StepFailed { .. } | HostError::DiskFull { .. } | HostError::PortInUse { .. })
 }
 
 /// Bringing a version to a host can fail for good. Healing and letting go are tried again, as the planner sees fit.
@@ -260,13 +253,18 @@ mod tests {
     #[test]
     fn the_end_of_another_rollouts_turn_is_no_verdict_and_that_of_ones_own_names_the_part_that_failed() {
         let drive = Drive::new("web-01", Goal::Release, "3.0", 2, None);
-        let judged = |rollout: &str, attempt, part: &str| {
-            let (uid, step) = ("u".to_owned(), "turn".to_owned());
+        let [namespace, deployment, uid, project, group, host] =
+            ["team", "shop", "u", "shop", "prod", "web-01"].map(str::to_owned);
+        let place = Place { namespace, deployment, uid, project, group, host };
+        let judged_of = |uid: &str, rollout: &str, attempt, part: &str| {
+            let (uid, step) = (uid.to_owned(), "turn".to_owned());
             let open = OpenAct { uid, rollout: rollout.to_owned(), attempt, n: 7, step, running: true };
             let error =
                 HostError::StepFailed { step: part.to_owned(), why: "it died".to_owned(), last_lines: Vec::new() };
-            judge(Undone::Host(error), &Step::Attach(open), &drive, &mut 0)
+            judge(Undone::Host(error), &Step::Attach(open), &place, &drive, &mut 0)
         };
+        let judged = |rollout: &str, attempt, part: &str| judged_of("u", rollout, attempt, part);
+        assert!(matches!(judged_of("of the one before", "3.0", 2, "start"), Next::Again));
         assert!(matches!(judged("2.0", 2, "start"), Next::Again));
         assert!(matches!(judged("3.0", 1, "start"), Next::Again));
         for (part, reason, phase) in [
