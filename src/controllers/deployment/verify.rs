@@ -127,10 +127,7 @@ async fn ask(host: &Host, probe: Option<&ReadinessProbe>) -> Result<Result<(), S
 }
 
 pub fn port_in_use(port: u16) -> Failure {
-    let message = format!(
-        "something that is not ours answers on port {port} of the host; stop it, or let the application take another port"
-    );
-    Failure::new(Reason::PortInUse, &message, &[])
+    Failure::new(Reason::PortInUse, &HostError::PortInUse { port }.to_string(), &[])
 }
 
 async fn tail(host: &Host, folder: &FolderName) -> Vec<String> {
