@@ -21,15 +21,15 @@ use kube::{
 use landfall::{
     api::{FINALIZER, Project},
     controllers::{
-        frame::{self, Kind, Trouble},
-        garbage,
+        frame::{self, Kind, ReconcileError},
+        gc,
         world::{Parts, World},
     },
     effects::{
-        diary::Diaries,
         executor::{ExecutorConfig, Isolation, LocalExecutor},
         gate::Gate,
         git::{Git, GitConfig},
+        rollout_logs::RolloutLogs,
         store::Store,
     },
     plan::{Plan, ids::FenceToken},
@@ -81,33 +81,39 @@ fn looks_at(name: &str) -> Vec<(bool, bool)> {
 
 impl Kind for Gadget {
     const KIND: &'static str = "Gadget";
-    type Seen = Seen;
-    type Act = ();
+    type Observed = Seen;
+    type Action = ();
     type Status = GadgetStatus;
 
-    async fn observe(&self, world: &World) -> Result<Seen, Trouble> {
-        let seen = Seen {
+    async fn observe(&self, world: &World) -> Result<Seen, ReconcileError> {
+        let observed = Seen {
             does: self.spec.does.clone(),
             going: self.metadata.deletion_timestamp.is_some(),
             late: self.annotations().contains_key("late"),
         };
-        looks().lock().unwrap().push((self.name_any(), seen.going, seen.late));
-        if seen.does == "vanish" {
+        looks().lock().unwrap().push((self.name_any(), observed.going, observed.late));
+        if observed.does == "vanish" {
             let api = world.api::<Gadget>(&self.namespace().unwrap());
             api.delete(&self.name_any(), &DeleteParams::default()).await?;
         }
-        Ok(seen)
+        Ok(observed)
     }
 
-    fn plan(seen: &Seen, _: Timestamp) -> Plan<GadgetStatus, ()> {
-        assert!(seen.does != "panic", "as it was told");
-        let holds = seen.does == "hold" && !seen.going;
-        let acts = if seen.does == "hold" && seen.going && !seen.late { vec![()] } else { vec![] };
-        Plan { finalizer: holds, status: GadgetStatus { said: seen.does.clone() }, acts, events: vec![], next: None }
+    fn plan(observed: &Seen, _: Timestamp) -> Plan<GadgetStatus, ()> {
+        assert!(observed.does != "panic", "as it was told");
+        let holds = observed.does == "hold" && !observed.going;
+        let acts = if observed.does == "hold" && observed.going && !observed.late { vec![()] } else { vec![] };
+        Plan {
+            finalizer: holds,
+            status: GadgetStatus { said: observed.does.clone() },
+            actions: acts,
+            events: vec![],
+            next: None,
+        }
     }
 
     /// Somebody else writes to it, between the decision and its end.
-    async fn act(&self, (): (), world: &Arc<World>) -> Result<(), Trouble> {
+    async fn act(&self, (): (), world: &Arc<World>) -> Result<(), ReconcileError> {
         let late = Patch::Merge(json!({ "metadata": { "annotations": { "late": "yes" } } }));
         let api = world.api::<Gadget>(&self.namespace().unwrap());
         api.patch(&self.name_any(), &PatchParams::default(), &late).await?;
@@ -118,7 +124,7 @@ impl Kind for Gadget {
         self.status.as_ref()
     }
 
-    fn changed(&self, _: &World) {}
+    fn wake_dependents(&self, _: &World) {}
 }
 
 /// A schema that lets everything through, as one of another version of this program might.
@@ -203,8 +209,8 @@ impl Bench {
 
 async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     let look = || {
-        let seen = so();
-        async { if seen.await { Ok(()) } else { Err(()) } }
+        let observed = so();
+        async { if observed.await { Ok(()) } else { Err(()) } }
     };
     wait::find(what, look, |()| log()).await;
 }
@@ -225,9 +231,9 @@ fn world(client: Client, folder: &std::path::Path) -> World {
         store: Store::folder(folder.join("store")).unwrap(),
         git: Git::new(GitConfig::new(folder.join("git"))),
         executor,
-        diaries: Diaries::new(folder.join("rollouts")),
+        rollout_logs: RolloutLogs::new(folder.join("rollouts")),
         resync: Duration::from_secs(600),
-        plane: "frame".into(),
+        control_plane_id: "frame".into(),
         started_at: std::time::Instant::now(),
     })
 }
@@ -314,7 +320,7 @@ async fn nobodys_leftovers_go_beside([build, project]: [String; 2], client: Clie
         std::fs::create_dir_all(path.join("1")).unwrap();
     }
     let world = Arc::new(world(client, folder.path()));
-    let broom = tokio::spawn(garbage::keep(world.clone(), None));
+    let broom = tokio::spawn(gc::keep(world.clone(), None));
     let was: Project = serde_json::from_value(json!({
         "metadata": { "name": "gone", "namespace": "default", "uid": gone },
         "spec": {
@@ -323,7 +329,7 @@ async fn nobodys_leftovers_go_beside([build, project]: [String; 2], client: Clie
         },
     }))
     .unwrap();
-    was.gone(&world);
+    was.on_deleted(&world);
     for [nobodys, somebodys] in [builds, caches] {
         until(&format!("{} is gone", nobodys.display()), async || !nobodys.exists()).await;
         assert!(somebodys.exists(), "{}", somebodys.display());

@@ -11,7 +11,7 @@ use landfall::effects::{
     secret::SecretText,
 };
 use support::{
-    gitserver::{Fault, GitServer},
+    gitserver::{GitServer, RetryState},
     repository::{Repository, gate, git, tag},
     wait,
 };
@@ -148,7 +148,7 @@ async fn no_redirect_is_followed_and_the_other_host_hears_nothing() {
     bench.server.login(LOGIN);
     let other = GitServer::start(bench.repository.root()).await;
     for base in [other.url(""), bench.server.url("elsewhere"), "http://127.0.0.1:1/x".to_owned()] {
-        bench.server.fault(Fault::RedirectTo(base.clone()));
+        bench.server.fault(RetryState::RedirectTo(base.clone()));
         let refused = bench.fetch(&bench.ann()).await;
         assert!(matches!(&refused, Err(GitError::RedirectRefused { to, .. }) if to.starts_with(&base)), "{refused:?}");
         assert_eq!(refused.unwrap_err().class(), Class::Terminal);
@@ -171,7 +171,7 @@ async fn a_line_that_is_cut_anywhere_leaves_what_was_known_and_the_next_try_goes
     cuts.extend((0..8).map(|_| rand::random_range(1..whole)));
     let mut refused = 0;
     for cut in cuts {
-        bench.server.fault(Fault::CutAt(cut));
+        bench.server.fault(RetryState::CutAt(cut));
         match bench.fetch(&source).await {
             Err(error) => {
                 assert_eq!(error.class(), Class::Transient, "cut at {cut}: {error:?}");
@@ -186,7 +186,7 @@ async fn a_line_that_is_cut_anywhere_leaves_what_was_known_and_the_next_try_goes
         }
     }
     assert!(refused >= 5, "{refused}");
-    bench.server.fault(Fault::None);
+    bench.server.fault(RetryState::None);
     bench.fetch(&source).await.unwrap();
     assert_eq!(bench.main(&source).await.unwrap(), after);
     git(&bench.mirror(), &["fsck", "--strict"]);
@@ -203,7 +203,7 @@ impl Bench {
 async fn a_server_that_says_nothing_is_given_up_in_time_and_a_slow_one_is_not() {
     let bench = Bench::new().await;
     let source = bench.source(&[]);
-    for fault in [Fault::Mute, Fault::Stuck] {
+    for fault in [RetryState::Mute, RetryState::Stuck] {
         bench.server.fault(fault.clone());
         let begun = tokio::time::Instant::now();
         let silence = Duration::from_secs(2);
@@ -213,18 +213,18 @@ async fn a_server_that_says_nothing_is_given_up_in_time_and_a_slow_one_is_not() 
     }
     // It takes longer than it may be silent.
     bench.repository.bulk(2, 1000);
-    bench.server.fault(Fault::Slow(50, Duration::from_millis(150)));
+    bench.server.fault(RetryState::Slow(50, Duration::from_millis(150)));
     let (begun, silence) = (tokio::time::Instant::now(), Duration::from_secs(4));
     Git::new(GitConfig { silence, ..config(&bench.folder) }).fetch(&gate(), &source).await.unwrap();
     assert!(begun.elapsed() > silence, "it was slow: {:?}", begun.elapsed());
     // A drip that never ends: the call's own deadline.
     bench.repository.bulk(2, 30_000);
-    bench.server.fault(Fault::Slow(20, Duration::from_millis(300)));
+    bench.server.fault(RetryState::Slow(20, Duration::from_millis(300)));
     let strict = Git::new(GitConfig { fetch_deadline: Duration::from_secs(3), ..config(&bench.folder) });
     let late = strict.fetch(&gate(), &source).await;
     assert!(matches!(late, Err(GitError::TimedOut { .. })), "{late:?}");
     // The thread let go of the mirror's lock.
-    bench.server.fault(Fault::None);
+    bench.server.fault(RetryState::None);
     tokio::time::timeout(wait::PATIENCE, bench.fetch(&source)).await.unwrap().unwrap();
 }
 
@@ -236,7 +236,7 @@ fn a_server_that_hangs_takes_few_threads_and_nobody_else_waits_for_it() {
         let bench = Bench::new().await;
         let git = Git::new(GitConfig { silence: Duration::from_secs(3600), ..config(&bench.folder) });
         let hung = GitServer::start(bench.repository.root()).await;
-        hung.fault(Fault::Mute);
+        hung.fault(RetryState::Mute);
         let mut waiting = tokio::task::JoinSet::new();
         for n in 0..24 {
             // Half of them for one repository, half of them for one each.
@@ -264,16 +264,16 @@ async fn what_is_no_git_server_or_has_no_such_repository_is_said_plainly() {
     let bench = Bench::new().await;
     let source = bench.source(&[]);
     for (fault, words) in [
-        (Fault::WebPage, "is it a git server"),
-        (Fault::Status(503, "come back \u{1b}[1mlater\u{1b}[0m"), "503 Service Unavailable: come back later"),
-        (Fault::Status(404, "gone"), "no such repository"),
-        (Fault::Status(403, "no"), "does not accept the login"),
+        (RetryState::WebPage, "is it a git server"),
+        (RetryState::Status(503, "come back \u{1b}[1mlater\u{1b}[0m"), "503 Service Unavailable: come back later"),
+        (RetryState::Status(404, "gone"), "no such repository"),
+        (RetryState::Status(403, "no"), "does not accept the login"),
     ] {
         bench.server.fault(fault);
         let words_said = said(bench.fetch(&source).await);
         assert!(words_said.contains(words), "{words_said}");
     }
-    bench.server.fault(Fault::None);
+    bench.server.fault(RetryState::None);
     let mut none = bench.source(&[]);
     none.url = bench.server.url("none.git");
     assert!(said(bench.fetch(&none).await).contains("no such repository"));
@@ -318,7 +318,7 @@ async fn a_push_whose_answer_is_lost_is_decided_by_the_list() {
     bench.server.login(LOGIN);
     let (source, head) = (bench.ann(), bench.repository.head());
     bench.fetch(&source).await.unwrap();
-    bench.server.fault(Fault::LoseAnswer);
+    bench.server.fault(RetryState::LoseAnswer);
     assert_eq!(bench.push(&source, "v1", &head).await.unwrap(), TagOutcome::AlreadyThere);
     assert_eq!(git(&bench.repository.origin(), &["rev-parse", "v1^{commit}"]), head);
 }

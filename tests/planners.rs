@@ -1,4 +1,4 @@
-//! Golden cases of the planners: `tests/cases/<kind>/<case>.yaml` holds `now` and `observed` and, below a line `# expected`, the `acts`,
+//! Golden cases of the planners: `tests/cases/<kind>/<case>.yaml` holds `now` and `observed` and, below a line `# expected`, the `actions`,
 //! `status`, `events` and `next` (seconds) that follow. `observed` is laid over that of `_base.yaml` in the same folder (null takes a
 //! field away). `LANDFALL_WRITE_CASES=1` writes what is expected anew; read the difference before you commit it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -34,13 +34,13 @@ fn read(path: &Path) -> Value {
 }
 
 fn answer<S: Serialize, A: Display>(plan: &Plan<S, A>) -> Value {
-    let event = |event: &landfall::plan::Happened| {
+    let event = |event: &landfall::plan::EventDraft| {
         let kind = if event.warning { "Warning" } else { "Normal" };
         format!("{kind} {} {}: {}", event.reason, event.action, event.note)
     };
     json!({
         "finalizer": plan.finalizer,
-        "acts": plan.acts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "actions": plan.actions.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "events": plan.events.iter().map(event).collect::<Vec<_>>(),
         "next": plan.next.map(|next| next.as_secs()),
         "status": serde_json::to_value(&plan.status).unwrap(),
@@ -72,7 +72,7 @@ fn check<O: DeserializeOwned, S: Serialize, A: Display>(kind: &str, plan: impl F
             fs::write(&path, format!("{given}\n{EXPECTED}{expected}")).unwrap();
             continue;
         }
-        for field in ["finalizer", "acts", "events", "next", "status"] {
+        for field in ["finalizer", "actions", "events", "next", "status"] {
             if got[field] != case[field] {
                 let show = |value: &Value| serde_json::to_string_pretty(value).unwrap();
                 wrong.push(format!(
@@ -104,10 +104,10 @@ fn the_planner_of_a_project_answers_as_its_cases_say() {
 
 #[test]
 fn what_is_kept_no_longer_is_as_its_cases_say() {
-    check("retention", |seen: &retention::Seen, now| Plan {
+    check("retention", |observed: &retention::Observed, now| Plan {
         finalizer: false,
         status: (),
-        acts: retention::plan(seen, now),
+        actions: retention::plan(observed, now),
         events: vec![],
         next: None,
     });

@@ -19,7 +19,7 @@ use kube::{
     core::{DeserializeGuard, NamespaceResourceScope},
     runtime::{
         Config, Controller, Predicate, WatchStreamExt,
-        controller::{self, Action},
+        controller::{self, Action as ReconcileAction},
         events::{Event, EventType},
         predicates, reflector,
         reflector::ObjectRef,
@@ -29,27 +29,27 @@ use kube::{
 use rand::Rng;
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use super::trouble::Trouble;
-use super::{gone::Gone, trouble::said, world::World};
+pub use super::error::ReconcileError;
+use super::{deletions::DeletionWatch, error::api_message, world::World};
 use crate::{
     api::{FIELD_MANAGER, FINALIZER, conditions::clip},
     effects::{clock, gate::Effect},
-    plan::{Happened, Plan},
+    plan::{EventDraft, Plan},
 };
 
 const DECISIONS_AT_ONCE: u32 = 5;
 const WRITES_AT_ONCE: u32 = 10;
 const OBJECTS_AT_ONCE: u16 = 32;
 /// A reconcile only reads, writes a status and starts tasks: what takes longer hangs.
-const DEADLINE: Duration = Duration::from_secs(60);
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Shorter than the default, so that a watch that died silently is noticed.
 const WATCH_SECONDS: u32 = 60;
 /// An event is for people's eyes: a reconcile does not wait longer for it.
-const TELLING: Duration = Duration::from_secs(5);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Who may not act looks again so much later; it costs nothing until the lease is back.
-const SHUT: Duration = Duration::from_secs(2);
+const NOT_LEADING_RETRY: Duration = Duration::from_secs(2);
 /// The longest pause after failures in a row.
-const LONGEST: u64 = 60;
+const BACKOFF_MAX_SECONDS: u64 = 60;
 
 /// A resource kind that this operator reconciles.
 pub trait Kind:
@@ -58,57 +58,57 @@ pub trait Kind:
     /// Its name, as in its manifests.
     const KIND: &'static str;
     /// Everything that a decision needs, read once. What can't be reached is a value in it, not an error.
-    type Seen: Send + Sync;
+    type Observed: Send + Sync;
     /// One thing to do. Carries an id (uid, rollout or grant, attempt), so that doing it twice is doing it once.
-    type Act: Debug + Send + Sync;
+    type Action: Debug + Send + Sync;
     type Status: Serialize + Clone + PartialEq + Send + Sync;
 
-    fn observe(&self, world: &World) -> impl Future<Output = Result<Self::Seen, Trouble>> + Send;
-    fn plan(seen: &Self::Seen, now: Timestamp) -> Plan<Self::Status, Self::Act>;
-    fn act(&self, act: Self::Act, world: &Arc<World>) -> impl Future<Output = Result<(), Trouble>> + Send;
+    fn observe(&self, world: &World) -> impl Future<Output = Result<Self::Observed, ReconcileError>> + Send;
+    fn plan(observed: &Self::Observed, now: Timestamp) -> Plan<Self::Status, Self::Action>;
+    fn act(&self, action: Self::Action, world: &Arc<World>) -> impl Future<Output = Result<(), ReconcileError>> + Send;
     fn status(&self) -> Option<&Self::Status>;
     /// Called with the object as it is after a commit changed its status: wakes who depends on it.
-    fn changed(&self, world: &World);
+    fn wake_dependents(&self, world: &World);
     /// Called when the object is gone, at least once where this operator watched: to tidy up after it.
-    fn gone(&self, _world: &Arc<World>) {}
+    fn on_deleted(&self, _world: &Arc<World>) {}
 }
 
 /// Puts the next status on record, if it differs or acts follow; answers the object as it is then. The version that was read is a
 /// precondition: a decision made on an old view is refused by the API server and taken again.
-async fn commit<K: Kind>(object: K, plan: &Plan<K::Status, K::Act>, world: &World) -> Result<K, Trouble> {
+async fn commit<K: Kind>(object: K, plan: &Plan<K::Status, K::Action>, world: &World) -> Result<K, ReconcileError> {
     let same = object.status() == Some(&plan.status);
-    if same && plan.acts.is_empty() {
-        if unsure(&object, world) {
-            object.changed(world);
+    if same && plan.actions.is_empty() {
+        if take_uncertain(&object, world) {
+            object.wake_dependents(world);
         }
         return Ok(object);
     }
     let effect = Effect::new("status.commit", format!("{}/{}", K::KIND, object.name_any()));
     let written = world.gate.pass(effect, write(&object, &plan.status, world)).await;
-    let committed = written.inspect_err(|_| doubt(&object, world))?;
-    let doubted = unsure(&object, world);
+    let committed = written.inspect_err(|_| mark_uncertain(&object, world))?;
+    let doubted = take_uncertain(&object, world);
     if !same {
-        for happened in &plan.events {
-            tell(&object, happened, world).await;
+        for event_draft in &plan.events {
+            publish_event(&object, event_draft, world).await;
         }
     }
     if !same || doubted {
-        committed.changed(world);
+        committed.wake_dependents(world);
     }
     Ok(committed)
 }
 
 /// Why the object itself could not be written: it may be gone by now.
-fn of_object(error: kube::Error) -> Trouble {
+fn of_object(error: kube::Error) -> ReconcileError {
     match error {
-        kube::Error::Api(status) if status.code == 404 => Trouble::Gone,
-        other => Trouble::from(other),
+        kube::Error::Api(status) if status.code == 404 => ReconcileError::NotFound,
+        other => ReconcileError::from(other),
     }
 }
 
 /// The status, with the version that was read as a precondition. Where only somebody else's mark on the object is new the decision stands,
 /// and is written with that version: a second writer may be faster than every look, but not than a read and a write.
-async fn write<K: Kind>(object: &K, status: &K::Status, world: &World) -> Result<K, Trouble> {
+async fn write<K: Kind>(object: &K, status: &K::Status, world: &World) -> Result<K, ReconcileError> {
     let (name, api) = (object.name_any(), world.api::<K>(&object.namespace().unwrap_or_default()));
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let status = serde_json::to_value(status)?;
@@ -119,7 +119,7 @@ async fn write<K: Kind>(object: &K, status: &K::Status, world: &World) -> Result
             "metadata": { "name": name, "resourceVersion": version }, "status": status,
         });
         match api.patch_status(&name, &params, &Patch::Apply(apply)).await.map_err(of_object) {
-            Err(Trouble::Outdated) => {}
+            Err(ReconcileError::Outdated) => {}
             done => return done,
         }
         match api.get_opt(&name).await?.filter(|latest| reads_the_same(object, latest)) {
@@ -127,7 +127,7 @@ async fn write<K: Kind>(object: &K, status: &K::Status, world: &World) -> Result
             None => break,
         }
     }
-    Err(Trouble::Outdated)
+    Err(ReconcileError::Outdated)
 }
 
 /// Whether a decision about one is a decision about the other.
@@ -143,34 +143,35 @@ fn reads_the_same<K: Kind>(one: &K, other: &K) -> bool {
 
 /// An error may be the answer to a write that was done all the same (a 504, a 409 to the client's own second try). The next look finds
 /// the status as it shall be, and nobody who depends on it would ever hear.
-fn doubt<K: Kind>(object: &K, world: &World) {
-    world.unsure.lock().unwrap_or_else(PoisonError::into_inner).insert(key(object));
+fn mark_uncertain<K: Kind>(object: &K, world: &World) {
+    world.uncertain.lock().unwrap_or_else(PoisonError::into_inner).insert(key(object));
 }
 
 /// Whether the last write of this object's status was in doubt; it is no more.
-fn unsure<K: Kind>(object: &K, world: &World) -> bool {
-    world.unsure.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(object))
+fn take_uncertain<K: Kind>(object: &K, world: &World) -> bool {
+    world.uncertain.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(object))
 }
 
 /// Publishes an event about what is on record.
-pub(super) async fn tell<K: Kind>(object: &K, happened: &Happened, world: &World) {
+pub(super) async fn publish_event<K: Kind>(object: &K, event_draft: &EventDraft, world: &World) {
     let event = Event {
-        type_: if happened.warning { EventType::Warning } else { EventType::Normal },
-        reason: happened.reason.as_str(),
-        note: Some(clip(&happened.note, 1024)),
-        action: happened.action.to_owned(),
+        type_: if event_draft.warning { EventType::Warning } else { EventType::Normal },
+        reason: event_draft.reason.as_str(),
+        note: Some(clip(&event_draft.note, 1024)),
+        action: event_draft.action.to_owned(),
         secondary: None,
     };
-    let lost = match tokio::time::timeout(TELLING, world.recorder.publish(&event, &object.object_ref(&()))).await {
+    let lost = match tokio::time::timeout(EVENT_TIMEOUT, world.recorder.publish(&event, &object.object_ref(&()))).await
+    {
         Ok(Ok(())) => return,
-        Ok(Err(error)) => said(&error),
-        Err(_) => format!("no answer within {} s", TELLING.as_secs()),
+        Ok(Err(error)) => api_message(&error),
+        Err(_) => format!("no answer within {} s", EVENT_TIMEOUT.as_secs()),
     };
     tracing::warn!(error = lost, "an event is lost; the record is elsewhere");
 }
 
 /// Makes the finalizer what the plan says. True if that was a change, after which the world is to be observed anew.
-async fn hold<K: Kind>(object: &K, wanted: bool, world: &World) -> Result<bool, Trouble> {
+async fn sync_finalizer<K: Kind>(object: &K, wanted: bool, world: &World) -> Result<bool, ReconcileError> {
     let held = object.finalizers().iter().any(|name| name == FINALIZER);
     if held == wanted || (wanted && object.meta().deletion_timestamp.is_some()) {
         return Ok(false);
@@ -192,20 +193,25 @@ async fn hold<K: Kind>(object: &K, wanted: bool, world: &World) -> Result<bool, 
     Ok(true)
 }
 
-async fn reconcile<K: Kind>(cached: Arc<DeserializeGuard<K>>, world: Arc<World>) -> Result<Action, Trouble> {
+async fn reconcile<K: Kind>(
+    cached: Arc<DeserializeGuard<K>>,
+    world: Arc<World>,
+) -> Result<ReconcileAction, ReconcileError> {
     let cached = match &cached.0 {
         Ok(object) => object,
         Err(unreadable) => {
             let name = unreadable.metadata.name.as_deref().unwrap_or_default();
             tracing::error!(kind = K::KIND, name, error = %unreadable.error, "can't be read, so it is left alone");
-            return Ok(Action::await_change());
+            return Ok(ReconcileAction::await_change());
         }
     };
-    let decided = AssertUnwindSafe(tokio::time::timeout(DEADLINE, decide(cached, &world))).catch_unwind().await;
+    let decided = AssertUnwindSafe(tokio::time::timeout(RECONCILE_TIMEOUT, with_conflict_retries(cached, &world)))
+        .catch_unwind()
+        .await;
     let decided = match decided {
         Ok(Ok(decided)) => decided,
-        Ok(Err(_)) => Err(Trouble::Internal("a look at this object did not end within a minute".to_owned())),
-        Err(_) => Err(Trouble::Internal("a look at this object panicked; the log has the place".to_owned())),
+        Ok(Err(_)) => Err(ReconcileError::Internal("a look at this object did not end within a minute".to_owned())),
+        Err(_) => Err(ReconcileError::Internal("a look at this object panicked; the log has the place".to_owned())),
     };
     if decided.is_ok() {
         world.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(cached));
@@ -214,56 +220,56 @@ async fn reconcile<K: Kind>(cached: Arc<DeserializeGuard<K>>, world: Arc<World>)
 }
 
 /// A refused decision is taken again at once, a few times, not after a backoff.
-async fn decide<K: Kind>(cached: &K, world: &Arc<World>) -> Result<Action, Trouble> {
+async fn with_conflict_retries<K: Kind>(cached: &K, world: &Arc<World>) -> Result<ReconcileAction, ReconcileError> {
     for _ in 1..DECISIONS_AT_ONCE {
-        match once(cached, world).await {
-            Err(Trouble::Outdated) => continue,
+        match reconcile_fresh(cached, world).await {
+            Err(ReconcileError::Outdated) => continue,
             decided => return decided,
         }
     }
-    once(cached, world).await
+    reconcile_fresh(cached, world).await
 }
 
-async fn once<K: Kind>(cached: &K, world: &Arc<World>) -> Result<Action, Trouble> {
+async fn reconcile_fresh<K: Kind>(cached: &K, world: &Arc<World>) -> Result<ReconcileAction, ReconcileError> {
     let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
     // Who may not act need not look.
     world.gate.token()?;
     let decided = match world.api::<K>(&namespace).get_opt(&name).await? {
-        Some(object) => on(object, world).await,
-        None => Err(Trouble::Gone),
+        Some(object) => observe_plan_act(object, world).await,
+        None => Err(ReconcileError::NotFound),
     };
-    if let Err(Trouble::Gone) = decided {
-        world.wakes.forget(K::KIND, &namespace, &name);
-        cached.changed(world);
-        cached.gone(world);
-        return Ok(Action::await_change());
+    if let Err(ReconcileError::NotFound) = decided {
+        world.requeue.forget(K::KIND, &namespace, &name);
+        cached.wake_dependents(world);
+        cached.on_deleted(world);
+        return Ok(ReconcileAction::await_change());
     }
     decided
 }
 
 /// One decision about an object as it was just read, and what follows.
-async fn on<K: Kind>(object: K, world: &Arc<World>) -> Result<Action, Trouble> {
+async fn observe_plan_act<K: Kind>(object: K, world: &Arc<World>) -> Result<ReconcileAction, ReconcileError> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    world.wakes.know(K::KIND, &namespace, &name);
-    let seen = object.observe(world).await?;
-    let plan = K::plan(&seen, clock::now());
-    if plan.finalizer && hold(&object, true, world).await? {
-        return Err(Trouble::Outdated);
+    world.requeue.know(K::KIND, &namespace, &name);
+    let observed = object.observe(world).await?;
+    let plan = K::plan(&observed, clock::now());
+    if plan.finalizer && sync_finalizer(&object, true, world).await? {
+        return Err(ReconcileError::Outdated);
     }
     let committed = commit(object, &plan, world).await?;
-    for act in plan.acts {
+    for act in plan.actions {
         tracing::debug!(kind = K::KIND, %namespace, %name, ?act, "act");
         committed.act(act, world).await?;
     }
     // Of that very version: whatever came in between is looked at before the object is let go.
-    if !plan.finalizer && hold(&committed, false, world).await? {
-        return Ok(Action::await_change());
+    if !plan.finalizer && sync_finalizer(&committed, false, world).await? {
+        return Ok(ReconcileAction::await_change());
     }
-    Ok(plan.next.map_or_else(Action::await_change, Action::requeue))
+    Ok(plan.next.map_or_else(ReconcileAction::await_change, ReconcileAction::requeue))
 }
 
 /// Those of a list that can be read. One that can't be must not hide the others, and its own reconcile says so.
-pub async fn readable<K: Kind>(api: Api<DeserializeGuard<K>>, of: &ListParams) -> Result<Vec<K>, Trouble> {
+pub async fn readable<K: Kind>(api: Api<DeserializeGuard<K>>, of: &ListParams) -> Result<Vec<K>, ReconcileError> {
     Ok(api.list(of).await?.items.into_iter().filter_map(|one| one.0.ok()).collect())
 }
 
@@ -285,15 +291,15 @@ pub async fn run<K: Kind>(
     scope: Api<DeserializeGuard<K>>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let wakes = world
-        .wakes
+    let requeue = world
+        .requeue
         .listen(K::KIND)
         .map(|(namespace, name)| ObjectRef::<DeserializeGuard<K>>::new(&name).within(&namespace));
     let (reader, writer) = reflector::store();
-    let mut gone = Gone::new(world.clone(), reader.clone());
+    let mut deletions = DeletionWatch::new(world.clone(), reader.clone());
     let changes = reflector::reflector(writer, watched(scope, world.resync))
         .default_backoff()
-        .inspect_ok(move |event| gone.see(event))
+        .inspect_ok(move |event| deletions.observe_event(event))
         .touched_objects()
         .predicate_filter(
             predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
@@ -301,7 +307,7 @@ pub async fn run<K: Kind>(
         );
     Controller::for_stream(changes, reader)
         .with_config(Config::default().concurrency(OBJECTS_AT_ONCE))
-        .reconcile_on(wakes)
+        .reconcile_on(requeue)
         .graceful_shutdown_on(stop)
         .run(reconcile, retry, world)
         .for_each(|done| {
@@ -318,14 +324,14 @@ fn key<K: Kind>(object: &K) -> String {
 }
 
 /// Later each time: 1 s, 2 s … up to a minute, and not all at the same moment.
-fn retry<K: Kind>(cached: Arc<DeserializeGuard<K>>, trouble: &Trouble, world: Arc<World>) -> Action {
-    let Ok(object) = &cached.0 else { return Action::await_change() };
+fn retry<K: Kind>(cached: Arc<DeserializeGuard<K>>, trouble: &ReconcileError, world: Arc<World>) -> ReconcileAction {
+    let Ok(object) = &cached.0 else { return ReconcileAction::await_change() };
     let key = key(object);
-    if matches!(trouble, Trouble::GateShut(_)) {
-        return Action::requeue(SHUT);
+    if matches!(trouble, ReconcileError::GateShut(_)) {
+        return ReconcileAction::requeue(NOT_LEADING_RETRY);
     }
-    if matches!(trouble, Trouble::Outdated) {
-        return Action::requeue(Duration::from_secs(1).mul_f64(rand::rng().random_range(0.1..1.0)));
+    if matches!(trouble, ReconcileError::Outdated) {
+        return ReconcileAction::requeue(Duration::from_secs(1).mul_f64(rand::rng().random_range(0.1..1.0)));
     }
     let failures = {
         let mut all = world.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -334,6 +340,6 @@ fn retry<K: Kind>(cached: Arc<DeserializeGuard<K>>, trouble: &Trouble, world: Ar
         *failures
     };
     tracing::warn!(object = key, %trouble, failures, "looked at again later");
-    let longest = Duration::from_secs((1_u64 << failures.saturating_sub(1).min(6)).min(LONGEST));
-    Action::requeue(longest.mul_f64(rand::rng().random_range(0.5..1.0)))
+    let longest = Duration::from_secs((1_u64 << failures.saturating_sub(1).min(6)).min(BACKOFF_MAX_SECONDS));
+    ReconcileAction::requeue(longest.mul_f64(rand::rng().random_range(0.5..1.0)))
 }

@@ -1,16 +1,16 @@
 //! One thin shell for all kinds: observe → plan → commit → act. No decisions.
 
 pub mod build;
+mod deletions;
 pub mod deployment;
+pub mod error;
 pub mod frame;
-pub mod garbage;
-mod gone;
+pub mod gc;
 pub mod hostgroup;
 pub mod hosts;
 pub mod project;
 mod releases;
 mod repository;
+pub mod requeue;
 pub mod tasks;
-pub mod trouble;
-pub mod wakes;
 pub mod world;

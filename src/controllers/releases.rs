@@ -53,20 +53,20 @@ impl Releases {
     }
 
     /// Removes these bytes, unless somebody else than the version of this record, or than the build of this uid, needs them.
-    pub(super) async fn remove(&self, digest: &str, but: But<'_>, world: &World) -> Result<bool, Broken> {
-        if self.needed(digest, but, world).await? {
+    pub(super) async fn remove(&self, digest: &str, excluding: Excluding<'_>, world: &World) -> Result<bool, Broken> {
+        if self.needed(digest, excluding, world).await? {
             return Ok(false);
         }
         world.store.remove_release(&world.gate, digest).await?;
         Ok(true)
     }
 
-    async fn needed(&self, digest: &str, but: But<'_>, world: &World) -> Result<bool, Broken> {
+    async fn needed(&self, digest: &str, excluding: Excluding<'_>, world: &World) -> Result<bool, Broken> {
         let mut makers = self.unpublished.get(digest).into_iter().flatten();
-        if makers.any(|uid| but != But::Build(uid)) {
+        if makers.any(|uid| excluding != Excluding::Build(uid)) {
             return Ok(true);
         }
-        for key in self.versions.get(digest).into_iter().flatten().filter(|key| but != But::Version(key)) {
+        for key in self.versions.get(digest).into_iter().flatten().filter(|key| excluding != Excluding::Version(key)) {
             let Some((namespace, project, version)) = keys::version_parts(key) else { return Ok(true) };
             let removed = keys::removed(namespace, project, version)?;
             // One that is on record as removed may be wanted all the same, by a Deployment that took it before.
@@ -82,7 +82,7 @@ impl Releases {
 
 /// Whose need does not count.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum But<'a> {
+pub(super) enum Excluding<'a> {
     Version(&'a Key),
     Build(&'a str),
 }

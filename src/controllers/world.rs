@@ -9,10 +9,12 @@ use std::{
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client, core::NamespaceResourceScope, runtime::events::Recorder};
 
-use super::{build, deployment::Claims, hosts, project, tasks::Tasks, wakes::Wakes};
+use super::{build, deployment::SiblingSelections, hosts, project, requeue::Requeue, tasks::Tasks};
 use crate::{
     api::{USE_LABEL, verbs::GIT_HOST},
-    effects::{diary::Diaries, executor::LocalExecutor, gate::Gate, git::Git, secret::SecretText, store::Store},
+    effects::{
+        executor::LocalExecutor, gate::Gate, git::Git, rollout_logs::RolloutLogs, secret::SecretText, store::Store,
+    },
 };
 
 /// One for all kinds of one operator.
@@ -22,24 +24,24 @@ pub struct World {
     pub store: Store,
     pub git: Git,
     pub executor: LocalExecutor,
-    pub diaries: Diaries,
+    pub rollout_logs: RolloutLogs,
     pub tasks: Tasks,
-    pub wakes: Wakes,
+    pub requeue: Requeue,
     /// Uid of the namespace `kube-system`: which control plane this is.
-    pub plane: String,
+    pub control_plane_id: String,
     /// Monotonic; facts older than this are unknown.
     pub started_at: Instant,
     pub recorder: Recorder,
     /// How often everything is listed anew.
     pub resync: Duration,
-    pub sources: project::Memory,
-    pub builds: build::Memory,
-    pub hosts: hosts::Memory,
-    pub claims: Claims,
+    pub sources: project::Registry,
+    pub builds: build::Registry,
+    pub hosts: hosts::Registry,
+    pub siblings: SiblingSelections,
     /// Reconciles that failed in a row, by kind and object.
     pub(super) failures: Mutex<HashMap<String, u32>>,
     /// Objects of whose last status nobody knows whether it was written.
-    pub(super) unsure: Mutex<HashSet<String>>,
+    pub(super) uncertain: Mutex<HashSet<String>>,
 }
 
 /// What a [`World`] is made of; the rest of it begins empty.
@@ -49,8 +51,8 @@ pub struct Parts {
     pub store: Store,
     pub git: Git,
     pub executor: LocalExecutor,
-    pub diaries: Diaries,
-    pub plane: String,
+    pub rollout_logs: RolloutLogs,
+    pub control_plane_id: String,
     pub started_at: Instant,
     pub recorder: Recorder,
     pub resync: Duration,
@@ -58,26 +60,27 @@ pub struct Parts {
 
 impl World {
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, gate, store, git, executor, diaries, plane, started_at, recorder, resync } = parts;
+        let Parts { client, gate, store, git, executor, rollout_logs, control_plane_id, started_at, recorder, resync } =
+            parts;
         Self {
             client,
             gate,
             store,
             git,
             executor,
-            diaries,
-            plane,
+            rollout_logs,
+            control_plane_id,
             started_at,
             recorder,
             resync,
             tasks: Tasks::default(),
-            wakes: Wakes::default(),
-            sources: project::Memory::default(),
-            builds: build::Memory::default(),
-            hosts: hosts::Memory::default(),
-            claims: Claims::default(),
+            requeue: Requeue::default(),
+            sources: project::Registry::default(),
+            builds: build::Registry::default(),
+            hosts: hosts::Registry::default(),
+            siblings: SiblingSelections::default(),
             failures: Mutex::default(),
-            unsure: Mutex::default(),
+            uncertain: Mutex::default(),
         }
     }
 

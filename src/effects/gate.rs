@@ -41,7 +41,7 @@ pub struct GateShut;
 
 /// What the lease says: until when this process may act, and with which token.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct LeaseTerm {
     /// Monotonic; `None` for a gate without a lease (tools and tests).
     pub until: Option<Instant>,
     pub token: FenceToken,
@@ -69,7 +69,7 @@ pub struct Gate {
 }
 
 struct Inner {
-    held: Mutex<Option<Held>>,
+    held: Mutex<Option<LeaseTerm>>,
     probe: Probe,
 }
 
@@ -82,12 +82,12 @@ impl Gate {
     /// A gate for one process that needs no lease.
     pub fn open_for(token: FenceToken) -> Self {
         let gate = Self::shut();
-        gate.open(Held { until: None, token, letting_go: false });
+        gate.open(LeaseTerm { until: None, token, letting_go: false });
         gate
     }
 
     /// The lease was won or renewed.
-    pub fn open(&self, held: Held) {
+    pub fn open(&self, held: LeaseTerm) {
         *self.inner.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
     }
 
@@ -101,7 +101,7 @@ impl Gate {
         self.held().map(|held| held.token)
     }
 
-    fn held(&self) -> Result<Held, GateShut> {
+    fn held(&self) -> Result<LeaseTerm, GateShut> {
         let held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
         let valid = held.as_ref().filter(|held| held.until.is_none_or(|until| clock::monotonic() < until));
         valid.cloned().ok_or(GateShut)

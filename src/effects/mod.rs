@@ -2,7 +2,6 @@
 
 pub mod class;
 pub mod clock;
-pub mod diary;
 pub mod executor;
 pub mod gate;
 pub mod git;
@@ -12,6 +11,7 @@ pub mod names;
 pub mod plain;
 pub mod release;
 pub mod remove;
+pub mod rollout_logs;
 pub mod secret;
 pub mod ssh;
 pub mod store;

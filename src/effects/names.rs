@@ -24,13 +24,13 @@ static OF_GIT_SERVERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Sema
 
 /// Whose names.
 #[derive(Clone, Copy, Debug)]
-pub enum Whose {
+pub enum LookupPool {
     Hosts,
     GitServers,
 }
 
 /// The addresses of `host` (a name or an address), at least one. The error is a text for a person.
-pub async fn look_up(whose: Whose, host: &str, port: u16, limit: Duration) -> Result<Vec<SocketAddr>, String> {
+pub async fn look_up(whose: LookupPool, host: &str, port: u16, limit: Duration) -> Result<Vec<SocketAddr>, String> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
@@ -50,10 +50,10 @@ pub async fn look_up(whose: Whose, host: &str, port: u16, limit: Duration) -> Re
     }
 }
 
-fn turns(whose: Whose) -> Arc<Semaphore> {
+fn turns(whose: LookupPool) -> Arc<Semaphore> {
     match whose {
-        Whose::Hosts => OF_HOSTS.clone(),
-        Whose::GitServers => OF_GIT_SERVERS.clone(),
+        LookupPool::Hosts => OF_HOSTS.clone(),
+        LookupPool::GitServers => OF_GIT_SERVERS.clone(),
     }
 }
 
@@ -76,11 +76,11 @@ mod tests {
         let _all = OF_GIT_SERVERS.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
         let soon = Duration::from_millis(10);
         for address in ["192.0.2.7", "2001:db8::7"] {
-            let found = look_up(Whose::GitServers, address, 22, soon).await.unwrap();
+            let found = look_up(LookupPool::GitServers, address, 22, soon).await.unwrap();
             assert_eq!(found, [SocketAddr::new(address.parse().unwrap(), 22)]);
         }
-        let said = look_up(Whose::GitServers, "localhost", 22, soon).await.unwrap_err();
+        let said = look_up(LookupPool::GitServers, "localhost", 22, soon).await.unwrap_err();
         assert!(said.contains("localhost could not be looked up: 128 others wait"), "{said}");
-        assert!(!look_up(Whose::Hosts, "localhost", 22, Duration::from_secs(60)).await.unwrap().is_empty());
+        assert!(!look_up(LookupPool::Hosts, "localhost", 22, Duration::from_secs(60)).await.unwrap().is_empty());
     }
 }

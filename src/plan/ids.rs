@@ -30,9 +30,10 @@ pub struct ActId {
 
 /// Whom a project's folder on a host belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Owner {
     /// The control plane: uid of its namespace `kube-system`.
-    pub plane: String,
+    pub control_plane_id: String,
     pub namespace: String,
     pub deployment: String,
     /// The Deployment's uid.

@@ -3,12 +3,12 @@
 pub mod build;
 pub mod deployment;
 pub mod facts;
-pub mod fault;
-pub mod garbage;
+pub mod gc;
 pub mod hostgroup;
 pub mod ids;
 pub mod project;
 pub mod retention;
+pub mod retry_state;
 pub mod version;
 
 use std::time::Duration;
@@ -17,21 +17,21 @@ use crate::api::Reason;
 
 /// What a planner answers: the *whole* next status, what to do and to tell once that is on record, and when to look again.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan<Status, Act> {
+pub struct Plan<Status, Action> {
     /// Whether the object may not go yet. Put on and observed anew before any intent is committed; taken off when no longer planned.
     pub finalizer: bool,
     pub status: Status,
     /// Done in this order until the first failure, after the status is on record.
-    pub acts: Vec<Act>,
+    pub actions: Vec<Action>,
     /// Told if the status changed.
-    pub events: Vec<Happened>,
+    pub events: Vec<EventDraft>,
     /// When to look again without being woken; `None`: a change or a wake alone.
     pub next: Option<Duration>,
 }
 
 /// An event for people's eyes: it lives an hour, the record is elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Happened {
+pub struct EventDraft {
     pub warning: bool,
     pub reason: Reason,
     /// What was done, in CamelCase, at most 128 bytes.
@@ -40,7 +40,7 @@ pub struct Happened {
     pub note: String,
 }
 
-impl Happened {
+impl EventDraft {
     pub fn normal(reason: Reason, action: &'static str, note: impl Into<String>) -> Self {
         Self { warning: false, reason, action, note: note.into() }
     }

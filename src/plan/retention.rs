@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fmt};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::build::standing::Standing;
+use super::build::stage::BuildStage;
 use crate::api::{
     common::{bytes, seconds},
     lifecycle::Retention,
@@ -18,30 +18,30 @@ use crate::api::{
 /// Everything that the decision needs. What lies in the store is listed before Builds and Deployments are.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Seen {
+pub struct Observed {
     #[serde(default)]
     pub retention: Retention,
     /// All Builds of the project.
     #[serde(default)]
-    pub builds: Vec<BuildSeen>,
+    pub builds: Vec<BuildObserved>,
     /// Versions that Deployments want, run or name in their history.
     #[serde(default)]
     pub needed: BTreeSet<String>,
     /// All versions that were ever published.
     #[serde(default)]
-    pub versions: Vec<VersionSeen>,
+    pub versions: Vec<VersionObserved>,
     /// What the project's Builds said.
     #[serde(default)]
-    pub logs: Vec<LogSeen>,
+    pub logs: Vec<LogObserved>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct BuildSeen {
+pub struct BuildObserved {
     pub name: String,
     pub uid: String,
     pub created: Timestamp,
-    pub standing: Standing,
+    pub stage: BuildStage,
     /// Its version is published.
     #[serde(default)]
     pub published: bool,
@@ -54,7 +54,7 @@ pub struct BuildSeen {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct VersionSeen {
+pub struct VersionObserved {
     pub version: String,
     pub built_at: Timestamp,
     /// SHA-256 of its release in hex.
@@ -69,7 +69,7 @@ pub struct VersionSeen {
 /// What one attempt said.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LogSeen {
+pub struct LogObserved {
     pub uid: String,
     pub attempt: i64,
     pub bytes: u64,
@@ -82,7 +82,7 @@ pub struct LogSeen {
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum Action {
     /// A removed version is wanted after all, and its bytes are there: it is one again.
     Restore {
         version: String,
@@ -107,7 +107,7 @@ pub enum Act {
     },
 }
 
-impl fmt::Display for Act {
+impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Restore { version } => write!(f, "Restore {version}"),
@@ -120,11 +120,11 @@ impl fmt::Display for Act {
 }
 
 /// What is to be done, in this order.
-pub fn plan(seen: &Seen, now: Timestamp) -> Vec<Act> {
-    let mut all = versions(seen);
-    all.extend(logs(seen, now));
-    all.extend(builds(seen, true, seen.retention.succeeded_limit));
-    all.extend(builds(seen, false, seen.retention.failed_limit));
+pub fn plan(observed: &Observed, now: Timestamp) -> Vec<Action> {
+    let mut all = versions(observed);
+    all.extend(logs(observed, now));
+    all.extend(builds(observed, true, observed.retention.succeeded_limit));
+    all.extend(builds(observed, false, observed.retention.failed_limit));
     all
 }
 
@@ -133,45 +133,47 @@ fn count(limit: i64) -> usize {
 }
 
 /// The newest versions are kept, and every one that is needed.
-fn versions(seen: &Seen) -> Vec<Act> {
-    let mut versions: Vec<&VersionSeen> = seen.versions.iter().collect();
+fn versions(observed: &Observed) -> Vec<Action> {
+    let mut versions: Vec<&VersionObserved> = observed.versions.iter().collect();
     versions.sort_by(|a, b| b.built_at.cmp(&a.built_at).then_with(|| b.version.cmp(&a.version)));
-    let needed = |version: &VersionSeen| seen.needed.contains(&version.version);
+    let needed = |version: &VersionObserved| observed.needed.contains(&version.version);
     let (removed, there): (Vec<_>, Vec<_>) = versions.into_iter().partition(|version| version.removed);
     // At least the newest stays, whatever the schema let through.
-    let old = there.into_iter().skip(count(seen.retention.succeeded_limit).max(1)).filter(|version| !needed(version));
+    let old =
+        there.into_iter().skip(count(observed.retention.succeeded_limit).max(1)).filter(|version| !needed(version));
     let begun = removed.into_iter().filter(|version| version.stored).map(|version| match needed(version) {
-        true => Act::Restore { version: version.version.clone() },
-        false => Act::Drop { version: version.version.clone(), digest: version.digest.clone() },
+        true => Action::Restore { version: version.version.clone() },
+        false => Action::Drop { version: version.version.clone(), digest: version.digest.clone() },
     });
     begun
-        .chain(old.map(|version| Act::Retire { version: version.version.clone(), digest: version.digest.clone() }))
+        .chain(old.map(|version| Action::Retire { version: version.version.clone(), digest: version.digest.clone() }))
         .collect()
 }
 
 /// Of the Builds that ended so, all but the newest.
-fn builds(seen: &Seen, published: bool, limit: i64) -> Vec<Act> {
-    let ended = |build: &&BuildSeen| build.standing == Standing::Ended && build.published == published;
-    let mut builds: Vec<&BuildSeen> = seen.builds.iter().filter(ended).collect();
+fn builds(observed: &Observed, published: bool, limit: i64) -> Vec<Action> {
+    let ended = |build: &&BuildObserved| build.stage == BuildStage::Ended && build.published == published;
+    let mut builds: Vec<&BuildObserved> = observed.builds.iter().filter(ended).collect();
     builds.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| b.uid.cmp(&a.uid)));
-    let needed = |build: &BuildSeen| build.version.as_ref().is_some_and(|version| seen.needed.contains(version));
+    let needed =
+        |build: &BuildObserved| build.version.as_ref().is_some_and(|version| observed.needed.contains(version));
     let limit = if published { count(limit).max(1) } else { count(limit) };
     builds
         .into_iter()
         .skip(limit)
         .filter(|build| !build.busy && !needed(build))
-        .map(|build| Act::DeleteBuild { name: build.name.clone(), uid: build.uid.clone() })
+        .map(|build| Action::DeleteBuild { name: build.name.clone(), uid: build.uid.clone() })
         .collect()
 }
 
 /// Logs that are too old, then the oldest of those that are too much together; the newest stays, however much it is. What a Build that
 /// has not ended says is left alone.
-fn logs(seen: &Seen, now: Timestamp) -> Vec<Act> {
-    let rule = &seen.retention.logs;
+fn logs(observed: &Observed, now: Timestamp) -> Vec<Action> {
+    let rule = &observed.retention.logs;
     let (Some(max_age), Some(max_bytes)) = (seconds(&rule.max_age), bytes(&rule.max_bytes)) else { return vec![] };
-    let ended = seen.builds.iter().filter(|build| build.standing == Standing::Ended && !build.busy);
+    let ended = observed.builds.iter().filter(|build| build.stage == BuildStage::Ended && !build.busy);
     let ended: BTreeSet<&str> = ended.map(|build| build.uid.as_str()).collect();
-    let mut logs: Vec<&LogSeen> = seen.logs.iter().collect();
+    let mut logs: Vec<&LogObserved> = observed.logs.iter().collect();
     logs.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| (&b.uid, b.attempt).cmp(&(&a.uid, a.attempt))));
     let mut newer = 0_u64;
     let mut gone = Vec::new();
@@ -179,7 +181,7 @@ fn logs(seen: &Seen, now: Timestamp) -> Vec<Act> {
         let old = now.duration_since(log.at).as_secs() > max_age;
         let much = newer > 0 && newer.saturating_add(log.bytes) > max_bytes;
         if (log.torn || old || much) && ended.contains(log.uid.as_str()) {
-            gone.push(Act::RemoveLog { uid: log.uid.clone(), attempt: log.attempt });
+            gone.push(Action::RemoveLog { uid: log.uid.clone(), attempt: log.attempt });
         }
         newer = newer.saturating_add(log.bytes);
     }
@@ -192,13 +194,13 @@ mod tests {
 
     use super::*;
 
-    fn standing() -> impl Strategy<Value = Standing> {
+    fn stage() -> impl Strategy<Value = BuildStage> {
         prop_oneof![
-            Just(Standing::Early),
-            Just(Standing::Queued),
-            Just(Standing::Active),
-            Just(Standing::Ended),
-            Just(Standing::Ended)
+            Just(BuildStage::Early),
+            Just(BuildStage::Queued),
+            Just(BuildStage::Active),
+            Just(BuildStage::Ended),
+            Just(BuildStage::Ended)
         ]
     }
 
@@ -206,13 +208,13 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn build() -> impl Strategy<Value = BuildSeen> {
-        (0..9_i64, standing(), any::<bool>(), prop::bool::weighted(0.2), 0..9_u32).prop_map(
-            |(second, standing, published, busy, version)| BuildSeen {
+    fn build() -> impl Strategy<Value = BuildObserved> {
+        (0..9_i64, stage(), any::<bool>(), prop::bool::weighted(0.2), 0..9_u32).prop_map(
+            |(second, stage, published, busy, version)| BuildObserved {
                 name: String::new(),
                 uid: String::new(),
                 created: at(second),
-                standing,
+                stage,
                 published,
                 busy,
                 version: Some(format!("v{version}")),
@@ -220,7 +222,7 @@ mod tests {
         )
     }
 
-    fn seen() -> impl Strategy<Value = Seen> {
+    fn observed() -> impl Strategy<Value = Observed> {
         let version = (0..9_i64, any::<bool>(), prop::bool::weighted(0.2));
         let log = (0..9_usize, 0..2000_u64, 0..9_i64);
         let parts = (
@@ -230,18 +232,18 @@ mod tests {
             prop::collection::btree_set(0..9_u32, 0..4),
             (1..4_i64, 0..4_i64, 0..3000_u64),
         );
-        parts.prop_map(|(builds, versions, logs, needed, (succeeded_limit, failed_limit, max_bytes))| Seen {
+        parts.prop_map(|(builds, versions, logs, needed, (succeeded_limit, failed_limit, max_bytes))| Observed {
             retention: Retention {
                 succeeded_limit,
                 failed_limit,
                 releases_per_host: 5,
                 logs: crate::api::lifecycle::LogRetention { max_bytes: max_bytes.to_string(), ..Default::default() },
             },
-            builds: (0..).zip(builds).map(|(n, build)| BuildSeen { uid: format!("b{n}"), ..build }).collect(),
+            builds: (0..).zip(builds).map(|(n, build)| BuildObserved { uid: format!("b{n}"), ..build }).collect(),
             needed: needed.into_iter().map(|n| format!("v{n}")).collect(),
             versions: (0..)
                 .zip(versions)
-                .map(|(n, (second, stored, removed))| VersionSeen {
+                .map(|(n, (second, stored, removed))| VersionObserved {
                     version: format!("v{n}"),
                     built_at: at(second),
                     digest: format!("d{n}"),
@@ -251,7 +253,7 @@ mod tests {
                 .collect(),
             logs: logs
                 .into_iter()
-                .map(|(n, bytes, second)| LogSeen {
+                .map(|(n, bytes, second)| LogObserved {
                     uid: format!("b{n}"),
                     attempt: 1,
                     bytes,
@@ -263,44 +265,44 @@ mod tests {
     }
 
     /// What there is after an act.
-    fn done(mut seen: Seen, act: &Act) -> Seen {
-        let mut of = |name: &String, change: fn(&mut VersionSeen)| {
-            seen.versions.iter_mut().filter(|version| version.version == *name).for_each(change);
+    fn done(mut observed: Observed, action: &Action) -> Observed {
+        let mut of = |name: &String, change: fn(&mut VersionObserved)| {
+            observed.versions.iter_mut().filter(|version| version.version == *name).for_each(change);
         };
-        match act {
-            Act::Restore { version } => of(version, |version| version.removed = false),
-            Act::Retire { version, .. } => of(version, |version| version.removed = true),
-            Act::Drop { version, .. } => of(version, |version| version.stored = false),
-            Act::RemoveLog { uid, .. } => seen.logs.retain(|log| log.uid != *uid),
-            Act::DeleteBuild { uid, .. } => seen.builds.retain(|build| build.uid != *uid),
+        match action {
+            Action::Restore { version } => of(version, |version| version.removed = false),
+            Action::Retire { version, .. } => of(version, |version| version.removed = true),
+            Action::Drop { version, .. } => of(version, |version| version.stored = false),
+            Action::RemoveLog { uid, .. } => observed.logs.retain(|log| log.uid != *uid),
+            Action::DeleteBuild { uid, .. } => observed.builds.retain(|build| build.uid != *uid),
         }
-        seen
+        observed
     }
 
     proptest! {
         #[test]
-        fn nothing_goes_that_is_needed_or_under_way_and_the_newest_stays_and_then_there_is_silence(seen in seen()) {
+        fn nothing_goes_that_is_needed_or_under_way_and_the_newest_stays_and_then_there_is_silence(observed in observed()) {
             let now = at(10);
-            let newest = seen.versions.iter().filter(|version| !version.removed).map(|version| version.built_at).max();
-            let acts = plan(&seen, now);
-            for act in &acts {
-                match act {
-                    Act::Drop { version, .. } | Act::Retire { version, .. } => prop_assert!(!seen.needed.contains(version)),
-                    Act::Restore { version } => prop_assert!(seen.needed.contains(version)),
-                    Act::RemoveLog { uid, .. } | Act::DeleteBuild { uid, .. } => {
-                        let build = seen.builds.iter().find(|build| build.uid == *uid).unwrap();
-                        prop_assert!(build.standing == Standing::Ended && !build.busy);
-                        let needed = build.version.as_ref().is_some_and(|version| seen.needed.contains(version));
-                        let log = matches!(act, Act::RemoveLog { .. });
+            let newest = observed.versions.iter().filter(|version| !version.removed).map(|version| version.built_at).max();
+            let actions = plan(&observed, now);
+            for action in &actions {
+                match action {
+                    Action::Drop { version, .. } | Action::Retire { version, .. } => prop_assert!(!observed.needed.contains(version)),
+                    Action::Restore { version } => prop_assert!(observed.needed.contains(version)),
+                    Action::RemoveLog { uid, .. } | Action::DeleteBuild { uid, .. } => {
+                        let build = observed.builds.iter().find(|build| build.uid == *uid).unwrap();
+                        prop_assert!(build.stage == BuildStage::Ended && !build.busy);
+                        let needed = build.version.as_ref().is_some_and(|version| observed.needed.contains(version));
+                        let log = matches!(action, Action::RemoveLog { .. });
                         prop_assert!(log || !needed);
                     }
                 }
             }
-            let after = acts.iter().fold(seen, done);
+            let after = actions.iter().fold(observed, done);
             let kept = after.versions.iter().filter(|version| !version.removed).map(|version| version.built_at).max();
             prop_assert!(kept >= newest);
             // What is retired loses its bytes at the next look, and what is restored may be one too many then.
-            let last = (0..3).fold(after, |seen, _| plan(&seen, now).iter().fold(seen, done));
+            let last = (0..3).fold(after, |observed, _| plan(&observed, now).iter().fold(observed, done));
             prop_assert_eq!(plan(&last, now), []);
         }
     }

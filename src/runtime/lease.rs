@@ -12,12 +12,12 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use super::farewell::{Fate, fate};
+use super::namespace_state::{NamespaceState, fate};
 use crate::{
-    controllers::trouble::said,
+    controllers::error::api_message,
     effects::{
         clock,
-        gate::{Gate, Held},
+        gate::{Gate, LeaseTerm},
     },
     plan::ids::FenceToken,
 };
@@ -29,7 +29,7 @@ const NAME: &str = "landfall";
 pub enum LeaseError {
     #[error(
         "the lease {namespace}/{NAME}: {}; may this operator get, create and update leases there? (manifests/operator-rights.yaml, manifests/scoped)",
-        said(source)
+        api_message(source)
     )]
     Api { namespace: String, source: kube::Error },
     #[error("another operator ({0}) has taken the lease; this one ends, to begin anew behind it")]
@@ -103,7 +103,7 @@ impl Elector {
                 Ok(Ok(None)) => {}
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403 | 404) => {
-                    if self.fate().await == Some(Fate::Ending) {
+                    if self.fate().await == Some(NamespaceState::Ending) {
                         return Ok(None);
                     }
                     let error = self.error(kube::Error::Api(status));
@@ -113,7 +113,7 @@ impl Elector {
                     tracing::error!(%error, "nothing is done in this namespace until then");
                     tokio::time::sleep(self.duration).await;
                 }
-                Ok(Err(error)) => tracing::warn!(error = said(&error), "the lease can't be read; asking again"),
+                Ok(Err(error)) => tracing::warn!(error = api_message(&error), "the lease can't be read; asking again"),
                 Err(_) => tracing::warn!("the API server does not answer about the lease; asking again"),
             }
             tokio::time::sleep(self.duration / 8).await;
@@ -191,7 +191,7 @@ impl Elector {
                     if refused && self.is_ending().await {
                         return Ok(());
                     }
-                    tracing::warn!(error = said(&error), "the lease can't be renewed; trying again");
+                    tracing::warn!(error = api_message(&error), "the lease can't be renewed; trying again");
                 }
                 Err(_) => tracing::warn!("the API server does not answer about the lease; trying again"),
             }
@@ -199,11 +199,11 @@ impl Elector {
     }
 
     async fn is_ending(&self) -> bool {
-        matches!(self.fate().await, Some(Fate::Ending | Fate::Gone))
+        matches!(self.fate().await, Some(NamespaceState::Ending | NamespaceState::Gone))
     }
 
     /// What becomes of the namespace, where that is known and is all that this operator works for.
-    async fn fate(&self) -> Option<Fate> {
+    async fn fate(&self) -> Option<NamespaceState> {
         if !self.lets_go {
             return None;
         }
@@ -217,8 +217,8 @@ impl Elector {
             "the namespace is being deleted, and the lease with it: what is ours there is let go"
         );
         let token = FenceToken { epoch: self.epoch.clone(), created: 0, transitions: 0 };
-        self.gate.open(Held { until: None, token, letting_go: true });
-        while !matches!(self.fate().await, Some(Fate::Gone | Fate::Standing)) {
+        self.gate.open(LeaseTerm { until: None, token, letting_go: true });
+        while !matches!(self.fate().await, Some(NamespaceState::Gone | NamespaceState::Standing)) {
             tokio::time::sleep(self.duration / 4).await;
         }
         self.gate.close();
@@ -268,7 +268,7 @@ impl Elector {
         let created = lease.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
         let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
         let token = FenceToken { epoch: self.epoch.clone(), created, transitions: i64::from(transitions) };
-        self.gate.open(Held { until: Some(asked + self.duration), token, letting_go: false });
+        self.gate.open(LeaseTerm { until: Some(asked + self.duration), token, letting_go: false });
     }
 
     fn lease(&self, metadata: Option<&ObjectMeta>, transitions: i32) -> Lease {

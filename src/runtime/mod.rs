@@ -2,8 +2,8 @@
 
 pub mod config;
 pub mod dev;
-mod farewell;
 pub mod lease;
+mod namespace_state;
 pub mod operator;
 pub mod telemetry;
 mod view;

@@ -24,15 +24,15 @@ use crate::{
     api::{Build, Deployment, FIELD_MANAGER, HostGroup, Project, view::VIEW_ADDRESS},
     controllers::{
         frame::{self, Kind},
-        garbage,
+        gc,
         world::{Parts, World},
     },
     effects::{
         clock,
-        diary::Diaries,
         executor::{ExecutorConfig, Isolation, LocalExecutor},
         gate::Gate,
         git::{Git, GitConfig},
+        rollout_logs::RolloutLogs,
         store::{Store, StoreError},
     },
     server::Leading,
@@ -77,7 +77,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let watches = client_for(config.clone(), WATCH_SILENCE).map_err(cluster)?;
     let client = client_for(config, CALL_SILENCE).map_err(cluster)?;
     let system = Api::<Namespace>::all(client.clone()).get("kube-system").await.map_err(cluster)?;
-    let plane = system.uid().unwrap_or_default();
+    let control_plane_id = system.uid().unwrap_or_default();
     let (tell, stop) = watch::channel(false);
     let scopes: Vec<Option<String>> =
         if args.namespaces.is_empty() { vec![None] } else { args.namespaces.iter().cloned().map(Some).collect() };
@@ -90,8 +90,8 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     for scope in scopes {
         let namespace = scope.clone().unwrap_or_else(|| own.clone());
         let clients = Clients { calls: client.clone(), watches: watches.clone() };
-        let (plane, git, leading) = (plane.clone(), git.clone(), leading.clone());
-        let run = Run { args: args.clone(), clients, plane, git, leading };
+        let (control_plane_id, git, leading) = (control_plane_id.clone(), git.clone(), leading.clone());
+        let run = Run { args: args.clone(), clients, control_plane_id, git, leading };
         parts.spawn(operate(run, scope, namespace, stop.clone()));
     }
     let asked = stop_signal().map_err(RunError::Signals)?;
@@ -126,7 +126,7 @@ fn client_for(mut config: Config, silence: Duration) -> Result<Client, kube::Err
 struct Run {
     args: RunArgs,
     clients: Clients,
-    plane: String,
+    control_plane_id: String,
     git: Git,
     /// What the aggregated API may ask, while the lease is held.
     leading: watch::Sender<Leading>,
@@ -156,9 +156,9 @@ enum Ended {
 
 /// From the lease to its end.
 async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Receiver<bool>) -> Result<Ended, RunError> {
-    let Run { args, clients, plane, git, leading } = run;
+    let Run { args, clients, control_plane_id, git, leading } = run;
     let gate = Gate::shut();
-    let elector = Elector::new(clients.calls.clone(), lease_in, args.lease(), plane.clone(), gate.clone())
+    let elector = Elector::new(clients.calls.clone(), lease_in, args.lease(), control_plane_id.clone(), gate.clone())
         .of_its_namespace(scope.is_some())
         .annotated(VIEW_ADDRESS, view::advertised(&args));
     let lease = tokio::select! {
@@ -168,14 +168,14 @@ async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Rece
     if lease.is_some() {
         tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");
     }
-    let world = Arc::new(world(&args, clients.calls, plane, git, gate)?);
+    let world = Arc::new(world(&args, clients.calls, control_plane_id, git, gate)?);
     leading.send_replace(Some(view::known(&world)));
     let mut controllers = tokio::task::JoinSet::new();
     controllers.spawn(control::<Project>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
     controllers.spawn(control::<Build>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
     controllers.spawn(control::<HostGroup>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
     controllers.spawn(control::<Deployment>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
-    let broom = tokio::spawn(garbage::keep(world.clone(), scope));
+    let broom = tokio::spawn(gc::keep(world.clone(), scope));
     let ended = tokio::select! {
         kept = elector.keep(lease) => kept.map(|()| Ended::NamespaceGone).map_err(RunError::from),
         () = async { while controllers.join_next().await.is_some() {} } => Ok(Ended::Stopped),
@@ -197,15 +197,26 @@ async fn control<K: Kind>(world: Arc<World>, client: Client, scope: Option<Strin
     frame::run::<K>(world, api, stopped(stop)).await;
 }
 
-fn world(args: &RunArgs, client: Client, plane: String, git: Git, gate: Gate) -> Result<World, RunError> {
+fn world(args: &RunArgs, client: Client, control_plane_id: String, git: Git, gate: Gate) -> Result<World, RunError> {
     let data = &args.data_dir;
     let executor = executor(args)?;
-    let diaries = diaries(args);
+    let rollout_logs = rollout_logs(args);
     let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
     let started_at = clock::monotonic();
     let store = Store::folder(data.join("store"))?;
     let resync = args.resync();
-    Ok(World::new(Parts { client, gate, store, git, executor, diaries, plane, started_at, recorder, resync }))
+    Ok(World::new(Parts {
+        client,
+        gate,
+        store,
+        git,
+        executor,
+        rollout_logs,
+        control_plane_id,
+        started_at,
+        recorder,
+        resync,
+    }))
 }
 
 fn git(args: &RunArgs) -> Git {
@@ -216,8 +227,8 @@ fn git(args: &RunArgs) -> Git {
     })
 }
 
-pub(super) fn diaries(args: &RunArgs) -> Diaries {
-    Diaries::new(args.data_dir.join("rollouts"))
+pub(super) fn rollout_logs(args: &RunArgs) -> RolloutLogs {
+    RolloutLogs::new(args.data_dir.join("rollouts"))
 }
 
 pub(super) fn executor(args: &RunArgs) -> Result<LocalExecutor, RunError> {

@@ -13,11 +13,11 @@ use super::{
 use crate::{
     api::deployment::Phase,
     controllers::{
-        hosts::{HostKey, TurnKey},
+        hosts::{HostKey, HostWorkerKey},
         world::World,
     },
     effects::{git::Git, store::Store},
-    plan::hostgroup::Look,
+    plan::hostgroup::HostCheck,
     server::{self, Hosts, Leading},
 };
 
@@ -34,7 +34,7 @@ pub fn start(
         client: client.clone(),
         namespace: own.to_owned(),
         executor: operator::executor(args)?,
-        diaries: operator::diaries(args),
+        rollout_logs: operator::rollout_logs(args),
         store: Store::folder(args.data_dir.join("store"))?,
         git: git.clone(),
         leading: leading.subscribe(),
@@ -57,13 +57,13 @@ pub fn known(world: &Arc<World>) -> Arc<dyn Hosts> {
 struct Known(Arc<World>);
 
 impl Hosts for Known {
-    fn look(&self, namespace: &str, group: &str, host: &str) -> (Look, Option<Timestamp>) {
+    fn look(&self, namespace: &str, group: &str, host: &str) -> (HostCheck, Option<Timestamp>) {
         let key = HostKey::new(namespace, group, host);
-        (self.0.hosts.last_look(&key), self.0.hosts.looked_at(&key))
+        (self.0.hosts.last_check(&key), self.0.hosts.checked_at(&key))
     }
 
     fn phase(&self, deployment: &str, host: &str) -> Option<Phase> {
-        let turn = TurnKey { uid: deployment.to_owned(), host: host.to_owned() };
-        self.0.hosts.turns.task(&turn).map(|task| task.phase)
+        let turn = HostWorkerKey { uid: deployment.to_owned(), host: host.to_owned() };
+        self.0.hosts.workers.task(&turn).map(|task| task.phase)
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::{Api, Client, api::PostParams};
 
-use super::{front_proxy::User, problem::Problem};
+use super::{api_error::ApiError, front_proxy::User};
 use crate::{
     api::view::{VIEW_GROUP, VIEW_VERSION},
     effects::clock,
@@ -22,7 +22,7 @@ const KEPT: usize = 4096;
 
 /// One subresource of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct ObjectPath {
     pub namespace: String,
     pub resource: &'static str,
     pub name: String,
@@ -31,12 +31,12 @@ pub struct Place {
 
 #[derive(Default)]
 pub struct Access {
-    answers: Mutex<HashMap<(User, Place), (bool, Instant)>>,
+    answers: Mutex<HashMap<(User, ObjectPath), (bool, Instant)>>,
 }
 
 impl Access {
     /// `Ok` where the user may `get` it.
-    pub async fn check(&self, client: &Client, user: &User, place: &Place) -> Result<(), Problem> {
+    pub async fn check(&self, client: &Client, user: &User, place: &ObjectPath) -> Result<(), ApiError> {
         let key = (user.clone(), place.clone());
         let known = self.lock().get(&key).filter(|(_, at)| at.elapsed() < FRESH).map(|(allowed, _)| *allowed);
         let allowed = match known {
@@ -51,22 +51,22 @@ impl Access {
                 allowed
             }
         };
-        let Place { namespace, resource, name, sub } = place;
+        let ObjectPath { namespace, resource, name, sub } = place;
         match allowed {
             true => Ok(()),
-            false => Err(Problem::forbidden(format!(
+            false => Err(ApiError::forbidden(format!(
                 "{resource}.{VIEW_GROUP} {name:?} is forbidden: User {:?} cannot get resource \"{resource}/{sub}\" in API group {VIEW_GROUP:?} in the namespace {namespace:?}",
                 user.name
             ))),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(User, Place), (bool, Instant)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(User, ObjectPath), (bool, Instant)>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn review(client: &Client, user: &User, place: &Place) -> Result<bool, Problem> {
+async fn review(client: &Client, user: &User, place: &ObjectPath) -> Result<bool, ApiError> {
     let attributes = ResourceAttributes {
         group: Some(VIEW_GROUP.to_owned()),
         version: Some(VIEW_VERSION.to_owned()),
@@ -89,9 +89,9 @@ async fn review(client: &Client, user: &User, place: &Place) -> Result<bool, Pro
     let answer = Api::<SubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &asked).await;
     match answer {
         Ok(answer) => Ok(answer.status.is_some_and(|status| status.allowed)),
-        Err(kube::Error::Api(status)) if status.code == 403 => Err(Problem::internal(
+        Err(kube::Error::Api(status)) if status.code == 403 => Err(ApiError::internal(
             &"the operator may not create subjectaccessreviews, so nobody is let in; apply manifests/operator-rights.yaml anew",
         )),
-        Err(error) => Err(Problem::unavailable(format!("your rights can't be asked for: {error}"), 1)),
+        Err(error) => Err(ApiError::unavailable(format!("your rights can't be asked for: {error}"), 1)),
     }
 }

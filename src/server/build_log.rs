@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use kube::{Api, ResourceExt};
 
-use super::{View, logs::Readable, problem::Problem, query::LogQuery};
+use super::{View, api_error::ApiError, logs::Readable, query::LogQuery};
 use crate::{
     api::{Build, build::Attempt, conditions},
     effects::executor::{AttemptId, StepState},
@@ -15,11 +15,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The log that is asked for. Who follows waits for it to begin.
-pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuery) -> Result<Readable, Problem> {
+pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuery) -> Result<Readable, ApiError> {
     let api = Api::<Build>::namespaced(view.client.clone(), namespace);
     let wished = match &query.attempt {
         Some(text) => Some(text.parse::<i64>().map_err(|_| {
-            Problem::bad_request(format!("attempt takes the number of an attempt, from 1, not {text:?}"))
+            ApiError::bad_request(format!("attempt takes the number of an attempt, from 1, not {text:?}"))
         })?),
         None => None,
     };
@@ -28,7 +28,7 @@ pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuer
         let build = api
             .get_opt(name)
             .await?
-            .ok_or_else(|| Problem::not_found(format!("there is no Build {name:?} in the namespace {namespace:?}")))?;
+            .ok_or_else(|| ApiError::not_found(format!("there is no Build {name:?} in the namespace {namespace:?}")))?;
         if let Some(attempt) = attempt(&build, wished) {
             return readable(view, &build, attempt).await;
         }
@@ -55,10 +55,10 @@ fn is_over(build: &Build) -> bool {
     build.metadata.deletion_timestamp.is_some() || holds(conditions::STALLED) || holds("Ready")
 }
 
-fn without_log(build: &Build, wished: Option<i64>) -> Problem {
+fn without_log(build: &Build, wished: Option<i64>) -> ApiError {
     let name = build.name_any();
     if let Some(number) = wished {
-        return Problem::not_found(format!(
+        return ApiError::not_found(format!(
             "the Build {name:?} has no attempt {number} (its status keeps the newest 20)"
         ));
     }
@@ -66,18 +66,18 @@ fn without_log(build: &Build, wished: Option<i64>) -> Problem {
     let why =
         ready.map_or_else(|| "not looked at yet".to_owned(), |ready| format!("{}: {}", ready.reason, ready.message));
     let then = if is_over(build) { "" } else { "; follow=true waits for it" };
-    Problem::not_found(format!("the Build {name:?} has no log, its script did not begin ({why}){then}"))
+    ApiError::not_found(format!("the Build {name:?} has no log, its script did not begin ({why}){then}"))
 }
 
-async fn readable(view: &Arc<View>, build: &Build, attempt: &Attempt) -> Result<Readable, Problem> {
+async fn readable(view: &Arc<View>, build: &Build, attempt: &Attempt) -> Result<Readable, ApiError> {
     let id = AttemptId::new(build.uid().unwrap_or_default(), attempt.number);
-    let log = view.executor.log_of(&id, &view.store).map_err(|error| Problem::internal(&error))?;
+    let log = view.executor.log_of(&id, &view.store).map_err(|error| ApiError::internal(&error))?;
     let ended = attempt.outcome.is_some();
-    let state = view.executor.state(&id).await.map_err(|error| Problem::internal(&error))?;
+    let state = view.executor.state(&id).await.map_err(|error| ApiError::internal(&error))?;
     let said = attempt.log_bytes.is_some_and(|bytes| bytes > 0);
-    if said && ended && log.size().await.map_err(|error| Problem::internal(&error))? == 0 {
+    if said && ended && log.size().await.map_err(|error| ApiError::internal(&error))? == 0 {
         let name = build.name_any();
-        return Err(Problem::not_found(format!(
+        return Err(ApiError::not_found(format!(
             "the log of attempt {} of the Build {name:?} is kept no longer, as retention.logs of its Project says",
             attempt.number
         )));

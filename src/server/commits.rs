@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use kube::{Api, ResourceExt};
 
-use super::{View, logs::away, problem::Problem, query::Parameters};
+use super::{View, api_error::ApiError, logs::away, query::Parameters};
 use crate::{
     api::{
         Project,
@@ -16,14 +16,14 @@ use crate::{
 pub const PARAMETERS: [&str; 2] = ["branch", "page"];
 const LAST_PAGE: u32 = 1000;
 
-pub async fn page(view: &Arc<View>, namespace: &str, name: &str, query: Option<&str>) -> Result<CommitPage, Problem> {
+pub async fn page(view: &Arc<View>, namespace: &str, name: &str, query: Option<&str>) -> Result<CommitPage, ApiError> {
     let parameters = Parameters::read(query, &PARAMETERS)?;
     let page = parameters.number::<u32>("page")?.unwrap_or(1);
     if !(1..=LAST_PAGE).contains(&page) {
-        return Err(Problem::bad_request(format!("page takes 1 to {LAST_PAGE}, not {page}")));
+        return Err(ApiError::bad_request(format!("page takes 1 to {LAST_PAGE}, not {page}")));
     }
     let project = Api::<Project>::namespaced(view.client.clone(), namespace).get_opt(name).await?;
-    let missing = || Problem::not_found(format!("there is no Project {name:?} in the namespace {namespace:?}"));
+    let missing = || ApiError::not_found(format!("there is no Project {name:?} in the namespace {namespace:?}"));
     let project = project.ok_or_else(missing)?;
     let source = &project.spec.source;
     let wish = CommitsWish { branch: parameters.text("branch").map(str::to_owned), page: page - 1 };
@@ -31,7 +31,7 @@ pub async fn page(view: &Arc<View>, namespace: &str, name: &str, query: Option<&
     let mirror = Source::open(namespace, &source.url).read_by(project.uid().unwrap_or_default());
     let found = view.git.commits(&mirror, &source.branches, wish).await.map_err(|error| problem(&error))?;
     let found = found.ok_or_else(|| match view.leads() {
-        true => Problem::unavailable("nothing of the repository was fetched yet; the Project's status says why", 2),
+        true => ApiError::unavailable("nothing of the repository was fetched yet; the Project's status says why", 2),
         false => away(),
     })?;
     let mut versions: HashMap<&str, &str> = HashMap::new();
@@ -57,11 +57,11 @@ pub async fn page(view: &Arc<View>, namespace: &str, name: &str, query: Option<&
     })
 }
 
-fn problem(error: &GitError) -> Problem {
+fn problem(error: &GitError) -> ApiError {
     match error {
         GitError::RevisionNotFound { revision } => {
-            Problem::not_found(format!("there is no branch {revision:?} among those that the Project allows"))
+            ApiError::not_found(format!("there is no branch {revision:?} among those that the Project allows"))
         }
-        error => Problem::internal(error),
+        error => ApiError::internal(error),
     }
 }

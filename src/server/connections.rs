@@ -14,8 +14,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    patient::Patient,
     tls::{Caller, Tls},
+    write_timeout::WriteTimeout,
 };
 
 /// More than there may be readers: the API server needs some for its own questions.
@@ -66,7 +66,7 @@ async fn serve(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     connection.set_nodelay(true)?;
     rustix::net::sockopt::set_socket_keepalive(&connection, true)?;
-    let connection = Patient::new(connection, PATIENCE);
+    let connection = WriteTimeout::new(connection, PATIENCE);
     let secured = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls.server.clone()).accept(connection)).await??;
     let Some(caller) = tls.caller(secured.get_ref().1) else {
         return Err("its certificate speaks for nobody: it is not the API server's front proxy".into());

@@ -7,7 +7,7 @@ use std::{
 
 use kube::{Api, ResourceExt};
 
-use super::{View, logs::Readable, problem::Problem, query::LogQuery};
+use super::{View, api_error::ApiError, logs::Readable, query::LogQuery};
 use crate::{
     api::{
         Deployment, HostGroup,
@@ -24,17 +24,17 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The log that is asked for. Who follows waits for the rollout to begin.
-pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuery) -> Result<Readable, Problem> {
+pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuery) -> Result<Readable, ApiError> {
     let wished = match &query.attempt {
         Some(text) => Some(text.parse::<RolloutAttempt>().map_err(|()| {
-            Problem::bad_request(format!("attempt takes <revision>.<redeploys>.<attempt>, say 2.0.1, not {text:?}"))
+            ApiError::bad_request(format!("attempt takes <revision>.<redeploys>.<attempt>, say 2.0.1, not {text:?}"))
         })?),
         None => None,
     };
     let api = Api::<Deployment>::namespaced(view.client.clone(), namespace);
     loop {
         let deployment = api.get_opt(name).await?.ok_or_else(|| {
-            Problem::not_found(format!("there is no Deployment {name:?} in the namespace {namespace:?}"))
+            ApiError::not_found(format!("there is no Deployment {name:?} in the namespace {namespace:?}"))
         })?;
         let status = deployment.status.clone().unwrap_or_default();
         let seen = status.observed_generation >= deployment.metadata.generation.unwrap_or_default();
@@ -67,25 +67,25 @@ fn is_over(status: &DeploymentStatus, attempt: RolloutAttempt) -> bool {
     current(status) != Some(attempt) || !progressing || is_stalled(status)
 }
 
-fn without_log(deployment: &Deployment, status: &DeploymentStatus) -> Problem {
+fn without_log(deployment: &Deployment, status: &DeploymentStatus) -> ApiError {
     let ready = status.conditions.iter().find(|one| one.type_ == "Ready");
     let why =
         ready.map_or_else(|| "not looked at yet".to_owned(), |ready| format!("{}: {}", ready.reason, ready.message));
     let then = if is_stalled(status) { "" } else { "; follow=true waits for it" };
-    Problem::not_found(format!(
+    ApiError::not_found(format!(
         "the Deployment {:?} has no log, no rollout has begun ({why}){then}",
         deployment.name_any()
     ))
 }
 
 /// A host that is misspelt is not a host that said nothing.
-async fn check_host(view: &View, deployment: &Deployment, host: Option<&str>) -> Result<(), Problem> {
+async fn check_host(view: &View, deployment: &Deployment, host: Option<&str>) -> Result<(), ApiError> {
     let Some(host) = host else { return Ok(()) };
     let (namespace, group) = (deployment.namespace().unwrap_or_default(), &deployment.spec.host_group_ref.name);
     let known = Api::<HostGroup>::namespaced(view.client.clone(), &namespace).get_opt(group).await?;
     match known {
         Some(known) if !known.spec.hosts.iter().any(|one| one.name == host) => {
-            Err(Problem::not_found(format!("the HostGroup {group:?} has no host {host:?}")))
+            Err(ApiError::not_found(format!("the HostGroup {group:?} has no host {host:?}")))
         }
         _ => Ok(()),
     }
@@ -105,10 +105,10 @@ fn readable(
     deployment: &Deployment,
     attempt: RolloutAttempt,
     query: &LogQuery,
-) -> Result<Readable, Problem> {
+) -> Result<Readable, ApiError> {
     let uid = deployment.uid().unwrap_or_default();
-    let log = view.diaries.log_of(&uid, attempt, query.host.as_deref(), &view.store);
-    let log = log.map_err(|error| Problem::bad_request(error.to_string()))?;
+    let log = view.rollout_logs.log_of(&uid, attempt, query.host.as_deref(), &view.store);
+    let log = log.map_err(|error| ApiError::bad_request(error.to_string()))?;
     let here = log.file.exists();
     let over = is_over(&deployment.status.clone().unwrap_or_default(), attempt);
     let (client, namespace, name) =

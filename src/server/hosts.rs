@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::Api;
 
-use super::{View, logs::away, problem::Problem};
+use super::{View, api_error::ApiError, logs::away};
 use crate::{
     api::{
         HostGroup,
@@ -13,21 +13,21 @@ use crate::{
         hostgroup::Host,
         view::{HostMatrix, HostRow, HostState, ProcessState, ProjectRow, VIEW_API},
     },
-    plan::{facts::FolderFacts, hostgroup::Look},
+    plan::{facts::FolderFacts, hostgroup::HostCheck},
 };
 
 /// What the operator that leads knows of hosts. It answers from memory and asks nobody.
 pub trait Hosts: Send + Sync {
     /// The newest look at a host, and when that was.
-    fn look(&self, namespace: &str, group: &str, host: &str) -> (Look, Option<Timestamp>);
+    fn look(&self, namespace: &str, group: &str, host: &str) -> (HostCheck, Option<Timestamp>);
     /// What a Deployment (by uid) is doing there.
     fn phase(&self, deployment: &str, host: &str) -> Option<Phase>;
 }
 
-pub async fn matrix(view: &Arc<View>, namespace: &str, name: &str) -> Result<HostMatrix, Problem> {
+pub async fn matrix(view: &Arc<View>, namespace: &str, name: &str) -> Result<HostMatrix, ApiError> {
     let hosts = view.hosts.borrow().clone().ok_or_else(away)?;
     let group = Api::<HostGroup>::namespaced(view.client.clone(), namespace).get_opt(name).await?;
-    let missing = || Problem::not_found(format!("there is no HostGroup {name:?} in the namespace {namespace:?}"));
+    let missing = || ApiError::not_found(format!("there is no HostGroup {name:?} in the namespace {namespace:?}"));
     let group = group.ok_or_else(missing)?;
     let rows = group.spec.hosts.iter().map(|host| {
         let (look, seen_at) = hosts.look(namespace, name, &host.name);
@@ -39,15 +39,15 @@ pub async fn matrix(view: &Arc<View>, namespace: &str, name: &str) -> Result<Hos
 /// What other namespaces run on the host is not this one's to tell.
 fn row(
     host: &Host,
-    look: &Look,
+    look: &HostCheck,
     seen_at: Option<Timestamp>,
     namespace: &str,
     phase: impl Fn(&str) -> Option<Phase>,
 ) -> HostRow {
     let (state, folders) = match look {
-        Look::Unknown => (HostState::Unknown, None),
-        Look::Missed(_) => (HostState::Unreachable, None),
-        Look::Seen(facts) => (HostState::Reachable, Some(&facts.folders)),
+        HostCheck::Unknown => (HostState::Unknown, None),
+        HostCheck::Failed(_) => (HostState::Unreachable, None),
+        HostCheck::Facts(facts) => (HostState::Reachable, Some(&facts.folders)),
     };
     let mut projects = Vec::new();
     for (folder, facts) in folders.into_iter().flatten() {

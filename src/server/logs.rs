@@ -9,9 +9,9 @@ use axum::{
 
 use super::{
     View,
-    problem::Problem,
+    api_error::ApiError,
     query::LogQuery,
-    seats::Seat,
+    reader_permits::ReaderPermit,
     stream::{Reading, Until},
 };
 use crate::{
@@ -37,22 +37,27 @@ pub struct Readable {
 }
 
 /// The answer: text, from the offset that is asked for.
-pub async fn answer(view: &Arc<View>, readable: Readable, query: &LogQuery, seat: Seat) -> Result<Response, Problem> {
+pub async fn answer(
+    view: &Arc<View>,
+    readable: Readable,
+    query: &LogQuery,
+    permit: ReaderPermit,
+) -> Result<Response, ApiError> {
     let Readable { log, attempt, here, over, ended } = readable;
-    let broken = |error| Problem::internal(&error);
+    let broken = |error| ApiError::internal(&error);
     let size = log.size().await.map_err(broken)?;
     let mut from = query.since.unwrap_or(0);
     if let Some(lines) = query.tail {
         from = from.max(log.last_lines(lines).await.map_err(broken)?);
     }
     if over && from > size {
-        return Err(Problem::bad_request(format!("since is {from}, but the log has {size} bytes and is over")));
+        return Err(ApiError::bad_request(format!("since is {from}, but the log has {size} bytes and is over")));
     }
     let until = if over {
         Until::Offset { end: size, over: true }
     } else if here || view.leads() {
         match query.follow {
-            true => Until::Over(view.tails.join(&log, ended)),
+            true => Until::Over(view.followers.join(&log, ended)),
             false => Until::Offset { end: size.max(from), over: false },
         }
     } else if from < size {
@@ -60,7 +65,7 @@ pub async fn answer(view: &Arc<View>, readable: Readable, query: &LogQuery, seat
     } else {
         return Err(away());
     };
-    let mut response = Reading::new(log, from, until, seat).into_body().into_response();
+    let mut response = Reading::new(log, from, until, permit).into_body().into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -73,8 +78,8 @@ pub async fn answer(view: &Arc<View>, readable: Readable, query: &LogQuery, seat
 }
 
 /// What is asked for is with an operator that leads, and none does.
-pub fn away() -> Problem {
-    Problem::unavailable(
+pub fn away() -> ApiError {
+    ApiError::unavailable(
         format!("no operator leads at the moment, and this is not in the store yet; try again in {AWAY_SECONDS} s"),
         AWAY_SECONDS,
     )

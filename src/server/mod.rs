@@ -4,6 +4,7 @@
 //! Every replica serves it, leader or not: while it is away no namespace of the cluster can be deleted.
 
 mod access;
+mod api_error;
 mod authority;
 mod build_log;
 mod commits;
@@ -11,28 +12,27 @@ mod connections;
 mod deployment_log;
 mod discovery;
 mod error;
+mod followers;
 mod front_proxy;
 mod hosts;
-mod keeper;
 mod logs;
-mod patient;
-mod problem;
+mod maintenance;
 mod query;
+mod reader_permits;
 mod relay;
 mod routes;
-mod seats;
 mod stream;
-mod tail;
 mod tls;
+mod write_timeout;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use kube::Client;
 use tokio::sync::watch;
 
-use self::{access::Access, relay::Leader, seats::Seats, tail::Tails};
+use self::{access::Access, followers::LogFollowers, reader_permits::ReaderPermits, relay::Leader};
 pub use self::{error::ViewError, hosts::Hosts};
-use crate::effects::{diary::Diaries, executor::LocalExecutor, git::Git, store::Store};
+use crate::effects::{executor::LocalExecutor, git::Git, rollout_logs::RolloutLogs, store::Store};
 
 /// What the operator knows of hosts, while it leads.
 pub type Leading = Option<Arc<dyn Hosts>>;
@@ -43,7 +43,7 @@ pub struct Parts {
     /// The operator's own namespace: there are its Service, its Secret and its Lease.
     pub namespace: String,
     pub executor: LocalExecutor,
-    pub diaries: Diaries,
+    pub rollout_logs: RolloutLogs,
     pub store: Store,
     pub git: Git,
     /// There while this operator holds the lease.
@@ -57,15 +57,15 @@ struct View {
     client: Client,
     namespace: String,
     executor: LocalExecutor,
-    diaries: Diaries,
+    rollout_logs: RolloutLogs,
     store: Store,
     git: Git,
     hosts: watch::Receiver<Leading>,
     advertised: String,
     leader: Leader,
     access: Access,
-    tails: Tails,
-    seats: Seats,
+    followers: LogFollowers,
+    reader_permits: ReaderPermits,
 }
 
 impl View {
@@ -76,22 +76,22 @@ impl View {
 
 /// Serves until the process ends. What is missing (a right, the Secret) is said in the log and waited for: the operator works without it.
 pub async fn serve(parts: Parts, address: SocketAddr) {
-    let Parts { client, namespace, executor, diaries, store, git, leading, advertised } = parts;
+    let Parts { client, namespace, executor, rollout_logs, store, git, leading, advertised } = parts;
     let view = Arc::new(View {
         client,
         namespace,
         executor,
-        diaries,
+        rollout_logs,
         store,
         git,
         hosts: leading,
         advertised,
         leader: Leader::default(),
         access: Access::default(),
-        tails: Tails::default(),
-        seats: Seats::default(),
+        followers: LogFollowers::default(),
+        reader_permits: ReaderPermits::default(),
     });
-    let (listener, tls) = keeper::begin(&view, address).await;
+    let (listener, tls) = maintenance::begin(&view, address).await;
     tracing::info!(%address, "the aggregated API is served");
     connections::take(listener, routes::router(view), tls).await;
 }

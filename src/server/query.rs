@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::problem::Problem;
+use super::api_error::ApiError;
 
 /// Of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,11 +23,11 @@ pub struct LogQuery {
 pub struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
-    pub fn read(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+    pub fn read(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
         let mut read = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if !known.contains(&name.as_ref()) {
-                return Err(Problem::bad_request(format!(
+                return Err(ApiError::bad_request(format!(
                     "there is no parameter {name:?}; there are: {}",
                     if known.is_empty() { "none".to_owned() } else { known.join(", ") }
                 )));
@@ -41,25 +41,25 @@ impl Parameters {
         self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
-    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Problem> {
+    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
         let Some(text) = self.text(name) else { return Ok(None) };
         text.parse().map(Some).map_err(|_| {
-            Problem::bad_request(format!("{name} takes a whole number that is not negative, not {text:?}"))
+            ApiError::bad_request(format!("{name} takes a whole number that is not negative, not {text:?}"))
         })
     }
 
     /// `?name` alone means yes.
-    pub fn yes(&self, name: &str) -> Result<bool, Problem> {
+    pub fn yes(&self, name: &str) -> Result<bool, ApiError> {
         match self.0.get(name).map(String::as_str) {
             None | Some("false" | "0") => Ok(false),
             Some("true" | "1" | "") => Ok(true),
-            Some(text) => Err(Problem::bad_request(format!("{name} takes true or false, not {text:?}"))),
+            Some(text) => Err(ApiError::bad_request(format!("{name} takes true or false, not {text:?}"))),
         }
     }
 }
 
 impl LogQuery {
-    pub fn read(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+    pub fn read(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
         let parameters = Parameters::read(query, known)?;
         Ok(Self {
             follow: parameters.yes("follow")?,

@@ -12,11 +12,11 @@ use axum::{
 
 use super::{
     View,
-    access::Place,
+    access::ObjectPath,
+    api_error::ApiError,
     build_log, commits,
     connections::Peer,
     deployment_log, discovery, hosts, logs,
-    problem::Problem,
     query::{LogQuery, Parameters},
     relay::elsewhere,
 };
@@ -45,8 +45,8 @@ async fn healthy() -> &'static str {
     "ok"
 }
 
-async fn nothing(uri: Uri) -> Problem {
-    Problem::not_found(format!("the server could not find the requested resource: {:?}", uri.path()))
+async fn nothing(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("the server could not find the requested resource: {:?}", uri.path()))
 }
 
 /// One object of one request, whose sender was let in.
@@ -66,22 +66,22 @@ impl Asked {
         peer: &Peer,
         headers: &HeaderMap,
         uri: &Uri,
-        place: Place,
-    ) -> Result<Result<Self, Response>, Problem> {
+        place: ObjectPath,
+    ) -> Result<Result<Self, Response>, ApiError> {
         // Names become parts of paths: of the API server's, and of files.
         for name in [&place.namespace, &place.name] {
             if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte)) {
-                return Err(Problem::bad_request(format!("{name:?} is no name; it takes a-z 0-9 - .")));
+                return Err(ApiError::bad_request(format!("{name:?} is no name; it takes a-z 0-9 - .")));
             }
         }
         let user = peer.tls.front_proxy.user(headers);
-        let nobody = || Problem::unauthorized("the request names no user; ask the API server, not the operator");
+        let nobody = || ApiError::unauthorized("the request names no user; ask the API server, not the operator");
         let user = user.ok_or_else(nobody)?;
         view.access.check(&view.client, &user, &place).await?;
         if let Some(response) = elsewhere(&view, peer, headers, uri).await {
             return Ok(Err(response));
         }
-        let Place { namespace, name, .. } = place;
+        let ObjectPath { namespace, name, .. } = place;
         Ok(Ok(Self { view, namespace, name, query: uri.query().map(str::to_owned), user: user.name }))
     }
 }
@@ -90,11 +90,11 @@ impl Asked {
 fn object<A, F>(resource: &'static str, sub: &'static str, answer: A) -> MethodRouter<Arc<View>>
 where
     A: Fn(Asked) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Result<Response, Problem>> + Send,
+    F: Future<Output = Result<Response, ApiError>> + Send,
 {
     type Parts = (State<Arc<View>>, Extension<Peer>, Path<(String, String)>, Uri, HeaderMap);
     get(move |(State(view), Extension(peer), Path((namespace, name)), uri, headers): Parts| async move {
-        let place = Place { namespace, resource, name, sub };
+        let place = ObjectPath { namespace, resource, name, sub };
         match Asked::admit(view, &peer, &headers, &uri, place).await? {
             Ok(asked) => answer(asked).await,
             Err(relayed) => Ok(relayed),
@@ -102,28 +102,28 @@ where
     })
 }
 
-async fn build_log(asked: Asked) -> Result<Response, Problem> {
+async fn build_log(asked: Asked) -> Result<Response, ApiError> {
     let Asked { view, namespace, name, query, user } = asked;
     let query = LogQuery::read(query.as_deref(), &build_log::PARAMETERS)?;
     let readable = build_log::find(&view, &namespace, &name, &query).await?;
-    let seat = view.seats.take(&user)?;
-    logs::answer(&view, readable, &query, seat).await
+    let permit = view.reader_permits.take(&user)?;
+    logs::answer(&view, readable, &query, permit).await
 }
 
-async fn deployment_log(asked: Asked) -> Result<Response, Problem> {
+async fn deployment_log(asked: Asked) -> Result<Response, ApiError> {
     let Asked { view, namespace, name, query, user } = asked;
     let query = LogQuery::read(query.as_deref(), &deployment_log::PARAMETERS)?;
     let readable = deployment_log::find(&view, &namespace, &name, &query).await?;
-    let seat = view.seats.take(&user)?;
-    logs::answer(&view, readable, &query, seat).await
+    let permit = view.reader_permits.take(&user)?;
+    logs::answer(&view, readable, &query, permit).await
 }
 
-async fn commits(asked: Asked) -> Result<Response, Problem> {
+async fn commits(asked: Asked) -> Result<Response, ApiError> {
     let page = commits::page(&asked.view, &asked.namespace, &asked.name, asked.query.as_deref()).await?;
     Ok(Json(page).into_response())
 }
 
-async fn hosts(asked: Asked) -> Result<Response, Problem> {
+async fn hosts(asked: Asked) -> Result<Response, ApiError> {
     Parameters::read(asked.query.as_deref(), &[])?;
     let matrix = hosts::matrix(&asked.view, &asked.namespace, &asked.name).await?;
     Ok(Json(matrix).into_response())

@@ -6,7 +6,7 @@ use std::{io, time::Duration};
 use axum::body::{Body, Bytes};
 use tokio::sync::watch;
 
-use super::{seats::Seat, tail::Progress};
+use super::{followers::Progress, reader_permits::ReaderPermit};
 use crate::effects::{
     logs::Log,
     plain::{LOOK_BACK, Plain},
@@ -26,7 +26,7 @@ pub struct Reading {
     skip: usize,
     plain: Plain,
     until: Until,
-    _seat: Seat,
+    _seat: ReaderPermit,
 }
 
 /// Where a reading ends.
@@ -40,10 +40,10 @@ pub enum Until {
 }
 
 impl Reading {
-    pub fn new(log: Log, from: u64, until: Until, seat: Seat) -> Self {
+    pub fn new(log: Log, from: u64, until: Until, permit: ReaderPermit) -> Self {
         let back = from.min(LOOK_BACK);
         let skip = usize::try_from(back).unwrap_or_default();
-        Self { log, at: from - back, skip, plain: Plain::default(), until, _seat: seat }
+        Self { log, at: from - back, skip, plain: Plain::default(), until, _seat: permit }
     }
 
     pub fn into_body(self) -> Body {

@@ -20,7 +20,7 @@ use crate::{
     story::{Object, Story},
     support::{
         plane,
-        proxy::{Fault, Proxy},
+        proxy::{Proxy, RetryState},
     },
 };
 
@@ -32,12 +32,12 @@ const LONGER: &str = "--lease-seconds=6";
 async fn too_many_requests_are_waited_out_and_nobody_knocks_all_the_time() {
     let story = Story::on(&plane::kubeconfig().await, "busy", |plan| plan.flag(LONGER)).await;
     let mut rng = chance("busy");
-    story.proxy.rule(move |_| if rng.random_bool(0.2) { Fault::Busy(1) } else { Fault::Pass });
+    story.proxy.rule(move |_| if rng.random_bool(0.2) { RetryState::Busy(1) } else { RetryState::Pass });
     story.first().await;
     story.second().await;
     // Nobody gets in at all, for longer than the lease lasts.
     let before = story.proxy.calls().len();
-    story.proxy.rule(|_| Fault::Busy(1));
+    story.proxy.rule(|_| RetryState::Busy(1));
     let refresh = json!({ "metadata": { "annotations": { "landfall.dev/refresh": "1" } } });
     story.patch::<HostGroup>("prod", refresh).await;
     tokio::time::sleep(Duration::from_secs(8)).await;
@@ -57,9 +57,9 @@ async fn a_write_that_was_applied_and_answered_by_an_error_is_not_done_again() {
     story.proxy.rule(move |call| {
         let code = [500, 503, 504][rng.random_range(0..3)];
         match call.is_write() && rng.random_bool(0.3) {
-            true => Fault::After(code),
-            false if rng.random_bool(0.03) => Fault::Cut(rng.random_range(0..400)),
-            false => Fault::Pass,
+            true => RetryState::After(code),
+            false if rng.random_bool(0.03) => RetryState::Cut(rng.random_range(0..400)),
+            false => RetryState::Pass,
         }
     });
     story.first().await;
@@ -154,7 +154,9 @@ async fn a_new_token_in_the_file_is_taken_without_a_restart() {
         .until_true("using the new token", || story.proxy.calls().iter().any(|call| call.token.as_ref() == Some(&new)))
         .await;
     println!("token: used {} s after it was written", rotated.elapsed().as_secs());
-    story.proxy.rule(move |call| if call.token.as_ref() == Some(&new) { Fault::Pass } else { Fault::Refuse(401) });
+    story
+        .proxy
+        .rule(move |call| if call.token.as_ref() == Some(&new) { RetryState::Pass } else { RetryState::Refuse(401) });
     story.second().await;
     assert_eq!((story.operator.pid(), story.operator.is_running()), (pid, true));
     story.is_right().await;

@@ -13,7 +13,7 @@ use crate::{
     story::Story,
     support::{
         plane::{self, Operator},
-        proxy::{Fault, Proxy},
+        proxy::{Proxy, RetryState},
         wait::{PATIENCE, until},
     },
 };
@@ -168,7 +168,7 @@ async fn a_lead_that_changes_every_few_seconds_still_gets_on_and_does_nothing_tw
             if !calm_now && changed.elapsed() > Duration::from_secs(7) {
                 turn += 1;
                 changed = Instant::now();
-                proxies[turn % 2].rule(|call| if call.is_lease() { Fault::Refuse(500) } else { Fault::Pass });
+                proxies[turn % 2].rule(|call| if call.is_lease() { RetryState::Refuse(500) } else { RetryState::Pass });
                 proxies[(turn + 1) % 2].calm();
             }
             if tokio::time::timeout(Duration::from_millis(200), calm.notified()).await.is_ok() {

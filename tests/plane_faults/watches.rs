@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::{
     chance,
     story::Story,
-    support::{plane, proxy::Fault},
+    support::{plane, proxy::RetryState},
 };
 
 /// F06
@@ -46,8 +46,8 @@ async fn events_that_are_lost_repeated_and_out_of_order_lead_to_the_same_end() {
     let story = Story::on(&plane::kubeconfig().await, "lossy", |plan| plan.flag("--resync-seconds=4")).await;
     let mut rng = chance("lossy");
     story.proxy.rule(move |call| match call.verb {
-        "watch" => Fault::Lines(lossy(StdRng::from_rng(&mut rng))),
-        _ => Fault::Pass,
+        "watch" => RetryState::Lines(lossy(StdRng::from_rng(&mut rng))),
+        _ => RetryState::Pass,
     });
     story.first().await;
     story.second().await;
@@ -118,9 +118,9 @@ async fn nothing_is_done_on_a_list_of_yesterday() {
 
     let stale = lists.lock().unwrap().clone();
     story.proxy.rule(move |call| match (call.verb, stale.get(&call.resource)) {
-        ("list", Some(body)) if call.is_watchers_list() => Fault::Serve(body.clone()),
-        ("watch", _) => Fault::Lines(Box::new(|_| vec![])),
-        _ => Fault::Pass,
+        ("list", Some(body)) if call.is_watchers_list() => RetryState::Serve(body.clone()),
+        ("watch", _) => RetryState::Lines(Box::new(|_| vec![])),
+        _ => RetryState::Pass,
     });
     story.operator.restart().await;
     story.deployed("v2").await;

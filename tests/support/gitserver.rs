@@ -29,7 +29,7 @@ const BACKEND: &str = "/usr/lib/git-core/git-http-backend";
 
 /// What goes wrong from now on.
 #[derive(Clone, Debug, Default)]
-pub enum Fault {
+pub enum RetryState {
     #[default]
     None,
     /// Connections end after the server sent so many bytes (of TLS, handshake included).
@@ -62,7 +62,7 @@ pub struct Seen {
 
 #[derive(Default)]
 struct State {
-    fault: Fault,
+    fault: RetryState,
     /// `user:password` or a bearer token; `None`: whoever comes may read and write.
     login: Option<String>,
     seen: Vec<Seen>,
@@ -129,7 +129,7 @@ impl GitServer {
         self.state.lock().unwrap().login = Some(login.to_owned());
     }
 
-    pub fn fault(&self, fault: Fault) {
+    pub fn fault(&self, fault: RetryState) {
         self.state.lock().unwrap().fault = fault;
     }
 
@@ -147,11 +147,11 @@ impl GitServer {
 /// Bytes go through a pipe of ours, so that a cut is as rude as on a real line.
 async fn connection(socket: TcpStream, acceptor: tokio_rustls::TlsAcceptor, root: PathBuf, state: Arc<Mutex<State>>) {
     let fault = state.lock().unwrap().fault.clone();
-    if matches!(fault, Fault::Mute) {
+    if matches!(fault, RetryState::Mute) {
         tokio::time::sleep(Duration::from_secs(3600)).await;
     }
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
-    let limit = if let Fault::CutAt(limit) = fault { limit } else { usize::MAX };
+    let limit = if let RetryState::CutAt(limit) = fault { limit } else { usize::MAX };
     let pump = tokio::spawn(pump(socket, theirs, limit));
     if let Ok(stream) = acceptor.accept(ours).await {
         let service = service_fn(move |request| answer(request, root.clone(), state.clone()));
@@ -203,12 +203,12 @@ async fn answer(
         Response::builder().status(status).header("content-type", kind).body(whole(text.to_owned())).unwrap()
     };
     match &fault {
-        Fault::RedirectTo(base) => {
+        RetryState::RedirectTo(base) => {
             let to = format!("{base}{target}");
             return Ok(Response::builder().status(302).header("location", to).body(whole("")).unwrap());
         }
-        Fault::Status(status, words) => return Ok(said(*status, "text/plain", words)),
-        Fault::WebPage => return Ok(said(200, "text/html", "<h1>Sign in</h1>")),
+        RetryState::Status(status, words) => return Ok(said(*status, "text/plain", words)),
+        RetryState::WebPage => return Ok(said(200, "text/html", "<h1>Sign in</h1>")),
         _ => {}
     }
     let shown = seen.headers.get("authorization").map(String::as_str);
@@ -222,7 +222,7 @@ async fn answer(
         return Ok(refused);
     }
     let (head, body) = cgi(request, &root, login.is_some()).await?;
-    if matches!(fault, Fault::LoseAnswer) && target.ends_with("/git-receive-pack") {
+    if matches!(fault, RetryState::LoseAnswer) && target.ends_with("/git-receive-pack") {
         return Err(std::io::Error::other("the line breaks"));
     }
     if let Some(seen) = state.lock().unwrap().seen.get_mut(index) {
@@ -239,10 +239,10 @@ async fn answer(
 }
 
 /// Chunked, for its length is not told.
-fn paced(body: Bytes, fault: &Fault) -> Body {
+fn paced(body: Bytes, fault: &RetryState) -> Body {
     let (piece, pause) = match fault {
-        Fault::Slow(piece, pause) => (*piece, *pause),
-        Fault::Stuck => (1, Duration::from_secs(3600)),
+        RetryState::Slow(piece, pause) => (*piece, *pause),
+        RetryState::Stuck => (1, Duration::from_secs(3600)),
         _ => (32 * 1024, Duration::ZERO),
     };
     let pieces = futures::stream::unfold(body, move |mut rest| async move {

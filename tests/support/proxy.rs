@@ -72,7 +72,7 @@ impl Call {
 }
 
 /// What becomes of a request.
-pub enum Fault {
+pub enum RetryState {
     /// Nothing happens to it.
     Pass,
     /// It never arrives, and is answered so.
@@ -93,7 +93,7 @@ pub enum Fault {
     Serve(Bytes),
 }
 
-type Rule = Box<dyn FnMut(&Call) -> Fault + Send>;
+type Rule = Box<dyn FnMut(&Call) -> RetryState + Send>;
 type Record = Box<dyn Fn(&Call, &Bytes) + Send>;
 
 struct Shared {
@@ -162,7 +162,7 @@ impl Proxy {
     }
 
     /// What becomes of every request from now on.
-    pub fn rule(&self, rule: impl FnMut(&Call) -> Fault + Send + 'static) {
+    pub fn rule(&self, rule: impl FnMut(&Call) -> RetryState + Send + 'static) {
         *self.shared.rule.lock().unwrap() = Some(Box::new(rule));
     }
 
@@ -272,25 +272,25 @@ async fn serve(request: Request<Incoming>, shared: &Arc<Shared>, upstream: &Send
     let call = call(&head);
     let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
     shared.calls.lock().unwrap().push(call.clone());
-    let fault = shared.rule.lock().unwrap().as_mut().map_or(Fault::Pass, |rule| rule(&call));
+    let fault = shared.rule.lock().unwrap().as_mut().map_or(RetryState::Pass, |rule| rule(&call));
     match fault {
-        Fault::Refuse(code) => return Ok(status(code, None)),
-        Fault::Busy(seconds) => return Ok(status(429, Some(seconds))),
-        Fault::Hang => std::future::pending().await,
-        Fault::Late(time) => tokio::time::sleep(time).await,
-        Fault::Serve(body) => return Ok(json_answer(200, body)),
+        RetryState::Refuse(code) => return Ok(status(code, None)),
+        RetryState::Busy(seconds) => return Ok(status(429, Some(seconds))),
+        RetryState::Hang => std::future::pending().await,
+        RetryState::Late(time) => tokio::time::sleep(time).await,
+        RetryState::Serve(body) => return Ok(json_answer(200, body)),
         _ => {}
     }
     let answer = forward(head, body, shared, upstream).await?;
     if call.verb == "watch" && answer.status().is_success() {
-        let edit = if let Fault::Lines(edit) = fault { Some(edit) } else { None };
+        let edit = if let RetryState::Lines(edit) = fault { Some(edit) } else { None };
         return Ok(relay(answer, edit, shared));
     }
     let (head, body) = answer.into_parts();
     let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
     match fault {
-        Fault::After(code) => return Ok(status(code, None)),
-        Fault::Cut(at) => {
+        RetryState::After(code) => return Ok(status(code, None)),
+        RetryState::Cut(at) => {
             return Ok(Response::from_parts(without_length(head), broken(body.slice(..at.min(body.len())))));
         }
         _ => {}

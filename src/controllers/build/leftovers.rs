@@ -3,7 +3,7 @@
 use super::{broken::Broken, records};
 use crate::{
     controllers::{
-        releases::{But, Releases},
+        releases::{Excluding, Releases},
         world::World,
     },
     effects::store::keys,
@@ -15,7 +15,7 @@ pub async fn remove(uid: &str, world: &World) -> Result<(), Broken> {
     if let Some(release) = records::release(world, uid).await?
         && world.store.has_release(&release.digest).await?
     {
-        Releases::look(world).await?.remove(&release.digest, But::Build(uid), world).await?;
+        Releases::look(world).await?.remove(&release.digest, Excluding::Build(uid), world).await?;
     }
     let (folder, plan) = (keys::build(uid)?, keys::build_plan(uid)?);
     Ok(world.store.remove_below(&world.gate, &folder, Some(&plan)).await?)

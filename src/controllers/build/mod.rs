@@ -2,9 +2,9 @@
 
 pub mod broken;
 mod leftovers;
-mod memory;
 mod observe;
 mod records;
+mod registry;
 mod work;
 
 use std::{future::Future, sync::Arc};
@@ -14,59 +14,63 @@ use kube::ResourceExt;
 
 use self::{
     broken::Broken,
-    memory::{Found, Slot},
+    registry::{Found, Slot},
 };
-pub use self::{leftovers::remove as remove_leftovers, memory::Memory, records::read_json};
+pub use self::{leftovers::remove as remove_leftovers, records::read_json, registry::Registry};
 use super::{
-    frame::{Kind, Trouble},
+    frame::{Kind, ReconcileError},
     world::World,
 };
 use crate::{
     api::{Build, build::BuildStatus},
-    effects::{class::Class, git::pins},
+    effects::{class::Class, git::kept_refs},
     plan::{
         Plan,
-        build::{self, Act, Seen},
+        build::{self, Action, Observed},
     },
 };
 
 impl Kind for Build {
     const KIND: &'static str = "Build";
-    type Seen = Seen;
-    type Act = Act;
+    type Observed = Observed;
+    type Action = Action;
     type Status = BuildStatus;
 
-    async fn observe(&self, world: &World) -> Result<Seen, Trouble> {
+    async fn observe(&self, world: &World) -> Result<Observed, ReconcileError> {
         observe::observe(self, world).await
     }
 
-    fn plan(seen: &Seen, now: Timestamp) -> Plan<BuildStatus, Act> {
-        build::plan(seen, now)
+    fn plan(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
+        build::plan(observed, now)
     }
 
-    async fn act(&self, act: Act, world: &Arc<World>) -> Result<(), Trouble> {
+    async fn act(&self, action: Action, world: &Arc<World>) -> Result<(), ReconcileError> {
         let uid = self.uid().unwrap_or_default();
-        match act {
-            Act::Forget => world.builds.forget(&uid),
-            Act::Abandon => abandon(self, &uid, world),
-            Act::Resolve => background(self, world, Slot::Work, work::resolve(self.clone(), world.clone())),
-            Act::Prepare { attempt } => {
+        match action {
+            Action::Forget => world.builds.forget(&uid),
+            Action::Abandon => abandon(self, &uid, world),
+            Action::Resolve => background(self, world, Slot::Work, work::resolve(self.clone(), world.clone())),
+            Action::Prepare { attempt } => {
                 background(self, world, Slot::Work, work::prepare(uid, attempt, world.clone()));
             }
-            Act::Watch { attempt } => background(self, world, Slot::Watch, work::watch(uid, attempt, world.clone())),
-            Act::Cancel { attempt } => background(self, world, Slot::Cancel, work::cancel(uid, attempt, world.clone())),
-            Act::Collect { attempt } => background(self, world, Slot::Work, work::collect(uid, attempt, world.clone())),
-            Act::Tag { tagged_at } => background(self, world, Slot::Work, work::tag(uid, tagged_at, world.clone())),
-            Act::Tidy { upto, published } => {
-                let pin = published.then(|| pins::name(&self.namespace().unwrap_or_default(), &uid));
+            Action::Watch { attempt } => background(self, world, Slot::Watch, work::watch(uid, attempt, world.clone())),
+            Action::Cancel { attempt } => {
+                background(self, world, Slot::Cancel, work::cancel(uid, attempt, world.clone()))
+            }
+            Action::Collect { attempt } => {
+                background(self, world, Slot::Work, work::collect(uid, attempt, world.clone()))
+            }
+            Action::Tag { tagged_at } => background(self, world, Slot::Work, work::tag(uid, tagged_at, world.clone())),
+            Action::Tidy { upto, published } => {
+                let pin = published.then(|| kept_refs::name(&self.namespace().unwrap_or_default(), &uid));
                 let work = work::tidy(uid.clone(), upto, pin, world.clone());
                 let _ = world.tasks.start(work::tidying(&uid), work);
             }
-            Act::Start { attempt } => now(self, world, work::start(uid, attempt, world)).await?,
-            Act::Record(end) => now(self, world, work::record(uid, &end, world)).await?,
-            Act::Publish(record) => {
+            Action::Start { attempt } => now(self, world, work::start(uid, attempt, world)).await?,
+            Action::Record(end) => now(self, world, work::record(uid, &end, world)).await?,
+            Action::Publish(record) => {
                 now(self, world, work::publish(self, &record, world)).await?;
-                world.wakes.deployments_in(&self.namespace().unwrap_or_default());
+                world.requeue.deployments_in(&self.namespace().unwrap_or_default());
             }
         }
         Ok(())
@@ -76,11 +80,11 @@ impl Kind for Build {
         self.status.as_ref()
     }
 
-    fn changed(&self, world: &World) {
-        world.wakes.project(&self.namespace().unwrap_or_default(), &self.spec.project_ref.name);
+    fn wake_dependents(&self, world: &World) {
+        world.requeue.project(&self.namespace().unwrap_or_default(), &self.spec.project_ref.name);
     }
 
-    fn gone(&self, world: &Arc<World>) {
+    fn on_deleted(&self, world: &Arc<World>) {
         let uid = self.uid().unwrap_or_default();
         let work = work::forget(self.namespace().unwrap_or_default(), self.name_any(), uid.clone(), world.clone());
         let _ = world.tasks.start(format!("build/{uid}/forget"), work);
@@ -92,7 +96,7 @@ fn abandon(build: &Build, uid: &str, world: &Arc<World>) {
     let known = world.builds.known(uid);
     for slot in [Slot::Work, Slot::Watch, Slot::Cancel] {
         if let Some(run) = known.runs(slot) {
-            world.tasks.cancel(&memory::key(uid, slot, run));
+            world.tasks.cancel(&registry::key(uid, slot, run));
         }
     }
     world.builds.drop_build(uid);
@@ -118,7 +122,7 @@ fn background(
         if shut {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         }
-        world_then.wakes.build(&namespace, &name);
+        world_then.requeue.build(&namespace, &name);
     });
 }
 
@@ -127,11 +131,11 @@ async fn now(
     build: &Build,
     world: &Arc<World>,
     work: impl Future<Output = Result<(), Broken>> + Send,
-) -> Result<(), Trouble> {
+) -> Result<(), ReconcileError> {
     let done = work.await;
     if let Err(broken) = &done {
         world.builds.failed(&build.uid().unwrap_or_default(), broken);
     }
-    world.wakes.build(&build.namespace().unwrap_or_default(), &build.name_any());
-    done.map_err(|broken| Trouble::Effect { class: broken.class, message: broken.message })
+    world.requeue.build(&build.namespace().unwrap_or_default(), &build.name_any());
+    done.map_err(|broken| ReconcileError::Effect { class: broken.class, message: broken.message })
 }

@@ -3,18 +3,18 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{broken::Broken, memory::Slot, records, work};
+use super::{broken::Broken, records, registry::Slot, work};
 use crate::{
     api::{Build, Project, build::QueuePlace, names::Version},
-    controllers::{frame::Trouble, world::World},
+    controllers::{frame::ReconcileError, world::World},
     effects::{
         executor::{self, AttemptId, StepState},
         store::keys,
     },
     plan::{
         build::{
-            Exit, ExitReason, ProjectSeen, Seen, Step,
-            standing::{self, Standing},
+            Exit, ExitReason, Observed, ProjectObserved, Step,
+            stage::{self, BuildStage},
         },
         version::VersionRecord,
     },
@@ -23,17 +23,17 @@ use crate::{
 /// How many lines of a failed script are shown.
 const LAST_LINES: usize = 20;
 
-pub(super) async fn observe(build: &Build, world: &World) -> Result<Seen, Trouble> {
+pub(super) async fn observe(build: &Build, world: &World) -> Result<Observed, ReconcileError> {
     let (namespace, uid) = (build.namespace().unwrap_or_default(), build.uid().unwrap_or_default());
     let project_name = &build.spec.project_ref.name;
     let project = world.api::<Project>(&namespace).get_opt(project_name).await?;
     let status = build.status.clone().filter(|status| status.observed_generation > 0);
-    let open = standing::of(build) != Standing::Ended && build.metadata.deletion_timestamp.is_none();
+    let open = stage::of(build) != BuildStage::Ended && build.metadata.deletion_timestamp.is_none();
     if !open {
         world.builds.leave(&namespace, project_name, &uid);
     }
     let place = world.builds.place(&namespace, project_name, &uid);
-    let mut seen = Seen {
+    let mut observed = Observed {
         uid: uid.clone(),
         generation: build.metadata.generation.unwrap_or_default(),
         annotations: build.annotations().clone(),
@@ -59,23 +59,23 @@ pub(super) async fn observe(build: &Build, world: &World) -> Result<Seen, Troubl
         fault: None,
         litter: false,
     };
-    stored(&mut seen, &namespace, world).await.map_err(trouble)?;
-    seen.step = step(&seen, world).await.map_err(trouble)?;
-    remembered(&mut seen, world);
-    let last = seen.status.iter().flat_map(|status| &status.attempts).rfind(|attempt| attempt.outcome.is_some());
+    stored(&mut observed, &namespace, world).await.map_err(trouble)?;
+    observed.step = step(&observed, world).await.map_err(trouble)?;
+    remembered(&mut observed, world);
+    let last = observed.status.iter().flat_map(|status| &status.attempts).rfind(|attempt| attempt.outcome.is_some());
     // What is being taken away is not asked for a second time.
     if let Some(number) = last.map(|last| last.number).filter(|_| !world.tasks.running(&work::tidying(&uid))) {
-        seen.litter = world.executor.litter(&uid, number).await.map_err(|error| trouble(error.into()))?;
+        observed.litter = world.executor.litter(&uid, number).await.map_err(|error| trouble(error.into()))?;
     }
     world.builds.set_open(&namespace, project_name, &build.name_any(), open);
     if !open {
         world.builds.drop_build(&uid);
     }
-    Ok(seen)
+    Ok(observed)
 }
 
-fn needed(project: Project) -> ProjectSeen {
-    ProjectSeen {
+fn needed(project: Project) -> ProjectObserved {
+    ProjectObserved {
         parameters: project.spec.build.parameters,
         tag: project.spec.build.tag,
         resources: project.spec.build.resources,
@@ -83,28 +83,28 @@ fn needed(project: Project) -> ProjectSeen {
     }
 }
 
-async fn stored(seen: &mut Seen, namespace: &str, world: &World) -> Result<(), Broken> {
-    seen.plan = records::plan(world, &seen.uid).await?;
-    let version = match &seen.plan {
+async fn stored(observed: &mut Observed, namespace: &str, world: &World) -> Result<(), Broken> {
+    observed.plan = records::plan(world, &observed.uid).await?;
+    let version = match &observed.plan {
         Some(plan) => {
-            seen.ends = records::ends(world, &seen.uid).await?;
-            seen.release = records::release(world, &seen.uid).await?;
+            observed.ends = records::ends(world, &observed.uid).await?;
+            observed.release = records::release(world, &observed.uid).await?;
             Some(plan.version.clone())
         }
-        None => seen.spec.tag.clone(),
+        None => observed.spec.tag.clone(),
     };
     let Some(version) = version.filter(|version| version.parse::<Version>().is_ok()) else { return Ok(()) };
-    let key = keys::version(namespace, &seen.spec.project_ref.name, &version)?;
+    let key = keys::version(namespace, &observed.spec.project_ref.name, &version)?;
     let record: Option<VersionRecord> = records::read_json(world, &key).await?;
-    seen.version_of = record.map(|record| record.build_uid);
+    observed.version_of = record.map(|record| record.build_uid);
     Ok(())
 }
 
 /// What the executor knows of the attempt that is named and not ended.
-async fn step(seen: &Seen, world: &World) -> Result<Step, Broken> {
-    let last = seen.status.iter().flat_map(|status| &status.attempts).next_back();
+async fn step(observed: &Observed, world: &World) -> Result<Step, Broken> {
+    let last = observed.status.iter().flat_map(|status| &status.attempts).next_back();
     let Some(last) = last.filter(|last| last.outcome.is_none()) else { return Ok(Step::Absent) };
-    let attempt = AttemptId::new(seen.uid.clone(), last.number);
+    let attempt = AttemptId::new(observed.uid.clone(), last.number);
     Ok(match world.executor.state(&attempt).await? {
         StepState::Absent => Step::Absent,
         StepState::Running { log_bytes, .. } => Step::Running { log_bytes: signed(log_bytes) },
@@ -147,17 +147,17 @@ fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-fn remembered(seen: &mut Seen, world: &World) {
-    let known = world.builds.known(&seen.uid);
-    seen.working = known.runs(Slot::Work).is_some();
-    seen.watched = known.runs(Slot::Watch).is_some();
-    seen.cancelling = known.runs(Slot::Cancel).is_some();
-    seen.resolved = known.resolved;
-    seen.prepared = known.prepared;
-    seen.tagged = known.tagged;
-    seen.fault = known.fault;
+fn remembered(observed: &mut Observed, world: &World) {
+    let known = world.builds.known(&observed.uid);
+    observed.working = known.runs(Slot::Work).is_some();
+    observed.watched = known.runs(Slot::Watch).is_some();
+    observed.cancelling = known.runs(Slot::Cancel).is_some();
+    observed.resolved = known.resolved;
+    observed.prepared = known.prepared;
+    observed.tagged = known.tagged;
+    observed.fault = known.fault;
 }
 
-fn trouble(broken: Broken) -> Trouble {
-    Trouble::Effect { class: broken.class, message: broken.message }
+fn trouble(broken: Broken) -> ReconcileError {
+    ReconcileError::Effect { class: broken.class, message: broken.message }
 }

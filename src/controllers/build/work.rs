@@ -9,9 +9,9 @@ use kube::ResourceExt;
 use super::{
     broken::Broken,
     leftovers,
-    memory::Found,
     observe::whole_seconds,
     records::{self, to_json},
+    registry::Found,
 };
 use crate::{
     api::{
@@ -25,7 +25,7 @@ use crate::{
     effects::{
         class::Class,
         executor::{self, AttemptId, BuildStep, Cache, Caches, Limits, Secrets, StepState},
-        git::{GitError, Source, TagRequest, pins},
+        git::{GitError, Source, TagRequest, kept_refs},
         release,
         store::keys,
     },
@@ -57,7 +57,7 @@ pub(super) async fn resolve(build: Build, world: Arc<World>) -> Done {
     world.git.fetch(&world.gate, &repository).await?;
     let found = world.git.resolve(&repository, &build.spec.revision, &source.branches).await?;
     world.git.folder(&repository, &found.commit.sha, &source.path).await?;
-    world.git.pin(&repository, &found.commit.sha, &pins::name(&namespace, &uid)).await?;
+    world.git.pin(&repository, &found.commit.sha, &kept_refs::name(&namespace, &uid)).await?;
     Ok(Found::Resolved(BuiltCommit {
         sha: found.commit.sha,
         subject: found.commit.subject,
@@ -143,7 +143,7 @@ async fn checkout(plan: &BuildPlan, id: &AttemptId, world: &World) -> Result<(),
             match world.git.checkout_one(&world.gate, &repository, &plan.commit.sha, &plan.path, &folder).await {
                 Err(GitError::Unreachable { .. } | GitError::CommitGone { .. } | GitError::Failed { .. }) => {
                     world.git.fetch(&world.gate, &repository).await?;
-                    world.git.pin(&mirror, &plan.commit.sha, &pins::name(&plan.namespace, &id.uid)).await?;
+                    world.git.pin(&mirror, &plan.commit.sha, &kept_refs::name(&plan.namespace, &id.uid)).await?;
                     world.git.checkout(&mirror, &plan.commit.sha, &plan.path, &folder).await
                 }
                 done => done,
@@ -211,7 +211,7 @@ pub(super) async fn gone(build: Build, world: Arc<World>) {
             break;
         }
     }
-    world.wakes.project(&namespace, &build.spec.project_ref.name);
+    world.requeue.project(&namespace, &build.spec.project_ref.name);
 }
 
 /// The key of the task that [`tidy`] is.
@@ -244,7 +244,7 @@ pub(super) async fn forget(namespace: String, name: String, uid: String, world: 
             seal(&id, &world).await;
         }
         world.executor.forget(&world.gate, &uid).await?;
-        world.git.unpin(&world.gate, &pins::name(&namespace, &uid)).await?;
+        world.git.unpin(&world.gate, &kept_refs::name(&namespace, &uid)).await?;
         tokio::time::sleep(READ_ON).await;
         leftovers::remove(&uid, &world).await
     };
@@ -310,7 +310,7 @@ pub(super) async fn tag(uid: String, tagged_at: Timestamp, world: Arc<World>) ->
         // The mirror was lost since the commit was resolved.
         Err(GitError::CommitGone { .. }) => {
             world.git.fetch(&world.gate, &repository).await?;
-            world.git.pin(&repository, &plan.commit.sha, &pins::name(&plan.namespace, &uid)).await?;
+            world.git.pin(&repository, &plan.commit.sha, &kept_refs::name(&plan.namespace, &uid)).await?;
             world.git.push_tag(&world.gate, &repository, request).await?;
         }
         done => _ = done?,

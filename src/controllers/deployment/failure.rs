@@ -25,38 +25,42 @@ impl Failure {
 
 /// What to do about an error of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum Recovery {
     /// Look again and go on.
     Again,
     /// Look again and go on, but not for ever.
-    Few(Failure),
+    RetryLimited(Failure),
     /// The host was lost, or does not let us in (any more).
-    Lost,
+    Disconnected,
     /// This operator may not act, or not on this host. The planner decides anew.
-    Leave,
+    Yield,
     Fail(Failure),
 }
 
-pub fn then(error: &HostError, reason: Reason) -> Then {
+pub fn recovery(error: &HostError, reason: Reason) -> Recovery {
     let fail = |reason| Failure::new(reason, &error.to_string(), &[]);
     match error {
-        HostError::JournalMoved { .. } | HostError::Busy { .. } => Then::Again,
+        HostError::JournalMoved { .. } | HostError::Busy { .. } => Recovery::Again,
         HostError::Shut(_)
         | HostError::Fenced
         | HostError::HostClaimed { .. }
-        | HostError::FencedByOtherControlPlane { .. } => Then::Leave,
-        HostError::Ssh(error) if error.class() == Class::Transient => Then::Lost,
-        HostError::Ssh(crate::effects::ssh::SshError::NoForwarding { .. }) => Then::Fail(fail(Reason::HostUnsupported)),
-        HostError::Ssh(crate::effects::ssh::SshError::LocalFile { .. }) => Then::Fail(fail(Reason::StoreUnavailable)),
-        HostError::Ssh(_) => Then::Lost,
-        HostError::DiskFull { .. } => Then::Fail(fail(Reason::DiskFull)),
-        HostError::PortInUse { .. } => Then::Fail(fail(Reason::PortInUse)),
-        HostError::DigestMismatch { .. } => Then::Few(fail(Reason::TransferCorrupt)),
-        HostError::Unsupported { .. } => Then::Fail(fail(Reason::HostUnsupported)),
-        HostError::Protocol { .. } => Then::Few(fail(Reason::HelperFailed)),
-        HostError::BadInput { .. } => Then::Fail(fail(Reason::HelperFailed)),
+        | HostError::FencedByOtherControlPlane { .. } => Recovery::Yield,
+        HostError::Ssh(error) if error.class() == Class::Transient => Recovery::Disconnected,
+        HostError::Ssh(crate::effects::ssh::SshError::NoForwarding { .. }) => {
+            Recovery::Fail(fail(Reason::HostUnsupported))
+        }
+        HostError::Ssh(crate::effects::ssh::SshError::LocalFile { .. }) => {
+            Recovery::Fail(fail(Reason::StoreUnavailable))
+        }
+        HostError::Ssh(_) => Recovery::Disconnected,
+        HostError::DiskFull { .. } => Recovery::Fail(fail(Reason::DiskFull)),
+        HostError::PortInUse { .. } => Recovery::Fail(fail(Reason::PortInUse)),
+        HostError::DigestMismatch { .. } => Recovery::RetryLimited(fail(Reason::TransferCorrupt)),
+        HostError::Unsupported { .. } => Recovery::Fail(fail(Reason::HostUnsupported)),
+        HostError::Protocol { .. } => Recovery::RetryLimited(fail(Reason::HelperFailed)),
+        HostError::BadInput { .. } => Recovery::Fail(fail(Reason::HelperFailed)),
         HostError::StepFailed { step, why, last_lines } => {
-            Then::Fail(Failure::new(reason, &format!("{step} failed on the host: {why}"), last_lines))
+            Recovery::Fail(Failure::new(reason, &format!("{step} failed on the host: {why}"), last_lines))
         }
     }
 }

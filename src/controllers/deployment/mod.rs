@@ -1,24 +1,24 @@
 //! Deployments: how to look at one, and how to do what its planner says. It must not decide.
 
-mod claims;
-mod diary;
 mod failure;
 mod observe;
 mod records;
+mod rollout_log;
+mod siblings;
 mod step;
-mod turn;
 mod verify;
+mod worker;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-pub use self::claims::Claims;
-use self::turn::Place;
+pub use self::siblings::SiblingSelections;
+use self::worker::HostRef;
 use super::{
-    frame::{Kind, Trouble},
-    hosts::TurnKey,
+    frame::{Kind, ReconcileError},
+    hosts::HostWorkerKey,
     world::World,
 };
 use crate::{
@@ -26,43 +26,43 @@ use crate::{
     effects::clock,
     plan::{
         Plan,
-        deployment::{self, Act, Drive, GoalKind, Observed, RolloutAttempt},
+        deployment::{self, Action, Assignment, GoalKind, Observed, RolloutAttempt},
     },
 };
 
 impl Kind for Deployment {
     const KIND: &'static str = "Deployment";
-    type Seen = Observed;
-    type Act = Act;
+    type Observed = Observed;
+    type Action = Action;
     type Status = DeploymentStatus;
 
-    async fn observe(&self, world: &World) -> Result<Observed, Trouble> {
+    async fn observe(&self, world: &World) -> Result<Observed, ReconcileError> {
         observe::observe(self, world).await
     }
 
-    fn plan(seen: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Act> {
-        deployment::plan(seen, now)
+    fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+        deployment::plan(observed, now)
     }
 
-    async fn act(&self, act: Act, world: &Arc<World>) -> Result<(), Trouble> {
+    async fn act(&self, action: Action, world: &Arc<World>) -> Result<(), ReconcileError> {
         let namespace = self.namespace().unwrap_or_default();
         let uid = self.uid().unwrap_or_default();
         let group = &self.spec.host_group_ref.name;
-        match act {
-            Act::Probe(hosts) => {
-                world.hosts.kick(&namespace, group, &hosts);
-                world.wakes.host_group(&namespace, group);
+        match action {
+            Action::Probe(hosts) => {
+                world.hosts.request_check(&namespace, group, &hosts);
+                world.requeue.host_group(&namespace, group);
             }
-            Act::Record(record) => records::write_revision(world, &uid, &record).await?,
-            Act::Judge(verdict) => records::write_verdict(world, &uid, &verdict).await?,
-            Act::Drive(drive) => self.drive(drive, world),
-            Act::Forget(hosts) => {
+            Action::Record(record) => records::write_revision(world, &uid, &record).await?,
+            Action::RecordFailure(verdict) => records::write_verdict(world, &uid, &verdict).await?,
+            Action::Assign(drive) => self.drive(drive, world),
+            Action::Forget(hosts) => {
                 for host in hosts {
-                    world.hosts.turns.forget(&TurnKey { uid: uid.clone(), host });
+                    world.hosts.workers.forget(&HostWorkerKey { uid: uid.clone(), host });
                 }
             }
-            Act::KeepLogs(rollouts) => self.limit_logs(rollouts, world),
-            Act::RemoveLogs => world.diaries.remove(&world.gate, &world.store, &uid).await?,
+            Action::KeepLogs(rollouts) => self.limit_logs(rollouts, world),
+            Action::RemoveLogs => world.rollout_logs.remove(&world.gate, &world.store, &uid).await?,
         }
         Ok(())
     }
@@ -72,16 +72,16 @@ impl Kind for Deployment {
     }
 
     /// Nobody depends on a Deployment's status. One that went is forgotten.
-    fn changed(&self, world: &World) {
+    fn wake_dependents(&self, world: &World) {
         if self.metadata.deletion_timestamp.is_some() && self.finalizers().is_empty() {
-            world.hosts.turns.forget_all(&self.uid().unwrap_or_default());
-            world.diaries.forget(&self.uid().unwrap_or_default());
+            world.hosts.workers.forget_all(&self.uid().unwrap_or_default());
+            world.rollout_logs.forget(&self.uid().unwrap_or_default());
         }
     }
 
     /// Who claims its hosts may have them now.
-    fn gone(&self, world: &Arc<World>) {
-        world.wakes.deployments_in(&self.namespace().unwrap_or_default());
+    fn on_deleted(&self, world: &Arc<World>) {
+        world.requeue.deployments_in(&self.namespace().unwrap_or_default());
     }
 }
 
@@ -90,13 +90,13 @@ impl Deployment {
     fn limit_logs(&self, rollouts: usize, world: &Arc<World>) {
         let current = self.status.as_ref().and_then(|status| status.rollout.as_ref());
         if let Some(current) = current.and_then(|rollout| RolloutAttempt::new(&rollout.id, rollout.attempt)) {
-            diary::limit(world, &self.uid().unwrap_or_default(), current, rollouts);
+            rollout_log::limit(world, &self.uid().unwrap_or_default(), current, rollouts);
         }
     }
 
     /// Gives a host its goal; a task that is under way there takes it up after its step.
-    fn drive(&self, drive: Drive, world: &Arc<World>) {
-        let place = Place {
+    fn drive(&self, drive: Assignment, world: &Arc<World>) {
+        let place = HostRef {
             namespace: self.namespace().unwrap_or_default(),
             deployment: self.name_any(),
             uid: self.uid().unwrap_or_default(),
@@ -104,15 +104,15 @@ impl Deployment {
             group: self.spec.host_group_ref.name.clone(),
             host: drive.host.clone(),
         };
-        let key = place.turn_key();
+        let key = place.worker_key();
         match drive.key.kind {
-            GoalKind::Heal => world.hosts.turns.heal(&key, drive.key.attempt, clock::now()),
-            GoalKind::Run => world.hosts.turns.healed(&key),
+            GoalKind::Heal => world.hosts.workers.heal(&key, drive.key.attempt, clock::now()),
+            GoalKind::Run => world.hosts.workers.healed(&key),
             _ => {}
         }
-        if let Some(number) = world.hosts.turns.set(&key, drive) {
+        if let Some(number) = world.hosts.workers.set(&key, drive) {
             let task = format!("turn/{}/{}/{number}", key.uid, key.host);
-            world.tasks.start(task, turn::run(world.clone(), place, number));
+            world.tasks.start(task, worker::run(world.clone(), place, number));
         }
     }
 }

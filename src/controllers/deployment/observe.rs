@@ -8,19 +8,19 @@ use super::records;
 use crate::{
     api::{Deployment, HostGroup, Project},
     controllers::{
-        frame::Trouble,
-        hosts::{HostKey, TurnKey},
+        frame::ReconcileError,
+        hosts::{HostKey, HostWorkerKey},
         world::World,
     },
     plan::{
-        deployment::{FolderLook, Group, HostSeen, Observed, Seen},
+        deployment::{FolderCheck, FolderView, Group, HostObserved, Observed},
         facts::HostFacts,
-        hostgroup::{Look, unfit},
+        hostgroup::{HostCheck, unfit},
         ids::FolderName,
     },
 };
 
-pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Trouble> {
+pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, ReconcileError> {
     let namespace = object.namespace().unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
     let spec = object.spec.clone();
@@ -35,17 +35,17 @@ pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Tro
         port: group.spec.ssh.port,
         hosts: group.spec.hosts.clone(),
         r#become: group.spec.r#become.clone(),
-        secret: world.hosts.secret_problem(&namespace, &group_name),
+        secret: world.hosts.secret_failure(&namespace, &group_name),
     });
     let folder = FolderName::new(&namespace, &spec.project_ref.name);
     let mut hosts = BTreeMap::new();
     for host in group.iter().flat_map(|group| &group.hosts) {
         let key = HostKey::new(&namespace, &group_name, &host.name);
-        hosts.insert(host.name.clone(), host_seen(world, &key, &uid, &folder));
+        hosts.insert(host.name.clone(), observe_host(world, &key, &uid, &folder));
     }
-    let all = world.claims.of(world, &namespace, &spec.project_ref.name).await?;
+    let all = world.siblings.of(world, &namespace, &spec.project_ref.name).await?;
     let others = all.iter().filter(|other| other.uid != uid).cloned().collect();
-    let known = world.hosts.turns.hosts_of(&uid);
+    let known = world.hosts.workers.hosts_of(&uid);
     let left = known.into_iter().filter(|host| group.is_some() && !hosts.contains_key(host)).collect();
     Ok(Observed {
         name: object.name_any(),
@@ -54,7 +54,7 @@ pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Tro
         deleted: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
         annotations: object.annotations().clone(),
         status: object.status.clone(),
-        plane: world.plane.clone(),
+        control_plane_id: world.control_plane_id.clone(),
         token: world.gate.token().ok(),
         project: project.is_some(),
         releases_kept,
@@ -72,22 +72,22 @@ pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Tro
     })
 }
 
-fn host_seen(world: &World, key: &HostKey, uid: &str, folder: &FolderName) -> HostSeen {
-    let turn = TurnKey { uid: uid.to_owned(), host: key.host.clone() };
-    let task = world.hosts.turns.task(&turn);
+fn observe_host(world: &World, key: &HostKey, uid: &str, folder: &FolderName) -> HostObserved {
+    let turn = HostWorkerKey { uid: uid.to_owned(), host: key.host.clone() };
+    let task = world.hosts.workers.task(&turn);
     // While our own task acts there, its last look is the newest there can be.
-    let look = if task.is_some() { world.hosts.last_look(key) } else { world.hosts.look(key) };
+    let look = if task.is_some() { world.hosts.last_check(key) } else { world.hosts.check(key) };
     let look = match look {
-        Look::Unknown => FolderLook::Unknown,
-        Look::Seen(facts) => FolderLook::Seen(Box::new(seen(&facts, folder))),
-        Look::Missed(problem) => FolderLook::Missed(problem),
+        HostCheck::Unknown => FolderCheck::Unknown,
+        HostCheck::Facts(facts) => FolderCheck::Facts(Box::new(folder_view(&facts, folder))),
+        HostCheck::Failed(problem) => FolderCheck::Failed(problem),
     };
-    HostSeen { look, task, healing: world.hosts.turns.healing(&turn) }
+    HostObserved { look, task, healing: world.hosts.workers.healing(&turn) }
 }
 
 /// The part of a host's facts that is one project's.
-pub fn seen(facts: &HostFacts, folder: &FolderName) -> Seen {
-    Seen {
+pub fn folder_view(facts: &HostFacts, folder: &FolderName) -> FolderView {
+    FolderView {
         folder: facts.folders.get(folder).cloned().unwrap_or_default(),
         boot_id: facts.boot_id.clone(),
         unfit: unfit(facts),

@@ -1,26 +1,26 @@
 //! Records of rollouts in the store. They are created once and never changed, so each is read once and kept.
 
 use crate::{
-    controllers::{frame::Trouble, world::World},
+    controllers::{frame::ReconcileError, world::World},
     effects::store::{Create, Key, keys},
     plan::{
-        deployment::{HostVerdict, RolloutRecord},
+        deployment::{HostFailure, RolloutRecord},
         version::VersionRecord,
     },
 };
 
 /// Every revision of a Deployment.
-pub async fn revisions(world: &World, uid: &str) -> Result<Vec<RolloutRecord>, Trouble> {
+pub async fn revisions(world: &World, uid: &str) -> Result<Vec<RolloutRecord>, ReconcileError> {
     let folder = keys::rollouts(uid)?;
     let mut records = Vec::new();
     for key in world.store.list(&folder).await? {
-        let kept = world.hosts.turns.revision(key.as_str());
+        let kept = world.hosts.workers.revision(key.as_str());
         let record = match kept {
             Some(record) => Some(record),
             None => read(world, &key).await?,
         };
         if let Some(record) = record {
-            world.hosts.turns.keep_revision(key.as_str(), RolloutRecord::clone(&record));
+            world.hosts.workers.keep_revision(key.as_str(), RolloutRecord::clone(&record));
             records.push(record);
         }
     }
@@ -28,16 +28,16 @@ pub async fn revisions(world: &World, uid: &str) -> Result<Vec<RolloutRecord>, T
 }
 
 /// Every verdict about hosts of a Deployment.
-pub async fn verdicts(world: &World, uid: &str) -> Result<Vec<HostVerdict>, Trouble> {
+pub async fn verdicts(world: &World, uid: &str) -> Result<Vec<HostFailure>, ReconcileError> {
     let folder = keys::verdicts_of(uid)?;
     let mut verdicts = Vec::new();
     for key in world.store.list(&folder).await? {
-        let verdict = match world.hosts.turns.verdict(key.as_str()) {
+        let verdict = match world.hosts.workers.verdict(key.as_str()) {
             Some(verdict) => Some(verdict),
             None => read(world, &key).await?,
         };
         if let Some(verdict) = verdict {
-            world.hosts.turns.keep_verdict(key.as_str(), HostVerdict::clone(&verdict));
+            world.hosts.workers.keep_verdict(key.as_str(), HostFailure::clone(&verdict));
             verdicts.push(verdict);
         }
     }
@@ -50,13 +50,13 @@ pub async fn version(
     namespace: &str,
     project: &str,
     name: &str,
-) -> Result<Option<VersionRecord>, Trouble> {
+) -> Result<Option<VersionRecord>, ReconcileError> {
     let key = keys::version(namespace, project, name)?;
     read(world, &key).await
 }
 
 /// Whether a version is on record as removed.
-pub async fn removed(world: &World, namespace: &str, project: &str, name: &str) -> Result<bool, Trouble> {
+pub async fn removed(world: &World, namespace: &str, project: &str, name: &str) -> Result<bool, ReconcileError> {
     let key = keys::removed(namespace, project, name)?;
     Ok(world.store.size(&key).await?.is_some())
 }
@@ -64,14 +64,14 @@ pub async fn removed(world: &World, namespace: &str, project: &str, name: &str) 
 /// What one revision ran, of whatever Deployment.
 pub async fn revision(world: &World, uid: &str, revision: i64) -> Option<RolloutRecord> {
     let key = keys::rollout(uid, revision).ok()?;
-    match world.hosts.turns.revision(key.as_str()) {
+    match world.hosts.workers.revision(key.as_str()) {
         Some(record) => Some(record),
         None => read(world, &key).await.ok().flatten(),
     }
 }
 
 /// A record that can't be read is as good as none, and said in the log: one damaged file must not stop a Deployment for ever.
-async fn read<T: serde::de::DeserializeOwned>(world: &World, key: &Key) -> Result<Option<T>, Trouble> {
+async fn read<T: serde::de::DeserializeOwned>(world: &World, key: &Key) -> Result<Option<T>, ReconcileError> {
     let Some(bytes) = world.store.get(key).await? else { return Ok(None) };
     match serde_json::from_slice(&bytes) {
         Ok(record) => Ok(Some(record)),
@@ -82,7 +82,7 @@ async fn read<T: serde::de::DeserializeOwned>(world: &World, key: &Key) -> Resul
     }
 }
 
-pub async fn write_revision(world: &World, uid: &str, record: &RolloutRecord) -> Result<(), Trouble> {
+pub async fn write_revision(world: &World, uid: &str, record: &RolloutRecord) -> Result<(), ReconcileError> {
     let key = keys::rollout(uid, record.revision)?;
     let bytes = serde_json::to_vec_pretty(record)?;
     match world.store.create(&world.gate, &key, bytes).await? {
@@ -90,13 +90,13 @@ pub async fn write_revision(world: &World, uid: &str, record: &RolloutRecord) ->
         Create::Exists(found) => {
             let same = serde_json::from_slice::<RolloutRecord>(&found).is_ok_and(|found| found.hash == record.hash);
             // Another hash under our number: the next look sees it and takes the next number.
-            if same { Ok(()) } else { Err(Trouble::Outdated) }
+            if same { Ok(()) } else { Err(ReconcileError::Outdated) }
         }
     }
 }
 
 /// The first verdict of an attempt about a host stands.
-pub async fn write_verdict(world: &World, uid: &str, verdict: &HostVerdict) -> Result<(), Trouble> {
+pub async fn write_verdict(world: &World, uid: &str, verdict: &HostFailure) -> Result<(), ReconcileError> {
     let key = keys::verdict(uid, &verdict.rollout, verdict.attempt, &verdict.host)?;
     let bytes = serde_json::to_vec_pretty(verdict)?;
     world.store.create(&world.gate, &key, bytes).await?;

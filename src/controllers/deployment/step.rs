@@ -3,90 +3,90 @@
 use std::time::Duration;
 
 use super::{
-    diary::Diary,
     failure::Failure,
     records,
-    turn::Place,
+    rollout_log::RolloutLog,
     verify::{self, Process, Verified},
+    worker::HostRef,
 };
 use crate::{
     api::{Reason, deployment::Phase},
     controllers::{hosts::Dial, world::World},
     effects::{
-        host::{ActCall, Acted, Host, HostError, MarkSpec, RunAs, StageSpec, StartSpec, StopSpec, TurnSpec},
+        host::{ActCall, Acted, Host, HostError, MarkSpec, RunAs, StageSpec, StartSpec, StopSpec, UpdateSpec},
         store::StoreError,
     },
     plan::{
-        deployment::{Done, Drive, Goal, Seen, Step, Target, not_allowed},
+        deployment::{Assignment, FolderView, Goal, Step, StepProgress, Target, not_allowed},
         facts::{FolderFacts, ProcessFacts},
         ids::{ActId, Owner, ReleaseName},
     },
 };
 
 /// How long an act that another call left open is waited for at once.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// A port may linger for a moment after its process is gone.
 const PORT_TRIES: u32 = 30;
 
 /// Why a step is not done.
-pub enum Undone {
+pub enum StepError {
     Host(HostError),
     Failed(Failure),
     /// The host has another goal by now.
-    Dropped,
+    Superseded,
 }
 
-impl From<HostError> for Undone {
+impl From<HostError> for StepError {
     fn from(error: HostError) -> Self {
         Self::Host(error)
     }
 }
 
 /// Everything that a step needs to know of its turn.
-pub struct Turn<'a> {
+pub struct StepContext<'a> {
     pub world: &'a World,
-    pub place: &'a Place,
-    pub drive: &'a Drive,
-    pub seen: &'a Seen,
+    pub host_ref: &'a HostRef,
+    pub assignment: &'a Assignment,
+    pub observed: &'a FolderView,
     /// On the host's disk, as it said last.
     pub free_bytes: u64,
     pub host: &'a Host,
-    pub diary: &'a Diary<'a>,
+    pub log: &'a RolloutLog<'a>,
 }
 
 /// Does one step; `done` takes what the host does not record. Answers the folder as it is after an act.
 pub async fn perform(
-    turn: &Turn<'_>,
+    context: &StepContext<'_>,
     step: &Step,
-    done: &mut Done,
+    done: &mut StepProgress,
     wanted: impl Fn() -> bool,
-) -> Result<Option<FolderFacts>, Undone> {
-    let (host, gate) = (turn.host, &turn.world.gate);
+) -> Result<Option<FolderFacts>, StepError> {
+    let (host, gate) = (context.host, &context.world.gate);
     let acted = match step {
-        Step::Attach(open) => host.attach(&turn.place.folder(), open, PATIENCE).await?,
-        Step::Stage => stage(turn).await?,
-        Step::Turn if port_is_taken(turn).await? => {
+        Step::Attach(open) => host.attach(&context.host_ref.folder(), open, ATTACH_TIMEOUT).await?,
+        Step::Stage => stage(context).await?,
+        Step::Update if port_is_taken(context).await? => {
             done.port_taken = true;
             return Ok(None);
         }
-        Step::Turn => {
-            let turned = host.turn(gate, &turn.call()?, &turn_spec(turn).await?).await?;
-            (done.started, done.port_taken) = (!turned.port_taken, turned.port_taken);
-            turned.acted
+        Step::Update => {
+            let updated = host.update(gate, &context.call()?, &update_spec(context).await?).await?;
+            (done.started, done.port_taken) = (!updated.port_taken, updated.port_taken);
+            updated.acted
         }
-        Step::Switch => host.switch(gate, &turn.call()?, &turn.target()?.release).await?,
-        Step::Start => start(turn).await?,
+        Step::Switch => host.switch(gate, &context.call()?, &context.target()?.release).await?,
+        Step::Start => start(context).await?,
         Step::Verify { pid, start } => {
-            verify(turn, *pid, *start, wanted).await?;
+            verify(context, *pid, *start, wanted).await?;
             done.verified = Some((*pid, *start));
             return Ok(None);
         }
-        Step::Mark { keep } => mark(turn, keep).await?,
-        Step::Prune { keep } => host.prune(gate, &turn.call()?, keep, turn.target()?.releases_kept).await?,
-        Step::Release => host.release(gate, &turn.call()?).await?,
-        Step::Remove => host.remove(gate, &turn.call()?, &turn.stop_spec().await).await?,
-        Step::Adopt => host.adopt(gate, &turn.call()?).await?,
-        Step::Died => return Err(Undone::Failed(verify::died_in(host, &turn.place.folder()).await)),
+        Step::Mark { keep } => mark(context, keep).await?,
+        Step::Prune { keep } => host.prune(gate, &context.call()?, keep, context.target()?.releases_kept).await?,
+        Step::Release => host.release(gate, &context.call()?).await?,
+        Step::Remove => host.remove(gate, &context.call()?, &context.stop_spec().await).await?,
+        Step::Adopt => host.adopt(gate, &context.call()?).await?,
+        Step::Died => return Err(StepError::Failed(verify::died_in(host, &context.host_ref.folder()).await)),
         Step::Reached => return Ok(None),
     };
     match step {
@@ -106,9 +106,9 @@ pub fn verdict_on(step: &Step, error: &HostError) -> (Reason, Phase) {
         _ => "",
     };
     match (step, part) {
-        (Step::Turn | Step::Attach(_), "switch") => (Reason::SwitchFailed, Phase::Switching),
-        (Step::Turn | Step::Attach(_), "start") => (Reason::StartFailed, Phase::Starting),
-        (Step::Attach(_), "turn" | "stop" | "remove") | (Step::Turn | Step::Remove, _) => {
+        (Step::Update | Step::Attach(_), "switch") => (Reason::SwitchFailed, Phase::Switching),
+        (Step::Update | Step::Attach(_), "start") => (Reason::StartFailed, Phase::Starting),
+        (Step::Attach(_), "turn" | "stop" | "remove") | (Step::Update | Step::Remove, _) => {
             (Reason::StopFailed, step.phase())
         }
         (Step::Switch, _) => (Reason::SwitchFailed, step.phase()),
@@ -118,44 +118,44 @@ pub fn verdict_on(step: &Step, error: &HostError) -> (Reason, Phase) {
     }
 }
 
-impl Turn<'_> {
-    fn target(&self) -> Result<&Target, Undone> {
-        match &self.drive.goal {
+impl StepContext<'_> {
+    fn target(&self) -> Result<&Target, StepError> {
+        match &self.assignment.goal {
             Goal::Stage(target) | Goal::Run { target, .. } | Goal::Prune(target) => Ok(target),
             Goal::Release | Goal::Remove | Goal::Adopt => {
                 let message = "a step that needs a release was asked for without one; this is a fault of landfall";
-                Err(Undone::Failed(Failure::new(Reason::InternalError, message, &[])))
+                Err(StepError::Failed(Failure::new(Reason::InternalError, message, &[])))
             }
         }
     }
 
     /// Who acts, with which token, on which view.
-    fn call(&self) -> Result<ActCall, Undone> {
+    fn call(&self) -> Result<ActCall, StepError> {
         let fence = self.world.gate.token().map_err(HostError::from)?;
-        let place = self.place;
+        let host_ref = self.host_ref;
         Ok(ActCall {
-            folder: place.folder(),
+            folder: host_ref.folder(),
             owner: Owner {
-                plane: self.world.plane.clone(),
-                namespace: place.namespace.clone(),
-                deployment: place.deployment.clone(),
-                uid: place.uid.clone(),
-                host: place.host.clone(),
+                control_plane_id: self.world.control_plane_id.clone(),
+                namespace: host_ref.namespace.clone(),
+                deployment: host_ref.deployment.clone(),
+                uid: host_ref.uid.clone(),
+                host: host_ref.host.clone(),
             },
-            replaces: self.drive.replaces.clone(),
+            replaces: self.assignment.replaces.clone(),
             fence,
             act: ActId {
-                uid: place.uid.clone(),
-                rollout: self.drive.key.rollout.clone(),
-                attempt: self.drive.key.attempt,
-                n: self.seen.folder.journal,
+                uid: host_ref.uid.clone(),
+                rollout: self.assignment.key.rollout.clone(),
+                attempt: self.assignment.key.attempt,
+                n: self.observed.folder.journal,
             },
         })
     }
 
     /// Stop logic belongs to the release that runs, not to the one that comes.
     async fn stop_spec(&self) -> StopSpec {
-        let running: Option<&ProcessFacts> = self.seen.folder.process.as_ref();
+        let running: Option<&ProcessFacts> = self.observed.folder.process.as_ref();
         let record = match running {
             Some(process) => records::revision(self.world, &process.uid, process.revision).await,
             None => None,
@@ -169,12 +169,12 @@ impl Turn<'_> {
     }
 }
 
-async fn stage(turn: &Turn<'_>) -> Result<Acted, Undone> {
-    let target = turn.target()?;
-    let release = turn.world.store.release(&target.digest).await.map_err(|error| unreadable(&error))?;
-    let absent = !turn.seen.folder.releases.contains(&target.release);
+async fn stage(context: &StepContext<'_>) -> Result<Acted, StepError> {
+    let target = context.target()?;
+    let release = context.world.store.release(&target.digest).await.map_err(|error| unreadable(&error))?;
+    let absent = !context.observed.folder.releases.contains(&target.release);
     // What was free a while ago may be less than what is now: where it would not do, the host is asked.
-    let free = Some(turn.free_bytes).filter(|free| absent && *free >= StageSpec::room_for(release.size));
+    let free = Some(context.free_bytes).filter(|free| absent && *free >= StageSpec::room_for(release.size));
     let spec = StageSpec {
         release: target.release.clone(),
         digest: release.digest,
@@ -182,65 +182,65 @@ async fn stage(turn: &Turn<'_>) -> Result<Acted, Undone> {
         tar: release.path,
         absent_with_free: free,
     };
-    Ok(turn.host.stage(&turn.world.gate, &turn.call()?, &spec).await?)
+    Ok(context.host.stage(&context.world.gate, &context.call()?, &spec).await?)
 }
 
-fn unreadable(error: &StoreError) -> Undone {
-    Undone::Failed(Failure::new(Reason::StoreUnavailable, &error.to_string(), &[]))
+fn unreadable(error: &StoreError) -> StepError {
+    StepError::Failed(Failure::new(Reason::StoreUnavailable, &error.to_string(), &[]))
 }
 
 /// The host itself looks whether the port is free when the old process is gone.
-async fn turn_spec(turn: &Turn<'_>) -> Result<TurnSpec, Undone> {
-    let (start, run_as) = start_spec(turn)?;
-    Ok(TurnSpec { stop: turn.stop_spec().await, start, run_as, port: turn.target()?.port() })
+async fn update_spec(context: &StepContext<'_>) -> Result<UpdateSpec, StepError> {
+    let (start, run_as) = start_spec(context)?;
+    Ok(UpdateSpec { stop: context.stop_spec().await, start, run_as, port: context.target()?.port() })
 }
 
 /// Where nothing of ours runs whoever answers is somebody else, also one that only a redirection leads to (such as a cluster's NodePort),
 /// of whom the host itself sees no socket.
-async fn port_is_taken(turn: &Turn<'_>) -> Result<bool, Undone> {
-    let idle = !turn.seen.folder.process.as_ref().is_some_and(|process| process.alive);
-    match turn.target()?.port().filter(|_| idle) {
-        Some(port) => Ok(!turn.host.port_refuses(port).await?),
+async fn port_is_taken(context: &StepContext<'_>) -> Result<bool, StepError> {
+    let idle = !context.observed.folder.process.as_ref().is_some_and(|process| process.alive);
+    match context.target()?.port().filter(|_| idle) {
+        Some(port) => Ok(!context.host.port_refuses(port).await?),
         None => Ok(false),
     }
 }
 
 /// Whose socket answered is looked at on the host, in the same call.
-async fn mark(turn: &Turn<'_>, keep: &[ReleaseName]) -> Result<Acted, Undone> {
-    let target = turn.target()?;
+async fn mark(context: &StepContext<'_>, keep: &[ReleaseName]) -> Result<Acted, StepError> {
+    let target = context.target()?;
     let spec = MarkSpec {
         rollout: target.rollout.clone(),
         port: target.port(),
         keep: keep.to_vec(),
         at_most: target.releases_kept,
     };
-    match turn.host.mark(&turn.world.gate, &turn.call()?, &spec).await {
+    match context.host.mark(&context.world.gate, &context.call()?, &spec).await {
         Err(HostError::StepFailed { .. }) => {
-            Err(Undone::Failed(verify::died_in(turn.host, &turn.place.folder()).await))
+            Err(StepError::Failed(verify::died_in(context.host, &context.host_ref.folder()).await))
         }
         done => Ok(done?),
     }
 }
 
 /// A start by itself, where a turn found somebody on the port: who still listens after a moment is a stranger, who would answer the probe.
-async fn start(turn: &Turn<'_>) -> Result<Acted, Undone> {
-    if let Some(port) = turn.target()?.port() {
+async fn start(context: &StepContext<'_>) -> Result<Acted, StepError> {
+    if let Some(port) = context.target()?.port() {
         let mut tries = 0;
-        while !turn.host.port_refuses(port).await? {
+        while !context.host.port_refuses(port).await? {
             tries += 1;
             if tries >= PORT_TRIES {
-                return Err(Undone::Failed(verify::port_in_use(port)));
+                return Err(StepError::Failed(verify::port_in_use(port)));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    let (spec, run_as) = start_spec(turn)?;
-    Ok(turn.host.start_as(&turn.world.gate, &turn.call()?, &spec, run_as.as_ref()).await?)
+    let (spec, run_as) = start_spec(context)?;
+    Ok(context.host.start_as(&context.world.gate, &context.call()?, &spec, run_as.as_ref()).await?)
 }
 
-fn start_spec(turn: &Turn<'_>) -> Result<(StartSpec, Option<RunAs>), Undone> {
-    let (target, place) = (turn.target()?, turn.place);
-    let dial = turn.world.hosts.dial(&place.host_key());
+fn start_spec(context: &StepContext<'_>) -> Result<(StartSpec, Option<RunAs>), StepError> {
+    let (target, host_ref) = (context.target()?, context.host_ref);
+    let dial = context.world.hosts.dial(&host_ref.host_key());
     let run_as = run_as(target, dial.as_ref())?;
     let address = dial.map(|dial| dial.address).unwrap_or_default();
     let spec = StartSpec {
@@ -248,32 +248,32 @@ fn start_spec(turn: &Turn<'_>) -> Result<(StartSpec, Option<RunAs>), Undone> {
         digest: target.digest.clone(),
         revision: target.revision,
         rollout: target.rollout.clone(),
-        heal: matches!(turn.drive.goal, Goal::Run { heal: true, .. }),
+        heal: matches!(context.assignment.goal, Goal::Run { heal: true, .. }),
         command: target.run.process.command.clone(),
-        env: target.env_on(&place.project, &place.group, &place.host, &address),
+        env: target.env_on(&host_ref.project, &host_ref.group, &host_ref.host, &address),
     };
     Ok((spec, run_as))
 }
 
 /// Only whom the group lets it be, also where an older version is started again; never somebody else instead.
-fn run_as(target: &Target, dial: Option<&Dial>) -> Result<Option<RunAs>, Undone> {
+fn run_as(target: &Target, dial: Option<&Dial>) -> Result<Option<RunAs>, StepError> {
     let Some(user) = &target.run.user else { return Ok(None) };
     let by = dial.map(|dial| dial.config.r#become.clone()).unwrap_or_default();
     match not_allowed(user, &by) {
         Some(why) => {
             let message = format!("version {}: {why}", target.version);
-            Err(Undone::Failed(Failure::new(Reason::UserNotAllowed, &message, &[])))
+            Err(StepError::Failed(Failure::new(Reason::UserNotAllowed, &message, &[])))
         }
         None => Ok(Some(RunAs { method: by.method, user: user.clone() })),
     }
 }
 
-async fn verify(turn: &Turn<'_>, pid: i64, start: u64, wanted: impl Fn() -> bool) -> Result<(), Undone> {
-    let folder = turn.place.folder();
+async fn verify(context: &StepContext<'_>, pid: i64, start: u64, wanted: impl Fn() -> bool) -> Result<(), StepError> {
+    let folder = context.host_ref.folder();
     let process = Process { folder: &folder, pid, start };
-    match verify::verify(turn.host, &process, turn.target()?, wanted, |why| turn.diary.not_yet(why)).await? {
+    match verify::verify(context.host, &process, context.target()?, wanted, |why| context.log.not_yet(why)).await? {
         Verified::Ready => Ok(()),
-        Verified::Failed(failure) => Err(Undone::Failed(failure)),
-        Verified::Dropped => Err(Undone::Dropped),
+        Verified::Failed(failure) => Err(StepError::Failed(failure)),
+        Verified::Superseded => Err(StepError::Superseded),
     }
 }

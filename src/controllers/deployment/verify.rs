@@ -14,7 +14,7 @@ use crate::{
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// So often it is asked whether a process that does not answer yet lives at all.
-const LOOK: Duration = Duration::from_millis(500);
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 const LAST_LINES: usize = 5;
 
 /// How the asking ended.
@@ -23,7 +23,7 @@ pub enum Verified {
     Ready,
     Failed(Failure),
     /// The host has another goal by now.
-    Dropped,
+    Superseded,
 }
 
 /// The process that must answer.
@@ -50,7 +50,7 @@ pub async fn verify(
     let (mut pause, mut successes, mut ready_since, mut last) = (FIRST_PAUSE, 0, None, String::new());
     loop {
         if !wanted() {
-            return Ok(Verified::Dropped);
+            return Ok(Verified::Superseded);
         }
         match ask(host, probe).await? {
             Ok(()) => successes += 1,
@@ -68,7 +68,7 @@ pub async fn verify(
             return Ok(Verified::Ready);
         }
         // While it does not answer yet, a dead process is noticed soon enough.
-        if long_enough || clock::monotonic().duration_since(looked) >= LOOK {
+        if long_enough || clock::monotonic().duration_since(looked) >= PROBE_INTERVAL {
             looked = clock::monotonic();
             if let Some(failure) = failed(host, process, probe.filter(|_| enough)).await? {
                 return Ok(Verified::Failed(failure));

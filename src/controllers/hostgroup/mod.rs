@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    frame::{Kind, Trouble},
+    frame::{Kind, ReconcileError},
     hosts::{GroupConfig, HostKey, watch},
     world::World,
 };
@@ -17,28 +17,28 @@ use crate::{
     effects::class::Class,
     plan::{
         Plan,
-        hostgroup::{self, Act, Kept, Observed, Problem, machine_of},
+        hostgroup::{self, Action, Failure, Kept, Observed, machine_of},
     },
 };
-use reach::{config, pins};
+use reach::{config, kept_refs};
 
 impl Kind for HostGroup {
     const KIND: &'static str = "HostGroup";
-    type Seen = Observed;
-    type Act = Act;
+    type Observed = Observed;
+    type Action = Action;
     type Status = HostGroupStatus;
 
-    async fn observe(&self, world: &World) -> Result<Observed, Trouble> {
+    async fn observe(&self, world: &World) -> Result<Observed, ReconcileError> {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         let deleting = self.metadata.deletion_timestamp.is_some();
-        let config = if deleting { Err(gone()) } else { config(&namespace, &name, &self.spec, world).await? };
+        let config = if deleting { Err(being_deleted()) } else { config(&namespace, &name, &self.spec, world).await? };
         let watched = config.as_ref().is_ok_and(|config| world.hosts.is_watched(&namespace, &name, config.mark));
         let secret = config.err();
         if !deleting {
-            world.hosts.note_secret(&namespace, &name, secret.clone());
+            world.hosts.record_secret_failure(&namespace, &name, secret.clone());
         }
         // Whether a host answers does not change with what is done on it.
-        let look = |host: &str| world.hosts.last_look(&HostKey::new(&namespace, &name, host));
+        let look = |host: &str| world.hosts.last_check(&HostKey::new(&namespace, &name, host));
         let hosts = self.spec.hosts.iter().map(|host| (host.name.clone(), look(&host.name)));
         Ok(Observed {
             generation: self.metadata.generation.unwrap_or_default(),
@@ -54,21 +54,21 @@ impl Kind for HostGroup {
         })
     }
 
-    fn plan(seen: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Act> {
-        hostgroup::plan(seen, now)
+    fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action> {
+        hostgroup::plan(observed, now)
     }
 
-    async fn act(&self, act: Act, world: &Arc<World>) -> Result<(), Trouble> {
+    async fn act(&self, action: Action, world: &Arc<World>) -> Result<(), ReconcileError> {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
-        match act {
-            Act::Watch => {
+        match action {
+            Action::Watch => {
                 if let Ok(config) = config(&namespace, &name, &self.spec, world).await? {
                     begin(world, &namespace, &name, config);
                 }
             }
-            Act::Probe(hosts) => world.hosts.kick(&namespace, &name, &hosts),
-            Act::ForgetHostKey { name: host, stamp } => forget_host_key(self, &host, &stamp, world).await?,
-            Act::Forget => world.hosts.forget(&namespace, &name),
+            Action::Probe(hosts) => world.hosts.request_check(&namespace, &name, &hosts),
+            Action::ForgetHostKey { name: host, stamp } => forget_host_key(self, &host, &stamp, world).await?,
+            Action::Forget => world.hosts.forget(&namespace, &name),
         }
         Ok(())
     }
@@ -77,9 +77,9 @@ impl Kind for HostGroup {
         self.status.as_ref()
     }
 
-    fn changed(&self, world: &World) {
+    fn wake_dependents(&self, world: &World) {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
-        world.wakes.deployments_in(&namespace);
+        world.requeue.deployments_in(&namespace);
         // A group has no finalizer: whether it is gone is asked here, so that its hosts are not dialled any more.
         let (api, hosts) = (world.api::<HostGroup>(&namespace), world.hosts.clone());
         world.tasks.start(format!("gone/{namespace}/{name}"), async move {
@@ -91,37 +91,37 @@ impl Kind for HostGroup {
 }
 
 /// What is on record of the key that a new stamp wants forgotten.
-async fn kept(group: &HostGroup, namespace: &str, name: &str, world: &World) -> Result<Option<Kept>, Trouble> {
+async fn kept(group: &HostGroup, namespace: &str, name: &str, world: &World) -> Result<Option<Kept>, ReconcileError> {
     let none = verbs::LastHandled::new();
     let handled = group.status.as_ref().map_or(&none, |status| &status.last_handled);
     let stamp = verbs::news(verbs::FORGET_HOST_KEY, group.annotations(), handled);
     let Some((stamp, (address, port))) = stamp.and_then(|stamp| Some((stamp, machine_of(&group.spec, stamp)?))) else {
         return Ok(None);
     };
-    let found = pins(world, namespace, name).forgetting(&address, port, stamp).await.map_err(unstored)?;
+    let found = kept_refs(world, namespace, name).forgetting(&address, port, stamp).await.map_err(unstored)?;
     Ok(Some(Kept { key: found.0, forgotten: found.1 }))
 }
 
-async fn forget_host_key(group: &HostGroup, host: &str, stamp: &str, world: &World) -> Result<(), Trouble> {
+async fn forget_host_key(group: &HostGroup, host: &str, stamp: &str, world: &World) -> Result<(), ReconcileError> {
     let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
     let Some((address, port)) = machine_of(&group.spec, stamp) else { return Ok(()) };
-    pins(world, &namespace, &name).forget(&address, port, stamp).await.map_err(unstored)?;
+    kept_refs(world, &namespace, &name).forget(&address, port, stamp).await.map_err(unstored)?;
     let host = host.to_owned();
     let key = HostKey::new(&namespace, &name, &host);
     if let Some(dial) = world.hosts.dial(&key) {
         dial.slot.close().await;
     }
-    world.hosts.kick(&namespace, &name, group.spec.hosts.iter().map(|host| &host.name));
-    world.wakes.host_group(&namespace, &name);
+    world.hosts.request_check(&namespace, &name, group.spec.hosts.iter().map(|host| &host.name));
+    world.requeue.host_group(&namespace, &name);
     Ok(())
 }
 
-fn unstored(message: String) -> Trouble {
-    Trouble::Effect { class: Class::Transient, message }
+fn unstored(message: String) -> ReconcileError {
+    ReconcileError::Effect { class: Class::Transient, message }
 }
 
-fn gone() -> Problem {
-    Problem::waiting(Reason::HostGroupNotFound, "the HostGroup is being deleted")
+fn being_deleted() -> Failure {
+    Failure::waiting(Reason::HostGroupNotFound, "the HostGroup is being deleted")
 }
 
 /// Watches every host of the group; those that are watched already take over the new configuration with their next look.

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::super::{
-    frame::Trouble,
-    hosts::{GroupConfig, Pins, credentials_problem},
+    frame::ReconcileError,
+    hosts::{GroupConfig, HostKeyStore, credentials_failure},
     world::{NoSecret, World},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
         hostgroup::{HostGroupSpec, HostKeyPolicy},
     },
     effects::ssh::{Credentials, HostTrust, Identity, SshError, SshTarget},
-    plan::hostgroup::Problem,
+    plan::hostgroup::Failure,
 };
 
 /// How the group is reached, or why it can't be.
@@ -27,14 +27,14 @@ pub async fn config(
     name: &str,
     spec: &HostGroupSpec,
     world: &World,
-) -> Result<Result<GroupConfig, Problem>, Trouble> {
+) -> Result<Result<GroupConfig, Failure>, ReconcileError> {
     let secrets = match secrets(namespace, spec, world).await? {
         Ok(secrets) => secrets,
         Err(problem) => return Ok(Err(problem)),
     };
     let credentials = match credentials(namespace, name, spec, &secrets, world) {
         Ok(credentials) => credentials,
-        Err(error) => return Ok(Err(credentials_problem(&error))),
+        Err(error) => return Ok(Err(credentials_failure(&error))),
     };
     let mut way_in = DefaultHasher::new();
     format!("{:?}", (&spec.ssh, &spec.r#become, &spec.root)).hash(&mut way_in);
@@ -61,8 +61,8 @@ pub async fn config(
 }
 
 /// The keys of a group that were trusted on first use.
-pub fn pins(world: &World, namespace: &str, group: &str) -> Pins {
-    Pins {
+pub fn kept_refs(world: &World, namespace: &str, group: &str) -> HostKeyStore {
+    HostKeyStore {
         store: world.store.clone(),
         gate: world.gate.clone(),
         namespace: namespace.to_owned(),
@@ -83,7 +83,11 @@ enum KeyText {
     Authority(String),
 }
 
-async fn secrets(namespace: &str, spec: &HostGroupSpec, world: &World) -> Result<Result<Secrets, Problem>, Trouble> {
+async fn secrets(
+    namespace: &str,
+    spec: &HostGroupSpec,
+    world: &World,
+) -> Result<Result<Secrets, Failure>, ReconcileError> {
     let credentials = &spec.ssh.credentials_ref.name;
     let identity = world.secret(namespace, credentials, "ssh", "identity").await;
     let authority = match &identity {
@@ -93,21 +97,21 @@ async fn secrets(namespace: &str, spec: &HostGroupSpec, world: &World) -> Result
     let key = match (identity, authority) {
         (Ok(_), Some(_)) => {
             let message = format!("the Secret {credentials} has both `identity` and `ca`; take one of them away");
-            return Ok(Err(Problem::terminal(Reason::SecretInvalid, message)));
+            return Ok(Err(Failure::terminal(Reason::SecretInvalid, message)));
         }
         (Ok(identity), None) => KeyText::Identity(identity.expose().to_owned()),
         (Err(NoSecret::KeyMissing { .. }), Some(authority)) => KeyText::Authority(authority.expose().to_owned()),
         (Err(NoSecret::KeyMissing { .. }), None) => {
             let message =
                 format!("the Secret {credentials} has neither the key \"identity\" nor \"ca\"; add one of them");
-            return Ok(Err(Problem::waiting(Reason::SecretKeyMissing, message)));
+            return Ok(Err(Failure::waiting(Reason::SecretKeyMissing, message)));
         }
-        (Err(why), _) => return secret_problem(why).map(Err),
+        (Err(why), _) => return secret_failure(why).map(Err),
     };
     let known_hosts = match &spec.ssh.host_keys.known_hosts_ref {
         Some(known) => match world.secret(namespace, &known.name, "ssh", "known_hosts").await {
             Ok(text) => Some(text.expose().to_owned()),
-            Err(why) => return secret_problem(why).map(Err),
+            Err(why) => return secret_failure(why).map(Err),
         },
         None => None,
     };
@@ -132,7 +136,7 @@ fn credentials(
     let trust = match spec.ssh.host_keys.policy {
         HostKeyPolicy::Strict => HostTrust::Pinned(known_hosts),
         HostKeyPolicy::CertificateAuthority => HostTrust::Authority(known_hosts),
-        HostKeyPolicy::TrustOnFirstUse => HostTrust::FirstUse(Arc::new(pins(world, namespace, name))),
+        HostKeyPolicy::TrustOnFirstUse => HostTrust::FirstUse(Arc::new(kept_refs(world, namespace, name))),
     };
     Ok(Credentials::of(identity, trust))
 }
@@ -151,15 +155,15 @@ fn port(port: i32) -> u16 {
     u16::try_from(port).unwrap_or(22)
 }
 
-fn secret_problem(why: NoSecret) -> Result<Problem, Trouble> {
+fn secret_failure(why: NoSecret) -> Result<Failure, ReconcileError> {
     let message = why.to_string();
     let reason = match why {
         NoSecret::NotFound { .. } => Reason::SecretNotFound,
         NoSecret::KeyMissing { .. } => Reason::SecretKeyMissing,
-        NoSecret::Invalid { .. } => return Ok(Problem::terminal(Reason::SecretInvalid, message)),
+        NoSecret::Invalid { .. } => return Ok(Failure::terminal(Reason::SecretInvalid, message)),
         NoSecret::Forbidden { .. } => Reason::SecretForbidden,
         NoSecret::NotForThis { .. } | NoSecret::NotForThisHost { .. } => Reason::SecretNotForThis,
         NoSecret::Api(error) => return Err(error.into()),
     };
-    Ok(Problem::waiting(reason, message))
+    Ok(Failure::waiting(reason, message))
 }

@@ -8,7 +8,7 @@ use std::sync::{
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
-use super::{memory::HostKey, watch::bounded};
+use super::{registry::HostKey, watch::bounded};
 use crate::{
     api::hostgroup::Become,
     controllers::world::World,
@@ -20,7 +20,7 @@ use crate::{
 
 /// Where the connection of one host is kept. Only one task at a time dials.
 #[derive(Default)]
-pub struct Slot {
+pub struct ConnectionSlot {
     link: Mutex<Option<Arc<Link>>>,
 }
 
@@ -37,13 +37,13 @@ pub struct Link {
 
 impl Link {
     /// It told its facts: it is a host like any other.
-    pub fn believe(&self) {
+    pub fn mark_healthy(&self) {
         self.told.store(true, Ordering::Relaxed);
         self.doubt.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Whether it told its facts over this connection.
-    pub fn has_told(&self) -> bool {
+    pub fn is_verified(&self) -> bool {
         self.told.load(Ordering::Relaxed)
     }
 }
@@ -60,7 +60,7 @@ fn hold(permit: OwnedSemaphorePermit, doubt: Doubt, host: &Host) {
     });
 }
 
-impl Slot {
+impl ConnectionSlot {
     /// Closes the connection, unless somebody else uses it.
     pub async fn close(&self) {
         self.link.lock().await.take();
@@ -87,7 +87,7 @@ pub async fn link(world: &World, key: &HostKey) -> Result<Arc<Link>, HostError> 
     let permit = dial.permits.all.clone().acquire_owned().await.map_err(|_| gone())?;
     let config = &dial.config;
     let target = config.target(&dial.address);
-    let via = dial.way.open(config, &dial.address).await?;
+    let via = dial.route.open(config, &dial.address).await?;
     let (credentials, whom) = (&config.credentials, &config.r#become);
     let connecting = Host::connect_via(&world.gate, &key.host, via, &target, credentials, &config.root, whom);
     let host = bounded(world, key, config.sign_in_limit(), "signing in", connecting).await?;

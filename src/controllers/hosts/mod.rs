@@ -1,19 +1,19 @@
 //! What is known of every host, how old that is, and the one connection to each. Reconciles read here and never ask a host;
 //! background tasks ask and write here. It must not decide what is done on a host.
 
-mod jump;
+mod failure;
+mod host_keys;
+mod jump_route;
 mod link;
-mod memory;
-mod pins;
-mod problem;
-mod turns;
+mod registry;
 mod watch;
+mod workers;
 
 pub use self::{
+    failure::{credentials_failure, failure, reason_of_ssh},
+    host_keys::HostKeyStore,
     link::{Link, link},
-    memory::{Dial, GroupConfig, HostKey, Memory},
-    pins::Pins,
-    problem::{credentials_problem, problem, reason_of_ssh},
-    turns::{TurnKey, Turns},
+    registry::{Dial, GroupConfig, HostKey, Registry},
     watch::{after, probe, probe_over, watch},
+    workers::{HostWorkerKey, HostWorkers},
 };

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 
 use super::{
+    failure::failure,
     link::{Link, link},
-    memory::HostKey,
-    problem::problem,
-    turns::TurnKey,
+    registry::HostKey,
+    workers::HostWorkerKey,
 };
 use crate::{
     api::Reason,
@@ -17,7 +17,7 @@ use crate::{
     plan::{
         deployment::Healing,
         facts::{FolderFacts, HostFacts},
-        hostgroup::{Look, Problem},
+        hostgroup::{Failure, HostCheck},
         ids::{FolderName, Owner},
     },
 };
@@ -27,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Who waits for a first look at a host waits no longer: one that is slow must not hold up the others.
 const SOON: Duration = Duration::from_secs(15);
 /// Nothing on a host but our looks keeps logs short: one that grew long is looked at so soon again.
-const LOUD: Duration = Duration::from_secs(5);
+const LOG_AFTER: Duration = Duration::from_secs(5);
 /// And so often after the last time that it was long.
 const LOUD_LOOKS: u32 = 24;
 
@@ -35,13 +35,13 @@ const LOUD_LOOKS: u32 = 24;
 pub async fn watch(world: Arc<World>, key: HostKey) {
     let mut loud = 0_u32;
     loop {
-        let Some((kick, _, _)) = world.hosts.watching(&key) else { return };
+        let Some((request_check, _, _)) = world.hosts.watching(&key) else { return };
         let rotated = probe(&world, &key).await.is_ok_and(|facts| facts.rotated);
         // One short log proves nothing: what filled ten megabytes may take longer than one quick look to do it again.
         loud = if rotated { LOUD_LOOKS } else { loud.saturating_sub(1) };
         let Some((_, period, missed)) = world.hosts.watching(&key) else { return };
-        let pause = if loud > 0 { LOUD.min(period) } else { pause(period, missed) };
-        let _ = tokio::time::timeout(pause, kick.notified()).await;
+        let pause = if loud > 0 { LOG_AFTER.min(period) } else { pause(period, missed) };
+        let _ = tokio::time::timeout(pause, request_check.notified()).await;
     }
 }
 
@@ -59,35 +59,35 @@ fn pause(period: Duration, missed: u32) -> Duration {
 /// Looks at a host now, keeps what was seen, and wakes its group and the Deployments of the namespace if that is news.
 pub async fn probe(world: &Arc<World>, key: &HostKey) -> Result<HostFacts, HostError> {
     let acts = world.hosts.acts(key);
-    let seen = match link(world, key).await {
+    let observed = match link(world, key).await {
         Ok(link) => ask(world, key, &link).await,
         Err(error) => Err(error),
     };
     if let Some(dial) = world.hosts.dial(key) {
         // Where no sense can be made of an answer the script may be gone: it is looked for when the connection is made.
-        let lost = matches!(&seen, Err(HostError::Ssh(_) | HostError::Protocol { .. }));
+        let lost = matches!(&observed, Err(HostError::Ssh(_) | HostError::Protocol { .. }));
         if lost || !dial.config.keeps_connections() {
             dial.slot.close().await;
         }
     }
-    keep(world, key, &seen, acts);
-    seen
+    keep(world, key, &observed, acts);
+    observed
 }
 
 /// The same over a connection at hand.
 pub async fn probe_over(world: &World, key: &HostKey, link: &Link) -> Result<HostFacts, HostError> {
     let acts = world.hosts.acts(key);
-    let seen = ask(world, key, link).await;
-    keep(world, key, &seen, acts);
-    seen
+    let observed = ask(world, key, link).await;
+    keep(world, key, &observed, acts);
+    observed
 }
 
 async fn ask(world: &World, key: &HostKey, link: &Link) -> Result<HostFacts, HostError> {
-    let seen = bounded(world, key, DEADLINE, "telling its facts", link.host.facts_for(&link.r#become)).await;
-    if seen.is_ok() {
-        link.believe();
+    let observed = bounded(world, key, DEADLINE, "telling its facts", link.host.facts_for(&link.r#become)).await;
+    if observed.is_ok() {
+        link.mark_healthy();
     }
-    seen
+    observed
 }
 
 /// What is known after an act that told of its folder: the rest of the host is as it was. Kept, and answered. Whose act it was wakes who
@@ -95,7 +95,7 @@ async fn ask(world: &World, key: &HostKey, link: &Link) -> Result<HostFacts, Hos
 pub fn after(world: &World, key: &HostKey, mut facts: HostFacts, folder: &FolderName, now: FolderFacts) -> HostFacts {
     facts.folders.insert(folder.clone(), now);
     recall(world, key, &facts);
-    world.hosts.note(key, Look::Seen(Box::new(facts.clone())), world.hosts.acts(key));
+    world.hosts.record_check(key, HostCheck::Facts(Box::new(facts.clone())), world.hosts.acts(key));
     facts
 }
 
@@ -112,9 +112,9 @@ pub async fn bounded<T>(
     if let Ok(done) = tokio::time::timeout(SOON, &mut work).await {
         return done;
     }
-    if world.hosts.look(key) == Look::Unknown {
+    if world.hosts.check(key) == HostCheck::Unknown {
         let message = format!("no answer from {} for {} s; it is still waited for", key.host, SOON.as_secs());
-        note(world, key, Look::Missed(Problem::waiting(Reason::Unreachable, message)), acts);
+        record_check(world, key, HostCheck::Failed(Failure::waiting(Reason::Unreachable, message)), acts);
     }
     let late = |_| SshError::Deadline { address: key.host.clone(), what, seconds: limit.as_secs() };
     tokio::time::timeout(limit.saturating_sub(SOON), work).await.map_err(late)?
@@ -123,36 +123,36 @@ pub async fn bounded<T>(
 /// What an operator before this one did to heal is on the host's own record.
 fn recall(world: &World, key: &HostKey, facts: &HostFacts) {
     for folder in facts.folders.values() {
-        let ours = |owner: &&Owner| owner.plane == world.plane && owner.host == key.host;
+        let ours = |owner: &&Owner| owner.control_plane_id == world.control_plane_id && owner.host == key.host;
         if let Some(owner) = folder.owner.as_ref().filter(ours) {
-            let turn = TurnKey { uid: owner.uid.clone(), host: key.host.clone() };
+            let worker = HostWorkerKey { uid: owner.uid.clone(), host: key.host.clone() };
             let healing = Healing::recorded(&folder.heals, facts.uptime, clock::now());
-            world.hosts.turns.recall(&turn, healing);
+            world.hosts.workers.recall(&worker, healing);
         }
     }
 }
 
 /// Keeps a look and wakes who depends on it.
-fn keep(world: &World, key: &HostKey, seen: &Result<HostFacts, HostError>, acts: u64) {
-    if let Ok(facts) = seen {
+fn keep(world: &World, key: &HostKey, observed: &Result<HostFacts, HostError>, acts: u64) {
+    if let Ok(facts) = observed {
         recall(world, key, facts);
     }
-    let look = match seen {
-        Ok(facts) => Look::Seen(Box::new(facts.clone())),
-        Err(error) => match problem(error) {
-            Some(problem) => Look::Missed(problem),
+    let check = match observed {
+        Ok(facts) => HostCheck::Facts(Box::new(facts.clone())),
+        Err(error) => match failure(error) {
+            Some(failure) => HostCheck::Failed(failure),
             None => return,
         },
     };
-    note(world, key, look, acts);
+    record_check(world, key, check, acts);
 }
 
-fn note(world: &World, key: &HostKey, look: Look, acts: u64) {
-    let news = world.hosts.note(key, look, acts);
-    if news.group {
-        world.wakes.host_group(&key.namespace, &key.group);
+fn record_check(world: &World, key: &HostKey, check: HostCheck, acts: u64) {
+    let change = world.hosts.record_check(key, check, acts);
+    if change.group {
+        world.requeue.host_group(&key.namespace, &key.group);
     }
-    if news.deployments {
-        world.wakes.deployments_in(&key.namespace);
+    if change.deployments {
+        world.requeue.deployments_in(&key.namespace);
     }
 }

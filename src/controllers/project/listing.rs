@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::memory::{Occupied, Source};
+use super::registry::{Source, TaskSlot};
 use crate::{
     api::{
         Project,
@@ -39,7 +39,7 @@ pub(super) fn start(project: &Project, again: bool, world: &Arc<World>) {
             None => tokio::time::sleep(Duration::from_millis(200)).await,
         }
         drop(occupied);
-        world_then.wakes.project(&namespace, &name);
+        world_then.requeue.project(&namespace, &name);
     });
 }
 
@@ -50,7 +50,7 @@ struct Looked {
 }
 
 /// Looks, and once more for everybody who asked meanwhile.
-async fn look(occupied: &Occupied, project: (&str, &str), source: &Source, world: &World) -> Looked {
+async fn look(occupied: &TaskSlot, project: (&str, &str), source: &Source, world: &World) -> Looked {
     let mut news = false;
     loop {
         let result = list(project, source, world).await;
@@ -79,7 +79,7 @@ fn tick(uid: &str, (namespace, name): (String, String), source: Source, interval
         let mine = || then.sources.known(&uid, &source).ticked == Some(interval);
         loop {
             tokio::time::sleep(interval).await;
-            if !then.wakes.knows_project(&namespace, &name) {
+            if !then.requeue.knows_project(&namespace, &name) {
                 return then.sources.forget(&uid);
             }
             if !mine() {
@@ -92,7 +92,7 @@ fn tick(uid: &str, (namespace, name): (String, String), source: Source, interval
                 then.sources.tick(&uid, &source, None);
             }
             if looked.failed || looked.news {
-                then.wakes.project(&namespace, &name);
+                then.requeue.project(&namespace, &name);
             }
             if looked.failed {
                 return;

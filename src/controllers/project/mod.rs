@@ -4,21 +4,21 @@ mod caches;
 pub mod gone;
 mod grant;
 mod listing;
-mod memory;
 mod observe;
 mod pushes;
+mod registry;
 mod retention;
-mod tidies;
+mod retention_schedule;
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-pub use self::memory::Memory;
+pub use self::registry::Registry;
 use super::{
     build::broken::Broken,
-    frame::{self, Kind, Trouble},
+    frame::{self, Kind, ReconcileError},
     tasks::insist,
     world::World,
 };
@@ -26,8 +26,8 @@ use crate::{
     api::{Project, Reason, project::ProjectStatus},
     effects::class::Class,
     plan::{
-        Happened, Plan,
-        project::{self, Act, Seen},
+        EventDraft, Plan,
+        project::{self, Action, Observed},
     },
 };
 
@@ -35,9 +35,9 @@ use crate::{
 const SHUT: Duration = Duration::from_secs(1);
 
 /// It wakes the project, to go on with what is on record now.
-fn told(done: Result<(), Broken>, project: &Project, world: &World) -> Result<(), Trouble> {
-    world.wakes.project(&project.namespace().unwrap_or_default(), &project.name_any());
-    done.map_err(|broken| Trouble::Effect { class: broken.class, message: broken.message })
+fn told(done: Result<(), Broken>, project: &Project, world: &World) -> Result<(), ReconcileError> {
+    world.requeue.project(&project.namespace().unwrap_or_default(), &project.name_any());
+    done.map_err(|broken| ReconcileError::Effect { class: broken.class, message: broken.message })
 }
 
 /// Removes in the background what is kept no longer, tells of it, and wakes the project.
@@ -48,59 +48,61 @@ fn tidy(project: &Project, world: &Arc<World>) {
     let _ = world.tasks.start(format!("project/{uid}/tidy"), async move {
         let (gone, result) = retention::tidy(&project, &then).await;
         if let Some(note) = gone.note() {
-            frame::tell(&project, &Happened::normal(Reason::Tidied, "Tidy", note), &then).await;
+            frame::publish_event(&project, &EventDraft::normal(Reason::Tidied, "Tidy", note), &then).await;
         }
         let shut = result.as_ref().is_err_and(|broken| broken.class == Class::Waiting);
         then.sources.tidies.end(&uid, of, result);
         if shut {
             tokio::time::sleep(SHUT).await;
         }
-        then.wakes.project(&project.namespace().unwrap_or_default(), &project.name_any());
+        then.requeue.project(&project.namespace().unwrap_or_default(), &project.name_any());
     });
 }
 
 impl Kind for Project {
     const KIND: &'static str = "Project";
-    type Seen = Seen;
-    type Act = Act;
+    type Observed = Observed;
+    type Action = Action;
     type Status = ProjectStatus;
 
-    async fn observe(&self, world: &World) -> Result<Seen, Trouble> {
+    async fn observe(&self, world: &World) -> Result<Observed, ReconcileError> {
         observe::observe(self, world).await
     }
 
-    fn plan(seen: &Seen, now: Timestamp) -> Plan<ProjectStatus, Act> {
-        project::plan(seen, now)
+    fn plan(observed: &Observed, now: Timestamp) -> Plan<ProjectStatus, Action> {
+        project::plan(observed, now)
     }
 
-    async fn act(&self, act: Act, world: &Arc<World>) -> Result<(), Trouble> {
+    async fn act(&self, action: Action, world: &Arc<World>) -> Result<(), ReconcileError> {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
-        match act {
-            Act::List { again } => listing::start(self, again, world),
-            Act::Watch { baseline, heads } => told(pushes::watch(self, &baseline, &heads, world).await, self, world)?,
-            Act::Tidy => tidy(self, world),
-            Act::Unwatch => told(pushes::unwatch(self, None, world).await, self, world)?,
-            Act::Trigger(heads) => {
+        match action {
+            Action::List { again } => listing::start(self, again, world),
+            Action::Watch { baseline, heads } => {
+                told(pushes::watch(self, &baseline, &heads, world).await, self, world)?
+            }
+            Action::Tidy => tidy(self, world),
+            Action::Unwatch => told(pushes::unwatch(self, None, world).await, self, world)?,
+            Action::Trigger(heads) => {
                 let done = pushes::trigger(self, &heads, world).await;
                 // What went wrong is told by the status, and tried again as the planner says.
                 world.sources.pushed(&self.uid().unwrap_or_default(), done);
-                world.wakes.project(&namespace, &name);
+                world.requeue.project(&namespace, &name);
             }
-            Act::Announce(line) => {
+            Action::Announce(line) => {
                 for build in world.builds.announce(&namespace, &name, line) {
-                    world.wakes.build(&namespace, &build);
+                    world.requeue.build(&namespace, &build);
                 }
             }
-            Act::Grant(active) => {
+            Action::Grant(active) => {
                 let done = grant::grant(self, &active, world).await;
                 // To take another number where this one was gone, and to tell the build.
-                world.wakes.project(&namespace, &name);
-                world.wakes.build(&namespace, &active.name);
+                world.requeue.project(&namespace, &name);
+                world.requeue.build(&namespace, &active.name);
                 if let Err(broken) = &done {
                     // The build has its turn and can't begin: it is the one that says why.
                     world.builds.failed(&active.uid, broken);
                 }
-                done.map_err(|broken| Trouble::Effect { class: broken.class, message: broken.message })?;
+                done.map_err(|broken| ReconcileError::Effect { class: broken.class, message: broken.message })?;
             }
         }
         Ok(())
@@ -110,14 +112,14 @@ impl Kind for Project {
         self.status.as_ref()
     }
 
-    fn changed(&self, world: &World) {
+    fn wake_dependents(&self, world: &World) {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         for build in world.builds.open(&namespace, &name) {
-            world.wakes.build(&namespace, &build);
+            world.requeue.build(&namespace, &build);
         }
     }
 
-    fn gone(&self, world: &Arc<World>) {
+    fn on_deleted(&self, world: &Arc<World>) {
         let namespace = self.namespace().unwrap_or_default();
         let then = world.clone();
         let uid = self.uid().unwrap_or_default();

@@ -10,33 +10,33 @@ use crate::{
     api::{Build, Project, project::VersionView},
     controllers::{
         build::{broken::Broken, read_json},
-        frame::{self, Trouble},
+        frame::{self, ReconcileError},
         world::World,
     },
     effects::{class::Class, clock, store::keys},
     plan::{
         build::{
             BuildPlan,
-            standing::{self, Standing},
+            stage::{self, BuildStage},
         },
-        project::{Candidate, Claim, GrantSeen, Planned, Seen},
+        project::{Candidate, Claim, GrantObserved, Observed, Planned},
         version::VersionRecord,
     },
 };
 
-pub(super) async fn observe(project: &Project, world: &World) -> Result<Seen, Trouble> {
+pub(super) async fn observe(project: &Project, world: &World) -> Result<Observed, ReconcileError> {
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
     let known = world.sources.known(&project.uid().unwrap_or_default(), &listing::source(project));
     let status = project.status.clone().filter(|status| status.observed_generation > 0);
     let active = status.as_ref().and_then(|status| status.active_build.clone());
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={name}"));
     let builds = frame::readable(world.api::<DeserializeGuard<Build>>(&namespace), &selector).await?;
-    let tidy = world.sources.tidies.seen(&project.uid().unwrap_or_default(), kept(project, &builds)?);
+    let tidy = world.sources.tidies.observed(&project.uid().unwrap_or_default(), kept(project, &builds)?);
     let mut candidates = Vec::new();
     for build in builds {
-        let standing = standing::of(&build);
+        let standing = stage::of(&build);
         let is_active = active.as_ref().map(|active| &active.uid) == build.metadata.uid.as_ref();
-        if is_active || matches!(standing, Standing::Queued | Standing::Active) {
+        if is_active || matches!(standing, BuildStage::Queued | BuildStage::Active) {
             candidates.push(candidate(build, standing, world).await.map_err(trouble)?);
         }
     }
@@ -44,8 +44,8 @@ pub(super) async fn observe(project: &Project, world: &World) -> Result<Seen, Tr
         Some(active) => Some(granted(world, &namespace, &name, &active.uid, active.number).await.map_err(trouble)?),
         None => None,
     };
-    Ok(Seen {
-        pushes: pushes::seen(&project.uid().unwrap_or_default(), world).await.map_err(trouble)?,
+    Ok(Observed {
+        pushes: pushes::observed(&project.uid().unwrap_or_default(), world).await.map_err(trouble)?,
         generation: project.metadata.generation.unwrap_or_default(),
         annotations: project.annotations().clone(),
         deleting: project.metadata.deletion_timestamp.is_some(),
@@ -66,14 +66,14 @@ pub(super) async fn observe(project: &Project, world: &World) -> Result<Seen, Tr
 }
 
 /// What `retention` is about: another text is another reason to look.
-fn kept(project: &Project, builds: &[Build]) -> Result<String, Trouble> {
-    let ended = builds.iter().filter(|build| standing::of(build) == Standing::Ended);
+fn kept(project: &Project, builds: &[Build]) -> Result<String, ReconcileError> {
+    let ended = builds.iter().filter(|build| stage::of(build) == BuildStage::Ended);
     let mut uids: Vec<String> = ended.filter_map(ResourceExt::uid).collect();
     uids.sort();
     Ok(format!("{} {}", uids.join(","), serde_json::to_string(&project.spec.retention)?))
 }
 
-async fn candidate(build: Build, standing: Standing, world: &World) -> Result<Candidate, Broken> {
+async fn candidate(build: Build, standing: BuildStage, world: &World) -> Result<Candidate, Broken> {
     let uid = build.uid().unwrap_or_default();
     Ok(Candidate {
         name: build.name_any(),
@@ -89,13 +89,13 @@ async fn planned(world: &World, uid: &str) -> Result<Option<Planned>, Broken> {
     Ok(plan.map(|plan| Planned { number: plan.number, granted_at: plan.granted_at }))
 }
 
-async fn granted(world: &World, namespace: &str, name: &str, uid: &str, number: i64) -> Result<GrantSeen, Broken> {
+async fn granted(world: &World, namespace: &str, name: &str, uid: &str, number: i64) -> Result<GrantObserved, Broken> {
     let claim = match world.store.get(&keys::number(namespace, name, number)?).await? {
         None => Claim::Nobodys,
         Some(holder) if holder == uid.as_bytes() => Claim::Ours,
         Some(_) => Claim::Anothers,
     };
-    Ok(GrantSeen { claim, planned: planned(world, uid).await? })
+    Ok(GrantObserved { claim, planned: planned(world, uid).await? })
 }
 
 async fn highest(world: &World, namespace: &str, name: &str) -> Result<i64, Broken> {
@@ -142,6 +142,6 @@ fn view(record: VersionRecord) -> VersionView {
     }
 }
 
-fn trouble(broken: Broken) -> Trouble {
-    Trouble::Effect { class: broken.class, message: broken.message }
+fn trouble(broken: Broken) -> ReconcileError {
+    ReconcileError::Effect { class: broken.class, message: broken.message }
 }

@@ -15,23 +15,23 @@ use crate::{
         store::keys,
     },
     plan::project::{
-        Head, PushesSeen,
+        Head, PushesObserved,
         trigger::{self, BASELINE},
     },
 };
 
 /// What is on record of the heads of this project.
-pub(super) async fn seen(uid: &str, world: &World) -> Result<PushesSeen, Broken> {
-    let mut seen = PushesSeen { fault: world.sources.push_fault(uid), ..PushesSeen::default() };
+pub(super) async fn observed(uid: &str, world: &World) -> Result<PushesObserved, Broken> {
+    let mut observed = PushesObserved { fault: world.sources.push_fault(uid), ..PushesObserved::default() };
     for key in world.store.list(&keys::triggers(uid)?).await? {
         if !key.name().starts_with(BASELINE) {
-            seen.known.insert(key.name().to_owned());
+            observed.known.insert(key.name().to_owned());
         } else if let Some(heads) = read_json::<Vec<Head>>(world, &key).await? {
-            seen.known.extend(heads.into_iter().map(|head| head.sha));
-            seen.baselines.insert(key.name().to_owned());
+            observed.known.extend(heads.into_iter().map(|head| head.sha));
+            observed.baselines.insert(key.name().to_owned());
         }
     }
-    Ok(seen)
+    Ok(observed)
 }
 
 /// Puts the heads that were there on record, then forgets what was on record for another trigger.
@@ -42,10 +42,10 @@ pub(super) async fn watch(project: &Project, baseline: &str, heads: &[Head], wor
 }
 
 /// Forgets which heads were there, but for one record.
-pub(super) async fn unwatch(project: &Project, but: Option<&str>, world: &World) -> Result<(), Broken> {
+pub(super) async fn unwatch(project: &Project, excluding: Option<&str>, world: &World) -> Result<(), Broken> {
     let folder = keys::triggers(&project.uid().unwrap_or_default())?;
     for key in world.store.list(&folder).await? {
-        if key.name().starts_with(BASELINE) && Some(key.name()) != but {
+        if key.name().starts_with(BASELINE) && Some(key.name()) != excluding {
             world.store.remove(&world.gate, &key).await?;
         }
     }

@@ -23,7 +23,7 @@ use crate::{
     controllers::{
         build::{broken::Broken, read_json},
         frame,
-        releases::{But, Releases, needed_versions},
+        releases::{Excluding, Releases, needed_versions},
         world::World,
     },
     effects::{
@@ -34,8 +34,8 @@ use crate::{
         store::{Entry, keys},
     },
     plan::{
-        build::standing,
-        retention::{self, Act, BuildSeen, LogSeen, Seen, VersionSeen},
+        build::stage,
+        retention::{self, Action, BuildObserved, LogObserved, Observed, VersionObserved},
         version::VersionRecord,
     },
 };
@@ -75,23 +75,23 @@ pub(super) async fn tidy(project: &Project, world: &Arc<World>) -> (Gone, Result
 
 /// One look and what follows. True: versions were put on record as removed, and another look is to follow.
 async fn once(project: &Project, gone: &mut Gone, world: &Arc<World>) -> Result<bool, Broken> {
-    let (seen, builds) = observe(project, world).await?;
-    let acts = retention::plan(&seen, clock::now());
+    let (observed, builds) = observe(project, world).await?;
+    let acts = retention::plan(&observed, clock::now());
     drop_releases(project, &acts, gone, world).await?;
     let mut again = false;
     for act in &acts {
         match act {
-            Act::Drop { .. } => {}
-            Act::Restore { version } => restore(project, version, world).await?,
-            Act::Retire { version, digest } => {
+            Action::Drop { .. } => {}
+            Action::Restore { version } => restore(project, version, world).await?,
+            Action::Retire { version, digest } => {
                 retire(project, version, digest, world).await?;
                 again = true;
             }
-            Act::RemoveLog { uid, attempt } => {
+            Action::RemoveLog { uid, attempt } => {
                 remove_log(uid, *attempt, world).await?;
                 gone.logs += 1;
             }
-            Act::DeleteBuild { name, uid } => {
+            Action::DeleteBuild { name, uid } => {
                 if let Some(build) = builds.get(uid)
                     && delete(build, world).await?
                 {
@@ -118,21 +118,21 @@ async fn restore(project: &Project, version: &str, world: &World) -> Result<(), 
     let _alone = world.store.judge_releases().await;
     if world.store.has_release(&record.digest).await? {
         world.store.remove(&world.gate, &removed_key(project, version)?).await?;
-        world.wakes.deployments_in(&namespace);
+        world.requeue.deployments_in(&namespace);
     }
     Ok(())
 }
 
-async fn drop_releases(project: &Project, acts: &[Act], gone: &mut Gone, world: &World) -> Result<(), Broken> {
-    if !acts.iter().any(|act| matches!(act, Act::Drop { .. })) {
+async fn drop_releases(project: &Project, acts: &[Action], gone: &mut Gone, world: &World) -> Result<(), Broken> {
+    if !acts.iter().any(|act| matches!(act, Action::Drop { .. })) {
         return Ok(());
     }
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
     let releases = Releases::look(world).await?;
     for act in acts {
-        let Act::Drop { version, digest } = act else { continue };
+        let Action::Drop { version, digest } = act else { continue };
         let key = keys::version(&namespace, &name, version)?;
-        if releases.remove(digest, But::Version(&key), world).await? {
+        if releases.remove(digest, Excluding::Version(&key), world).await? {
             gone.versions.push(version.clone());
         }
     }
@@ -172,7 +172,7 @@ async fn delete(build: &Build, world: &World) -> Result<bool, Broken> {
 }
 
 /// The store is listed first: a Deployment that is not in the list then sees what is on record as removed by now.
-async fn observe(project: &Project, world: &World) -> Result<(Seen, HashMap<String, Build>), Broken> {
+async fn observe(project: &Project, world: &World) -> Result<(Observed, HashMap<String, Build>), Broken> {
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
     let versions = versions(&namespace, &name, world).await?;
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={name}"));
@@ -182,38 +182,38 @@ async fn observe(project: &Project, world: &World) -> Result<(Seen, HashMap<Stri
     for uid in builds.iter().filter_map(ResourceExt::uid) {
         logs.extend(logs_of(&uid, world).await?);
     }
-    let seen = Seen {
+    let observed = Observed {
         retention: project.spec.retention.clone(),
-        builds: builds.iter().map(looked_at).collect(),
+        builds: builds.iter().map(checked_at).collect(),
         needed: needed_versions(&namespace, &name, world).await?,
         versions,
         logs,
     };
-    Ok((seen, builds.into_iter().filter_map(|build| Some((build.uid()?, build))).collect()))
+    Ok((observed, builds.into_iter().filter_map(|build| Some((build.uid()?, build))).collect()))
 }
 
-fn looked_at(build: &Build) -> BuildSeen {
+fn checked_at(build: &Build) -> BuildObserved {
     let status = build.status.as_ref();
     let asked = status.is_some_and(|status| {
         verbs::asked(RETRY, build.annotations(), &status.last_handled, status.observed_generation < 0).is_some()
     });
-    BuildSeen {
+    BuildObserved {
         name: build.name_any(),
         uid: build.uid().unwrap_or_default(),
         created: build.metadata.creation_timestamp.as_ref().map_or_else(clock::now, |time| time.0),
-        standing: standing::of(build),
+        stage: stage::of(build),
         published: status.is_some_and(|status| status_of(&status.conditions, READY) == Some(true)),
         busy: asked || build.metadata.deletion_timestamp.is_some(),
         version: status.and_then(|status| status.version.clone()),
     }
 }
 
-async fn versions(namespace: &str, name: &str, world: &World) -> Result<Vec<VersionSeen>, Broken> {
+async fn versions(namespace: &str, name: &str, world: &World) -> Result<Vec<VersionObserved>, Broken> {
     let removed = removed(namespace, name, world).await?;
     let mut versions = Vec::new();
     for key in world.store.list(&keys::versions(namespace, name)?).await? {
         let Some(record) = read_json::<VersionRecord>(world, &key).await? else { continue };
-        versions.push(VersionSeen {
+        versions.push(VersionObserved {
             removed: removed.contains(&record.version),
             stored: world.store.has_release(&record.digest).await?,
             version: record.version,
@@ -231,15 +231,15 @@ pub(super) async fn removed(namespace: &str, name: &str, world: &World) -> Resul
 }
 
 /// What a build's attempts said, as far as it is in the store.
-async fn logs_of(uid: &str, world: &World) -> Result<Vec<LogSeen>, Broken> {
+async fn logs_of(uid: &str, world: &World) -> Result<Vec<LogObserved>, Broken> {
     let folder = keys::logs(uid)?;
-    let mut logs = BTreeMap::<i64, LogSeen>::new();
+    let mut logs = BTreeMap::<i64, LogObserved>::new();
     for Entry { key, bytes, at } in world.store.entries(&folder).await? {
         let piece =
             key.as_str().strip_prefix(folder.as_str()).and_then(|rest| rest.trim_start_matches('/').split_once('/'));
         let Some((attempt, piece)) = piece else { continue };
         let Ok(attempt) = attempt.parse() else { continue };
-        let new = || LogSeen { uid: uid.to_owned(), attempt, bytes: 0, at, torn: true };
+        let new = || LogObserved { uid: uid.to_owned(), attempt, bytes: 0, at, torn: true };
         let log = logs.entry(attempt).or_insert_with(new);
         log.bytes += bytes;
         log.at = log.at.max(at);

@@ -53,7 +53,7 @@ impl From<Exceeded> for ExitReason {
 }
 
 /// The limits of one script that runs; its groups go with the value.
-pub(super) struct Held {
+pub(super) struct ActiveLimits {
     memory: Option<Group>,
     pids: Option<Group>,
     cpu: Option<Group>,
@@ -71,7 +71,7 @@ struct Group {
     _lock: Option<File>,
 }
 
-impl Held {
+impl ActiveLimits {
     /// Makes the groups that are needed and can be had.
     pub(super) fn new(limits: Limits, isolated: bool) -> Self {
         let name = &format!("build-{:016x}", rand::random::<u64>());
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn what_no_group_holds_is_left_to_the_limits_of_processes_and_said() {
         let limits = Limits { cpu: Some(500), memory: Some(1 << 20), pids: Some(64) };
-        let held = Held { memory: None, pids: None, cpu: None, limits, isolated: true };
+        let held = ActiveLimits { memory: None, pids: None, cpu: None, limits, isolated: true };
         assert_eq!(held.arguments(), ["--core=0:0", "--nproc=64:64", "--data=1048576:1048576"]);
         assert_eq!(held.shortcomings().len(), 2);
         assert_eq!(held.exceeded(), None);

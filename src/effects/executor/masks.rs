@@ -5,7 +5,7 @@
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-use super::forms;
+use super::encodings;
 
 const MASK: &[u8] = b"***";
 
@@ -27,7 +27,7 @@ struct Pattern {
 impl Masks {
     /// For these values. A value is known by its forms.
     pub(super) fn of<'a>(values: impl Iterator<Item = &'a str>) -> Self {
-        let mut all: Vec<Vec<u8>> = values.flat_map(forms::of).collect();
+        let mut all: Vec<Vec<u8>> = values.flat_map(encodings::of).collect();
         all.sort();
         all.dedup();
         // Fails for gigabytes of patterns alone, which Secrets can't hold.

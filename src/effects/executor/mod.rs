@@ -9,11 +9,12 @@ mod attempt;
 mod cache;
 mod capture;
 mod disk;
+mod encodings;
 mod error;
 mod files;
-mod forms;
 mod garbage;
 mod identity;
+mod isolation_check;
 pub mod limits;
 pub mod log;
 mod masks;
@@ -23,7 +24,6 @@ mod script;
 mod seal;
 pub mod secrets;
 mod slot;
-mod trial;
 mod trusted;
 mod types;
 
@@ -65,7 +65,7 @@ impl LocalExecutor {
             return Ok(());
         }
         let config = self.config.clone();
-        self.tried.get_or_try_init(|| blocking(move || trial::isolation(&config))).await.map(|_| ())
+        self.tried.get_or_try_init(|| blocking(move || isolation_check::isolation(&config))).await.map(|_| ())
     }
 
     /// Where the checkout of an attempt has to lie before its start (`Git::checkout` writes it).

@@ -21,7 +21,7 @@ use super::{
     capture::{self, Captured, LastOutput},
     disk, files,
     identity::Identity,
-    limits::Held,
+    limits::ActiveLimits,
     masks::Masks,
     sandbox, script,
     secrets::Secrets,
@@ -148,7 +148,7 @@ fn attempt(dir: &Path, asked: &StepFile, secrets: &Secrets) -> io::Result<(End, 
     let (done, captured) = mpsc::channel();
     let masks = Masks::of(secrets.values());
     std::thread::spawn(move || done.send(capture::capture(reader, &log, limit, &heard, masks)));
-    let limits = Held::new(asked.step.limits, asked.isolation == Isolation::Sandboxed);
+    let limits = ActiveLimits::new(asked.step.limits, asked.isolation == Isolation::Sandboxed);
     let watch = Watch { dir, asked, secrets, limits: &limits, last };
     let mut said: u64 = limits.shortcomings().iter().map(|line| files::say(dir, line)).sum();
     let end = match (cache::fetch(&watch, &mut said)?, asked.isolation) {
@@ -174,7 +174,7 @@ pub(super) struct Watch<'a> {
     pub(super) dir: &'a Path,
     pub(super) asked: &'a StepFile,
     pub(super) secrets: &'a Secrets,
-    pub(super) limits: &'a Held,
+    pub(super) limits: &'a ActiveLimits,
     last: LastOutput,
 }
 

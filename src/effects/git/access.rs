@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use super::{
     error::GitError,
     transport::tls::{self, Trust},
-    url::{Place, Remote},
+    url::{Remote, RemoteLocation},
 };
 use crate::effects::{secret::SecretText, ssh::Credentials};
 
@@ -55,9 +55,9 @@ impl Access {
     /// From a Secret's keys: `username` and `password` or `bearerToken`, and `ca.crt`, for https; `identity` and `known_hosts` for ssh.
     pub fn new(url: &str, secret: &str, mut keys: BTreeMap<String, SecretText>) -> Result<Self, GitError> {
         match Remote::parse(url, true)?.place {
-            Place::File => Ok(Self::default()),
-            Place::Https { .. } => https(secret, &mut keys),
-            Place::Ssh { .. } => ssh(secret, &mut keys),
+            RemoteLocation::File => Ok(Self::default()),
+            RemoteLocation::Https { .. } => https(secret, &mut keys),
+            RemoteLocation::Ssh { .. } => ssh(secret, &mut keys),
         }
     }
 }

@@ -17,9 +17,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     GitConfig, LARGEST_OBJECT, Limits, Source,
     error::GitError,
-    notes,
+    metadata,
+    repo_locks::RepoLocks,
     transport::{self, Talk},
-    turns::Turns,
     url::Remote,
 };
 
@@ -119,7 +119,7 @@ fn no_room(error: &git2::Error, url: &str) -> Option<GitError> {
 /// and the work ends at its next look.
 pub(super) async fn run<T: Send + 'static>(
     config: &GitConfig,
-    turns: &Turns,
+    turns: &RepoLocks,
     source: &Source,
     job: Job,
     work: impl FnOnce(&Mirror) -> Result<T, GitError> + Send + 'static,
@@ -281,7 +281,7 @@ pub(super) fn fetch(mirror: &Mirror) -> Result<(), GitError> {
     if let Some(head) = head {
         mirror.repo.set_head(&head).map_err(mirror.failed("note the default branch"))?;
     }
-    notes::fetched(mirror)?;
+    metadata::fetched(mirror)?;
     remote.disconnect().map_err(&failed)
 }
 

@@ -9,8 +9,8 @@ use git2::Repository;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{error::GitError, mirror, notes, pins};
-use crate::plan::garbage::Mirror;
+use super::{error::GitError, kept_refs, metadata, mirror};
+use crate::plan::gc::Mirror;
 
 /// What is on its way out, or in. Nobody reads by these names.
 const GOING: &str = "going";
@@ -41,19 +41,19 @@ pub(super) fn all(folder: &Path) -> Vec<Mirror> {
 fn look(path: &Path) -> Option<Mirror> {
     let name = path.file_name()?.to_str()?.to_owned();
     let end = path.extension().and_then(|end| end.to_str());
-    let touched = || Timestamp::try_from(notes::touched(path).ok()?).ok();
+    let touched = || Timestamp::try_from(metadata::touched(path).ok()?).ok();
     let leftover = |touched| Mirror { name: name.clone(), namespace: None, pins: vec![], touched, leftover: true };
     match end {
         Some(GOING) => Some(leftover(Timestamp::UNIX_EPOCH)),
         Some(MAKING) => touched().map(leftover),
         None if name.starts_with(ONE) => touched().map(leftover),
         _ if is_mirror(path) => {
-            let known = Repository::open_bare(path).and_then(|repo| pins::of(&repo));
-            let pins = known.inspect_err(|error| {
+            let known = Repository::open_bare(path).and_then(|repo| kept_refs::of(&repo));
+            let kept_refs = known.inspect_err(|error| {
                 tracing::warn!(mirror = %path.display(), error = mirror::why(error), "a mirror can't be read and stays");
             });
-            let (pins, touched) = (pins.ok()?, touched()?);
-            Some(Mirror { name, namespace: notes::namespace(path), pins, touched, leftover: false })
+            let (kept_refs, touched) = (kept_refs.ok()?, touched()?);
+            Some(Mirror { name, namespace: metadata::namespace(path), pins: kept_refs, touched, leftover: false })
         }
         _ => None,
     }

@@ -8,16 +8,16 @@ mod checkout;
 mod commits;
 mod error;
 mod folder;
+pub mod kept_refs;
+mod metadata;
 mod mirror;
 mod mirrors;
-mod notes;
-mod one;
-pub mod pins;
 mod reach;
 mod read;
+mod repo_locks;
+mod shallow_fetch;
 mod tag;
 mod transport;
-mod turns;
 mod types;
 mod url;
 
@@ -37,11 +37,11 @@ pub use self::{
 };
 use self::{
     mirror::{Job, Mirror},
-    turns::Turns,
+    repo_locks::RepoLocks,
     url::Remote,
 };
 use super::gate::{Effect, Gate};
-use crate::plan::garbage;
+use crate::plan::gc;
 
 /// How git is reached.
 #[derive(Clone, Debug)]
@@ -110,13 +110,13 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct Git {
     config: GitConfig,
-    turns: Turns,
+    turns: RepoLocks,
 }
 
 impl Git {
     pub fn new(config: GitConfig) -> Self {
         transport::register();
-        Self { config, turns: Turns::default() }
+        Self { config, turns: RepoLocks::default() }
     }
 
     /// Brings the mirror up to date: all heads and tags, pruned. Effect `git.fetch`.
@@ -148,7 +148,7 @@ impl Git {
     ) -> Result<Option<CommitList>, GitError> {
         let patterns = read::Patterns::new(patterns)?;
         let mirror = self.config.folder.join(access::mirror_of(&source.namespace, &source.url)?);
-        if !source.reader.as_deref().is_some_and(|reader| notes::was_read_by(&mirror, reader)) {
+        if !source.reader.as_deref().is_some_and(|reader| metadata::was_read_by(&mirror, reader)) {
             return Ok(None);
         }
         self.run(source, READS, move |mirror| commits::commits(mirror, &patterns, &wish)).await
@@ -190,13 +190,13 @@ impl Git {
     }
 
     /// All mirrors with their pins, whoever's they are, and what a crash left of some.
-    pub async fn mirrors(&self) -> Result<Vec<garbage::Mirror>, GitError> {
+    pub async fn mirrors(&self) -> Result<Vec<gc::Mirror>, GitError> {
         let folder = self.config.folder.clone();
         self.aside(move |_| Ok(mirrors::all(&folder))).await
     }
 
     /// Removes a mirror. False: it is not as it was seen any more, and stays. Idempotent. Effect `git.forget`.
-    pub async fn forget(&self, gate: &Gate, seen: garbage::Mirror) -> Result<bool, GitError> {
+    pub async fn forget(&self, gate: &Gate, seen: gc::Mirror) -> Result<bool, GitError> {
         let (effect, path) = (Effect::new("git.forget", seen.name.clone()), self.config.folder.join(&seen.name));
         let lock = path.with_extension("git");
         gate.pass(effect, self.alone(lock, move |_, stop| mirrors::remove(&path, &seen, stop))).await
@@ -206,9 +206,9 @@ impl Git {
     pub async fn unpin(&self, gate: &Gate, name: &str) -> Result<(), GitError> {
         let letting_go = async {
             let (folder, pin) = (self.config.folder.clone(), name.to_owned());
-            for mirror in self.aside(move |_| Ok(pins::having(&folder, &pin))).await? {
+            for mirror in self.aside(move |_| Ok(kept_refs::having(&folder, &pin))).await? {
                 let pin = name.to_owned();
-                self.alone(mirror, move |mirror, stop| pins::remove(mirror, &pin, stop)).await?;
+                self.alone(mirror, move |mirror, stop| kept_refs::remove(mirror, &pin, stop)).await?;
             }
             Ok(())
         };
@@ -248,7 +248,7 @@ impl Git {
         let (sha, path, dest) = (sha.to_owned(), path.to_owned(), dest.to_owned());
         let job = Job { writes: true, long: true, talks: true };
         let work = mirror::run(&config, &self.turns, source, job, move |mirror| {
-            one::fetch(mirror, &sha)?;
+            shallow_fetch::fetch(mirror, &sha)?;
             folder::check(mirror, &sha, &path)?;
             checkout::checkout(mirror, &sha, &dest)
         });

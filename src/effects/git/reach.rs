@@ -9,7 +9,7 @@ use std::{
 use tokio::net::TcpStream;
 
 use super::{error::GitError, url::Server};
-use crate::effects::names::{self, Whose};
+use crate::effects::names::{self, LookupPool};
 
 /// Resolves once, and connects to what was judged: no second answer of a name server comes in between.
 pub(super) async fn dial(
@@ -19,7 +19,7 @@ pub(super) async fn dial(
     allow_local: bool,
 ) -> Result<TcpStream, GitError> {
     let unreachable = |error: std::io::Error| GitError::Unreachable { url: url.to_owned(), why: error.to_string() };
-    let found = names::look_up(Whose::GitServers, &server.host, server.port, limit).await;
+    let found = names::look_up(LookupPool::GitServers, &server.host, server.port, limit).await;
     let found = found.map_err(|why| unreachable(std::io::Error::other(why)))?;
     let (mut refused, mut failed) = (None, None);
     for address in found {

@@ -11,12 +11,12 @@ use super::error::GitError;
 pub(super) struct Remote {
     /// As it was written.
     pub(super) url: String,
-    pub(super) place: Place,
+    pub(super) place: RemoteLocation,
 }
 
 /// Where a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum RemoteLocation {
     File,
     /// `path` begins with a slash and ends with none; it is percent-encoded.
     Https {
@@ -75,7 +75,7 @@ impl Remote {
                 if path.is_empty() {
                     return Err(bad("it has no path"));
                 }
-                Place::Https { server: server(&url, 443, bad)?, path }
+                RemoteLocation::Https { server: server(&url, 443, bad)?, path }
             }
             "ssh" => ssh(&url, bad)?,
             _ => {
@@ -96,8 +96,8 @@ impl Remote {
     /// `None` for a file.
     pub(super) fn server(&self) -> Option<&Server> {
         match &self.place {
-            Place::File => None,
-            Place::Https { server, .. } | Place::Ssh { server, .. } => Some(server),
+            RemoteLocation::File => None,
+            RemoteLocation::Https { server, .. } | RemoteLocation::Ssh { server, .. } => Some(server),
         }
     }
 
@@ -107,7 +107,7 @@ impl Remote {
     }
 }
 
-fn file(url: &::url::Url, rest: &str, allow: bool, bad: impl Fn(&str) -> GitError) -> Result<Place, GitError> {
+fn file(url: &::url::Url, rest: &str, allow: bool, bad: impl Fn(&str) -> GitError) -> Result<RemoteLocation, GitError> {
     if !allow {
         let hint = "; use https or ssh, or start the operator with --allow-file-git";
         return Err(GitError::SchemeNotAllowed { scheme: "file".into(), hint });
@@ -118,10 +118,10 @@ fn file(url: &::url::Url, rest: &str, allow: bool, bad: impl Fn(&str) -> GitErro
     if url.path_segments().is_some_and(|mut parts| parts.any(|part| part.starts_with('-'))) {
         return Err(bad("no part of the path may begin with '-'"));
     }
-    Ok(Place::File)
+    Ok(RemoteLocation::File)
 }
 
-fn ssh(url: &::url::Url, bad: impl Fn(&str) -> GitError + Copy) -> Result<Place, GitError> {
+fn ssh(url: &::url::Url, bad: impl Fn(&str) -> GitError + Copy) -> Result<RemoteLocation, GitError> {
     let server = server(url, 22, bad)?;
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let user = if url.username().is_empty() { "git" } else { url.username() };
@@ -138,7 +138,7 @@ fn ssh(url: &::url::Url, bad: impl Fn(&str) -> GitError + Copy) -> Result<Place,
     if path.is_empty() || path.split('/').any(|part| part.starts_with('-') || part == "..") {
         return Err(bad("it has no path, or a part of it is '..' or begins with '-'"));
     }
-    Ok(Place::Ssh { server, user: user.to_owned(), path: path.to_owned() })
+    Ok(RemoteLocation::Ssh { server, user: user.to_owned(), path: path.to_owned() })
 }
 
 fn server(url: &::url::Url, usual: u16, bad: impl Fn(&str) -> GitError) -> Result<Server, GitError> {
@@ -242,7 +242,9 @@ mod tests {
             ("ssh://ann@h/~ann/x.git", "ann", "~ann/x.git"),
             ("ssh://h/a%20b.git", "git", "/a b.git"),
         ] {
-            let Place::Ssh { user: u, path: p, .. } = Remote::parse(text, false).unwrap().place else { panic!() };
+            let RemoteLocation::Ssh { user: u, path: p, .. } = Remote::parse(text, false).unwrap().place else {
+                panic!()
+            };
             assert_eq!((u.as_str(), p.as_str()), (user, path));
         }
     }

@@ -6,7 +6,7 @@ use super::{
     ActCall, Acted, Host, HostError, MarkSpec, StageSpec, StopSpec,
     protocol::Request,
     session::{DETACHED, PATIENCE, SHORT, acted},
-    turn::stopping,
+    update::stopping,
 };
 use crate::{
     effects::gate::{Effect, Gate},

@@ -2,18 +2,18 @@
 //! journal on the host itself. It must not decide what is to be done.
 
 mod acts;
-mod becoming;
 mod error;
 mod facts;
+mod privilege_cache;
 mod probes;
 mod protocol;
 mod session;
-mod turn;
 mod types;
+mod update;
 
 pub use error::HostError;
 pub use types::{
-    ActCall, Acted, Answering, Listener, MarkSpec, RunAs, StageSpec, StartSpec, StopSpec, TurnSpec, Turned,
+    ActCall, Acted, Answering, Listener, MarkSpec, RunAs, StageSpec, StartSpec, StopSpec, UpdateSpec, Updated,
 };
 
 use std::{sync::Arc, time::Duration};
@@ -89,13 +89,13 @@ impl Host {
 
     /// The same, and whether the host lets us become these users. Where it did, it is not asked again for a while: sudo logs every call.
     pub async fn facts_for(&self, whom: &Become) -> Result<HostFacts, HostError> {
-        let known = self.session.becoming.known(whom);
+        let known = self.session.privileges.known(whom);
         let request = looking(whom, known);
         let (answer, forwards) = tokio::join!(self.session.call(&request, FACTS), self.forwards());
         let mut facts = facts::read(&answer?, self.session.connection.server(), forwards?)?;
         match known {
             Some(too_wide) => facts.sudo_too_wide = too_wide,
-            None => self.session.becoming.learn(whom, &mut facts),
+            None => self.session.privileges.learn(whom, &mut facts),
         }
         Ok(facts)
     }

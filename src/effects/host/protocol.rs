@@ -99,8 +99,8 @@ pub(super) fn stepdir(uid: &str, rollout: &str, attempt: i64, n: u64) -> String 
 }
 
 fn owner_words(owner: &Owner) -> String {
-    let Owner { plane, namespace, deployment, uid, host } = owner;
-    format!("{plane} {namespace} {deployment} {uid} {host}")
+    let Owner { control_plane_id, namespace, deployment, uid, host } = owner;
+    format!("{control_plane_id} {namespace} {deployment} {uid} {host}")
 }
 
 /// A host's word as a name: an owner's and an epoch's come to stand in messages that people copy into a shell.
@@ -111,8 +111,8 @@ pub(super) fn name(word: &str) -> Option<String> {
 
 pub(super) fn owner_from(words: &str) -> Option<Owner> {
     let words: Vec<String> = words.split(' ').map(name).collect::<Option<_>>()?;
-    let [plane, namespace, deployment, uid, host] = words.try_into().ok()?;
-    Some(Owner { plane, namespace, deployment, uid, host })
+    let [control_plane_id, namespace, deployment, uid, host] = words.try_into().ok()?;
+    Some(Owner { control_plane_id, namespace, deployment, uid, host })
 }
 
 /// The helper's answer: its results in their order, and what tools said beside them.

@@ -8,9 +8,8 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Acted, HostError,
-    becoming::Becoming,
-    facts,
+    Acted, HostError, facts,
+    privilege_cache::PrivilegeCache,
     protocol::{Answer, Request, shown},
 };
 use crate::effects::{
@@ -51,7 +50,7 @@ printf "\n%s begin 1\n" "$3"; u=$(o "$1"); if [ -n "$u" ]; then printf "%s\n" "$
 pub(super) struct Session {
     pub name: String,
     pub connection: Connection,
-    pub becoming: Becoming,
+    pub privileges: PrivilegeCache,
     script: String,
     /// What the host said of itself when we signed in. Good for the very next call, and for a moment.
     first: Mutex<Option<First>>,
@@ -96,7 +95,7 @@ impl Session {
         let quoted = quote(root).ok_or_else(bad)?;
         let script = quote(&format!("{root}/.landfall/bin/{}", *HELPER_DIGEST)).ok_or_else(bad)?;
         let (name, first) = (name.to_owned(), Mutex::default());
-        let session = Self { name, connection, becoming: Becoming::default(), script, first };
+        let session = Self { name, connection, privileges: PrivilegeCache::default(), script, first };
         let (mode, question) = match question {
             Some(question) => ("ask", question.head()?),
             None => ("look", Vec::new()),

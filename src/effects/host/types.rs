@@ -85,7 +85,7 @@ pub struct StartSpec {
 
 /// Stop what runs, switch, start, in one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TurnSpec {
+pub struct UpdateSpec {
     pub stop: StopSpec,
     pub start: StartSpec,
     pub run_as: Option<RunAs>,
@@ -95,7 +95,7 @@ pub struct TurnSpec {
 
 /// How a turn ended well.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Turned {
+pub struct Updated {
     pub acted: Acted,
     /// Nothing was started, because somebody listens on the port although our process is gone.
     pub port_taken: bool,

@@ -22,9 +22,9 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Credentials, SshError, SshTarget,
-    greet::{Way, connect},
-    line::Switch,
-    watcher::{SharedSeen, Watcher},
+    client_handler::{ClientHandler, SharedServerObserved},
+    handshake::{Route, connect},
+    throttle::CloseHandle,
 };
 
 /// Opening a channel is one round trip.
@@ -37,13 +37,13 @@ pub type Stream = russh::ChannelStream<Msg>;
 
 /// Channels are multiplexed; ends when it is dropped.
 pub struct Connection {
-    pub(super) handle: Handle<Watcher>,
+    pub(super) handle: Handle<ClientHandler>,
     pub(super) address: String,
     server: String,
-    seen: SharedSeen,
+    seen: SharedServerObserved,
     /// The connection that carries this one.
     pub(super) via: Option<Arc<Connection>>,
-    pub(super) switch: Switch,
+    pub(super) close_handle: CloseHandle,
     sessions: Arc<Semaphore>,
     /// How many of `SESSIONS` the server refused.
     refused: AtomicUsize,
@@ -52,15 +52,15 @@ pub struct Connection {
 impl Connection {
     /// Of one that signed in just now.
     pub(super) fn new(
-        handle: Handle<Watcher>,
-        switch: Switch,
+        handle: Handle<ClientHandler>,
+        close_handle: CloseHandle,
         address: String,
-        seen: SharedSeen,
+        seen: SharedServerObserved,
         via: Option<Arc<Connection>>,
     ) -> Self {
         let (sessions, refused) = (Arc::new(Semaphore::new(SESSIONS)), AtomicUsize::new(0));
         let server = seen.lock().unwrap_or_else(PoisonError::into_inner).banner.clone();
-        Self { handle, address, server, seen, via, switch, sessions, refused }
+        Self { handle, address, server, seen, via, close_handle, sessions, refused }
     }
 
     /// Stops before authentication where the host does not prove that it is the one.
@@ -74,15 +74,15 @@ impl Connection {
         target: &SshTarget,
         credentials: &Credentials,
     ) -> Result<Self, SshError> {
-        Self::sign_in(via.map_or(Way::Dial, Way::Through), target, credentials).await
+        Self::sign_in(via.map_or(Route::Dial, Route::Through), target, credentials).await
     }
 
     /// The same over a socket that is connected already, by somebody who saw to where.
     pub async fn open_over(socket: TcpStream, target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
-        Self::sign_in(Way::Over(socket), target, credentials).await
+        Self::sign_in(Route::Over(socket), target, credentials).await
     }
 
-    async fn sign_in(way: Way, target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
+    async fn sign_in(way: Route, target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
         let expected = credentials.expected(&target.address, target.port).await?;
         let (target, identity) = (target.clone(), credentials.identity().clone());
         let address = target.address.clone();
@@ -119,7 +119,7 @@ impl Connection {
 
     /// Over when the connection is closed for good, some time after this was dropped.
     pub fn closed(&self) -> CancellationToken {
-        self.switch.gone()
+        self.close_handle.gone()
     }
 
     /// A stream to 127.0.0.1:`port` of the host; `None` where nobody accepts there.

@@ -1,16 +1,16 @@
 //! SSH to one host: a connection with a pinned host key, commands, and streams through it. A host is untrusted input: every wait has a
 //! deadline outside the library, every answer a cap. It must not know what is done on a host.
 
+mod client_handler;
 mod connection;
 mod error;
 mod exec;
-mod greet;
+mod handshake;
 mod identity;
 mod known_hosts;
-mod line;
 mod pipe;
+mod throttle;
 mod trust;
-mod watcher;
 
 pub use self::{
     connection::{Connection, Stream},

@@ -27,7 +27,7 @@ impl Pipe {
     /// Starts `command` through the login shell, or whatever the server has in its place.
     pub async fn open(connection: Arc<Connection>, command: String) -> Result<Self, SshError> {
         let (channel, permit) = connection.session().await?;
-        connection.switch.free();
+        connection.close_handle.free();
         let asked = connection.within("taking a command", OPEN, channel.exec(false, command)).await?;
         asked.map_err(|error| connection.lost("taking a command", &error))?;
         let (reader, writer) = channel.split();

@@ -5,8 +5,8 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Act, BuildPlan, Draft, Exit, ExitReason, Step,
-    early::{queued, replaced, taken},
+    Action, BuildPlan, Exit, ExitReason, StatusBuilder, Step,
+    admission::{queued, replaced, taken},
     publish,
 };
 use crate::{
@@ -21,13 +21,13 @@ use crate::{
 /// How often the size of a running script's log is brought up to date.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-type Decision = Plan<BuildStatus, Act>;
+type Decision = Plan<BuildStatus, Action>;
 
-pub(super) fn plan(mut draft: Draft<'_>, plan: &BuildPlan) -> Decision {
+pub(super) fn plan(mut draft: StatusBuilder<'_>, plan: &BuildPlan) -> Decision {
     draft.status.number = Some(plan.number);
     draft.status.version = Some(plan.version.clone());
     draft.status.commit = Some(plan.commit.clone());
-    if let Some(release) = &draft.seen.release {
+    if let Some(release) = &draft.observed.release {
         return publish::plan(draft, plan, release);
     }
     let Some(last) = draft.status.attempts.last().cloned() else { return begin(draft, plan, 1) };
@@ -36,7 +36,7 @@ pub(super) fn plan(mut draft: Draft<'_>, plan: &BuildPlan) -> Decision {
         Some(_) if news(&draft, &last) && last.outcome != Some(Outcome::Succeeded) => verdict(draft, plan, &last),
         Some(outcome) => {
             if !draft.recorded(&last) {
-                draft.add(Act::Record(Box::new(last.clone())));
+                draft.add(Action::Record(Box::new(last.clone())));
             }
             match outcome {
                 Outcome::Succeeded => publish::collect(draft, &last),
@@ -48,21 +48,21 @@ pub(super) fn plan(mut draft: Draft<'_>, plan: &BuildPlan) -> Decision {
 }
 
 /// Whether the store tells of an end that the status did not know: the status was lost, and its verdict with it.
-fn news(draft: &Draft<'_>, last: &Attempt) -> bool {
-    let known = draft.seen.status.iter().flat_map(|status| &status.attempts);
+fn news(draft: &StatusBuilder<'_>, last: &Attempt) -> bool {
+    let known = draft.observed.status.iter().flat_map(|status| &status.attempts);
     !known.into_iter().any(|attempt| attempt.number == last.number && attempt.outcome.is_some())
 }
 
 /// A new attempt: granted, checked, prepared; then named.
-fn begin(mut draft: Draft<'_>, plan: &BuildPlan, number: i64) -> Decision {
-    let seen = draft.seen;
+fn begin(mut draft: StatusBuilder<'_>, plan: &BuildPlan, number: i64) -> Decision {
+    let observed = draft.observed;
     if draft.cancelled() {
         return draft.fail(Reason::Cancelled, "was cancelled before its script began");
     }
     if draft.superseded() {
         return replaced(draft, "its script was not begun");
     }
-    if seen.project.as_ref().and_then(|project| project.active.as_ref()) != Some(&seen.uid) {
+    if observed.project.as_ref().and_then(|project| project.active.as_ref()) != Some(&observed.uid) {
         return queued(draft);
     }
     if let Err(bad) = plan.version.parse::<Version>() {
@@ -71,15 +71,15 @@ fn begin(mut draft: Draft<'_>, plan: &BuildPlan, number: i64) -> Decision {
             format!("{bad}; correct build.tag.template of the project, or give a Build a spec.tag"),
         );
     }
-    if let Some(message) = taken(seen, &plan.version) {
+    if let Some(message) = taken(observed, &plan.version) {
         return draft.fail(Reason::VersionExists, message);
     }
-    if seen.prepared == Some(number) && draft.fault().is_none() {
+    if observed.prepared == Some(number) && draft.fault().is_none() {
         draft.status.attempts.push(intent(number, Time(draft.now)));
         return draft.working(
             Reason::Starting,
             format!("starts attempt {number}"),
-            vec![Act::Start { attempt: number }],
+            vec![Action::Start { attempt: number }],
         );
     }
     prepare(
@@ -90,12 +90,12 @@ fn begin(mut draft: Draft<'_>, plan: &BuildPlan, number: i64) -> Decision {
     )
 }
 
-fn prepare(mut draft: Draft<'_>, attempt: i64, reason: Reason, message: String) -> Decision {
+fn prepare(mut draft: StatusBuilder<'_>, attempt: i64, reason: Reason, message: String) -> Decision {
     if let Some(held_up) = draft.held_up(true) {
         return held_up;
     }
-    if !draft.seen.working {
-        draft.add(Act::Prepare { attempt });
+    if !draft.observed.working {
+        draft.add(Action::Prepare { attempt });
     }
     draft.trying(true, Verdict::working(reason, message))
 }
@@ -114,9 +114,9 @@ fn intent(number: i64, started_at: Time) -> Attempt {
 }
 
 /// An attempt that is named and not ended: how far did it come?
-fn named(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
-    let (seen, attempt) = (draft.seen, last.number);
-    match &seen.step {
+fn named(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
+    let (observed, attempt) = (draft.observed, last.number);
+    match &observed.step {
         Step::Absent if draft.unwanted() => {
             let now = draft.now;
             over(draft, plan, last, &Exit::of(ExitReason::Cancelled, now))
@@ -134,7 +134,7 @@ fn named(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
 }
 
 /// Intent without a runner and without a result: the crash came in between. Starting is safe, it happens at most once.
-fn absent(draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
+fn absent(draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
     let attempt = last.number;
     if let Some(fault) = draft.fault().filter(|fault| fault.terminal) {
         let mut exit = Exit::of(ExitReason::NotStarted, draft.now);
@@ -142,20 +142,20 @@ fn absent(draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
         return ended(draft, plan, last, &exit, (Outcome::Failed, Some(fault.reason)));
     }
     let message = format!("starts attempt {attempt}");
-    if draft.seen.prepared == Some(attempt) && draft.fault().is_none() {
-        return draft.working(Reason::Starting, message, vec![Act::Start { attempt }]);
+    if draft.observed.prepared == Some(attempt) && draft.fault().is_none() {
+        return draft.working(Reason::Starting, message, vec![Action::Start { attempt }]);
     }
     prepare(draft, attempt, Reason::Starting, message)
 }
 
-fn running(mut draft: Draft<'_>, attempt: i64) -> Decision {
-    let seen = draft.seen;
-    if !seen.watched {
-        draft.add(Act::Watch { attempt });
+fn running(mut draft: StatusBuilder<'_>, attempt: i64) -> Decision {
+    let observed = draft.observed;
+    if !observed.watched {
+        draft.add(Action::Watch { attempt });
     }
     if draft.unwanted() {
-        if !seen.cancelling {
-            draft.add(Act::Cancel { attempt });
+        if !observed.cancelling {
+            draft.add(Action::Cancel { attempt });
         }
         return match draft.status.superseded_by.clone() {
             Some(newer) => draft.working(
@@ -171,7 +171,7 @@ fn running(mut draft: Draft<'_>, attempt: i64) -> Decision {
 }
 
 /// Nothing is known of a lost attempt, and it is not guessed. One more follows by itself.
-fn lost(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
+fn lost(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
     let mut exit = Exit::of(ExitReason::NotStarted, draft.now);
     if draft.unwanted() {
         exit.reason = ExitReason::Cancelled;
@@ -184,10 +184,10 @@ fn lost(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
     }
     let record = close(&mut draft, last, &exit, end);
     let message = format!("attempt {} was lost with its runner (a reboot?); another one follows", last.number);
-    draft.working(Reason::Granted, message, vec![Act::Record(Box::new(record))])
+    draft.working(Reason::Granted, message, vec![Action::Record(Box::new(record))])
 }
 
-fn over(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt, exit: &Exit) -> Decision {
+fn over(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt, exit: &Exit) -> Decision {
     let end = match (exit.reason, exit.code) {
         (ExitReason::Completed, Some(0)) => (Outcome::Succeeded, None),
         (ExitReason::Completed, _) => (Outcome::Failed, Some(Reason::ScriptFailed)),
@@ -206,19 +206,19 @@ fn over(mut draft: Draft<'_>, plan: &BuildPlan, last: &Attempt, exit: &Exit) -> 
     // It was over before a newer build could end it.
     draft.status.superseded_by = None;
     let record = close(&mut draft, last, exit, end);
-    draft.add(Act::Record(Box::new(record.clone())));
+    draft.add(Action::Record(Box::new(record.clone())));
     publish::collect(draft, &record)
 }
 
 fn ended(
-    mut draft: Draft<'_>,
+    mut draft: StatusBuilder<'_>,
     plan: &BuildPlan,
     last: &Attempt,
     exit: &Exit,
     end: (Outcome, Option<Reason>),
 ) -> Decision {
     let mut record = close(&mut draft, last, exit, end);
-    draft.add(Act::Record(Box::new(record.clone())));
+    draft.add(Action::Record(Box::new(record.clone())));
     if let Some(message) = exit.message.clone().filter(|_| record.last_lines.is_empty()) {
         record.last_lines = vec![message];
     }
@@ -226,7 +226,7 @@ fn ended(
 }
 
 /// Writes an end into the status and returns it as it goes on record.
-fn close(draft: &mut Draft<'_>, last: &Attempt, exit: &Exit, end: (Outcome, Option<Reason>)) -> Attempt {
+fn close(draft: &mut StatusBuilder<'_>, last: &Attempt, exit: &Exit, end: (Outcome, Option<Reason>)) -> Attempt {
     let mut lines = exit.last_lines.clone();
     if lines.is_empty() {
         lines.extend(exit.message.clone());
@@ -248,7 +248,7 @@ fn close(draft: &mut Draft<'_>, last: &Attempt, exit: &Exit, end: (Outcome, Opti
 }
 
 /// What there is to say of an attempt that did not succeed.
-fn verdict(draft: Draft<'_>, plan: &BuildPlan, end: &Attempt) -> Decision {
+fn verdict(draft: StatusBuilder<'_>, plan: &BuildPlan, end: &Attempt) -> Decision {
     let retry = "annotate this Build with landfall.dev/retry for another attempt";
     let tail = end.last_lines.iter().rev().take(5).rev().map(String::as_str).collect::<Vec<_>>().join("\n");
     let said = if tail.is_empty() { String::new() } else { format!("; it said last:\n{tail}") };

@@ -1,6 +1,6 @@
 //! After the script: the release, the tag, the version's record; in this order.
 
-use super::{Act, BuildPlan, Draft, ReleaseRecord, early::taken};
+use super::{Action, BuildPlan, ReleaseRecord, StatusBuilder, admission::taken};
 use crate::{
     api::{
         Reason, Verdict,
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The script succeeded: pack what it made. Artifacts that can't be packed fail the attempt.
-pub(super) fn collect(mut draft: Draft<'_>, last: &Attempt) -> Plan<BuildStatus, Act> {
+pub(super) fn collect(mut draft: StatusBuilder<'_>, last: &Attempt) -> Plan<BuildStatus, Action> {
     if let Some(fault) = draft.fault().filter(|fault| fault.terminal) {
         if let Some(attempt) = draft.status.attempts.last_mut() {
             attempt.outcome = Some(Outcome::Failed);
@@ -21,19 +21,23 @@ pub(super) fn collect(mut draft: Draft<'_>, last: &Attempt) -> Plan<BuildStatus,
     if let Some(held_up) = draft.held_up(true) {
         return held_up;
     }
-    if !draft.seen.working {
-        draft.add(Act::Collect { attempt: last.number });
+    if !draft.observed.working {
+        draft.add(Action::Collect { attempt: last.number });
     }
     draft.trying(true, Verdict::working(Reason::Collecting, "packs the release"))
 }
 
 /// The release is stored: nothing is built again, whatever happens.
-pub(super) fn plan(mut draft: Draft<'_>, plan: &BuildPlan, release: &ReleaseRecord) -> Plan<BuildStatus, Act> {
+pub(super) fn plan(
+    mut draft: StatusBuilder<'_>,
+    plan: &BuildPlan,
+    release: &ReleaseRecord,
+) -> Plan<BuildStatus, Action> {
     show(&mut draft, release);
-    if let Some(message) = taken(draft.seen, &plan.version) {
+    if let Some(message) = taken(draft.observed, &plan.version) {
         return draft.fail(Reason::VersionExists, message);
     }
-    if plan.push && !draft.seen.tagged {
+    if plan.push && !draft.observed.tagged {
         return tag(draft, plan, release);
     }
     let record = VersionRecord {
@@ -50,34 +54,34 @@ pub(super) fn plan(mut draft: Draft<'_>, plan: &BuildPlan, release: &ReleaseReco
     if let Some(held_up) = draft.held_up(true) {
         return held_up;
     }
-    draft.add(Act::Publish(Box::new(record)));
+    draft.add(Action::Publish(Box::new(record)));
     draft.trying(true, Verdict::working(Reason::Publishing, format!("publishes version {}", plan.version)))
 }
 
-fn tag(mut draft: Draft<'_>, plan: &BuildPlan, release: &ReleaseRecord) -> Plan<BuildStatus, Act> {
+fn tag(mut draft: StatusBuilder<'_>, plan: &BuildPlan, release: &ReleaseRecord) -> Plan<BuildStatus, Action> {
     if let Some(fault) = draft.fault() {
         draft.tagged(false, fault.reason, fault.message.clone());
     }
     if let Some(held_up) = draft.held_up(true) {
         return held_up;
     }
-    if !draft.seen.working {
+    if !draft.observed.working {
         let tagged_at = built_at(&draft, plan, release);
-        draft.add(Act::Tag { tagged_at });
+        draft.add(Action::Tag { tagged_at });
     }
     draft.trying(true, Verdict::working(Reason::Tagging, format!("pushes tag {}", plan.version)))
 }
 
 /// The recorded end of the attempt that made the release: the same for every try, so that a tag is never made anew.
-fn built_at(draft: &Draft<'_>, plan: &BuildPlan, release: &ReleaseRecord) -> jiff::Timestamp {
+fn built_at(draft: &StatusBuilder<'_>, plan: &BuildPlan, release: &ReleaseRecord) -> jiff::Timestamp {
     let made_by = |attempt: &&Attempt| attempt.number == release.attempt;
-    let end = draft.seen.ends.iter().find(made_by).and_then(|attempt| attempt.completed_at.as_ref());
+    let end = draft.observed.ends.iter().find(made_by).and_then(|attempt| attempt.completed_at.as_ref());
     end.map_or(plan.granted_at.0, |end| end.0)
 }
 
 /// The version is published and ours.
-pub(super) fn done(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
-    let (plan, release) = (&draft.seen.plan, &draft.seen.release);
+pub(super) fn done(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
+    let (plan, release) = (&draft.observed.plan, &draft.observed.release);
     if let Some(release) = release {
         show(&mut draft, release);
     } else {
@@ -93,7 +97,7 @@ pub(super) fn done(mut draft: Draft<'_>) -> Plan<BuildStatus, Act> {
     draft.say(false, &Verdict::done(Reason::Succeeded, format!("version {version} is published")), None)
 }
 
-fn show(draft: &mut Draft<'_>, release: &ReleaseRecord) {
+fn show(draft: &mut StatusBuilder<'_>, release: &ReleaseRecord) {
     draft.status.digest = Some(format!("sha256:{}", release.digest));
     let (count, artifacts) = release.told();
     draft.status.artifact_count = Some(i64::try_from(count).unwrap_or(i64::MAX));
@@ -101,7 +105,7 @@ fn show(draft: &mut Draft<'_>, release: &ReleaseRecord) {
     draft.succeeded(format!("attempt {} made the release", release.attempt));
 }
 
-fn tell_of_the_tag(draft: &mut Draft<'_>, plan: &BuildPlan) {
+fn tell_of_the_tag(draft: &mut StatusBuilder<'_>, plan: &BuildPlan) {
     match plan.push {
         true => draft.tagged(true, Reason::Tagged, format!("tag {} is at the repository", plan.version)),
         false => draft.tagged(false, Reason::NotTagged, "the project's build.tag.push is false, so no tag was pushed"),

@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    act::{Act, Drive},
-    observed::{FolderLook, GoalKind, Observed},
-    reference::some,
+    action::{Action, Assignment},
+    observed::{FolderCheck, GoalKind, Observed},
+    reference::list_names,
     select::select,
-    turn::Goal,
+    steps::Goal,
 };
 use crate::{
     api::{
@@ -17,11 +17,11 @@ use crate::{
         conditions::conditions,
         deployment::{DeletionPolicy, DeploymentStatus},
     },
-    plan::{Happened, Plan, ids::Owner},
+    plan::{EventDraft, Plan, ids::Owner},
 };
 
 /// What is left to do on one host.
-enum Rest {
+enum Leftover {
     Nothing,
     Act,
     UnderWay,
@@ -29,118 +29,118 @@ enum Rest {
     NoAnswer,
 }
 
-pub fn plan(seen: &Observed, deleted: Timestamp, now: Timestamp) -> Plan<DeploymentStatus, Act> {
-    let before = seen.before();
+pub fn plan(observed: &Observed, deleted: Timestamp, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+    let before = observed.before();
     let acted = before.rollout.is_some();
     if !acted {
-        return Plan { finalizer: false, status: before, acts: vec![], events: vec![], next: None };
+        return Plan { finalizer: false, status: before, actions: vec![], events: vec![], next: None };
     }
     let gone = |before: DeploymentStatus, events| Plan {
         finalizer: false,
         status: before,
-        acts: vec![Act::RemoveLogs],
+        actions: vec![Action::RemoveLogs],
         events,
         next: None,
     };
-    let Some(group) = seen.group.as_ref().filter(|group| group.secret.is_none()) else {
-        let name = &seen.spec.host_group_ref.name;
+    let Some(group) = observed.group.as_ref().filter(|group| group.secret.is_none()) else {
+        let name = &observed.spec.host_group_ref.name;
         let note = format!(
             "HostGroup {name} or its Secret is gone, so nothing was done on its hosts; what runs there was left behind"
         );
-        return gone(before, vec![Happened::warning(Reason::LeftBehind, "Delete", note)]);
+        return gone(before, vec![EventDraft::warning(Reason::LeftBehind, "Delete", note)]);
     };
-    let (mut acts, mut ask, mut left, mut waiting) = (Vec::new(), BTreeSet::new(), Vec::new(), Vec::new());
-    let selected = select(seen.spec.hosts.as_ref(), &group.hosts).unwrap_or_default();
+    let (mut actions, mut unasked, mut left, mut waiting) = (Vec::new(), BTreeSet::new(), Vec::new(), Vec::new());
+    let selected = select(observed.spec.hosts.as_ref(), &group.hosts).unwrap_or_default();
     for host in &group.hosts {
         let mine = selected.iter().any(|one| one.name == host.name);
-        match rest(seen, &host.name, mine) {
-            Rest::Nothing => continue,
-            Rest::Act => acts.push(Act::Drive(drive(seen, &host.name))),
-            Rest::UnderWay => {}
-            Rest::Ask => _ = ask.insert(host.name.clone()),
-            Rest::NoAnswer => left.push(host.name.clone()),
+        match rest(observed, &host.name, mine) {
+            Leftover::Nothing => continue,
+            Leftover::Act => actions.push(Action::Assign(assign(observed, &host.name))),
+            Leftover::UnderWay => {}
+            Leftover::Ask => _ = unasked.insert(host.name.clone()),
+            Leftover::NoAnswer => left.push(host.name.clone()),
         }
         waiting.push(host.name.clone());
     }
-    let over = now.duration_since(deleted).as_secs() >= seen.spec.progress_deadline_seconds;
+    let deadline_passed = now.duration_since(deleted).as_secs() >= observed.spec.progress_deadline_seconds;
     if waiting.is_empty() {
         return gone(before, vec![]);
     }
-    if over {
+    if deadline_passed {
         let note = format!(
             "could not be let go in {} s and was left behind: {}",
-            seen.spec.progress_deadline_seconds,
-            some(&waiting)
+            observed.spec.progress_deadline_seconds,
+            list_names(&waiting)
         );
-        return gone(before, vec![Happened::warning(Reason::LeftBehind, "Delete", note)]);
+        return gone(before, vec![EventDraft::warning(Reason::LeftBehind, "Delete", note)]);
     }
-    if !ask.is_empty() {
-        acts.push(Act::Probe(ask));
+    if !unasked.is_empty() {
+        actions.push(Action::Probe(unasked));
     }
-    let message = format!("letting go of {}", some(&waiting));
+    let message = format!("letting go of {}", list_names(&waiting));
     let verdict = match left.is_empty() {
         true => Verdict::working(Reason::Removing, message),
-        false => Verdict::waiting(Reason::Removing, format!("{message}; no answer from {}", some(&left))),
+        false => Verdict::waiting(Reason::Removing, format!("{message}; no answer from {}", list_names(&left))),
     };
     let mut status = before.clone();
-    status.observed_generation = seen.generation;
-    status.conditions = conditions(&before.conditions, seen.generation, now, &verdict, &[]);
-    let remaining = seen.spec.progress_deadline_seconds - now.duration_since(deleted).as_secs();
+    status.observed_generation = observed.generation;
+    status.conditions = conditions(&before.conditions, observed.generation, now, &verdict, &[]);
+    let remaining = observed.spec.progress_deadline_seconds - now.duration_since(deleted).as_secs();
     let next = Some(Duration::from_secs(u64::try_from(remaining).unwrap_or(1).clamp(1, 600)));
-    Plan { finalizer: true, status, acts, events: vec![], next }
+    Plan { finalizer: true, status, actions, events: vec![], next }
 }
 
 /// What is done on a host that this Deployment does not have any more.
-pub fn drive(seen: &Observed, host: &str) -> Drive {
-    let before = seen.before();
+pub fn assign(observed: &Observed, host: &str) -> Assignment {
+    let before = observed.before();
     let (rollout, attempt) = before.rollout.map_or(("0.0".to_owned(), 1), |rollout| (rollout.id, rollout.attempt));
-    let goal = match seen.spec.deletion_policy {
+    let goal = match observed.spec.deletion_policy {
         DeletionPolicy::Retain => Goal::Release,
         DeletionPolicy::Remove => Goal::Remove,
     };
     // It may be ours under a name that it had before.
-    let replaces = ours(seen, host).filter(|owner| owner.host != host);
-    Drive::new(host, goal, &rollout, attempt, replaces)
+    let replaces = ours(observed, host).filter(|owner| owner.host != host);
+    Assignment::new(host, goal, &rollout, attempt, replaces)
 }
 
 /// The owner file of a host, if that host is ours: by its name, or by one that the group does not have any more. A machine that is ours
 /// under another name of the group is that one's business.
-fn ours(seen: &Observed, host: &str) -> Option<Owner> {
-    let FolderLook::Seen(look) = seen.seen(host).look else { return None };
+fn ours(observed: &Observed, host: &str) -> Option<Owner> {
+    let FolderCheck::Facts(look) = observed.host(host).look else { return None };
     let owner = look.folder.owner?;
-    let listed = |name: &str| seen.group.iter().flat_map(|group| &group.hosts).any(|one| one.name == name);
-    let ours = owner.uid == seen.uid && (owner.host == host || !listed(&owner.host));
+    let listed = |name: &str| observed.group.iter().flat_map(|group| &group.hosts).any(|one| one.name == name);
+    let ours = owner.uid == observed.uid && (owner.host == host || !listed(&owner.host));
     ours.then_some(owner)
 }
 
-fn rest(seen: &Observed, host: &str, selected: bool) -> Rest {
-    let one = seen.seen(host);
+fn rest(observed: &Observed, host: &str, selected: bool) -> Leftover {
+    let one = observed.host(host);
     let kind = one.task.map(|task| task.goal.kind);
     if matches!(kind, Some(GoalKind::Release | GoalKind::Remove)) {
-        return Rest::UnderWay;
+        return Leftover::UnderWay;
     }
     match one.look {
-        FolderLook::Seen(_) if ours(seen, host).is_some() => Rest::Act,
-        FolderLook::Seen(_) if kind.is_some() => Rest::Act,
-        FolderLook::Seen(_) => Rest::Nothing,
+        FolderCheck::Facts(_) if ours(observed, host).is_some() => Leftover::Act,
+        FolderCheck::Facts(_) if kind.is_some() => Leftover::Act,
+        FolderCheck::Facts(_) => Leftover::Nothing,
         // Also of hosts that left the selection: right after a restart nobody knows what still runs there.
-        FolderLook::Unknown => Rest::Ask,
-        FolderLook::Missed(_) if selected => Rest::NoAnswer,
-        FolderLook::Missed(_) => Rest::Nothing,
+        FolderCheck::Unknown => Leftover::Ask,
+        FolderCheck::Failed(_) if selected => Leftover::NoAnswer,
+        FolderCheck::Failed(_) => Leftover::Nothing,
     }
 }
 
 /// Hosts of the group that left the selection and still belong to this Deployment.
-pub fn leaving(seen: &Observed, selected: &[&crate::api::hostgroup::Host]) -> (Vec<String>, Vec<Act>) {
-    let (mut names, mut acts) = (Vec::new(), Vec::new());
-    let hosts = seen.group.iter().flat_map(|group| &group.hosts);
+pub fn leaving(observed: &Observed, selected: &[&crate::api::hostgroup::Host]) -> (Vec<String>, Vec<Action>) {
+    let (mut names, mut actions) = (Vec::new(), Vec::new());
+    let hosts = observed.group.iter().flat_map(|group| &group.hosts);
     for host in hosts.filter(|host| !selected.iter().any(|one| one.name == host.name)) {
-        match rest(seen, &host.name, false) {
-            Rest::Act => acts.push(Act::Drive(drive(seen, &host.name))),
-            Rest::UnderWay => {}
+        match rest(observed, &host.name, false) {
+            Leftover::Act => actions.push(Action::Assign(assign(observed, &host.name))),
+            Leftover::UnderWay => {}
             _ => continue,
         }
         names.push(host.name.clone());
     }
-    (names, acts)
+    (names, actions)
 }

@@ -1,10 +1,11 @@
 //! What a Deployment does next: from its spec, what the hosts show and what is on record, to the whole next status and the acts.
 //! It must not ask, wait or remember.
 
-mod act;
+mod action;
 mod attempt;
 mod claim;
 mod deletion;
+mod host_state;
 mod observed;
 mod record;
 mod reference;
@@ -12,11 +13,10 @@ mod report;
 mod rollout;
 mod schedule;
 mod select;
-mod standing;
+mod steps;
 mod target;
 #[cfg(test)]
 mod tests;
-mod turn;
 mod verdict;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -25,24 +25,27 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use self::{
-    act::{Act, Drive},
+    action::{Action, Assignment},
     attempt::{RolloutAttempt, outdated},
-    observed::{FolderLook, GoalKey, GoalKind, Group, Healing, HostSeen, Observed, Other, Seen, Task},
-    record::{HostVerdict, RolloutRecord},
+    host_state::HEALED_AFTER,
+    observed::{
+        AssignmentId, FolderCheck, FolderView, GoalKind, Group, Healing, HostObserved, Observed, SiblingDeployment,
+        Task,
+    },
+    record::{HostFailure, RolloutRecord},
     reference::not_allowed,
     select::select,
-    standing::HEALED_AFTER,
+    steps::{Goal, Step, StepProgress, next_step},
     target::{Target, parse_rollout},
-    turn::{Done, Goal, Step, next_step},
 };
 use self::{
-    reference::Chosen,
-    rollout::{Current, News},
-    schedule::{Placed, Schedule},
-    standing::Standing,
-    verdict::Case,
+    host_state::HostState,
+    reference::Targets,
+    rollout::{ActiveRollout, RolloutChange},
+    schedule::{HostView, Schedule},
+    verdict::StatusInput,
 };
-use super::{Happened, Plan, hostgroup::Problem};
+use super::{EventDraft, Plan, hostgroup::Failure};
 use crate::api::{
     Reason, Verdict,
     conditions::conditions,
@@ -51,220 +54,247 @@ use crate::api::{
 };
 
 /// What to do about this Deployment now.
-pub fn plan(seen: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Act> {
-    if let Some(deleted) = seen.deleted {
-        return deletion::plan(seen, deleted, now);
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+    if let Some(deleted) = observed.deleted {
+        return deletion::plan(observed, deleted, now);
     }
-    let chosen = match reference::choose(seen) {
-        Ok(chosen) => chosen,
-        Err(problem) => return hindered(seen, &problem, now),
+    let targets = match reference::choose(observed) {
+        Ok(targets) => targets,
+        Err(failure) => return blocked_plan(observed, &failure, now),
     };
-    let unknown = unknown(seen, &chosen);
+    let unknown = unknown(observed, &targets);
     if !unknown.is_empty() {
-        return ask(seen, &chosen, unknown, now);
+        return probe_unknown(observed, &targets, unknown, now);
     }
-    if !chosen.adopt.is_empty() {
-        return adopt(seen, &chosen, now);
+    if !targets.adopt.is_empty() {
+        return adopt(observed, &targets, now);
     }
-    proceed(seen, &chosen, now)
+    roll_out(observed, &targets, now)
 }
 
 /// The status as it was, with this verdict.
-fn with(seen: &Observed, verdict: &Verdict, now: Timestamp) -> DeploymentStatus {
-    let before = seen.before();
+fn status_with(observed: &Observed, verdict: &Verdict, now: Timestamp) -> DeploymentStatus {
+    let before = observed.before();
     DeploymentStatus {
-        observed_generation: seen.generation,
-        conditions: conditions(&before.conditions, seen.generation, now, verdict, &[]),
-        last_handled: handled(seen, &before, false),
+        observed_generation: observed.generation,
+        conditions: conditions(&before.conditions, observed.generation, now, verdict, &[]),
+        last_handled: handled(observed, &before, false),
         ..before
     }
 }
 
 /// Retry and redeploy are handled once a rollout could be decided; an adopt once no host needs it any more.
-fn handled(seen: &Observed, before: &DeploymentStatus, decided: bool) -> verbs::LastHandled {
-    if !decided && !seen.first() {
+fn handled(observed: &Observed, before: &DeploymentStatus, decided: bool) -> verbs::LastHandled {
+    if !decided && !observed.first() {
         return before.last_handled.clone();
     }
-    verbs::handled(&[verbs::RETRY, verbs::REDEPLOY, verbs::ADOPT], &seen.annotations, &before.last_handled)
+    verbs::handled(&[verbs::RETRY, verbs::REDEPLOY, verbs::ADOPT], &observed.annotations, &before.last_handled)
 }
 
 /// The finalizer stays on whoever may have touched a host.
-fn holds(seen: &Observed) -> bool {
-    seen.before().rollout.is_some()
+fn needs_finalizer(observed: &Observed) -> bool {
+    observed.before().rollout.is_some()
 }
 
 /// Something stands in the way before any host: nothing is touched.
-fn hindered(seen: &Observed, problem: &Problem, now: Timestamp) -> Plan<DeploymentStatus, Act> {
-    let (verdict, next) = verdict::waiting(seen, problem, now);
-    let events = match seen.before().conditions.iter().any(|one| one.reason == problem.reason.as_str()) {
+fn blocked_plan(observed: &Observed, failure: &Failure, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+    let (verdict, next) = verdict::waiting(observed, failure, now);
+    let events = match observed.before().conditions.iter().any(|one| one.reason == failure.reason.as_str()) {
         true => vec![],
-        false => vec![Happened::warning(problem.reason, "Plan", &problem.message)],
+        false => vec![EventDraft::warning(failure.reason, "Plan", &failure.message)],
     };
-    Plan { finalizer: holds(seen), status: with(seen, &verdict, now), acts: vec![], events, next }
+    Plan {
+        finalizer: needs_finalizer(observed),
+        status: status_with(observed, &verdict, now),
+        actions: vec![],
+        events,
+        next,
+    }
 }
 
-fn unknown(seen: &Observed, chosen: &Chosen<'_>) -> BTreeSet<String> {
+fn unknown(observed: &Observed, targets: &Targets<'_>) -> BTreeSet<String> {
     let unknown = |name: &&String| {
-        let host = seen.seen(name);
-        host.task.is_none() && host.look == FolderLook::Unknown
+        let host = observed.host(name);
+        host.task.is_none() && host.look == FolderCheck::Unknown
     };
-    chosen.hosts.iter().map(|host| &host.name).filter(unknown).cloned().collect()
+    targets.hosts.iter().map(|host| &host.name).filter(unknown).cloned().collect()
 }
 
 /// Hosts must be asked before anything is decided. What was said of this very spec stands meanwhile.
-fn ask(seen: &Observed, chosen: &Chosen<'_>, unknown: BTreeSet<String>, now: Timestamp) -> Plan<DeploymentStatus, Act> {
-    let before = seen.before();
-    let known = chosen.hosts.len() - unknown.len();
-    let message = format!("{known} of {} hosts were asked what runs there", chosen.hosts.len());
-    let status = match before.observed_generation == seen.generation && before.rollout.is_some() {
+fn probe_unknown(
+    observed: &Observed,
+    targets: &Targets<'_>,
+    unknown: BTreeSet<String>,
+    now: Timestamp,
+) -> Plan<DeploymentStatus, Action> {
+    let before = observed.before();
+    let known = targets.hosts.len() - unknown.len();
+    let message = format!("{known} of {} hosts were asked what runs there", targets.hosts.len());
+    let status = match before.observed_generation == observed.generation && before.rollout.is_some() {
         true => before,
-        false => with(seen, &Verdict::working(Reason::Probing, message), now),
+        false => status_with(observed, &Verdict::working(Reason::Probing, message), now),
     };
     let next = Some(Duration::from_secs(30));
-    Plan { finalizer: holds(seen), status, acts: vec![Act::Probe(unknown)], events: vec![], next }
+    Plan { finalizer: needs_finalizer(observed), status, actions: vec![Action::Probe(unknown)], events: vec![], next }
 }
 
-fn adopt(seen: &Observed, chosen: &Chosen<'_>, now: Timestamp) -> Plan<DeploymentStatus, Act> {
-    let names: Vec<String> = chosen.adopt.iter().map(|(host, _)| host.clone()).collect();
-    let verdict = Verdict::working(Reason::RollingOut, format!("taking over {}", reference::some(&names)));
-    let idle = chosen.adopt.iter().filter(|(host, _)| seen.seen(host).task.is_none());
-    let acts = idle.map(|(host, owner)| Act::Drive(Drive::new(host, Goal::Adopt, "0.0", 1, owner.clone()))).collect();
+fn adopt(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+    let names: Vec<String> = targets.adopt.iter().map(|(host, _)| host.clone()).collect();
+    let verdict = Verdict::working(Reason::RollingOut, format!("taking over {}", reference::list_names(&names)));
+    let idle = targets.adopt.iter().filter(|(host, _)| observed.host(host).task.is_none());
+    let actions =
+        idle.map(|(host, owner)| Action::Assign(Assignment::new(host, Goal::Adopt, "0.0", 1, owner.clone()))).collect();
     Plan {
         finalizer: true,
-        status: with(seen, &verdict, now),
-        acts,
+        status: status_with(observed, &verdict, now),
+        actions,
         events: vec![],
         next: Some(Duration::from_secs(30)),
     }
 }
 
 /// Every selected host is known and may be acted on.
-fn proceed(seen: &Observed, chosen: &Chosen<'_>, now: Timestamp) -> Plan<DeploymentStatus, Act> {
-    let before = seen.before();
-    let (current, waiting) = match reference::version(seen) {
-        Ok(version) => (Some(rollout::current(seen, chosen.group, version, now)), None),
-        Err(problem) => (rollout::on_record(seen), Some(problem)),
+fn roll_out(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+    let before = observed.before();
+    let (current, waiting) = match reference::version(observed) {
+        Ok(version) => (Some(rollout::current(observed, targets.group, version, now)), None),
+        Err(failure) => (rollout::on_record(observed), Some(failure)),
     };
-    let target = current.as_ref().map(|current| current.target(seen));
-    let mut placed: Vec<Placed> = chosen
+    let target = current.as_ref().map(|current| current.target(observed));
+    let mut views: Vec<HostView> = targets
         .hosts
         .iter()
-        .map(|host| Placed { host: host.name.clone(), standing: standing::standing(seen, &host.name, target.as_ref()) })
+        .map(|host| HostView {
+            host: host.name.clone(),
+            state: host_state::state(observed, &host.name, target.as_ref()),
+        })
         .collect();
-    let failures = report::number(&placed, |standing| matches!(standing, Standing::Failed(_)));
-    let too_many = i64::try_from(failures).unwrap_or(i64::MAX) > i64::from(seen.spec.strategy.max_failures);
-    let over = over(&before, current.as_ref());
-    let still = over && (failures > 0 || has_verdict(seen, current.as_ref()));
-    let blocked = seen.spec.paused || waiting.is_some() || too_many || still;
-    let mut schedule = schedule::schedule(seen, chosen, &mut placed, target.as_ref(), blocked, now);
-    let (leaving, lets_go) = deletion::leaving(seen, &chosen.hosts);
-    schedule.acts.extend(lets_go);
+    let failures = report::number(&views, |state| matches!(state, HostState::Failed(_)));
+    let too_many = i64::try_from(failures).unwrap_or(i64::MAX) > i64::from(observed.spec.strategy.max_failures);
+    let failed_before = has_failed(&before, current.as_ref());
+    let still = failed_before && (failures > 0 || has_verdict(observed, current.as_ref()));
+    let blocked = observed.spec.paused || waiting.is_some() || too_many || still;
+    let mut schedule = schedule::schedule(observed, targets, &mut views, target.as_ref(), blocked, now);
+    let (leaving, lets_go) = deletion::leaving(observed, &targets.hosts);
+    schedule.actions.extend(lets_go);
 
     let mut status = DeploymentStatus {
-        observed_generation: seen.generation,
-        last_handled: handled(seen, &before, waiting.is_none()),
-        hosts: report::counts(seen, &placed, target.as_ref()),
-        versions: report::versions(seen, &placed),
-        exceptions: report::exceptions(seen, &placed, &before, blocked, now),
+        observed_generation: observed.generation,
+        last_handled: handled(observed, &before, waiting.is_none()),
+        hosts: report::counts(observed, &views, target.as_ref()),
+        versions: report::versions(observed, &views),
+        exceptions: report::exceptions(observed, &views, &before, blocked, now),
         ..before.clone()
     };
     let mut current = current;
     if let Some(current) = &mut current {
-        progress(seen, &before, &status, &placed, current, now);
+        progress(observed, &before, &status, &views, current, now);
         status.version = Some(current.rollout.version.clone());
         status.revision = parse_rollout(&current.rollout.id).map(|(revision, _)| revision);
         status.rollout = Some(current.rollout.clone());
-        let begun = report::Begun { again: over && !still, stuck: too_many };
-        status.history = report::history(&before, current, &placed, begun, seen.spec.revision_history_limit, now);
+        let resume = report::RolloutResume { again: failed_before && !still, stuck: too_many };
+        status.history = report::history(&before, current, &views, resume, observed.spec.revision_history_limit, now);
     }
-    let case =
-        Case { seen, placed: &placed, current: current.as_ref(), waiting: waiting.as_ref(), leaving: &leaving, now };
+    let case = StatusInput {
+        observed,
+        views: &views,
+        current: current.as_ref(),
+        waiting: waiting.as_ref(),
+        leaving: &leaving,
+        now,
+    };
     let (verdict, later) = case.verdict();
-    status.conditions = conditions(&before.conditions, seen.generation, now, &verdict, &[]);
+    status.conditions = conditions(&before.conditions, observed.generation, now, &verdict, &[]);
     if let Some(later) = later {
         schedule.sooner(later);
     }
-    let events = events(seen, &before, &status, current.as_ref());
-    finish(seen, current, schedule, status, events)
+    let events = events(observed, &before, &status, current.as_ref());
+    finish(observed, current, schedule, status, events)
 }
 
 fn finish(
-    seen: &Observed,
-    current: Option<Current>,
+    observed: &Observed,
+    current: Option<ActiveRollout>,
     schedule: Schedule,
     status: DeploymentStatus,
-    events: Vec<Happened>,
-) -> Plan<DeploymentStatus, Act> {
-    let mut acts = Vec::new();
-    if current.as_ref().is_some_and(|current| current.news == News::Started) {
+    events: Vec<EventDraft>,
+) -> Plan<DeploymentStatus, Action> {
+    let mut actions = Vec::new();
+    if current.as_ref().is_some_and(|current| current.change == RolloutChange::Started) {
         // As many as the history has, which this rollout is in.
-        acts.push(Act::KeepLogs(usize::try_from(seen.spec.revision_history_limit).unwrap_or(1).max(1)));
+        actions.push(Action::KeepLogs(usize::try_from(observed.spec.revision_history_limit).unwrap_or(1).max(1)));
     }
     if let Some(current) = current.filter(|current| current.unrecorded) {
-        acts.push(Act::Record(Box::new(current.record)));
+        actions.push(Action::Record(Box::new(current.record)));
     }
-    acts.extend(schedule.acts);
-    if !seen.left.is_empty() {
-        acts.push(Act::Forget(seen.left.clone()));
+    actions.extend(schedule.actions);
+    if !observed.left.is_empty() {
+        actions.push(Action::Forget(observed.left.clone()));
     }
-    Plan { finalizer: holds(seen) || status.rollout.is_some(), status, acts, events, next: schedule.next }
+    Plan {
+        finalizer: needs_finalizer(observed) || status.rollout.is_some(),
+        status,
+        actions,
+        events,
+        next: schedule.next,
+    }
 }
 
 /// A rollout that ended as Failed gives its version to no further host, unless what failed it was no deed but a host that was no use and
 /// is now.
-fn over(before: &DeploymentStatus, current: Option<&Current>) -> bool {
-    let same = current.is_some_and(|current| current.news == News::Same);
+fn has_failed(before: &DeploymentStatus, current: Option<&ActiveRollout>) -> bool {
+    let same = current.is_some_and(|current| current.change == RolloutChange::Same);
     same && before.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed)
 }
 
 /// Whether a host failed in this attempt by what was done there; that stands until a retry.
-fn has_verdict(seen: &Observed, current: Option<&Current>) -> bool {
-    current.is_some_and(|Current { rollout, .. }| {
-        seen.verdicts.iter().any(|verdict| verdict.rollout == rollout.id && verdict.attempt == rollout.attempt)
+fn has_verdict(observed: &Observed, current: Option<&ActiveRollout>) -> bool {
+    current.is_some_and(|ActiveRollout { rollout, .. }| {
+        observed.verdicts.iter().any(|verdict| verdict.rollout == rollout.id && verdict.attempt == rollout.attempt)
     })
 }
 
 /// Notes that a host passed a phase, or that the clock stood still while paused.
 fn progress(
-    seen: &Observed,
+    observed: &Observed,
     before: &DeploymentStatus,
     status: &DeploymentStatus,
-    placed: &[Placed],
-    current: &mut Current,
+    views: &[HostView],
+    current: &mut ActiveRollout,
     now: Timestamp,
 ) {
     let phases = |status: &DeploymentStatus| -> Vec<_> {
         status.exceptions.iter().map(|entry| (entry.host.clone(), entry.phase)).collect()
     };
     let was_paused = before.conditions.iter().any(|condition| condition.reason == Reason::Paused.as_str());
-    let moved = before.hosts != status.hosts || phases(before) != phases(status) || was_paused && !seen.spec.paused;
+    let moved = before.hosts != status.hosts || phases(before) != phases(status) || was_paused && !observed.spec.paused;
     if moved {
         current.rollout.progressed_at = Time(now);
     }
-    (current.rollout.batch, current.rollout.batches) = report::batches(seen, placed);
+    (current.rollout.batch, current.rollout.batches) = report::batches(observed, views);
 }
 
 fn events(
-    seen: &Observed,
+    observed: &Observed,
     before: &DeploymentStatus,
     after: &DeploymentStatus,
-    current: Option<&Current>,
-) -> Vec<Happened> {
+    current: Option<&ActiveRollout>,
+) -> Vec<EventDraft> {
     let mut events = Vec::new();
     if let Some(current) = current {
         let (id, version) = (&current.rollout.id, &current.rollout.version);
-        match current.news {
-            News::Started => events.push(Happened::normal(
+        match current.change {
+            RolloutChange::Started => events.push(EventDraft::normal(
                 Reason::RolloutStarted,
                 "Rollout",
                 format!("rollout {id} of {version} on {} hosts", after.hosts.total),
             )),
-            News::Retry => events.push(Happened::normal(
+            RolloutChange::Retry => events.push(EventDraft::normal(
                 Reason::RolloutStarted,
                 "Retry",
                 format!("attempt {} of rollout {id} of {version}", current.rollout.attempt),
             )),
-            News::Same => {}
+            RolloutChange::Same => {}
         }
         events.extend(ended(before, after, id, version));
     }
@@ -272,18 +302,20 @@ fn events(
         let old = before.exceptions.iter().any(|old| old.host == entry.host && old.phase == entry.phase);
         if !old {
             let note = format!("{}: {}: {}", entry.host, entry.reason, entry.message);
-            events.push(Happened::warning(Reason::HostFailed, "Deploy", note));
+            events.push(EventDraft::warning(Reason::HostFailed, "Deploy", note));
         }
     }
-    if !seen.left.is_empty() {
-        let note =
-            format!("{} left the HostGroup; what runs there is not looked at any more", reference::some(&seen.left));
-        events.push(Happened::warning(Reason::HostLeft, "Plan", note));
+    if !observed.left.is_empty() {
+        let note = format!(
+            "{} left the HostGroup; what runs there is not looked at any more",
+            reference::list_names(&observed.left)
+        );
+        events.push(EventDraft::warning(Reason::HostLeft, "Plan", note));
     }
     events
 }
 
-fn ended(before: &DeploymentStatus, after: &DeploymentStatus, id: &str, version: &str) -> Option<Happened> {
+fn ended(before: &DeploymentStatus, after: &DeploymentStatus, id: &str, version: &str) -> Option<EventDraft> {
     let newest = after.history.first().filter(|entry| entry.completed_at.is_some())?;
     let old = before.history.first().is_some_and(|old| {
         old.revision == newest.revision && old.started_at == newest.started_at && old.outcome == newest.outcome
@@ -292,11 +324,11 @@ fn ended(before: &DeploymentStatus, after: &DeploymentStatus, id: &str, version:
         _ if old => None,
         RolloutOutcome::Succeeded => {
             let note = format!("rollout {id}: all {} hosts run {version}", after.hosts.total);
-            Some(Happened::normal(Reason::RolloutFinished, "Rollout", note))
+            Some(EventDraft::normal(Reason::RolloutFinished, "Rollout", note))
         }
         _ => {
             let note = format!("rollout {id} of {version} failed on {} hosts", newest.failed_hosts);
-            Some(Happened::warning(Reason::RolloutFailed, "Rollout", note))
+            Some(EventDraft::warning(Reason::RolloutFailed, "Rollout", note))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::record::{HostVerdict, RolloutRecord};
+use super::record::{HostFailure, RolloutRecord};
 use crate::{
     api::{
         EnvVar,
@@ -14,7 +14,7 @@ use crate::{
     },
     plan::{
         facts::{FolderFacts, HealFact},
-        hostgroup::Problem,
+        hostgroup::Failure,
         ids::FenceToken,
         version::VersionRecord,
     },
@@ -37,7 +37,7 @@ pub struct Observed {
     #[serde(default)]
     pub status: Option<DeploymentStatus>,
     /// This control plane: uid of its namespace `kube-system`.
-    pub plane: String,
+    pub control_plane_id: String,
     /// With which token this operator acts; `None` where it may not act now.
     #[serde(default)]
     pub token: Option<FenceToken>,
@@ -56,16 +56,16 @@ pub struct Observed {
     pub removed: bool,
     /// What is known of the group's hosts, by name; a host that is not here was never asked.
     #[serde(default)]
-    pub hosts: BTreeMap<String, HostSeen>,
+    pub hosts: BTreeMap<String, HostObserved>,
     /// The other Deployments of this project in this namespace.
     #[serde(default)]
-    pub others: Vec<Other>,
+    pub others: Vec<SiblingDeployment>,
     /// Revisions in the store.
     #[serde(default)]
     pub records: Vec<RolloutRecord>,
     /// Verdicts in the store, of the rollouts that are still of interest.
     #[serde(default)]
-    pub verdicts: Vec<HostVerdict>,
+    pub verdicts: Vec<HostFailure>,
     /// Hosts on which this Deployment acted and which the group does not list any more.
     #[serde(default)]
     pub left: Vec<String>,
@@ -81,7 +81,7 @@ impl Observed {
         self.status.as_ref().is_none_or(|status| status.observed_generation < 0)
     }
 
-    pub fn seen(&self, host: &str) -> HostSeen {
+    pub fn host(&self, host: &str) -> HostObserved {
         self.hosts.get(host).cloned().unwrap_or_default()
     }
 }
@@ -99,7 +99,7 @@ pub struct Group {
     pub r#become: Become,
     /// Why nobody can log in anywhere: the Secrets.
     #[serde(default)]
-    pub secret: Option<Problem>,
+    pub secret: Option<Failure>,
 }
 
 fn five() -> usize {
@@ -113,9 +113,9 @@ fn twenty_two() -> i32 {
 /// One host as far as this project is concerned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HostSeen {
+pub struct HostObserved {
     #[serde(default)]
-    pub look: FolderLook,
+    pub look: FolderCheck,
     /// The background task that acts on it.
     #[serde(default)]
     pub task: Option<Task>,
@@ -125,39 +125,39 @@ pub struct HostSeen {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub enum FolderLook {
+pub enum FolderCheck {
     /// Not asked since this operator began, or since the last act on it.
     #[default]
     Unknown,
-    Seen(Box<Seen>),
+    Facts(Box<FolderView>),
     /// Asked, and this is why there was no answer.
-    Missed(Problem),
+    Failed(Failure),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Seen {
+pub struct FolderView {
     /// The project's folder; empty where there is none.
     pub folder: FolderFacts,
     #[serde(default)]
     pub boot_id: String,
     /// Why the host can't be used, whatever shall run there.
     #[serde(default)]
-    pub unfit: Option<Problem>,
+    pub unfit: Option<Failure>,
 }
 
 /// What a background task is doing on a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Task {
-    pub goal: GoalKey,
+    pub goal: AssignmentId,
     pub phase: Phase,
 }
 
 /// What tells two goals apart. The same goal twice is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct GoalKey {
+pub struct AssignmentId {
     pub kind: GoalKind,
     #[serde(default)]
     pub rollout: String,
@@ -226,7 +226,7 @@ impl Healing {
 /// Another Deployment of the same project.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Other {
+pub struct SiblingDeployment {
     pub name: String,
     pub uid: String,
     pub created: Timestamp,

@@ -29,7 +29,7 @@ pub struct RolloutRecord {
 /// Why one host failed in one attempt of a rollout. It stands until another attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HostVerdict {
+pub struct HostFailure {
     pub rollout: String,
     pub attempt: i64,
     pub host: String,

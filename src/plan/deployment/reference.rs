@@ -14,14 +14,14 @@ use crate::{
         verbs,
     },
     plan::{
-        hostgroup::{Problem, duplicate_address},
+        hostgroup::{Failure, duplicate_address},
         ids::Owner,
         version::VersionRecord,
     },
 };
 
 /// What the Deployment is about, once the group is known and can be reached.
-pub struct Chosen<'a> {
+pub struct Targets<'a> {
     pub group: &'a Group,
     /// Selected, in the group's order.
     pub hosts: Vec<&'a Host>,
@@ -32,36 +32,39 @@ pub struct Chosen<'a> {
 }
 
 /// The group and its hosts, or what keeps us from them.
-pub fn choose(seen: &Observed) -> Result<Chosen<'_>, Problem> {
-    let name = &seen.spec.host_group_ref.name;
-    let Some(group) = &seen.group else {
-        let text = format!("HostGroup {name} does not exist (yet) in namespace {}", seen.namespace);
-        return Err(Problem::waiting(Reason::HostGroupNotFound, text));
+pub fn choose(observed: &Observed) -> Result<Targets<'_>, Failure> {
+    let name = &observed.spec.host_group_ref.name;
+    let Some(group) = &observed.group else {
+        let text = format!("HostGroup {name} does not exist (yet) in namespace {}", observed.namespace);
+        return Err(Failure::waiting(Reason::HostGroupNotFound, text));
     };
-    if let Some(problem) = &group.secret {
-        return Err(problem.clone());
+    if let Some(failure) = &group.secret {
+        return Err(failure.clone());
     }
     if let Some((first, second, address)) = duplicate_address(&group.hosts) {
         let text = format!(
             "hosts {first} and {second} of HostGroup {name} both have the address {address}; list each machine once"
         );
-        return Err(Problem::terminal(Reason::DuplicateAddress, text));
+        return Err(Failure::terminal(Reason::DuplicateAddress, text));
     }
-    let hosts = select(seen.spec.hosts.as_ref(), &group.hosts).map_err(|why| unselectable(&why, name))?;
-    own(seen, Chosen { group, hosts, replaces: BTreeMap::new(), adopt: Vec::new() })
+    let hosts = select(observed.spec.hosts.as_ref(), &group.hosts).map_err(|why| unselectable(&why, name))?;
+    own(observed, Targets { group, hosts, replaces: BTreeMap::new(), adopt: Vec::new() })
 }
 
-fn unselectable(why: &Unselectable, group: &str) -> Problem {
+fn unselectable(why: &Unselectable, group: &str) -> Failure {
     match why {
-        Unselectable::NotFound(names) => Problem::terminal(
+        Unselectable::NotFound(names) => Failure::terminal(
             Reason::HostsNotFound,
-            format!("HostGroup {group} has no {}; correct spec.hosts.names or add them to the group", some(names)),
+            format!(
+                "HostGroup {group} has no {}; correct spec.hosts.names or add them to the group",
+                list_names(names)
+            ),
         ),
-        Unselectable::None => Problem::terminal(
+        Unselectable::None => Failure::terminal(
             Reason::NoHosts,
             format!("spec.hosts selects no host of HostGroup {group}; leave it out to select all"),
         ),
-        Unselectable::Operator(operator) => Problem::terminal(
+        Unselectable::Operator(operator) => Failure::terminal(
             Reason::InvalidSpec,
             format!("spec.hosts.selector has the operator {operator:?}; it takes In, NotIn, Exists, DoesNotExist"),
         ),
@@ -69,7 +72,7 @@ fn unselectable(why: &Unselectable, group: &str) -> Problem {
 }
 
 /// At most five names, and how many more.
-pub fn some(names: &[String]) -> String {
+pub fn list_names(names: &[String]) -> String {
     match names.len() {
         0..=5 => names.join(", "),
         n => format!("{} and {} more", names[..5].join(", "), n - 5),
@@ -77,93 +80,95 @@ pub fn some(names: &[String]) -> String {
 }
 
 /// Whether every selected host may be acted on. One that may not stops all: a half-claimed Deployment touches nothing.
-fn own<'a>(seen: &Observed, mut chosen: Chosen<'a>) -> Result<Chosen<'a>, Problem> {
-    let adopt = verbs::asked(verbs::ADOPT, &seen.annotations, &seen.before().last_handled, seen.first());
-    for host in chosen.hosts.clone() {
-        match claim(seen, chosen.group, host) {
-            Claim::Ours { replaces: Some(owner) } => _ = chosen.replaces.insert(host.name.clone(), owner),
+fn own<'a>(observed: &Observed, mut targets: Targets<'a>) -> Result<Targets<'a>, Failure> {
+    let adopt = verbs::asked(verbs::ADOPT, &observed.annotations, &observed.before().last_handled, observed.first());
+    for host in targets.hosts.clone() {
+        match claim(observed, targets.group, host) {
+            Claim::Ours { replaces: Some(owner) } => _ = targets.replaces.insert(host.name.clone(), owner),
             Claim::Ours { replaces: None } => {}
             Claim::Others(who) => {
                 let text = format!(
                     "host {} can't be Deployment {}'s: {who}; one host has one Deployment per project, so select other hosts or delete \
                      one of the two. Nothing was touched",
-                    host.name, seen.name
+                    host.name, observed.name
                 );
-                return Err(Problem::terminal(Reason::HostClaimed, text));
+                return Err(Failure::terminal(Reason::HostClaimed, text));
             }
-            Claim::Foreign { plane, owner } if adopt == Some(plane.as_str()) => {
-                chosen.adopt.push((host.name.clone(), owner));
+            Claim::Foreign { control_plane_id, owner } if adopt == Some(control_plane_id.as_str()) => {
+                targets.adopt.push((host.name.clone(), owner));
             }
-            Claim::Foreign { plane, owner } => return Err(fenced(&host.name, &plane, owner.as_ref())),
-            Claim::Ahead { fenced, .. } if adopt == Some(seen.plane.as_str()) => {
-                chosen.adopt.extend(fenced.then(|| (host.name.clone(), None)));
+            Claim::Foreign { control_plane_id, owner } => {
+                return Err(fenced(&host.name, &control_plane_id, owner.as_ref()));
             }
-            Claim::Ahead { revision, .. } => return Err(ahead(seen, &host.name, revision)),
+            Claim::Ahead { fenced, .. } if adopt == Some(observed.control_plane_id.as_str()) => {
+                targets.adopt.extend(fenced.then(|| (host.name.clone(), None)));
+            }
+            Claim::Ahead { revision, .. } => return Err(ahead(observed, &host.name, revision)),
         }
     }
-    Ok(chosen)
+    Ok(targets)
 }
 
-fn ahead(seen: &Observed, host: &str, revision: i64) -> Problem {
-    let what = match revision > known_revision(seen) {
+fn ahead(observed: &Observed, host: &str, revision: i64) -> Failure {
+    let what = match revision > known_revision(observed) {
         true => format!("revision {revision}, higher than this Deployment knows of"),
         false => "a later operator of this control plane than the one that holds the lease now".to_owned(),
     };
     let text = format!(
         "host {host} has seen {what}: this control plane was restored from a backup. To go on from there: kubectl annotate --overwrite \
          deployments.landfall.dev/{} {}={}",
-        seen.name,
+        observed.name,
         verbs::ADOPT,
-        seen.plane
+        observed.control_plane_id
     );
-    Problem::terminal(Reason::HostsAhead, text)
+    Failure::terminal(Reason::HostsAhead, text)
 }
 
-fn fenced(host: &str, plane: &str, owner: Option<&Owner>) -> Problem {
+fn fenced(host: &str, control_plane_id: &str, owner: Option<&Owner>) -> Failure {
     let whose =
         owner.map_or(String::new(), |owner| format!(", as Deployment {}/{}", owner.namespace, owner.deployment));
     let text = format!(
-        "control plane {plane} acts on host {host}{whose}. If that one is gone, or is to let go, take its hosts over with the annotation \
-         {}={plane}",
+        "control plane {control_plane_id} acts on host {host}{whose}. If that one is gone, or is to let go, take its hosts over with the annotation \
+         {}={control_plane_id}",
         verbs::ADOPT
     );
-    Problem::terminal(Reason::FencedByOtherControlPlane, text)
+    Failure::terminal(Reason::FencedByOtherControlPlane, text)
 }
 
 /// The version that is wanted, or what it waits for.
-pub fn version(seen: &Observed) -> Result<&VersionRecord, Problem> {
-    let project = &seen.spec.project_ref.name;
-    if !seen.project {
-        let text = format!("Project {project} does not exist (yet) in namespace {}", seen.namespace);
-        return Err(Problem::waiting(Reason::ProjectNotFound, text));
+pub fn version(observed: &Observed) -> Result<&VersionRecord, Failure> {
+    let project = &observed.spec.project_ref.name;
+    if !observed.project {
+        let text = format!("Project {project} does not exist (yet) in namespace {}", observed.namespace);
+        return Err(Failure::waiting(Reason::ProjectNotFound, text));
     }
-    if let Some(record) = seen.version.as_ref().filter(|_| seen.removed) {
+    if let Some(record) = observed.version.as_ref().filter(|_| observed.removed) {
         let text = format!(
             "version {} was removed, for Project {project} keeps no more than spec.retention.succeededLimit says; deploy another version, \
              or build commit {} again under a new one",
             record.version, record.commit
         );
-        return Err(Problem::terminal(Reason::VersionRemoved, text));
+        return Err(Failure::terminal(Reason::VersionRemoved, text));
     }
-    let version = seen.version.as_ref().ok_or_else(|| {
+    let version = observed.version.as_ref().ok_or_else(|| {
         let text = format!(
             "Project {project} has no version {} (yet); a Build that succeeds publishes one",
-            seen.spec.version
+            observed.spec.version
         );
-        Problem::waiting(Reason::VersionNotFound, text)
+        Failure::waiting(Reason::VersionNotFound, text)
     })?;
-    match user_refused(seen, version) {
-        Some(problem) => Err(problem),
+    match user_refused(observed, version) {
+        Some(failure) => Err(failure),
         None => Ok(version),
     }
 }
 
 /// A version that runs as a user whom the group does not let it be touches no host.
-fn user_refused(seen: &Observed, version: &VersionRecord) -> Option<Problem> {
-    let (user, group) = (version.run.user.as_ref()?, seen.group.as_ref()?);
+fn user_refused(observed: &Observed, version: &VersionRecord) -> Option<Failure> {
+    let (user, group) = (version.run.user.as_ref()?, observed.group.as_ref()?);
     let text = not_allowed(user, &group.r#become)?;
-    let name = &seen.spec.host_group_ref.name;
-    Some(Problem::terminal(Reason::UserNotAllowed, format!("version {} on {name}: {text}", version.version)))
+    let name = &observed.spec.host_group_ref.name;
+    Some(Failure::terminal(Reason::UserNotAllowed, format!("version {} on {name}: {text}", version.version)))
 }
 
 /// Why `user` can't be become; `None` where he can.

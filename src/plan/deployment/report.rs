@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    observed::{FolderLook, Observed},
-    reference::some,
-    rollout::{Current, News},
-    schedule::{Placed, budget},
-    standing::Standing,
+    host_state::HostState,
+    observed::{FolderCheck, Observed},
+    reference::list_names,
+    rollout::{ActiveRollout, RolloutChange},
+    schedule::{HostView, budget},
+    steps::is_target,
     target::{Target, parse_rollout},
-    turn::is_target,
 };
 use crate::{
     api::{
@@ -32,41 +32,41 @@ pub fn count(n: usize) -> i32 {
 }
 
 /// How many hosts stand so.
-pub fn number(placed: &[Placed], fits: impl Fn(&Standing) -> bool) -> usize {
-    placed.iter().filter(|one| fits(&one.standing)).count()
+pub fn number(views: &[HostView], fits: impl Fn(&HostState) -> bool) -> usize {
+    views.iter().filter(|one| fits(&one.state)).count()
 }
 
-fn process(seen: &Observed, host: &str) -> Option<ProcessFacts> {
-    match seen.seen(host).look {
-        FolderLook::Seen(look) => look.folder.process.filter(|process| process.alive),
+fn process(observed: &Observed, host: &str) -> Option<ProcessFacts> {
+    match observed.host(host).look {
+        FolderCheck::Facts(look) => look.folder.process.filter(|process| process.alive),
         _ => None,
     }
 }
 
-pub fn counts(seen: &Observed, placed: &[Placed], target: Option<&Target>) -> RolloutCounts {
-    let updated = placed.iter().filter(|one| {
-        process(seen, &one.host).is_some_and(|process| target.is_some_and(|target| is_target(&process, target)))
+pub fn counts(observed: &Observed, views: &[HostView], target: Option<&Target>) -> RolloutCounts {
+    let updated = views.iter().filter(|one| {
+        process(observed, &one.host).is_some_and(|process| target.is_some_and(|target| is_target(&process, target)))
     });
     let updated = count(updated.count());
-    let number = |fits: fn(&Standing) -> bool| count(number(placed, fits));
+    let number = |fits: fn(&HostState) -> bool| count(number(views, fits));
     RolloutCounts {
-        total: count(placed.len()),
+        total: count(views.len()),
         updated,
-        ready: number(|standing| *standing == Standing::Ready),
-        failed: number(|standing| matches!(standing, Standing::Failed(_))),
-        unreachable: number(|standing| {
-            matches!(standing, Standing::Unreachable(_) | Standing::InTurn { lost: Some(_), .. })
+        ready: number(|state| *state == HostState::Ready),
+        failed: number(|state| matches!(state, HostState::Failed(_))),
+        unreachable: number(|state| {
+            matches!(state, HostState::Unreachable(_) | HostState::Updating { lost: Some(_), .. })
         }),
-        pending: number(|standing| {
-            matches!(standing, Standing::Pending | Standing::Unstaged | Standing::Staging | Standing::Unknown)
+        pending: number(|state| {
+            matches!(state, HostState::Pending | HostState::Unstaged | HostState::Staging | HostState::Unknown)
         }),
     }
 }
 
 /// Which version runs on how many of the selected hosts, by what the hosts say.
-pub fn versions(seen: &Observed, placed: &[Placed]) -> Vec<VersionCount> {
+pub fn versions(observed: &Observed, views: &[HostView]) -> Vec<VersionCount> {
     let mut versions: BTreeMap<String, i32> = BTreeMap::new();
-    for release in placed.iter().filter_map(|one| process(seen, &one.host)?.release) {
+    for release in views.iter().filter_map(|one| process(observed, &one.host)?.release) {
         *versions.entry(release.version().to_owned()).or_default() += 1;
     }
     versions.into_iter().take(EXCEPTIONS).map(|(version, hosts)| VersionCount { version, hosts }).collect()
@@ -75,22 +75,22 @@ pub fn versions(seen: &Observed, placed: &[Placed]) -> Vec<VersionCount> {
 /// Every host that is not Ready, so that who is not listed (and not cut off) runs the rollout's version. Turns come first: they must be
 /// on record whatever else there is; hosts that wait come last.
 pub fn exceptions(
-    seen: &Observed,
-    placed: &[Placed],
+    observed: &Observed,
+    views: &[HostView],
     before: &DeploymentStatus,
     blocked: bool,
     now: Timestamp,
 ) -> Vec<RolloutException> {
-    let wait = waits(seen, blocked);
-    let mut all: Vec<(u8, RolloutException)> = placed
+    let wait = waits(observed, blocked);
+    let mut all: Vec<(u8, RolloutException)> = views
         .iter()
         .filter_map(|one| {
-            let (rank, phase, reason, message) = say(&one.standing, wait)?;
+            let (rank, phase, reason, message) = summarize(&one.state, wait)?;
             let (host, reason) = (one.host.clone(), reason.as_str());
             let old =
                 before.exceptions.iter().find(|old| old.host == host && old.phase == phase && old.reason == reason);
             let since = old.map_or(Time(now), |old| old.since.clone());
-            let version = process(seen, &host).and_then(|process| Some(process.release?.version().to_owned()));
+            let version = process(observed, &host).and_then(|process| Some(process.release?.version().to_owned()));
             Some((
                 rank,
                 RolloutException { host, phase, version, reason, message: clip(&message, MESSAGE_BYTES), since },
@@ -102,34 +102,34 @@ pub fn exceptions(
 }
 
 /// Why a host that answers is not begun with.
-fn waits(seen: &Observed, blocked: bool) -> (Reason, &'static str) {
-    match (seen.spec.paused, blocked) {
+fn waits(observed: &Observed, blocked: bool) -> (Reason, &'static str) {
+    match (observed.spec.paused, blocked) {
         (true, _) => (Reason::Paused, "waits until spec.paused is false"),
         (_, true) => (Reason::Pending, "was not begun with: the rollout stands still"),
         (_, false) => (Reason::Pending, "waits for its turn"),
     }
 }
 
-fn say(standing: &Standing, wait: (Reason, &str)) -> Option<(u8, Phase, Reason, String)> {
-    Some(match standing {
-        Standing::InTurn { phase, lost: Some(problem) } => {
-            (0, *phase, problem.reason, format!("lost in its turn: {}", problem.message))
+fn summarize(state: &HostState, wait: (Reason, &str)) -> Option<(u8, Phase, Reason, String)> {
+    Some(match state {
+        HostState::Updating { phase, lost: Some(failure) } => {
+            (0, *phase, failure.reason, format!("lost in its turn: {}", failure.message))
         }
-        Standing::InTurn { phase, lost: None } => (0, *phase, Reason::RollingOut, doing(*phase).to_owned()),
-        Standing::Healing { phase } => {
+        HostState::Updating { phase, lost: None } => (0, *phase, Reason::RollingOut, doing(*phase).to_owned()),
+        HostState::Healing { phase } => {
             (1, *phase, Reason::Healing, "what was ready here ended; it is started again".to_owned())
         }
-        Standing::Down => {
+        HostState::Down => {
             (1, Phase::Pending, Reason::Healing, "what was ready here ended; it is started again soon".to_owned())
         }
-        Standing::Failed(problem) => (2, Phase::Failed, problem.reason, problem.message.clone()),
-        Standing::Unreachable(problem) => (3, Phase::Unreachable, problem.reason, problem.message.clone()),
-        Standing::Staging => {
+        HostState::Failed(failure) => (2, Phase::Failed, failure.reason, failure.message.clone()),
+        HostState::Unreachable(failure) => (3, Phase::Unreachable, failure.reason, failure.message.clone()),
+        HostState::Staging => {
             (4, Phase::Staging, Reason::RollingOut, "the release is brought here and verified".to_owned())
         }
-        Standing::Pending => (5, Phase::Staged, wait.0, wait.1.to_owned()),
-        Standing::Unknown | Standing::Unstaged => (5, Phase::Pending, wait.0, wait.1.to_owned()),
-        Standing::Ready => return None,
+        HostState::Pending => (5, Phase::Staged, wait.0, wait.1.to_owned()),
+        HostState::Unknown | HostState::Unstaged => (5, Phase::Pending, wait.0, wait.1.to_owned()),
+        HostState::Ready => return None,
     })
 }
 
@@ -143,16 +143,16 @@ fn doing(phase: Phase) -> &'static str {
 }
 
 /// Display only: which batch is under way, and of how many.
-pub fn batches(seen: &Observed, placed: &[Placed]) -> (i32, i32) {
-    let most = budget(&seen.spec.strategy.rolling_update.max_unavailable, placed.len());
-    let batches = placed.len().div_ceil(most);
-    let over = number(placed, |standing| matches!(standing, Standing::Ready | Standing::Failed(_)));
+pub fn batches(observed: &Observed, views: &[HostView]) -> (i32, i32) {
+    let most = budget(&observed.spec.strategy.rolling_update.max_unavailable, views.len());
+    let batches = views.len().div_ceil(most);
+    let over = number(views, |state| matches!(state, HostState::Ready | HostState::Failed(_)));
     (count((over / most + 1).min(batches)), count(batches))
 }
 
 /// How a rollout stands beside what its hosts show.
 #[derive(Clone, Copy)]
-pub struct Begun {
+pub struct RolloutResume {
     /// It had failed, and goes on.
     pub again: bool,
     /// More hosts failed than may.
@@ -162,14 +162,14 @@ pub struct Begun {
 /// The history after this decision, newest first.
 pub fn history(
     before: &DeploymentStatus,
-    current: &Current,
-    placed: &[Placed],
-    begun: Begun,
+    current: &ActiveRollout,
+    views: &[HostView],
+    resume: RolloutResume,
     limit: i32,
     now: Timestamp,
 ) -> Vec<HistoryEntry> {
     let mut history = before.history.clone();
-    if current.news == News::Started || history.is_empty() {
+    if current.change == RolloutChange::Started || history.is_empty() {
         if let Some(old) = history.first_mut().filter(|old| old.outcome == RolloutOutcome::Progressing) {
             old.outcome = RolloutOutcome::Superseded;
             old.completed_at = Some(Time(now));
@@ -177,13 +177,13 @@ pub fn history(
         history.insert(0, entry(current));
     }
     if let Some(newest) = history.first_mut() {
-        if current.news == News::Retry || begun.again {
+        if current.change == RolloutChange::Retry || resume.again {
             newest.outcome = RolloutOutcome::Progressing;
             newest.completed_at = None;
         }
-        newest.failed_hosts = count(number(placed, |standing| matches!(standing, Standing::Failed(_))));
+        newest.failed_hosts = count(number(views, |state| matches!(state, HostState::Failed(_))));
         if newest.outcome == RolloutOutcome::Progressing
-            && let Some(outcome) = outcome(placed, begun.stuck)
+            && let Some(outcome) = outcome(views, resume.stuck)
         {
             newest.outcome = outcome;
             newest.completed_at = Some(Time(now));
@@ -193,7 +193,7 @@ pub fn history(
     history
 }
 
-fn entry(current: &Current) -> HistoryEntry {
+fn entry(current: &ActiveRollout) -> HistoryEntry {
     HistoryEntry {
         revision: parse_rollout(&current.rollout.id).map_or(0, |(revision, _)| revision),
         version: current.rollout.version.clone(),
@@ -206,18 +206,21 @@ fn entry(current: &Current) -> HistoryEntry {
 }
 
 /// How the rollout ended; `None` while anything is under way or still to come.
-fn outcome(placed: &[Placed], too_many_failed: bool) -> Option<RolloutOutcome> {
-    let under_way = |standing: &Standing| {
-        matches!(standing, Standing::InTurn { .. } | Standing::Staging | Standing::Healing { .. } | Standing::Unknown)
+fn outcome(views: &[HostView], too_many_failed: bool) -> Option<RolloutOutcome> {
+    let under_way = |state: &HostState| {
+        matches!(
+            state,
+            HostState::Updating { .. } | HostState::Staging | HostState::Healing { .. } | HostState::Unknown
+        )
     };
-    let to_come = |standing: &Standing| {
-        matches!(standing, Standing::Pending | Standing::Unstaged | Standing::Down | Standing::Unreachable(_))
+    let to_come = |state: &HostState| {
+        matches!(state, HostState::Pending | HostState::Unstaged | HostState::Down | HostState::Unreachable(_))
     };
-    let failed = placed.iter().any(|one| matches!(one.standing, Standing::Failed(_)));
-    if placed.iter().any(|one| under_way(&one.standing)) {
+    let failed = views.iter().any(|one| matches!(one.state, HostState::Failed(_)));
+    if views.iter().any(|one| under_way(&one.state)) {
         return None;
     }
-    let more = placed.iter().any(|one| to_come(&one.standing));
+    let more = views.iter().any(|one| to_come(&one.state));
     match (failed, more) {
         (true, false) => Some(RolloutOutcome::Failed),
         (true, true) if too_many_failed => Some(RolloutOutcome::Failed),
@@ -227,7 +230,7 @@ fn outcome(placed: &[Placed], too_many_failed: bool) -> Option<RolloutOutcome> {
 }
 
 /// Names of hosts that stand so, for a message.
-pub fn names(placed: &[Placed], fits: impl Fn(&Standing) -> bool) -> String {
-    let names: Vec<String> = placed.iter().filter(|one| fits(&one.standing)).map(|one| one.host.clone()).collect();
-    some(&names)
+pub fn names(views: &[HostView], fits: impl Fn(&HostState) -> bool) -> String {
+    let names: Vec<String> = views.iter().filter(|one| fits(&one.state)).map(|one| one.host.clone()).collect();
+    list_names(&names)
 }

@@ -5,9 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     claim::{highest_on_hosts, known_revision},
-    observed::{FolderLook, Group, Observed},
+    host_state,
+    observed::{FolderCheck, Group, Observed},
     record::RolloutRecord,
-    standing,
     target::{Target, effective_env, hash, parse_rollout, record},
 };
 use crate::{
@@ -20,16 +20,16 @@ use crate::{
 
 /// The rollout that the next status names.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Current {
+pub struct ActiveRollout {
     pub rollout: Rollout,
     pub record: RolloutRecord,
     /// The store lacks the record.
     pub unrecorded: bool,
-    pub news: News,
+    pub change: RolloutChange,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum RolloutChange {
     Same,
     /// Another attempt of the same rollout.
     Retry,
@@ -37,43 +37,43 @@ pub enum News {
     Started,
 }
 
-impl Current {
-    pub fn target(&self, seen: &Observed) -> Target {
-        let ready = seen.spec.min_ready_seconds;
-        Target::new(seen, &self.record, &self.rollout.id, self.rollout.attempt, ready)
+impl ActiveRollout {
+    pub fn target(&self, observed: &Observed) -> Target {
+        let ready = observed.spec.min_ready_seconds;
+        Target::new(observed, &self.record, &self.rollout.id, self.rollout.attempt, ready)
     }
 }
 
 /// The rollout on record, where the spec can't be resolved just now: what is under way is finished with it.
-pub fn on_record(seen: &Observed) -> Option<Current> {
-    let rollout = seen.before().rollout?;
+pub fn on_record(observed: &Observed) -> Option<ActiveRollout> {
+    let rollout = observed.before().rollout?;
     let (revision, _) = parse_rollout(&rollout.id)?;
-    let record = seen.records.iter().find(|record| record.revision == revision)?.clone();
-    Some(Current { rollout, record, unrecorded: false, news: News::Same })
+    let record = observed.records.iter().find(|record| record.revision == revision)?.clone();
+    Some(ActiveRollout { rollout, record, unrecorded: false, change: RolloutChange::Same })
 }
 
 /// The rollout of what the spec wants.
-pub fn current(seen: &Observed, group: &Group, version: &VersionRecord, now: Timestamp) -> Current {
-    let env = effective_env(&version.run.env, &group.env, &seen.spec.env);
+pub fn current(observed: &Observed, group: &Group, version: &VersionRecord, now: Timestamp) -> ActiveRollout {
+    let env = effective_env(&version.run.env, &group.env, &observed.spec.env);
     let hash = hash(&version.digest, &env);
-    let before = seen.before();
-    let (rollout, news) = match before.rollout.clone().or_else(|| restored(seen, &hash)) {
-        Some(rollout) if rollout.hash == hash && !overtaken(seen) => same(seen, &before, rollout, now),
+    let before = observed.before();
+    let (rollout, change) = match before.rollout.clone().or_else(|| restored(observed, &hash)) {
+        Some(rollout) if rollout.hash == hash && !overtaken(observed) => same(observed, &before, rollout, now),
         _ => {
-            let revision = known_revision(seen).max(highest_on_hosts(seen)).saturating_add(1);
-            (begin(version, hash.clone(), revision, 0, now), News::Started)
+            let revision = known_revision(observed).max(highest_on_hosts(observed)).saturating_add(1);
+            (begin(version, hash.clone(), revision, 0, now), RolloutChange::Started)
         }
     };
     let revision = parse_rollout(&rollout.id).map_or(0, |(revision, _)| revision);
-    let stored = seen.records.iter().find(|record| record.revision == revision).cloned();
+    let stored = observed.records.iter().find(|record| record.revision == revision).cloned();
     let unrecorded = stored.is_none();
     let record = stored.unwrap_or_else(|| record(version, env, hash, revision, rollout.started_at.0));
-    Current { rollout, record, unrecorded, news }
+    ActiveRollout { rollout, record, unrecorded, change }
 }
 
 /// Hosts have seen a higher revision than we know of, and a person said to go on from there (`adopt`).
-fn overtaken(seen: &Observed) -> bool {
-    highest_on_hosts(seen) > known_revision(seen)
+fn overtaken(observed: &Observed) -> bool {
+    highest_on_hosts(observed) > known_revision(observed)
 }
 
 fn begin(version: &VersionRecord, hash: String, revision: i64, redeploys: i64, now: Timestamp) -> Rollout {
@@ -91,38 +91,44 @@ fn begin(version: &VersionRecord, hash: String, revision: i64, redeploys: i64, n
 }
 
 /// The same revision: the verbs alone may ask for something.
-fn same(seen: &Observed, before: &DeploymentStatus, mut rollout: Rollout, now: Timestamp) -> (Rollout, News) {
-    let asked = |verb| verbs::asked(verb, &seen.annotations, &before.last_handled, seen.first()).is_some();
+fn same(
+    observed: &Observed,
+    before: &DeploymentStatus,
+    mut rollout: Rollout,
+    now: Timestamp,
+) -> (Rollout, RolloutChange) {
+    let asked = |verb| verbs::asked(verb, &observed.annotations, &before.last_handled, observed.first()).is_some();
     if asked(verbs::REDEPLOY) {
         let (revision, redeploys) = parse_rollout(&rollout.id).unwrap_or((1, 0));
         rollout.id = format!("{revision}.{}", redeploys.saturating_add(1));
         rollout.attempt = 1;
         rollout.started_at = Time(now);
         rollout.progressed_at = Time(now);
-        return (rollout, News::Started);
+        return (rollout, RolloutChange::Started);
     }
     let failed = before.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed);
-    if asked(verbs::RETRY) && (failed || standing::any_failed(seen, &rollout)) {
+    if asked(verbs::RETRY) && (failed || host_state::any_failed(observed, &rollout)) {
         rollout.attempt = rollout.attempt.saturating_add(1);
         rollout.progressed_at = Time(now);
-        return (rollout, News::Retry);
+        return (rollout, RolloutChange::Retry);
     }
-    (rollout, News::Same)
+    (rollout, RolloutChange::Same)
 }
 
 /// The status was lost, the store was not: the newest revision goes on if it is still what the spec wants.
-fn restored(seen: &Observed, hash: &str) -> Option<Rollout> {
-    let record = seen.records.iter().max_by_key(|record| record.revision).filter(|record| record.hash == hash)?;
-    let on_hosts = seen.hosts.values().filter_map(|host| match &host.look {
-        FolderLook::Seen(look) => look.folder.process.as_ref().filter(|process| process.uid == seen.uid),
+fn restored(observed: &Observed, hash: &str) -> Option<Rollout> {
+    let record = observed.records.iter().max_by_key(|record| record.revision).filter(|record| record.hash == hash)?;
+    let on_hosts = observed.hosts.values().filter_map(|host| match &host.look {
+        FolderCheck::Facts(look) => look.folder.process.as_ref().filter(|process| process.uid == observed.uid),
         _ => None,
     });
-    let ids =
-        on_hosts.map(|process| process.rollout.as_str()).chain(seen.verdicts.iter().map(|one| one.rollout.as_str()));
+    let ids = on_hosts
+        .map(|process| process.rollout.as_str())
+        .chain(observed.verdicts.iter().map(|one| one.rollout.as_str()));
     let redeploys =
         ids.filter_map(parse_rollout).filter(|(revision, _)| *revision == record.revision).map(|(_, n)| n).max();
     let id = format!("{}.{}", record.revision, redeploys.unwrap_or(0));
-    let attempts = seen.verdicts.iter().filter(|verdict| verdict.rollout == id).map(|verdict| verdict.attempt);
+    let attempts = observed.verdicts.iter().filter(|verdict| verdict.rollout == id).map(|verdict| verdict.attempt);
     Some(Rollout {
         attempt: attempts.max().unwrap_or(1),
         id,

@@ -6,17 +6,17 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
-    act::{Act, Drive},
-    observed::{FolderLook, GoalKey, GoalKind, Observed},
-    record::{HostVerdict, RolloutRecord},
-    reference::Chosen,
-    standing::{Heal, Standing, heal_due},
+    action::{Action, Assignment},
+    host_state::{Heal, HostState, heal_due},
+    observed::{AssignmentId, FolderCheck, GoalKind, Observed},
+    record::{HostFailure, RolloutRecord},
+    reference::Targets,
+    steps::{Goal, has_too_many, is_staged},
     target::{Target, parse_rollout},
-    turn::{Goal, has_too_many, is_staged},
 };
 use crate::{
     api::{Reason, deployment::Phase},
-    plan::hostgroup::Problem,
+    plan::hostgroup::Failure,
 };
 
 /// So many hosts are sent a release at once.
@@ -24,14 +24,14 @@ const STAGING_AT_ONCE: usize = 16;
 
 /// One selected host and where it stands.
 #[derive(Clone, Debug)]
-pub struct Placed {
+pub struct HostView {
     pub host: String,
-    pub standing: Standing,
+    pub state: HostState,
 }
 
 /// What is done now, and how the hosts stand once it is on record.
 pub struct Schedule {
-    pub acts: Vec<Act>,
+    pub actions: Vec<Action>,
     pub next: Option<Duration>,
 }
 
@@ -49,56 +49,62 @@ pub fn budget(max_unavailable: &IntOrString, total: usize) -> usize {
 
 /// Decides, and moves the standing of those that are started, so that the status says so before it is done.
 pub fn schedule(
-    seen: &Observed,
-    chosen: &Chosen<'_>,
-    placed: &mut [Placed],
+    observed: &Observed,
+    targets: &Targets<'_>,
+    views: &mut [HostView],
     target: Option<&Target>,
     blocked: bool,
     now: Timestamp,
 ) -> Schedule {
-    let mut plan = Schedule { acts: Vec::new(), next: None };
-    resume(seen, chosen, placed, target, &mut plan);
-    heal(seen, chosen, placed, target, blocked, now, &mut plan);
-    prune(seen, chosen, placed, target, &mut plan);
+    let mut plan = Schedule { actions: Vec::new(), next: None };
+    resume(observed, targets, views, target, &mut plan);
+    heal(observed, targets, views, target, blocked, now, &mut plan);
+    prune(observed, targets, views, target, &mut plan);
     let Some(target) = target.filter(|_| !blocked) else { return plan };
-    stage(seen, chosen, placed, target, &mut plan);
-    let staging = placed.iter().any(|one| matches!(one.standing, Standing::Staging | Standing::Unstaged));
+    stage(observed, targets, views, target, &mut plan);
+    let staging = views.iter().any(|one| matches!(one.state, HostState::Staging | HostState::Unstaged));
     if !staging {
-        begin(seen, chosen, placed, target, &mut plan);
+        begin(observed, targets, views, target, &mut plan);
     }
     plan
 }
 
-fn drive(chosen: &Chosen<'_>, host: &str, goal: Goal, target: &Target) -> Act {
-    let replaces = chosen.replaces.get(host).cloned();
-    Act::Drive(Drive::new(host, goal, &target.rollout, target.attempt, replaces))
+fn assign(targets: &Targets<'_>, host: &str, goal: Goal, target: &Target) -> Action {
+    let replaces = targets.replaces.get(host).cloned();
+    Action::Assign(Assignment::new(host, goal, &target.rollout, target.attempt, replaces))
 }
 
-fn busy_with(seen: &Observed, host: &str, kind: GoalKind, target: &Target) -> bool {
-    let goal = GoalKey { kind, rollout: target.rollout.clone(), attempt: target.attempt };
-    seen.seen(host).task.is_some_and(|task| task.goal == goal)
+fn busy_with(observed: &Observed, host: &str, kind: GoalKind, target: &Target) -> bool {
+    let goal = AssignmentId { kind, rollout: target.rollout.clone(), attempt: target.attempt };
+    observed.host(host).task.is_some_and(|task| task.goal == goal)
 }
 
 /// Turns that have begun go on: also while paused or failed, and to the newest target.
-fn resume(seen: &Observed, chosen: &Chosen<'_>, placed: &[Placed], target: Option<&Target>, plan: &mut Schedule) {
+fn resume(
+    observed: &Observed,
+    targets: &Targets<'_>,
+    views: &[HostView],
+    target: Option<&Target>,
+    plan: &mut Schedule,
+) {
     let Some(target) = target else { return };
-    for one in placed {
-        if matches!(one.standing, Standing::InTurn { lost: None, .. })
-            && !busy_with(seen, &one.host, GoalKind::Run, target)
+    for one in views {
+        if matches!(one.state, HostState::Updating { lost: None, .. })
+            && !busy_with(observed, &one.host, GoalKind::Run, target)
         {
-            plan.acts.push(drive(chosen, &one.host, run(target, false), target));
+            plan.actions.push(assign(targets, &one.host, run(target, false), target));
         }
     }
 }
 
 /// A turn prunes last, when the host is ready already: one that was cut off just before left that undone.
-fn prune(seen: &Observed, chosen: &Chosen<'_>, placed: &[Placed], target: Option<&Target>, plan: &mut Schedule) {
+fn prune(observed: &Observed, targets: &Targets<'_>, views: &[HostView], target: Option<&Target>, plan: &mut Schedule) {
     let Some(target) = target else { return };
-    for one in placed.iter().filter(|one| one.standing == Standing::Ready) {
-        let host = seen.seen(&one.host);
-        let too_many = matches!(&host.look, FolderLook::Seen(look) if has_too_many(&look.folder, target));
+    for one in views.iter().filter(|one| one.state == HostState::Ready) {
+        let host = observed.host(&one.host);
+        let too_many = matches!(&host.look, FolderCheck::Facts(look) if has_too_many(&look.folder, target));
         if too_many && host.task.is_none() {
-            plan.acts.push(drive(chosen, &one.host, Goal::Prune(Box::new(target.clone())), target));
+            plan.actions.push(assign(targets, &one.host, Goal::Prune(Box::new(target.clone())), target));
         }
     }
 }
@@ -109,49 +115,49 @@ fn run(target: &Target, heal: bool) -> Goal {
 
 /// A host whose process is down goes first and takes no budget. Where nothing new may be started its last good release is.
 fn heal(
-    seen: &Observed,
-    chosen: &Chosen<'_>,
-    placed: &mut [Placed],
+    observed: &Observed,
+    targets: &Targets<'_>,
+    views: &mut [HostView],
     target: Option<&Target>,
     blocked: bool,
     now: Timestamp,
     plan: &mut Schedule,
 ) {
-    for one in placed.iter_mut().filter(|one| one.standing == Standing::Down) {
-        let Some(own) = last_good(seen, &one.host, target) else {
+    for one in views.iter_mut().filter(|one| one.state == HostState::Down) {
+        let Some(own) = last_good(observed, &one.host, target) else {
             // Nothing tells how to start it again: it waits for its turn like any other.
-            one.standing = if staged(seen, &one.host, target) { Standing::Pending } else { Standing::Unstaged };
+            one.state = if staged(observed, &one.host, target) { HostState::Pending } else { HostState::Unstaged };
             continue;
         };
         if let Some(target) = target.filter(|target| !blocked && target.rollout != own.rollout) {
-            plan.acts.push(drive(chosen, &one.host, run(target, false), target));
-            one.standing = Standing::InTurn { phase: Phase::Stopping, lost: None };
+            plan.actions.push(assign(targets, &one.host, run(target, false), target));
+            one.state = HostState::Updating { phase: Phase::Stopping, lost: None };
             continue;
         }
-        match heal_due(&seen.seen(&one.host), own.attempt, now) {
+        match heal_due(&observed.host(&one.host), own.attempt, now) {
             Heal::Now => {
-                plan.acts.push(drive(chosen, &one.host, run(&own, true), &own));
-                one.standing = Standing::Healing { phase: Phase::Starting };
+                plan.actions.push(assign(targets, &one.host, run(&own, true), &own));
+                one.state = HostState::Healing { phase: Phase::Starting };
             }
             Heal::In(seconds) => plan.sooner(Duration::from_secs(seconds)),
             Heal::TooOften => {
                 let verdict = too_often(&one.host, target.unwrap_or(&own), now);
-                one.standing = Standing::Failed(Problem::terminal(verdict.reason, &verdict.message));
-                plan.acts.push(Act::Judge(verdict));
+                one.state = HostState::Failed(Failure::terminal(verdict.reason, &verdict.message));
+                plan.actions.push(Action::RecordFailure(verdict));
             }
         }
     }
 }
 
-fn staged(seen: &Observed, host: &str, target: Option<&Target>) -> bool {
-    match (seen.seen(host).look, target) {
-        (FolderLook::Seen(look), Some(target)) => is_staged(&look.folder, target),
+fn staged(observed: &Observed, host: &str, target: Option<&Target>) -> bool {
+    match (observed.host(host).look, target) {
+        (FolderCheck::Facts(look), Some(target)) => is_staged(&look.folder, target),
         _ => false,
     }
 }
 
-fn too_often(host: &str, target: &Target, now: Timestamp) -> HostVerdict {
-    HostVerdict {
+fn too_often(host: &str, target: &Target, now: Timestamp) -> HostFailure {
+    HostFailure {
         rollout: target.rollout.clone(),
         attempt: target.attempt,
         host: host.to_owned(),
@@ -165,47 +171,47 @@ fn too_often(host: &str, target: &Target, now: Timestamp) -> HostVerdict {
 }
 
 /// What was ready on a host last, as the store has it.
-fn last_good(seen: &Observed, host: &str, target: Option<&Target>) -> Option<Target> {
-    let FolderLook::Seen(look) = seen.seen(host).look else { return None };
+fn last_good(observed: &Observed, host: &str, target: Option<&Target>) -> Option<Target> {
+    let FolderCheck::Facts(look) = observed.host(host).look else { return None };
     let process = look.folder.process?;
     if let Some(target) = target.filter(|target| target.rollout == process.rollout && target.uid == process.uid) {
         return Some(target.clone());
     }
     let (revision, _) = parse_rollout(&process.rollout)?;
-    let fits = |record: &&RolloutRecord| process.uid == seen.uid && record.revision == revision;
-    let record = seen.records.iter().find(fits)?;
+    let fits = |record: &&RolloutRecord| process.uid == observed.uid && record.revision == revision;
+    let record = observed.records.iter().find(fits)?;
     let attempt = target.map_or(1, |target| target.attempt);
-    Some(Target::new(seen, record, &process.rollout, attempt, 0))
+    Some(Target::new(observed, record, &process.rollout, attempt, 0))
 }
 
 /// Upload and verify on every selected host before the first batch.
-fn stage(seen: &Observed, chosen: &Chosen<'_>, placed: &mut [Placed], target: &Target, plan: &mut Schedule) {
-    let under_way = placed.iter().filter(|one| one.standing == Standing::Staging).count();
+fn stage(observed: &Observed, targets: &Targets<'_>, views: &mut [HostView], target: &Target, plan: &mut Schedule) {
+    let under_way = views.iter().filter(|one| one.state == HostState::Staging).count();
     let mut free = STAGING_AT_ONCE.saturating_sub(under_way);
-    for one in placed.iter_mut() {
-        let wanted = match one.standing {
-            Standing::Staging => !busy_with(seen, &one.host, GoalKind::Stage, target),
-            Standing::Unstaged if free > 0 => {
+    for one in views.iter_mut() {
+        let wanted = match one.state {
+            HostState::Staging => !busy_with(observed, &one.host, GoalKind::Stage, target),
+            HostState::Unstaged if free > 0 => {
                 free -= 1;
                 true
             }
             _ => false,
         };
         if wanted {
-            plan.acts.push(drive(chosen, &one.host, Goal::Stage(Box::new(target.clone())), target));
-            one.standing = Standing::Staging;
+            plan.actions.push(assign(targets, &one.host, Goal::Stage(Box::new(target.clone())), target));
+            one.state = HostState::Staging;
         }
     }
 }
 
 /// As many turns as the budget lets begin, in the group's order.
-fn begin(seen: &Observed, chosen: &Chosen<'_>, placed: &mut [Placed], target: &Target, plan: &mut Schedule) {
-    let away = placed.iter().filter(|one| matches!(one.standing, Standing::InTurn { .. })).count();
-    let most = budget(&seen.spec.strategy.rolling_update.max_unavailable, placed.len());
-    let turns = placed.iter_mut().filter(|one| one.standing == Standing::Pending);
+fn begin(observed: &Observed, targets: &Targets<'_>, views: &mut [HostView], target: &Target, plan: &mut Schedule) {
+    let away = views.iter().filter(|one| matches!(one.state, HostState::Updating { .. })).count();
+    let most = budget(&observed.spec.strategy.rolling_update.max_unavailable, views.len());
+    let turns = views.iter_mut().filter(|one| one.state == HostState::Pending);
     for one in turns.take(most.saturating_sub(away)) {
-        plan.acts.push(drive(chosen, &one.host, run(target, false), target));
-        one.standing = Standing::InTurn { phase: Phase::Stopping, lost: None };
+        plan.actions.push(assign(targets, &one.host, run(target, false), target));
+        one.state = HostState::Updating { phase: Phase::Stopping, lost: None };
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Unselectable {
 
 /// The selected hosts in the group's order. Nothing given means all; a selection of none is an error, never "all".
 pub fn select<'a>(selection: Option<&HostSelection>, hosts: &'a [Host]) -> Result<Vec<&'a Host>, Unselectable> {
-    let chosen: Vec<&Host> = match selection {
+    let targets: Vec<&Host> = match selection {
         None => hosts.iter().collect(),
         Some(HostSelection { names: Some(names), .. }) => {
             let missing: Vec<String> =
@@ -30,17 +30,17 @@ pub fn select<'a>(selection: Option<&HostSelection>, hosts: &'a [Host]) -> Resul
             hosts.iter().filter(|host| names.contains(&host.name)).collect()
         }
         Some(HostSelection { selector: Some(selector), .. }) => {
-            let mut chosen = Vec::new();
+            let mut targets = Vec::new();
             for host in hosts {
                 if matches(selector, &host.labels)? {
-                    chosen.push(host);
+                    targets.push(host);
                 }
             }
-            chosen
+            targets
         }
         Some(HostSelection { .. }) => hosts.iter().collect(),
     };
-    if chosen.is_empty() { Err(Unselectable::None) } else { Ok(chosen) }
+    if targets.is_empty() { Err(Unselectable::None) } else { Ok(targets) }
 }
 
 fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> Result<bool, Unselectable> {

@@ -72,9 +72,15 @@ impl Target {
         self.run.readiness_probe.as_ref()?.port()
     }
 
-    pub fn new(seen: &Observed, record: &RolloutRecord, rollout: &str, attempt: i64, min_ready_seconds: i64) -> Self {
+    pub fn new(
+        observed: &Observed,
+        record: &RolloutRecord,
+        rollout: &str,
+        attempt: i64,
+        min_ready_seconds: i64,
+    ) -> Self {
         Self {
-            uid: seen.uid.clone(),
+            uid: observed.uid.clone(),
             revision: record.revision,
             rollout: rollout.to_owned(),
             attempt,
@@ -86,7 +92,7 @@ impl Target {
             env: record.env.clone(),
             run: record.run.clone(),
             min_ready_seconds,
-            releases_kept: seen.releases_kept,
+            releases_kept: observed.releases_kept,
         }
     }
 

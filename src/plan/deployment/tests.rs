@@ -19,7 +19,7 @@ use crate::{
 
 /// How a simulated host takes its turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Fate {
+enum HostOutcome {
     Ready,
     FailsToStage,
     FailsToStart,
@@ -45,16 +45,16 @@ fn version(name: &str) -> VersionRecord {
     }
 }
 
-struct World {
-    seen: Observed,
-    fates: BTreeMap<String, Fate>,
+struct Simulation {
+    observed: Observed,
+    fates: BTreeMap<String, HostOutcome>,
     now: Timestamp,
     /// Hosts whose turn began, in order, once for every turn.
     turns: Vec<String>,
 }
 
-impl World {
-    fn new(fates: &[Fate], max_unavailable: i32, max_failures: i32) -> Self {
+impl Simulation {
+    fn new(fates: &[HostOutcome], max_unavailable: i32, max_failures: i32) -> Self {
         let name = |n: usize| format!("web-{n:02}");
         let hosts = (0..fates.len())
             .map(|n| Host { name: name(n), address: format!("198.18.0.{n}"), labels: BTreeMap::new() })
@@ -65,7 +65,7 @@ impl World {
         .unwrap();
         spec.strategy.rolling_update.max_unavailable = IntOrString::Int(max_unavailable);
         spec.strategy.max_failures = max_failures;
-        let seen = Observed {
+        let observed = Observed {
             namespace: "team".into(),
             name: "shop".into(),
             uid: "uid-1".into(),
@@ -75,7 +75,7 @@ impl World {
             annotations: BTreeMap::new(),
             spec,
             status: None,
-            plane: "plane".into(),
+            control_plane_id: "plane".into(),
             token: None,
             project: true,
             group: Some(Group { env: vec![], port: 22, hosts, r#become: Default::default(), secret: None }),
@@ -88,62 +88,64 @@ impl World {
             verdicts: vec![],
             left: vec![],
         };
-        let fates = fates.iter().enumerate().map(|(n, fate)| (name(n), *fate)).collect();
-        Self { seen, fates, now: Timestamp::from_second(1_000_000).unwrap(), turns: vec![] }
+        let fates = fates.iter().enumerate().map(|(n, outcome)| (name(n), *outcome)).collect();
+        Self { observed, fates, now: Timestamp::from_second(1_000_000).unwrap(), turns: vec![] }
     }
 
     fn want(&mut self, name: &str) {
-        self.seen.spec.version = name.into();
-        self.seen.version = Some(version(name));
-        self.seen.generation += 1;
+        self.observed.spec.version = name.into();
+        self.observed.version = Some(version(name));
+        self.observed.generation += 1;
     }
 
     /// One reconcile. True if it changed anything.
     fn reconcile(&mut self) -> bool {
-        let plan = plan(&self.seen, self.now);
-        let again = super::plan(&self.seen, self.now);
+        let plan = plan(&self.observed, self.now);
+        let again = super::plan(&self.observed, self.now);
         assert_eq!(plan, again, "the same input gives the same plan");
-        let changed = self.seen.status.as_ref() != Some(&plan.status) || !plan.acts.is_empty();
-        self.seen.status = Some(plan.status);
-        for act in plan.acts {
-            self.act(act);
+        let changed = self.observed.status.as_ref() != Some(&plan.status) || !plan.actions.is_empty();
+        self.observed.status = Some(plan.status);
+        for action in plan.actions {
+            self.action(action);
         }
         changed
     }
 
-    fn act(&mut self, act: Act) {
-        match act {
-            Act::Probe(hosts) => {
+    fn action(&mut self, action: Action) {
+        match action {
+            Action::Probe(hosts) => {
                 for host in hosts {
                     let look = match self.fates[&host] {
-                        Fate::Unreachable => FolderLook::Missed(Problem::waiting(Reason::Unreachable, "no answer")),
-                        _ => FolderLook::Seen(Box::default()),
+                        HostOutcome::Unreachable => {
+                            FolderCheck::Failed(Failure::waiting(Reason::Unreachable, "no answer"))
+                        }
+                        _ => FolderCheck::Facts(Box::default()),
                     };
-                    self.seen.hosts.entry(host).or_default().look = look;
+                    self.observed.hosts.entry(host).or_default().look = look;
                 }
             }
-            Act::Record(record) => self.seen.records.push(*record),
-            Act::Judge(verdict) => self.seen.verdicts.push(verdict),
-            Act::Drive(drive) => {
-                if matches!(drive.goal, Goal::Run { .. }) {
-                    self.turns.push(drive.host.clone());
+            Action::Record(record) => self.observed.records.push(*record),
+            Action::RecordFailure(verdict) => self.observed.verdicts.push(verdict),
+            Action::Assign(assign) => {
+                if matches!(assign.goal, Goal::Run { .. }) {
+                    self.turns.push(assign.host.clone());
                 }
-                let task = Task { goal: drive.key, phase: Phase::Staging };
-                self.seen.hosts.get_mut(&drive.host).unwrap().task = Some(task);
+                let task = Task { goal: assign.key, phase: Phase::Staging };
+                self.observed.hosts.get_mut(&assign.host).unwrap().task = Some(task);
             }
-            Act::Forget(_) | Act::KeepLogs(_) | Act::RemoveLogs => {}
+            Action::Forget(_) | Action::KeepLogs(_) | Action::RemoveLogs => {}
         }
     }
 
     /// Lets one running task end.
     fn finish(&mut self, host: &str) {
-        let record = self.seen.records.last().unwrap().clone();
-        let fate = self.fates[host];
-        let Some(task) = self.seen.hosts.get_mut(host).unwrap().task.take() else { return };
-        let target = Target::new(&self.seen, &record, &task.goal.rollout, task.goal.attempt, 0);
-        let one = self.seen.hosts.get_mut(host).unwrap();
-        let FolderLook::Seen(look) = &mut one.look else { return };
-        let fail = |reason| HostVerdict {
+        let record = self.observed.records.last().unwrap().clone();
+        let outcome = self.fates[host];
+        let Some(task) = self.observed.hosts.get_mut(host).unwrap().task.take() else { return };
+        let target = Target::new(&self.observed, &record, &task.goal.rollout, task.goal.attempt, 0);
+        let one = self.observed.hosts.get_mut(host).unwrap();
+        let FolderCheck::Facts(look) = &mut one.look else { return };
+        let fail = |reason| HostFailure {
             rollout: target.rollout.clone(),
             attempt: target.attempt,
             host: host.into(),
@@ -152,41 +154,41 @@ impl World {
             message: "it failed".into(),
             at: Timestamp::UNIX_EPOCH,
         };
-        match (task.goal.kind, fate) {
-            (GoalKind::Stage, Fate::FailsToStage) => self.seen.verdicts.push(fail(Reason::DiskFull)),
+        match (task.goal.kind, outcome) {
+            (GoalKind::Stage, HostOutcome::FailsToStage) => self.observed.verdicts.push(fail(Reason::DiskFull)),
             (GoalKind::Stage, _) => look.folder.releases.push(target.release.clone()),
-            (_, Fate::FailsToStart) => {
+            (_, HostOutcome::FailsToStart) => {
                 look.folder = run(&target, host, look.folder.clone(), false);
-                self.seen.verdicts.push(fail(Reason::ProcessDied));
+                self.observed.verdicts.push(fail(Reason::ProcessDied));
             }
             _ => look.folder = run(&target, host, look.folder.clone(), true),
         }
     }
 
     fn running(&self) -> Vec<String> {
-        self.seen.hosts.iter().filter(|(_, host)| host.task.is_some()).map(|(name, _)| name.clone()).collect()
+        self.observed.hosts.iter().filter(|(_, host)| host.task.is_some()).map(|(name, _)| name.clone()).collect()
     }
 
-    fn in_turn(&self) -> usize {
-        let turn = |host: &&HostSeen| host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Run);
-        self.seen.hosts.values().filter(turn).count()
+    fn updating_phase(&self) -> usize {
+        let turn = |host: &&HostObserved| host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Run);
+        self.observed.hosts.values().filter(turn).count()
     }
 
     fn failed(&self) -> usize {
-        let rollout = self.seen.status.as_ref().and_then(|status| status.rollout.clone());
+        let rollout = self.observed.status.as_ref().and_then(|status| status.rollout.clone());
         let Some(rollout) = rollout else { return 0 };
-        let of = |one: &&HostVerdict| one.rollout == rollout.id && one.attempt == rollout.attempt;
-        self.seen.verdicts.iter().filter(of).count()
+        let of = |one: &&HostFailure| one.rollout == rollout.id && one.attempt == rollout.attempt;
+        self.observed.verdicts.iter().filter(of).count()
     }
 
     fn reason(&self) -> String {
-        self.seen.status.as_ref().unwrap().conditions[0].reason.clone()
+        self.observed.status.as_ref().unwrap().conditions[0].reason.clone()
     }
 }
 
 fn run(target: &Target, host: &str, folder: FolderFacts, ready: bool) -> FolderFacts {
     let owner = Owner {
-        plane: "plane".into(),
+        control_plane_id: "plane".into(),
         namespace: "team".into(),
         deployment: "shop".into(),
         uid: "uid-1".into(),
@@ -213,8 +215,8 @@ fn run(target: &Target, host: &str, folder: FolderFacts, ready: bool) -> FolderF
     }
 }
 
-fn fate() -> impl Strategy<Value = Fate> {
-    prop_oneof![6 => Just(Fate::Ready), 1 => Just(Fate::FailsToStage), 1 => Just(Fate::FailsToStart), 1 => Just(Fate::Unreachable)]
+fn outcome() -> impl Strategy<Value = HostOutcome> {
+    prop_oneof![6 => Just(HostOutcome::Ready), 1 => Just(HostOutcome::FailsToStage), 1 => Just(HostOutcome::FailsToStart), 1 => Just(HostOutcome::Unreachable)]
 }
 
 proptest! {
@@ -222,23 +224,23 @@ proptest! {
 
     #[test]
     fn a_rollout_keeps_its_budget_and_ends(
-        fates in prop::collection::vec(fate(), 1..9),
+        fates in prop::collection::vec(outcome(), 1..9),
         most in 1..4_i32,
         failures in 0..3_i32,
         order in prop::collection::vec(any::<prop::sample::Index>(), 200),
         second_at in prop::option::of(0..20_usize),
     ) {
-        let mut world = World::new(&fates, most, failures);
+        let mut world = Simulation::new(&fates, most, failures);
         for (n, index) in order.iter().enumerate() {
             if second_at == Some(n) {
                 world.want("v2");
             }
             let before = world.turns.len();
             let failed = world.failed();
-            let old = world.seen.status.as_ref().and_then(|status| status.rollout.clone()).map(|rollout| rollout.id);
+            let old = world.observed.status.as_ref().and_then(|status| status.rollout.clone()).map(|rollout| rollout.id);
             let changed = world.reconcile();
-            let same = old == world.seen.status.as_ref().and_then(|status| status.rollout.clone()).map(|rollout| rollout.id);
-            prop_assert!(world.in_turn() <= usize::try_from(most).unwrap(), "too many away");
+            let same = old == world.observed.status.as_ref().and_then(|status| status.rollout.clone()).map(|rollout| rollout.id);
+            prop_assert!(world.updating_phase() <= usize::try_from(most).unwrap(), "too many away");
             if same && failed > usize::try_from(failures).unwrap() {
                 prop_assert_eq!(world.turns.len(), before, "a host was started although too many had failed");
             }
@@ -252,8 +254,8 @@ proptest! {
             world.now = world.now.checked_add(SignedDuration::from_secs(1)).unwrap();
         }
         prop_assert!(world.running().is_empty(), "it never ended");
-        let failing = fates.iter().any(|fate| matches!(fate, Fate::FailsToStage | Fate::FailsToStart));
-        let away = fates.contains(&Fate::Unreachable);
+        let failing = fates.iter().any(|outcome| matches!(outcome, HostOutcome::FailsToStage | HostOutcome::FailsToStart));
+        let away = fates.contains(&HostOutcome::Unreachable);
         let wanted = match (failing, away) {
             (true, _) => "HostsFailed",
             (false, true) => "HostsUnreachable",
@@ -263,7 +265,7 @@ proptest! {
     }
 }
 
-fn settled(world: &mut World) {
+fn settled(world: &mut Simulation) {
     for _ in 0..100 {
         let changed = world.reconcile();
         match world.running().first().cloned() {
@@ -272,57 +274,57 @@ fn settled(world: &mut World) {
             None => {}
         }
     }
-    panic!("it never ended: {:?}", world.seen.status);
+    panic!("it never ended: {:?}", world.observed.status);
 }
 
 #[test]
 fn editing_the_strategy_starts_nothing() {
-    let mut world = World::new(&[Fate::Ready; 3], 1, 0);
+    let mut world = Simulation::new(&[HostOutcome::Ready; 3], 1, 0);
     settled(&mut world);
     assert_eq!(world.turns.len(), 3);
-    world.seen.spec.strategy.rolling_update.max_unavailable = IntOrString::Int(2);
-    world.seen.spec.paused = true;
-    world.seen.generation += 1;
+    world.observed.spec.strategy.rolling_update.max_unavailable = IntOrString::Int(2);
+    world.observed.spec.paused = true;
+    world.observed.generation += 1;
     settled(&mut world);
     assert_eq!(world.turns.len(), 3);
-    assert_eq!(world.seen.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "1.0");
+    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "1.0");
 }
 
 #[test]
 fn redeploy_takes_all_hosts_again_and_retry_only_those_that_failed() {
-    let mut world = World::new(&[Fate::Ready, Fate::FailsToStart, Fate::Ready], 1, 0);
+    let mut world = Simulation::new(&[HostOutcome::Ready, HostOutcome::FailsToStart, HostOutcome::Ready], 1, 0);
     settled(&mut world);
     assert_eq!(world.turns, ["web-00", "web-01"]);
     assert_eq!(world.reason(), "HostsFailed");
-    world.fates.insert("web-01".into(), Fate::Ready);
-    world.seen.annotations.insert(verbs::RETRY.into(), "1".into());
+    world.fates.insert("web-01".into(), HostOutcome::Ready);
+    world.observed.annotations.insert(verbs::RETRY.into(), "1".into());
     settled(&mut world);
     assert_eq!(world.turns, ["web-00", "web-01", "web-01", "web-02"]);
     assert_eq!(world.reason(), "Deployed");
-    assert_eq!(world.seen.status.as_ref().unwrap().rollout.as_ref().unwrap().attempt, 2);
-    world.seen.annotations.insert(verbs::REDEPLOY.into(), "1".into());
+    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().attempt, 2);
+    world.observed.annotations.insert(verbs::REDEPLOY.into(), "1".into());
     settled(&mut world);
     assert_eq!(world.turns.len(), 7);
-    assert_eq!(world.seen.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "1.1");
-    assert_eq!(world.seen.records.len(), 1);
+    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "1.1");
+    assert_eq!(world.observed.records.len(), 1);
 }
 
 #[test]
 fn a_process_that_ends_again_and_again_is_started_five_times_with_longer_waits() {
-    let mut world = World::new(&[Fate::Ready], 1, 0);
+    let mut world = Simulation::new(&[HostOutcome::Ready], 1, 0);
     settled(&mut world);
     let mut starts = Vec::new();
     for _ in 0..2000 {
-        let host = world.seen.hosts.get_mut("web-00").unwrap();
-        if let FolderLook::Seen(look) = &mut host.look {
+        let host = world.observed.hosts.get_mut("web-00").unwrap();
+        if let FolderCheck::Facts(look) = &mut host.look {
             look.folder.process.as_mut().unwrap().alive = false;
         }
         world.reconcile();
-        if let Some(task) = world.seen.hosts["web-00"].task.clone() {
+        if let Some(task) = world.observed.hosts["web-00"].task.clone() {
             assert_eq!(task.goal.kind, GoalKind::Heal);
             starts.push(world.now);
-            let healing = Healing::after(world.seen.hosts["web-00"].healing, 1, world.now);
-            world.seen.hosts.get_mut("web-00").unwrap().healing = Some(healing);
+            let healing = Healing::after(world.observed.hosts["web-00"].healing, 1, world.now);
+            world.observed.hosts.get_mut("web-00").unwrap().healing = Some(healing);
             world.finish("web-00");
         }
         world.now = world.now.checked_add(SignedDuration::from_secs(1)).unwrap();
@@ -330,17 +332,17 @@ fn a_process_that_ends_again_and_again_is_started_five_times_with_longer_waits()
     let waits: Vec<i64> = starts.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs()).collect();
     assert_eq!(waits, [10, 20, 40, 80]);
     assert_eq!(world.reason(), "HostsFailed");
-    assert_eq!(world.seen.verdicts[0].reason, Reason::RestartedTooOften);
+    assert_eq!(world.observed.verdicts[0].reason, Reason::RestartedTooOften);
 }
 
 #[test]
 fn a_lost_status_is_found_again_in_the_store() {
-    let mut world = World::new(&[Fate::Ready; 2], 1, 0);
+    let mut world = Simulation::new(&[HostOutcome::Ready; 2], 1, 0);
     settled(&mut world);
     world.want("v2");
     settled(&mut world);
-    let before = world.seen.status.take().unwrap();
+    let before = world.observed.status.take().unwrap();
     settled(&mut world);
     assert_eq!(world.turns.len(), 4);
-    assert_eq!(world.seen.status.as_ref().unwrap().rollout.as_ref().unwrap().id, before.rollout.unwrap().id);
+    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, before.rollout.unwrap().id);
 }

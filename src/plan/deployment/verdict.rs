@@ -6,55 +6,55 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
+    host_state::HostState,
     observed::Observed,
     report::{names, number},
-    rollout::Current,
-    schedule::Placed,
-    standing::Standing,
+    rollout::ActiveRollout,
+    schedule::HostView,
 };
 use crate::{
     api::{
         Reason, Verdict,
         conditions::{READY, RECONCILING, STALLED, status_of},
     },
-    plan::hostgroup::Problem,
+    plan::hostgroup::Failure,
 };
 
 /// Everything that the chain looks at.
-pub struct Case<'a> {
-    pub seen: &'a Observed,
-    pub placed: &'a [Placed],
-    pub current: Option<&'a Current>,
+pub struct StatusInput<'a> {
+    pub observed: &'a Observed,
+    pub views: &'a [HostView],
+    pub current: Option<&'a ActiveRollout>,
     /// What the spec names and does not exist yet.
-    pub waiting: Option<&'a Problem>,
+    pub waiting: Option<&'a Failure>,
     /// Hosts that left the selection and are not let go yet.
     pub leaving: &'a [String],
     pub now: Timestamp,
 }
 
-impl Case<'_> {
-    fn is_so(&self, fits: impl Fn(&Standing) -> bool) -> usize {
-        number(self.placed, fits)
+impl StatusInput<'_> {
+    fn is_so(&self, fits: impl Fn(&HostState) -> bool) -> usize {
+        number(self.views, fits)
     }
 
     /// The verdict, and when time alone would change it.
     pub fn verdict(&self) -> (Verdict, Option<Duration>) {
-        if let Some(problem) = self.waiting {
-            return waiting(self.seen, problem, self.now);
+        if let Some(failure) = self.waiting {
+            return waiting(self.observed, failure, self.now);
         }
         let version = self.current.map_or("", |current| current.rollout.version.as_str());
-        let total = self.placed.len();
-        let ready = self.is_so(|standing| *standing == Standing::Ready);
-        let failed = self.is_so(|standing| matches!(standing, Standing::Failed(_)));
-        let unreachable = self.is_so(|standing| matches!(standing, Standing::Unreachable(_)));
+        let total = self.views.len();
+        let ready = self.is_so(|state| *state == HostState::Ready);
+        let failed = self.is_so(|state| matches!(state, HostState::Failed(_)));
+        let unreachable = self.is_so(|state| matches!(state, HostState::Unreachable(_)));
         if failed > 0 {
             return (self.failed(version, ready), None);
         }
         if ready == total && self.leaving.is_empty() {
             return (Verdict::done(Reason::Deployed, format!("all {total} hosts run {version} and are ready")), None);
         }
-        if self.seen.spec.paused {
-            let last = status_of(&self.seen.before().conditions, READY);
+        if self.observed.spec.paused {
+            let last = status_of(&self.observed.before().conditions, READY);
             let message = format!(
                 "paused: {ready} of {total} hosts run {version}; no new host is started until spec.paused is false"
             );
@@ -64,7 +64,7 @@ impl Case<'_> {
             let names = self.leaving.join(", ");
             return (Verdict::working(Reason::Removing, format!("{names} left the selection and is let go")), None);
         }
-        let lost = self.is_so(|standing| matches!(standing, Standing::InTurn { lost: Some(_), .. }));
+        let lost = self.is_so(|state| matches!(state, HostState::Updating { lost: Some(_), .. }));
         if ready + unreachable + lost == total {
             return self.unreachable(version, ready);
         }
@@ -72,58 +72,58 @@ impl Case<'_> {
     }
 
     fn failed(&self, version: &str, ready: usize) -> Verdict {
-        let reasons = self.placed.iter().filter_map(|one| match &one.standing {
-            Standing::Failed(problem) => Some(format!("{}: {} ({})", one.host, problem.reason, problem.message)),
+        let reasons = self.views.iter().filter_map(|one| match &one.state {
+            HostState::Failed(failure) => Some(format!("{}: {} ({})", one.host, failure.reason, failure.message)),
             _ => None,
         });
         let first: Vec<String> = reasons.take(3).collect();
-        let failed = names(self.placed, |standing| matches!(standing, Standing::Failed(_)));
+        let failed = names(self.views, |state| matches!(state, HostState::Failed(_)));
         let message = format!(
             "{version} failed on {failed}, {ready} of {} hosts run it. {}. When the cause is mended: kubectl annotate --overwrite \
              deployments.landfall.dev/{} landfall.dev/retry=$(date +%s)",
-            self.placed.len(),
+            self.views.len(),
             first.join("; "),
-            self.seen.name
+            self.observed.name
         );
         Verdict::failed(Reason::HostsFailed, message)
     }
 
     fn unreachable(&self, version: &str, ready: usize) -> (Verdict, Option<Duration>) {
-        let named = names(self.placed, |standing| {
-            matches!(standing, Standing::Unreachable(_) | Standing::InTurn { lost: Some(_), .. })
+        let named = names(self.views, |state| {
+            matches!(state, HostState::Unreachable(_) | HostState::Updating { lost: Some(_), .. })
         });
         let message = format!(
             "{ready} of {} hosts run {version}; no answer from {named}, brought along when back (why: status.exceptions)",
-            self.placed.len()
+            self.views.len()
         );
         self.until_deadline(Reason::HostsUnreachable, true, message)
     }
 
     fn under_way(&self, version: &str, ready: usize, total: usize) -> (Verdict, Option<Duration>) {
-        let down = |standing: &Standing| matches!(standing, Standing::Healing { .. } | Standing::Down);
-        let turns = self.is_so(|standing| matches!(standing, Standing::InTurn { .. }));
-        let rest = self.is_so(|standing| {
-            matches!(standing, Standing::Pending | Standing::Unstaged | Standing::Staging | Standing::Unknown)
+        let down = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down);
+        let turns = self.is_so(|state| matches!(state, HostState::Updating { .. }));
+        let rest = self.is_so(|state| {
+            matches!(state, HostState::Pending | HostState::Unstaged | HostState::Staging | HostState::Unknown)
         });
         if turns == 0 && rest == 0 && self.is_so(down) > 0 {
             let message = format!(
                 "what ran on {} ended and is started again; {ready} of {total} hosts are ready",
-                names(self.placed, down)
+                names(self.views, down)
             );
             return self.until_deadline(Reason::Healing, true, message);
         }
-        let staging = self.is_so(|standing| matches!(standing, Standing::Staging | Standing::Unstaged));
+        let staging = self.is_so(|state| matches!(state, HostState::Staging | HostState::Unstaged));
         let doing = match (turns, staging) {
             (0, 0) => "waiting for a turn".to_owned(),
             (0, n) => format!("{n} get the release"),
-            (n, _) => format!("{n} under way: {}", names(self.placed, |one| matches!(one, Standing::InTurn { .. }))),
+            (n, _) => format!("{n} under way: {}", names(self.views, |one| matches!(one, HostState::Updating { .. }))),
         };
         self.until_deadline(Reason::RollingOut, false, format!("{ready} of {total} hosts run {version}; {doing}"))
     }
 
     /// In progress, until nothing has moved for `progressDeadlineSeconds`; then a person should look. It goes on all the same.
     fn until_deadline(&self, reason: Reason, known_bad: bool, message: String) -> (Verdict, Option<Duration>) {
-        let limit = self.seen.spec.progress_deadline_seconds;
+        let limit = self.observed.spec.progress_deadline_seconds;
         let since = self.current.map_or(self.now, |current| current.rollout.progressed_at.0);
         let gone = self.now.duration_since(since).as_secs();
         if gone >= limit {
@@ -136,26 +136,26 @@ impl Case<'_> {
 }
 
 /// Something that the spec names does not exist yet. It is no failure before the deadline, and heals whenever it appears.
-pub fn waiting(seen: &Observed, problem: &Problem, now: Timestamp) -> (Verdict, Option<Duration>) {
-    let before = seen.before();
+pub fn waiting(observed: &Observed, failure: &Failure, now: Timestamp) -> (Verdict, Option<Duration>) {
+    let before = observed.before();
     let of = |kind: &str| before.conditions.iter().find(|condition| condition.type_ == kind);
-    let same = of(READY).filter(|ready| ready.reason == problem.reason.as_str());
-    let look_again = Some(patience(problem.reason, same, now));
-    if problem.terminal {
-        return (Verdict::failed(problem.reason, &problem.message), look_again);
+    let same = of(READY).filter(|ready| ready.reason == failure.reason.as_str());
+    let look_again = Some(patience(failure.reason, same, now));
+    if failure.terminal {
+        return (Verdict::failed(failure.reason, &failure.message), look_again);
     }
-    let stalled = of(STALLED).is_some_and(|condition| condition.reason == problem.reason.as_str());
+    let stalled = of(STALLED).is_some_and(|condition| condition.reason == failure.reason.as_str());
     let began = of(RECONCILING).map(|condition| condition.last_transition_time.0);
     let since = began.max(before.rollout.as_ref().map(|rollout| rollout.progressed_at.0)).unwrap_or(now);
-    let limit = seen.spec.progress_deadline_seconds;
+    let limit = observed.spec.progress_deadline_seconds;
     let over = now.duration_since(since).as_secs() >= limit;
     // Another spec begins another wait.
-    let same_spec = before.observed_generation == seen.generation;
+    let same_spec = before.observed_generation == observed.generation;
     if same_spec && (stalled || over && began.is_some()) {
-        let message = format!("{}; waited {limit} s for it, and still goes on as soon as it is there", problem.message);
-        return (Verdict::failed(problem.reason, message), look_again);
+        let message = format!("{}; waited {limit} s for it, and still goes on as soon as it is there", failure.message);
+        return (Verdict::failed(failure.reason, message), look_again);
     }
-    (Verdict::waiting(problem.reason, &problem.message), look_again)
+    (Verdict::waiting(failure.reason, &failure.message), look_again)
 }
 
 /// When to look again: the longer it was so, the later. Most of what is waited for tells of itself when it comes.

@@ -3,14 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Act, Observed};
+use super::{Action, Observed};
 use crate::{
     api::{
         Reason,
         hostgroup::{HostGroupSpec, HostGroupStatus, HostKeyPolicy},
         verbs,
     },
-    plan::Happened,
+    plan::EventDraft,
 };
 
 /// What is on record of the machine that a stamp names.
@@ -24,8 +24,8 @@ pub struct Kept {
 }
 
 pub struct Decision {
-    pub act: Option<Act>,
-    pub event: Option<Happened>,
+    pub action: Option<Action>,
+    pub event: Option<EventDraft>,
     /// The stamp, if there is one, is done with.
     pub over: bool,
 }
@@ -44,31 +44,31 @@ pub fn machine_of(spec: &HostGroupSpec, stamp: &str) -> Option<(String, u16)> {
     Some((address, u16::try_from(port).ok()?))
 }
 
-pub fn decide(seen: &Observed, before: &HostGroupStatus) -> Decision {
-    let first = seen.status.is_none() || before.observed_generation < 0;
-    let Some(stamp) = verbs::asked(verbs::FORGET_HOST_KEY, &seen.annotations, &before.last_handled, first) else {
-        return Decision { act: None, event: None, over: true };
+pub fn decide(observed: &Observed, before: &HostGroupStatus) -> Decision {
+    let first = observed.status.is_none() || before.observed_generation < 0;
+    let Some(stamp) = verbs::asked(verbs::FORGET_HOST_KEY, &observed.annotations, &before.last_handled, first) else {
+        return Decision { action: None, event: None, over: true };
     };
     let name = name_in(stamp).to_owned();
     let no = |why: String| {
-        let event = Happened::warning(Reason::HostKeyNotForgotten, "Forget", why);
-        Decision { act: None, event: Some(event), over: true }
+        let event = EventDraft::warning(Reason::HostKeyNotForgotten, "Forget", why);
+        Decision { action: None, event: Some(event), over: true }
     };
-    if seen.spec.ssh.host_keys.policy != HostKeyPolicy::TrustOnFirstUse {
+    if observed.spec.ssh.host_keys.policy != HostKeyPolicy::TrustOnFirstUse {
         return no("nothing is forgotten: the keys of this group's hosts stand in the Secret of knownHostsRef; change them there".to_owned());
     }
-    match seen.kept {
-        _ if machine_of(&seen.spec, stamp).is_none() => {
+    match observed.kept {
+        _ if machine_of(&observed.spec, stamp).is_none() => {
             no(format!("{name:?} is neither a host of this group nor the address of a jump host; nothing is forgotten"))
         }
         Some(Kept { forgotten: true, .. }) => {
             let note = format!("the key of {name} counts no more; the next that is seen there does");
-            let event = Happened::normal(Reason::HostKeyForgotten, "Forget", note);
-            Decision { act: None, event: Some(event), over: true }
+            let event = EventDraft::normal(Reason::HostKeyForgotten, "Forget", note);
+            Decision { action: None, event: Some(event), over: true }
         }
         Some(Kept { key: true, .. }) => {
-            let act = Act::ForgetHostKey { name, stamp: stamp.to_owned() };
-            Decision { act: Some(act), event: None, over: false }
+            let action = Action::ForgetHostKey { name, stamp: stamp.to_owned() };
+            Decision { action: Some(action), event: None, over: false }
         }
         _ => no(format!("no key of {name} is kept; the next that is seen there counts anyway")),
     }

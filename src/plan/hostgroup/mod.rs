@@ -1,7 +1,7 @@
 //! What a HostGroup's status says, and which hosts are to be asked. It must not know how a host is asked.
 
+mod check;
 mod forget;
-mod look;
 mod report;
 
 use std::{
@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    check::{Failure, HostCheck, duplicate_address, unfit},
     forget::{Kept, machine_of},
-    look::{Look, Problem, duplicate_address, unfit},
 };
-use super::{Happened, Plan};
+use super::{EventDraft, Plan};
 use crate::api::{
     Reason, Verdict,
     conditions::{READY, conditions, status_of},
@@ -47,10 +47,10 @@ pub struct Observed {
     pub deleting: bool,
     /// Why nobody can log in anywhere: the Secrets.
     #[serde(default)]
-    pub secret: Option<Problem>,
+    pub secret: Option<Failure>,
     /// By the host's name; a host that is not here was never asked.
     #[serde(default)]
-    pub hosts: BTreeMap<String, Look>,
+    pub hosts: BTreeMap<String, HostCheck>,
     /// The hosts are being watched with this very spec and these very Secrets.
     #[serde(default)]
     pub watched: bool,
@@ -60,7 +60,7 @@ pub struct Observed {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum Action {
     /// Ask every host by schedule from now on, with this spec; stop asking those that left.
     Watch,
     /// Ask these now.
@@ -71,7 +71,7 @@ pub enum Act {
     Forget,
 }
 
-impl fmt::Display for Act {
+impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Watch => f.write_str("watch"),
@@ -83,45 +83,45 @@ impl fmt::Display for Act {
 }
 
 /// What to do about this group now.
-pub fn plan(seen: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Act> {
-    let before = seen.status.clone().unwrap_or_default();
-    if seen.deleting {
-        return Plan { finalizer: false, status: before, acts: vec![Act::Forget], events: vec![], next: None };
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action> {
+    let before = observed.status.clone().unwrap_or_default();
+    if observed.deleting {
+        return Plan { finalizer: false, status: before, actions: vec![Action::Forget], events: vec![], next: None };
     }
-    let verdict = verdict(seen);
-    let mut acts = Vec::new();
+    let verdict = verdict(observed);
+    let mut actions = Vec::new();
     let mut events = Vec::new();
-    if seen.secret.is_none() && duplicate_address(&seen.spec.hosts).is_none() && !seen.watched {
-        acts.push(Act::Watch);
+    if observed.secret.is_none() && duplicate_address(&observed.spec.hosts).is_none() && !observed.watched {
+        actions.push(Action::Watch);
     }
-    if let Some(stamp) = refresh_asked(seen, &before) {
-        acts.push(Act::Probe(seen.spec.hosts.iter().map(|host| host.name.clone()).collect()));
+    if let Some(stamp) = refresh_asked(observed, &before) {
+        actions.push(Action::Probe(observed.spec.hosts.iter().map(|host| host.name.clone()).collect()));
         let note = format!("every host is asked now, as {}={stamp} wants", verbs::REFRESH);
-        events.push(Happened::normal(Reason::RefreshRequested, "Refresh", note));
+        events.push(EventDraft::normal(Reason::RefreshRequested, "Refresh", note));
     }
-    let forgotten = forget::decide(seen, &before);
-    acts.extend(forgotten.act);
+    let forgotten = forget::decide(observed, &before);
+    actions.extend(forgotten.action);
     events.extend(forgotten.event);
     let handled = if forgotten.over { [verbs::REFRESH, verbs::FORGET_HOST_KEY].as_slice() } else { &[verbs::REFRESH] };
-    let mut status = report::status(seen, &before, handled, now);
-    if still_known(seen, &before, &verdict) {
+    let mut status = report::status(observed, &before, handled, now);
+    if still_known(observed, &before, &verdict) {
         status = HostGroupStatus { last_handled: status.last_handled, ..before };
     } else {
-        status.observed_generation = seen.generation;
-        status.conditions = conditions(&before.conditions, seen.generation, now, &verdict, &[]);
+        status.observed_generation = observed.generation;
+        status.conditions = conditions(&before.conditions, observed.generation, now, &verdict, &[]);
         events.extend(report::events(&before, &status));
     }
-    let next = secrets_again(seen, &status, now);
-    Plan { finalizer: false, status, acts, events, next: Some(next) }
+    let next = secrets_again(observed, &status, now);
+    Plan { finalizer: false, status, actions, events, next: Some(next) }
 }
 
 /// When the Secrets are read again: where a new value would mend something, after half of the time that it is broken already.
-fn secrets_again(seen: &Observed, status: &HostGroupStatus, now: Timestamp) -> Duration {
+fn secrets_again(observed: &Observed, status: &HostGroupStatus, now: Timestamp) -> Duration {
     let keys =
         [Reason::AuthenticationFailed, Reason::HostKeyMismatch, Reason::HostKeyUnknown, Reason::UnsupportedKeyType];
     let of_keys = |exception: &&HostException| keys.iter().any(|reason| reason.as_str() == exception.reason);
     let refused = status.exceptions.iter().filter(of_keys).map(|exception| exception.since.0).max();
-    let missing = seen.secret.as_ref().map(|_| {
+    let missing = observed.secret.as_ref().map(|_| {
         let ready = status.conditions.iter().find(|condition| condition.type_ == READY);
         ready.map_or(now, |condition| condition.last_transition_time.0)
     });
@@ -131,37 +131,37 @@ fn secrets_again(seen: &Observed, status: &HostGroupStatus, now: Timestamp) -> D
 }
 
 /// A new operator has to ask every host again; until it has, what was said of this very spec stands.
-fn still_known(seen: &Observed, before: &HostGroupStatus, verdict: &Verdict) -> bool {
+fn still_known(observed: &Observed, before: &HostGroupStatus, verdict: &Verdict) -> bool {
     verdict.reason() == Reason::Probing
-        && before.observed_generation == seen.generation
+        && before.observed_generation == observed.generation
         && status_of(&before.conditions, "Ready") == Some(true)
 }
 
-fn refresh_asked<'a>(seen: &'a Observed, before: &HostGroupStatus) -> Option<&'a str> {
-    let first = seen.status.is_none() || before.observed_generation < 0;
-    verbs::asked(verbs::REFRESH, &seen.annotations, &before.last_handled, first)
+fn refresh_asked<'a>(observed: &'a Observed, before: &HostGroupStatus) -> Option<&'a str> {
+    let first = observed.status.is_none() || before.observed_generation < 0;
+    verbs::asked(verbs::REFRESH, &observed.annotations, &before.last_handled, first)
 }
 
-fn verdict(seen: &Observed) -> Verdict {
-    if let Some((first, second, address)) = duplicate_address(&seen.spec.hosts) {
+fn verdict(observed: &Observed) -> Verdict {
+    if let Some((first, second, address)) = duplicate_address(&observed.spec.hosts) {
         return Verdict::failed(
             Reason::DuplicateAddress,
             format!("hosts {first} and {second} both have the address {address}; each machine is listed once"),
         );
     }
-    if let Some(problem) = &seen.secret {
+    if let Some(problem) = &observed.secret {
         return match problem.terminal {
             true => Verdict::failed(problem.reason, &problem.message),
             false => Verdict::waiting(problem.reason, &problem.message),
         };
     }
-    let total = seen.spec.hosts.len();
-    let look = |host: &crate::api::hostgroup::Host| seen.hosts.get(&host.name).unwrap_or(&Look::Unknown);
-    let unknown = seen.spec.hosts.iter().filter(|host| matches!(look(host), Look::Unknown)).count();
+    let total = observed.spec.hosts.len();
+    let look = |host: &crate::api::hostgroup::Host| observed.hosts.get(&host.name).unwrap_or(&HostCheck::Unknown);
+    let unknown = observed.spec.hosts.iter().filter(|host| matches!(look(host), HostCheck::Unknown)).count();
     if unknown > 0 {
         return Verdict::working(Reason::Probing, format!("{} of {total} hosts were asked", total - unknown));
     }
-    let missed = seen.spec.hosts.iter().filter(|host| matches!(look(host), Look::Missed(_))).count();
+    let missed = observed.spec.hosts.iter().filter(|host| matches!(look(host), HostCheck::Failed(_))).count();
     let message = match missed {
         0 => format!("all {total} hosts answer"),
         _ => format!("{} of {total} hosts answer; the others are listed in exceptions", total - missed),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Look, Observed};
+use super::{HostCheck, Observed};
 use crate::{
     api::{
         Reason,
@@ -13,7 +13,7 @@ use crate::{
         hostgroup::{HostCounts, HostException, HostGroupStatus, ProjectOnHosts, VersionCount},
         verbs,
     },
-    plan::Happened,
+    plan::EventDraft,
 };
 
 /// A status may not pass 1 MiB, so it lists so many hosts and no more.
@@ -21,23 +21,23 @@ const EXCEPTIONS: usize = 100;
 const PROJECTS: usize = 100;
 
 /// Everything but conditions and generation. `handled`: the verbs whose stamps are done with.
-pub fn status(seen: &Observed, before: &HostGroupStatus, handled: &[&str], now: Timestamp) -> HostGroupStatus {
-    let looks: Vec<(&str, &Look)> = seen
+pub fn status(observed: &Observed, before: &HostGroupStatus, handled: &[&str], now: Timestamp) -> HostGroupStatus {
+    let looks: Vec<(&str, &HostCheck)> = observed
         .spec
         .hosts
         .iter()
-        .map(|host| (host.name.as_str(), seen.hosts.get(&host.name).unwrap_or(&Look::Unknown)))
+        .map(|host| (host.name.as_str(), observed.hosts.get(&host.name).unwrap_or(&HostCheck::Unknown)))
         .collect();
-    let count = |fits: fn(&Look) -> bool| count(looks.iter().filter(|(_, look)| fits(look)).count());
+    let count = |fits: fn(&HostCheck) -> bool| count(looks.iter().filter(|(_, look)| fits(look)).count());
     HostGroupStatus {
-        last_handled: verbs::handled(handled, &seen.annotations, &before.last_handled),
+        last_handled: verbs::handled(handled, &observed.annotations, &before.last_handled),
         hosts: HostCounts {
             total: self::count(looks.len()),
-            reachable: count(|look| matches!(look, Look::Seen(_))),
-            unreachable: count(|look| matches!(look, Look::Missed(_))),
+            reachable: count(|look| matches!(look, HostCheck::Facts(_))),
+            unreachable: count(|look| matches!(look, HostCheck::Failed(_))),
         },
         exceptions: exceptions(&looks, before, now),
-        projects: projects(&looks, &seen.namespace),
+        projects: projects(&looks, &observed.namespace),
         ..HostGroupStatus::default()
     }
 }
@@ -46,7 +46,7 @@ fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-fn exceptions(looks: &[(&str, &Look)], before: &HostGroupStatus, now: Timestamp) -> Vec<HostException> {
+fn exceptions(looks: &[(&str, &HostCheck)], before: &HostGroupStatus, now: Timestamp) -> Vec<HostException> {
     let since = |host: &str, reason: &str| {
         let old = before.exceptions.iter().find(|old| old.host == host && old.reason == reason);
         old.map_or(Time(now), |old| old.since.clone())
@@ -64,10 +64,10 @@ fn exceptions(looks: &[(&str, &Look)], before: &HostGroupStatus, now: Timestamp)
 }
 
 /// Versions of this namespace's projects that run on the hosts; what other namespaces run there is not ours to tell.
-fn projects(looks: &[(&str, &Look)], namespace: &str) -> Vec<ProjectOnHosts> {
+fn projects(looks: &[(&str, &HostCheck)], namespace: &str) -> Vec<ProjectOnHosts> {
     let mut running: BTreeMap<String, BTreeMap<String, i32>> = BTreeMap::new();
     for (_, look) in looks {
-        let Look::Seen(facts) = look else { continue };
+        let HostCheck::Facts(facts) = look else { continue };
         for (folder, facts) in &facts.folders {
             let Some((of, project)) = folder.as_str().split_once('.') else { continue };
             let alive = facts.process.as_ref().filter(|process| process.alive);
@@ -86,11 +86,11 @@ fn projects(looks: &[(&str, &Look)], namespace: &str) -> Vec<ProjectOnHosts> {
 }
 
 /// Hosts that were lost and hosts that came back.
-pub fn events(before: &HostGroupStatus, after: &HostGroupStatus) -> Vec<Happened> {
+pub fn events(before: &HostGroupStatus, after: &HostGroupStatus) -> Vec<EventDraft> {
     let new = after.exceptions.iter().filter(|now| !before.exceptions.iter().any(|old| old.host == now.host));
     let named: Vec<String> = new.take(5).map(|one| format!("{}: {}", one.host, one.reason)).collect();
     if named.is_empty() {
         return Vec::new();
     }
-    vec![Happened::warning(Reason::Unreachable, "Probe", format!("something is wrong with {}", named.join(", ")))]
+    vec![EventDraft::warning(Reason::Unreachable, "Probe", format!("something is wrong with {}", named.join(", ")))]
 }

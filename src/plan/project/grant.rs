@@ -3,77 +3,77 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Act, Candidate, Claim, Place, Seen, contest};
+use super::{Action, Candidate, Claim, Observed, QueuePosition, concurrency};
 use crate::{
     api::{
         Reason,
         lifecycle::ConcurrencyPolicy,
         project::{ActiveBuild, ProjectStatus},
     },
-    plan::{Happened, build::standing::Standing},
+    plan::{EventDraft, build::stage::BuildStage},
 };
 
 pub(super) struct Granted {
-    pub(super) acts: Vec<Act>,
-    pub(super) events: Vec<Happened>,
+    pub(super) actions: Vec<Action>,
+    pub(super) events: Vec<EventDraft>,
 }
 
-pub(super) fn decide(seen: &Seen, status: &mut ProjectStatus, now: Timestamp) -> Granted {
-    let (mut acts, mut events) = (Vec::new(), Vec::new());
-    status.last_number = status.last_number.max(seen.highest);
-    let kept = status.active_build.take().and_then(|active| keep(seen, status.last_number, active));
+pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, now: Timestamp) -> Granted {
+    let (mut actions, mut events) = (Vec::new(), Vec::new());
+    status.last_number = status.last_number.max(observed.highest);
+    let kept = status.active_build.take().and_then(|active| keep(observed, status.last_number, active));
     let fresh = kept.is_none();
-    status.active_build = kept.or_else(|| next(seen, status.last_number, now));
+    status.active_build = kept.or_else(|| next(observed, status.last_number, now));
     if let Some(active) = &status.active_build {
         status.last_number = status.last_number.max(active.number);
         if fresh {
             let note = format!("build {} has its turn, with number {}", active.name, active.number);
-            events.push(Happened::normal(Reason::Granted, "Grant", note));
+            events.push(EventDraft::normal(Reason::Granted, "Grant", note));
         }
-        if fresh || !settled(seen, active) {
-            acts.push(Act::Grant(active.clone()));
+        if fresh || !settled(observed, active) {
+            actions.push(Action::Grant(active.clone()));
         }
     }
-    let places = line(seen, status.active_build.as_ref());
+    let places = line(observed, status.active_build.as_ref());
     status.queued_builds = places.iter().filter(|place| place.position > 0).count().try_into().unwrap_or(i32::MAX);
-    if places != seen.announced {
-        acts.push(Act::Announce(places));
+    if places != observed.announced {
+        actions.push(Action::Announce(places));
     }
-    Granted { acts, events }
+    Granted { actions, events }
 }
 
 /// The grant as it goes on; `None` where the build ended or vanished.
-fn keep(seen: &Seen, last_number: i64, mut active: ActiveBuild) -> Option<ActiveBuild> {
-    let build = seen.builds.iter().find(|build| build.uid == active.uid)?;
-    if build.standing == Standing::Ended {
+fn keep(observed: &Observed, last_number: i64, mut active: ActiveBuild) -> Option<ActiveBuild> {
+    let build = observed.builds.iter().find(|build| build.uid == active.uid)?;
+    if build.standing == BuildStage::Ended {
         return None;
     }
-    match &seen.grant {
+    match &observed.grant {
         // The frozen plan is the truth: it can't be written twice.
-        Some(super::GrantSeen { planned: Some(planned), .. }) => {
+        Some(super::GrantObserved { planned: Some(planned), .. }) => {
             active.number = planned.number;
             active.granted_at = planned.granted_at.clone();
         }
         // Somebody else claimed that number first, so another one is taken.
-        Some(super::GrantSeen { claim: Claim::Anothers, .. }) => active.number = last_number + 1,
+        Some(super::GrantObserved { claim: Claim::Anothers, .. }) => active.number = last_number + 1,
         _ => {}
     }
     Some(active)
 }
 
 /// Whether number and plan are in the store.
-fn settled(seen: &Seen, active: &ActiveBuild) -> bool {
-    let planned = seen.grant.as_ref().and_then(|grant| grant.planned.as_ref());
+fn settled(observed: &Observed, active: &ActiveBuild) -> bool {
+    let planned = observed.grant.as_ref().and_then(|grant| grant.planned.as_ref());
     planned.is_some_and(|planned| planned.number == active.number)
 }
 
 /// Whose turn it is: first a build that was begun (the status was lost), then who was granted before, then the oldest. Where the newest
 /// replaces the others, the newest.
-fn next(seen: &Seen, last_number: i64, now: Timestamp) -> Option<ActiveBuild> {
-    let ready = |build: &&Candidate| matches!(build.standing, Standing::Active | Standing::Queued);
-    let first = seen.builds.iter().filter(ready).min_by_key(|build| order(build))?;
-    let replace = seen.spec.build.concurrency_policy == ConcurrencyPolicy::Replace;
-    let newest = contest::newest(seen).filter(|_| replace && first.standing == Standing::Queued);
+fn next(observed: &Observed, last_number: i64, now: Timestamp) -> Option<ActiveBuild> {
+    let ready = |build: &&Candidate| matches!(build.standing, BuildStage::Active | BuildStage::Queued);
+    let first = observed.builds.iter().filter(ready).min_by_key(|build| order(build))?;
+    let replace = observed.spec.build.concurrency_policy == ConcurrencyPolicy::Replace;
+    let newest = concurrency::newest(observed).filter(|_| replace && first.standing == BuildStage::Queued);
     let build = newest.unwrap_or(first);
     let (number, granted_at) = match &build.planned {
         Some(planned) => (planned.number, planned.granted_at.clone()),
@@ -83,25 +83,31 @@ fn next(seen: &Seen, last_number: i64, now: Timestamp) -> Option<ActiveBuild> {
 }
 
 fn order(build: &Candidate) -> (bool, bool, Timestamp, &str) {
-    (build.standing != Standing::Active, build.planned.is_none(), build.created.0, &build.uid)
+    (build.standing != BuildStage::Active, build.planned.is_none(), build.created.0, &build.uid)
 }
 
 /// Everybody's place: the active build at 0, then those that wait, then those that wait for nothing any more.
-fn line(seen: &Seen, active: Option<&ActiveBuild>) -> Vec<Place> {
+fn line(observed: &Observed, active: Option<&ActiveBuild>) -> Vec<QueuePosition> {
     let is_active = |build: &Candidate| active.is_some_and(|active| active.uid == build.uid);
-    let queued = seen.builds.iter().filter(|build| build.standing == Standing::Queued && !is_active(build));
-    let (mut denied, mut waiting): (Vec<_>, Vec<_>) =
-        queued.map(|build| (build, contest::denied(seen, active, build))).partition(|(_, denied)| denied.is_some());
+    let queued = observed.builds.iter().filter(|build| build.standing == BuildStage::Queued && !is_active(build));
+    let (mut denied, mut waiting): (Vec<_>, Vec<_>) = queued
+        .map(|build| (build, concurrency::denied(observed, active, build)))
+        .partition(|(_, denied)| denied.is_some());
     waiting.sort_by_key(|(build, _)| order(build));
     denied.sort_by_key(|(build, _)| order(build));
-    let holder = seen.builds.iter().find(|build| is_active(build));
-    let first = holder.map(|build| place(build, 0, None, contest::denied(seen, active, build)));
+    let holder = observed.builds.iter().find(|build| is_active(build));
+    let first = holder.map(|build| place(build, 0, None, concurrency::denied(observed, active, build)));
     let waiting = waiting.into_iter().zip(1..);
     let rest = waiting.map(|((build, _), n)| place(build, n, active.map(|active| active.name.clone()), None));
     let denied = denied.into_iter().map(|(build, denied)| place(build, 0, None, denied));
     first.into_iter().chain(rest).chain(denied).collect()
 }
 
-fn place(build: &Candidate, position: i32, waiting_for: Option<String>, denied: Option<super::Denied>) -> Place {
-    Place { name: build.name.clone(), uid: build.uid.clone(), position, waiting_for, denied }
+fn place(
+    build: &Candidate,
+    position: i32,
+    waiting_for: Option<String>,
+    denied: Option<super::Denied>,
+) -> QueuePosition {
+    QueuePosition { name: build.name.clone(), uid: build.uid.clone(), position, waiting_for, denied }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Seen;
+use super::Observed;
 use crate::api::{
     Reason, Verdict,
     common::seconds,
@@ -15,44 +15,44 @@ use crate::api::{
 /// How many versions a status shows.
 const VERSIONS: usize = 50;
 
-pub(super) struct Look {
+pub(super) struct HostCheck {
     pub(super) verdict: Verdict,
     /// List now.
     pub(super) list: bool,
     pub(super) next: Duration,
 }
 
-pub(super) fn decide(seen: &Seen, status: &mut ProjectStatus, asked: bool, now: Timestamp) -> Look {
+pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, asked: bool, now: Timestamp) -> HostCheck {
     status.backoff = None;
-    status.versions = seen.versions.iter().take(VERSIONS).cloned().collect();
-    if let Some(listing) = &seen.listing {
+    status.versions = observed.versions.iter().take(VERSIONS).cloned().collect();
+    if let Some(listing) = &observed.listing {
         status.branches.clone_from(&listing.branches);
     }
-    mark(&mut status.branches, &seen.versions);
-    let Some(interval) = seconds(&seen.spec.source.interval).filter(|seconds| (1..=31_536_000).contains(seconds))
+    mark(&mut status.branches, &observed.versions);
+    let Some(interval) = seconds(&observed.spec.source.interval).filter(|seconds| (1..=31_536_000).contains(seconds))
     else {
         let message = format!(
             "source.interval {:?} is none: write for example 30s, 1m or 1h30m, at least 1s and at most a year",
-            seen.spec.source.interval
+            observed.spec.source.interval
         );
-        return Look { verdict: Verdict::failed(Reason::InvalidSpec, message), list: false, next: hour() };
+        return HostCheck { verdict: Verdict::failed(Reason::InvalidSpec, message), list: false, next: hour() };
     };
     let interval = SignedDuration::from_secs(interval);
-    let due_at = match (&seen.fault, &seen.listing) {
+    let due_at = match (&observed.fault, &observed.listing) {
         (Some(fault), _) if fault.terminal => fault.at.checked_add(interval).unwrap_or(now),
         (Some(fault), _) => fault.backoff().retry_at.0,
-        (None, Some(_)) if seen.ticked => now.checked_add(SignedDuration::from_hours(1)).unwrap_or(now),
+        (None, Some(_)) if observed.ticked => now.checked_add(SignedDuration::from_hours(1)).unwrap_or(now),
         (None, Some(listing)) => listing.at.checked_add(interval).unwrap_or(now),
         (None, None) => now,
     };
     let due = asked || now >= due_at;
-    let verdict = verdict(seen, status);
+    let verdict = verdict(observed, status);
     let next = if due { Duration::from_secs(30) } else { until(due_at, now) };
-    Look { verdict, list: asked || (due && !seen.listing_now), next }
+    HostCheck { verdict, list: asked || (due && !observed.listing_now), next }
 }
 
-fn verdict(seen: &Seen, status: &mut ProjectStatus) -> Verdict {
-    match (&seen.fault, &seen.listing) {
+fn verdict(observed: &Observed, status: &mut ProjectStatus) -> Verdict {
+    match (&observed.fault, &observed.listing) {
         (Some(fault), _) if fault.terminal => Verdict::failed(fault.reason, fault.message.clone()),
         (Some(fault), _) => {
             status.backoff = Some(fault.backoff());
@@ -60,14 +60,14 @@ fn verdict(seen: &Seen, status: &mut ProjectStatus) -> Verdict {
         }
         (None, Some(listing)) => listed(listing.branches.len()),
         // A new operator has not looked yet, and nothing else changed: what was true stays so until it has.
-        (None, None) if was_ready(seen) => listed(status.branches.len()),
+        (None, None) if was_ready(observed) => listed(status.branches.len()),
         (None, None) => Verdict::working(Reason::Pending, "looks at the repository"),
     }
 }
 
-fn was_ready(seen: &Seen) -> bool {
-    seen.status.as_ref().is_some_and(|status| {
-        status.observed_generation == seen.generation && status_of(&status.conditions, READY) == Some(true)
+fn was_ready(observed: &Observed) -> bool {
+    observed.status.as_ref().is_some_and(|status| {
+        status.observed_generation == observed.generation && status_of(&status.conditions, READY) == Some(true)
     })
 }
 

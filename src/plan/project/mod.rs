@@ -1,18 +1,21 @@
 //! What happens next to a Project: the listing of its branches and versions, and which build may run. Pure.
 
-mod contest;
+mod concurrency;
 mod grant;
 mod listing;
-mod seen;
-mod tidy;
+mod observed;
+mod retention_schedule;
 pub mod trigger;
 
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
-pub use self::seen::{Candidate, Claim, Denied, GrantSeen, Head, Listing, Place, Planned, PushesSeen, Seen, TidySeen};
-use super::{Happened, Plan};
+pub use self::observed::{
+    Candidate, Claim, Denied, GrantObserved, Head, Listing, Observed, Planned, PushesObserved, QueuePosition,
+    RetentionObserved,
+};
+use super::{EventDraft, Plan};
 use crate::api::{
     Reason, Verdict,
     conditions::{self, Extra, READY},
@@ -22,13 +25,13 @@ use crate::api::{
 
 /// What can be done about a Project. Doing any of it twice is doing it once.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Act {
+pub enum Action {
     /// In the background: fetch and list the branches. `again`: somebody asked, so a listing that runs already is not new enough.
     List { again: bool },
     /// Claim the number and freeze the build's plan, both create-only.
     Grant(ActiveBuild),
     /// Tell the builds that wait where they stand, and the granted one that it is its turn.
-    Announce(Vec<Place>),
+    Announce(Vec<QueuePosition>),
     /// Write down which heads were there when the trigger was declared; what an earlier trigger wrote down goes.
     Watch { baseline: String, heads: Vec<Head> },
     /// In the background: remove what is kept no longer.
@@ -39,7 +42,7 @@ pub enum Act {
     Trigger(Vec<Head>),
 }
 
-impl fmt::Display for Act {
+impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::List { again } => write!(f, "List{}", if *again { " again" } else { "" }),
@@ -52,7 +55,7 @@ impl fmt::Display for Act {
             }
             Self::Grant(active) => write!(f, "Grant {} number {}", active.name, active.number),
             Self::Announce(places) => {
-                let each = |place: &Place| match &place.denied {
+                let each = |place: &QueuePosition| match &place.denied {
                     None => format!("{} {}", place.position, place.name),
                     Some(Denied::ForbiddenBy(other)) => format!("{} (forbidden by {other})", place.name),
                     Some(Denied::SupersededBy(other)) => format!("{} (superseded by {other})", place.name),
@@ -64,29 +67,29 @@ impl fmt::Display for Act {
 }
 
 /// Decides about a Project.
-pub fn plan(seen: &Seen, now: Timestamp) -> Plan<ProjectStatus, Act> {
-    let before = seen.status.clone().unwrap_or_default();
-    let asked = verbs::asked(REFRESH, &seen.annotations, &before.last_handled, seen.status.is_none()).is_some();
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan<ProjectStatus, Action> {
+    let before = observed.status.clone().unwrap_or_default();
+    let asked = verbs::asked(REFRESH, &observed.annotations, &before.last_handled, observed.status.is_none()).is_some();
     let mut status = ProjectStatus {
-        observed_generation: seen.generation,
-        last_handled: verbs::handled(&[REFRESH], &seen.annotations, &before.last_handled),
+        observed_generation: observed.generation,
+        last_handled: verbs::handled(&[REFRESH], &observed.annotations, &before.last_handled),
         ..before.clone()
     };
-    let mut acts = Vec::new();
-    let look = listing::decide(seen, &mut status, asked, now);
-    if look.list && !seen.deleting {
-        acts.push(Act::List { again: asked });
+    let mut actions = Vec::new();
+    let look = listing::decide(observed, &mut status, asked, now);
+    if look.list && !observed.deleting {
+        actions.push(Action::List { again: asked });
     }
     let mut events = Vec::new();
     let (mut extras, mut next) = (vec![], look.next);
-    if !seen.deleting {
-        let granted = grant::decide(seen, &mut status, now);
-        acts.extend(granted.acts);
+    if !observed.deleting {
+        let granted = grant::decide(observed, &mut status, now);
+        actions.extend(granted.actions);
         events.extend(granted.events);
-        let pushed = trigger::decide(seen, now);
-        acts.extend(pushed.acts);
-        let tidy = tidy::decide(seen, now);
-        acts.extend(tidy.now.then_some(Act::Tidy));
+        let pushed = trigger::decide(observed, now);
+        actions.extend(pushed.actions);
+        let tidy = retention_schedule::decide(observed, now);
+        actions.extend(tidy.now.then_some(Action::Tidy));
         extras.extend(pushed.condition.into_iter().chain(tidy.condition));
         events.extend(extras.iter().filter_map(|extra| heard(&before, extra)));
         for at in [pushed.retry_at, tidy.next].into_iter().flatten() {
@@ -94,23 +97,23 @@ pub fn plan(seen: &Seen, now: Timestamp) -> Plan<ProjectStatus, Act> {
         }
     }
     events.extend(told(&before, &look.verdict));
-    status.conditions = conditions::conditions(&before.conditions, seen.generation, now, &look.verdict, &extras);
-    Plan { finalizer: false, status, acts, events, next: Some(next.max(Duration::from_millis(100))) }
+    status.conditions = conditions::conditions(&before.conditions, observed.generation, now, &look.verdict, &extras);
+    Plan { finalizer: false, status, actions, events, next: Some(next.max(Duration::from_millis(100))) }
 }
 
 /// An event when something beside the listing begins to fail.
-fn heard(before: &ProjectStatus, extra: &Extra) -> Option<Happened> {
+fn heard(before: &ProjectStatus, extra: &Extra) -> Option<EventDraft> {
     let action = match extra.reason {
         Reason::TriggerFailed => "Trigger",
         Reason::RetentionFailed => "Tidy",
         _ => return None,
     };
     let same = before.conditions.iter().any(|old| old.type_ == extra.kind && old.reason == extra.reason.as_str());
-    (!same).then(|| Happened::warning(extra.reason, action, extra.message.clone()))
+    (!same).then(|| EventDraft::warning(extra.reason, action, extra.message.clone()))
 }
 
 /// An event when the verdict's reason changed.
-fn told(before: &ProjectStatus, verdict: &Verdict) -> Option<Happened> {
+fn told(before: &ProjectStatus, verdict: &Verdict) -> Option<EventDraft> {
     let reason = verdict.reason();
     let same = before.conditions.iter().any(|old| old.type_ == READY && old.reason == reason.as_str());
     let warning = match verdict {
@@ -118,5 +121,5 @@ fn told(before: &ProjectStatus, verdict: &Verdict) -> Option<Happened> {
         Verdict::Done { .. } => false,
         _ => return None,
     };
-    (!same).then(|| Happened { warning, reason, action: "List", note: verdict.message().to_owned() })
+    (!same).then(|| EventDraft { warning, reason, action: "List", note: verdict.message().to_owned() })
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fmt::Write};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{Act, Head, Seen};
+use super::{Action, Head, Observed};
 use crate::api::{
     Reason,
     conditions::Extra,
@@ -26,51 +26,52 @@ pub const BASELINE: &str = "baseline-";
 
 #[derive(Default)]
 pub(super) struct Pushed {
-    pub(super) acts: Vec<Act>,
+    pub(super) actions: Vec<Action>,
     pub(super) condition: Option<Extra>,
     /// When a Build that could not be created is tried again.
     pub(super) retry_at: Option<Timestamp>,
 }
 
-pub(super) fn decide(seen: &Seen, now: Timestamp) -> Pushed {
-    let Some(trigger) = &seen.spec.build.trigger else {
+pub(super) fn decide(observed: &Observed, now: Timestamp) -> Pushed {
+    let Some(trigger) = &observed.spec.build.trigger else {
         // What is pushed while there is none is not made up for when there is one again.
-        let forget = (!seen.pushes.baselines.is_empty()).then_some(Act::Unwatch);
-        return Pushed { acts: forget.into_iter().collect(), ..Pushed::default() };
+        let forget = (!observed.pushes.baselines.is_empty()).then_some(Action::Unwatch);
+        return Pushed { actions: forget.into_iter().collect(), ..Pushed::default() };
     };
     let mut pushed = Pushed::default();
-    if let Some(listing) = seen.listing.as_ref().filter(|_| seen.fault.is_none()) {
-        let baseline = baseline(&seen.spec, &trigger.on_push);
-        if seen.pushes.baselines.contains(&baseline) {
-            build(seen, &listing.heads, now, &mut pushed);
+    if let Some(listing) = observed.listing.as_ref().filter(|_| observed.fault.is_none()) {
+        let baseline = baseline(&observed.spec, &trigger.on_push);
+        if observed.pushes.baselines.contains(&baseline) {
+            build(observed, &listing.heads, now, &mut pushed);
         } else {
-            pushed.acts.push(Act::Watch { baseline, heads: listing.heads.clone() });
+            pushed.actions.push(Action::Watch { baseline, heads: listing.heads.clone() });
         }
     }
-    pushed.condition = Some(condition(seen, &trigger.on_push));
+    pushed.condition = Some(condition(observed, &trigger.on_push));
     pushed
 }
 
-fn build(seen: &Seen, heads: &[Head], now: Timestamp, pushed: &mut Pushed) {
+fn build(observed: &Observed, heads: &[Head], now: Timestamp, pushed: &mut Pushed) {
     let mut met = BTreeSet::new();
     let news: Vec<Head> = heads
         .iter()
-        .filter(|head| !seen.pushes.known.contains(&head.sha) && met.insert(&head.sha))
+        .filter(|head| !observed.pushes.known.contains(&head.sha) && met.insert(&head.sha))
         .take(AT_ONCE)
         .cloned()
         .collect();
     if news.is_empty() {
         return;
     }
-    if let Some(backoff) = seen.pushes.fault.as_ref().map(|fault| fault.backoff()).filter(|wait| !wait.is_over(now)) {
+    if let Some(backoff) = observed.pushes.fault.as_ref().map(|fault| fault.backoff()).filter(|wait| !wait.is_over(now))
+    {
         pushed.retry_at = Some(backoff.retry_at.0);
         return;
     }
-    pushed.acts.push(Act::Trigger(news));
+    pushed.actions.push(Action::Trigger(news));
 }
 
-fn condition(seen: &Seen, patterns: &[String]) -> Extra {
-    match &seen.pushes.fault {
+fn condition(observed: &Observed, patterns: &[String]) -> Extra {
+    match &observed.pushes.fault {
         None => Extra {
             kind: TRIGGERED,
             status: Some(true),

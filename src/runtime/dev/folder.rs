@@ -72,13 +72,13 @@ impl Folder {
 
 /// A folder that this process holds; a temporary one goes with it.
 #[derive(Debug)]
-pub struct Held {
+pub struct FolderLock {
     pub folder: Folder,
     temporary: bool,
     lock: File,
 }
 
-impl Held {
+impl FolderLock {
     /// The folder that the arguments name, made where it is missing and held.
     pub fn open(args: &DevArgs) -> Result<Self, DevError> {
         if args.ephemeral {

@@ -11,7 +11,7 @@ use super::{
     args::DevArgs,
     binaries::Binaries,
     error::DevError,
-    folder::{Held, home},
+    folder::{FolderLock, home},
     inside,
     namespace::Namespace,
     say,
@@ -30,7 +30,7 @@ pub async fn dev(args: DevArgs) -> Result<(), DevError> {
         // A build under way is left alone: its folder is swept or finished by the next start.
         () = stop.next() => std::process::exit(130),
     };
-    let held = Held::open(&args)?;
+    let held = FolderLock::open(&args)?;
     let logs = held.folder.logs();
     let mut namespace = Namespace::start(&command(&args, &binaries, held.folder.path())?)?;
     let how = tokio::select! {

@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{super::access, super::types::clean, super::url::Server, talk::Talk, tls};
+use super::{super::access, super::types::clean, super::url::Server, session::Talk, tls};
 use crate::effects::git::{GitError, transport::tls::Trust};
 
 const AGENT: &str = concat!("git/2.0 (landfall ", env!("CARGO_PKG_VERSION"), ")");
@@ -29,7 +29,7 @@ pub(super) struct Line {
 }
 
 /// What is asked of the server.
-pub(super) struct Question {
+pub(super) struct GitRequest {
     /// Path and query, beginning with a slash.
     pub(super) target: String,
     /// `git-upload-pack` or `git-receive-pack`.
@@ -38,7 +38,7 @@ pub(super) struct Question {
     pub(super) body: Option<Bytes>,
 }
 
-impl Question {
+impl GitRequest {
     fn expected(&self) -> String {
         let what = if self.body.is_some() { "result" } else { "advertisement" };
         format!("application/x-{}-{what}", self.service)
@@ -46,16 +46,16 @@ impl Question {
 }
 
 /// Dials and greets.
-pub(super) async fn dial(talk: &Talk, server: &Server) -> Result<Line, GitError> {
-    let unreachable = |why: String| GitError::Unreachable { url: talk.remote.url.clone(), why };
-    let trust = talk.access.trust.clone().map_or_else(tls::system, Ok).map_err(unreachable)?;
-    let socket = talk.dial(server).await?;
+pub(super) async fn dial(session: &Talk, server: &Server) -> Result<Line, GitError> {
+    let unreachable = |why: String| GitError::Unreachable { url: session.remote.url.clone(), why };
+    let trust = session.access.trust.clone().map_or_else(tls::system, Ok).map_err(unreachable)?;
+    let socket = session.dial(server).await?;
     let name = ServerName::try_from(server.host.clone()).map_err(|error| unreachable(error.to_string()))?;
     let Trust(config) = trust;
     let stream = TlsConnector::from(config).connect(name, socket).await.map_err(|error| greeting(server, &error))?;
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))?;
-    let driver = talk.runtime().spawn(async move {
+    let driver = session.runtime().spawn(async move {
         // How it ends is told to whoever waits for an answer.
         let _ = connection.await;
     });
@@ -82,78 +82,79 @@ impl Line {
     /// One question; the head of a good answer is checked, everything else is an error that says what the server said.
     pub(super) async fn ask(
         &mut self,
-        talk: &Talk,
+        session: &Talk,
         server: &Server,
-        question: Question,
+        question: GitRequest,
     ) -> Result<Response<Incoming>, GitError> {
         let expected = question.expected();
         let (service, writes) = (question.service, question.service == "git-receive-pack");
-        let request = request(talk, server, question)?;
-        let broke = |error: hyper::Error| broke(talk, &error);
+        let request = request(session, server, question)?;
+        let broke = |error: hyper::Error| broke(session, &error);
         let answer = self.sender.send_request(request).await.map_err(broke)?;
         let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if answer.status() != 200 {
-            return Err(refusal(talk, server, writes, answer).await);
+            return Err(refusal(session, server, writes, answer).await);
         }
         if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(&expected) {
             let why = format!(
                 "it answers {:?} where git answers {expected}; is it a git server?",
                 clean(kind.as_bytes(), 80)
             );
-            return Err(GitError::Unreachable { url: talk.remote.url.clone(), why });
+            return Err(GitError::Unreachable { url: session.remote.url.clone(), why });
         }
         if answer.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
             let why = format!("it answers {service} compressed, though it was asked not to; mend the proxy before it");
-            return Err(GitError::Unreachable { url: talk.remote.url.clone(), why });
+            return Err(GitError::Unreachable { url: session.remote.url.clone(), why });
         }
         Ok(answer)
     }
 }
 
-fn broke(talk: &Talk, error: &hyper::Error) -> GitError {
+fn broke(session: &Talk, error: &hyper::Error) -> GitError {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    GitError::Unreachable { url: talk.remote.url.clone(), why: format!("the connection broke ({error}{cause})") }
+    GitError::Unreachable { url: session.remote.url.clone(), why: format!("the connection broke ({error}{cause})") }
 }
 
 /// The next bytes of an answer; `None` at its end. One that was cut off is an error.
-pub(super) async fn next(talk: &Talk, answer: &mut Incoming) -> Result<Option<Bytes>, GitError> {
+pub(super) async fn next(session: &Talk, answer: &mut Incoming) -> Result<Option<Bytes>, GitError> {
     match answer.frame().await {
         None => Ok(None),
         Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
-        Some(Err(error)) => Err(broke(talk, &error)),
+        Some(Err(error)) => Err(broke(session, &error)),
     }
 }
 
-fn request(talk: &Talk, server: &Server, question: Question) -> Result<Request<Full<Bytes>>, GitError> {
+fn request(session: &Talk, server: &Server, question: GitRequest) -> Result<Request<Full<Bytes>>, GitError> {
     let mut headers = HeaderMap::new();
     let host = header::HeaderValue::from_str(&server.shown);
-    headers.insert(header::HOST, host.map_err(|error| bad(talk, &error))?);
+    headers.insert(header::HOST, host.map_err(|error| bad(session, &error))?);
     headers.insert(header::USER_AGENT, header::HeaderValue::from_static(AGENT));
     headers.insert(header::ACCEPT_ENCODING, header::HeaderValue::from_static("identity"));
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache"));
-    if let Some(login) = &talk.access.login {
+    if let Some(login) = &session.access.login {
         headers.insert(header::AUTHORIZATION, access::authorization(login)?);
     }
     let accepted = header::HeaderValue::from_str(&question.expected());
-    headers.insert(header::ACCEPT, accepted.map_err(|error| bad(talk, &error))?);
+    headers.insert(header::ACCEPT, accepted.map_err(|error| bad(session, &error))?);
     let mut builder = Request::builder().uri(&question.target);
     if question.body.is_some() {
         let kind = header::HeaderValue::from_str(&format!("application/x-{}-request", question.service));
-        headers.insert(header::CONTENT_TYPE, kind.map_err(|error| bad(talk, &error))?);
+        headers.insert(header::CONTENT_TYPE, kind.map_err(|error| bad(session, &error))?);
         builder = builder.method(Method::POST);
     }
-    let mut request = builder.body(Full::new(question.body.unwrap_or_default())).map_err(|error| bad(talk, &error))?;
+    let mut request =
+        builder.body(Full::new(question.body.unwrap_or_default())).map_err(|error| bad(session, &error))?;
     *request.headers_mut() = headers;
     Ok(request)
 }
 
-fn bad(talk: &Talk, error: &dyn std::error::Error) -> GitError {
-    GitError::BadUrl { url: talk.remote.url.clone(), why: error.to_string() }
+fn bad(session: &Talk, error: &dyn std::error::Error) -> GitError {
+    GitError::BadUrl { url: session.remote.url.clone(), why: error.to_string() }
 }
 
 /// What a status other than 200 means. The server's words are shown, cleaned, where they are plain text.
-async fn refusal(talk: &Talk, server: &Server, writes: bool, answer: Response<Incoming>) -> GitError {
-    let (host, url, status) = (server.shown.clone(), talk.remote.url.clone(), answer.status());
+async fn refusal(session: &Talk, server: &Server, writes: bool, answer: Response<Incoming>) -> GitError {
+    let (host, url, status) = (server.shown.clone(), session.remote.url.clone(), answer.status());
     if status.is_redirection() {
         let to = answer.headers().get(header::LOCATION).map(|to| clean(to.as_bytes(), 200)).unwrap_or_default();
         return GitError::RedirectRefused { url, to: without_query(&to) };
@@ -161,7 +162,7 @@ async fn refusal(talk: &Talk, server: &Server, writes: bool, answer: Response<In
     let said = words(answer).await;
     match status.as_u16() {
         401 | 403 | 404 if writes => GitError::PushRefused { name: String::new(), words: format!("{status}{said}") },
-        401 if talk.access.login.is_none() => GitError::AuthenticationFailed {
+        401 if session.access.login.is_none() => GitError::AuthenticationFailed {
             host,
             why: format!(
                 "it wants a login{said}; name a Secret with username and password, or bearerToken, in source.secretRef"

@@ -10,15 +10,15 @@ use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream};
 use hyper::{Response, body::Incoming};
 
 use super::{
-    super::url::{Place, Server},
-    http::{self, Line, Question, SharedLine},
+    super::url::{RemoteLocation, Server},
+    http::{self, GitRequest, Line, SharedLine},
     refused,
-    talk::Talk,
+    session::Talk,
 };
 use crate::effects::git::GitError;
 
 /// What is asked is small: wants and haves, or one tag.
-const MAX_QUESTION: usize = 64 << 20;
+const MAX_REQUEST: usize = 64 << 20;
 /// Some servers have hundreds of thousands of references.
 const MAX_LIST: usize = 128 << 20;
 
@@ -27,19 +27,19 @@ pub(super) struct Https {
 }
 
 struct Inner {
-    talk: Talk,
+    session: Talk,
     line: SharedLine,
 }
 
 impl Https {
-    pub(super) fn new(talk: Talk) -> Self {
-        Self { inner: Arc::new(Inner { talk, line: SharedLine::default() }) }
+    pub(super) fn new(session: Talk) -> Self {
+        Self { inner: Arc::new(Inner { session, line: SharedLine::default() }) }
     }
 }
 
 impl SmartSubtransport for Https {
     fn action(&self, url: &str, action: Service) -> Result<Box<dyn SmartSubtransportStream>, git2::Error> {
-        self.inner.talk.is_for(url)?;
+        self.inner.session.is_for(url)?;
         let service = match action {
             Service::UploadPackLs | Service::UploadPack => "git-upload-pack",
             Service::ReceivePackLs | Service::ReceivePack => "git-receive-pack",
@@ -68,10 +68,10 @@ impl Inner {
     fn list(&self, service: &'static str) -> Result<Bytes, git2::Error> {
         let (server, path) = self.place()?;
         let target = format!("{path}/info/refs?service={service}");
-        let question = Question { target, service, body: None };
-        let mut answer = self.talk.wait("a list of branches", self.ask(server, question))?.into_body();
+        let question = GitRequest { target, service, body: None };
+        let mut answer = self.session.wait("a list of branches", self.ask(server, question))?.into_body();
         let mut list = BytesMut::new();
-        while let Some(frame) = self.talk.wait("a list of branches", http::next(&self.talk, &mut answer))? {
+        while let Some(frame) = self.session.wait("a list of branches", http::next(&self.session, &mut answer))? {
             list.extend_from_slice(&frame);
             if list.len() > MAX_LIST {
                 return Err(refused("the list of branches is too long"));
@@ -80,24 +80,24 @@ impl Inner {
         Ok(list.freeze())
     }
 
-    async fn ask(&self, server: &Server, question: Question) -> Result<Response<Incoming>, GitError> {
+    async fn ask(&self, server: &Server, question: GitRequest) -> Result<Response<Incoming>, GitError> {
         let kept = self.keep(None);
         let mut line = match kept {
             Some(mut line) => match line.is_open().await {
                 true => line,
-                false => http::dial(&self.talk, server).await?,
+                false => http::dial(&self.session, server).await?,
             },
-            None => http::dial(&self.talk, server).await?,
+            None => http::dial(&self.session, server).await?,
         };
-        let answer = line.ask(&self.talk, server, question).await?;
+        let answer = line.ask(&self.session, server, question).await?;
         self.keep(Some(line));
         Ok(answer)
     }
 
     fn place(&self) -> Result<(&Server, &str), git2::Error> {
-        match &self.talk.remote.place {
-            Place::Https { server, path } => Ok((server, path)),
-            Place::File | Place::Ssh { .. } => Err(refused("no https URL")),
+        match &self.session.remote.place {
+            RemoteLocation::Https { server, path } => Ok((server, path)),
+            RemoteLocation::File | RemoteLocation::Ssh { .. } => Err(refused("no https URL")),
         }
     }
 
@@ -136,7 +136,7 @@ struct Exchange {
 
 impl Write for Exchange {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.answer.is_some() || self.question.len() + bytes.len() > MAX_QUESTION {
+        if self.answer.is_some() || self.question.len() + bytes.len() > MAX_REQUEST {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.question.extend_from_slice(bytes);
@@ -155,8 +155,8 @@ impl Read for Exchange {
             None => self.ask()?,
         };
         while self.rest.is_empty() {
-            let talk = &self.inner.talk;
-            match talk.wait("an answer", http::next(talk, &mut answer))? {
+            let session = &self.inner.session;
+            match session.wait("an answer", http::next(session, &mut answer))? {
                 None => break,
                 Some(bytes) => self.rest = bytes,
             }
@@ -173,8 +173,8 @@ impl Exchange {
     fn ask(&mut self) -> io::Result<Incoming> {
         let (server, path) = self.inner.place().map_err(io::Error::other)?;
         let body = Some(Bytes::from(std::mem::take(&mut self.question)));
-        let question = Question { target: format!("{path}/{}", self.service), service: self.service, body };
-        let answer = self.inner.talk.wait("an answer", self.inner.ask(server, question))?;
+        let question = GitRequest { target: format!("{path}/{}", self.service), service: self.service, body };
+        let answer = self.inner.session.wait("an answer", self.inner.ask(server, question))?;
         Ok(answer.into_body())
     }
 }

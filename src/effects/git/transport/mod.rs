@@ -5,15 +5,15 @@
 
 mod http;
 mod https;
+mod session;
 mod ssh;
-mod talk;
 pub(super) mod tls;
 
 use std::sync::Once;
 
 use git2::{Error, ErrorClass, ErrorCode};
 
-pub(super) use self::talk::Talk;
+pub(super) use self::session::Talk;
 
 /// Before anything of libgit2 is used. [`super::Git::new`] calls it too, and all our use of libgit2 goes through a `Git`.
 pub fn register() {
@@ -53,17 +53,17 @@ mod native {
     use git2::{Error, transport::Transport};
     use libgit2_sys::{GIT_OPT_SET_ALLOCATOR, GIT_OPT_SET_PACK_MAX_OBJECT_SIZE, git_libgit2_opts};
 
-    use super::{https, refused, ssh, talk};
+    use super::{https, refused, session, ssh};
 
     pub(super) fn register() -> Result<(), Error> {
         // SAFETY: registering must not run beside the making of transports. It happens inside `Once`, which every `Git` passes before it
         // can open a mirror, and transports are made by mirrors alone.
         unsafe {
             git2::transport::register("https", |remote| {
-                Transport::smart(remote, true, https::Https::new(talk::current()?))
+                Transport::smart(remote, true, https::Https::new(session::current()?))
             })?;
             git2::transport::register("ssh", |remote| {
-                Transport::smart(remote, false, ssh::Ssh::new(talk::current()?))
+                Transport::smart(remote, false, ssh::Ssh::new(session::current()?))
             })?;
             for shadowed in ["http", "git"] {
                 git2::transport::register(shadowed, |_| Err(refused("landfall speaks https and ssh alone")))?;

@@ -13,10 +13,10 @@ use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream};
 use super::{
     super::{
         types::clean,
-        url::{Place, Server},
+        url::{RemoteLocation, Server},
     },
     refused,
-    talk::Talk,
+    session::Talk,
 };
 use crate::effects::{
     git::GitError,
@@ -27,16 +27,16 @@ use crate::effects::{
 const CONNECT: Duration = Duration::from_secs(20);
 
 pub(super) struct Ssh {
-    talk: Talk,
+    session: Talk,
 }
 
 impl Ssh {
-    pub(super) fn new(talk: Talk) -> Self {
-        Self { talk }
+    pub(super) fn new(session: Talk) -> Self {
+        Self { session }
     }
 
     async fn pipe(&self, server: &Server, user: &str, command: String) -> Result<Pipe, GitError> {
-        let kept = self.talk.line.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let kept = self.session.line.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(line) = kept.filter(|line| !line.is_closed()) {
             // A server that takes one session at a time may still hold the last one.
             if let Ok(pipe) = Pipe::open(line, command.clone()).await {
@@ -44,41 +44,43 @@ impl Ssh {
             }
         }
         let line = Arc::new(self.dial(server, user).await?);
-        *self.talk.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line.clone());
+        *self.session.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line.clone());
         Ok(Pipe::open(line, command).await?)
     }
 
     async fn dial(&self, server: &Server, user: &str) -> Result<Connection, GitError> {
-        let Some(credentials) = &self.talk.access.ssh else {
+        let Some(credentials) = &self.session.access.ssh else {
             let why = "git over ssh needs a Secret with identity and known_hosts; name it in source.secretRef";
-            return Err(GitError::NoSecret { url: self.talk.remote.url.clone(), why });
+            return Err(GitError::NoSecret { url: self.session.remote.url.clone(), why });
         };
         let target = SshTarget {
             address: server.host.clone(),
             port: server.port,
             user: user.to_owned(),
-            connect_timeout: CONNECT.min(self.talk.silence),
+            connect_timeout: CONNECT.min(self.session.silence),
         };
         let late = |_| GitError::Silent {
             host: server.shown.clone(),
             what: "no connection",
             seconds: target.connect_timeout.as_secs(),
         };
-        let socket = tokio::time::timeout(target.connect_timeout, self.talk.dial(server)).await.map_err(late)??;
+        let socket = tokio::time::timeout(target.connect_timeout, self.session.dial(server)).await.map_err(late)??;
         Ok(Connection::open_over(socket, &target, credentials).await?)
     }
 }
 
 impl SmartSubtransport for Ssh {
     fn action(&self, url: &str, action: Service) -> Result<Box<dyn SmartSubtransportStream>, git2::Error> {
-        self.talk.is_for(url)?;
-        let Place::Ssh { server, user, path } = &self.talk.remote.place else { return Err(refused("no ssh URL")) };
+        self.session.is_for(url)?;
+        let RemoteLocation::Ssh { server, user, path } = &self.session.remote.place else {
+            return Err(refused("no ssh URL"));
+        };
         let writes = matches!(action, Service::ReceivePackLs | Service::ReceivePack);
         let service = if writes { "git-receive-pack" } else { "git-upload-pack" };
         let quoted = quote(path).ok_or_else(|| refused("a path with NUL"))?;
         let command = format!("{service} {quoted}");
-        let pipe = self.talk.wait("a connection", self.pipe(server, user, command))?;
-        Ok(Box::new(Streams { talk: self.talk.clone(), pipe, writes, heard: false, rest: Bytes::new() }))
+        let pipe = self.session.wait("a connection", self.pipe(server, user, command))?;
+        Ok(Box::new(Streams { session: self.session.clone(), pipe, writes, heard: false, rest: Bytes::new() }))
     }
 
     fn close(&self) -> Result<(), git2::Error> {
@@ -87,7 +89,7 @@ impl SmartSubtransport for Ssh {
 }
 
 struct Streams {
-    talk: Talk,
+    session: Talk,
     pipe: Pipe,
     writes: bool,
     /// It said something by git's protocol.
@@ -98,8 +100,8 @@ struct Streams {
 impl Read for Streams {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.rest.is_empty() {
-            let (talk, pipe) = (&self.talk, &mut self.pipe);
-            match talk.wait("an answer", async { Ok(pipe.read().await?) })? {
+            let (session, pipe) = (&self.session, &mut self.pipe);
+            match session.wait("an answer", async { Ok(pipe.read().await?) })? {
                 Some(bytes) => {
                     self.heard = true;
                     self.rest = bytes;
@@ -127,18 +129,18 @@ impl Streams {
         let trouble = match (self.writes && !self.heard, status) {
             (true, Some(1..)) => GitError::PushRefused { name: String::new(), words: said },
             _ => GitError::Unreachable {
-                url: self.talk.remote.url.clone(),
+                url: self.session.remote.url.clone(),
                 why: format!("its git ended early and said: {said}"),
             },
         };
-        self.talk.note(trouble);
+        self.session.note(trouble);
     }
 }
 
 impl Write for Streams {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (talk, pipe) = (&self.talk, &self.pipe);
-        talk.wait("room for what we send", async { Ok(pipe.write(Bytes::copy_from_slice(bytes)).await?) })?;
+        let (session, pipe) = (&self.session, &self.pipe);
+        session.wait("room for what we send", async { Ok(pipe.write(Bytes::copy_from_slice(bytes)).await?) })?;
         Ok(bytes.len())
     }
 

@@ -1,0 +1,222 @@
+//! What this operator remembers of builds between two reconciles: what runs in the background, what it found, how it failed. All of it
+//! may be lost; it is found out again.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::broken::Broken;
+use crate::{
+    api::build::BuiltCommit,
+    effects::{class::Class, clock},
+    plan::{project::QueuePosition, retry_state::RetryState},
+};
+
+/// Background work of one build that may run side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    Work,
+    Watch,
+    Cancel,
+}
+
+/// What background work found.
+#[derive(Debug)]
+pub(super) enum Found {
+    Resolved(BuiltCommit),
+    Prepared(i64),
+    Tagged,
+    Nothing,
+}
+
+/// What is known of one build.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ProjectState {
+    slots: [Option<u64>; 3],
+    pub(super) resolved: Option<BuiltCommit>,
+    pub(super) prepared: Option<i64>,
+    pub(super) tagged: bool,
+    pub(super) fault: Option<RetryState>,
+}
+
+impl ProjectState {
+    pub(super) fn runs(&self, slot: Slot) -> Option<u64> {
+        self.slots.get(slot as usize).copied().flatten()
+    }
+
+    fn set(&mut self, slot: Slot, run: Option<u64>) {
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            *place = run;
+        }
+    }
+}
+
+/// A project, by namespace and name.
+type ProjectName = (String, String);
+
+/// Cheap to clone; all clones are one memory.
+#[derive(Clone, Default)]
+pub struct Registry {
+    inner: Arc<Mutex<Inner>>,
+    runs: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// By uid.
+    known: HashMap<String, ProjectState>,
+    lines: HashMap<ProjectName, Vec<QueuePosition>>,
+    /// Names of builds that have not ended.
+    open: HashMap<ProjectName, BTreeSet<String>>,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn known(&self, uid: &str) -> ProjectState {
+        self.lock().known.get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Takes a slot for one run; `None` where it is taken.
+    pub(super) fn occupy(&self, uid: &str, slot: Slot) -> Option<TaskSlot> {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        let mut inner = self.lock();
+        let known = inner.known.entry(uid.to_owned()).or_default();
+        if known.runs(slot).is_some() {
+            return None;
+        }
+        known.set(slot, Some(run));
+        drop(inner);
+        Some(TaskSlot { memory: self.clone(), uid: uid.to_owned(), slot, run })
+    }
+
+    /// A step failed outside the background.
+    pub fn failed(&self, uid: &str, broken: &Broken) {
+        let mut inner = self.lock();
+        note(inner.known.entry(uid.to_owned()).or_default(), broken);
+    }
+
+    /// A person asked for another try: failures are history.
+    pub(super) fn forget(&self, uid: &str) {
+        if let Some(known) = self.lock().known.get_mut(uid) {
+            (known.fault, known.prepared, known.tagged, known.resolved) = (None, None, false, None);
+        }
+    }
+
+    /// The build is over or gone.
+    pub(super) fn drop_build(&self, uid: &str) {
+        let mut inner = self.lock();
+        if inner.known.get(uid).is_some_and(|known| known.slots.iter().all(Option::is_none)) {
+            inner.known.remove(uid);
+        }
+    }
+
+    pub(super) fn set_open(&self, namespace: &str, project: &str, build: &str, open: bool) {
+        let mut inner = self.lock();
+        let names = inner.open.entry((namespace.to_owned(), project.to_owned())).or_default();
+        if open {
+            names.insert(build.to_owned());
+        } else {
+            names.remove(build);
+        }
+    }
+
+    /// Builds of a project that have not ended, as far as is known.
+    pub fn open(&self, namespace: &str, project: &str) -> Vec<String> {
+        let inner = self.lock();
+        let names = inner.open.get(&(namespace.to_owned(), project.to_owned()));
+        names.into_iter().flatten().cloned().collect()
+    }
+
+    /// The line that was announced last.
+    pub fn line(&self, namespace: &str, project: &str) -> Vec<QueuePosition> {
+        self.lock().lines.get(&(namespace.to_owned(), project.to_owned())).cloned().unwrap_or_default()
+    }
+
+    /// Takes a new line; returns the names of the builds whose place changed.
+    pub fn announce(&self, namespace: &str, project: &str, line: Vec<QueuePosition>) -> Vec<String> {
+        let mut inner = self.lock();
+        let before = inner.lines.insert((namespace.to_owned(), project.to_owned()), line.clone()).unwrap_or_default();
+        let moved = line.iter().filter(|place| !before.contains(place)).map(|place| place.name.clone());
+        moved.collect()
+    }
+
+    pub(super) fn place(&self, namespace: &str, project: &str, uid: &str) -> Option<QueuePosition> {
+        self.line(namespace, project).into_iter().find(|place| place.uid == uid)
+    }
+
+    /// The build is over: what was said of its place counts no more, also when it is tried again.
+    pub(super) fn leave(&self, namespace: &str, project: &str, uid: &str) {
+        if let Some(line) = self.lock().lines.get_mut(&(namespace.to_owned(), project.to_owned())) {
+            line.retain(|place| place.uid != uid);
+        }
+    }
+}
+
+fn note(known: &mut ProjectState, broken: &Broken) {
+    if broken.class == Class::Waiting {
+        return;
+    }
+    let before = known.fault.as_ref().filter(|fault| fault.reason == broken.reason).map_or(0, |fault| fault.failures);
+    known.fault = Some(RetryState {
+        reason: broken.reason,
+        message: broken.message.clone(),
+        terminal: broken.class == Class::Terminal,
+        failures: before.saturating_add(1),
+        at: clock::now(),
+    });
+}
+
+/// A slot that is taken until this is settled or dropped.
+pub(super) struct TaskSlot {
+    memory: Registry,
+    uid: String,
+    slot: Slot,
+    run: u64,
+}
+
+impl TaskSlot {
+    /// A task key of its own: a run that is just ending does not keep the next one from starting.
+    pub(super) fn key(&self) -> String {
+        key(&self.uid, self.slot, self.run)
+    }
+
+    /// The work is over: what it found counts, and the slot is free.
+    pub(super) fn settle(self, result: Result<Found, Broken>) {
+        let mut inner = self.memory.lock();
+        let known = inner.known.entry(self.uid.clone()).or_default();
+        match result {
+            Err(broken) => note(known, &broken),
+            Ok(found) => {
+                if self.slot == Slot::Work {
+                    known.fault = None;
+                }
+                match found {
+                    Found::Resolved(commit) => known.resolved = Some(commit),
+                    Found::Prepared(attempt) => known.prepared = Some(attempt),
+                    Found::Tagged => known.tagged = true,
+                    Found::Nothing => {}
+                }
+            }
+        }
+    }
+}
+
+impl Drop for TaskSlot {
+    fn drop(&mut self) {
+        let mut inner = self.memory.lock();
+        if let Some(known) = inner.known.get_mut(&self.uid).filter(|known| known.runs(self.slot) == Some(self.run)) {
+            known.set(self.slot, None);
+        }
+    }
+}
+
+pub(super) fn key(uid: &str, slot: Slot, run: u64) -> String {
+    format!("build/{uid}/{slot:?}/{run}")
+}

@@ -1,0 +1,143 @@
+//! What the log of a rollout says of one host: each step, how long it took, why it was not done. Words only; nothing depends on them.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use super::{step::StepError, worker::HostRef};
+use crate::{
+    controllers::world::World,
+    effects::clock,
+    plan::deployment::{Assignment, Goal, HostFailure, RolloutAttempt, Step},
+};
+
+/// The diary of one turn on one host.
+pub struct RolloutLog<'a> {
+    world: &'a World,
+    place: &'a HostRef,
+    attempt: Option<RolloutAttempt>,
+    goal: &'a Goal,
+    /// Whether the turn has said what it is for.
+    begun: Mutex<bool>,
+}
+
+impl<'a> RolloutLog<'a> {
+    pub fn new(world: &'a World, place: &'a HostRef, drive: &'a Assignment) -> Self {
+        let attempt = RolloutAttempt::new(&drive.key.rollout, drive.key.attempt);
+        Self { world, place, attempt, goal: &drive.goal, begun: Mutex::new(false) }
+    }
+
+    fn say(&self, text: &str) {
+        if let Some(attempt) = self.attempt {
+            self.world.rollout_logs.write(&self.place.uid, attempt, &self.place.host, text);
+        }
+    }
+
+    /// A turn that finds nothing to do says nothing.
+    fn head(&self) {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut *begun, true) {
+            self.say(&purpose(self.goal));
+        }
+    }
+
+    pub fn begins(&self, step: &Step) -> Instant {
+        if !matches!(step, Step::Died | Step::Reached) {
+            self.head();
+            self.say(&format!("{} …", name(step)));
+        }
+        clock::monotonic()
+    }
+
+    pub fn done(&self, step: &Step, began: Instant) {
+        let took = clock::monotonic().saturating_duration_since(began);
+        self.say(&format!("{}: done in {:.1} s", name(step), took.as_secs_f64()));
+    }
+
+    pub fn error(&self, step: &Step, error: &StepError) {
+        match error {
+            StepError::Superseded => self.say(&format!("{}: left off, the host has another goal by now", name(step))),
+            StepError::Host(error) => self.say(&format!("{}: not done: {error}", name(step))),
+            // The verdict says it.
+            StepError::Failed(_) => {}
+        }
+    }
+
+    /// Readiness was asked for and the answer was another one than before.
+    pub fn not_yet(&self, why: &str) {
+        self.say(&format!("not ready yet: {why}"));
+    }
+
+    pub fn lost(&self) {
+        self.head();
+        self.say("the host can't be reached; the turn goes on when it can");
+    }
+
+    pub fn reached(&self, goal: &Goal) {
+        if *self.begun.lock().unwrap_or_else(PoisonError::into_inner) {
+            self.say(match goal {
+                Goal::Stage(_) => "staged",
+                Goal::Run { .. } => "ready",
+                Goal::Release => "given up; what runs goes on",
+                Goal::Remove => "removed",
+                Goal::Adopt => "taken over",
+                Goal::Prune(_) => "pruned",
+            });
+        }
+    }
+
+    pub fn failed(&self, verdict: &HostFailure) {
+        self.say(&format!("FAILED: {}: {}", verdict.reason, verdict.message));
+    }
+}
+
+/// What older attempts had to say goes into the store, in the background.
+pub fn seal(world: &Arc<World>, uid: &str) {
+    let (then, of) = (world.clone(), uid.to_owned());
+    let _ = world.tasks.start(format!("diary/{uid}"), async move {
+        if let Err(error) = then.rollout_logs.seal(&then.gate, &then.store, &of).await {
+            tracing::warn!(uid = of, %error, "the log of an older rollout is not in the store yet");
+        }
+    });
+}
+
+/// Removes the logs of older rollouts, in the background. What is left of them goes when the next one begins.
+pub fn limit(world: &Arc<World>, uid: &str, current: RolloutAttempt, rollouts: usize) {
+    let (then, of) = (world.clone(), uid.to_owned());
+    let _ = world.tasks.start(format!("diary/{uid}/limit"), async move {
+        if let Err(error) = then.rollout_logs.limit(&then.gate, &then.store, &of, current, rollouts).await {
+            tracing::warn!(uid = of, %error, "logs of old rollouts are removed later");
+        }
+    });
+}
+
+fn purpose(goal: &Goal) -> String {
+    match goal {
+        Goal::Stage(target) => format!("{} is to be staged", target.version),
+        Goal::Run { target, heal: false } => format!("{} is to run here", target.version),
+        Goal::Run { target, heal: true } => format!("{} ran here and ended; it is to run again", target.version),
+        Goal::Release => "the claim is to be given up".to_owned(),
+        Goal::Remove => "everything is to be removed".to_owned(),
+        Goal::Adopt => "the host is to be taken over".to_owned(),
+        Goal::Prune(_) => "releases that are too many are to be removed".to_owned(),
+    }
+}
+
+fn name(step: &Step) -> &'static str {
+    match step {
+        Step::Attach(_) => "wait for what is under way",
+        Step::Stage => "stage",
+        Step::Update => "stop, switch, start",
+        Step::Switch => "switch",
+        Step::Start => "start",
+        Step::Verify { .. } => "verify",
+        Step::Mark { .. } => "mark as ready",
+        Step::Prune { .. } => "prune old releases",
+        Step::Release => "give up the claim",
+        Step::Remove => "remove",
+        Step::Adopt => "take over",
+        Step::Died => "start",
+        Step::Reached => "look",
+    }
+}

@@ -1,0 +1,293 @@
+//! The background task of one host: it looks, takes the next step that the planner's rule names, and looks again, until the goal is
+//! reached, the host failed or was lost, or another goal was given. Killed at any point it leaves nothing but what the host shows.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    failure::{Failure, Recovery, recovery},
+    observe, records,
+    rollout_log::{self, RolloutLog},
+    step::{self, StepError},
+};
+use crate::{
+    api::deployment::Phase,
+    controllers::{
+        hosts::{self, HostKey, HostWorkerKey, HostWorkers, Link},
+        world::World,
+    },
+    effects::{clock, host::HostError},
+    plan::{
+        deployment::{Assignment, Goal, HostFailure, Step, StepProgress, next_step},
+        facts::HostFacts,
+        hostgroup::HostCheck,
+        ids::FolderName,
+    },
+};
+
+/// Which host, of whom.
+#[derive(Clone, Debug)]
+pub struct HostRef {
+    pub namespace: String,
+    pub deployment: String,
+    pub uid: String,
+    pub project: String,
+    pub group: String,
+    pub host: String,
+}
+
+impl HostRef {
+    pub fn worker_key(&self) -> HostWorkerKey {
+        HostWorkerKey { uid: self.uid.clone(), host: self.host.clone() }
+    }
+
+    pub fn host_key(&self) -> HostKey {
+        HostKey::new(&self.namespace, &self.group, &self.host)
+    }
+
+    pub fn folder(&self) -> FolderName {
+        FolderName::new(&self.namespace, &self.project)
+    }
+}
+
+/// How one goal ended.
+enum End {
+    Reached,
+    /// Another goal was given.
+    Changed,
+    /// Lost, or not ours to act on: the planner decides anew.
+    Yielded,
+    Failed(HostFailure),
+}
+
+/// So often something that should pass by itself is tried again.
+const MAX_RETRIES: u32 = 3;
+/// After a goal that did not work out and has no verdict, so that it is not tried in a hot loop.
+const FAILURE_PAUSE: Duration = Duration::from_secs(3);
+
+/// Follows a host's goal, and the ones that come after, until there is none to follow.
+pub async fn run(world: Arc<World>, host_ref: HostRef, number: u64) {
+    let key = host_ref.worker_key();
+    let _guard = Guard(world.hosts.workers.clone(), key.clone(), number);
+    let acts = world.hosts.acts(&host_ref.host_key());
+    while let Some((assignment, version)) = world.hosts.workers.goal(&key) {
+        let log = RolloutLog::new(&world, &host_ref, &assignment);
+        match follow(&world, &host_ref, &assignment, version, &log).await {
+            End::Changed => continue,
+            End::Reached => log.reached(&assignment.goal),
+            End::Yielded => tokio::time::sleep(FAILURE_PAUSE).await,
+            End::Failed(verdict) => {
+                log.failed(&verdict);
+                record(&world, &host_ref, &verdict).await;
+            }
+        }
+        // What is known must be newer than the last act before the planner counts on it.
+        if matches!(world.hosts.check(&host_ref.host_key()), HostCheck::Unknown) {
+            let _ = hosts::probe(&world, &host_ref.host_key()).await;
+        }
+        if world.hosts.workers.end(&key, version) {
+            break;
+        }
+    }
+    world.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
+    if world.hosts.acts(&host_ref.host_key()) != acts {
+        world.requeue.deployments_in(&host_ref.namespace);
+        world.requeue.host_group(&host_ref.namespace, &host_ref.group);
+    }
+    rollout_log::seal(&world, &host_ref.uid);
+}
+
+/// Whatever ends the task, a panic too, it runs no more.
+struct Guard(HostWorkers, HostWorkerKey, u64);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.stop(&self.1, self.2);
+    }
+}
+
+/// A verdict that can't be written is no verdict: without it the next turn finds the same and says it again.
+async fn record(world: &World, host_ref: &HostRef, verdict: &HostFailure) {
+    if let Err(error) = records::write_verdict(world, &host_ref.uid, verdict).await {
+        tracing::warn!(host = host_ref.host, %error, "a host's failure is not on record yet");
+        tokio::time::sleep(FAILURE_PAUSE).await;
+    }
+}
+
+async fn follow(
+    world: &Arc<World>,
+    host_ref: &HostRef,
+    assignment: &Assignment,
+    version: u64,
+    log: &RolloutLog<'_>,
+) -> End {
+    let (key, host_key) = (host_ref.worker_key(), host_ref.host_key());
+    let wanted = || world.hosts.workers.is_goal(&key, version);
+    let (mut done, mut retries) = (StepProgress::default(), 0);
+    let Some(link) = connect(world, &host_key).await else {
+        log.lost();
+        return End::Yielded;
+    };
+    // Seen over this very connection, so in this boot, and nothing was done since: the host itself refuses what is planned on an old view.
+    // What was under way then may be over.
+    let at_rest = |facts: &HostFacts| facts.folders.get(&host_ref.folder()).is_none_or(|folder| folder.open.is_none());
+    let mut known = match world.hosts.check(&host_key) {
+        HostCheck::Facts(facts) if link.is_verified() && at_rest(&facts) => Some(*facts),
+        _ => None,
+    };
+    loop {
+        if !wanted() {
+            return End::Changed;
+        }
+        // An act answers with what is true after it; else the host is asked.
+        let facts = match known.take() {
+            Some(facts) => facts,
+            None => match hosts::probe_over(world, &host_key, &link).await {
+                Ok(facts) => facts,
+                Err(_) => {
+                    log.lost();
+                    return End::Yielded;
+                }
+            },
+        };
+        let observed = observe::folder_view(&facts, &host_ref.folder());
+        let step = next_step(&observed, &assignment.goal, done);
+        if step == Step::Reached {
+            return End::Reached;
+        }
+        if world.hosts.workers.pass(&key, step.phase()) {
+            world.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
+        }
+        if !matches!(step, Step::Verify { .. } | Step::Died) {
+            world.hosts.begin_act(&host_key);
+        }
+        let context = step::StepContext {
+            world,
+            host_ref,
+            assignment,
+            observed: &observed,
+            free_bytes: facts.free_bytes,
+            host: &link.host,
+            log,
+        };
+        let began = log.begins(&step);
+        let error = match step::perform(&context, &step, &mut done, wanted).await {
+            Ok(Some(folder)) => {
+                log.done(&step, began);
+                known = Some(hosts::after(world, &host_key, facts, &host_ref.folder(), folder));
+                continue;
+            }
+            // Nothing was done, only looked at: what was known of the folder is as true as before.
+            Ok(None) if matches!(step, Step::Verify { .. }) => {
+                log.done(&step, began);
+                known = Some(facts);
+                continue;
+            }
+            Ok(None) => continue,
+            Err(error) => error,
+        };
+        log.error(&step, &error);
+        match judge(error, &step, host_ref, assignment, &mut retries) {
+            Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
+            Next::Changed => return End::Changed,
+            Next::Yield => return End::Yielded,
+            Next::Failed(failure, phase) => return failed(assignment, host_ref, phase, failure),
+        }
+    }
+}
+
+/// One connection for the whole turn. Why there is none is kept for the planner.
+async fn connect(world: &Arc<World>, key: &HostKey) -> Option<Arc<Link>> {
+    if let Ok(link) = hosts::link(world, key).await {
+        return Some(link);
+    }
+    let _ = hosts::probe(world, key).await;
+    None
+}
+
+enum Next {
+    Again,
+    Changed,
+    Yield,
+    Failed(Failure, Phase),
+}
+
+fn judge(error: StepError, step: &Step, host_ref: &HostRef, assignment: &Assignment, retries: &mut u32) -> Next {
+    let error = match error {
+        StepError::Superseded => return Next::Changed,
+        StepError::Failed(failure) => return Next::Failed(failure, step.phase()),
+        StepError::Host(error) => error,
+    };
+    tracing::info!(%error, ?step, "a step on a host was not done");
+    if is_anothers_end(step, &error, host_ref, assignment) {
+        return Next::Again;
+    }
+    let (reason, phase) = step::verdict_on(step, &error);
+    match recovery(&error, reason) {
+        Recovery::Again => Next::Again,
+        Recovery::RetryLimited(failure) => {
+            *retries += 1;
+            if *retries < MAX_RETRIES { Next::Again } else { Next::Failed(failure, phase) }
+        }
+        Recovery::Disconnected | Recovery::Yield => Next::Yield,
+        Recovery::Fail(failure) => Next::Failed(failure, phase),
+    }
+}
+
+/// An act of another Deployment, rollout or attempt was waited for, and has ended not well: that says nothing about this one.
+fn is_anothers_end(step: &Step, error: &HostError, host_ref: &HostRef, assignment: &Assignment) -> bool {
+    let Step::Attach(open) = step else { return false };
+    let own =
+        open.uid == host_ref.uid && open.rollout == assignment.key.rollout && open.attempt == assignment.key.attempt;
+    !own && matches!(error, HostError::StepFailed { .. } | HostError::DiskFull { .. } | HostError::PortInUse { .. })
+}
+
+/// Bringing a version to a host can fail for good. Healing and letting go are tried again, as the planner sees fit.
+fn failed(assignment: &Assignment, host_ref: &HostRef, phase: Phase, failure: Failure) -> End {
+    let counts = matches!(assignment.goal, Goal::Stage(_) | Goal::Run { heal: false, .. });
+    if !counts {
+        tracing::warn!(host = host_ref.host, reason = %failure.reason, message = failure.message, "a host is tried again later");
+        return End::Yielded;
+    }
+    End::Failed(HostFailure {
+        rollout: assignment.key.rollout.clone(),
+        attempt: assignment.key.attempt,
+        host: host_ref.host.clone(),
+        reason: failure.reason,
+        phase,
+        message: failure.message,
+        at: clock::now(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::Reason, plan::facts::OpenAct};
+
+    #[test]
+    fn the_end_of_another_rollouts_turn_is_no_verdict_and_that_of_ones_own_names_the_part_that_failed() {
+        let assignment = Assignment::new("web-01", Goal::Release, "3.0", 2, None);
+        let [namespace, deployment, uid, project, group, host] =
+            ["team", "shop", "u", "shop", "prod", "web-01"].map(str::to_owned);
+        let host_ref = HostRef { namespace, deployment, uid, project, group, host };
+        let judged_of = |uid: &str, rollout: &str, attempt, part: &str| {
+            let (uid, step) = (uid.to_owned(), "turn".to_owned());
+            let open = OpenAct { uid, rollout: rollout.to_owned(), attempt, n: 7, step, running: true };
+            let error =
+                HostError::StepFailed { step: part.to_owned(), why: "it died".to_owned(), last_lines: Vec::new() };
+            judge(StepError::Host(error), &Step::Attach(open), &host_ref, &assignment, &mut 0)
+        };
+        let judged = |rollout: &str, attempt, part: &str| judged_of("u", rollout, attempt, part);
+        assert!(matches!(judged_of("of the one before", "3.0", 2, "start"), Next::Again));
+        assert!(matches!(judged("2.0", 2, "start"), Next::Again));
+        assert!(matches!(judged("3.0", 1, "start"), Next::Again));
+        for (part, reason, phase) in [
+            ("start", Reason::StartFailed, Phase::Starting),
+            ("switch", Reason::SwitchFailed, Phase::Switching),
+            ("turn", Reason::StopFailed, Phase::Stopping),
+        ] {
+            let Next::Failed(failure, at) = judged("3.0", 2, part) else { panic!("{part}: a verdict") };
+            assert_eq!((failure.reason, at), (reason, phase), "{part}");
+        }
+    }
+}

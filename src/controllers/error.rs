@@ -1,0 +1,55 @@
+//! Why a reconcile stopped half way; all of it may pass. What needs a person is no trouble: it is a status that a planner wrote.
+
+use crate::effects::{
+    class::Class,
+    gate::GateShut,
+    store::{StoreError, keys::BadPart},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    #[error("the object changed under this decision")]
+    Outdated,
+    #[error("the object is gone")]
+    NotFound,
+    #[error("the API server: {}", api_message(.0))]
+    Api(kube::Error),
+    #[error("the status can't be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    GateShut(#[from] GateShut),
+    #[error("{message}")]
+    Effect { class: Class, message: String },
+    /// A fault of landfall itself: a reconcile panicked or did not end.
+    #[error("a fault in landfall, please report it: {0}")]
+    Internal(String),
+}
+
+impl From<kube::Error> for ReconcileError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 409 => ReconcileError::Outdated,
+            other => ReconcileError::Api(other),
+        }
+    }
+}
+
+impl From<StoreError> for ReconcileError {
+    fn from(error: StoreError) -> Self {
+        Self::Effect { class: error.class(), message: error.to_string() }
+    }
+}
+
+impl From<BadPart> for ReconcileError {
+    fn from(error: BadPart) -> Self {
+        Self::Effect { class: Class::Terminal, message: error.to_string() }
+    }
+}
+
+/// What the API server said, in its own words: they name the verb and the resource where a right is missing.
+pub fn api_message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}

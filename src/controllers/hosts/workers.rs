@@ -1,0 +1,178 @@
+//! What is being done on hosts right now: the goal of each host's background task, the phase that it is in, and how often a process had
+//! to be started again. A crash loses it, and nothing but time: the hosts and the store tell how far everything came.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    api::deployment::Phase,
+    plan::deployment::{Assignment, Healing, HostFailure, RolloutRecord, Task},
+};
+
+/// One host of one Deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostWorkerKey {
+    /// The Deployment's uid.
+    pub uid: String,
+    pub host: String,
+}
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub struct HostWorkers {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    workers: BTreeMap<HostWorkerKey, HostWorker>,
+    /// Records of the store are created once and never changed, so they are read once.
+    revisions: HashMap<String, RolloutRecord>,
+    verdicts: HashMap<String, HostFailure>,
+}
+
+#[derive(Default)]
+struct HostWorker {
+    drive: Option<Assignment>,
+    /// Grows with every new goal.
+    version: u64,
+    phase: Option<Phase>,
+    /// The number of the task that is under way.
+    task: Option<u64>,
+    healing: Option<Healing>,
+    /// What the host has on record of healing was taken over, or is older than what this operator did.
+    recalled: bool,
+}
+
+impl HostWorkers {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets a host's goal. `Some(n)`: no task is under way there, and one has to be started; n is its number.
+    pub fn set(&self, key: &HostWorkerKey, drive: Assignment) -> Option<u64> {
+        let mut inner = self.lock();
+        let worker = inner.workers.entry(key.clone()).or_default();
+        worker.version += 1;
+        worker.drive = Some(drive);
+        if worker.task.is_some() {
+            return None;
+        }
+        worker.task = Some(worker.version);
+        worker.task
+    }
+
+    /// The goal now, and its number.
+    pub fn goal(&self, key: &HostWorkerKey) -> Option<(Assignment, u64)> {
+        let inner = self.lock();
+        let worker = inner.workers.get(key)?;
+        Some((worker.drive.clone()?, worker.version))
+    }
+
+    /// Whether that is still the goal.
+    pub fn is_goal(&self, key: &HostWorkerKey, version: u64) -> bool {
+        self.lock().workers.get(key).is_some_and(|worker| worker.version == version)
+    }
+
+    /// Notes the phase; answers whether it is another.
+    pub fn pass(&self, key: &HostWorkerKey, phase: Phase) -> bool {
+        let mut inner = self.lock();
+        let Some(worker) = inner.workers.get_mut(key) else { return false };
+        worker.phase.replace(phase) != Some(phase)
+    }
+
+    /// The task ends, unless it has been given another goal meanwhile.
+    pub fn end(&self, key: &HostWorkerKey, version: u64) -> bool {
+        let mut inner = self.lock();
+        let Some(worker) = inner.workers.get_mut(key) else { return true };
+        if worker.version != version {
+            return false;
+        }
+        worker.task = None;
+        worker.phase = None;
+        true
+    }
+
+    /// The task of this number is no more, however it ended.
+    pub fn stop(&self, key: &HostWorkerKey, number: u64) {
+        if let Some(worker) = self.lock().workers.get_mut(key).filter(|worker| worker.task == Some(number)) {
+            worker.task = None;
+            worker.phase = None;
+        }
+    }
+
+    /// The task as the planner sees it.
+    pub fn task(&self, key: &HostWorkerKey) -> Option<Task> {
+        let inner = self.lock();
+        let worker = inner.workers.get(key).filter(|worker| worker.task.is_some())?;
+        let goal = worker.drive.as_ref()?.key.clone();
+        Some(Task { goal, phase: worker.phase.unwrap_or(Phase::Pending) })
+    }
+
+    /// A process that had been ready is started again.
+    pub fn heal(&self, key: &HostWorkerKey, attempt: i64, now: Timestamp) {
+        let mut inner = self.lock();
+        let worker = inner.workers.entry(key.clone()).or_default();
+        worker.healing = Some(Healing::after(worker.healing, attempt, now));
+        worker.recalled = true;
+    }
+
+    /// The first look at a host tells what an operator before this one did there.
+    pub fn recall(&self, key: &HostWorkerKey, healing: Option<Healing>) {
+        let mut inner = self.lock();
+        let worker = inner.workers.entry(key.clone()).or_default();
+        if !std::mem::replace(&mut worker.recalled, true) {
+            worker.healing = healing;
+        }
+    }
+
+    /// A person or another version begins anew.
+    pub fn healed(&self, key: &HostWorkerKey) {
+        let mut inner = self.lock();
+        let worker = inner.workers.entry(key.clone()).or_default();
+        (worker.healing, worker.recalled) = (None, true);
+    }
+
+    pub fn healing(&self, key: &HostWorkerKey) -> Option<Healing> {
+        self.lock().workers.get(key)?.healing
+    }
+
+    /// Hosts on which this Deployment did something: since this operator began, or by the owner files that were seen.
+    pub fn hosts_of(&self, uid: &str) -> BTreeSet<String> {
+        self.lock().workers.keys().filter(|key| key.uid == uid).map(|key| key.host.clone()).collect()
+    }
+
+    pub fn forget(&self, key: &HostWorkerKey) {
+        self.lock().workers.remove(key);
+    }
+
+    /// A record that was read before, by its key in the store.
+    pub fn revision(&self, key: &str) -> Option<RolloutRecord> {
+        self.lock().revisions.get(key).cloned()
+    }
+
+    pub fn keep_revision(&self, key: &str, record: RolloutRecord) {
+        self.lock().revisions.insert(key.to_owned(), record);
+    }
+
+    pub fn verdict(&self, key: &str) -> Option<HostFailure> {
+        self.lock().verdicts.get(key).cloned()
+    }
+
+    pub fn keep_verdict(&self, key: &str, verdict: HostFailure) {
+        self.lock().verdicts.insert(key.to_owned(), verdict);
+    }
+
+    /// The Deployment is gone.
+    pub fn forget_all(&self, uid: &str) {
+        let mut inner = self.lock();
+        inner.workers.retain(|key, worker| key.uid != uid || worker.task.is_some());
+        let of = |key: &str| key.split('/').nth(1) == Some(uid);
+        inner.revisions.retain(|key, _| !of(key));
+        inner.verdicts.retain(|key, _| !of(key));
+    }
+}

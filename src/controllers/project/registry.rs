@@ -1,0 +1,187 @@
+//! What this operator remembers of projects: the last listing with its age, and versions that were read (they never change).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::retention_schedule::RetentionSchedules;
+use crate::{
+    api::project::{BranchView, VersionView},
+    controllers::build::broken::Broken,
+    effects::{class::Class, clock},
+    plan::{
+        project::{Head, Listing},
+        retry_state::RetryState,
+    },
+};
+
+/// What was listed: another URL or other patterns are another source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) url: String,
+    pub(super) branches: Vec<String>,
+    /// Name of its Secret, which is read anew at each look.
+    pub(super) secret: Option<String>,
+    /// `build.trigger.onPush`
+    pub(super) on_push: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct ProjectState {
+    pub(super) source: Source,
+    pub(super) listing: Option<Listing>,
+    pub(super) fault: Option<RetryState>,
+    pub(super) running: bool,
+    /// The interval of the task that looks by itself.
+    pub(super) ticked: Option<Duration>,
+    again: bool,
+    runs: u64,
+}
+
+/// Cheap to clone; all clones are one memory.
+#[derive(Clone, Default)]
+pub struct Registry {
+    inner: Arc<Mutex<Inner>>,
+    pub(super) tidies: RetentionSchedules,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// By uid.
+    known: HashMap<String, ProjectState>,
+    /// By uid.
+    push_faults: HashMap<String, RetryState>,
+    /// By namespace and name, then by version.
+    versions: HashMap<(String, String), BTreeMap<String, VersionView>>,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of this source; nothing where another was listed last.
+    pub(super) fn known(&self, uid: &str, source: &Source) -> ProjectState {
+        self.lock().known.get(uid).filter(|known| known.source == *source).cloned().unwrap_or_default()
+    }
+
+    /// Takes the place of the one listing that may run; `None` where one runs. It is told to look once more then, if `again`.
+    pub(super) fn occupy(&self, uid: &str, source: &Source, again: bool) -> Option<TaskSlot> {
+        let mut inner = self.lock();
+        let known = inner.known.entry(uid.to_owned()).or_default();
+        if known.source != *source {
+            // A listing of another source that still runs settles nothing any more.
+            let runs = known.runs;
+            *known = ProjectState { source: source.clone(), runs, ..ProjectState::default() };
+        }
+        if known.running {
+            known.again |= again;
+            return None;
+        }
+        known.running = true;
+        known.runs += 1;
+        let run = known.runs;
+        drop(inner);
+        Some(TaskSlot { memory: self.clone(), uid: uid.to_owned(), run })
+    }
+
+    /// Notes that a task looks at this source by itself; `None`: it does so no more.
+    pub(super) fn tick(&self, uid: &str, source: &Source, interval: Option<Duration>) {
+        if let Some(known) = self.lock().known.get_mut(uid).filter(|known| known.source == *source) {
+            known.ticked = interval;
+        }
+    }
+
+    /// The project is gone.
+    pub(super) fn forget(&self, uid: &str) {
+        let mut inner = self.lock();
+        inner.known.remove(uid);
+        inner.push_faults.remove(uid);
+        self.tidies.forget(uid);
+    }
+
+    /// How the last Build that a push asked for could not be created.
+    pub(super) fn push_fault(&self, uid: &str) -> Option<RetryState> {
+        self.lock().push_faults.get(uid).cloned()
+    }
+
+    pub(super) fn pushed(&self, uid: &str, result: Result<(), Broken>) {
+        let mut inner = self.lock();
+        match result {
+            Ok(()) => _ = inner.push_faults.remove(uid),
+            Err(broken) => {
+                let fault = fault(inner.push_faults.get(uid), broken);
+                inner.push_faults.insert(uid.to_owned(), fault);
+            }
+        }
+    }
+
+    pub(super) fn versions(&self, namespace: &str, name: &str) -> BTreeMap<String, VersionView> {
+        self.lock().versions.get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn remember(&self, namespace: &str, name: &str, versions: BTreeMap<String, VersionView>) {
+        self.lock().versions.insert((namespace.to_owned(), name.to_owned()), versions);
+    }
+}
+
+/// What became of a look.
+pub(super) struct Settled {
+    /// It is to be taken once more, because somebody asked meanwhile.
+    pub(super) again: bool,
+    /// A planner would see something new.
+    pub(super) news: bool,
+}
+
+/// The right to list one project, until it is dropped.
+pub(super) struct TaskSlot {
+    memory: Registry,
+    uid: String,
+    run: u64,
+}
+
+impl TaskSlot {
+    pub(super) fn key(&self) -> String {
+        format!("project/{}/list/{}", self.uid, self.run)
+    }
+
+    /// What the look found.
+    pub(super) fn settle(&self, result: Result<(Vec<BranchView>, Vec<Head>), Broken>) -> Settled {
+        let mut inner = self.memory.lock();
+        let known = inner.known.get_mut(&self.uid).filter(|known| known.runs == self.run);
+        let Some(known) = known else { return Settled { again: false, news: true } };
+        let mut news = true;
+        match result {
+            Ok((branches, heads)) => {
+                let before = known.listing.as_ref();
+                let same = before.is_some_and(|before| before.branches == branches && before.heads == heads);
+                news = known.fault.is_some() || !same;
+                known.listing = Some(Listing { at: clock::now(), branches, heads });
+                known.fault = None;
+            }
+            Err(broken) if broken.class == Class::Waiting => {}
+            Err(broken) => known.fault = Some(fault(known.fault.as_ref(), broken)),
+        }
+        Settled { again: std::mem::take(&mut known.again), news }
+    }
+}
+
+impl Drop for TaskSlot {
+    fn drop(&mut self) {
+        if let Some(known) = self.memory.lock().known.get_mut(&self.uid).filter(|known| known.runs == self.run) {
+            known.running = false;
+        }
+    }
+}
+
+pub(super) fn fault(before: Option<&RetryState>, broken: Broken) -> RetryState {
+    RetryState {
+        reason: broken.reason,
+        message: broken.message,
+        terminal: broken.class == Class::Terminal,
+        failures: before.map_or(0, |fault| fault.failures).saturating_add(1),
+        at: clock::now(),
+    }
+}

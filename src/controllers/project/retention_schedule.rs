@@ -1,0 +1,76 @@
+//! What this operator remembers of its looks for what is kept no longer.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+
+use super::registry::fault;
+use crate::{
+    controllers::build::broken::Broken,
+    effects::{class::Class, clock},
+    plan::{project::RetentionObserved, retry_state::RetryState},
+};
+
+/// Cheap to clone; all clones are one memory.
+#[derive(Clone, Default)]
+pub(super) struct RetentionSchedules {
+    /// By uid of the project.
+    known: Arc<Mutex<HashMap<String, ProjectState>>>,
+}
+
+#[derive(Default)]
+struct ProjectState {
+    last: Option<Timestamp>,
+    /// What there was to look through when that was done last, and what there is now.
+    done: String,
+    now: String,
+    running: bool,
+    fault: Option<RetryState>,
+}
+
+impl RetentionSchedules {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, ProjectState>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it stands; `now` says what there is to look through.
+    pub(super) fn observed(&self, uid: &str, now: String) -> RetentionObserved {
+        let mut all = self.lock();
+        let known = all.entry(uid.to_owned()).or_default();
+        known.now = now;
+        RetentionObserved {
+            last: known.last,
+            stale: known.now != known.done,
+            running: known.running,
+            fault: known.fault.clone(),
+        }
+    }
+
+    /// Takes the place of the one look that may run; answers what it is for.
+    pub(super) fn begin(&self, uid: &str) -> Option<String> {
+        let mut all = self.lock();
+        let known = all.get_mut(uid).filter(|known| !known.running)?;
+        known.running = true;
+        Some(known.now.clone())
+    }
+
+    pub(super) fn end(&self, uid: &str, of: String, result: Result<(), Broken>) {
+        let mut all = self.lock();
+        let Some(known) = all.get_mut(uid) else { return };
+        known.running = false;
+        match result {
+            Ok(()) => (known.last, known.done, known.fault) = (Some(clock::now()), of, None),
+            // Not allowed to act just now: no fault of anybody's.
+            Err(broken) if broken.class == Class::Waiting => {}
+            Err(broken) => known.fault = Some(fault(known.fault.as_ref(), broken)),
+        }
+    }
+
+    /// The project is gone.
+    pub(super) fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+}

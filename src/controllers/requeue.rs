@@ -1,0 +1,93 @@
+//! Wakes: how background work and other kinds say "look at this object now".
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+};
+
+use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+/// Namespace and name of an object to look at.
+pub type ObjectName = (String, String);
+
+const PROJECT: &str = "Project";
+const BUILD: &str = "Build";
+const HOST_GROUP: &str = "HostGroup";
+const DEPLOYMENT: &str = "Deployment";
+
+#[derive(Default)]
+pub struct Requeue {
+    kinds: Mutex<BTreeMap<&'static str, Subscriber>>,
+}
+
+/// Who listens for a kind, and which objects of it were seen.
+#[derive(Default)]
+struct Subscriber {
+    sender: Option<UnboundedSender<ObjectName>>,
+    known: BTreeSet<ObjectName>,
+}
+
+impl Requeue {
+    /// The wakes for a kind from now on; one listener a kind.
+    pub fn listen(&self, kind: &'static str) -> UnboundedReceiver<ObjectName> {
+        let (sender, receiver) = mpsc::unbounded();
+        self.with(kind, |ears| ears.sender = Some(sender));
+        receiver
+    }
+
+    pub fn project(&self, namespace: &str, name: &str) {
+        self.wake(PROJECT, namespace, name);
+    }
+
+    pub fn build(&self, namespace: &str, name: &str) {
+        self.wake(BUILD, namespace, name);
+    }
+
+    pub fn host_group(&self, namespace: &str, name: &str) {
+        self.wake(HOST_GROUP, namespace, name);
+    }
+
+    pub fn deployment(&self, namespace: &str, name: &str) {
+        self.wake(DEPLOYMENT, namespace, name);
+    }
+
+    pub fn builds_in(&self, namespace: &str) {
+        self.wake_known(BUILD, namespace);
+    }
+
+    pub fn deployments_in(&self, namespace: &str) {
+        self.wake_known(DEPLOYMENT, namespace);
+    }
+
+    pub(super) fn know(&self, kind: &'static str, namespace: &str, name: &str) {
+        self.with(kind, |ears| ears.known.insert((namespace.to_owned(), name.to_owned())));
+    }
+
+    pub(super) fn forget(&self, kind: &'static str, namespace: &str, name: &str) {
+        self.with(kind, |ears| ears.known.remove(&(namespace.to_owned(), name.to_owned())));
+    }
+
+    /// Whether there is a Project of this name, as far as was seen.
+    pub fn knows_project(&self, namespace: &str, name: &str) -> bool {
+        self.with(PROJECT, |ears| ears.known.contains(&(namespace.to_owned(), name.to_owned())))
+    }
+
+    fn wake(&self, kind: &'static str, namespace: &str, name: &str) {
+        // After a shutdown nobody listens, which is fine.
+        self.with(kind, |ears| {
+            ears.sender.as_ref().map(|sender| sender.unbounded_send((namespace.to_owned(), name.to_owned())))
+        });
+    }
+
+    fn wake_known(&self, kind: &'static str, namespace: &str) {
+        self.with(kind, |ears| {
+            for wake in ears.known.iter().filter(|(of, _)| of == namespace) {
+                ears.sender.as_ref().map(|sender| sender.unbounded_send(wake.clone()));
+            }
+        });
+    }
+
+    fn with<T>(&self, kind: &'static str, work: impl FnOnce(&mut Subscriber) -> T) -> T {
+        work(self.kinds.lock().unwrap_or_else(PoisonError::into_inner).entry(kind).or_default())
+    }
+}

@@ -1,0 +1,158 @@
+//! What one call to a remote needs: whom to talk to, with what, for how long; and the way from libgit2's thread to tokio and back.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{net::TcpStream, runtime::Handle};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{access::SharedAccess, reach},
+    refused,
+};
+use crate::effects::{
+    git::{
+        GitError,
+        url::{Remote, Server},
+    },
+    ssh::Connection,
+};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Talk>> = const { RefCell::new(None) };
+}
+
+/// Cheap to clone; all clones are one talk.
+#[derive(Clone)]
+pub(in super::super) struct Talk {
+    pub(super) remote: Arc<Remote>,
+    pub(super) access: SharedAccess,
+    /// Without a byte for so long it is over.
+    pub(super) silence: Duration,
+    pub(in super::super) stop: CancellationToken,
+    /// One SSH connection for the whole call.
+    pub(super) line: Arc<Mutex<Option<Arc<Connection>>>>,
+    /// Also this machine's own addresses may be dialled.
+    allow_local: bool,
+    runtime: Handle,
+    /// What went wrong first, since libgit2 passes on a line of text at most.
+    trouble: Arc<Mutex<Option<GitError>>>,
+}
+
+/// While it lives, transports that are made in this thread talk by it.
+pub(in super::super) struct Current;
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        CURRENT.with(|current| current.borrow_mut().take());
+    }
+}
+
+/// What a transport is made with.
+pub(super) fn current() -> Result<Talk, git2::Error> {
+    CURRENT.with(|current| current.borrow().clone()).ok_or_else(|| refused("nobody said whom to talk to"))
+}
+
+impl Talk {
+    pub(in super::super) fn new(
+        remote: Remote,
+        access: SharedAccess,
+        silence: Duration,
+        stop: CancellationToken,
+        runtime: Handle,
+    ) -> Self {
+        let (remote, line, trouble) = (Arc::new(remote), Arc::default(), Arc::default());
+        Self { remote, access, silence, stop, line, allow_local: false, runtime, trouble }
+    }
+
+    pub(in super::super) fn allow_local(self, allow_local: bool) -> Self {
+        Self { allow_local, ..self }
+    }
+
+    /// A connection to a server, if it is none of those that nobody may be led to.
+    pub(super) async fn dial(&self, server: &Server) -> Result<TcpStream, GitError> {
+        reach::dial(server, &self.remote.url, self.silence, self.allow_local).await
+    }
+
+    /// Hands it over to the transports of this thread.
+    pub(in super::super) fn enter(&self) -> Current {
+        CURRENT.with(|current| *current.borrow_mut() = Some(self.clone()));
+        Current
+    }
+
+    /// libgit2 rewrites URLs by this machine's configuration (`insteadOf`); a secret is for the URL that it was given for.
+    pub(super) fn is_for(&self, url: &str) -> Result<(), git2::Error> {
+        if url == self.remote.url {
+            return Ok(());
+        }
+        let why = "git's configuration on this machine (url.….insteadOf) leads elsewhere; remove it".to_owned();
+        self.note(GitError::Unreachable { url: self.remote.url.clone(), why });
+        Err(refused("not the URL that was asked for"))
+    }
+
+    pub(in super::super) fn url(&self) -> String {
+        self.remote.url.clone()
+    }
+
+    /// Forgets what went wrong before.
+    pub(in super::super) fn begin(&self) {
+        self.lock().take();
+    }
+
+    pub(in super::super) fn trouble(&self) -> Option<GitError> {
+        self.lock().take()
+    }
+
+    /// Keeps the first trouble: what follows it is its consequence.
+    pub(in super::super) fn note(&self, trouble: GitError) {
+        self.lock().get_or_insert(trouble);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<GitError>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits in libgit2's thread for something that happens in tokio: until it is done, the caller gives up, or nothing comes for too long.
+    pub(super) fn wait<T>(
+        &self,
+        what: &'static str,
+        work: impl Future<Output = Result<T, GitError>>,
+    ) -> Result<T, RemoteError> {
+        let done = self.runtime.block_on(async {
+            tokio::select! {
+                () = self.stop.cancelled() => Err(GitError::TimedOut { url: self.remote.url.clone(), seconds: 0 }),
+                done = tokio::time::timeout(self.silence, work) => done.unwrap_or_else(|_| {
+                    Err(GitError::Silent { host: self.remote.shown().to_owned(), what, seconds: self.silence.as_secs() })
+                }),
+            }
+        });
+        done.map_err(|trouble| {
+            self.note(trouble);
+            RemoteError
+        })
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+}
+
+/// The trouble is noted; libgit2 is told only that there is some.
+pub(super) struct RemoteError;
+
+impl From<RemoteError> for io::Error {
+    fn from(_: RemoteError) -> Self {
+        Self::other("the transport broke")
+    }
+}
+
+impl From<RemoteError> for git2::Error {
+    fn from(_: RemoteError) -> Self {
+        refused("the transport broke")
+    }
+}

@@ -1,0 +1,48 @@
+//! Whether a host lets us become the users of its group, as it said last. A yes is good for a minute, a no for nothing.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    api::hostgroup::{Become, BecomeMethod},
+    effects::clock,
+    plan::facts::HostFacts,
+};
+
+const GOOD_FOR: Duration = Duration::from_secs(50);
+
+#[derive(Default)]
+pub(super) struct PrivilegeCache(Mutex<Option<Yes>>);
+
+struct Yes {
+    at: Instant,
+    whom: Become,
+    too_wide: bool,
+}
+
+impl PrivilegeCache {
+    /// `Some`: it may become all of them, and whether it may more than it needs.
+    pub fn known(&self, whom: &Become) -> Option<bool> {
+        let yes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let yes = yes.as_ref().filter(|yes| yes.whom == *whom)?;
+        (clock::monotonic().duration_since(yes.at) < GOOD_FOR).then_some(yes.too_wide)
+    }
+
+    /// Takes over what these facts say. A user of whom the host said nothing can't be become.
+    pub fn learn(&self, whom: &Become, facts: &mut HostFacts) {
+        if whom.method == BecomeMethod::None {
+            facts.cannot_become.clear();
+            return;
+        }
+        let asked = |user: &String| whom.users.contains(user);
+        for user in &whom.users {
+            facts.cannot_become.entry(user.clone()).or_insert_with(|| "the host did not say".to_owned());
+        }
+        facts.cannot_become.retain(|user, said| asked(user) && !said.is_empty());
+        let yes = facts.cannot_become.is_empty() && facts.missing_tools.is_empty();
+        let yes = yes.then(|| Yes { at: clock::monotonic(), whom: whom.clone(), too_wide: facts.sudo_too_wide });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = yes;
+    }
+}

@@ -1,0 +1,112 @@
+//! What a server does by itself, watched: the key that it shows, how often it exchanges keys, what it opens unasked.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use russh::{
+    Channel,
+    client::{self, ChannelOpenHandle, Msg, Session},
+    keys::PublicKeyOrCertificate,
+};
+
+use super::{SshError, printable, trust::Expected};
+use crate::effects::clock;
+
+/// So many key exchanges at most, and one more each minute.
+const EXCHANGES: u64 = 8;
+
+/// What was learned, for the message when the library only says no.
+#[derive(Clone, Default)]
+pub(super) struct ServerObserved {
+    pub(super) banner: String,
+    pub(super) refused: Option<SshError>,
+    pub(super) weak: bool,
+    /// Why the connection was ended by us.
+    pub(super) vice: Option<&'static str>,
+}
+
+pub(super) type SharedServerObserved = Arc<Mutex<ServerObserved>>;
+
+/// Answers the library's questions: is this the host, is the exchange strict. Whoever opens anything by himself is hung up on: we ask for
+/// nothing that a server could have to open, and the library's default is to let him.
+pub(super) struct ClientHandler {
+    expected: Expected,
+    seen: SharedServerObserved,
+    first: bool,
+    exchanges: u64,
+    began: Instant,
+}
+
+impl ClientHandler {
+    pub(super) fn new(expected: Expected, seen: SharedServerObserved) -> Self {
+        Self { expected, seen, first: true, exchanges: 0, began: clock::monotonic() }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, ServerObserved> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hang_up<T>(&self, why: &'static str) -> Result<T, russh::Error> {
+        self.seen().vice.get_or_insert(why);
+        Err(russh::Error::Disconnect)
+    }
+}
+
+macro_rules! never_opened_by_a_server {
+    ($($name:ident($($more:ty),*);)*) => {$(
+        async fn $name(
+            &mut self,
+            _: Channel<Msg>,
+            $(_: $more,)*
+            _: ChannelOpenHandle,
+            _: &mut Session,
+        ) -> Result<(), Self::Error> {
+            self.hang_up("it opens channels by itself")
+        }
+    )*};
+}
+
+impl client::Handler for ClientHandler {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        let now = u64::try_from(clock::now().as_second()).unwrap_or_default();
+        let Err(refused) = self.expected.judge(shown, now).await else { return Ok(true) };
+        self.seen().refused = Some(refused);
+        Ok(false)
+    }
+
+    async fn kex_done(
+        &mut self,
+        _: Option<&[u8]>,
+        names: &russh::Names,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        // Once an hour is usual. Each costs more than anything else that a server can make us do.
+        self.exchanges += 1;
+        if self.exchanges > EXCHANGES + self.began.elapsed().as_secs() / 60 {
+            return self.hang_up("it exchanges keys all the time");
+        }
+        if std::mem::take(&mut self.first) {
+            let mut seen = self.seen();
+            seen.banner = printable(session.remote_sshid());
+            let sealed = names.cipher.as_ref().contains("-gcm@");
+            if !names.strict_kex() && !sealed {
+                seen.weak = true;
+                return Err(russh::Error::Kex);
+            }
+        }
+        Ok(())
+    }
+    never_opened_by_a_server! {
+        server_channel_open_session();
+        server_channel_open_x11(&str, u32);
+        server_channel_open_agent_forward();
+        server_channel_open_forwarded_tcpip(&str, u32, &str, u32);
+        server_channel_open_forwarded_streamlocal(&str);
+        server_channel_open_direct_tcpip(&str, u32, &str, u32);
+        server_channel_open_direct_streamlocal(&str);
+    }
+}

@@ -1,0 +1,160 @@
+//! From the first packet to the accepted key: the way there, the key exchange, who the server is, and who we are.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use russh::{
+    Preferred,
+    client::{self, AuthResult, Handle},
+    compression,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use super::{
+    Connection, Identity, SshError, SshTarget,
+    client_handler::{ClientHandler, ServerObserved, SharedServerObserved},
+    identity::Proof,
+    printable,
+    throttle::{CloseHandle, line},
+    trust::Expected,
+};
+use crate::effects::names::{self, LookupPool};
+
+/// How the server is reached.
+pub(super) enum Route {
+    Dial,
+    /// In a stream of this connection.
+    Through(Arc<Connection>),
+    Over(TcpStream),
+}
+
+pub(super) async fn connect(
+    way: Route,
+    target: &SshTarget,
+    expected: Expected,
+    identity: &Identity,
+) -> Result<Connection, SshError> {
+    let ((mut handle, seen, close_handle), via) = match way {
+        Route::Dial => (handshake(dial(target).await?, target, expected).await?, None),
+        Route::Over(socket) => (handshake(socket, target, expected).await?, None),
+        Route::Through(via) => (handshake(through(&via, target).await?, target, expected).await?, Some(via)),
+    };
+    let address = target.address.clone();
+    let proof = identity.prove(&target.user, &address)?;
+    let limit = target.connect_timeout;
+    let answer = tokio::time::timeout(limit, log_in(&mut handle, &target.user, proof)).await;
+    let silent =
+        |_| SshError::Silent { address: address.clone(), what: "no answer to our key", seconds: limit.as_secs() };
+    let lost = |why: String| SshError::Lost { address: address.clone(), what: "authenticating", why };
+    match answer.map_err(silent)? {
+        Ok(result) if result.success() => Ok(Connection::new(handle, close_handle, address, seen, via)),
+        Ok(_) if handle.is_closed() => Err(lost("the server closed the connection".to_owned())),
+        Ok(_) => Err(SshError::AuthenticationFailed { address, user: target.user.clone() }),
+        Err(error) => Err(lost(error.to_string())),
+    }
+}
+
+async fn log_in(handle: &mut Handle<ClientHandler>, user: &str, proof: Proof) -> Result<AuthResult, russh::Error> {
+    match proof {
+        Proof::Key(key) => handle.authenticate_publickey(user, key).await,
+        Proof::Certificate(key, certificate) => handle.authenticate_openssh_cert(user, key, *certificate).await,
+    }
+}
+
+async fn dial(target: &SshTarget) -> Result<TcpStream, SshError> {
+    let limit = target.connect_timeout;
+    let unreachable = |why: String| SshError::Unreachable { address: target.address.clone(), why };
+    let deadline = tokio::time::Instant::now() + limit;
+    let found = names::look_up(LookupPool::Hosts, &target.address, target.port, limit).await.map_err(unreachable)?;
+    let socket = tokio::time::timeout_at(deadline, TcpStream::connect(found.as_slice()))
+        .await
+        .map_err(|_| unreachable(format!("no answer within {} s", limit.as_secs())))?
+        .map_err(|error| unreachable(error.to_string()))?;
+    socket.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
+    Ok(socket)
+}
+
+/// The jump host's word about who is behind it proves nothing: who answers there shows its own key.
+async fn through(via: &Connection, target: &SshTarget) -> Result<super::Stream, SshError> {
+    let SshTarget { address, port, connect_timeout: limit, .. } = target;
+    let unreachable = |why: String| SshError::Unreachable { address: address.clone(), why };
+    match via.forward(address, *port, *limit).await {
+        Ok(Some(stream)) => {
+            via.close_handle.free();
+            Ok(stream)
+        }
+        Ok(None) => Err(unreachable(format!("the jump host {} can't connect to port {port} there", via.address))),
+        Err(SshError::Deadline { seconds, .. }) => {
+            Err(unreachable(format!("no answer within {seconds} s through the jump host {}", via.address)))
+        }
+        Err(cause) => {
+            Err(SshError::Jump { hop: via.address.clone(), address: address.clone(), cause: Box::new(cause) })
+        }
+    }
+}
+
+/// Key exchange and host key; what the server showed, and the switch of the line.
+async fn handshake<S>(
+    socket: S,
+    target: &SshTarget,
+    expected: Expected,
+) -> Result<(Handle<ClientHandler>, SharedServerObserved, CloseHandle), SshError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (address, limit) = (target.address.clone(), target.connect_timeout);
+    let seen = SharedServerObserved::default();
+    let config = Arc::new(config(&expected));
+    let watcher = ClientHandler::new(expected.clone(), seen.clone());
+    let (line, close_handle) = line(socket);
+    let handshaken = tokio::time::timeout(limit, client::connect_stream(config, line, watcher)).await;
+    let what = "no SSH greeting or key exchange";
+    let handshaken =
+        handshaken.map_err(|_| SshError::Silent { address: address.clone(), what, seconds: limit.as_secs() })?;
+    let learned = || seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let handle = handshaken.map_err(|error| handshake_failed(&address, &expected, learned(), &error))?;
+    Ok((handle, seen, close_handle))
+}
+
+fn handshake_failed(address: &str, expected: &Expected, seen: ServerObserved, error: &russh::Error) -> SshError {
+    let address = address.to_owned();
+    if let Some(refused) = seen.refused {
+        return refused;
+    }
+    if seen.weak {
+        let why = "it offers no strict key exchange (CVE-2023-48795); update its OpenSSH".to_owned();
+        return SshError::Protocol { address, why };
+    }
+    match error {
+        // The server has no key of the types that are known for it: it is another one than we know.
+        russh::Error::NoCommonAlgo { kind: russh::AlgorithmKind::Key, theirs, .. } => {
+            expected.nothing_in_common(&[printable(theirs.join(", ").as_bytes())])
+        }
+        russh::Error::IO(_) | russh::Error::Disconnect | russh::Error::HUP => {
+            SshError::Lost { address, what: "greeting", why: printable(error.to_string().as_bytes()) }
+        }
+        other => SshError::Protocol { address, why: printable(other.to_string().as_bytes()) },
+    }
+}
+
+fn config(expected: &Expected) -> client::Config {
+    client::Config {
+        preferred: Preferred {
+            key: Cow::Owned(expected.algorithms()),
+            host_key_certificates: Cow::Owned(expected.certificate_algorithms()),
+            compression: Cow::Borrowed(&[compression::NONE]),
+            ..Preferred::DEFAULT
+        },
+        keepalive_interval: Some(Duration::from_secs(10)),
+        keepalive_max: 3,
+        inactivity_timeout: Some(Duration::from_secs(60)),
+        nodelay: true,
+        ..client::Config::default()
+    }
+}

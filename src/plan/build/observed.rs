@@ -1,0 +1,136 @@
+//! What a Build's planner is given: plain values, read once by the controller.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{BuildPlan, ReleaseRecord};
+use crate::{
+    api::{
+        build::{Attempt, BuildSpec, BuildStatus, BuiltCommit, QueuePlace},
+        project::{Parameter, Resources, TagRule},
+    },
+    plan::{project::Denied, retry_state::RetryState},
+};
+
+/// Everything that a decision about a Build needs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observed {
+    pub uid: String,
+    pub generation: i64,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    pub deleting: bool,
+    pub spec: BuildSpec,
+    /// `None`: nothing was ever decided, or the status was lost.
+    #[serde(default)]
+    pub status: Option<BuildStatus>,
+    #[serde(default)]
+    pub project: Option<ProjectObserved>,
+    /// Its place among those that wait, as the project's grants have it.
+    #[serde(default)]
+    pub place: Option<QueuePlace>,
+    /// The project's policy leaves it no turn.
+    #[serde(default)]
+    pub denied: Option<Denied>,
+    /// What the revision meant when it was resolved and pinned, where that happened in this operator's life.
+    #[serde(default)]
+    pub resolved: Option<BuiltCommit>,
+    /// What the grant froze.
+    #[serde(default)]
+    pub plan: Option<BuildPlan>,
+    /// Ends of attempts that are on record in the store, oldest first.
+    #[serde(default)]
+    pub ends: Vec<Attempt>,
+    #[serde(default)]
+    pub release: Option<ReleaseRecord>,
+    /// Uid of the Build that the version's record belongs to.
+    #[serde(default)]
+    pub version_of: Option<String>,
+    /// What the executor knows of the last attempt that status or store name.
+    #[serde(default)]
+    pub step: Step,
+    /// The background step that runs now.
+    #[serde(default)]
+    pub working: bool,
+    #[serde(default)]
+    pub watched: bool,
+    #[serde(default)]
+    pub cancelling: bool,
+    /// The attempt whose checkout lies ready, everything checked.
+    #[serde(default)]
+    pub prepared: Option<i64>,
+    /// The tag is at the remote, as this operator saw.
+    #[serde(default)]
+    pub tagged: bool,
+    /// How the last background step failed.
+    #[serde(default)]
+    pub fault: Option<RetryState>,
+    /// Attempts that have ended left more than their logs and records.
+    #[serde(default)]
+    pub litter: bool,
+}
+
+/// What a Build needs of its Project.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProjectObserved {
+    #[serde(default)]
+    pub parameters: Vec<Parameter>,
+    #[serde(default)]
+    pub tag: TagRule,
+    #[serde(default)]
+    pub resources: Option<Resources>,
+    /// Uid of the one Build that may run.
+    #[serde(default)]
+    pub active: Option<String>,
+}
+
+/// What the executor knows of an attempt.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Step {
+    /// Never begun.
+    #[default]
+    Absent,
+    #[serde(rename_all = "camelCase")]
+    Running {
+        log_bytes: i64,
+    },
+    Exited(Exit),
+    /// It began, and its runner is gone without a record.
+    Lost,
+}
+
+/// The executor's record of an end.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exit {
+    pub reason: ExitReason,
+    #[serde(default)]
+    pub code: Option<i32>,
+    #[serde(default)]
+    pub message: Option<String>,
+    pub at: Timestamp,
+    #[serde(default)]
+    pub log_bytes: i64,
+    /// The last lines of its output, cleaned.
+    #[serde(default)]
+    pub last_lines: Vec<String>,
+}
+
+/// Why a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitReason {
+    Completed,
+    TimedOut,
+    IdleTimedOut,
+    Cancelled,
+    OutOfMemory,
+    ProcessLimit,
+    DiskFull,
+    NotStarted,
+}

@@ -1,0 +1,252 @@
+//! A Build's next status in the making, and the ways in which a decision can end.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Action, Observed};
+use crate::{
+    api::{
+        Reason, Verdict,
+        build::{Attempt, BuildStatus, SUCCEEDED, TAGGED},
+        conditions::{self, Extra, READY, STALLED},
+        verbs::{self, RETRY},
+    },
+    plan::{EventDraft, Plan, project::Denied, retry_state::RetryState},
+};
+
+/// How many attempts a status shows.
+const ATTEMPTS: usize = 20;
+/// Background work wakes the Build when it is over; this is for the case that it can't.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+pub(super) struct StatusBuilder<'a> {
+    pub(super) observed: &'a Observed,
+    pub(super) now: Timestamp,
+    pub(super) status: BuildStatus,
+    pub(super) extras: Vec<Extra>,
+    actions: Vec<Action>,
+    retried: bool,
+}
+
+impl<'a> StatusBuilder<'a> {
+    pub(super) fn new(observed: &'a Observed, now: Timestamp) -> Self {
+        let before = observed.status.clone().unwrap_or_default();
+        let first = observed.status.is_none();
+        let retried = verbs::asked(RETRY, &observed.annotations, &before.last_handled, first).is_some();
+        let status = BuildStatus {
+            observed_generation: observed.generation,
+            last_handled: verbs::handled(&[RETRY], &observed.annotations, &before.last_handled),
+            attempts: merged(&before.attempts, &observed.ends),
+            backoff: None,
+            queue: None,
+            superseded_by: before.superseded_by.filter(|_| !retried),
+            ..before
+        };
+        let actions = if retried { vec![Action::Forget] } else { vec![] };
+        Self { observed, now, status, extras: vec![], actions, retried }
+    }
+
+    /// Whether a person just asked for another try.
+    pub(super) fn retried(&self) -> bool {
+        self.retried
+    }
+
+    /// Whether there is nothing more to do unless somebody asks. Every failed verdict is kept until a retry: what failed weeks ago
+    /// must not start by itself.
+    pub(super) fn ended(&self) -> bool {
+        let is = |kind| conditions::status_of(&self.status.conditions, kind) == Some(true);
+        is(STALLED) || is(READY)
+    }
+
+    /// The last failure that still counts.
+    pub(super) fn fault(&self) -> Option<&'a RetryState> {
+        self.observed.fault.as_ref().filter(|_| !self.retried)
+    }
+
+    /// Whether the cancellation that the spec wishes is for the attempt that runs now or comes next. It may not be taken back, so
+    /// one that was carried out does not touch a retry.
+    pub(super) fn cancelled(&self) -> bool {
+        let done = |attempt: &Attempt| {
+            let superseded = attempt.reason.as_ref().is_some_and(|reason| *reason == Reason::Superseded.as_str());
+            attempt.outcome == Some(crate::api::build::Outcome::Cancelled) && !superseded
+        };
+        self.observed.spec.cancelled && !self.status.attempts.iter().any(done)
+    }
+
+    /// What the project's policy says against it. A person who asks for another try asks the project anew.
+    pub(super) fn denied(&self) -> Option<&'a Denied> {
+        self.observed.denied.as_ref().filter(|_| !self.retried)
+    }
+
+    /// Whether a newer build takes its place; the status names it then, before anything is ended.
+    pub(super) fn superseded(&mut self) -> bool {
+        if let Some(Denied::SupersededBy(newer)) = self.denied() {
+            self.status.superseded_by = Some(newer.clone());
+        }
+        self.status.superseded_by.is_some()
+    }
+
+    /// Whether a script that runs has to end: a person's wish, or a newer build.
+    pub(super) fn unwanted(&mut self) -> bool {
+        // Both are asked: the status names the newer build in any case.
+        self.superseded() | self.cancelled()
+    }
+
+    pub(super) fn add(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    pub(super) fn succeeded(&mut self, message: impl Into<String>) {
+        self.extras.push(Extra {
+            kind: SUCCEEDED,
+            status: Some(true),
+            reason: Reason::Succeeded,
+            message: message.into(),
+        });
+    }
+
+    pub(super) fn tagged(&mut self, status: bool, reason: Reason, message: impl Into<String>) {
+        self.extras.push(Extra { kind: TAGGED, status: Some(status), reason, message: message.into() });
+    }
+
+    /// Under way; the finalizer holds it.
+    pub(super) fn working(
+        self,
+        reason: Reason,
+        message: impl Into<String>,
+        actions: Vec<Action>,
+    ) -> Plan<BuildStatus, Action> {
+        self.held(Verdict::working(reason, message), actions, Some(LOOK_AGAIN))
+    }
+
+    pub(super) fn held(
+        mut self,
+        verdict: Verdict,
+        actions: Vec<Action>,
+        next: Option<Duration>,
+    ) -> Plan<BuildStatus, Action> {
+        self.actions.extend(actions);
+        self.say(true, &verdict, next)
+    }
+
+    /// The step failed before: a verdict, or the wait until it is tried again. `None`: go on and do it.
+    pub(super) fn held_up(&self, finalizer: bool) -> Option<Plan<BuildStatus, Action>> {
+        let fault = self.fault()?;
+        if fault.terminal {
+            return Some(self.copy().fail(fault.reason, fault.message.clone()));
+        }
+        let backoff = fault.backoff();
+        if self.observed.working || backoff.is_over(self.now) {
+            return None;
+        }
+        let wait = backoff.retry_at.0.duration_since(self.now);
+        let mut draft = self.copy();
+        draft.status.backoff = Some(backoff);
+        let verdict = Verdict::waiting(fault.reason, fault.message.clone());
+        Some(draft.say(finalizer, &verdict, Duration::try_from(wait).ok().or(Some(LOOK_AGAIN))))
+    }
+
+    /// While a step that failed before is tried again, the status goes on telling why; else it would flicker with every try.
+    pub(super) fn trying(mut self, finalizer: bool, verdict: Verdict) -> Plan<BuildStatus, Action> {
+        let verdict = match self.fault() {
+            Some(fault) if !fault.terminal => {
+                self.status.backoff = Some(fault.backoff());
+                Verdict::waiting(fault.reason, fault.message.clone())
+            }
+            _ => verdict,
+        };
+        self.say(finalizer, &verdict, Some(LOOK_AGAIN))
+    }
+
+    /// Ended; a person must act.
+    pub(super) fn fail(mut self, reason: Reason, message: impl Into<String>) -> Plan<BuildStatus, Action> {
+        let message = message.into();
+        if !self.extras.iter().any(|extra| extra.kind == SUCCEEDED) {
+            self.extras.push(Extra { kind: SUCCEEDED, status: Some(false), reason, message: message.clone() });
+        }
+        self.say(false, &Verdict::failed(reason, message), None)
+    }
+
+    /// As it was; only what asks nothing is brought up to date.
+    pub(super) fn rest(mut self) -> Plan<BuildStatus, Action> {
+        for condition in &mut self.status.conditions {
+            condition.observed_generation = Some(self.observed.generation);
+        }
+        let last = self.status.attempts.last();
+        if let Some(end) =
+            last.filter(|last| self.observed.plan.is_some() && last.outcome.is_some() && !self.recorded(last))
+        {
+            self.actions.push(Action::Record(Box::new(end.clone())));
+        }
+        Plan { finalizer: false, status: self.status, actions: self.actions, events: vec![], next: None }
+    }
+
+    /// Deleted, and nothing of it runs.
+    pub(super) fn go(mut self) -> Plan<BuildStatus, Action> {
+        if self.status.conditions.is_empty() {
+            let verdict = Verdict::working(Reason::Pending, "is deleted");
+            self.status.conditions = conditions::conditions(&[], self.observed.generation, self.now, &verdict, &[]);
+        }
+        Plan { finalizer: false, status: self.status, actions: vec![Action::Abandon], events: vec![], next: None }
+    }
+
+    /// Whether an attempt's end is in the store.
+    pub(super) fn recorded(&self, attempt: &Attempt) -> bool {
+        self.observed.ends.iter().any(|end| end.number == attempt.number)
+    }
+
+    pub(super) fn say(
+        mut self,
+        finalizer: bool,
+        verdict: &Verdict,
+        next: Option<Duration>,
+    ) -> Plan<BuildStatus, Action> {
+        let before = std::mem::take(&mut self.status.conditions);
+        let events = self.told(&before, verdict);
+        self.status.conditions =
+            conditions::conditions(&before, self.observed.generation, self.now, verdict, &self.extras);
+        let surplus = self.status.attempts.len().saturating_sub(ATTEMPTS);
+        self.status.attempts.drain(..surplus);
+        Plan { finalizer, status: self.status, actions: self.actions, events, next }
+    }
+
+    /// An event where the reason changed to one that people want to hear of.
+    fn told(
+        &self,
+        before: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
+        verdict: &Verdict,
+    ) -> Vec<EventDraft> {
+        let reason = verdict.reason();
+        let same = before.iter().any(|old| old.type_ == READY && old.reason == reason.as_str());
+        let warning = match verdict {
+            Verdict::Failed { .. } | Verdict::InProgress { known_bad: true, .. } => true,
+            Verdict::Done { .. } => false,
+            _ if matches!(reason, Reason::Queued | Reason::Granted | Reason::Building) => false,
+            _ => return vec![],
+        };
+        match same {
+            true => vec![],
+            false => vec![EventDraft { warning, reason, action: "Build", note: verdict.message().to_owned() }],
+        }
+    }
+
+    fn copy(&self) -> Self {
+        Self { status: self.status.clone(), extras: self.extras.clone(), actions: self.actions.clone(), ..*self }
+    }
+}
+
+/// The attempts that the status names, with what the store knows of their ends. The status' own word on an end stands: it may know
+/// more (a script that succeeded, with artifacts that can't be packed).
+fn merged(named: &[Attempt], ends: &[Attempt]) -> Vec<Attempt> {
+    let mut all = named.to_vec();
+    for end in ends {
+        match all.iter_mut().find(|attempt| attempt.number == end.number) {
+            Some(attempt) if attempt.outcome.is_none() => *attempt = end.clone(),
+            Some(_) => {}
+            None => all.push(end.clone()),
+        }
+    }
+    all.sort_by_key(|attempt| attempt.number);
+    all
+}

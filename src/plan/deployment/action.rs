@@ -1,0 +1,82 @@
+//! What a Deployment's planner asks for.
+
+use std::{collections::BTreeSet, fmt};
+
+use super::{
+    observed::{AssignmentId, GoalKind},
+    record::{HostFailure, RolloutRecord},
+    steps::Goal,
+};
+use crate::plan::ids::Owner;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Ask these hosts of the group now.
+    Probe(BTreeSet<String>),
+    /// Put the revision on record in the store, before any host learns of it.
+    Record(Box<RolloutRecord>),
+    /// Put on record that a host failed.
+    RecordFailure(HostFailure),
+    /// Bring a host to a goal, in the background. A task that is under way there gets the new goal after its step.
+    Assign(Assignment),
+    /// These hosts are no more ours to think of.
+    Forget(Vec<String>),
+    /// A rollout begins: of the logs of all rollouts only those of so many stay, this one among them.
+    KeepLogs(usize),
+    /// Nobody can ask for its logs any more.
+    RemoveLogs,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    pub host: String,
+    pub goal: Goal,
+    /// Names the act: rollout and attempt.
+    pub key: AssignmentId,
+    /// An owner that is known to be gone, or whom an `adopt` names.
+    pub replaces: Option<Owner>,
+}
+
+impl Assignment {
+    pub fn new(host: &str, goal: Goal, rollout: &str, attempt: i64, replaces: Option<Owner>) -> Self {
+        let kind = match &goal {
+            Goal::Stage(_) => GoalKind::Stage,
+            Goal::Run { heal: false, .. } => GoalKind::Run,
+            Goal::Run { heal: true, .. } => GoalKind::Heal,
+            Goal::Release => GoalKind::Release,
+            Goal::Remove => GoalKind::Remove,
+            Goal::Adopt => GoalKind::Adopt,
+            Goal::Prune(_) => GoalKind::Prune,
+        };
+        let key = AssignmentId { kind, rollout: rollout.to_owned(), attempt };
+        Self { host: host.to_owned(), goal, key, replaces }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Probe(hosts) => write!(f, "probe {}", hosts.iter().cloned().collect::<Vec<_>>().join(" ")),
+            Self::Record(record) => write!(f, "record revision {} of {}", record.revision, record.version),
+            Self::RecordFailure(verdict) => write!(f, "judge {} {}", verdict.host, verdict.reason),
+            Self::Assign(assign) => write!(f, "{assign}"),
+            Self::Forget(hosts) => write!(f, "forget {}", hosts.join(" ")),
+            Self::KeepLogs(rollouts) => write!(f, "keep the logs of {rollouts} rollouts"),
+            Self::RemoveLogs => f.write_str("remove the logs"),
+        }
+    }
+}
+
+impl fmt::Display for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AssignmentId { kind, rollout, attempt } = &self.key;
+        write!(f, "{} {kind:?} {rollout}#{attempt}", self.host)?;
+        if let Goal::Stage(target) | Goal::Run { target, .. } = &self.goal {
+            write!(f, " {}", target.version)?;
+        }
+        match &self.replaces {
+            Some(owner) => write!(f, " instead of {}", owner.deployment),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One host's way to its goal, step by step: a turn (drainless stop, switch, start) → verify → mark and prune. Each step is chosen from what
+//! the host shows, so a turn goes on wherever an earlier one, of this operator or of one before it, was cut off.
+
+use super::{observed::FolderView, target::Target};
+use crate::{
+    api::deployment::Phase,
+    plan::{
+        facts::{FolderFacts, OpenAct, ProcessFacts},
+        ids::ReleaseName,
+    },
+};
+
+/// Where a host is to be brought.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Goal {
+    /// The release lies there, verified.
+    Stage(Box<Target>),
+    /// The release runs and is ready. `heal`: it had been before.
+    Run { target: Box<Target>, heal: bool },
+    /// The claim is given up, what runs goes on.
+    Release,
+    /// Stopped, and the folder removed.
+    Remove,
+    /// Taken over from another control plane.
+    Adopt,
+    /// It runs and is ready; releases that are too many are removed.
+    Prune(Box<Target>),
+}
+
+/// What this very turn has done or seen already, that the host does not record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepProgress {
+    /// Ready for long enough, this process; the mark is still to be made.
+    pub verified: Option<(i64, u64)>,
+    /// A process was started in this turn.
+    pub started: bool,
+    /// A turn ended without a start: somebody listens on the port although our process is gone.
+    pub port_taken: bool,
+    pub pruned: bool,
+    /// The owner's part is over: released, removed, adopted.
+    pub left: bool,
+}
+
+/// The next step on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// An act of before is still under way there: wait for it.
+    Attach(OpenAct),
+    Stage,
+    /// Stop the recorded process, switch and start.
+    Update,
+    /// The rest of a turn that was left undone.
+    Switch,
+    Start,
+    /// Ask until it is ready, this process.
+    Verify {
+        pid: i64,
+        start: u64,
+    },
+    /// Put on record that it is ready, and prune where `keep` is not empty.
+    Mark {
+        keep: Vec<ReleaseName>,
+    },
+    Prune {
+        keep: Vec<ReleaseName>,
+    },
+    Release,
+    Remove,
+    Adopt,
+    /// The process that an attempt of before started ended before it was ready.
+    Died,
+    Reached,
+}
+
+impl Step {
+    /// The phase in which a host is while this step is done.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::Stage => Phase::Staging,
+            Self::Update | Self::Remove | Self::Release | Self::Adopt | Self::Attach(_) => Phase::Stopping,
+            Self::Switch => Phase::Switching,
+            Self::Start => Phase::Starting,
+            Self::Verify { .. } | Self::Mark { .. } | Self::Died => Phase::Verifying,
+            Self::Prune { .. } | Self::Reached => Phase::Ready,
+        }
+    }
+}
+
+/// What is to be done now for this goal; the same view gives the same step.
+pub fn next_step(observed: &FolderView, goal: &Goal, done: StepProgress) -> Step {
+    if let Some(open) = observed.folder.open.as_ref().filter(|open| open.running) {
+        return Step::Attach(open.clone());
+    }
+    match goal {
+        Goal::Stage(target) if !is_staged(&observed.folder, target) => Step::Stage,
+        Goal::Stage(_) => Step::Reached,
+        Goal::Run { target, heal } => run_step(observed, target, *heal, done),
+        Goal::Release | Goal::Remove | Goal::Adopt if done.left => Step::Reached,
+        Goal::Release => Step::Release,
+        Goal::Remove => Step::Remove,
+        Goal::Adopt => Step::Adopt,
+        Goal::Prune(target) if has_too_many(&observed.folder, target) && !done.pruned => {
+            Step::Prune { keep: vec![target.release.clone()] }
+        }
+        Goal::Prune(_) => Step::Reached,
+    }
+}
+
+fn run_step(observed: &FolderView, target: &Target, heal: bool, done: StepProgress) -> Step {
+    let folder = &observed.folder;
+    if !is_staged(folder, target) {
+        return Step::Stage;
+    }
+    let Some(process) = folder.process.as_ref().filter(|process| process.alive && is_target(process, target)) else {
+        return start_step(observed, target, heal, done);
+    };
+    if folder.current.as_ref() != Some(&target.release) {
+        return Step::Switch;
+    }
+    if !is_marked(folder, process) {
+        return match done.verified == Some((process.pid, process.start)) {
+            true => {
+                Step::Mark { keep: if has_too_many(folder, target) { vec![target.release.clone()] } else { vec![] } }
+            }
+            false => Step::Verify { pid: process.pid, start: process.start },
+        };
+    }
+    if has_too_many(folder, target) && !done.pruned {
+        return Step::Prune { keep: vec![target.release.clone()] };
+    }
+    Step::Reached
+}
+
+fn start_step(observed: &FolderView, target: &Target, heal: bool, done: StepProgress) -> Step {
+    let folder = &observed.folder;
+    if folder.process.as_ref().is_some_and(|process| process.alive) {
+        return Step::Update;
+    }
+    let died = folder.process.as_ref().is_some_and(|process| {
+        let untried = target.attempt == 1 && !heal && is_target(process, target) && !was_ready(folder, process);
+        // After a reboot nobody can tell how it would have gone: it is started again.
+        process.boot_id == observed.boot_id && (done.started || untried)
+    });
+    if died {
+        return Step::Died;
+    }
+    if !done.port_taken {
+        return Step::Update;
+    }
+    if folder.current.as_ref() != Some(&target.release) {
+        return Step::Switch;
+    }
+    Step::Start
+}
+
+/// More releases than stay.
+pub fn has_too_many(folder: &FolderFacts, target: &Target) -> bool {
+    folder.releases.len() > target.releases_kept
+}
+
+pub fn is_staged(folder: &FolderFacts, target: &Target) -> bool {
+    folder.releases.contains(&target.release)
+}
+
+/// Release digest and rollout id both match: a changed environment or a `redeploy` leaves the release as it was.
+pub fn is_target(process: &ProcessFacts, target: &Target) -> bool {
+    process.uid == target.uid && process.digest == target.digest && process.rollout == target.rollout
+}
+
+/// This very process was seen ready.
+pub fn is_marked(folder: &FolderFacts, process: &ProcessFacts) -> bool {
+    was_ready(folder, process)
+        && folder.ready.as_ref().is_some_and(|mark| mark.pid == process.pid && mark.start == process.start)
+}
+
+/// A process of the same rollout was seen ready here once, this one or one before it.
+pub fn was_ready(folder: &FolderFacts, process: &ProcessFacts) -> bool {
+    folder.ready.as_ref().is_some_and(|mark| mark.uid == process.uid && mark.rollout == process.rollout)
+}
+
+/// The host runs the target and it is ready.
+pub fn is_reached(folder: &FolderFacts, target: &Target) -> bool {
+    let process = folder.process.as_ref().filter(|process| process.alive && is_target(process, target));
+    process.is_some_and(|process| is_marked(folder, process)) && folder.current.as_ref() == Some(&target.release)
+}
+
+/// A process that had been ready and is no more.
+pub fn is_down(folder: &FolderFacts) -> bool {
+    folder.process.as_ref().is_some_and(|process| !process.alive && was_ready(folder, process))
+}

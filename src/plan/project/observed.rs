@@ -1,0 +1,168 @@
+//! What a Project's planner is given: plain values, read once by the controller.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::project::{BranchView, ProjectSpec, ProjectStatus, VersionView},
+    plan::{build::stage::BuildStage, retry_state::RetryState},
+};
+
+/// Everything that a decision about a Project needs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observed {
+    #[serde(default)]
+    pub name: String,
+    pub generation: i64,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    pub deleting: bool,
+    pub spec: ProjectSpec,
+    #[serde(default)]
+    pub status: Option<ProjectStatus>,
+    /// The last good listing of this very source in this operator's life.
+    #[serde(default)]
+    pub listing: Option<Listing>,
+    /// Set where the last try failed.
+    #[serde(default)]
+    pub fault: Option<RetryState>,
+    /// A listing runs now.
+    #[serde(default)]
+    pub listing_now: bool,
+    /// A background task looks again at every interval, and wakes the project if there is news.
+    #[serde(default)]
+    pub ticked: bool,
+    /// Every version of the store, newest first.
+    #[serde(default)]
+    pub versions: Vec<VersionView>,
+    /// The highest number that the store knows to be claimed.
+    #[serde(default)]
+    pub highest: i64,
+    /// The project's builds that have not ended, and the active one.
+    #[serde(default)]
+    pub builds: Vec<Candidate>,
+    /// What the store knows of the grant that the status names.
+    #[serde(default)]
+    pub grant: Option<GrantObserved>,
+    /// What was announced last.
+    #[serde(default)]
+    pub announced: Vec<QueuePosition>,
+    #[serde(default)]
+    pub pushes: PushesObserved,
+    #[serde(default)]
+    pub tidy: RetentionObserved,
+}
+
+/// How it stands with the looks for what is kept no longer.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionObserved {
+    /// When this operator's last look was over.
+    #[serde(default)]
+    pub last: Option<Timestamp>,
+    /// A build ended or went, or the rules changed since.
+    #[serde(default)]
+    pub stale: bool,
+    #[serde(default)]
+    pub running: bool,
+    /// Set where the last look failed.
+    #[serde(default)]
+    pub fault: Option<RetryState>,
+}
+
+/// What the store knows of heads that `build.trigger` is about.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PushesObserved {
+    /// Names of the records of heads that were there when a trigger was declared (see `trigger::baseline`).
+    #[serde(default)]
+    pub baselines: BTreeSet<String>,
+    /// Commits that need no Build: heads of the baselines, and those that got one.
+    #[serde(default)]
+    pub known: BTreeSet<String>,
+    /// Set where the last Build could not be created.
+    #[serde(default)]
+    pub fault: Option<RetryState>,
+}
+
+/// The newest commit of a branch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub branch: String,
+    pub sha: String,
+}
+
+/// Branches as they were listed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listing {
+    pub at: Timestamp,
+    pub branches: Vec<BranchView>,
+    /// Of all branches that `build.trigger` names; the oldest first.
+    #[serde(default)]
+    pub heads: Vec<Head>,
+}
+
+/// A Build that may get, or has, a turn.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    pub name: String,
+    pub uid: String,
+    pub created: Time,
+    pub standing: BuildStage,
+    /// Its frozen plan, where it was granted before.
+    #[serde(default)]
+    pub planned: Option<Planned>,
+}
+
+/// What counts of a frozen plan.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Planned {
+    pub number: i64,
+    pub granted_at: Time,
+}
+
+/// The store's view of the active build.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantObserved {
+    pub claim: Claim,
+    #[serde(default)]
+    pub planned: Option<Planned>,
+}
+
+/// Whose the active build's number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Claim {
+    Nobodys,
+    Ours,
+    Anothers,
+}
+
+/// A Build's place in the line; the active one has place 0, and so has one that is denied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueuePosition {
+    pub name: String,
+    pub uid: String,
+    pub position: i32,
+    #[serde(default)]
+    pub waiting_for: Option<String>,
+    /// It gets no turn, or loses the one that it has.
+    #[serde(default)]
+    pub denied: Option<Denied>,
+}
+
+/// Why `build.concurrencyPolicy` leaves a Build no turn; with the name of the Build that has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Denied {
+    ForbiddenBy(String),
+    SupersededBy(String),
+}

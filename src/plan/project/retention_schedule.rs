@@ -1,0 +1,34 @@
+//! When it is looked for what is kept no longer. What that is decides [`crate::plan::retention`].
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Observed;
+use crate::api::{Reason, conditions::Extra, project::RETENTION_FAILED};
+
+/// Logs grow old, and Deployments let go of versions, without anybody telling.
+const EVERY: SignedDuration = SignedDuration::from_hours(1);
+
+pub(super) struct RetentionSchedule {
+    /// Look now.
+    pub(super) now: bool,
+    /// When to look next, if nothing happens.
+    pub(super) next: Option<Timestamp>,
+    pub(super) condition: Option<Extra>,
+}
+
+pub(super) fn decide(observed: &Observed, now: Timestamp) -> RetentionSchedule {
+    let tidy = &observed.tidy;
+    let condition = tidy.fault.as_ref().map(|fault| Extra {
+        kind: RETENTION_FAILED,
+        status: Some(true),
+        reason: Reason::RetentionFailed,
+        message: format!("{}; tried again", fault.message),
+    });
+    let at = match (&tidy.fault, tidy.last) {
+        (Some(fault), _) => fault.backoff().retry_at.0,
+        (None, Some(last)) if !tidy.stale => last.checked_add(EVERY).unwrap_or(now),
+        _ => now,
+    };
+    let due = now >= at;
+    RetentionSchedule { now: due && !tidy.running, next: (!due).then_some(at), condition }
+}
