@@ -19,12 +19,12 @@ crashes:
 	@LANDFALL_CRASH_SECONDS= scripts/test.sh --test crashes
 
 lint:
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	shellcheck scripts/*.sh .ci/run
 	cargo deny check
 
-# crds/ after a change of src/api.
+# crds/ after a change of core/src/api.
 crds:
 	cargo run --locked -q -- crds --output crds
 

@@ -12,8 +12,8 @@ need go "Go 1.26 or newer (it builds the Kubernetes control plane)"
 scripts/install-test-tools.sh
 
 echo "make test: building" >&2
-cargo build --locked
-cargo test --locked --no-run
+cargo build --locked --workspace
+cargo test --locked --workspace --no-run
 
 work=$(mktemp -d)
 plane=
@@ -57,14 +57,14 @@ done
 
 # Two lanes side by side: tests wait more than they compute. The first has those that mostly wait; what is not named there is in the second.
 waiting=(plane_faults network retention planes helper)
-lane() { cargo test --locked --no-fail-fast "$@" -- --test-threads "${TEST_THREADS:-4}"; }
+lane() { cargo test --locked --workspace --no-fail-fast "$@" -- --test-threads "${TEST_THREADS:-4}"; }
 
 code=0
 if [ $# = 0 ]; then
   first=() second=(--lib --bins)
   for name in "${waiting[@]}"; do first+=(--test "$name"); done
-  for path in tests/*.rs tests/*/main.rs; do
-    name=${path#tests/} name=${name%.rs} name=${name%/main}
+  for path in tests/*.rs tests/*/main.rs core/tests/*.rs; do
+    name=${path#core/} name=${name#tests/} name=${name%.rs} name=${name%/main}
     case " ${waiting[*]} " in *" $name "*) ;; *) second+=(--test "$name") ;; esac
   done
   lane "${first[@]}" >"$work/lane.log" 2>&1 &

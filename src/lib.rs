@@ -1,12 +1,12 @@
 //! landfall brings a chosen commit to chosen machines over plain SSH, and can always say which version runs where.
 //!
 //! The layers, and what each may use: `api ← plan ← effects ← controllers ← runtime ← main` (`server` stands beside
-//! `controllers`, `cli` beside `runtime`). `tests/layering.rs` keeps the arrows.
+//! `controllers`, `cli` beside `runtime`). `tests/layering.rs` keeps the arrows; `api` and `plan` are the package `landfall-core`.
 
-pub mod api;
 pub mod cli;
 pub mod controllers;
 pub mod effects;
-pub mod plan;
 pub mod runtime;
 pub mod server;
+
+pub use landfall_core::{api, plan};

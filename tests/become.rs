@@ -65,7 +65,7 @@ impl Stage {
         let spec = StageSpec { release: ReleaseName::new("v1", &digest), digest, size, tar, absent_with_free: None };
         let uid = "uid-of-web".to_owned();
         let owner = Owner {
-            plane: "plane-1".to_owned(),
+            control_plane_id: "plane-1".to_owned(),
             namespace: "shop".to_owned(),
             deployment: "web".to_owned(),
             uid: uid.clone(),

@@ -40,7 +40,7 @@ fn token(epoch: &str, transitions: i64) -> FenceToken {
 
 fn owner(deployment: &str, host: &str) -> Owner {
     Owner {
-        plane: "plane-1".to_owned(),
+        control_plane_id: "plane-1".to_owned(),
         namespace: "shop".to_owned(),
         deployment: deployment.to_owned(),
         uid: format!("uid-of-{deployment}"),

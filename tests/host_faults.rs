@@ -118,7 +118,7 @@ impl<'a> Rig<'a> {
 
     fn call(&self, rollout: &str) -> ActCall {
         let owner = Owner {
-            plane: "plane-1".into(),
+            control_plane_id: "plane-1".into(),
             namespace: "shop".into(),
             deployment: "petclinic".into(),
             uid: "0a1b2c3d-0000-4000-8000-000000000001".into(),

@@ -55,13 +55,13 @@ impl Kind for Deployment {
             }
             Action::Record(record) => records::write_revision(world, &uid, &record).await?,
             Action::RecordFailure(verdict) => records::write_verdict(world, &uid, &verdict).await?,
-            Action::Assign(drive) => self.drive(drive, world),
+            Action::Assign(assignment) => assign(self, assignment, world),
             Action::Forget(hosts) => {
                 for host in hosts {
                     world.hosts.workers.forget(&HostWorkerKey { uid: uid.clone(), host });
                 }
             }
-            Action::KeepLogs(rollouts) => self.limit_logs(rollouts, world),
+            Action::KeepLogs(rollouts) => limit_logs(self, rollouts, world),
             Action::RemoveLogs => world.rollout_logs.remove(&world.gate, &world.store, &uid).await?,
         }
         Ok(())
@@ -85,34 +85,32 @@ impl Kind for Deployment {
     }
 }
 
-impl Deployment {
-    /// Of the rollout that stands in the status, which was committed before.
-    fn limit_logs(&self, rollouts: usize, world: &Arc<World>) {
-        let current = self.status.as_ref().and_then(|status| status.rollout.as_ref());
-        if let Some(current) = current.and_then(|rollout| RolloutAttempt::new(&rollout.id, rollout.attempt)) {
-            rollout_log::limit(world, &self.uid().unwrap_or_default(), current, rollouts);
-        }
+/// Of the rollout that stands in the status, which was committed before.
+fn limit_logs(deployment: &Deployment, rollouts: usize, world: &Arc<World>) {
+    let current = deployment.status.as_ref().and_then(|status| status.rollout.as_ref());
+    if let Some(current) = current.and_then(|rollout| RolloutAttempt::new(&rollout.id, rollout.attempt)) {
+        rollout_log::limit(world, &deployment.uid().unwrap_or_default(), current, rollouts);
     }
+}
 
-    /// Gives a host its goal; a task that is under way there takes it up after its step.
-    fn drive(&self, drive: Assignment, world: &Arc<World>) {
-        let place = HostRef {
-            namespace: self.namespace().unwrap_or_default(),
-            deployment: self.name_any(),
-            uid: self.uid().unwrap_or_default(),
-            project: self.spec.project_ref.name.clone(),
-            group: self.spec.host_group_ref.name.clone(),
-            host: drive.host.clone(),
-        };
-        let key = place.worker_key();
-        match drive.key.kind {
-            GoalKind::Heal => world.hosts.workers.heal(&key, drive.key.attempt, clock::now()),
-            GoalKind::Run => world.hosts.workers.healed(&key),
-            _ => {}
-        }
-        if let Some(number) = world.hosts.workers.set(&key, drive) {
-            let task = format!("turn/{}/{}/{number}", key.uid, key.host);
-            world.tasks.start(task, worker::run(world.clone(), place, number));
-        }
+/// Gives a host its goal; a task that is under way there takes it up after its step.
+fn assign(deployment: &Deployment, drive: Assignment, world: &Arc<World>) {
+    let place = HostRef {
+        namespace: deployment.namespace().unwrap_or_default(),
+        deployment: deployment.name_any(),
+        uid: deployment.uid().unwrap_or_default(),
+        project: deployment.spec.project_ref.name.clone(),
+        group: deployment.spec.host_group_ref.name.clone(),
+        host: drive.host.clone(),
+    };
+    let key = place.worker_key();
+    match drive.key.kind {
+        GoalKind::Heal => world.hosts.workers.heal(&key, drive.key.attempt, clock::now()),
+        GoalKind::Run => world.hosts.workers.healed(&key),
+        _ => {}
+    }
+    if let Some(number) = world.hosts.workers.set(&key, drive) {
+        let task = format!("turn/{}/{}/{number}", key.uid, key.host);
+        world.tasks.start(task, worker::run(world.clone(), place, number));
     }
 }

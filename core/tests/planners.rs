@@ -6,7 +6,7 @@
 use std::{fmt::Display, fs, path::Path};
 
 use jiff::Timestamp;
-use landfall::plan::{Plan, build, deployment, hostgroup, project, retention};
+use landfall_core::plan::{Plan, build, deployment, hostgroup, project, retention};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ fn read(path: &Path) -> Value {
 }
 
 fn answer<S: Serialize, A: Display>(plan: &Plan<S, A>) -> Value {
-    let event = |event: &landfall::plan::EventDraft| {
+    let event = |event: &landfall_core::plan::EventDraft| {
         let kind = if event.warning { "Warning" } else { "Normal" };
         format!("{kind} {} {}: {}", event.reason, event.action, event.note)
     };
