@@ -15,7 +15,7 @@ use landfall::{
         host::{ActCall, Host, HostError, Listener, RunAs, StageSpec, StartSpec, StopSpec},
         ssh::{Credentials, SshTarget},
     },
-    plan::ids::{ActId, FenceToken, FolderName, Owner, ReleaseName},
+    model::ids::{ActId, FenceToken, FolderName, Owner, ReleaseName},
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};

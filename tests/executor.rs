@@ -22,7 +22,7 @@ use landfall::{
         gate::Gate,
         store::Store,
     },
-    plan::ids::FenceToken,
+    model::ids::FenceToken,
 };
 use wait::{find, until};
 

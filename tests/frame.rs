@@ -32,7 +32,8 @@ use landfall::{
         rollout_logs::RolloutLogs,
         store::Store,
     },
-    plan::{Plan, ids::FenceToken},
+    model::ids::FenceToken,
+    plan::Plan,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -15,7 +15,7 @@ use landfall::{
         gate::Gate,
         git::{Git, GitConfig, GitError, Source, TagOutcome, TagRequest},
     },
-    plan::ids::FenceToken,
+    model::ids::FenceToken,
 };
 
 struct Bench {

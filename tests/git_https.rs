@@ -5,10 +5,12 @@ mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use landfall::effects::{
-    class::Class,
-    git::{Access, CommitsWish, Git, GitConfig, GitError, Limits, Source, TagOutcome},
-    secret::SecretText,
+use landfall::{
+    effects::{
+        git::{Access, CommitsWish, Git, GitConfig, GitError, Limits, Source, TagOutcome},
+        secret::SecretText,
+    },
+    model::Class,
 };
 use support::{
     gitserver::{GitServer, RetryState},

@@ -5,11 +5,13 @@ mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use landfall::effects::{
-    class::Class,
-    git::{Access, Git, GitConfig, GitError, Source, TagOutcome},
-    secret::SecretText,
-    ssh::SshError,
+use landfall::{
+    effects::{
+        git::{Access, Git, GitConfig, GitError, Source, TagOutcome},
+        secret::SecretText,
+        ssh::SshError,
+    },
+    model::Class,
 };
 use support::{
     gitsshd::{GitSshd, Line},

@@ -7,12 +7,12 @@ use std::{path::Path, time::Duration};
 
 use landfall::{
     effects::{
-        class::Class,
         gate::Gate,
-        host::{ActCall, Acted, Host, HostError, Listener, MarkSpec, StageSpec, StartSpec, StopSpec, TurnSpec},
+        host::{ActCall, Acted, Host, HostError, Listener, MarkSpec, StageSpec, StartSpec, StopSpec, UpdateSpec},
         ssh::{Credentials, SshError, SshTarget},
     },
-    plan::{
+    model::{
+        Class,
         facts::FolderFacts,
         ids::{ActId, FenceToken, FolderName, Owner, ReleaseName},
     },
@@ -102,7 +102,7 @@ impl Bench {
 
     /// Stop, switch and start in one call.
     async fn turn(&mut self, spec: &StageSpec, port: Option<u16>) -> bool {
-        let turned = self.host.turn(&self.gate, &self.call, &turning(&self.call, spec, port)).await.unwrap();
+        let turned = self.host.update(&self.gate, &self.call, &turning(&self.call, spec, port)).await.unwrap();
         assert_eq!(turned.acted.folder, Some(self.folder().await));
         assert_eq!(turned.acted.journal, self.call.act.n + 2, "one begin, one end");
         self.call.act.n = turned.acted.journal;
@@ -139,9 +139,9 @@ fn start(call: &ActCall, spec: &StageSpec, command: &[&str]) -> StartSpec {
     }
 }
 
-fn turning(call: &ActCall, spec: &StageSpec, port: Option<u16>) -> TurnSpec {
+fn turning(call: &ActCall, spec: &StageSpec, port: Option<u16>) -> UpdateSpec {
     let stop = StopSpec { signal: "TERM".to_owned(), grace: PATIENCE };
-    TurnSpec { stop, start: start(call, spec, &["./app"]), run_as: None, port }
+    UpdateSpec { stop, start: start(call, spec, &["./app"]), run_as: None, port }
 }
 
 fn marking(rollout: &str, port: Option<u16>) -> MarkSpec {
@@ -304,7 +304,7 @@ async fn a_lower_token_is_refused_and_another_control_plane_must_adopt() {
     let slept = ActCall { fence: token("plane-1", 4), ..bench.call.clone() };
     assert_eq!(bench.host.switch(&bench.gate, &slept, &v1.release).await, Err(HostError::Fenced));
 
-    let foreign = Owner { plane: "plane-2".to_owned(), ..bench.call.owner.clone() };
+    let foreign = Owner { control_plane_id: "plane-2".to_owned(), ..bench.call.owner.clone() };
     let mut other = ActCall { fence: token("plane-2", 0), owner: foreign, ..bench.call.clone() };
     assert_eq!(
         bench.host.switch(&bench.gate, &other, &v1.release).await,
@@ -388,7 +388,7 @@ async fn a_turn_is_one_act_and_goes_on_when_the_connection_is_lost() {
     bench.call.act.rollout = "2.0".to_owned();
     let (host, gate, call) = (bench.host.clone(), bench.gate.clone(), bench.call.clone());
     let spec = turning(&bench.call, &v2, Some(8080));
-    let turn = tokio::spawn(async move { host.turn(&gate, &call, &spec).await });
+    let turn = tokio::spawn(async move { host.update(&gate, &call, &spec).await });
     let seen = "grep -c 'TERM seen' /srv/landfall/*/shared/log/output.log || true";
     until("the signal is there", || async { bench.rack.host(0).sh(seen).await.trim() == "1" }).await;
     // For a moment the call itself waits for the process; then a step does, which outlives the call.
@@ -432,7 +432,7 @@ async fn a_turn_to_a_release_that_is_not_there_is_an_old_view_and_stops_nothing(
     let mut bench = Bench::new().await;
     let v1 = bench.running(SLEEPER).await;
     let v2 = bench.release("v2", &[("app", SLEEPER)]);
-    let refused = bench.host.turn(&bench.gate, &bench.call, &turning(&bench.call, &v2, None)).await;
+    let refused = bench.host.update(&bench.gate, &bench.call, &turning(&bench.call, &v2, None)).await;
     assert_eq!(refused, Err(HostError::JournalMoved { now: bench.call.act.n }));
     let folder = bench.folder().await;
     assert!(folder.process.unwrap().alive);

@@ -12,7 +12,7 @@ use landfall::{
         host::{ActCall, Host, HostError, Listener, MarkSpec, StageSpec, StartSpec, StopSpec},
         ssh::{Credentials, SshError, SshTarget},
     },
-    plan::{
+    model::{
         facts::{FolderFacts, ProcessFacts},
         ids::{ActId, FenceToken, FolderName, Owner, ReleaseName},
     },

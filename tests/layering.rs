@@ -8,14 +8,15 @@ use std::{
 };
 
 /// A layer and what it may use beside itself.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("api", &[]),
-    ("plan", &["api"]),
-    ("effects", &["plan", "api"]),
-    ("controllers", &["effects", "plan", "api"]),
-    ("server", &["effects", "plan", "api"]),
-    ("runtime", &["controllers", "server", "effects", "plan", "api"]),
-    ("cli", &["runtime", "effects", "plan", "api"]),
+    ("model", &["api"]),
+    ("plan", &["model", "api"]),
+    ("effects", &["plan", "model", "api"]),
+    ("controllers", &["effects", "plan", "model", "api"]),
+    ("server", &["effects", "plan", "model", "api"]),
+    ("runtime", &["controllers", "server", "effects", "plan", "model", "api"]),
+    ("cli", &["runtime", "effects", "plan", "model", "api"]),
 ];
 
 /// The layers that a source text names by `crate::`, with `use crate::{a::…, b::…}` taken apart.

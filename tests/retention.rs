@@ -13,7 +13,7 @@ use kube::{
 };
 use landfall::{
     api::{Build, Deployment, Project},
-    plan::version::VersionRecord,
+    model::version::VersionRecord,
 };
 use serde_json::{Value, json};
 use support::{

@@ -1,9 +1,11 @@
 //! Why a reconcile stopped half way; all of it may pass. What needs a person is no trouble: it is a status that a planner wrote.
 
-use crate::effects::{
-    class::Class,
-    gate::GateShut,
-    store::{StoreError, keys::BadPart},
+use crate::{
+    effects::{
+        gate::GateShut,
+        store::{StoreError, keys::BadPart},
+    },
+    model::Class,
 };
 
 #[derive(Debug, thiserror::Error)]

@@ -23,7 +23,8 @@ use crate::{
         Build, Project, Reason,
         conditions::{READY, status_of},
     },
-    effects::{class::Class, clock, git, store::keys},
+    effects::{clock, git, store::keys},
+    model::Class,
     plan::{
         build::BuildPlan,
         gc::{self, Observed},

@@ -12,11 +12,9 @@ use super::{
 };
 use crate::{
     api::{Deployment, Reason},
-    effects::{
-        class::Class,
-        store::{Key, keys},
-    },
-    plan::{build::ReleaseRecord, version::VersionRecord},
+    effects::store::{Key, keys},
+    model::{Class, version::VersionRecord},
+    plan::build::ReleaseRecord,
 };
 
 /// Who needs which bytes. While it lives nobody stores a release.

@@ -10,7 +10,7 @@ use std::{
 use tokio::task::AbortHandle;
 
 use super::build::broken::Broken;
-use crate::effects::class::Class;
+use crate::model::Class;
 
 /// Pauses between tries double from one second to a minute: so all of them take some seven minutes.
 const TRIES: u32 = 12;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::clock;
-use crate::plan::ids::FenceToken;
+use crate::model::ids::FenceToken;
 
 /// One effect on the outside world: a name of the closed list (`host.stop`, `git.tag`, …) and what it is done to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -111,7 +111,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{effects::gate::Gate, plan::ids::FenceToken};
+    use crate::{effects::gate::Gate, model::ids::FenceToken};
 
     #[tokio::test]
     async fn file_and_sealed_pieces_read_the_same_at_every_offset() {

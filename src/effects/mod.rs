@@ -1,6 +1,5 @@
 //! The outside world: git, ssh, hosts, executors, the store and the clock. Effects do; they never decide.
 
-pub mod class;
 pub mod clock;
 pub mod executor;
 pub mod gate;

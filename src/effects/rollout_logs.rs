@@ -163,7 +163,7 @@ async fn store_lacks(log: &Log, key: &Key) -> Result<bool, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{effects::gate::LeaseTerm, plan::ids::FenceToken};
+    use crate::{effects::gate::LeaseTerm, model::ids::FenceToken};
 
     fn attempt(text: &str) -> RolloutAttempt {
         text.parse().unwrap()

@@ -19,7 +19,7 @@ use crate::{
         clock,
         gate::{Gate, LeaseTerm},
     },
-    plan::ids::FenceToken,
+    model::ids::FenceToken,
 };
 
 const NAME: &str = "landfall";

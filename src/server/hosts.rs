@@ -13,7 +13,8 @@ use crate::{
         hostgroup::Host,
         view::{HostMatrix, HostRow, HostState, ProcessState, ProjectRow, VIEW_API},
     },
-    plan::{facts::FolderFacts, hostgroup::HostCheck},
+    model::facts::FolderFacts,
+    plan::hostgroup::HostCheck,
 };
 
 /// What the operator that leads knows of hosts. It answers from memory and asks nobody.

@@ -11,7 +11,7 @@ use landfall::{
         Build, Project,
         build::{BuildStatus, Outcome},
     },
-    plan::version::VersionRecord,
+    model::version::VersionRecord,
 };
 use serde_json::{Value, json};
 

@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 use landfall::{
     effects::{gate::Gate, git::TagRequest},
-    plan::ids::FenceToken,
+    model::ids::FenceToken,
 };
 
 pub struct Repository {

@@ -14,7 +14,7 @@ use kube::{
 };
 use landfall::{
     api::{Deployment, HostGroup, Project},
-    plan::version::VersionRecord,
+    model::version::VersionRecord,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

@@ -7,7 +7,6 @@ pub mod crds;
 pub mod deployment;
 pub mod hostgroup;
 pub mod lifecycle;
-pub mod names;
 pub mod project;
 pub mod reason;
 pub mod verbs;

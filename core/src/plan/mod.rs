@@ -2,14 +2,10 @@
 
 pub mod build;
 pub mod deployment;
-pub mod facts;
 pub mod gc;
 pub mod hostgroup;
-pub mod ids;
 pub mod project;
 pub mod retention;
-pub mod retry_state;
-pub mod version;
 
 use std::time::Duration;
 

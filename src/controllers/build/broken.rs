@@ -4,13 +4,13 @@ use crate::{
     api::Reason,
     controllers::world::NoSecret,
     effects::{
-        class::Class,
         executor::ExecutorError,
         git::GitError,
         release::ReleaseError,
         ssh::SshError,
         store::{StoreError, keys::BadPart},
     },
+    model::Class,
 };
 
 /// How a step failed.

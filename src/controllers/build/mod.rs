@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     api::{Build, build::BuildStatus},
-    effects::{class::Class, git::kept_refs},
+    effects::git::kept_refs,
+    model::Class,
     plan::{
         Plan,
         build::{self, Action, Observed},

@@ -5,18 +5,16 @@ use kube::ResourceExt;
 
 use super::{broken::Broken, records, registry::Slot, work};
 use crate::{
-    api::{Build, Project, build::QueuePlace, names::Version},
+    api::{Build, Project, build::QueuePlace},
     controllers::{frame::ReconcileError, world::World},
     effects::{
         executor::{self, AttemptId, StepState},
         store::keys,
     },
-    plan::{
-        build::{
-            Exit, ExitReason, Observed, ProjectObserved, Step,
-            stage::{self, BuildStage},
-        },
-        version::VersionRecord,
+    model::{names::Version, version::VersionRecord},
+    plan::build::{
+        Exit, ExitReason, Observed, ProjectObserved, Step,
+        stage::{self, BuildStage},
     },
 };
 

@@ -5,10 +5,8 @@ use serde::de::DeserializeOwned;
 use crate::{
     api::{Reason, build::Attempt},
     controllers::{build::broken::Broken, world::World},
-    effects::{
-        class::Class,
-        store::{Key, keys},
-    },
+    effects::store::{Key, keys},
+    model::Class,
     plan::build::{BuildPlan, ReleaseRecord},
 };
 

@@ -12,8 +12,9 @@ use std::{
 use super::broken::Broken;
 use crate::{
     api::build::BuiltCommit,
-    effects::{class::Class, clock},
-    plan::{project::QueuePosition, retry_state::RetryState},
+    effects::clock,
+    model::{Class, retry_state::RetryState},
+    plan::project::QueuePosition,
 };
 
 /// Background work of one build that may run side by side.

@@ -23,16 +23,13 @@ use crate::{
     },
     controllers::{repository::repository, tasks::insist, world::World},
     effects::{
-        class::Class,
         executor::{self, AttemptId, BuildStep, Cache, Caches, Limits, Secrets, StepState},
         git::{GitError, Source, TagRequest, kept_refs},
         release,
         store::keys,
     },
-    plan::{
-        build::{self, BuildPlan, ReleaseRecord},
-        version::VersionRecord,
-    },
+    model::{Class, version::VersionRecord},
+    plan::build::{self, BuildPlan, ReleaseRecord},
 };
 
 /// How often a running script is looked at, and how often its output goes to the store.

@@ -2,7 +2,8 @@
 
 use crate::{
     api::{Reason, conditions::clip},
-    effects::{class::Class, host::HostError},
+    effects::host::HostError,
+    model::Class,
 };
 
 /// A verdict about the host: it failed in this attempt.

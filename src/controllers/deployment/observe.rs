@@ -12,11 +12,10 @@ use crate::{
         hosts::{HostKey, HostWorkerKey},
         world::World,
     },
+    model::{facts::HostFacts, ids::FolderName},
     plan::{
         deployment::{FolderCheck, FolderView, Group, HostObserved, Observed},
-        facts::HostFacts,
         hostgroup::{HostCheck, unfit},
-        ids::FolderName,
     },
 };
 

@@ -3,8 +3,8 @@
 use crate::{
     controllers::{frame::ReconcileError, world::World},
     effects::store::{Create, Key, keys},
-    plan::{
-        deployment::{HostFailure, RolloutRecord},
+    model::{
+        rollout::{HostFailure, RolloutRecord},
         version::VersionRecord,
     },
 };

@@ -9,7 +9,8 @@ use super::{step::StepError, worker::HostRef};
 use crate::{
     controllers::world::World,
     effects::clock,
-    plan::deployment::{Assignment, Goal, HostFailure, RolloutAttempt, Step},
+    model::rollout::HostFailure,
+    plan::deployment::{Assignment, Goal, RolloutAttempt, Step},
 };
 
 /// The diary of one turn on one host.

@@ -16,11 +16,11 @@ use crate::{
         host::{ActCall, Acted, Host, HostError, MarkSpec, RunAs, StageSpec, StartSpec, StopSpec, UpdateSpec},
         store::StoreError,
     },
-    plan::{
-        deployment::{Assignment, FolderView, Goal, Step, StepProgress, Target, not_allowed},
+    model::{
         facts::{FolderFacts, ProcessFacts},
         ids::{ActId, Owner, ReleaseName},
     },
+    plan::deployment::{Assignment, FolderView, Goal, Step, StepProgress, Target, not_allowed},
 };
 
 /// How long an act that another call left open is waited for at once.

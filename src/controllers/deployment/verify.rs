@@ -9,7 +9,8 @@ use crate::{
         clock,
         host::{Host, HostError, Listener},
     },
-    plan::{deployment::Target, ids::FolderName},
+    model::ids::FolderName,
+    plan::deployment::Target,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -16,11 +16,10 @@ use crate::{
         world::World,
     },
     effects::{clock, host::HostError},
+    model::{facts::HostFacts, ids::FolderName, rollout::HostFailure},
     plan::{
-        deployment::{Assignment, Goal, HostFailure, Step, StepProgress, next_step},
-        facts::HostFacts,
+        deployment::{Assignment, Goal, Step, StepProgress, next_step},
         hostgroup::HostCheck,
-        ids::FolderName,
     },
 };
 
@@ -262,7 +261,7 @@ fn failed(assignment: &Assignment, host_ref: &HostRef, phase: Phase, failure: Fa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::Reason, plan::facts::OpenAct};
+    use crate::{api::Reason, model::facts::OpenAct};
 
     #[test]
     fn the_end_of_another_rollouts_turn_is_no_verdict_and_that_of_ones_own_names_the_part_that_failed() {

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     api::{HostGroup, Reason, hostgroup::HostGroupStatus, verbs},
-    effects::class::Class,
+    model::{Class, Failure},
     plan::{
         Plan,
-        hostgroup::{self, Action, Failure, Kept, Observed, machine_of},
+        hostgroup::{self, Action, Kept, Observed, machine_of},
     },
 };
 use reach::{config, kept_refs};

@@ -18,7 +18,7 @@ use crate::{
         hostgroup::{HostGroupSpec, HostKeyPolicy},
     },
     effects::ssh::{Credentials, HostTrust, Identity, SshError, SshTarget},
-    plan::hostgroup::Failure,
+    model::Failure,
 };
 
 /// How the group is reached, or why it can't be.

@@ -2,8 +2,8 @@
 
 use crate::{
     api::Reason,
-    effects::{class::Class, host::HostError, ssh::SshError},
-    plan::hostgroup::Failure,
+    effects::{host::HostError, ssh::SshError},
+    model::Failure,
 };
 
 /// `None` where the error says nothing of the host: this operator may not act (any more).
@@ -11,8 +11,7 @@ pub fn failure(error: &HostError) -> Option<Failure> {
     if matches!(error, HostError::Shut(_)) {
         return None;
     }
-    let terminal = error.class() == Class::Terminal;
-    Some(Failure { reason: reason(error), message: error.to_string(), terminal })
+    Some(Failure::new(reason(error), error.class(), error.to_string()))
 }
 
 fn reason(error: &HostError) -> Reason {

@@ -16,10 +16,8 @@ use crate::{
         clock,
         ssh::{Credentials, SshTarget},
     },
-    plan::{
-        facts::FolderFacts,
-        hostgroup::{Failure, HostCheck},
-    },
+    model::{Failure, facts::FolderFacts},
+    plan::hostgroup::HostCheck,
 };
 
 /// One host of one group.

@@ -14,12 +14,12 @@ use crate::{
     api::Reason,
     controllers::world::World,
     effects::{clock, host::HostError, ssh::SshError},
-    plan::{
-        deployment::Healing,
+    model::{
+        Failure,
         facts::{FolderFacts, HostFacts},
-        hostgroup::{Failure, HostCheck},
         ids::{FolderName, Owner},
     },
+    plan::{deployment::Healing, hostgroup::HostCheck},
 };
 
 /// A look takes no longer, whatever the SSH library thinks.

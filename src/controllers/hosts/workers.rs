@@ -10,7 +10,8 @@ use jiff::Timestamp;
 
 use crate::{
     api::deployment::Phase,
-    plan::deployment::{Assignment, Healing, HostFailure, RolloutRecord, Task},
+    model::rollout::{HostFailure, RolloutRecord},
+    plan::deployment::{Assignment, Healing, Task},
 };
 
 /// One host of one Deployment.

@@ -7,7 +7,7 @@ use kube::{ResourceExt, api::ListParams};
 use crate::{
     api::{Project, Reason},
     controllers::{build::broken::Broken, world::World},
-    effects::class::Class,
+    model::Class,
 };
 
 /// Removes the caches of those Projects of a namespace that are gone. The folders are listed first: whatever lay there before has its Project

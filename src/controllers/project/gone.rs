@@ -8,7 +8,8 @@ use super::{caches, pushes};
 use crate::{
     api::{Project, Reason},
     controllers::{build::broken::Broken, world::World},
-    effects::{class::Class, store::keys},
+    effects::store::keys,
+    model::Class,
 };
 
 /// What this one left.

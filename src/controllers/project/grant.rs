@@ -7,7 +7,8 @@ use kube::ResourceExt;
 use crate::{
     api::{Build, Project, Reason, project::ActiveBuild},
     controllers::{build::broken::Broken, world::World},
-    effects::{class::Class, store::keys},
+    effects::store::keys,
+    model::Class,
     plan::build::freeze::freeze,
 };
 

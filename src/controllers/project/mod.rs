@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     api::{Project, Reason, project::ProjectStatus},
-    effects::class::Class,
+    model::Class,
     plan::{
         EventDraft, Plan,
         project::{self, Action, Observed},

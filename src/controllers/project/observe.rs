@@ -13,14 +13,14 @@ use crate::{
         frame::{self, ReconcileError},
         world::World,
     },
-    effects::{class::Class, clock, store::keys},
+    effects::{clock, store::keys},
+    model::{Class, version::VersionRecord},
     plan::{
         build::{
             BuildPlan,
             stage::{self, BuildStage},
         },
         project::{Candidate, Claim, GrantObserved, Observed, Planned},
-        version::VersionRecord,
     },
 };
 

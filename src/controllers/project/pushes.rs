@@ -10,10 +10,10 @@ use crate::{
         world::World,
     },
     effects::{
-        class::Class,
         gate::{Effect, GateShut},
         store::keys,
     },
+    model::Class,
     plan::project::{
         Head, PushesObserved,
         trigger::{self, BASELINE},

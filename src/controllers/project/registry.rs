@@ -10,11 +10,9 @@ use super::retention_schedule::RetentionSchedules;
 use crate::{
     api::project::{BranchView, VersionView},
     controllers::build::broken::Broken,
-    effects::{class::Class, clock},
-    plan::{
-        project::{Head, Listing},
-        retry_state::RetryState,
-    },
+    effects::clock,
+    model::{Class, retry_state::RetryState},
+    plan::project::{Head, Listing},
 };
 
 /// What was listed: another URL or other patterns are another source.

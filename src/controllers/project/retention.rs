@@ -27,16 +27,15 @@ use crate::{
         world::World,
     },
     effects::{
-        class::Class,
         clock,
         executor::AttemptId,
         gate::Effect,
         store::{Entry, keys},
     },
+    model::{Class, version::VersionRecord},
     plan::{
         build::stage,
         retention::{self, Action, BuildObserved, LogObserved, Observed, VersionObserved},
-        version::VersionRecord,
     },
 };
 

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use super::registry::fault;
 use crate::{
     controllers::build::broken::Broken,
-    effects::{class::Class, clock},
-    plan::{project::RetentionObserved, retry_state::RetryState},
+    effects::clock,
+    model::{Class, retry_state::RetryState},
+    plan::project::RetentionObserved,
 };
 
 /// Cheap to clone; all clones are one memory.

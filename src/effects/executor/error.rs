@@ -1,7 +1,10 @@
 //! What can go wrong with the local executor, and what to do about it.
 
 use super::types::AttemptId;
-use crate::effects::{class::Class, gate::GateShut, store::StoreError};
+use crate::{
+    effects::{gate::GateShut, store::StoreError},
+    model::Class,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {

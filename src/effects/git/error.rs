@@ -1,6 +1,9 @@
 //! What can go wrong with a repository, and what to do about it.
 
-use crate::effects::{class::Class, gate::GateShut, ssh::SshError};
+use crate::{
+    effects::{gate::GateShut, ssh::SshError},
+    model::Class,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {

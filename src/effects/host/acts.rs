@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     effects::gate::{Effect, Gate},
-    plan::ids::ReleaseName,
+    model::ids::ReleaseName,
 };
 
 /// What may be under way when the last byte was handed over: a window and the kernel's buffers, on a slow line.

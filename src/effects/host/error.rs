@@ -1,8 +1,8 @@
 //! What can go wrong with an act on a host, and what to do about it.
 
 use crate::{
-    effects::{class::Class, gate::GateShut, ssh::SshError},
-    plan::ids::Owner,
+    effects::{gate::GateShut, ssh::SshError},
+    model::{Class, ids::Owner},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

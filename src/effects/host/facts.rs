@@ -6,7 +6,7 @@ use super::{
     HostError,
     protocol::{Answer, name, owner_from, shown},
 };
-use crate::plan::{
+use crate::model::{
     facts::{FolderFacts, HealFact, HostFacts, OpenAct, ProcessFacts, ReadyMark},
     ids::{FenceToken, FolderName, ReleaseName},
 };

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     api::hostgroup::{Become, BecomeMethod},
-    plan::{
+    model::{
         facts::{HostFacts, OpenAct},
         ids::FolderName,
     },

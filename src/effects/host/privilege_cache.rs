@@ -8,7 +8,7 @@ use std::{
 use crate::{
     api::hostgroup::{Become, BecomeMethod},
     effects::clock,
-    plan::facts::HostFacts,
+    model::facts::HostFacts,
 };
 
 const GOOD_FOR: Duration = Duration::from_secs(50);

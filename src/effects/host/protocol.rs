@@ -6,7 +6,7 @@ use std::{fmt::Write as _, path::PathBuf};
 use super::{HostError, types::ActCall};
 use crate::{
     effects::{executor::log::last_lines, ssh::Output},
-    plan::ids::{ActId, FenceToken, Owner},
+    model::ids::{ActId, FenceToken, Owner},
 };
 
 /// More than ten thousand folders have to say. Each costs some hundred bytes here.

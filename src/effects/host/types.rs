@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::{
     api::hostgroup::BecomeMethod,
-    plan::{
+    model::{
         facts::{FolderFacts, ProcessFacts},
         ids::{ActId, FenceToken, FolderName, Owner, ReleaseName},
     },

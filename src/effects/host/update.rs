@@ -5,7 +5,7 @@ use super::{
     protocol::Request,
     session::{DETACHED, PATIENCE, SHORT, acted},
 };
-use crate::{effects::gate::Gate, plan::ids::ReleaseName};
+use crate::{effects::gate::Gate, model::ids::ReleaseName};
 
 impl Host {
     /// Stops the recorded process, points `current` at a staged release and starts that, with one begin and one end in the journal.

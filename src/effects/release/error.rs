@@ -1,6 +1,6 @@
 //! What can be wrong with artifacts, and what to do about it.
 
-use crate::effects::class::Class;
+use crate::model::Class;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {

@@ -1,6 +1,6 @@
 //! What can go wrong between us and a host's sshd, and what to do about it. Text that a host chose is cleaned before it gets in here.
 
-use crate::effects::class::Class;
+use crate::model::Class;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SshError {

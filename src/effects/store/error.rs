@@ -1,7 +1,7 @@
 //! What can go wrong with the store, and what to do about it.
 
 use super::keys::{BadPart, Key};
-use crate::effects::{class::Class, gate::GateShut};
+use crate::{effects::gate::GateShut, model::Class};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

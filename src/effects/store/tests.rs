@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
-use crate::plan::ids::FenceToken;
+use crate::model::ids::FenceToken;
 
 fn gate() -> Gate {
     Gate::open_for(FenceToken { epoch: "e".into(), created: 0, transitions: 0 })
@@ -96,7 +96,7 @@ async fn a_full_disk_is_said_and_leaves_nothing_half_written_and_passes() {
     assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused}");
     let refused = store.create(&gate(), &key, vec![1; 1024 * 1024]).await.unwrap_err();
     assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused}");
-    assert_eq!(refused.class(), crate::effects::class::Class::Transient);
+    assert_eq!(refused.class(), crate::model::Class::Transient);
     assert_eq!(store.get(&key).await.unwrap(), None);
     assert_eq!(store.list(&keys::versions("shop", "petclinic").unwrap()).await.unwrap(), []);
     assert_eq!(std::fs::read_dir(disk.0.path().join("incoming")).unwrap().count(), 0);

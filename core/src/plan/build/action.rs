@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::{api::build::Attempt, plan::version::VersionRecord};
+use crate::{api::build::Attempt, model::version::VersionRecord};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {

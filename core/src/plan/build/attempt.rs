@@ -13,8 +13,8 @@ use crate::{
     api::{
         Reason, Verdict,
         build::{Attempt, BuildStatus, Outcome},
-        names::Version,
     },
+    model::names::Version,
     plan::Plan,
 };
 

@@ -11,7 +11,8 @@ use crate::{
         build::{Attempt, BuildSpec, BuildStatus, BuiltCommit, QueuePlace},
         project::{Parameter, Resources, TagRule},
     },
-    plan::{project::Denied, retry_state::RetryState},
+    model::retry_state::RetryState,
+    plan::project::Denied,
 };
 
 /// Everything that a decision about a Build needs.

@@ -6,7 +6,8 @@ use crate::{
         Reason, Verdict,
         build::{Attempt, BuildStatus, Outcome},
     },
-    plan::{Plan, version::VersionRecord},
+    model::version::VersionRecord,
+    plan::Plan,
 };
 
 /// The script succeeded: pack what it made. Artifacts that can't be packed fail the attempt.

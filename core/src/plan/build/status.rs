@@ -12,7 +12,8 @@ use crate::{
         conditions::{self, Extra, READY, STALLED},
         verbs::{self, RETRY},
     },
-    plan::{EventDraft, Plan, project::Denied, retry_state::RetryState},
+    model::retry_state::RetryState,
+    plan::{EventDraft, Plan, project::Denied},
 };
 
 /// How many attempts a status shows.

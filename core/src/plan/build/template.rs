@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::api::names::Version;
+use crate::model::names::Version;
 
 /// What `{number}` and `{date}` stand for.
 #[derive(Clone, Copy, Debug)]

@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, fmt};
 
 use super::{
     observed::{AssignmentId, GoalKind},
-    record::{HostFailure, RolloutRecord},
     steps::Goal,
 };
-use crate::plan::ids::Owner;
+use crate::model::ids::Owner;
+use crate::model::rollout::{HostFailure, RolloutRecord};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {

@@ -4,7 +4,7 @@
 use super::observed::{FolderCheck, Group, Observed, SiblingDeployment};
 use crate::{
     api::hostgroup::Host,
-    plan::{facts::FolderFacts, ids::Owner},
+    model::{facts::FolderFacts, ids::Owner},
 };
 
 /// So many revisions a restored control plane may have missed.

@@ -17,7 +17,8 @@ use crate::{
         conditions::conditions,
         deployment::{DeletionPolicy, DeploymentStatus},
     },
-    plan::{EventDraft, Plan, ids::Owner},
+    model::ids::Owner,
+    plan::{EventDraft, Plan},
 };
 
 /// What is left to do on one host.

@@ -4,16 +4,16 @@ use jiff::Timestamp;
 
 use super::{
     observed::{FolderCheck, FolderView, GoalKind, HostObserved, Observed},
-    record::HostFailure,
     steps::{is_down, is_reached, is_staged},
     target::Target,
 };
+use crate::model::rollout::HostFailure;
 use crate::{
     api::{
         Reason,
         deployment::{DeploymentStatus, Phase, Rollout},
     },
-    plan::hostgroup::Failure,
+    model::Failure,
 };
 
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,6 @@ mod claim;
 mod deletion;
 mod host_state;
 mod observed;
-mod record;
 mod reference;
 mod report;
 mod rollout;
@@ -32,7 +31,6 @@ pub use self::{
         AssignmentId, FolderCheck, FolderView, GoalKind, Group, Healing, HostObserved, Observed, SiblingDeployment,
         Task,
     },
-    record::{HostFailure, RolloutRecord},
     reference::not_allowed,
     select::select,
     steps::{Goal, Step, StepProgress, next_step},
@@ -45,13 +43,14 @@ use self::{
     schedule::{HostView, Schedule},
     verdict::StatusInput,
 };
-use super::{EventDraft, Plan, hostgroup::Failure};
+use super::{EventDraft, Plan};
 use crate::api::{
     Reason, Verdict,
     conditions::conditions,
     deployment::{DeploymentStatus, RolloutOutcome},
     verbs,
 };
+use crate::model::Failure;
 
 /// What to do about this Deployment now.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action> {

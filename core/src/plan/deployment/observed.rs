@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::record::{HostFailure, RolloutRecord};
+use crate::model::rollout::{HostFailure, RolloutRecord};
 use crate::{
     api::{
         EnvVar,
         deployment::{DeploymentSpec, DeploymentStatus, Phase},
         hostgroup::{Become, Host},
     },
-    plan::{
+    model::{
+        Failure,
         facts::{FolderFacts, HealFact},
-        hostgroup::Failure,
         ids::FenceToken,
         version::VersionRecord,
     },

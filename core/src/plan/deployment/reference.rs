@@ -13,11 +13,8 @@ use crate::{
         hostgroup::{Become, BecomeMethod, Host},
         verbs,
     },
-    plan::{
-        hostgroup::{Failure, duplicate_address},
-        ids::Owner,
-        version::VersionRecord,
-    },
+    model::{Failure, ids::Owner, version::VersionRecord},
+    plan::hostgroup::duplicate_address,
 };
 
 /// What the Deployment is about, once the group is known and can be reached.

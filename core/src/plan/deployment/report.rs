@@ -21,7 +21,7 @@ use crate::{
         deployment::{DeploymentStatus, HistoryEntry, Phase, RolloutCounts, RolloutException, RolloutOutcome},
         hostgroup::VersionCount,
     },
-    plan::facts::ProcessFacts,
+    model::facts::ProcessFacts,
 };
 
 const EXCEPTIONS: usize = 100;

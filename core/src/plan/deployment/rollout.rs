@@ -7,15 +7,15 @@ use super::{
     claim::{highest_on_hosts, known_revision},
     host_state,
     observed::{FolderCheck, Group, Observed},
-    record::RolloutRecord,
     target::{Target, effective_env, hash, parse_rollout, record},
 };
+use crate::model::rollout::RolloutRecord;
 use crate::{
     api::{
         deployment::{DeploymentStatus, Rollout, RolloutOutcome},
         verbs,
     },
-    plan::version::VersionRecord,
+    model::version::VersionRecord,
 };
 
 /// The rollout that the next status names.

@@ -9,14 +9,14 @@ use super::{
     action::{Action, Assignment},
     host_state::{Heal, HostState, heal_due},
     observed::{AssignmentId, FolderCheck, GoalKind, Observed},
-    record::{HostFailure, RolloutRecord},
     reference::Targets,
     steps::{Goal, has_too_many, is_staged},
     target::{Target, parse_rollout},
 };
+use crate::model::rollout::{HostFailure, RolloutRecord};
 use crate::{
     api::{Reason, deployment::Phase},
-    plan::hostgroup::Failure,
+    model::Failure,
 };
 
 /// So many hosts are sent a release at once.

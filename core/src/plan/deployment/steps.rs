@@ -4,7 +4,7 @@
 use super::{observed::FolderView, target::Target};
 use crate::{
     api::deployment::Phase,
-    plan::{
+    model::{
         facts::{FolderFacts, OpenAct, ProcessFacts},
         ids::ReleaseName,
     },

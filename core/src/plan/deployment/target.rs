@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, fmt::Write};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{observed::Observed, record::RolloutRecord};
+use super::observed::Observed;
+use crate::model::rollout::RolloutRecord;
 use crate::{
     api::{EnvVar, project::Run},
-    plan::{ids::ReleaseName, version::VersionRecord},
+    model::{ids::ReleaseName, version::VersionRecord},
 };
 
 /// `run.env`, over it `HostGroup.env`, over it `Deployment.env`; sorted by name.

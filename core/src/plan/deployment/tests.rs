@@ -8,9 +8,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::rollout::HostFailure;
 use crate::{
     api::{deployment::Phase, hostgroup::Host},
-    plan::{
+    model::{
         facts::{FolderFacts, ProcessFacts, ReadyMark},
         ids::Owner,
         version::VersionRecord,

@@ -17,7 +17,7 @@ use crate::{
         Reason, Verdict,
         conditions::{READY, RECONCILING, STALLED, status_of},
     },
-    plan::hostgroup::Failure,
+    model::Failure,
 };
 
 /// Everything that the chain looks at.
@@ -141,7 +141,7 @@ pub fn waiting(observed: &Observed, failure: &Failure, now: Timestamp) -> (Verdi
     let of = |kind: &str| before.conditions.iter().find(|condition| condition.type_ == kind);
     let same = of(READY).filter(|ready| ready.reason == failure.reason.as_str());
     let look_again = Some(patience(failure.reason, same, now));
-    if failure.terminal {
+    if failure.is_terminal() {
         return (Verdict::failed(failure.reason, &failure.message), look_again);
     }
     let stalled = of(STALLED).is_some_and(|condition| condition.reason == failure.reason.as_str());

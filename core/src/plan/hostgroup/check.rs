@@ -1,33 +1,14 @@
 //! What is known of one host, and what that means. Pure; whoever asks hosts is elsewhere.
 
+use crate::model::Failure;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     api::{Reason, hostgroup::Host},
-    plan::facts::HostFacts,
+    model::facts::HostFacts,
 };
-
-/// Something that a person or time has to put right.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    pub reason: Reason,
-    pub message: String,
-    /// True: the same input gives the same answer until somebody changes something. False: it may come by itself.
-    #[serde(default)]
-    pub terminal: bool,
-}
-
-impl Failure {
-    pub fn waiting(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), terminal: false }
-    }
-
-    pub fn terminal(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), terminal: true }
-    }
-}
 
 /// The newest that is known of one host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

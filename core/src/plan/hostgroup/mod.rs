@@ -4,6 +4,7 @@ mod check;
 mod forget;
 mod report;
 
+use crate::model::Failure;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -14,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    check::{Failure, HostCheck, duplicate_address, unfit},
+    check::{HostCheck, duplicate_address, unfit},
     forget::{Kept, machine_of},
 };
 use super::{EventDraft, Plan};
@@ -150,7 +151,7 @@ fn verdict(observed: &Observed) -> Verdict {
         );
     }
     if let Some(problem) = &observed.secret {
-        return match problem.terminal {
+        return match problem.is_terminal() {
             true => Verdict::failed(problem.reason, &problem.message),
             false => Verdict::waiting(problem.reason, &problem.message),
         };

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::project::{BranchView, ProjectSpec, ProjectStatus, VersionView},
-    plan::{build::stage::BuildStage, retry_state::RetryState},
+    model::retry_state::RetryState,
+    plan::build::stage::BuildStage,
 };
 
 /// Everything that a decision about a Project needs.

@@ -1,0 +1,42 @@
+//! Why something did not succeed, as planners, statuses and people are told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{api::Reason, model::Class};
+
+/// One failure: a reason of the closed list, whether trying again may help, and a message that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    pub reason: Reason,
+    #[serde(default = "waiting")]
+    pub class: Class,
+    pub message: String,
+    /// The last lines of what ran, cleaned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
+}
+
+fn waiting() -> Class {
+    Class::Transient
+}
+
+impl Failure {
+    pub fn new(reason: Reason, class: Class, message: impl Into<String>) -> Self {
+        Self { reason, class, message: message.into(), lines: Vec::new() }
+    }
+
+    /// Something is not there yet, and may come.
+    pub fn waiting(reason: Reason, message: impl Into<String>) -> Self {
+        Self::new(reason, Class::Waiting, message)
+    }
+
+    /// The same input gives the same answer until somebody changes something.
+    pub fn terminal(reason: Reason, message: impl Into<String>) -> Self {
+        Self::new(reason, Class::Terminal, message)
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.class == Class::Terminal
+    }
+}

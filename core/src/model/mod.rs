@@ -1,0 +1,13 @@
+//! Each thing of the domain, once: names and ids, what hosts report, failures, and the records of the store. It must not decide.
+
+pub mod class;
+pub mod facts;
+pub mod failure;
+pub mod ids;
+pub mod names;
+pub mod retry_state;
+pub mod rollout;
+pub mod version;
+
+pub use class::Class;
+pub use failure::Failure;
