@@ -199,6 +199,22 @@ pub struct Host {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
     pub labels: BTreeMap<String, String>,
+    /// Takes the host out of service without removing it from the group: it counts in no total, percentage or budget, and is neither
+    /// updated nor healed. What runs there is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<HostSuspension>,
+}
+
+/// Why a host is out of service, and for how long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostSuspension {
+    /// Shown wherever the host is left out, e.g. `disk swap, ticket 4711`.
+    #[schemars(length(min = 1, max = 128))]
+    pub reason: String,
+    /// When the suspension ends by itself, e.g. `2026-12-01T08:00:00Z`. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
 }
 
 impl Host {
@@ -223,6 +239,10 @@ pub struct HostGroupStatus {
     pub backoff: Option<Backoff>,
     #[serde(default)]
     pub hosts: HostCounts,
+    /// Hosts that the annotation `landfall.dev/suspend-host` took out of service, until `landfall.dev/resume-host` names them. Complete.
+    /// Hosts with `spec.hosts[].suspend` are not repeated here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspended: Vec<SuspendedHost>,
     /// Hosts with which something is wrong; at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<HostException>,
@@ -240,6 +260,19 @@ pub struct HostCounts {
     pub reachable: i32,
     #[serde(default)]
     pub unreachable: i32,
+    /// Out of service, by the spec or by annotation; counted neither as reachable nor as unreachable.
+    #[serde(default)]
+    pub suspended: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SuspendedHost {
+    pub host: String,
+    /// What stood behind the host's name in the annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub since: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

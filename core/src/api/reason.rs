@@ -95,6 +95,12 @@ pub enum Reason {
     HostCertificateInvalid,
     HostKeyForgotten,
     HostKeyNotForgotten,
+    /// `suspend-host` took the host out of service.
+    HostSuspended,
+    /// `resume-host` put the host back into service.
+    HostResumed,
+    /// `resume-host` names a host that stays as it is; the message says why.
+    HostNotResumed,
     AuthenticationFailed,
     UnsupportedKeyType,
     HostUnsupported,

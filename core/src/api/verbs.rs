@@ -14,7 +14,11 @@ pub const ADOPT: &str = "landfall.dev/adopt";
 pub const GIT_HOST: &str = "landfall.dev/git-host";
 /// Look now.
 pub const REFRESH: &str = "landfall.dev/refresh";
-
+/// Take hosts of a HostGroup out of service: `HOST`, or several separated by commas; `/` and a text behind them is the reason, and makes
+/// the value a new one.
+pub const SUSPEND_HOST: &str = "landfall.dev/suspend-host";
+/// Put hosts that `suspend-host` took out back into service, named in the same way.
+pub const RESUME_HOST: &str = "landfall.dev/resume-host";
 /// Forget the key that was seen first on the host (or jump host) that the value names: `HOST`, or `HOST/anything` to ask once more.
 pub const FORGET_HOST_KEY: &str = "landfall.dev/forget-host-key";
 

@@ -45,3 +45,11 @@ impl EventDraft {
         Self { warning: true, reason, action, note: note.into() }
     }
 }
+
+/// At most five names, and how many more.
+pub(crate) fn list_names(names: &[String]) -> String {
+    match names.len() {
+        0..=5 => names.join(", "),
+        n => format!("{} and {} more", names[..5].join(", "), n - 5),
+    }
+}

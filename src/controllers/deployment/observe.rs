@@ -33,6 +33,7 @@ pub async fn observe(object: &Deployment, world: &World) -> Result<Observed, Rec
         env: group.spec.env.clone(),
         port: group.spec.ssh.port,
         hosts: group.spec.hosts.clone(),
+        suspended: group.status.as_ref().map(|status| status.suspended.clone()).unwrap_or_default(),
         r#become: group.spec.r#become.clone(),
         secret: world.hosts.secret_failure(&namespace, &group_name),
     });

@@ -10,7 +10,7 @@ use crate::{
     api::{
         EnvVar,
         deployment::{DeploymentSpec, DeploymentStatus, Phase},
-        hostgroup::{Become, Host},
+        hostgroup::{Become, Host, SuspendedHost},
     },
     model::{
         Failure,
@@ -18,6 +18,7 @@ use crate::{
         ids::FenceToken,
         version::VersionRecord,
     },
+    plan::hostgroup::suspended,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,12 +95,23 @@ pub struct Group {
     #[serde(default = "twenty_two")]
     pub port: i32,
     pub hosts: Vec<Host>,
+    /// The group's `status.suspended`: hosts that a verb took out of service. The spec's own stand in `hosts`.
+    #[serde(default)]
+    pub suspended: Vec<SuspendedHost>,
     /// As whom applications may run there.
     #[serde(default)]
     pub r#become: Become,
     /// Why nobody can log in anywhere: the Secrets.
     #[serde(default)]
     pub secret: Option<Failure>,
+}
+
+impl Group {
+    /// Why a host of this group is out of service now, as messages say it; `None` where it is in service. The group's own planner looks
+    /// again when a suspension ends, and wakes its Deployments.
+    pub fn suspended(&self, host: &Host, now: Timestamp) -> Option<String> {
+        suspended(host, &self.suspended, now)
+    }
 }
 
 fn five() -> usize {

@@ -68,13 +68,8 @@ fn unselectable(why: &Unselectable, group: &str) -> Failure {
     }
 }
 
-/// At most five names, and how many more.
-pub fn list_names(names: &[String]) -> String {
-    match names.len() {
-        0..=5 => names.join(", "),
-        n => format!("{} and {} more", names[..5].join(", "), n - 5),
-    }
-}
+/// Kept under this name for its callers; it is the planners' own.
+pub(super) use crate::plan::list_names;
 
 /// Whether every selected host may be acted on. One that may not stops all: a half-claimed Deployment touches nothing.
 fn own<'a>(observed: &Observed, mut targets: Targets<'a>) -> Result<Targets<'a>, Failure> {

@@ -58,7 +58,7 @@ impl Simulation {
     fn new(fates: &[HostOutcome], max_unavailable: i32, max_failures: i32) -> Self {
         let name = |n: usize| format!("web-{n:02}");
         let hosts = (0..fates.len())
-            .map(|n| Host { name: name(n), address: format!("198.18.0.{n}"), labels: BTreeMap::new() })
+            .map(|n| Host { name: name(n), address: format!("198.18.0.{n}"), labels: BTreeMap::new(), suspend: None })
             .collect();
         let mut spec: crate::api::deployment::DeploymentSpec = serde_json::from_value(serde_json::json!({
             "projectRef": { "name": "shop" }, "hostGroupRef": { "name": "prod" }, "version": "v1",
@@ -79,7 +79,14 @@ impl Simulation {
             control_plane_id: "plane".into(),
             token: None,
             project: true,
-            group: Some(Group { env: vec![], port: 22, hosts, r#become: Default::default(), secret: None }),
+            group: Some(Group {
+                env: vec![],
+                port: 22,
+                hosts,
+                suspended: vec![],
+                r#become: Default::default(),
+                secret: None,
+            }),
             version: Some(version("v1")),
             releases_kept: 5,
             removed: false,

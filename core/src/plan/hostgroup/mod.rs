@@ -3,6 +3,7 @@
 mod check;
 mod forget;
 mod report;
+mod suspend;
 
 use crate::model::Failure;
 use std::{
@@ -17,12 +18,13 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     check::{HostCheck, duplicate_address, unfit},
     forget::{Kept, machine_of},
+    suspend::suspended,
 };
 use super::{EventDraft, Plan};
 use crate::api::{
     Reason, Verdict,
     conditions::{READY, conditions, status_of},
-    hostgroup::{HostException, HostGroupSpec, HostGroupStatus},
+    hostgroup::{Host, HostCounts, HostException, HostGroupSpec, HostGroupStatus, SuspendedHost},
     verbs,
 };
 
@@ -89,7 +91,9 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action
     if observed.deleting {
         return Plan { finalizer: false, status: before, actions: vec![Action::Forget], events: vec![], next: None };
     }
-    let verdict = verdict(observed);
+    let decided = suspend::decide(observed, &before, now);
+    let view = View::new(observed, &decided.suspended, now);
+    let verdict = verdict(observed, &view);
     let mut actions = Vec::new();
     let mut events = Vec::new();
     if observed.secret.is_none() && duplicate_address(&observed.spec.hosts).is_none() && !observed.watched {
@@ -103,16 +107,23 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action
     let forgotten = forget::decide(observed, &before);
     actions.extend(forgotten.action);
     events.extend(forgotten.event);
-    let handled = if forgotten.over { [verbs::REFRESH, verbs::FORGET_HOST_KEY].as_slice() } else { &[verbs::REFRESH] };
-    let mut status = report::status(observed, &before, handled, now);
+    events.extend(decided.events);
+    let mut handled = vec![verbs::REFRESH, verbs::SUSPEND_HOST, verbs::RESUME_HOST];
+    if forgotten.over {
+        handled.push(verbs::FORGET_HOST_KEY);
+    }
+    let mut status = report::status(observed, &before, &view, &handled, now);
+    status.suspended = decided.suspended.clone();
     if still_known(observed, &before, &verdict) {
-        status = HostGroupStatus { last_handled: status.last_handled, ..before };
+        let hosts = HostCounts { suspended: status.hosts.suspended, ..before.hosts };
+        status = HostGroupStatus { last_handled: status.last_handled, suspended: status.suspended, hosts, ..before };
     } else {
         status.observed_generation = observed.generation;
         status.conditions = conditions(&before.conditions, observed.generation, now, &verdict, &[]);
         events.extend(report::events(&before, &status));
     }
     let next = secrets_again(observed, &status, now);
+    let next = suspend::next_end(&observed.spec.hosts, now).map_or(next, |end| end.min(next));
     Plan { finalizer: false, status, actions, events, next: Some(next) }
 }
 
@@ -143,7 +154,27 @@ fn refresh_asked<'a>(observed: &'a Observed, before: &HostGroupStatus) -> Option
     verbs::asked(verbs::REFRESH, &observed.annotations, &before.last_handled, first)
 }
 
-fn verdict(observed: &Observed) -> Verdict {
+/// The hosts of the spec, with what is known of each.
+struct View<'a> {
+    in_service: Vec<(&'a Host, &'a HostCheck)>,
+    suspended: usize,
+}
+
+impl<'a> View<'a> {
+    fn new(observed: &'a Observed, by_verb: &[SuspendedHost], now: Timestamp) -> Self {
+        let hosts = &observed.spec.hosts;
+        let serves = |host: &&Host| suspended(host, by_verb, now).is_none();
+        let check = |host: &'a Host| (host, observed.hosts.get(&host.name).unwrap_or(&HostCheck::Unknown));
+        let in_service: Vec<_> = hosts.iter().filter(serves).map(check).collect();
+        Self { suspended: hosts.len() - in_service.len(), in_service }
+    }
+
+    fn count(&self, fits: impl Fn(&HostCheck) -> bool) -> usize {
+        self.in_service.iter().filter(|(_, check)| fits(check)).count()
+    }
+}
+
+fn verdict(observed: &Observed, view: &View) -> Verdict {
     if let Some((first, second, address)) = duplicate_address(&observed.spec.hosts) {
         return Verdict::failed(
             Reason::DuplicateAddress,
@@ -156,16 +187,21 @@ fn verdict(observed: &Observed) -> Verdict {
             false => Verdict::waiting(problem.reason, &problem.message),
         };
     }
-    let total = observed.spec.hosts.len();
-    let look = |host: &crate::api::hostgroup::Host| observed.hosts.get(&host.name).unwrap_or(&HostCheck::Unknown);
-    let unknown = observed.spec.hosts.iter().filter(|host| matches!(look(host), HostCheck::Unknown)).count();
+    let total = view.in_service.len();
+    let unknown = view.count(|check| matches!(check, HostCheck::Unknown));
     if unknown > 0 {
         return Verdict::working(Reason::Probing, format!("{} of {total} hosts were asked", total - unknown));
     }
-    let missed = observed.spec.hosts.iter().filter(|host| matches!(look(host), HostCheck::Failed(_))).count();
-    let message = match missed {
+    let missed = view.count(|check| matches!(check, HostCheck::Failed(_)));
+    let mut message = match missed {
         0 => format!("all {total} hosts answer"),
         _ => format!("{} of {total} hosts answer; the others are listed in exceptions", total - missed),
     };
+    if view.suspended > 0 {
+        message = format!("{message}; {} more are suspended", view.suspended);
+    }
+    if let Some(remark) = suspend::remark(observed) {
+        message = format!("{message}; {remark}");
+    }
     Verdict::done(Reason::Probed, message)
 }

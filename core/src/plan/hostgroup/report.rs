@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{HostCheck, Observed};
+use super::{HostCheck, Observed, View};
 use crate::{
     api::{
         Reason,
@@ -20,24 +20,24 @@ use crate::{
 const EXCEPTIONS: usize = 100;
 const PROJECTS: usize = 100;
 
-/// Everything but conditions and generation. `handled`: the verbs whose stamps are done with.
-pub fn status(observed: &Observed, before: &HostGroupStatus, handled: &[&str], now: Timestamp) -> HostGroupStatus {
-    let looks: Vec<(&str, &HostCheck)> = observed
-        .spec
-        .hosts
-        .iter()
-        .map(|host| (host.name.as_str(), observed.hosts.get(&host.name).unwrap_or(&HostCheck::Unknown)))
-        .collect();
-    let count = |fits: fn(&HostCheck) -> bool| count(looks.iter().filter(|(_, look)| fits(look)).count());
+/// Everything but conditions, generation and who is suspended. `handled`: the verbs whose stamps are done with.
+pub fn status(
+    observed: &Observed,
+    before: &HostGroupStatus,
+    view: &View<'_>,
+    handled: &[&str],
+    now: Timestamp,
+) -> HostGroupStatus {
     HostGroupStatus {
         last_handled: verbs::handled(handled, &observed.annotations, &before.last_handled),
         hosts: HostCounts {
-            total: self::count(looks.len()),
-            reachable: count(|look| matches!(look, HostCheck::Facts(_))),
-            unreachable: count(|look| matches!(look, HostCheck::Failed(_))),
+            total: count(observed.spec.hosts.len()),
+            reachable: count(view.count(|check| matches!(check, HostCheck::Facts(_)))),
+            unreachable: count(view.count(|check| matches!(check, HostCheck::Failed(_)))),
+            suspended: count(view.suspended),
         },
-        exceptions: exceptions(&looks, before, now),
-        projects: projects(&looks, &observed.namespace),
+        exceptions: exceptions(view, before, now),
+        projects: projects(observed),
         ..HostGroupStatus::default()
     }
 }
@@ -46,32 +46,35 @@ fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-fn exceptions(looks: &[(&str, &HostCheck)], before: &HostGroupStatus, now: Timestamp) -> Vec<HostException> {
+fn exceptions(view: &View<'_>, before: &HostGroupStatus, now: Timestamp) -> Vec<HostException> {
     let since = |host: &str, reason: &str| {
         let old = before.exceptions.iter().find(|old| old.host == host && old.reason == reason);
         old.map_or(Time(now), |old| old.since.clone())
     };
-    looks
+    view.in_service
         .iter()
-        .filter_map(|(host, look)| {
-            let problem = look.problem()?;
+        .filter_map(|(host, check)| {
+            let problem = check.problem()?;
             let reason = problem.reason.as_str();
-            let since = since(host, &reason);
-            Some(HostException { host: (*host).to_owned(), reason, message: clip(&problem.message, 400), since })
+            let since = since(&host.name, &reason);
+            Some(HostException { host: host.name.clone(), reason, message: clip(&problem.message, 400), since })
         })
         .take(EXCEPTIONS)
         .collect()
 }
 
 /// Versions of this namespace's projects that run on the hosts; what other namespaces run there is not ours to tell.
-fn projects(looks: &[(&str, &HostCheck)], namespace: &str) -> Vec<ProjectOnHosts> {
+fn projects(observed: &Observed) -> Vec<ProjectOnHosts> {
     let mut running: BTreeMap<String, BTreeMap<String, i32>> = BTreeMap::new();
-    for (_, look) in looks {
-        let HostCheck::Facts(facts) = look else { continue };
+    // Also of suspended hosts: what runs there runs on.
+    let hosts = observed.spec.hosts.iter().filter_map(|host| observed.hosts.get(&host.name));
+    for check in hosts {
+        let HostCheck::Facts(facts) = check else { continue };
         for (folder, facts) in &facts.folders {
             let Some((of, project)) = folder.as_str().split_once('.') else { continue };
             let alive = facts.process.as_ref().filter(|process| process.alive);
-            let Some(release) = alive.and_then(|process| process.release.as_ref()).filter(|_| of == namespace) else {
+            let Some(release) = alive.and_then(|process| process.release.as_ref()).filter(|_| of == observed.namespace)
+            else {
                 continue;
             };
             let versions = running.entry(project.to_owned()).or_default();
