@@ -17,12 +17,12 @@ use landfall::{
         clock::monotonic,
         executor::{
             AttemptId, BuildStep, Cache, Caches, ExecutorConfig, ExecutorError, Exit, ExitReason, Isolation, Limits,
-            LocalExecutor, Secrets, StepState, log, sealed_log,
+            LocalExecutor, Secrets, StepState, sealed_log,
         },
         gate::Gate,
         store::Store,
     },
-    model::ids::FenceToken,
+    model::{ids::FenceToken, text},
 };
 use wait::{find, until};
 
@@ -90,7 +90,7 @@ impl Bench {
         loop {
             let piece = self.executor.log(id, all.len() as u64).await.unwrap();
             if piece.is_empty() {
-                return log::clean(&all);
+                return text::clean(&all);
             }
             all.extend(piece);
         }
@@ -515,7 +515,7 @@ async fn a_log_is_sealed_in_pieces_while_it_grows_and_read_back_whole() {
         }
         sealed.extend(piece);
     }
-    assert_eq!(live, log::clean(&sealed));
+    assert_eq!(live, text::clean(&sealed));
 }
 
 #[tokio::test]

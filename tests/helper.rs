@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use landfall::effects::ssh::quote;
+use landfall::model::text::shell_quote as quote;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use wait::until_now;

@@ -5,12 +5,13 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::{
-    screen::{ago, clean},
+    screen::ago,
     view::{ViewClient, ViewError, is_name},
 };
 use crate::{
     api::view::{CommitPage, path},
     effects::clock,
+    model::text::for_terminal,
 };
 
 /// List the commits of a Project's branch, newest first, with the versions built of them.
@@ -59,5 +60,5 @@ fn screen(page: &CommitPage, now: Timestamp) -> String {
         let age = ago(commit.time, now);
         let _ = writeln!(out, "{sha}  {version:<width$}  {age:>9}  {:<20}  {}", commit.author, commit.subject);
     }
-    clean(&out)
+    for_terminal(&out)
 }

@@ -5,12 +5,13 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::{
-    screen::{ago, clean, indented},
+    screen::{ago, indented},
     view::{ViewClient, ViewError, is_name},
 };
 use crate::{
     api::view::{HostMatrix, HostRow, HostState, path},
     effects::clock,
+    model::text::for_terminal,
 };
 
 /// Show every host of a HostGroup, and which version of what runs there.
@@ -52,7 +53,7 @@ fn screen(matrix: &HostMatrix, now: Timestamp) -> String {
             let _ = writeln!(out, "{}: {}", host.host, indented(problem));
         }
     }
-    clean(&out)
+    for_terminal(&out)
 }
 
 fn lines(host: &HostRow, now: Timestamp) -> Vec<[String; 6]> {

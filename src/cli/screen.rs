@@ -11,6 +11,7 @@ use crate::api::{
     deployment::{DeploymentStatus, HistoryEntry, RolloutException},
     hostgroup::Host,
 };
+use crate::model::text::for_terminal;
 use crate::plan::deployment::select;
 
 /// Of the history.
@@ -49,7 +50,7 @@ pub fn deployment(object: &Deployment, group: Option<&HostGroup>, now: Timestamp
     }
     hosts(&mut out, object, &status, group, now);
     history(&mut out, &status.history, now);
-    clean(&out)
+    for_terminal(&out)
 }
 
 fn verdict(out: &mut String, status: &DeploymentStatus, generation: i64) {
@@ -142,13 +143,6 @@ pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
 /// A message of several lines stays in its column, so that no host can write a line that looks like one of ours.
 pub(super) fn indented(message: &str) -> String {
     message.trim_end().replace('\n', "\n            ")
-}
-
-/// Nothing that a terminal would obey: control characters but the line's end, and marks that turn the writing's direction.
-pub(super) fn clean(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let harmless = |c: char| c == '\n' || !(c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}'));
-    text.chars().map(|c| if harmless(c) { c } else { '\u{fffd}' }).collect()
 }
 
 #[cfg(test)]

@@ -11,10 +11,13 @@ use kube::{
     config::{InferConfigError, KubeconfigError},
 };
 
-use crate::{api::view::API_SERVICE, effects::clock};
+use crate::{
+    api::view::API_SERVICE,
+    effects::clock,
+    model::backoff::{Backoff, Waits},
+};
 
-const PAUSE: Duration = Duration::from_millis(300);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const RETRY: Backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(2));
 
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
@@ -54,14 +57,14 @@ pub struct Answer {
 /// How long it is tried again while nobody answers.
 pub struct Patience {
     until: Instant,
-    pause: Duration,
+    waits: Waits,
     /// The first wait is told to the user, on stderr.
     quiet: bool,
 }
 
 impl Patience {
     pub fn of(length: Duration) -> Self {
-        Self { until: clock::monotonic() + length, pause: PAUSE, quiet: false }
+        Self { until: clock::monotonic() + length, waits: RETRY.waits(), quiet: false }
     }
 
     pub fn is_over(&self) -> bool {
@@ -76,8 +79,8 @@ impl Patience {
         if !std::mem::replace(&mut self.quiet, true) {
             eprintln!("landfall: no answer yet ({why}); trying again");
         }
-        tokio::time::sleep(after.unwrap_or(self.pause)).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        let wait = self.waits.next_wait();
+        tokio::time::sleep(after.unwrap_or(wait)).await;
         Ok(())
     }
 }
@@ -135,7 +138,7 @@ enum Refusal {
 fn refusal(code: u16, said: &Bytes) -> Refusal {
     let status: Option<serde_json::Value> = serde_json::from_slice(said).ok();
     let message = status.as_ref().and_then(|status| status["message"].as_str()).map(str::to_owned);
-    let clean = |text: String| crate::effects::executor::log::clean(text.as_bytes());
+    let clean = |text: String| crate::model::text::clean(text.as_bytes());
     match (code, message) {
         // The API server's own word for a group that nobody serves is no Status.
         (404, None) => Refusal::Passing(format!("{API_SERVICE} is not there")),

@@ -3,17 +3,11 @@
 //! It must not decide what is done, only whether anything may be done now. In debug builds it is also where the crash harness
 //! ends the process, just before or just after an effect.
 
-use std::{
-    fmt,
-    future::Future,
-    io::Write,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::{fmt, future::Future, io::Write, path::PathBuf, sync::Arc, time::Instant};
 
 use super::clock;
 use crate::model::ids::FenceToken;
+use parking_lot::Mutex;
 
 /// One effect on the outside world: a name of the closed list (`host.stop`, `git.tag`, …) and what it is done to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,12 +82,12 @@ impl Gate {
 
     /// The lease was won or renewed.
     pub fn open(&self, held: LeaseTerm) {
-        *self.inner.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+        *self.inner.held.lock() = Some(held);
     }
 
     /// The lease was given back or lost.
     pub fn close(&self) {
-        *self.inner.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.inner.held.lock() = None;
     }
 
     /// The fence token of the lease that is held now.
@@ -102,7 +96,7 @@ impl Gate {
     }
 
     fn held(&self) -> Result<LeaseTerm, GateShut> {
-        let held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.inner.held.lock();
         let valid = held.as_ref().filter(|held| held.until.is_none_or(|until| clock::monotonic() < until));
         valid.cloned().ok_or(GateShut)
     }
@@ -162,7 +156,7 @@ impl Probe {
             return Count::default();
         }
         let count = {
-            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = self.counts.lock();
             let mut next = |key: String| {
                 let count = counts.entry(key).or_default();
                 *count += 1;

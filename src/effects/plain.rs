@@ -1,8 +1,10 @@
 //! Makes output harmless for a terminal without changing its length: byte n that is shown stands for byte n that was written, so whoever
-//! counts what he got knows where to go on. (`executor::log::clean` makes nicer text for a status, of another length.)
+//! counts what he got knows where to go on. (`model::text::clean` makes nicer text for a status, of another length.)
 //!
 //! CR becomes a newline (before a newline a space); other C0 and DEL, C1, bidi controls, line separators and what is no UTF-8 become
 //! `?` or, where three bytes are to be filled, U+FFFD.
+
+use crate::model::text::is_harmless;
 
 /// Whoever begins in the middle begins so many bytes earlier and throws away so many bytes of what comes out.
 pub const LOOK_BACK: u64 = 4;
@@ -81,11 +83,6 @@ fn character(rest: &[u8], end: bool) -> Judged<'_> {
         Some(_) if width == 3 => Judged::Shown("\u{fffd}".as_bytes()),
         Some(_) => Judged::Shown(b"????".get(..width).unwrap_or(b"?")),
     }
-}
-
-fn is_harmless(c: char) -> bool {
-    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    !(turns || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
 }
 
 #[cfg(test)]

@@ -8,17 +8,18 @@ use std::{
     fmt, fs,
     io::Write,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use super::{
     clock,
-    executor::log::clean,
     gate::Gate,
     logs::{Log, PIECE},
     store::{Key, Store, StoreError, keys},
 };
+use crate::model::text::clean;
 use crate::plan::deployment::{RolloutAttempt, outdated};
+use parking_lot::Mutex;
 
 /// The file of all hosts: no host's name has an underscore.
 const ALL: &str = "_all";
@@ -44,7 +45,7 @@ impl RolloutLogs {
     pub fn write(&self, uid: &str, attempt: RolloutAttempt, host: &str, text: &str) {
         let now = clock::now();
         let lines: String = clean(text.as_bytes()).lines().map(|line| format!("{now} {host}: {line}\n")).collect();
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = self.newest.lock();
         let known = newest.entry(uid.to_owned()).or_insert(attempt);
         if *known > attempt {
             return;
@@ -80,7 +81,7 @@ impl RolloutLogs {
 
     /// Puts the diaries of a Deployment into the store, but for the newest attempt's, and removes their files.
     pub async fn seal(&self, gate: &Gate, store: &Store, uid: &str) -> Result<(), StoreError> {
-        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).get(uid).copied();
+        let newest = self.newest.lock().get(uid).copied();
         let Some(newest) = newest else { return Ok(()) };
         for name in names(&self.folder.join(uid)) {
             let Some(attempt) = name.parse::<RolloutAttempt>().ok().filter(|attempt| *attempt < newest) else {
@@ -128,7 +129,7 @@ impl RolloutLogs {
 
     /// The Deployment is gone, and nobody can ask for its diaries any more.
     pub fn forget(&self, uid: &str) {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.newest.lock().remove(uid);
         if !uid.is_empty() {
             let _ = fs::remove_dir_all(self.folder.join(uid));
         }

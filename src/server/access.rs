@@ -3,12 +3,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::{Api, Client, api::PostParams};
+use parking_lot::Mutex;
 
 use super::{api_error::ApiError, front_proxy::User};
 use crate::{
@@ -61,8 +61,8 @@ impl Access {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(User, ObjectPath), (bool, Instant)>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<(User, ObjectPath), (bool, Instant)>> {
+        self.answers.lock()
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{Span, Timestamp, tz::TimeZone};
+use jiff::{Span, Timestamp};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client, api::PostParams};
 use rcgen::{
@@ -13,7 +13,10 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::error::ViewError;
-use crate::api::view::{VIEW_SECRET, VIEW_SERVICE};
+use crate::{
+    api::view::{VIEW_SECRET, VIEW_SERVICE},
+    effects::certificates::{set_validity, years_after},
+};
 
 const AUTHORITY_YEARS: i16 = 10;
 /// An authority with less time left is made anew; the old one stays trusted beside it.
@@ -48,7 +51,7 @@ impl Authority {
             let known = read(secret.data.as_ref())
                 .map_err(|why| ViewError::BadSecret { namespace: namespace.to_owned(), why })?;
             if let Some(known) =
-                known.as_ref().filter(|known| later(now, RENEW_YEARS).is_ok_and(|end| known.until > end))
+                known.as_ref().filter(|known| years_after(now, RENEW_YEARS).is_ok_and(|end| known.until > end))
             {
                 return Ok(known.clone());
             }
@@ -72,7 +75,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        date(&mut params, now, now + Span::new().hours(24 * LEAF_DAYS));
+        set_validity(&mut params, now, now + Span::new().hours(24 * LEAF_DAYS));
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &issuer)?;
         let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes());
@@ -107,7 +110,7 @@ fn make(old: Option<String>, now: Timestamp) -> Result<Authority, ViewError> {
     let key = KeyPair::generate()?;
     let newest = authority_params(now)?.self_signed(&key)?.pem();
     let bundle = format!("{newest}{}", old.unwrap_or_default());
-    Ok(Authority { bundle, key: key.serialize_pem(), until: later(now, AUTHORITY_YEARS)? })
+    Ok(Authority { bundle, key: key.serialize_pem(), until: years_after(now, AUTHORITY_YEARS)? })
 }
 
 /// Only the name and the key identifier of an issuer go into what it signs, so the parameters of today serve an old key as well.
@@ -116,22 +119,8 @@ fn authority_params(now: Timestamp) -> Result<CertificateParams, ViewError> {
     params.distinguished_name.push(DnType::CommonName, "landfall-view authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    date(&mut params, now, later(now, AUTHORITY_YEARS)?);
+    set_validity(&mut params, now, years_after(now, AUTHORITY_YEARS)?);
     Ok(params)
-}
-
-/// From yesterday, since clocks differ.
-fn date(params: &mut CertificateParams, now: Timestamp, until: Timestamp) {
-    let day = |at: Timestamp| {
-        let date = at.to_zoned(TimeZone::UTC).date();
-        rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
-    };
-    params.not_before = day(now - Span::new().hours(24));
-    params.not_after = day(until);
-}
-
-fn later(now: Timestamp, years: i16) -> Result<Timestamp, ViewError> {
-    Ok(now.to_zoned(TimeZone::UTC).checked_add(Span::new().years(years))?.timestamp())
 }
 
 #[cfg(test)]

@@ -8,11 +8,12 @@ use super::{View, api_error::ApiError, logs::Readable, query::LogQuery};
 use crate::{
     api::{Build, build::Attempt, conditions},
     effects::executor::{AttemptId, StepState},
+    model::backoff::Backoff,
 };
 
 pub const PARAMETERS: [&str; 4] = ["follow", "since", "tail", "attempt"];
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Between two looks for a build that has not begun yet.
+const BEGIN_POLL: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
 
 /// The log that is asked for. Who follows waits for it to begin.
 pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuery) -> Result<Readable, ApiError> {
@@ -23,7 +24,7 @@ pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuer
         })?),
         None => None,
     };
-    let mut pause = FIRST_PAUSE;
+    let mut waits = BEGIN_POLL.waits();
     loop {
         let build = api
             .get_opt(name)
@@ -35,8 +36,7 @@ pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuer
         if !query.follow || is_over(&build) {
             return Err(without_log(&build, wished));
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(waits.next_wait()).await;
     }
 }
 

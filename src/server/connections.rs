@@ -1,6 +1,6 @@
 //! Takes connections: a handshake with a client certificate, then HTTP/1.1, all with limits in time and number.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper_util::{
@@ -8,15 +8,14 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::{
-    tls::{Caller, Tls},
-    write_timeout::WriteTimeout,
-};
+use super::tls::{Caller, Tls};
 
 /// More than there may be readers: the API server needs some for its own questions.
 const CONNECTIONS: usize = 512;
@@ -24,8 +23,9 @@ const CONNECTIONS: usize = 512;
 const HANDSHAKE: Duration = Duration::from_secs(3);
 /// For a request's headers, and between two requests.
 const HEADERS: Duration = Duration::from_secs(60);
-/// Who takes nothing for so long is given up; a client of ours goes on where it stopped.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A connection whose other side takes no byte for this long is closed: what is sent to the dead must not be kept for them. A client of
+/// ours goes on where it stopped.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const BUFFER: usize = 64 * 1024;
 
 /// The other end of a connection, known by its certificate.
@@ -66,7 +66,7 @@ async fn serve(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     connection.set_nodelay(true)?;
     rustix::net::sockopt::set_socket_keepalive(&connection, true)?;
-    let connection = WriteTimeout::new(connection, PATIENCE);
+    let connection = with_write_timeout(connection, WRITE_TIMEOUT);
     let secured = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls.server.clone()).accept(connection)).await??;
     let Some(caller) = tls.caller(secured.get_ref().1) else {
         return Err("its certificate speaks for nobody: it is not the API server's front proxy".into());
@@ -79,4 +79,42 @@ async fn serve(
         .serve_connection(TokioIo::new(secured), service)
         .await?;
     Ok(())
+}
+
+fn with_write_timeout<S: AsyncRead + AsyncWrite>(stream: S, timeout: Duration) -> Pin<Box<TimeoutStream<S>>> {
+    let mut stream = Box::pin(TimeoutStream::new(stream));
+    stream.as_mut().set_write_timeout_pinned(Some(timeout));
+    stream
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let mut ours = with_write_timeout(ours, Duration::from_secs(1));
+        let slow = tokio::spawn(async move {
+            let mut taken = [0; 16];
+            for _ in 0..10 {
+                sleep(Duration::from_millis(150)).await;
+                theirs.read_exact(&mut taken).await.unwrap();
+            }
+            theirs
+        });
+        ours.write_all(&[0; 160]).await.unwrap();
+        let _dead = slow.await.unwrap();
+        let began = Instant::now();
+        let refused = ours.write_all(&[0; 160]).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
 }

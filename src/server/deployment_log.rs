@@ -1,11 +1,12 @@
 //! `deployments/log`: what was done on the hosts of a rollout, and what came of it; with `?host` on one of them.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use kube::{Api, ResourceExt};
+use parking_lot::Mutex;
 
 use super::{View, api_error::ApiError, logs::Readable, query::LogQuery};
 use crate::{
@@ -117,7 +118,7 @@ fn readable(
     let ended = move || {
         let api = Api::<Deployment>::namespaced(client.clone(), &namespace);
         let (name, uid) = (name.clone(), uid.clone());
-        let due = is_due(&mut asked.lock().unwrap_or_else(PoisonError::into_inner));
+        let due = is_due(&mut asked.lock());
         async move {
             if !due {
                 return false;

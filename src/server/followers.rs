@@ -1,12 +1,8 @@
 //! One look-out for each log that is followed, however many follow it: how long the log is by now, and whether it is over.
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::effects::logs::Log;
@@ -32,7 +28,7 @@ pub struct LogFollowers {
 
 impl LogFollowers {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<Progress>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// Joins those who follow this log. `over` is asked a few times a second while anybody does.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::http::HeaderMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
+use percent_encoding::percent_decode_str;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::error::ViewError;
@@ -100,21 +101,7 @@ impl FrontProxy {
 
 /// Keys of extras come percent-encoded, since header names take few characters.
 fn unescaped(key: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), key.as_bytes());
-    while let Some((&first, more)) = rest.split_first() {
-        let hex = more.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match hex.filter(|_| first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = more.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(first);
-                rest = more;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_decode_str(key).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

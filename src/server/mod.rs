@@ -23,7 +23,6 @@ mod relay;
 mod routes;
 mod stream;
 mod tls;
-mod write_timeout;
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -1,11 +1,9 @@
 //! Places for those who read logs: so many in all, and so many for one user, so that no reader takes them from the others.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use super::api_error::ApiError;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Readers at one time. Each costs some 200 KiB, whatever it reads.
 const ALL: usize = 256;
@@ -47,7 +45,7 @@ impl ReaderPermits {
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -1,10 +1,7 @@
 //! What only the operator that leads knows, fetched from it: over TLS as one replica to another, with the user as the API server named
 //! him. The leader asks for his rights again.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use axum::{
     body::Body,
@@ -14,6 +11,7 @@ use axum::{
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -36,7 +34,7 @@ pub struct Leader(Mutex<Option<(Option<String>, Instant)>>);
 impl Leader {
     /// The address of the replica that holds the lease; `None` where none does, or where it is this one or was before it was restarted.
     async fn address(&self, view: &View) -> Option<String> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.0.lock().clone();
         if let Some((address, _)) = known.filter(|(_, at)| at.elapsed() < FRESH) {
             return address;
         }
@@ -44,7 +42,7 @@ impl Leader {
         let held = lease.spec.and_then(|spec| spec.holder_identity).is_some_and(|holder| !holder.is_empty());
         let address = lease.metadata.annotations.and_then(|mut all| all.remove(VIEW_ADDRESS));
         let address = address.filter(|address| held && *address != view.advertised);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((address.clone(), clock::monotonic()));
+        *self.0.lock() = Some((address.clone(), clock::monotonic()));
         address
     }
 }

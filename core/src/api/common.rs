@@ -38,14 +38,6 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The next one after another failure: 1 s, 2 s, 4 s … up to five minutes.
-    pub fn after(before: Option<&Backoff>, now: Timestamp) -> Backoff {
-        let failures = before.map_or(0, |backoff| backoff.failures).saturating_add(1);
-        let seconds = 1_i64 << u32::try_from(failures - 1).unwrap_or(0).min(9);
-        let retry_at = now.checked_add(jiff::SignedDuration::from_secs(seconds.min(300))).unwrap_or(now);
-        Backoff { failures, retry_at: Time(retry_at) }
-    }
-
     /// Whether the wait is over.
     pub fn is_over(&self, now: Timestamp) -> bool {
         now >= self.retry_at.0
@@ -105,16 +97,5 @@ mod tests {
         for bad in ["", "Mi", "+1", "1M", "1.5Gi", "99999999999999Ti"] {
             assert_eq!(bytes(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn a_backoff_doubles_up_to_five_minutes() {
-        let now = Timestamp::UNIX_EPOCH;
-        let mut backoff = Backoff::after(None, now);
-        assert_eq!(backoff.retry_at.0.as_second(), 1);
-        for _ in 0..40 {
-            backoff = Backoff::after(Some(&backoff), now);
-        }
-        assert_eq!(backoff.retry_at.0.as_second(), 300);
     }
 }

@@ -1,5 +1,6 @@
 //! Each thing of the domain, once: names and ids, what hosts report, failures, and the records of the store. It must not decide.
 
+pub mod backoff;
 pub mod class;
 pub mod facts;
 pub mod failure;
@@ -7,6 +8,7 @@ pub mod ids;
 pub mod names;
 pub mod retry_state;
 pub mod rollout;
+pub mod text;
 pub mod version;
 
 pub use class::Class;

@@ -1,9 +1,18 @@
 //! How a background step failed, as the planner is told. What failed is an effect's business; what to do about it is decided from this.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
+use super::backoff;
 use crate::api::{Reason, common::Backoff};
+
+/// 1 s, 2 s, 4 s … up to five minutes.
+const RETRY: backoff::Backoff = backoff::Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+/// Secrets are not watched, so one that is missing is looked for at least this often.
+const SECRET_RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// The last failure of a step that runs in the background.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,17 +37,13 @@ fn once() -> i32 {
 impl RetryState {
     /// When the step is tried again.
     pub fn backoff(&self) -> Backoff {
-        let before = Backoff {
-            failures: self.failures.saturating_sub(1),
-            retry_at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.at),
-        };
-        let mut backoff = Backoff::after(Some(&before), self.at);
+        let mut wait = RETRY.after(u32::try_from(self.failures).unwrap_or(1));
         if self.waits_for_a_secret() {
-            // Somebody is about to mend it, and nobody tells us: Secrets are not watched.
-            let soon = self.at.checked_add(SignedDuration::from_secs(30)).unwrap_or(self.at);
-            backoff.retry_at.0 = backoff.retry_at.0.min(soon);
+            wait = wait.min(SECRET_RETRY_MAX);
         }
-        backoff
+        let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+        let retry_at = self.at.checked_add(wait).unwrap_or(self.at);
+        Backoff { failures: self.failures.max(1), retry_at: Time(retry_at) }
     }
 
     fn waits_for_a_secret(&self) -> bool {

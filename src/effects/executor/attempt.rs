@@ -73,7 +73,7 @@ pub(super) fn start(
         std::thread::sleep(PAUSE);
     }
     let said = fs::read(dir.join(files::RUNNER_LOG)).unwrap_or_default();
-    let why = super::log::last_lines(&said, 3).join(" / ");
+    let why = crate::model::text::last_lines(&said, 3).join(" / ");
     Err(ExecutorError::Failed { what: format!("start the runner {}", runner.display()), why })
 }
 

@@ -6,12 +6,13 @@ use std::{
     fs::File,
     io::{Read, Write},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Instant,
 };
 
 use super::masks::Masks;
 use crate::effects::clock;
+use parking_lot::Mutex;
 
 /// The last output is kept whatever was printed before: it says why a build failed.
 const TAIL: usize = 256 * 1024;
@@ -33,11 +34,11 @@ impl LastOutput {
     }
 
     pub(super) fn at(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 
     fn touch(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = clock::monotonic();
+        *self.0.lock() = clock::monotonic();
     }
 }
 

@@ -4,11 +4,30 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Shorter values are not masked: they would turn up by chance in every log.
 pub(super) const SHORTEST: usize = 4;
 /// The same for one line of a value of many lines.
 const SHORTEST_LINE: usize = 8;
+
+/// What RFC 3986 leaves as it is everywhere.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// Python's `quote`, and paths in general.
+const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
+/// `encodeURIComponent` of JavaScript.
+const URI_COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*');
+/// A path as RFC 3986 allows it at most.
+const PATH_SEGMENTS: &AsciiSet = &URI_COMPONENT
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'/');
 
 /// Every form of a value; none for a short one.
 pub(super) fn of(value: &str) -> BTreeSet<Vec<u8>> {
@@ -30,11 +49,11 @@ pub(super) fn of(value: &str) -> BTreeSet<Vec<u8>> {
 }
 
 fn texts(text: &str) -> Vec<String> {
-    let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     let json = serde_json::Value::from(text).to_string();
     let json = json.get(1..json.len() - 1).unwrap_or_default();
     let hex: String = text.bytes().map(|b| format!("{b:02x}")).collect();
-    let strict = percent(text, unreserved);
+    let percent = |kept| utf8_percent_encode(text, kept).to_string();
+    let strict = percent(UNRESERVED);
     vec![
         text.to_owned(),
         json.to_owned(),
@@ -45,17 +64,12 @@ fn texts(text: &str) -> Vec<String> {
         strict.replace("%20", "+"),
         lower(&strict),
         strict,
-        percent(text, |b| unreserved(b) || b == b'/'),
-        percent(text, |b| unreserved(b) || b"!'()*".contains(&b)),
-        percent(text, |b| unreserved(b) || b"!$&'()*+,;=:@/".contains(&b)),
+        percent(PATH),
+        percent(URI_COMPONENT),
+        percent(PATH_SEGMENTS),
         hex.to_uppercase(),
         hex,
     ]
-}
-
-fn percent(text: &str, plain: impl Fn(u8) -> bool) -> String {
-    let shown = |b: u8| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") };
-    text.bytes().map(shown).collect()
 }
 
 /// The same with `%2f` for `%2F`.

@@ -37,6 +37,6 @@ fn try_once(dir: &Path, config: &ExecutorConfig) -> Result<(), String> {
         return Ok(());
     }
     said.extend(fs::read(dir.join(files::RUNNER_LOG)).unwrap_or_default());
-    let lines = super::log::last_lines(&said, 2).join(" / ");
+    let lines = crate::model::text::last_lines(&said, 2).join(" / ");
     Err(if lines.is_empty() { "the sandbox did not come up".into() } else { lines })
 }

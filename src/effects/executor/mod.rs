@@ -16,7 +16,6 @@ mod garbage;
 mod identity;
 mod isolation_check;
 pub mod limits;
-pub mod log;
 mod masks;
 mod runner;
 mod sandbox;
@@ -46,6 +45,7 @@ use super::{
     logs::Log,
     store::{Store, StoreError, keys},
 };
+use crate::model::text;
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -142,7 +142,7 @@ impl LocalExecutor {
         gate.pass(Effect::new("build.cancel", attempt.to_string()), work).await
     }
 
-    /// Raw bytes of the log file from `offset`, at most 1 MiB; empty at the end, or where there is none. Show them only through `log::clean`.
+    /// Raw bytes of the log file from `offset`, at most 1 MiB; empty at the end, or where there is none. Show them only through `model::text::clean`.
     pub async fn log(&self, attempt: &AttemptId, offset: u64) -> Result<Vec<u8>, ExecutorError> {
         let dir = self.dir(attempt);
         blocking(move || attempt::read_log(&dir, offset)).await
@@ -159,7 +159,7 @@ impl LocalExecutor {
         let path = self.dir(attempt).join(files::LOG);
         let size = std::fs::metadata(path).map_or(0, |log| log.len());
         let tail = self.log(attempt, size.saturating_sub(64 * 1024)).await?;
-        Ok(log::last_lines(&tail, n))
+        Ok(text::last_lines(&tail, n))
     }
 
     /// Copies the log into the store as `logs/<uid>/<attempt>/<n>`, pieces of 1 MiB: the whole ones while it runs, the last one when

@@ -234,8 +234,8 @@ fn sandboxed(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> {
     let said = listen(child.stdout.take());
     if said.recv_timeout(SETUP).ok().as_deref() != Some("ready") {
         kill_sandbox(&mut child)?;
-        let why =
-            super::log::last_lines(&fs::read(watch.dir.join(files::RUNNER_LOG)).unwrap_or_default(), 2).join(" / ");
+        let why = crate::model::text::last_lines(&fs::read(watch.dir.join(files::RUNNER_LOG)).unwrap_or_default(), 2)
+            .join(" / ");
         return Ok(End::not_started(format!("the sandbox could not be made: {why}")));
     }
     if let Some(inner) = process_one(&child) {

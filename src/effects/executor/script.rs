@@ -13,6 +13,7 @@ use super::{
     secrets::{LONGEST, Secrets},
     types::BuildStep,
 };
+use crate::model::text::shell_quote;
 
 /// Writes `script` and `run` (which sets the environment and executes `script`) into the folder `into`.
 pub(super) fn write(into: &Path, step: &BuildStep, build: &str, home: &str) -> io::Result<()> {
@@ -78,6 +79,7 @@ pub(super) fn check(step: &BuildStep, secrets: &Secrets) -> Result<(), ExecutorE
     Ok(())
 }
 
+/// [`check`] has refused whatever holds a NUL.
 fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
+    shell_quote(text).unwrap_or_default()
 }

@@ -5,9 +5,10 @@ use std::{
     collections::HashMap,
     hash::Hash,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex as Shared, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
+use parking_lot::Mutex as Shared;
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::mirror::Job;
@@ -65,7 +66,7 @@ impl RepoLocks {
 
 /// The one of this key that somebody has or waits for, else a new one.
 fn shared<K: Eq + Hash, T>(all: &Shared<HashMap<K, Weak<T>>>, key: K, new: impl FnOnce() -> T) -> Arc<T> {
-    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = all.lock();
     if let Some(there) = all.get(&key).and_then(Weak::upgrade) {
         return there;
     }

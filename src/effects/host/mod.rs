@@ -23,7 +23,6 @@ use self::{
     session::{FACTS, SHORT, Session},
 };
 use super::{
-    executor::log::last_lines,
     gate::Gate,
     ssh::{Connection, Credentials, SshError, SshTarget},
 };
@@ -32,6 +31,7 @@ use crate::{
     model::{
         facts::{HostFacts, OpenAct},
         ids::FolderName,
+        text::last_lines,
     },
 };
 

@@ -1,15 +1,13 @@
 //! Whether a host lets us become the users of its group, as it said last. A yes is good for a minute, a no for nothing.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     api::hostgroup::{Become, BecomeMethod},
     effects::clock,
     model::facts::HostFacts,
 };
+use parking_lot::Mutex;
 
 const GOOD_FOR: Duration = Duration::from_secs(50);
 
@@ -25,7 +23,7 @@ struct Yes {
 impl PrivilegeCache {
     /// `Some`: it may become all of them, and whether it may more than it needs.
     pub fn known(&self, whom: &Become) -> Option<bool> {
-        let yes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let yes = self.0.lock();
         let yes = yes.as_ref().filter(|yes| yes.whom == *whom)?;
         (clock::monotonic().duration_since(yes.at) < GOOD_FOR).then_some(yes.too_wide)
     }
@@ -43,6 +41,6 @@ impl PrivilegeCache {
         facts.cannot_become.retain(|user, said| asked(user) && !said.is_empty());
         let yes = facts.cannot_become.is_empty() && facts.missing_tools.is_empty();
         let yes = yes.then(|| Yes { at: clock::monotonic(), whom: whom.clone(), too_wide: facts.sudo_too_wide });
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = yes;
+        *self.0.lock() = yes;
     }
 }

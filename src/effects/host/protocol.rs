@@ -5,8 +5,11 @@ use std::{fmt::Write as _, path::PathBuf};
 
 use super::{HostError, types::ActCall};
 use crate::{
-    effects::{executor::log::last_lines, ssh::Output},
-    model::ids::{ActId, FenceToken, Owner},
+    effects::ssh::Output,
+    model::{
+        ids::{ActId, FenceToken, Owner},
+        text::last_lines,
+    },
 };
 
 /// More than ten thousand folders have to say. Each costs some hundred bytes here.

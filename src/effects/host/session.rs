@@ -1,10 +1,11 @@
 //! A connection to one host with the helper script on it: how a call gets there and its answer back.
 
 use std::{
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -15,8 +16,9 @@ use super::{
 use crate::effects::{
     clock,
     gate::{Effect, Gate},
-    ssh::{Connection, Credentials, Input, Output, SshTarget, quote},
+    ssh::{Connection, Credentials, Input, Output, SshTarget},
 };
+use crate::model::text::shell_quote;
 
 /// One script on the host, in three files here.
 const HELPER: &str = concat!(include_str!("become.sh"), include_str!("look.sh"), include_str!("helper.sh"));
@@ -92,8 +94,8 @@ impl Session {
     ) -> Result<Self, HostError> {
         let bad = || HostError::BadInput { what: "the group's root", why: "it holds a NUL byte".to_owned() };
         let root = root.trim_end_matches('/');
-        let quoted = quote(root).ok_or_else(bad)?;
-        let script = quote(&format!("{root}/.landfall/bin/{}", *HELPER_DIGEST)).ok_or_else(bad)?;
+        let quoted = shell_quote(root).ok_or_else(bad)?;
+        let script = shell_quote(&format!("{root}/.landfall/bin/{}", *HELPER_DIGEST)).ok_or_else(bad)?;
         let (name, first) = (name.to_owned(), Mutex::default());
         let session = Self { name, connection, privileges: PrivilegeCache::default(), script, first };
         let (mode, question) = match question {
@@ -110,7 +112,7 @@ impl Session {
     }
 
     fn first(&self) -> MutexGuard<'_, Option<First>> {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+        self.first.lock()
     }
 
     async fn put(&self, root: &str) -> Result<(), HostError> {

@@ -1,10 +1,8 @@
 //! What a server does by itself, watched: the key that it shows, how often it exchanges keys, what it opens unasked.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use russh::{
     Channel,
     client::{self, ChannelOpenHandle, Msg, Session},
@@ -45,7 +43,7 @@ impl ClientHandler {
     }
 
     fn seen(&self) -> MutexGuard<'_, ServerObserved> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 
     fn hang_up<T>(&self, why: &'static str) -> Result<T, russh::Error> {

@@ -4,7 +4,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -59,7 +59,7 @@ impl Connection {
         via: Option<Arc<Connection>>,
     ) -> Self {
         let (sessions, refused) = (Arc::new(Semaphore::new(SESSIONS)), AtomicUsize::new(0));
-        let server = seen.lock().unwrap_or_else(PoisonError::into_inner).banner.clone();
+        let server = seen.lock().banner.clone();
         Self { handle, address, server, seen, via, close_handle, sessions, refused }
     }
 
@@ -180,7 +180,7 @@ impl Connection {
     /// Where we hung up the host is to blame, and where the jump host is gone it is not.
     pub(super) fn gone(&self, what: &'static str, why: String) -> SshError {
         let address = self.address.clone();
-        if let Some(vice) = self.seen.lock().unwrap_or_else(PoisonError::into_inner).vice {
+        if let Some(vice) = self.seen.lock().vice {
             return SshError::Protocol { address, why: vice.to_owned() };
         }
         match self.via.as_ref().filter(|via| via.is_closed()) {

@@ -126,8 +126,3 @@ impl Connection {
         Ok(output)
     }
 }
-
-/// A word that every POSIX shell reads back as it is. NUL can't be in one: `None`.
-pub fn quote(word: &str) -> Option<String> {
-    (!word.contains('\0')).then(|| format!("'{}'", word.replace('\'', r"'\''")))
-}

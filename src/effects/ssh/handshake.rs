@@ -1,10 +1,6 @@
 //! From the first packet to the accepted key: the way there, the key exchange, who the server is, and who we are.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use russh::{
     Preferred,
@@ -117,7 +113,7 @@ where
     let what = "no SSH greeting or key exchange";
     let handshaken =
         handshaken.map_err(|_| SshError::Silent { address: address.clone(), what, seconds: limit.as_secs() })?;
-    let learned = || seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let learned = || seen.lock().clone();
     let handle = handshaken.map_err(|error| handshake_failed(&address, &expected, learned(), &error))?;
     Ok((handle, seen, close_handle))
 }

@@ -15,13 +15,15 @@ mod trust;
 pub use self::{
     connection::{Connection, Stream},
     error::SshError,
-    exec::{Input, Output, quote},
+    exec::{Input, Output},
     identity::Identity,
     pipe::Pipe,
     trust::{Credentials, FirstUse, HostTrust},
 };
 
 use std::time::Duration;
+
+use crate::model::text::printable_ascii as printable;
 
 /// Where a host's sshd listens and as whom we log in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,9 +34,4 @@ pub struct SshTarget {
     pub user: String,
     /// For each part of the way from the first packet to the accepted key.
     pub connect_timeout: Duration,
-}
-
-/// What a server said, fit for a message: printable ASCII, at most 255 characters.
-fn printable(bytes: &[u8]) -> String {
-    bytes.iter().take(255).map(|b| if (32..127).contains(b) { char::from(*b) } else { '?' }).collect()
 }

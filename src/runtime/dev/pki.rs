@@ -4,12 +4,13 @@
 
 use std::{fs, path::PathBuf};
 
-use jiff::{Span, Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
 use super::{error::DevError, files};
+use crate::effects::certificates::{set_validity, years_after};
 
 const AUTHORITY_YEARS: i16 = 10;
 const LEAF_YEARS: i16 = 1;
@@ -67,7 +68,7 @@ impl Pki {
         let [certificate, key, until] = paths.clone().map(|path| fs::read_to_string(path).ok());
         let stays = until
             .and_then(|until| until.trim().parse::<Timestamp>().ok())
-            .is_some_and(|until| later(self.now, LEAF_YEARS).is_ok_and(|leaf| until > leaf));
+            .is_some_and(|until| years_after(self.now, LEAF_YEARS).is_ok_and(|leaf| until > leaf));
         if let (Some(certificate), Some(key), true) = (certificate, key, stays) {
             // Only the name and the key identifier of an issuer go into what it signs, so the parameters of today serve an old key as well.
             let key = KeyPair::from_pem(&key).map_err(failed(name))?;
@@ -78,7 +79,7 @@ impl Pki {
         let [certificate_path, key_path, until_path] = paths;
         files::write_private(&key_path, &key.serialize_pem())?;
         files::write_private(&certificate_path, &certificate)?;
-        files::write_private(&until_path, &later(self.now, AUTHORITY_YEARS)?.to_string())?;
+        files::write_private(&until_path, &years_after(self.now, AUTHORITY_YEARS)?.to_string())?;
         Ok(Authority { certificate, issuer: Issuer::new(params, key), now: self.now })
     }
 
@@ -132,7 +133,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = usages.to_vec();
         params.use_authority_key_identifier_extension = true;
-        date(&mut params, self.now, LEAF_YEARS)?;
+        set_validity(&mut params, self.now, years_after(self.now, LEAF_YEARS)?);
         let key = KeyPair::generate().map_err(failed(name))?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed(name))?.pem();
         Ok(Leaf { certificate, key: Key(key.serialize_pem()) })
@@ -144,23 +145,8 @@ fn authority_params(name: &str, now: Timestamp) -> Result<CertificateParams, Dev
     params.distinguished_name.push(DnType::CommonName, format!("landfall-dev {name}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-    date(&mut params, now, AUTHORITY_YEARS)?;
+    set_validity(&mut params, now, years_after(now, AUTHORITY_YEARS)?);
     Ok(params)
-}
-
-/// From yesterday, since clocks differ, to the day in so many years.
-fn date(params: &mut CertificateParams, now: Timestamp, years: i16) -> Result<(), DevError> {
-    let day = |at: Timestamp| {
-        let date = at.to_zoned(TimeZone::UTC).date();
-        rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
-    };
-    params.not_before = day(now - Span::new().hours(24));
-    params.not_after = day(later(now, years)?);
-    Ok(())
-}
-
-fn later(now: Timestamp, years: i16) -> Result<Timestamp, DevError> {
-    Ok(now.to_zoned(TimeZone::UTC).checked_add(Span::new().years(years))?.timestamp())
 }
 
 fn failed(name: &str) -> impl Fn(rcgen::Error) -> DevError {

@@ -3,14 +3,9 @@
 //! It must collect every process that ends in its namespace: the orphans of others, like a build that outlived its operator, fall to it.
 //! So nobody here may wait for a single child: one task collects all and tells those who asked. No `tokio::process` beside it.
 
-use std::{
-    collections::HashMap,
-    io,
-    process::Command,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, io, process::Command, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -67,7 +62,7 @@ impl Children {
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<Pid, oneshot::Sender<WaitStatus>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -15,11 +15,11 @@ use super::{
     reaper::{Child, Children},
     say,
 };
+use crate::model::backoff::Backoff;
 
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Who lived so long starts again at once the next time.
-const CALM: Duration = Duration::from_secs(60);
+const RESTART: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// A service that ran for this long is restarted after the first wait again.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
 
 /// What to run, and where its output goes.
 #[derive(Debug, Clone)]
@@ -96,17 +96,21 @@ async fn keep(
     mut stopped: watch::Receiver<bool>,
     ends: watch::Sender<u32>,
 ) {
-    let mut wait = FIRST_WAIT;
+    let mut waits = RESTART.waits();
     let mut running = Some(first);
     loop {
         let how = match running.take() {
             Some(mut child) => {
-                let calm = tokio::time::sleep(CALM);
-                tokio::pin!(calm);
+                let stable = tokio::time::sleep(STABLE_AFTER);
+                tokio::pin!(stable);
+                let mut is_stable = false;
                 loop {
                     tokio::select! {
                         () = asked(&mut stopped) => return child.end(service.grace).await,
-                        () = &mut calm, if wait != FIRST_WAIT => { wait = FIRST_WAIT; }
+                        () = &mut stable, if !is_stable => {
+                            is_stable = true;
+                            waits.reset();
+                        }
                         how = child.ended() => break how,
                     }
                 }
@@ -114,6 +118,7 @@ async fn keep(
             None => "could not be started".to_owned(),
         };
         ends.send_modify(|ends| *ends += 1);
+        let wait = waits.next_wait();
         say(&format!(
             "{} ended ({how}); it starts again in {} s, its log is {}",
             service.name,
@@ -124,7 +129,6 @@ async fn keep(
             () = asked(&mut stopped) => return,
             () = tokio::time::sleep(wait) => {}
         }
-        wait = (wait * 2).min(LONGEST_WAIT);
         running = service.start(&children).inspect_err(|trouble| say(&trouble.to_string())).ok();
     }
 }

@@ -1,8 +1,7 @@
 //! Which hosts of a group a Deployment selects.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::{Expression, Selector, SelectorExt};
 
 use crate::api::{deployment::HostSelection, hostgroup::Host};
 
@@ -30,37 +29,17 @@ pub fn select<'a>(selection: Option<&HostSelection>, hosts: &'a [Host]) -> Resul
             hosts.iter().filter(|host| names.contains(&host.name)).collect()
         }
         Some(HostSelection { selector: Some(selector), .. }) => {
-            let mut targets = Vec::new();
-            for host in hosts {
-                if matches(selector, &host.labels)? {
-                    targets.push(host);
-                }
-            }
-            targets
+            let selector = Selector::try_from(selector.clone()).map_err(|_| unreadable(selector))?;
+            hosts.iter().filter(|host| selector.matches(&host.labels)).collect()
         }
         Some(HostSelection { .. }) => hosts.iter().collect(),
     };
     if targets.is_empty() { Err(Unselectable::None) } else { Ok(targets) }
 }
 
-fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> Result<bool, Unselectable> {
-    let wanted = selector.match_labels.iter().flatten();
-    if !wanted.into_iter().all(|(key, value)| labels.get(key) == Some(value)) {
-        return Ok(false);
-    }
-    for rule in selector.match_expressions.iter().flatten() {
-        let value = labels.get(&rule.key);
-        let listed = value.is_some_and(|value| rule.values.iter().flatten().any(|one| one == value));
-        let fits = match rule.operator.as_str() {
-            "In" => listed,
-            "NotIn" => !listed,
-            "Exists" => value.is_some(),
-            "DoesNotExist" => value.is_none(),
-            other => return Err(Unselectable::Operator(other.to_owned())),
-        };
-        if !fits {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+/// The operator of the rule that Kubernetes could not read either.
+fn unreadable(selector: &LabelSelector) -> Unselectable {
+    let rules = selector.match_expressions.iter().flatten();
+    let unreadable = rules.into_iter().find(|rule| Expression::try_from((*rule).clone()).is_err());
+    Unselectable::Operator(unreadable.map(|rule| rule.operator.clone()).unwrap_or_default())
 }

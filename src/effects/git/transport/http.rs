@@ -204,7 +204,7 @@ async fn words(answer: Response<Incoming>) -> String {
 }
 
 /// Kept by a transport between its requests.
-pub(super) type SharedLine = Arc<std::sync::Mutex<Option<Line>>>;
+pub(super) type SharedLine = Arc<parking_lot::Mutex<Option<Line>>>;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Cursor, Read, Write},
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -102,7 +102,7 @@ impl Inner {
     }
 
     fn keep(&self, line: Option<Line>) -> Option<Line> {
-        std::mem::replace(&mut *self.line.lock().unwrap_or_else(PoisonError::into_inner), line)
+        std::mem::replace(&mut *self.line.lock(), line)
     }
 }
 

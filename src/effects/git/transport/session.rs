@@ -1,13 +1,8 @@
 //! What one call to a remote needs: whom to talk to, with what, for how long; and the way from libgit2's thread to tokio and back.
 
-use std::{
-    cell::RefCell,
-    future::Future,
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{cell::RefCell, future::Future, io, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{net::TcpStream, runtime::Handle};
 use tokio_util::sync::CancellationToken;
 
@@ -113,8 +108,8 @@ impl Talk {
         self.lock().get_or_insert(trouble);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<GitError>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Option<GitError>> {
+        self.trouble.lock()
     }
 
     /// Waits in libgit2's thread for something that happens in tokio: until it is done, the caller gives up, or nothing comes for too long.

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read, Write},
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,8 +20,9 @@ use super::{
 };
 use crate::effects::{
     git::GitError,
-    ssh::{Connection, Pipe, SshTarget, quote},
+    ssh::{Connection, Pipe, SshTarget},
 };
+use crate::model::text::shell_quote;
 
 /// For each part of the way to the accepted key, at most.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -36,7 +37,7 @@ impl Ssh {
     }
 
     async fn pipe(&self, server: &Server, user: &str, command: String) -> Result<Pipe, GitError> {
-        let kept = self.session.line.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let kept = self.session.line.lock().clone();
         if let Some(line) = kept.filter(|line| !line.is_closed()) {
             // A server that takes one session at a time may still hold the last one.
             if let Ok(pipe) = Pipe::open(line, command.clone()).await {
@@ -44,7 +45,7 @@ impl Ssh {
             }
         }
         let line = Arc::new(self.dial(server, user).await?);
-        *self.session.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line.clone());
+        *self.session.line.lock() = Some(line.clone());
         Ok(Pipe::open(line, command).await?)
     }
 
@@ -77,7 +78,7 @@ impl SmartSubtransport for Ssh {
         };
         let writes = matches!(action, Service::ReceivePackLs | Service::ReceivePack);
         let service = if writes { "git-receive-pack" } else { "git-upload-pack" };
-        let quoted = quote(path).ok_or_else(|| refused("a path with NUL"))?;
+        let quoted = shell_quote(path).ok_or_else(|| refused("a path with NUL"))?;
         let command = format!("{service} {quoted}");
         let pipe = self.session.wait("a connection", self.pipe(server, user, command))?;
         Ok(Box::new(Streams { session: self.session.clone(), pipe, writes, heard: false, rest: Bytes::new() }))
