@@ -1,17 +1,19 @@
 //! What tests stand on: a real control plane, real hosts. Each test program uses a part of it.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::path::Path;
 
 pub mod crash;
 pub mod gitserver;
 pub mod gitsshd;
+pub mod hostile;
 pub mod hosts;
 pub mod kstatus;
 pub mod plane;
 pub mod proxy;
 pub mod repository;
 pub mod rollout;
+pub mod systemd;
 pub mod wait;
 
 /// The names in a folder, in their order; none where there is no folder (yet). A file that the store is about to put into its place has a

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{free_port, wait::until};
+use super::{free_port, wait::until};
 
 pub struct SystemdHost {
     starter: Child,

@@ -1,5 +1,5 @@
 //! Conditions as kstatus reads them. A planner says a [`Verdict`]; which conditions that makes is decided here, once, so that
-//! no kind can break the contract (`tests/kstatus.rs` checks it from outside).
+//! no kind can break the contract (`tests/features/api/kstatus.rs` checks it from outside).
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

@@ -1,0 +1,4 @@
+//! What users write and read: the kinds, their validation, and the contract of every status.
+
+mod examples;
+mod kstatus;

@@ -1,0 +1,12 @@
+//! Builds end to end: a real API server, a real operator process, real git, real scripts in a real sandbox.
+
+mod bench;
+mod executor;
+mod faults;
+mod leftovers;
+mod queue;
+mod recipes;
+mod retention;
+mod sandbox;
+mod sources;
+mod triggers;

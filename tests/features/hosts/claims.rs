@@ -1,0 +1,137 @@
+//! Who may act on a host: two real control planes that claim one, a control plane that was restored from a backup, and one machine under
+//! two names.
+
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
+
+use crate::support::{
+    hosts::Hosts,
+    plane::{self, Dev, Operator},
+    rollout::{Bench, SERVES, is, message},
+};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{Api, ResourceExt};
+use landfall::api::HostGroup;
+use serde_json::json;
+
+/// Everything that a controller could have done to a project on a host, with its time.
+async fn traces(bench: &Bench, host: usize) -> String {
+    let folder = bench.folder();
+    let script = format!(
+        "cd {folder} && find . -path ./shared -prune -o -printf '%p %T@\\n' | sort; cat .landfall/journal .landfall/fence"
+    );
+    bench.hosts.host(host).sh(&script).await
+}
+
+#[tokio::test]
+async fn of_two_control_planes_the_second_touches_nothing_until_a_person_says_adopt() {
+    let (first, dev) = tokio::join!(Bench::new(2), Dev::start(&["--ephemeral", "--no-operator"]));
+    first.publish("v1", SERVES);
+    first.deploy("v1", json!({})).await;
+    first.until_deployed("v1").await;
+
+    let space = plane::named_namespace_on(dev.client().await, &first.space.name).await;
+    let operator = Operator::of(&[&space.name]).kubeconfig(&dev.operator_kubeconfig()).start().await;
+    let second = Bench::of(space, first.hosts.clone(), operator).await;
+    second.publish("v2", SERVES);
+    let before = [traces(&first, 0).await, traces(&first, 1).await];
+    second.deploy("v2", json!({})).await;
+    let refused = second.until("refused", |object| is(object, "Stalled", "FencedByOtherControlPlane")).await;
+    let theirs = Api::<Namespace>::all(first.space.client.clone()).get("kube-system").await.unwrap().uid().unwrap();
+    assert!(message(&refused).contains(&format!("landfall.dev/adopt={theirs}")), "{}", message(&refused));
+    assert!(message(&refused).contains(&format!("Deployment {}/shop", first.space.name)), "{}", message(&refused));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!([traces(&first, 0).await, traces(&first, 1).await], before, "the second one touched something");
+    first.until_deployed("v1").await;
+
+    second.stamp("landfall.dev/adopt", &theirs).await;
+    second.until_deployed("v2").await;
+    for i in 0..2 {
+        assert_eq!(second.version_on(i).await, "v2");
+        assert_eq!(second.starts(i).await, ["v1", "v2"]);
+    }
+    // The first one sees it, says so, and does not take them back.
+    first.until("refused", |object| is(object, "Stalled", "FencedByOtherControlPlane")).await;
+    let after = [traces(&second, 0).await, traces(&second, 1).await];
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!([traces(&second, 0).await, traces(&second, 1).await], after);
+    second.until_deployed("v2").await;
+    dev.stop().await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_control_plane_restored_from_a_backup_does_nothing_to_hosts_that_are_ahead_until_a_person_says_adopt() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("dev");
+    let flags = ["--no-operator", "--data-dir", data.to_str().unwrap()];
+    let (dev, hosts) = tokio::join!(Dev::start(&flags), Hosts::up(1));
+    let space = plane::named_namespace_on(dev.client().await, "shop-team").await;
+    let operator = Operator::of(&[&space.name]).kubeconfig(&dev.operator_kubeconfig()).start().await;
+    let mut bench = Bench::of(space, Arc::new(hosts), operator).await;
+    bench.publish("v1", SERVES);
+    bench.publish("v2", SERVES);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+
+    // The backup: the control plane's data and the store.
+    bench.operator.stop().await;
+    dev.stop().await;
+    copy(&data, &folder.path().join("backup"));
+    copy(&bench.operator.data.join("store"), &folder.path().join("store"));
+    let dev = Dev::start(&flags).await;
+    bench.space.client = dev.client().await;
+    bench.operator.restart().await;
+    bench.edit(json!({ "version": "v2" })).await;
+    bench.until_deployed("v2").await;
+
+    // The disaster.
+    bench.operator.kill9().await;
+    dev.stop().await;
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(folder.path().join("backup"), &data).unwrap();
+    std::fs::remove_dir_all(bench.operator.data.join("store")).unwrap();
+    std::fs::rename(folder.path().join("store"), bench.operator.data.join("store")).unwrap();
+    let dev = Dev::start(&flags).await;
+    bench.space.client = dev.client().await;
+    let before = traces(&bench, 0).await;
+    bench.operator.restart().await;
+    let ahead = bench.until("ahead", |object| is(object, "Stalled", "HostsAhead")).await;
+    assert_eq!(ahead.spec.version, "v1", "the backup knows of v1 only");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(traces(&bench, 0).await, before, "nothing was done");
+    assert_eq!(bench.version_on(0).await, "v2");
+    let ours = Api::<Namespace>::all(bench.space.client.clone()).get("kube-system").await.unwrap().uid().unwrap();
+    assert!(message(&ahead).contains(&format!("landfall.dev/adopt={ours}")), "{}", message(&ahead));
+
+    bench.stamp("landfall.dev/adopt", &ours).await;
+    let done = bench.until_deployed("v1").await;
+    assert_eq!(done.status.unwrap().revision, Some(3), "no number is given twice");
+    assert_eq!(bench.version_on(0).await, "v1");
+    assert_eq!(bench.starts(0).await, ["v1", "v2", "v1"]);
+    dev.stop().await;
+}
+
+#[tokio::test]
+async fn one_machine_under_two_addresses_is_found_out_and_deployed_to_once() {
+    let bench = Bench::new(1).await;
+    let host = bench.hosts.host(0);
+    let mut parts: Vec<u8> = host.address.split('.').map(|part| part.parse().unwrap()).collect();
+    parts[3] = 200;
+    let alias = parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(".");
+    host.sh(&format!("ip addr add {alias}/22 dev eth0")).await;
+    let known = bench.hosts.known_hosts();
+    let known = known.clone() + &known.replace(&host.address, &alias);
+    bench.patch::<Secret>("prod-known-hosts", json!({ "stringData": { "known_hosts": known } })).await;
+    let both = json!([{ "name": "web-01", "address": host.address }, { "name": "web-02", "address": alias }]);
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "hosts": both } })).await;
+    bench.publish("v1", SERVES);
+    bench.deploy("v1", json!({ "hosts": { "names": ["web-01"] } })).await;
+    bench.until_deployed("v1").await;
+    bench.edit(json!({ "hosts": null })).await;
+    let refused = bench.until("refused", |object| is(object, "Stalled", "HostClaimed")).await;
+    assert!(message(&refused).contains("same machine as host web-01"), "{}", message(&refused));
+    assert_eq!(bench.starts(0).await, ["v1"]);
+}

@@ -1,0 +1,412 @@
+//! The frame of all kinds, with a kind of the test's own that does what its objects say, against a real API server: what one object
+//! does to itself, by a panic or by being unreadable, costs that object alone; and an object goes as it was decided on, or is decided on
+//! again. The last test is about landfall's own kinds.
+
+use std::{
+    io::Write,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use crate::support::{
+    plane::{Dev, TestNamespace, bare_namespace},
+    wait,
+};
+use jiff::Timestamp;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api, Client, CustomResource, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
+    runtime::events::{Recorder, Reporter},
+};
+use landfall::{
+    api::{FINALIZER, Project},
+    controllers::{
+        frame::{self, Kind, ReconcileError},
+        gc,
+        world::{Parts, World},
+    },
+    effects::{
+        executor::{ExecutorConfig, Isolation, LocalExecutor},
+        gate::Gate,
+        git::{Git, GitConfig},
+        rollout_logs::RolloutLogs,
+        store::Store,
+    },
+    model::ids::FenceToken,
+    plan::Plan,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+/// It does what it says.
+#[derive(CustomResource, Clone, Debug, Serialize, Deserialize)]
+#[kube(
+    group = "frame.landfall.test",
+    version = "v1",
+    kind = "Gadget",
+    namespaced,
+    status = "GadgetStatus",
+    schema = "disabled"
+)]
+struct GadgetSpec {
+    does: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct GadgetStatus {
+    said: String,
+}
+
+/// What was observed of a gadget, and what its planner makes of it.
+struct Seen {
+    does: String,
+    going: bool,
+    late: bool,
+}
+
+/// Every look at any gadget: its name, whether it was going, and whether it had the annotation that comes late.
+fn looks() -> &'static Mutex<Vec<(String, bool, bool)>> {
+    static LOOKS: OnceLock<Mutex<Vec<(String, bool, bool)>>> = OnceLock::new();
+    LOOKS.get_or_init(Mutex::default)
+}
+
+fn looks_at(name: &str) -> Vec<(bool, bool)> {
+    let looks = looks().lock().unwrap();
+    looks.iter().filter(|look| look.0 == name).map(|look| (look.1, look.2)).collect()
+}
+
+impl Kind for Gadget {
+    const KIND: &'static str = "Gadget";
+    type Observed = Seen;
+    type Action = ();
+    type Status = GadgetStatus;
+
+    async fn observe(&self, world: &World) -> Result<Seen, ReconcileError> {
+        let observed = Seen {
+            does: self.spec.does.clone(),
+            going: self.metadata.deletion_timestamp.is_some(),
+            late: self.annotations().contains_key("late"),
+        };
+        looks().lock().unwrap().push((self.name_any(), observed.going, observed.late));
+        if observed.does == "vanish" {
+            let api = world.api::<Gadget>(&self.namespace().unwrap());
+            api.delete(&self.name_any(), &DeleteParams::default()).await?;
+        }
+        Ok(observed)
+    }
+
+    fn plan(observed: &Seen, _: Timestamp) -> Plan<GadgetStatus, ()> {
+        assert!(observed.does != "panic", "as it was told");
+        let holds = observed.does == "hold" && !observed.going;
+        let acts = if observed.does == "hold" && observed.going && !observed.late { vec![()] } else { vec![] };
+        Plan {
+            finalizer: holds,
+            status: GadgetStatus { said: observed.does.clone() },
+            actions: acts,
+            events: vec![],
+            next: None,
+        }
+    }
+
+    /// Somebody else writes to it, between the decision and its end.
+    async fn act(&self, (): (), world: &Arc<World>) -> Result<(), ReconcileError> {
+        let late = Patch::Merge(json!({ "metadata": { "annotations": { "late": "yes" } } }));
+        let api = world.api::<Gadget>(&self.namespace().unwrap());
+        api.patch(&self.name_any(), &PatchParams::default(), &late).await?;
+        Ok(())
+    }
+
+    fn status(&self) -> Option<&GadgetStatus> {
+        self.status.as_ref()
+    }
+
+    fn wake_dependents(&self, _: &World) {}
+}
+
+/// A schema that lets everything through, as one of another version of this program might.
+async fn define(client: &Client) {
+    let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let definition: CustomResourceDefinition = serde_json::from_value(json!({
+        "metadata": { "name": "gadgets.frame.landfall.test" },
+        "spec": {
+            "group": "frame.landfall.test", "scope": "Namespaced",
+            "names": { "kind": "Gadget", "plural": "gadgets", "singular": "gadget" },
+            "versions": [{
+                "name": "v1", "served": true, "storage": true, "subresources": { "status": {} },
+                "schema": { "openAPIV3Schema": { "type": "object", "properties": { "spec": anything, "status": anything } } },
+            }],
+        },
+    }))
+    .unwrap();
+    let all = Api::<CustomResourceDefinition>::all(client.clone());
+    let apply = PatchParams::apply("frame-test").force();
+    all.patch("gadgets.frame.landfall.test", &apply, &Patch::Apply(&definition_with_kind(&definition))).await.unwrap();
+    let established = |crd: &CustomResourceDefinition| {
+        let conditions = crd.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.into_iter().any(|one| one.type_ == "Established" && one.status == "True")
+    };
+    until("the kind is established", async || established(&all.get("gadgets.frame.landfall.test").await.unwrap()))
+        .await;
+}
+
+fn definition_with_kind(definition: &CustomResourceDefinition) -> Value {
+    let mut value = serde_json::to_value(definition).unwrap();
+    value["apiVersion"] = json!("apiextensions.k8s.io/v1");
+    value["kind"] = json!("CustomResourceDefinition");
+    value
+}
+
+/// A running frame for gadgets of a namespace of their own.
+struct Bench {
+    space: TestNamespace,
+    _stop: oneshot::Sender<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        logged();
+        let space = bare_namespace("frame").await;
+        define(&space.client).await;
+        let folder = tempfile::tempdir().unwrap();
+        let world = Arc::new(world(space.client.clone(), folder.path()));
+        let scope = Api::namespaced(space.client.clone(), &space.name);
+        let (stop, stopped) = oneshot::channel();
+        tokio::spawn(async move {
+            let stopped = async move { _ = stopped.await };
+            frame::run::<Gadget>(world, scope, stopped).await;
+        });
+        Self { space, _stop: stop, _folder: folder }
+    }
+
+    fn raw(&self) -> Api<DynamicObject> {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("frame.landfall.test", "v1", "Gadget"));
+        Api::namespaced_with(self.space.client.clone(), &self.space.name, &kind)
+    }
+
+    async fn create(&self, name: &str, does: Value) {
+        let object = json!({
+            "apiVersion": "frame.landfall.test/v1", "kind": "Gadget",
+            "metadata": { "name": name }, "spec": { "does": does },
+        });
+        self.raw().create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    }
+
+    async fn edit(&self, name: &str, does: &str) {
+        let patch = Patch::Merge(json!({ "spec": { "does": does } }));
+        self.raw().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    async fn until_said(&self, name: &str, said: &str) {
+        let says = async || self.raw().get(name).await.unwrap().data["status"]["said"] == said;
+        until(&format!("{name} says {said}"), says).await;
+    }
+}
+
+async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+    let look = || {
+        let observed = so();
+        async { if observed.await { Ok(()) } else { Err(()) } }
+    };
+    wait::find(what, look, |()| log()).await;
+}
+
+fn world(client: Client, folder: &std::path::Path) -> World {
+    let gate = Gate::open_for(FenceToken { epoch: "frame".into(), created: 1, transitions: 1 });
+    let executor = LocalExecutor::new(ExecutorConfig {
+        folder: folder.join("executor"),
+        hidden: vec![],
+        isolation: Isolation::Trusted,
+        runner: "/nowhere".into(),
+        max_log_bytes: 1,
+    });
+    World::new(Parts {
+        recorder: Recorder::new(client.clone(), Reporter::from("frame-test")),
+        client,
+        gate,
+        store: Store::folder(folder.join("store")).unwrap(),
+        git: Git::new(GitConfig::new(folder.join("git"))),
+        executor,
+        rollout_logs: RolloutLogs::new(folder.join("rollouts")),
+        resync: Duration::from_secs(600),
+        control_plane_id: "frame".into(),
+        started_at: std::time::Instant::now(),
+    })
+}
+
+/// What the tests of this program logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn logged() -> &'static Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    LOG.get_or_init(|| {
+        let log = Log::default();
+        let writer = log.clone();
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
+        log
+    })
+}
+
+fn log() -> String {
+    String::from_utf8_lossy(&logged().0.lock().unwrap()).into_owned()
+}
+
+#[tokio::test]
+async fn a_reconcile_that_panics_and_an_object_that_can_not_be_read_cost_the_others_nothing() {
+    let bench = Bench::new().await;
+    bench.create("panics", json!("panic")).await;
+    bench.create("odd", json!({ "never": 7 })).await;
+    until("the panic is met", async || !looks_at("panics").is_empty()).await;
+    bench.create("good", json!("work")).await;
+    bench.until_said("good", "work").await;
+    let log_says = |words: &[&str]| log().lines().any(|line| words.iter().all(|word| line.contains(word)));
+    until("the log names it", async || log_says(&["name=\"odd\"", "can't be read"])).await;
+    until("the log names it", async || log_says(&["/panics", "panicked"])).await;
+    // Both are taken up as soon as they are mended.
+    bench.edit("panics", "work").await;
+    bench.until_said("panics", "work").await;
+    let replaced = Patch::Json::<()>(
+        serde_json::from_value(json!([{ "op": "replace", "path": "/spec/does", "value": "work" }])).unwrap(),
+    );
+    bench.raw().patch("odd", &PatchParams::default(), &replaced).await.unwrap();
+    bench.until_said("odd", "work").await;
+}
+
+#[tokio::test]
+async fn an_object_that_was_written_to_since_the_decision_is_decided_on_again_before_it_is_let_go() {
+    let bench = Bench::new().await;
+    bench.create("held", json!("hold")).await;
+    bench.until_said("held", "hold").await;
+    assert_eq!(bench.raw().get("held").await.unwrap().finalizers(), [FINALIZER]);
+    bench.raw().delete("held", &DeleteParams::default()).await.unwrap();
+    until("it goes", async || bench.raw().get_opt("held").await.unwrap().is_none()).await;
+    let mut going: Vec<_> = looks_at("held").into_iter().filter(|look| look.0).collect();
+    going.dedup();
+    assert_eq!(going, [(true, false), (true, true)], "what came late was seen before it went");
+}
+
+#[tokio::test]
+async fn an_object_that_goes_while_it_is_looked_at_is_not_looked_at_again() {
+    let bench = Bench::new().await;
+    bench.create("vanishing", json!("vanish")).await;
+    until("it is looked at", async || !looks_at("vanishing").is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(looks_at("vanishing").len(), 1);
+    assert!(!log().contains("/vanishing"), "that is no trouble: {}", log());
+}
+
+/// What a Build and a Project left that are gone, beside what belongs to those with these uids.
+async fn nobodys_leftovers_go_beside([build, project]: [String; 2], client: Client) {
+    let folder = tempfile::tempdir().unwrap();
+    let gone = "0f0f0f0f-0000-4000-8000-000000000000";
+    let folders = |kind: &str, uid: &str| [gone, uid].map(|uid| folder.path().join(kind).join(uid));
+    let (builds, caches) = (folders("executor", &build), folders("caches/default", &project));
+    for path in builds.iter().chain(&caches) {
+        std::fs::create_dir_all(path.join("1")).unwrap();
+    }
+    let world = Arc::new(world(client, folder.path()));
+    let broom = tokio::spawn(gc::keep(world.clone(), None));
+    let was: Project = serde_json::from_value(json!({
+        "metadata": { "name": "gone", "namespace": "default", "uid": gone },
+        "spec": {
+            "source": { "url": "https://git.invalid/shop.git" }, "build": { "script": "true", "artifacts": [{ "path": "x" }] },
+            "run": { "process": { "command": ["x"] } },
+        },
+    }))
+    .unwrap();
+    was.on_deleted(&world);
+    for [nobodys, somebodys] in [builds, caches] {
+        until(&format!("{} is gone", nobodys.display()), async || !nobodys.exists()).await;
+        assert!(somebodys.exists(), "{}", somebodys.display());
+    }
+    broom.abort();
+}
+
+/// Of landfall's own kinds, with schemas as another version might have left them.
+#[tokio::test]
+async fn builds_and_deployments_that_can_not_be_read_blind_neither_their_projects_nor_each_other() {
+    let dev = Dev::start(&["--ephemeral"]).await;
+    let client = dev.client().await;
+    let crds = Api::<CustomResourceDefinition>::all(client.clone());
+    for kind in ["builds", "deployments", "projects"] {
+        // What they can be selected by has to stay.
+        let named = json!({ "type": "object", "properties": { "name": { "type": "string" } } });
+        let anything = json!({
+            "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+            "properties": { "projectRef": named, "hostGroupRef": named },
+        });
+        let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+        let operations = json!([{ "op": "replace", "path": schema, "value": anything }]);
+        let patch = Patch::Json::<()>(serde_json::from_value(operations).unwrap());
+        crds.patch(&format!("{kind}.landfall.dev"), &PatchParams::default(), &patch).await.unwrap();
+    }
+    let create = async |kind: &str, name: &str, spec: Value| {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("landfall.dev", "v1alpha1", kind));
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource);
+        let object = json!({
+            "apiVersion": "landfall.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec,
+        });
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        // The schema that was replaced is in force for a moment yet.
+        until(&format!("{kind} {name} is accepted"), async || {
+            match api.create(&PostParams::default(), &object).await {
+                Err(kube::Error::Api(status)) if status.code == 422 => false,
+                created => created.map(|_| true).unwrap(),
+            }
+        })
+        .await;
+        api
+    };
+    let of_shop = |more: Value| {
+        let mut spec = json!({ "projectRef": { "name": "shop" } });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let odd_build = create("Build", "odd-build", of_shop(json!({ "revision": 7 }))).await;
+    create("Deployment", "odd-deployment", of_shop(json!({ "version": ["v1"] }))).await;
+    let project = json!({
+        "source": { "url": "https://git.invalid/shop.git" }, "build": { "script": "true", "artifacts": [{ "path": "x" }] },
+        "run": { "process": { "command": ["x"] } },
+    });
+    let projects = create("Project", "shop", project).await;
+    let deployment = of_shop(json!({ "hostGroupRef": { "name": "prod" }, "version": "v1" }));
+    let deployments = create("Deployment", "good", deployment).await;
+    let reason = |object: &DynamicObject, kind: &str| {
+        let conditions = object.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|one| one["type"] == kind).map(|one| one["reason"].as_str().unwrap().to_owned())
+    };
+    until("the Project is decided on", async || {
+        reason(&projects.get("shop").await.unwrap(), "Ready") == Some("SourceUnreachable".to_owned())
+    })
+    .await;
+    until("the other Deployment is decided on", async || {
+        reason(&deployments.get("good").await.unwrap(), "Ready") == Some("HostGroupNotFound".to_owned())
+    })
+    .await;
+    let log = dev.folder().join("logs/landfall.log");
+    for name in ["odd-build", "odd-deployment"] {
+        let named = |line: &str| line.contains(name) && line.contains("can't be read");
+        let said = async || std::fs::read_to_string(&log).unwrap().lines().any(named);
+        until(&format!("{name} is named in {}", log.display()), said).await;
+    }
+    let odd_project = create("Project", "odd-project", json!({ "source": { "url": 7 } })).await;
+    let uid = |object: DynamicObject| object.uid().unwrap();
+    let odd = [uid(odd_build.get("odd-build").await.unwrap()), uid(odd_project.get("odd-project").await.unwrap())];
+    nobodys_leftovers_go_beside(odd, client.clone()).await;
+    let left_alone = odd_build.get("odd-build").await.unwrap();
+    assert_eq!(left_alone.data["status"]["observedGeneration"], -1, "it is left alone");
+    assert!(dev.stop().await.success());
+}
