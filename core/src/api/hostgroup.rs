@@ -50,7 +50,9 @@ pub struct HostGroupSpec {
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
-    #[schemars(length(min = 1, max = 1000))]
+    /// The machines, each by a name of its own; at most 1,000. A group without hosts is ready, and a Deployment on it has `NoHosts`.
+    #[serde(default)]
+    #[schemars(length(max = 1000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub hosts: Vec<Host>,
 }

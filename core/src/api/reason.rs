@@ -84,11 +84,17 @@ pub enum Reason {
     StoreUnavailable,
 
     // HostGroup
+    /// Hosts are being tried.
     Probing,
+    /// Every host was tried, and one of them answers at least.
     Probed,
+    /// Every host was tried, and none answers.
+    NoHostReachable,
+    /// Hosts answer, and none of them can be used.
+    NoHostUsable,
+    /// A host with which something was wrong answers, and nothing is wrong any more.
+    HostRecovered,
     DuplicateAddress,
-    DuplicateHost,
-    AddressInvalid,
     Unreachable,
     HostKeyUnknown,
     HostKeyMismatch,

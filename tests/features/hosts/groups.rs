@@ -63,11 +63,54 @@ async fn a_wrong_user_key_is_said_and_a_right_one_heals() {
     bench.patch::<Secret>("prod-identity", wrong).await;
     // The new value is taken with the next look at the Secret.
     bench.patch::<HostGroup>("prod", json!({ "spec": { "env": [{ "name": "A", "value": "1" }] } })).await;
-    until(&bench, "refused", |group| reason(group, "web-01") == "AuthenticationFailed").await;
+    // U8: a group whose every host refuses the key can't work, and a person must act.
+    let group = until(&bench, "refused", |group| is(group, "Stalled", "NoHostReachable")).await;
+    assert_eq!(reason(&group, "web-01"), "AuthenticationFailed");
+    assert!(is(&group, "AllReachable", "HostsUnreachable"));
     let right = json!({ "stringData": { "identity": bench.hosts.identity() } });
     bench.patch::<Secret>("prod-identity", right).await;
     bench.patch::<HostGroup>("prod", json!({ "spec": { "env": [{ "name": "A", "value": "2" }] } })).await;
     until(&bench, "healed", |group| reason(group, "web-01").is_empty() && is(group, "Ready", "Probed")).await;
+}
+
+#[tokio::test]
+async fn a_group_none_of_whose_hosts_answers_is_not_ready() {
+    let bench = Bench::new(2).await;
+    until(&bench, "ready", all_answer).await;
+    for host in bench.hosts.all() {
+        host.cut().await;
+    }
+    let group = until(&bench, "away", |group| is(group, "Ready", "NoHostReachable")).await;
+    assert!(is(&group, "Reconciling", "NoHostReachable"), "it may pass: {:?}", group.status);
+    bench.hosts.host(1).mend().await;
+    let group = until(&bench, "one is enough", |group| is(group, "Ready", "Probed")).await;
+    assert!(is(&group, "AllReachable", "HostsUnreachable"));
+}
+
+#[tokio::test]
+async fn a_suspended_host_is_in_no_count_until_it_is_resumed() {
+    let bench = Bench::new(2).await;
+    until(&bench, "ready", all_answer).await;
+    bench.hosts.host(1).cut().await;
+    until(&bench, "away", |group| reason(group, "web-02") == "Unreachable").await;
+    let stamp = async |verb: &str, value: &str| {
+        bench.patch::<HostGroup>("prod", json!({ "metadata": { "annotations": { verb: value } } })).await;
+    };
+    stamp("landfall.dev/suspend-host", "web-02/disk swap").await;
+    let group =
+        until(&bench, "suspended", |group| all_answer(group) && !group.status.as_ref().unwrap().suspended.is_empty())
+            .await;
+    let status = group.status.unwrap();
+    assert_eq!(
+        (status.hosts.total, status.hosts.reachable, status.hosts.unreachable, status.hosts.suspended),
+        (2, 1, 0, 1)
+    );
+    assert_eq!(
+        (status.suspended[0].host.as_str(), status.suspended[0].reason.as_deref()),
+        ("web-02", Some("disk swap"))
+    );
+    stamp("landfall.dev/resume-host", "web-02").await;
+    until(&bench, "in service", |group| reason(group, "web-02") == "Unreachable").await;
 }
 
 #[tokio::test]

@@ -1,13 +1,18 @@
 //! What is known of one host, and what that means. Pure; whoever asks hosts is elsewhere.
 
-use crate::model::Failure;
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::{Reason, hostgroup::Host},
-    model::facts::HostFacts,
+    api::{
+        Reason,
+        hostgroup::{Host, HostGroupSpec},
+    },
+    model::{Failure, facts::HostFacts},
 };
 
 /// The newest that is known of one host.
@@ -27,6 +32,15 @@ impl HostCheck {
         match self {
             Self::Unknown => None,
             Self::Facts(facts) => unfit(facts).or_else(|| remark(facts)),
+            Self::Failed(problem) => Some(problem.clone()),
+        }
+    }
+
+    /// Why nothing can be run on a host that was asked.
+    pub fn unusable(&self) -> Option<Failure> {
+        match self {
+            Self::Unknown => None,
+            Self::Facts(facts) => unfit(facts),
             Self::Failed(problem) => Some(problem.clone()),
         }
     }
@@ -74,6 +88,80 @@ fn remark(facts: &HostFacts) -> Option<Failure> {
     })
 }
 
+/// What makes a spec one that can't work, where the schema could not refuse it.
+pub fn invalid_spec(spec: &HostGroupSpec) -> Option<Failure> {
+    let jump = spec.ssh.jump.iter().find_map(|jump| invalid_address("spec.ssh.jump", &jump.address, "port"));
+    jump.or_else(|| invalid_hosts(&spec.hosts))
+}
+
+/// The same of its hosts alone.
+pub fn invalid_hosts(hosts: &[Host]) -> Option<Failure> {
+    for host in hosts {
+        let field = format!("spec.hosts[{}]", host.name);
+        let failure = invalid_address(&field, &host.address, "spec.ssh.port").or_else(|| invalid_label(&field, host));
+        if failure.is_some() {
+            return failure;
+        }
+    }
+    let (first, second, address) = duplicate_address(hosts)?;
+    let text = format!("hosts {first} and {second} both have the address {address}; list each machine once");
+    Some(Failure::terminal(Reason::DuplicateAddress, text))
+}
+
+/// A name that no name server can know, or an address that is no machine's. `port`: the field that a port belongs to.
+fn invalid_address(field: &str, address: &str, port: &str) -> Option<Failure> {
+    let why = match address.parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) => {
+            "is the address of no single machine".to_owned()
+        }
+        Ok(_) => return None,
+        Err(_) if is_dns_name(address) => return None,
+        Err(_) if address.parse::<SocketAddr>().is_ok() || has_port(address) => {
+            format!("has a port; write the address alone, the port goes to {port}")
+        }
+        Err(_) => "is neither an IPv4 or IPv6 address nor a DNS name".to_owned(),
+    };
+    Some(Failure::terminal(Reason::InvalidSpec, format!("{field}.address {address:?} {why}")))
+}
+
+fn has_port(address: &str) -> bool {
+    let parts = address.split_once(':');
+    parts.is_some_and(|(name, port)| is_dns_name(name) && port.parse::<u16>().is_ok())
+}
+
+/// Names of at most 253 characters, whose last part is no number: those are read as an IPv4 address by some and as a name by others.
+fn is_dns_name(name: &str) -> bool {
+    let part_fits = |part: &str| {
+        let ends = part.starts_with('-') || part.ends_with('-');
+        let fits = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        !part.is_empty() && part.len() <= 63 && fits && !ends
+    };
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.len() <= 253 && name.split('.').all(part_fits) && !last.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn invalid_label(field: &str, host: &Host) -> Option<Failure> {
+    let (key, value) = host.labels.iter().find(|(key, value)| !is_label_key(key) || !is_label_value(value))?;
+    let text = format!(
+        "{field}.labels has {key:?}: {value:?}, which no selector can name; keys and values of labels are at most 63 of A-Z a-z 0-9 - _ . \
+         and begin and end with a letter or digit; a key may have a DNS name and / before it"
+    );
+    Some(Failure::terminal(Reason::InvalidSpec, text))
+}
+
+fn is_label_key(key: &str) -> bool {
+    match key.split_once('/') {
+        Some((prefix, name)) => is_dns_name(prefix) && !name.is_empty() && is_label_value(name),
+        None => !key.is_empty() && is_label_value(key),
+    }
+}
+
+fn is_label_value(value: &str) -> bool {
+    let ends = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    let fits = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    value.len() <= 63 && fits && ends(value.chars().next()) && ends(value.chars().last())
+}
+
 /// Two hosts under one address; the port is the group's, so the address alone tells. CEL would be quadratic.
 pub fn duplicate_address(hosts: &[Host]) -> Option<(&str, &str, &str)> {
     let mut observed: BTreeMap<String, &str> = BTreeMap::new();
@@ -83,4 +171,47 @@ pub fn duplicate_address(hosts: &[Host]) -> Option<(&str, &str, &str)> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_no_machine_has_are_refused() {
+        let reason =
+            |address: &str| invalid_address("spec.hosts[web-01]", address, "spec.ssh.port").map(|no| no.message);
+        for fine in
+            ["10.0.0.1", "fe80::1", "web-01", "web-01.example.com", "WEB.example", "1a.2b", "xn--bcher-kva.example"]
+        {
+            assert_eq!(reason(fine), None, "{fine}");
+        }
+        for (bad, why) in [
+            ("10.0.0.1:22", "has a port"),
+            ("web-01:2222", "has a port"),
+            ("0.0.0.0", "no single machine"),
+            ("::", "no single machine"),
+            ("224.0.0.1", "no single machine"),
+            ("255.255.255.255", "no single machine"),
+            ("10.0.0.256", "neither"),
+            ("10.1", "neither"),
+            ("2130706433", "neither"),
+            ("web..example", "neither"),
+            ("web-.example", "neither"),
+            ("fe80:::1", "neither"),
+        ] {
+            assert!(reason(bad).unwrap_or_default().contains(why), "{bad}: {:?}", reason(bad));
+        }
+    }
+
+    #[test]
+    fn labels_are_those_that_a_selector_can_name() {
+        for fine in ["zone", "example.com/zone", "a_b.c-d", "A"] {
+            assert!(is_label_key(fine), "{fine}");
+        }
+        for bad in ["b ad", "", "/zone", "example.com/", "-zone", "zone-", "a/b/c", "ex_ample/zone"] {
+            assert!(!is_label_key(bad), "{bad}");
+        }
+        assert!(is_label_value("") && is_label_value("a") && !is_label_value("a b") && !is_label_value("-"));
+    }
 }

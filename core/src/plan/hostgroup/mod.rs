@@ -3,36 +3,31 @@
 mod check;
 mod forget;
 mod report;
+mod schedule;
 mod suspend;
+mod verdict;
 
 use crate::model::Failure;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    time::Duration,
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    check::{HostCheck, duplicate_address, unfit},
+    check::{HostCheck, duplicate_address, invalid_hosts, unfit},
     forget::{Kept, machine_of},
     suspend::suspended,
 };
 use super::{EventDraft, Plan};
 use crate::api::{
     Reason, Verdict,
-    conditions::{READY, conditions, status_of},
-    hostgroup::{Host, HostCounts, HostException, HostGroupSpec, HostGroupStatus, SuspendedHost},
+    conditions::{READY, conditions},
+    hostgroup::{Host, HostCounts, HostGroupSpec, HostGroupStatus, SuspendedHost},
     verbs,
 };
-
-/// Nothing tells us of a changed Secret (we may only `get` it): so often it is read while all is well.
-const PRESENT: Duration = Duration::from_secs(600);
-/// And so often while it is missing, or while a host refuses what it holds: from soon to seldom.
-const SOONEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(10);
 
 /// Everything that the planner knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,10 +88,10 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action
     }
     let decided = suspend::decide(observed, &before, now);
     let view = View::new(observed, &decided.suspended, now);
-    let verdict = verdict(observed, &view);
+    let verdict = verdict::verdict(observed, &view);
     let mut actions = Vec::new();
     let mut events = Vec::new();
-    if observed.secret.is_none() && duplicate_address(&observed.spec.hosts).is_none() && !observed.watched {
+    if observed.secret.is_none() && check::invalid_spec(&observed.spec).is_none() && !observed.watched {
         actions.push(Action::Watch);
     }
     if let Some(stamp) = refresh_asked(observed, &before) {
@@ -119,34 +114,21 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action
         status = HostGroupStatus { last_handled: status.last_handled, suspended: status.suspended, hosts, ..before };
     } else {
         status.observed_generation = observed.generation;
-        status.conditions = conditions(&before.conditions, observed.generation, now, &verdict, &[]);
-        events.extend(report::events(&before, &status));
+        let extras = [verdict::all_reachable(&view, &verdict)];
+        status.conditions = conditions(&before.conditions, observed.generation, now, &verdict, &extras);
+        events.extend(report::events(&view, &before));
     }
-    let next = secrets_again(observed, &status, now);
-    let next = suspend::next_end(&observed.spec.hosts, now).map_or(next, |end| end.min(next));
+    let next = schedule::next(observed, &status, now);
     Plan { finalizer: false, status, actions, events, next: Some(next) }
 }
 
-/// When the Secrets are read again: where a new value would mend something, after half of the time that it is broken already.
-fn secrets_again(observed: &Observed, status: &HostGroupStatus, now: Timestamp) -> Duration {
-    let keys =
-        [Reason::AuthenticationFailed, Reason::HostKeyMismatch, Reason::HostKeyUnknown, Reason::UnsupportedKeyType];
-    let of_keys = |exception: &&HostException| keys.iter().any(|reason| reason.as_str() == exception.reason);
-    let refused = status.exceptions.iter().filter(of_keys).map(|exception| exception.since.0).max();
-    let missing = observed.secret.as_ref().map(|_| {
-        let ready = status.conditions.iter().find(|condition| condition.type_ == READY);
-        ready.map_or(now, |condition| condition.last_transition_time.0)
-    });
-    let Some(since) = missing.or(refused) else { return PRESENT };
-    let half = now.duration_since(since).as_secs() / 2;
-    Duration::from_secs(u64::try_from(half).unwrap_or(0)).clamp(SOONEST, LONGEST)
-}
-
-/// A new operator has to ask every host again; until it has, what was said of this very spec stands.
+/// A new operator has to ask every host again; until it has, what all hosts were said to be with this very spec stands.
 fn still_known(observed: &Observed, before: &HostGroupStatus, verdict: &Verdict) -> bool {
+    let tried = [Reason::Probed, Reason::NoHostReachable, Reason::NoHostUsable];
+    let ready = before.conditions.iter().find(|condition| condition.type_ == READY);
     verdict.reason() == Reason::Probing
         && before.observed_generation == observed.generation
-        && status_of(&before.conditions, "Ready") == Some(true)
+        && ready.is_some_and(|ready| tried.iter().any(|reason| reason.as_str() == ready.reason))
 }
 
 fn refresh_asked<'a>(observed: &'a Observed, before: &HostGroupStatus) -> Option<&'a str> {
@@ -172,36 +154,4 @@ impl<'a> View<'a> {
     fn count(&self, fits: impl Fn(&HostCheck) -> bool) -> usize {
         self.in_service.iter().filter(|(_, check)| fits(check)).count()
     }
-}
-
-fn verdict(observed: &Observed, view: &View) -> Verdict {
-    if let Some((first, second, address)) = duplicate_address(&observed.spec.hosts) {
-        return Verdict::failed(
-            Reason::DuplicateAddress,
-            format!("hosts {first} and {second} both have the address {address}; each machine is listed once"),
-        );
-    }
-    if let Some(problem) = &observed.secret {
-        return match problem.is_terminal() {
-            true => Verdict::failed(problem.reason, &problem.message),
-            false => Verdict::waiting(problem.reason, &problem.message),
-        };
-    }
-    let total = view.in_service.len();
-    let unknown = view.count(|check| matches!(check, HostCheck::Unknown));
-    if unknown > 0 {
-        return Verdict::working(Reason::Probing, format!("{} of {total} hosts were asked", total - unknown));
-    }
-    let missed = view.count(|check| matches!(check, HostCheck::Failed(_)));
-    let mut message = match missed {
-        0 => format!("all {total} hosts answer"),
-        _ => format!("{} of {total} hosts answer; the others are listed in exceptions", total - missed),
-    };
-    if view.suspended > 0 {
-        message = format!("{message}; {} more are suspended", view.suspended);
-    }
-    if let Some(remark) = suspend::remark(observed) {
-        message = format!("{message}; {remark}");
-    }
-    Verdict::done(Reason::Probed, message)
 }

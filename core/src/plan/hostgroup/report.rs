@@ -10,10 +10,11 @@ use crate::{
     api::{
         Reason,
         conditions::clip,
-        hostgroup::{HostCounts, HostException, HostGroupStatus, ProjectOnHosts, VersionCount},
+        hostgroup::{Host, HostCounts, HostException, HostGroupStatus, ProjectOnHosts, VersionCount},
         verbs,
     },
-    plan::EventDraft,
+    model::Failure,
+    plan::{EventDraft, list_names},
 };
 
 /// A status may not pass 1 MiB, so it lists so many hosts and no more.
@@ -51,16 +52,17 @@ fn exceptions(view: &View<'_>, before: &HostGroupStatus, now: Timestamp) -> Vec<
         let old = before.exceptions.iter().find(|old| old.host == host && old.reason == reason);
         old.map_or(Time(now), |old| old.since.clone())
     };
-    view.in_service
-        .iter()
-        .filter_map(|(host, check)| {
-            let problem = check.problem()?;
-            let reason = problem.reason.as_str();
-            let since = since(&host.name, &reason);
-            Some(HostException { host: host.name.clone(), reason, message: clip(&problem.message, 400), since })
-        })
-        .take(EXCEPTIONS)
-        .collect()
+    let exception = |(host, failure): (&Host, Failure)| {
+        let reason = failure.reason.as_str();
+        let since = since(&host.name, &reason);
+        HostException { host: host.name.clone(), reason, message: clip(&failure.message, 400), since }
+    };
+    problems(view).map(exception).collect()
+}
+
+/// Hosts in service with which something is wrong, as many as the status lists.
+fn problems<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a Host, Failure)> {
+    view.in_service.iter().filter_map(|(host, check)| Some((*host, check.problem()?))).take(EXCEPTIONS)
 }
 
 /// Versions of this namespace's projects that run on the hosts; what other namespaces run there is not ours to tell.
@@ -88,12 +90,31 @@ fn projects(observed: &Observed) -> Vec<ProjectOnHosts> {
     running.into_iter().take(PROJECTS).map(project).collect()
 }
 
-/// Hosts that were lost and hosts that came back.
-pub fn events(before: &HostGroupStatus, after: &HostGroupStatus) -> Vec<EventDraft> {
-    let new = after.exceptions.iter().filter(|now| !before.exceptions.iter().any(|old| old.host == now.host));
-    let named: Vec<String> = new.take(5).map(|one| format!("{}: {}", one.host, one.reason)).collect();
-    if named.is_empty() {
-        return Vec::new();
+/// Hosts with which something else is wrong than before, one event for each reason; and hosts that are well again.
+pub fn events(view: &View<'_>, before: &HostGroupStatus) -> Vec<EventDraft> {
+    let listed =
+        |host: &str, reason: &str| before.exceptions.iter().any(|old| old.host == host && old.reason == reason);
+    // Where the list was full nobody knows whether somebody new in it is news.
+    let full = before.exceptions.len() >= EXCEPTIONS;
+    let mut new: BTreeMap<Reason, (Vec<String>, String)> = BTreeMap::new();
+    for (host, failure) in problems(view).filter(|_| !full) {
+        if !listed(&host.name, &failure.reason.as_str()) {
+            new.entry(failure.reason).or_insert((Vec::new(), failure.message)).0.push(host.name.clone());
+        }
     }
-    vec![EventDraft::warning(Reason::Unreachable, "Probe", format!("something is wrong with {}", named.join(", ")))]
+    let lost = |(reason, (hosts, message)): (Reason, (Vec<String>, String))| {
+        EventDraft::warning(reason, "Probe", format!("{}: {message}", list_names(&hosts)))
+    };
+    let mut events: Vec<EventDraft> = new.into_iter().map(lost).collect();
+    let well = |host: &str| {
+        let found = view.in_service.iter().find(|(one, _)| one.name == host);
+        found.is_some_and(|(_, check)| matches!(check, HostCheck::Facts(_)) && check.problem().is_none())
+    };
+    let back: Vec<String> =
+        before.exceptions.iter().filter(|old| well(&old.host)).map(|old| old.host.clone()).collect();
+    if !back.is_empty() {
+        let note = format!("answers, and nothing is wrong any more: {}", list_names(&back));
+        events.push(EventDraft::normal(Reason::HostRecovered, "Probe", note));
+    }
+    events
 }

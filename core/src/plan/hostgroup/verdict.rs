@@ -1,0 +1,85 @@
+//! What there is to say of a group as a whole. A chain, first hit wins: spec, Secrets, whether every host was tried, whether one can be used.
+
+use super::{HostCheck, Observed, View, check, suspend};
+use crate::{
+    api::{Reason, Verdict, conditions::Extra},
+    model::Failure,
+    plan::list_names,
+};
+
+/// Whether each host in service answers; beside `Ready`, which one of them is enough for.
+pub const ALL_REACHABLE: &str = "AllReachable";
+
+pub fn verdict(observed: &Observed, view: &View<'_>) -> Verdict {
+    if let Some(failure) = check::invalid_spec(&observed.spec) {
+        return failed(&failure);
+    }
+    if let Some(failure) = &observed.secret {
+        return failed(failure);
+    }
+    let total = view.in_service.len();
+    let unknown = view.count(|check| matches!(check, HostCheck::Unknown));
+    if unknown > 0 {
+        return Verdict::working(Reason::Probing, format!("{} of {total} hosts were asked", total - unknown));
+    }
+    if let Some(failure) = no_host(view) {
+        return failed(&failure);
+    }
+    let missed = view.count(|check| matches!(check, HostCheck::Failed(_)));
+    let mut message = match (total, missed) {
+        (0, _) => "no host is in service".to_owned(),
+        (_, 0) => format!("{total} of {total} hosts answer"),
+        _ => format!("{} of {total} hosts answer; exceptions names the others", total - missed),
+    };
+    if view.suspended > 0 {
+        message = format!("{message}; suspended: {}", view.suspended);
+    }
+    if let Some(remark) = suspend::remark(observed) {
+        message = format!("{message}; {remark}");
+    }
+    Verdict::done(Reason::Probed, message)
+}
+
+fn failed(failure: &Failure) -> Verdict {
+    match failure.is_terminal() {
+        true => Verdict::failed(failure.reason, &failure.message),
+        false => Verdict::waiting(failure.reason, &failure.message),
+    }
+}
+
+/// Why no host in service can be used, once all were tried: terminal where that is so of each of them.
+fn no_host(view: &View<'_>) -> Option<Failure> {
+    let total = view.in_service.len();
+    let mut failures = Vec::new();
+    for (host, check) in &view.in_service {
+        failures.push((host, check.unusable()?));
+    }
+    let (host, first) = failures.first()?;
+    let what = format!("{}: {}: {}", host.name, first.reason, first.message);
+    let answer = view.count(|check| matches!(check, HostCheck::Facts(_)));
+    let (reason, message) = match answer {
+        0 => (Reason::NoHostReachable, format!("0 of {total} hosts answer; {what}")),
+        _ => (Reason::NoHostUsable, format!("0 of {total} hosts can be used; {what}")),
+    };
+    match failures.iter().all(|(_, failure)| failure.is_terminal()) {
+        true => Some(Failure::terminal(reason, message)),
+        false => Some(Failure::waiting(reason, message)),
+    }
+}
+
+/// Unknown until every host was asked, unless one is known not to answer. Where none is asked the verdict says why.
+pub fn all_reachable(view: &View<'_>, verdict: &Verdict) -> Extra {
+    let missed = view.in_service.iter().filter(|(_, check)| matches!(check, HostCheck::Failed(_)));
+    let missed: Vec<String> = missed.map(|(host, _)| host.name.clone()).collect();
+    let unknown = view.count(|check| matches!(check, HostCheck::Unknown));
+    let total = view.in_service.len();
+    let (status, reason, message) = match (missed.len(), unknown) {
+        (0, 0) => (Some(true), Reason::Probed, format!("{total} of {total} hosts answer")),
+        (0, _) => (None, verdict.reason(), verdict.message().to_owned()),
+        (n, _) => {
+            let message = format!("no answer from {n} of {total} hosts: {}", list_names(&missed));
+            (Some(false), Reason::HostsUnreachable, message)
+        }
+    };
+    Extra { kind: ALL_REACHABLE, status, reason, message }
+}
