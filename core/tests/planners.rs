@@ -1,20 +1,115 @@
-//! Golden cases of the planners: `tests/cases/<kind>/<case>.yaml` holds `now` and `observed` and, below a line `# expected`, the `actions`,
-//! `status`, `events` and `next` (seconds) that follow. `observed` is laid over that of `_base.yaml` in the same folder (null takes a
-//! field away). `LANDFALL_WRITE_CASES=1` writes what is expected anew; read the difference before you commit it.
+//! Golden cases of the planners: each file `tests/cases/<kind>/<case>.yaml` is a test named `<kind>::<case>`. It holds `now` and `observed`
+//! and, below a line `# expected`, the `actions`, `status`, `events` and `next` (seconds) that follow.
+//!
+//! `observed` is laid over that of `_base.yaml` in the same folder: maps are merged, null takes a field away. What recurs has a name in
+//! `_presets.yaml`: a map with `preset: <name>` is what stands there under that name, with the other fields of the map laid over it; below
+//! `hosts` the name alone is enough (`web-01: ready`). In a preset `{key}` is the key that it was called at, and `{n}` the number at that
+//! key's end. A preset replaces what the base has there.
+//!
+//! `LANDFALL_WRITE_CASES=1` writes what is expected; read the difference before you commit it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{fmt::Display, fs, path::Path};
+use std::{
+    fmt::Display,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use landfall_core::plan::{Plan, build, deployment, hostgroup, project, retention};
+use libtest_mimic::{Arguments, Failed, Trial};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const EXPECTED: &str = "\n# expected\n";
+
+/// What the cases of one kind stand on.
+struct Ground {
+    base: Value,
+    presets: Map<String, Value>,
+}
+
+impl Ground {
+    fn of(folder: &Path) -> Self {
+        let base = folder.join("_base.yaml");
+        let presets = folder.join("_presets.yaml");
+        Self {
+            base: if base.exists() { read(&base)["observed"].clone() } else { json!({}) },
+            presets: if presets.exists() { read(&presets).as_object().unwrap().clone() } else { Map::new() },
+        }
+    }
+
+    fn observed(&self, case: &Value) -> Value {
+        let mut observed = self.base.clone();
+        lay(&mut observed, &self.expand("", &case["observed"]));
+        unseal(&mut observed);
+        observed
+    }
+
+    /// With every preset in its place. A preset is sealed, so that it is not mixed with what the base has there.
+    fn expand(&self, key: &str, value: &Value) -> Value {
+        match value {
+            Value::Object(fields) => {
+                let mut rest: Map<String, Value> = Map::new();
+                for (name, field) in fields.iter().filter(|(name, _)| *name != "preset") {
+                    let named = key == "hosts" && field.is_string();
+                    let field = if named { &json!({ "preset": field }) } else { field };
+                    rest.insert(name.clone(), self.expand(name, field));
+                }
+                let Some(preset) = fields.get("preset") else { return Value::Object(rest) };
+                let preset = preset.as_str().expect("the name of a preset");
+                let found = self.presets.get(preset).unwrap_or_else(|| panic!("no preset {preset} in _presets.yaml"));
+                let mut whole = self.expand(key, &filled(found, key));
+                unseal(&mut whole);
+                lay(&mut whole, &Value::Object(rest));
+                json!({ SEAL: whole })
+            }
+            Value::Array(items) => Value::Array(items.iter().map(|item| self.expand("", item)).collect()),
+            other => other.clone(),
+        }
+    }
+}
+
+const SEAL: &str = "(a preset)";
+
+/// Takes the seals off.
+fn unseal(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(whole) = fields.remove(SEAL) {
+                *value = whole;
+                unseal(value);
+            } else {
+                fields.values_mut().for_each(unseal);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(unseal),
+        _ => (),
+    }
+}
+
+/// A preset as it was called at a key.
+fn filled(preset: &Value, key: &str) -> Value {
+    match preset {
+        Value::String(text) => {
+            let digits = key.len() - key.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+            let number = key[key.len() - digits..].trim_start_matches('0');
+            Value::String(text.replace("{key}", key).replace("{n}", number))
+        }
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(name, value)| (name.clone(), filled(value, key))).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(|item| filled(item, key)).collect()),
+        other => other.clone(),
+    }
+}
 
 /// Lays `over` on `base`: maps are merged, null takes away, anything else replaces.
 fn lay(base: &mut Value, over: &Value) {
     match (base, over) {
+        (base, Value::Object(over)) if over.contains_key(SEAL) => *base = Value::Object(over.clone()),
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {
                 if value.is_null() {
@@ -47,73 +142,91 @@ fn answer<S: Serialize, A: Display>(plan: &Plan<S, A>) -> Value {
     })
 }
 
-/// Runs every case of a kind; all that differ are told at once.
-fn check<O: DeserializeOwned, S: Serialize, A: Display>(kind: &str, plan: impl Fn(&O, Timestamp) -> Plan<S, A>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(kind);
-    let base = folder.join("_base.yaml");
-    let base = if base.exists() { read(&base)["observed"].clone() } else { json!({}) };
-    let mut cases: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    cases.retain(|path| path.extension().is_some_and(|ext| ext == "yaml") && !path.ends_with("_base.yaml"));
-    cases.sort();
-    assert!(!cases.is_empty(), "no cases in {}", folder.display());
+/// One case: everything that differs is told at once.
+fn check<O: DeserializeOwned, S: Serialize, A: Display>(
+    path: &Path,
+    ground: &Ground,
+    plan: impl Fn(&O, Timestamp) -> Plan<S, A>,
+) -> Result<(), Failed> {
+    let case = read(path);
+    let observed: O =
+        serde_json::from_value(ground.observed(&case)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let now: Timestamp = case["now"].as_str().expect("now").parse().unwrap();
+    let got = answer(&plan(&observed, now));
+    if std::env::var_os("LANDFALL_WRITE_CASES").is_some() {
+        let text = fs::read_to_string(path).unwrap();
+        let given = text.split(EXPECTED).next().unwrap().trim_end();
+        let expected = serde_saphyr::to_string(&got).unwrap();
+        fs::write(path, format!("{given}\n{EXPECTED}{expected}")).unwrap();
+        return Ok(());
+    }
     let mut wrong = Vec::new();
-    for path in cases {
-        let case = read(&path);
-        let mut observed = base.clone();
-        lay(&mut observed, &case["observed"]);
-        let observed: O =
-            serde_json::from_value(observed).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let now: Timestamp = case["now"].as_str().expect("now").parse().unwrap();
-        let got = answer(&plan(&observed, now));
-        if std::env::var_os("LANDFALL_WRITE_CASES").is_some() {
-            let text = fs::read_to_string(&path).unwrap();
-            let given = text.split(EXPECTED).next().unwrap().trim_end();
-            let expected = serde_saphyr::to_string(&got).unwrap();
-            fs::write(&path, format!("{given}\n{EXPECTED}{expected}")).unwrap();
-            continue;
-        }
-        for field in ["finalizer", "actions", "events", "next", "status"] {
-            if got[field] != case[field] {
-                let show = |value: &Value| serde_json::to_string_pretty(value).unwrap();
-                wrong.push(format!(
-                    "{}: {field} is\n{}\nexpected\n{}",
-                    path.display(),
-                    show(&got[field]),
-                    show(&case[field])
-                ));
-            }
+    for field in ["finalizer", "actions", "events", "next", "status"] {
+        if got[field] != case[field] {
+            let show = |value: &Value| serde_json::to_string_pretty(value).unwrap();
+            wrong.push(format!("{field} is\n{}\nexpected\n{}", show(&got[field]), show(&case[field])));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    if wrong.is_empty() { Ok(()) } else { Err(format!("{}: {}", path.display(), wrong.join("\n\n")).into()) }
 }
 
-#[test]
-fn the_planner_of_a_host_group_answers_as_its_cases_say() {
-    check("hostgroup", hostgroup::plan);
+fn cases_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
 }
 
-#[test]
-fn the_planner_of_a_deployment_answers_as_its_cases_say() {
-    check("deployment", deployment::plan);
+/// The cases of a kind, a test each.
+fn cases<O, S, A>(kind: &str, plan: fn(&O, Timestamp) -> Plan<S, A>) -> Vec<Trial>
+where
+    O: DeserializeOwned + 'static,
+    S: Serialize + 'static,
+    A: Display + 'static,
+{
+    let folder = cases_folder().join(kind);
+    let ground = Arc::new(Ground::of(&folder));
+    let mut paths: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|ext| ext == "yaml") && !is_ground(path));
+    paths.sort();
+    assert!(!paths.is_empty(), "no cases in {}", folder.display());
+    let trial = |path: PathBuf| {
+        let ground = ground.clone();
+        let name = format!("{kind}::{}", path.file_stem().unwrap().to_str().unwrap());
+        Trial::test(name, move || check(&path, &ground, plan))
+    };
+    paths.into_iter().map(trial).collect()
 }
 
-#[test]
-fn the_planner_of_a_project_answers_as_its_cases_say() {
-    check("project", project::plan);
+/// `_base.yaml`, `_presets.yaml`.
+fn is_ground(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('_'))
 }
 
-#[test]
-fn what_is_kept_no_longer_is_as_its_cases_say() {
-    check("retention", |observed: &retention::Observed, now| Plan {
-        finalizer: false,
-        status: (),
-        actions: retention::plan(observed, now),
-        events: vec![],
-        next: None,
-    });
+fn retention_plan(observed: &retention::Observed, now: Timestamp) -> Plan<(), retention::Action> {
+    Plan { finalizer: false, status: (), actions: retention::plan(observed, now), events: vec![], next: None }
 }
 
-#[test]
-fn the_planner_of_a_build_answers_as_its_cases_say() {
-    check("build", build::plan);
+/// A folder of cases that no planner answers would be passed over in silence.
+fn every_folder_has_a_planner(kinds: &[&str]) -> Result<(), Failed> {
+    for entry in fs::read_dir(cases_folder())? {
+        let name = entry?.file_name().into_string().unwrap();
+        if !kinds.contains(&name.as_str()) {
+            return Err(format!("tests/cases/{name} has no planner in tests/planners.rs").into());
+        }
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let all = [
+        ("build", cases("build", build::plan)),
+        ("deployment", cases("deployment", deployment::plan)),
+        ("hostgroup", cases("hostgroup", hostgroup::plan)),
+        ("project", cases("project", project::plan)),
+        ("retention", cases("retention", retention_plan)),
+    ];
+    let kinds: Vec<&str> = all.iter().map(|(kind, _)| *kind).collect();
+    let whole = every_folder_has_a_planner(&kinds);
+    let mut trials: Vec<Trial> = all.into_iter().flat_map(|(_, trials)| trials).collect();
+    trials.push(Trial::test("every_folder_of_cases_has_a_planner", move || whole));
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
