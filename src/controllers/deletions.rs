@@ -8,11 +8,11 @@ use kube::{
     runtime::{reflector::Store, watcher::Event},
 };
 
-use super::{frame::Kind, world::World};
+use super::frame::{Context, Kind};
 
 /// Looks at every event of a watch, after `reader` took it over.
 pub(super) struct DeletionWatch<K: Kind> {
-    world: Arc<World>,
+    context: Arc<K::Context>,
     reader: Store<DeserializeGuard<K>>,
     /// What there was when the list began, and the uids that it has.
     before: Vec<Arc<DeserializeGuard<K>>>,
@@ -20,8 +20,8 @@ pub(super) struct DeletionWatch<K: Kind> {
 }
 
 impl<K: Kind> DeletionWatch<K> {
-    pub(super) fn new(world: Arc<World>, reader: Store<DeserializeGuard<K>>) -> Self {
-        Self { world, reader, before: Vec::new(), listed: HashSet::new() }
+    pub(super) fn new(context: Arc<K::Context>, reader: Store<DeserializeGuard<K>>) -> Self {
+        Self { context, reader, before: Vec::new(), listed: HashSet::new() }
     }
 
     pub(super) fn observe_event(&mut self, event: &Event<DeserializeGuard<K>>) {
@@ -47,9 +47,9 @@ impl<K: Kind> DeletionWatch<K> {
 
     fn report_deleted(&self, object: &DeserializeGuard<K>) {
         if let Ok(object) = &object.0 {
-            self.world.requeue.forget(K::KIND, &object.namespace().unwrap_or_default(), &object.name_any());
-            object.wake_dependents(&self.world);
-            object.on_deleted(&self.world);
+            self.context.shared().requeue.forget(K::KIND, &object.namespace().unwrap_or_default(), &object.name_any());
+            object.wake_dependents(&self.context);
+            object.on_deleted(&self.context);
         }
     }
 }

@@ -4,36 +4,41 @@
 //! once, and decides nothing itself. Long work is started by an act as a task that outlives the reconcile and wakes the object.
 
 use std::{
+    collections::{HashMap, HashSet},
     fmt::Debug,
     future::Future,
     panic::AssertUnwindSafe,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{ListParams, Patch, PatchParams},
     core::{DeserializeGuard, NamespaceResourceScope},
     runtime::{
         Config, Controller, Predicate, WatchStreamExt,
         controller::{self, Action as ReconcileAction},
-        events::{Event, EventType},
+        events::{Event, EventType, Recorder},
         predicates, reflector,
         reflector::ObjectRef,
         watcher,
     },
 };
+use parking_lot::Mutex;
 use rand::Rng;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use super::error::ReconcileError;
-use super::{deletions::DeletionWatch, error::api_message, world::World};
+use super::{deletions::DeletionWatch, error::api_message, requeue::Requeue};
 use crate::{
     api::{FIELD_MANAGER, FINALIZER, conditions::clip},
-    effects::{clock, gate::Effect},
+    effects::{
+        clock,
+        gate::{Effect, Gate},
+    },
     plan::{EventDraft, Plan},
 };
 
@@ -51,6 +56,53 @@ const NOT_LEADING_RETRY: Duration = Duration::from_secs(2);
 /// The longest pause after failures in a row.
 const BACKOFF_MAX_SECONDS: u64 = 60;
 
+/// What the frame itself needs, for all kinds of one operator. What a kind needs beside is in its own context.
+pub struct Shared {
+    pub client: Client,
+    pub gate: Gate,
+    pub recorder: Recorder,
+    pub requeue: Requeue,
+    /// How often everything is listed anew.
+    resync: Duration,
+    /// Reconciles that failed in a row, by kind and object.
+    failures: Mutex<HashMap<String, u32>>,
+    /// Objects of whose last status nobody knows whether it was written.
+    uncertain: Mutex<HashSet<String>>,
+}
+
+impl Shared {
+    pub fn new(client: Client, gate: Gate, recorder: Recorder, resync: Duration) -> Self {
+        Self {
+            client,
+            gate,
+            recorder,
+            requeue: Requeue::default(),
+            resync,
+            failures: Mutex::default(),
+            uncertain: Mutex::default(),
+        }
+    }
+
+    pub fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+/// What a kind touches: its effects and registries, and the frame's own.
+pub trait Context: Send + Sync + 'static {
+    fn shared(&self) -> &Shared;
+}
+
+/// A kind that has no effects of its own.
+impl Context for Shared {
+    fn shared(&self) -> &Shared {
+        self
+    }
+}
+
 /// A resource kind that this operator reconciles.
 pub trait Kind:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
@@ -62,38 +114,48 @@ pub trait Kind:
     /// One thing to do. Carries an id (uid, rollout or grant, attempt), so that doing it twice is doing it once.
     type Action: Debug + Send + Sync;
     type Status: Serialize + Clone + PartialEq + Send + Sync;
+    /// What a reconcile of this kind touches beside the frame.
+    type Context: Context;
 
-    fn observe(&self, world: &World) -> impl Future<Output = Result<Self::Observed, ReconcileError>> + Send;
+    fn observe(&self, context: &Self::Context) -> impl Future<Output = Result<Self::Observed, ReconcileError>> + Send;
     fn plan(observed: &Self::Observed, now: Timestamp) -> Plan<Self::Status, Self::Action>;
-    fn act(&self, action: Self::Action, world: &Arc<World>) -> impl Future<Output = Result<(), ReconcileError>> + Send;
+    fn act(
+        &self,
+        action: Self::Action,
+        context: &Arc<Self::Context>,
+    ) -> impl Future<Output = Result<(), ReconcileError>> + Send;
     fn status(&self) -> Option<&Self::Status>;
     /// Called with the object as it is after a commit changed its status: wakes who depends on it.
-    fn wake_dependents(&self, world: &World);
+    fn wake_dependents(&self, context: &Self::Context);
     /// Called when the object is gone, at least once where this operator watched: to tidy up after it.
-    fn on_deleted(&self, _world: &Arc<World>) {}
+    fn on_deleted(&self, _context: &Arc<Self::Context>) {}
 }
 
 /// Puts the next status on record, if it differs or acts follow; answers the object as it is then. The version that was read is a
 /// precondition: a decision made on an old view is refused by the API server and taken again.
-async fn commit<K: Kind>(object: K, plan: &Plan<K::Status, K::Action>, world: &World) -> Result<K, ReconcileError> {
+async fn commit<K: Kind>(
+    object: K,
+    plan: &Plan<K::Status, K::Action>,
+    context: &K::Context,
+) -> Result<K, ReconcileError> {
     let same = object.status() == Some(&plan.status);
     if same && plan.actions.is_empty() {
-        if take_uncertain(&object, world) {
-            object.wake_dependents(world);
+        if take_uncertain(&object, context.shared()) {
+            object.wake_dependents(context);
         }
         return Ok(object);
     }
     let effect = Effect::new("status.commit", format!("{}/{}", K::KIND, object.name_any()));
-    let written = world.gate.pass(effect, write(&object, &plan.status, world)).await;
-    let committed = written.inspect_err(|_| mark_uncertain(&object, world))?;
-    let doubted = take_uncertain(&object, world);
+    let written = context.shared().gate.pass(effect, write(&object, &plan.status, context.shared())).await;
+    let committed = written.inspect_err(|_| mark_uncertain(&object, context.shared()))?;
+    let doubted = take_uncertain(&object, context.shared());
     if !same {
         for event_draft in &plan.events {
-            publish_event(&object, event_draft, world).await;
+            publish_event(&object, event_draft, context.shared()).await;
         }
     }
     if !same || doubted {
-        committed.wake_dependents(world);
+        committed.wake_dependents(context);
     }
     Ok(committed)
 }
@@ -108,8 +170,8 @@ fn of_object(error: kube::Error) -> ReconcileError {
 
 /// The status, with the version that was read as a precondition. Where only somebody else's mark on the object is new the decision stands,
 /// and is written with that version: a second writer may be faster than every look, but not than a read and a write.
-async fn write<K: Kind>(object: &K, status: &K::Status, world: &World) -> Result<K, ReconcileError> {
-    let (name, api) = (object.name_any(), world.api::<K>(&object.namespace().unwrap_or_default()));
+async fn write<K: Kind>(object: &K, status: &K::Status, shared: &Shared) -> Result<K, ReconcileError> {
+    let (name, api) = (object.name_any(), shared.api::<K>(&object.namespace().unwrap_or_default()));
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let status = serde_json::to_value(status)?;
     let mut version = object.resource_version();
@@ -143,17 +205,17 @@ fn reads_the_same<K: Kind>(one: &K, other: &K) -> bool {
 
 /// An error may be the answer to a write that was done all the same (a 504, a 409 to the client's own second try). The next look finds
 /// the status as it shall be, and nobody who depends on it would ever hear.
-fn mark_uncertain<K: Kind>(object: &K, world: &World) {
-    world.uncertain.lock().unwrap_or_else(PoisonError::into_inner).insert(key(object));
+fn mark_uncertain<K: Kind>(object: &K, shared: &Shared) {
+    shared.uncertain.lock().insert(key(object));
 }
 
 /// Whether the last write of this object's status was in doubt; it is no more.
-fn take_uncertain<K: Kind>(object: &K, world: &World) -> bool {
-    world.uncertain.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(object))
+fn take_uncertain<K: Kind>(object: &K, shared: &Shared) -> bool {
+    shared.uncertain.lock().remove(&key(object))
 }
 
 /// Publishes an event about what is on record.
-pub(super) async fn publish_event<K: Kind>(object: &K, event_draft: &EventDraft, world: &World) {
+pub(super) async fn publish_event<K: Kind>(object: &K, event_draft: &EventDraft, shared: &Shared) {
     let event = Event {
         type_: if event_draft.warning { EventType::Warning } else { EventType::Normal },
         reason: event_draft.reason.as_str(),
@@ -161,7 +223,7 @@ pub(super) async fn publish_event<K: Kind>(object: &K, event_draft: &EventDraft,
         action: event_draft.action.to_owned(),
         secondary: None,
     };
-    let lost = match tokio::time::timeout(EVENT_TIMEOUT, world.recorder.publish(&event, &object.object_ref(&()))).await
+    let lost = match tokio::time::timeout(EVENT_TIMEOUT, shared.recorder.publish(&event, &object.object_ref(&()))).await
     {
         Ok(Ok(())) => return,
         Ok(Err(error)) => api_message(&error),
@@ -171,7 +233,7 @@ pub(super) async fn publish_event<K: Kind>(object: &K, event_draft: &EventDraft,
 }
 
 /// Makes the finalizer what the plan says. True if that was a change, after which the world is to be observed anew.
-async fn sync_finalizer<K: Kind>(object: &K, wanted: bool, world: &World) -> Result<bool, ReconcileError> {
+async fn sync_finalizer<K: Kind>(object: &K, wanted: bool, shared: &Shared) -> Result<bool, ReconcileError> {
     let held = object.finalizers().iter().any(|name| name == FINALIZER);
     if held == wanted || (wanted && object.meta().deletion_timestamp.is_some()) {
         return Ok(false);
@@ -181,10 +243,10 @@ async fn sync_finalizer<K: Kind>(object: &K, wanted: bool, world: &World) -> Res
     let merge = serde_json::json!({
         "metadata": { "resourceVersion": object.resource_version(), "finalizers": finalizers },
     });
-    let api = world.api::<K>(&object.namespace().unwrap_or_default());
+    let api = shared.api::<K>(&object.namespace().unwrap_or_default());
     let subject = format!("{}/{}", K::KIND, object.name_any());
     let effect = if wanted { Effect::new("finalizer.set", subject) } else { Effect::new("finalizer.remove", subject) };
-    world
+    shared
         .gate
         .pass(effect, async {
             api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(merge)).await.map_err(of_object)
@@ -195,7 +257,7 @@ async fn sync_finalizer<K: Kind>(object: &K, wanted: bool, world: &World) -> Res
 
 async fn reconcile<K: Kind>(
     cached: Arc<DeserializeGuard<K>>,
-    world: Arc<World>,
+    context: Arc<K::Context>,
 ) -> Result<ReconcileAction, ReconcileError> {
     let cached = match &cached.0 {
         Ok(object) => object,
@@ -205,7 +267,7 @@ async fn reconcile<K: Kind>(
             return Ok(ReconcileAction::await_change());
         }
     };
-    let decided = AssertUnwindSafe(tokio::time::timeout(RECONCILE_TIMEOUT, with_conflict_retries(cached, &world)))
+    let decided = AssertUnwindSafe(tokio::time::timeout(RECONCILE_TIMEOUT, with_conflict_retries(cached, &context)))
         .catch_unwind()
         .await;
     let decided = match decided {
@@ -214,55 +276,58 @@ async fn reconcile<K: Kind>(
         Err(_) => Err(ReconcileError::Internal("a look at this object panicked; the log has the place".to_owned())),
     };
     if decided.is_ok() {
-        world.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(cached));
+        context.shared().failures.lock().remove(&key(cached));
     }
     decided
 }
 
 /// A refused decision is taken again at once, a few times, not after a backoff.
-async fn with_conflict_retries<K: Kind>(cached: &K, world: &Arc<World>) -> Result<ReconcileAction, ReconcileError> {
+async fn with_conflict_retries<K: Kind>(
+    cached: &K,
+    context: &Arc<K::Context>,
+) -> Result<ReconcileAction, ReconcileError> {
     for _ in 1..DECISIONS_AT_ONCE {
-        match reconcile_fresh(cached, world).await {
+        match reconcile_fresh(cached, context).await {
             Err(ReconcileError::Outdated) => continue,
             decided => return decided,
         }
     }
-    reconcile_fresh(cached, world).await
+    reconcile_fresh(cached, context).await
 }
 
-async fn reconcile_fresh<K: Kind>(cached: &K, world: &Arc<World>) -> Result<ReconcileAction, ReconcileError> {
+async fn reconcile_fresh<K: Kind>(cached: &K, context: &Arc<K::Context>) -> Result<ReconcileAction, ReconcileError> {
     let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
     // Who may not act need not look.
-    world.gate.token()?;
-    let decided = match world.api::<K>(&namespace).get_opt(&name).await? {
-        Some(object) => observe_plan_act(object, world).await,
+    context.shared().gate.token()?;
+    let decided = match context.shared().api::<K>(&namespace).get_opt(&name).await? {
+        Some(object) => observe_plan_act(object, context).await,
         None => Err(ReconcileError::NotFound),
     };
     if let Err(ReconcileError::NotFound) = decided {
-        world.requeue.forget(K::KIND, &namespace, &name);
-        cached.wake_dependents(world);
-        cached.on_deleted(world);
+        context.shared().requeue.forget(K::KIND, &namespace, &name);
+        cached.wake_dependents(context);
+        cached.on_deleted(context);
         return Ok(ReconcileAction::await_change());
     }
     decided
 }
 
 /// One decision about an object as it was just read, and what follows.
-async fn observe_plan_act<K: Kind>(object: K, world: &Arc<World>) -> Result<ReconcileAction, ReconcileError> {
+async fn observe_plan_act<K: Kind>(object: K, context: &Arc<K::Context>) -> Result<ReconcileAction, ReconcileError> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    world.requeue.know(K::KIND, &namespace, &name);
-    let observed = object.observe(world).await?;
+    context.shared().requeue.know(K::KIND, &namespace, &name);
+    let observed = object.observe(context).await?;
     let plan = K::plan(&observed, clock::now());
-    if plan.finalizer && sync_finalizer(&object, true, world).await? {
+    if plan.finalizer && sync_finalizer(&object, true, context.shared()).await? {
         return Err(ReconcileError::Outdated);
     }
-    let committed = commit(object, &plan, world).await?;
+    let committed = commit(object, &plan, context).await?;
     for act in plan.actions {
         tracing::debug!(kind = K::KIND, %namespace, %name, ?act, "act");
-        committed.act(act, world).await?;
+        committed.act(act, context).await?;
     }
     // Of that very version: whatever came in between is looked at before the object is let go.
-    if !plan.finalizer && sync_finalizer(&committed, false, world).await? {
+    if !plan.finalizer && sync_finalizer(&committed, false, context.shared()).await? {
         return Ok(ReconcileAction::await_change());
     }
     Ok(plan.next.map_or_else(ReconcileAction::await_change, ReconcileAction::requeue))
@@ -287,17 +352,18 @@ fn watched<K: Kind>(
 
 /// Runs a kind until `stop` resolves; what is being reconciled then is finished first.
 pub async fn run<K: Kind>(
-    world: Arc<World>,
+    context: Arc<K::Context>,
     scope: Api<DeserializeGuard<K>>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let requeue = world
+    let requeue = context
+        .shared()
         .requeue
         .listen(K::KIND)
         .map(|(namespace, name)| ObjectRef::<DeserializeGuard<K>>::new(&name).within(&namespace));
     let (reader, writer) = reflector::store();
-    let mut deletions = DeletionWatch::new(world.clone(), reader.clone());
-    let changes = reflector::reflector(writer, watched(scope, world.resync))
+    let mut deletions = DeletionWatch::new(context.clone(), reader.clone());
+    let changes = reflector::reflector(writer, watched(scope, context.shared().resync))
         .default_backoff()
         .inspect_ok(move |event| deletions.observe_event(event))
         .touched_objects()
@@ -309,7 +375,7 @@ pub async fn run<K: Kind>(
         .with_config(Config::default().concurrency(OBJECTS_AT_ONCE))
         .reconcile_on(requeue)
         .graceful_shutdown_on(stop)
-        .run(reconcile, retry, world)
+        .run(reconcile, retry, context)
         .for_each(|done| {
             if let Err(controller::Error::QueueError(error)) = done {
                 tracing::warn!(kind = K::KIND, %error, "can't be listed or watched; trying again");
@@ -324,7 +390,11 @@ fn key<K: Kind>(object: &K) -> String {
 }
 
 /// Later each time: 1 s, 2 s … up to a minute, and not all at the same moment.
-fn retry<K: Kind>(cached: Arc<DeserializeGuard<K>>, trouble: &ReconcileError, world: Arc<World>) -> ReconcileAction {
+fn retry<K: Kind>(
+    cached: Arc<DeserializeGuard<K>>,
+    trouble: &ReconcileError,
+    context: Arc<K::Context>,
+) -> ReconcileAction {
     let Ok(object) = &cached.0 else { return ReconcileAction::await_change() };
     let key = key(object);
     if matches!(trouble, ReconcileError::GateShut(_)) {
@@ -334,7 +404,7 @@ fn retry<K: Kind>(cached: Arc<DeserializeGuard<K>>, trouble: &ReconcileError, wo
         return ReconcileAction::requeue(Duration::from_secs(1).mul_f64(rand::rng().random_range(0.1..1.0)));
     }
     let failures = {
-        let mut all = world.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = context.shared().failures.lock();
         let failures = all.entry(key.clone()).or_default();
         *failures = failures.saturating_add(1);
         *failures

@@ -15,15 +15,20 @@ use kube::{
 
 use super::{
     build::{broken::Broken, read_json, remove_leftovers},
+    frame::Shared,
     project,
-    world::World,
 };
 use crate::{
     api::{
         Build, Project, Reason,
         conditions::{READY, status_of},
     },
-    effects::{clock, git, store::keys},
+    effects::{
+        clock,
+        executor::LocalExecutor,
+        git::{self, Git},
+        store::{Store, keys},
+    },
     model::Class,
     plan::{
         build::BuildPlan,
@@ -31,35 +36,43 @@ use crate::{
     },
 };
 
+/// What the garbage collector touches.
+pub struct GarbageContext {
+    pub shared: Arc<Shared>,
+    pub executor: LocalExecutor,
+    pub git: Git,
+    pub store: Store,
+}
+
 const EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// Sweeps now, and every six hours, for as long as it is polled.
-pub async fn keep(world: Arc<World>, scope: Option<String>) {
+pub async fn keep(context: Arc<GarbageContext>, scope: Option<String>) {
     loop {
-        if let Err(broken) = sweep(&world, scope.as_deref()).await {
+        if let Err(broken) = sweep(&context, scope.as_deref()).await {
             tracing::warn!(reason = %broken.reason, message = %broken.message, "leftovers are removed later");
         }
         tokio::time::sleep(EVERY).await;
     }
 }
 
-async fn sweep(world: &World, scope: Option<&str>) -> Result<(), Broken> {
-    let litter = gc::plan(&observe(world, scope).await?, clock::now());
+async fn sweep(context: &GarbageContext, scope: Option<&str>) -> Result<(), Broken> {
+    let litter = gc::plan(&observe(context, scope).await?, clock::now());
     for uid in &litter.folders {
-        world.executor.forget(&world.gate, uid).await?;
+        context.executor.forget(&context.shared.gate, uid).await?;
     }
     for uid in &litter.records {
-        remove_leftovers(uid, world).await?;
+        remove_leftovers(uid, &context.shared, &context.store).await?;
     }
     for pin in &litter.pins {
-        world.git.unpin(&world.gate, pin).await?;
+        context.git.unpin(&context.shared.gate, pin).await?;
     }
     let mut mirrors = 0;
     for mirror in litter.mirrors {
-        mirrors += usize::from(world.git.forget(&world.gate, mirror).await?);
+        mirrors += usize::from(context.git.forget(&context.shared.gate, mirror).await?);
     }
-    project::gone::sweep(world, scope).await?;
-    let files = world.store.sweep(&world.gate).await?;
+    project::gone::sweep(context, scope).await?;
+    let files = context.store.sweep(&context.shared.gate).await?;
     let (builds, records, kept_refs) = (litter.folders.len(), litter.records.len(), litter.pins.len());
     if files + builds + records + kept_refs + mirrors > 0 {
         tracing::info!(builds, records, kept_refs, mirrors, files, "leftovers are removed");
@@ -69,15 +82,15 @@ async fn sweep(world: &World, scope: Option<&str>) -> Result<(), Broken> {
 
 /// Builds and Projects are listed last: whatever lay around before has its own in the list, or it has none. One that can't be read is there
 /// all the same, and stops nothing. Whose it is need be known of the rest alone.
-async fn observe(world: &World, scope: Option<&str>) -> Result<Observed, Broken> {
-    let mirrors = world.git.mirrors().await?;
-    let folders = world.executor.builds().await?;
-    let records = world.store.list(&keys::builds()?).await?;
+async fn observe(context: &GarbageContext, scope: Option<&str>) -> Result<Observed, Broken> {
+    let mirrors = context.git.mirrors().await?;
+    let folders = context.executor.builds().await?;
+    let records = context.store.list(&keys::builds()?).await?;
     let records: BTreeSet<String> =
         records.iter().filter_map(|key| Some(keys::build_parts(key)?.0.to_owned())).collect();
-    let sources = sources(world, scope).await?;
-    let builds = builds(world, scope).await?;
-    let (folders, records) = (of(folders, &builds, world).await?, of(records, &builds, world).await?);
+    let sources = sources(context, scope).await?;
+    let builds = builds(context, scope).await?;
+    let (folders, records) = (of(folders, &builds, context).await?, of(records, &builds, context).await?);
     Ok(Observed { scope: scope.map(str::to_owned), builds, folders, records, mirrors, sources })
 }
 
@@ -85,11 +98,11 @@ async fn observe(world: &World, scope: Option<&str>) -> Result<Observed, Broken>
 async fn of(
     uids: impl IntoIterator<Item = String>,
     builds: &BTreeMap<String, bool>,
-    world: &World,
+    context: &GarbageContext,
 ) -> Result<BTreeMap<String, Option<String>>, Broken> {
     let mut found = BTreeMap::new();
     for uid in uids.into_iter().filter(|uid| !builds.contains_key(uid)) {
-        let plan: Option<BuildPlan> = match read_json(world, &keys::build_plan(&uid)?).await {
+        let plan: Option<BuildPlan> = match read_json(&context.store, &keys::build_plan(&uid)?).await {
             // A record that is no more one tells nothing, and will tell nothing later.
             Err(broken) if broken.class == Class::Terminal => None,
             plan => plan?,
@@ -100,8 +113,8 @@ async fn of(
 }
 
 /// Uids, and whether they are published.
-async fn builds(world: &World, scope: Option<&str>) -> Result<BTreeMap<String, bool>, Broken> {
-    let client = world.client.clone();
+async fn builds(context: &GarbageContext, scope: Option<&str>) -> Result<BTreeMap<String, bool>, Broken> {
+    let client = context.shared.client.clone();
     let api: Api<DeserializeGuard<Build>> = match scope {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
@@ -115,8 +128,8 @@ async fn builds(world: &World, scope: Option<&str>) -> Result<BTreeMap<String, b
 }
 
 /// The names of the Projects' mirrors. Of a Project that can't be read this one field can.
-async fn sources(world: &World, scope: Option<&str>) -> Result<BTreeSet<String>, Broken> {
-    let (client, resource) = (world.client.clone(), ApiResource::erase::<Project>(&()));
+async fn sources(context: &GarbageContext, scope: Option<&str>) -> Result<BTreeSet<String>, Broken> {
+    let (client, resource) = (context.shared.client.clone(), ApiResource::erase::<Project>(&()));
     let api: Api<DynamicObject> = match scope {
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
         None => Api::all_with(client, &resource),

@@ -12,5 +12,5 @@ pub mod project;
 mod releases;
 mod repository;
 pub mod requeue;
+pub mod secrets;
 pub mod tasks;
-pub mod world;

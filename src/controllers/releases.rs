@@ -8,11 +8,11 @@ use tokio::sync::OwnedRwLockWriteGuard;
 
 use super::{
     build::{broken::Broken, read_json},
-    world::World,
+    frame::Shared,
 };
 use crate::{
     api::{Deployment, Reason},
-    effects::store::{Key, keys},
+    effects::store::{Key, Store, keys},
     model::{Class, version::VersionRecord},
     plan::build::ReleaseRecord,
 };
@@ -28,22 +28,22 @@ pub(super) struct Releases {
 
 impl Releases {
     /// Reads all records. One that can't be read is an error: then nobody can tell what is needed.
-    pub(super) async fn look(world: &World) -> Result<Self, Broken> {
-        let alone = world.store.judge_releases().await;
+    pub(super) async fn look(store: &Store) -> Result<Self, Broken> {
+        let alone = store.judge_releases().await;
         let (mut versions, mut publishers) = (BTreeMap::<String, Vec<Key>>::new(), BTreeSet::new());
-        for key in world.store.list(&keys::all_versions()?).await? {
-            if let Some(record) = read_json::<VersionRecord>(world, &key).await? {
+        for key in store.list(&keys::all_versions()?).await? {
+            if let Some(record) = read_json::<VersionRecord>(store, &key).await? {
                 publishers.insert(record.build_uid);
                 versions.entry(record.digest).or_default().push(key);
             }
         }
         let mut unpublished = BTreeMap::<String, Vec<String>>::new();
-        for key in world.store.list(&keys::builds()?).await? {
+        for key in store.list(&keys::builds()?).await? {
             let Some((uid, "release.json")) = keys::build_parts(&key) else { continue };
             if publishers.contains(uid) {
                 continue;
             }
-            if let Some(record) = read_json::<ReleaseRecord>(world, &key).await? {
+            if let Some(record) = read_json::<ReleaseRecord>(store, &key).await? {
                 unpublished.entry(record.digest).or_default().push(uid.to_owned());
             }
         }
@@ -51,15 +51,27 @@ impl Releases {
     }
 
     /// Removes these bytes, unless somebody else than the version of this record, or than the build of this uid, needs them.
-    pub(super) async fn remove(&self, digest: &str, excluding: Excluding<'_>, world: &World) -> Result<bool, Broken> {
-        if self.needed(digest, excluding, world).await? {
+    pub(super) async fn remove(
+        &self,
+        digest: &str,
+        excluding: Excluding<'_>,
+        shared: &Shared,
+        store: &Store,
+    ) -> Result<bool, Broken> {
+        if self.needed(digest, excluding, shared, store).await? {
             return Ok(false);
         }
-        world.store.remove_release(&world.gate, digest).await?;
+        store.remove_release(&shared.gate, digest).await?;
         Ok(true)
     }
 
-    async fn needed(&self, digest: &str, excluding: Excluding<'_>, world: &World) -> Result<bool, Broken> {
+    async fn needed(
+        &self,
+        digest: &str,
+        excluding: Excluding<'_>,
+        shared: &Shared,
+        store: &Store,
+    ) -> Result<bool, Broken> {
         let mut makers = self.unpublished.get(digest).into_iter().flatten();
         if makers.any(|uid| excluding != Excluding::Build(uid)) {
             return Ok(true);
@@ -68,8 +80,8 @@ impl Releases {
             let Some((namespace, project, version)) = keys::version_parts(key) else { return Ok(true) };
             let removed = keys::removed(namespace, project, version)?;
             // One that is on record as removed may be wanted all the same, by a Deployment that took it before.
-            if world.store.get(&removed).await?.is_none()
-                || needed_versions(namespace, project, world).await?.contains(version)
+            if store.get(&removed).await?.is_none()
+                || needed_versions(namespace, project, shared).await?.contains(version)
             {
                 return Ok(true);
             }
@@ -86,9 +98,13 @@ pub(super) enum Excluding<'a> {
 }
 
 /// Versions that Deployments of a project want, run or could go back to, as the API server has them now.
-pub(super) async fn needed_versions(namespace: &str, project: &str, world: &World) -> Result<BTreeSet<String>, Broken> {
+pub(super) async fn needed_versions(
+    namespace: &str,
+    project: &str,
+    shared: &Shared,
+) -> Result<BTreeSet<String>, Broken> {
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={project}"));
-    let listed = world.api::<DeserializeGuard<Deployment>>(namespace).list(&selector).await;
+    let listed = shared.api::<DeserializeGuard<Deployment>>(namespace).list(&selector).await;
     let listed = listed.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?;
     let mut needed = BTreeSet::new();
     for deployment in listed {

@@ -1,13 +1,18 @@
 //! A repository as a namespace reads it now: its Secret is read anew each time, and used only for the host that it is for.
 
-use super::{build::broken::Broken, world::World};
+use super::{build::broken::Broken, secrets::SecretReader};
 use crate::effects::git::{self, Access, Source};
 
-pub async fn repository(world: &World, namespace: &str, url: &str, secret: Option<&str>) -> Result<Source, Broken> {
+pub async fn repository(
+    secrets: &SecretReader,
+    namespace: &str,
+    url: &str,
+    secret: Option<&str>,
+) -> Result<Source, Broken> {
     let mut source = Source::open(namespace, url);
     let host = git::host_of(url)?;
     if let (Some(name), Some(host)) = (secret, host) {
-        let keys = world.git_secret(namespace, name, &host, &git::KEYS).await?;
+        let keys = secrets.git_secret(namespace, name, &host, &git::KEYS).await?;
         source.access = Access::new(url, name, keys)?;
     }
     Ok(source)

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    sync::Arc,
 };
 
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use parking_lot::Mutex;
 
 /// Namespace and name of an object to look at.
 pub type ObjectName = (String, String);
@@ -15,9 +16,10 @@ const BUILD: &str = "Build";
 const HOST_GROUP: &str = "HostGroup";
 const DEPLOYMENT: &str = "Deployment";
 
-#[derive(Default)]
+/// Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
 pub struct Requeue {
-    kinds: Mutex<BTreeMap<&'static str, Subscriber>>,
+    kinds: Arc<Mutex<BTreeMap<&'static str, Subscriber>>>,
 }
 
 /// Who listens for a kind, and which objects of it were seen.
@@ -88,6 +90,6 @@ impl Requeue {
     }
 
     fn with<T>(&self, kind: &'static str, work: impl FnOnce(&mut Subscriber) -> T) -> T {
-        work(self.kinds.lock().unwrap_or_else(PoisonError::into_inner).entry(kind).or_default())
+        work(self.kinds.lock().entry(kind).or_default())
     }
 }

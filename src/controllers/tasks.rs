@@ -1,12 +1,8 @@
 //! Keyed background tasks: long work that outlives a reconcile. A task wakes its object by itself when it is over.
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 
 use super::build::broken::Broken;
@@ -54,7 +50,7 @@ impl Tasks {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 }
 /// Tidies up, again and again: the lease may be away for a moment, or the disk be full, and nobody asks a second time. What no try can help is

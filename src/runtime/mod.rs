@@ -7,3 +7,4 @@ mod namespace_state;
 pub mod operator;
 pub mod telemetry;
 mod view;
+pub mod wiring;

@@ -5,36 +5,25 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api, Client, Config, ResourceExt,
-    core::DeserializeGuard,
-    runtime::events::{Recorder, Reporter},
-};
+use kube::{Api, Client, Config, ResourceExt, core::DeserializeGuard};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
 
 use super::{
-    config::{LocalExecutorMode, RunArgs},
+    config::RunArgs,
     lease::{Elector, LeaseError},
     view,
+    wiring::{self, Contexts, Effects},
 };
 use crate::{
-    api::{Build, Deployment, FIELD_MANAGER, HostGroup, Project, view::VIEW_ADDRESS},
+    api::{Build, Deployment, HostGroup, Project, view::VIEW_ADDRESS},
     controllers::{
         frame::{self, Kind},
         gc,
-        world::{Parts, World},
     },
-    effects::{
-        clock,
-        executor::{ExecutorConfig, Isolation, LocalExecutor},
-        gate::Gate,
-        git::{Git, GitConfig},
-        rollout_logs::RolloutLogs,
-        store::{Store, StoreError},
-    },
+    effects::{executor::LocalExecutor, gate::Gate, git::Git, store::StoreError},
     server::Leading,
 };
 
@@ -46,7 +35,6 @@ const LAST_LOOKS: Duration = Duration::from_secs(2);
 const CALL_SILENCE: Duration = Duration::from_secs(20);
 /// A watch ends by itself after a minute (`frame`).
 const WATCH_SILENCE: Duration = Duration::from_secs(75);
-const MAX_LOG_BYTES: u64 = 100 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -82,7 +70,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let scopes: Vec<Option<String>> =
         if args.namespaces.is_empty() { vec![None] } else { args.namespaces.iter().cloned().map(Some).collect() };
     let leading = watch::Sender::new(None);
-    let git = git(&args);
+    let git = wiring::git(&args);
     if let Some(address) = args.view_address {
         view::start(&args, &client, &own, &git, address, &leading)?;
     }
@@ -168,14 +156,21 @@ async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Rece
     if lease.is_some() {
         tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");
     }
-    let world = Arc::new(world(&args, clients.calls, control_plane_id, git, gate)?);
-    leading.send_replace(Some(view::known(&world)));
+    let effects = Effects {
+        store: wiring::store(&args)?,
+        git,
+        executor: executor(&args)?,
+        rollout_logs: wiring::rollout_logs(&args),
+    };
+    let Contexts { project, build, host_group, deployment, garbage, fleet, tasks } =
+        wiring::contexts(clients.calls, gate, args.resync(), control_plane_id, effects);
+    leading.send_replace(Some(view::known(&fleet)));
     let mut controllers = tokio::task::JoinSet::new();
-    controllers.spawn(control::<Project>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
-    controllers.spawn(control::<Build>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
-    controllers.spawn(control::<HostGroup>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
-    controllers.spawn(control::<Deployment>(world.clone(), clients.watches.clone(), scope.clone(), stop.clone()));
-    let broom = tokio::spawn(gc::keep(world.clone(), scope));
+    controllers.spawn(control::<Project>(project, clients.watches.clone(), scope.clone(), stop.clone()));
+    controllers.spawn(control::<Build>(build, clients.watches.clone(), scope.clone(), stop.clone()));
+    controllers.spawn(control::<HostGroup>(host_group, clients.watches.clone(), scope.clone(), stop.clone()));
+    controllers.spawn(control::<Deployment>(deployment, clients.watches.clone(), scope.clone(), stop.clone()));
+    let collector = tokio::spawn(gc::keep(garbage, scope));
     let ended = tokio::select! {
         kept = elector.keep(lease) => kept.map(|()| Ended::NamespaceGone).map_err(RunError::from),
         () = async { while controllers.join_next().await.is_some() {} } => Ok(Ended::Stopped),
@@ -183,71 +178,28 @@ async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Rece
     };
     leading.send_replace(None);
     controllers.abort_all();
-    broom.abort();
-    world.tasks.cancel_all();
+    collector.abort();
+    tasks.cancel_all();
     elector.release().await;
     ended
 }
 
-async fn control<K: Kind>(world: Arc<World>, client: Client, scope: Option<String>, stop: watch::Receiver<bool>) {
+async fn control<K: Kind>(
+    context: Arc<K::Context>,
+    client: Client,
+    scope: Option<String>,
+    stop: watch::Receiver<bool>,
+) {
     let api: Api<DeserializeGuard<K>> = match &scope {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
-    frame::run::<K>(world, api, stopped(stop)).await;
-}
-
-fn world(args: &RunArgs, client: Client, control_plane_id: String, git: Git, gate: Gate) -> Result<World, RunError> {
-    let data = &args.data_dir;
-    let executor = executor(args)?;
-    let rollout_logs = rollout_logs(args);
-    let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
-    let started_at = clock::monotonic();
-    let store = Store::folder(data.join("store"))?;
-    let resync = args.resync();
-    Ok(World::new(Parts {
-        client,
-        gate,
-        store,
-        git,
-        executor,
-        rollout_logs,
-        control_plane_id,
-        started_at,
-        recorder,
-        resync,
-    }))
-}
-
-fn git(args: &RunArgs) -> Git {
-    Git::new(GitConfig {
-        allow_file: args.allow_file_git,
-        allow_local: args.allow_local_git,
-        ..GitConfig::new(args.data_dir.join("git"))
-    })
-}
-
-pub(super) fn rollout_logs(args: &RunArgs) -> RolloutLogs {
-    RolloutLogs::new(args.data_dir.join("rollouts"))
+    frame::run::<K>(context, api, stopped(stop)).await;
 }
 
 pub(super) fn executor(args: &RunArgs) -> Result<LocalExecutor, RunError> {
-    let data = &args.data_dir;
-    let mut hidden = args.hide.clone();
-    hidden.push(data.clone());
-    let kubeconfigs = std::env::var_os("KUBECONFIG").unwrap_or_default();
-    hidden.extend(std::env::split_paths(&kubeconfigs).filter(|path| path.exists()));
-    let isolation = match args.local_executor {
-        LocalExecutorMode::Sandboxed => Isolation::Sandboxed,
-        LocalExecutorMode::Trusted => Isolation::Trusted,
-    };
-    Ok(LocalExecutor::new(ExecutorConfig {
-        folder: data.join("executor"),
-        hidden,
-        isolation,
-        runner: std::env::current_exe().map_err(RunError::Program)?,
-        max_log_bytes: MAX_LOG_BYTES,
-    }))
+    let runner = std::env::current_exe().map_err(RunError::Program)?;
+    Ok(wiring::executor(args, runner))
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

@@ -9,14 +9,12 @@ use tokio::sync::watch;
 use super::{
     config::RunArgs,
     operator::{self, RunError},
+    wiring,
 };
 use crate::{
     api::deployment::Phase,
-    controllers::{
-        hosts::{HostKey, HostWorkerKey},
-        world::World,
-    },
-    effects::{git::Git, store::Store},
+    controllers::hosts::{Fleet, HostKey, HostWorkerKey},
+    effects::git::Git,
     plan::hostgroup::HostCheck,
     server::{self, Hosts, Leading},
 };
@@ -34,8 +32,8 @@ pub fn start(
         client: client.clone(),
         namespace: own.to_owned(),
         executor: operator::executor(args)?,
-        rollout_logs: operator::rollout_logs(args),
-        store: Store::folder(args.data_dir.join("store"))?,
+        rollout_logs: wiring::rollout_logs(args),
+        store: wiring::store(args)?,
         git: git.clone(),
         leading: leading.subscribe(),
         advertised: advertised(args).unwrap_or_default(),
@@ -50,11 +48,11 @@ pub fn advertised(args: &RunArgs) -> Option<String> {
 }
 
 /// What a leader knows.
-pub fn known(world: &Arc<World>) -> Arc<dyn Hosts> {
-    Arc::new(Known(world.clone()))
+pub fn known(fleet: &Arc<Fleet>) -> Arc<dyn Hosts> {
+    Arc::new(Known(fleet.clone()))
 }
 
-struct Known(Arc<World>);
+struct Known(Arc<Fleet>);
 
 impl Hosts for Known {
     fn look(&self, namespace: &str, group: &str, host: &str) -> (HostCheck, Option<Timestamp>) {

@@ -2,7 +2,7 @@
 
 use crate::{
     api::Reason,
-    controllers::world::NoSecret,
+    controllers::secrets::NoSecret,
     effects::{
         executor::ExecutorError,
         git::GitError,

@@ -3,20 +3,20 @@
 use super::{broken::Broken, records};
 use crate::{
     controllers::{
+        frame::Shared,
         releases::{Excluding, Releases},
-        world::World,
     },
-    effects::store::keys,
+    effects::store::{Store, keys},
 };
 
 /// Removes it all; the plan, which says whose it is, at the end. A version that it published stays.
-pub async fn remove(uid: &str, world: &World) -> Result<(), Broken> {
-    world.store.remove_below(&world.gate, &keys::logs(uid)?, None).await?;
-    if let Some(release) = records::release(world, uid).await?
-        && world.store.has_release(&release.digest).await?
+pub async fn remove(uid: &str, shared: &Shared, store: &Store) -> Result<(), Broken> {
+    store.remove_below(&shared.gate, &keys::logs(uid)?, None).await?;
+    if let Some(release) = records::release(store, uid).await?
+        && store.has_release(&release.digest).await?
     {
-        Releases::look(world).await?.remove(&release.digest, Excluding::Build(uid), world).await?;
+        Releases::look(store).await?.remove(&release.digest, Excluding::Build(uid), shared, store).await?;
     }
     let (folder, plan) = (keys::build(uid)?, keys::build_plan(uid)?);
-    Ok(world.store.remove_below(&world.gate, &folder, Some(&plan)).await?)
+    Ok(store.remove_below(&shared.gate, &folder, Some(&plan)).await?)
 }

@@ -1,6 +1,7 @@
 //! Builds: how to look at one, and how to do what its planner says. It must not decide.
 
 pub mod broken;
+mod context;
 mod leftovers;
 mod observe;
 mod records;
@@ -12,15 +13,13 @@ use std::{future::Future, sync::Arc};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+pub use self::context::BuildContext;
 use self::{
     broken::Broken,
     registry::{Found, Slot},
 };
 pub use self::{leftovers::remove as remove_leftovers, records::read_json, registry::Registry};
-use super::{
-    frame::{Kind, ReconcileError},
-    world::World,
-};
+use super::frame::{Kind, ReconcileError};
 use crate::{
     api::{Build, build::BuildStatus},
     effects::git::kept_refs,
@@ -36,42 +35,47 @@ impl Kind for Build {
     type Observed = Observed;
     type Action = Action;
     type Status = BuildStatus;
+    type Context = BuildContext;
 
-    async fn observe(&self, world: &World) -> Result<Observed, ReconcileError> {
-        observe::observe(self, world).await
+    async fn observe(&self, context: &BuildContext) -> Result<Observed, ReconcileError> {
+        observe::observe(self, context).await
     }
 
     fn plan(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
         build::plan(observed, now)
     }
 
-    async fn act(&self, action: Action, world: &Arc<World>) -> Result<(), ReconcileError> {
+    async fn act(&self, action: Action, context: &Arc<BuildContext>) -> Result<(), ReconcileError> {
         let uid = self.uid().unwrap_or_default();
         match action {
-            Action::Forget => world.builds.forget(&uid),
-            Action::Abandon => abandon(self, &uid, world),
-            Action::Resolve => background(self, world, Slot::Work, work::resolve(self.clone(), world.clone())),
+            Action::Forget => context.builds.forget(&uid),
+            Action::Abandon => abandon(self, &uid, context),
+            Action::Resolve => background(self, context, Slot::Work, work::resolve(self.clone(), context.clone())),
             Action::Prepare { attempt } => {
-                background(self, world, Slot::Work, work::prepare(uid, attempt, world.clone()));
+                background(self, context, Slot::Work, work::prepare(uid, attempt, context.clone()));
             }
-            Action::Watch { attempt } => background(self, world, Slot::Watch, work::watch(uid, attempt, world.clone())),
+            Action::Watch { attempt } => {
+                background(self, context, Slot::Watch, work::watch(uid, attempt, context.clone()))
+            }
             Action::Cancel { attempt } => {
-                background(self, world, Slot::Cancel, work::cancel(uid, attempt, world.clone()))
+                background(self, context, Slot::Cancel, work::cancel(uid, attempt, context.clone()))
             }
             Action::Collect { attempt } => {
-                background(self, world, Slot::Work, work::collect(uid, attempt, world.clone()))
+                background(self, context, Slot::Work, work::collect(uid, attempt, context.clone()))
             }
-            Action::Tag { tagged_at } => background(self, world, Slot::Work, work::tag(uid, tagged_at, world.clone())),
+            Action::Tag { tagged_at } => {
+                background(self, context, Slot::Work, work::tag(uid, tagged_at, context.clone()))
+            }
             Action::Tidy { upto, published } => {
                 let pin = published.then(|| kept_refs::name(&self.namespace().unwrap_or_default(), &uid));
-                let work = work::tidy(uid.clone(), upto, pin, world.clone());
-                let _ = world.tasks.start(work::tidying(&uid), work);
+                let work = work::tidy(uid.clone(), upto, pin, context.clone());
+                let _ = context.tasks.start(work::tidying(&uid), work);
             }
-            Action::Start { attempt } => now(self, world, work::start(uid, attempt, world)).await?,
-            Action::Record(end) => now(self, world, work::record(uid, &end, world)).await?,
+            Action::Start { attempt } => now(self, context, work::start(uid, attempt, context)).await?,
+            Action::Record(end) => now(self, context, work::record(uid, &end, context)).await?,
             Action::Publish(record) => {
-                now(self, world, work::publish(self, &record, world)).await?;
-                world.requeue.deployments_in(&self.namespace().unwrap_or_default());
+                now(self, context, work::publish(self, &record, context)).await?;
+                context.shared.requeue.deployments_in(&self.namespace().unwrap_or_default());
             }
         }
         Ok(())
@@ -81,39 +85,39 @@ impl Kind for Build {
         self.status.as_ref()
     }
 
-    fn wake_dependents(&self, world: &World) {
-        world.requeue.project(&self.namespace().unwrap_or_default(), &self.spec.project_ref.name);
+    fn wake_dependents(&self, context: &BuildContext) {
+        context.shared.requeue.project(&self.namespace().unwrap_or_default(), &self.spec.project_ref.name);
     }
 
-    fn on_deleted(&self, world: &Arc<World>) {
+    fn on_deleted(&self, context: &Arc<BuildContext>) {
         let uid = self.uid().unwrap_or_default();
-        let work = work::forget(self.namespace().unwrap_or_default(), self.name_any(), uid.clone(), world.clone());
-        let _ = world.tasks.start(format!("build/{uid}/forget"), work);
+        let work = work::forget(self.namespace().unwrap_or_default(), self.name_any(), uid.clone(), context.clone());
+        let _ = context.tasks.start(format!("build/{uid}/forget"), work);
     }
 }
 
 /// It goes: what runs for it stops, and its project hears when it is gone, for its turn is free then.
-fn abandon(build: &Build, uid: &str, world: &Arc<World>) {
-    let known = world.builds.known(uid);
+fn abandon(build: &Build, uid: &str, context: &Arc<BuildContext>) {
+    let known = context.builds.known(uid);
     for slot in [Slot::Work, Slot::Watch, Slot::Cancel] {
         if let Some(run) = known.runs(slot) {
-            world.tasks.cancel(&registry::key(uid, slot, run));
+            context.tasks.cancel(&registry::key(uid, slot, run));
         }
     }
-    world.builds.drop_build(uid);
-    let _ = world.tasks.start(format!("build/{uid}/gone"), work::gone(build.clone(), world.clone()));
+    context.builds.drop_build(uid);
+    let _ = context.tasks.start(format!("build/{uid}/gone"), work::gone(build.clone(), context.clone()));
 }
 
 /// Starts work that outlives the reconcile and wakes the build when it is over.
 fn background(
     build: &Build,
-    world: &Arc<World>,
+    context: &Arc<BuildContext>,
     slot: Slot,
     work: impl Future<Output = Result<Found, Broken>> + Send + 'static,
 ) {
-    let Some(occupied) = world.builds.occupy(&build.uid().unwrap_or_default(), slot) else { return };
-    let (namespace, name, world_then) = (build.namespace().unwrap_or_default(), build.name_any(), world.clone());
-    let _ = world.tasks.start(occupied.key(), async move {
+    let Some(occupied) = context.builds.occupy(&build.uid().unwrap_or_default(), slot) else { return };
+    let (namespace, name, then) = (build.namespace().unwrap_or_default(), build.name_any(), context.clone());
+    let _ = context.tasks.start(occupied.key(), async move {
         let result = work.await;
         let shut = result.as_ref().is_err_and(|broken| broken.class == Class::Waiting);
         if let Err(broken) = &result {
@@ -123,20 +127,20 @@ fn background(
         if shut {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         }
-        world_then.requeue.build(&namespace, &name);
+        then.shared.requeue.build(&namespace, &name);
     });
 }
 
 /// Does something quick. It wakes the build either way: to go on, or to tell of the failure.
 async fn now(
     build: &Build,
-    world: &Arc<World>,
+    context: &Arc<BuildContext>,
     work: impl Future<Output = Result<(), Broken>> + Send,
 ) -> Result<(), ReconcileError> {
     let done = work.await;
     if let Err(broken) = &done {
-        world.builds.failed(&build.uid().unwrap_or_default(), broken);
+        context.builds.failed(&build.uid().unwrap_or_default(), broken);
     }
-    world.requeue.build(&build.namespace().unwrap_or_default(), &build.name_any());
+    context.shared.requeue.build(&build.namespace().unwrap_or_default(), &build.name_any());
     done.map_err(|broken| ReconcileError::Effect { class: broken.class, message: broken.message })
 }

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{broken::Broken, records, registry::Slot, work};
+use super::{broken::Broken, context::BuildContext, records, registry::Slot, work};
 use crate::{
     api::{Build, Project, build::QueuePlace},
-    controllers::{frame::ReconcileError, world::World},
+    controllers::frame::ReconcileError,
     effects::{
         executor::{self, AttemptId, StepState},
         store::keys,
@@ -21,16 +21,16 @@ use crate::{
 /// How many lines of a failed script are shown.
 const LAST_LINES: usize = 20;
 
-pub(super) async fn observe(build: &Build, world: &World) -> Result<Observed, ReconcileError> {
+pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Observed, ReconcileError> {
     let (namespace, uid) = (build.namespace().unwrap_or_default(), build.uid().unwrap_or_default());
     let project_name = &build.spec.project_ref.name;
-    let project = world.api::<Project>(&namespace).get_opt(project_name).await?;
+    let project = context.shared.api::<Project>(&namespace).get_opt(project_name).await?;
     let status = build.status.clone().filter(|status| status.observed_generation > 0);
     let open = stage::of(build) != BuildStage::Ended && build.metadata.deletion_timestamp.is_none();
     if !open {
-        world.builds.leave(&namespace, project_name, &uid);
+        context.builds.leave(&namespace, project_name, &uid);
     }
-    let place = world.builds.place(&namespace, project_name, &uid);
+    let place = context.builds.place(&namespace, project_name, &uid);
     let mut observed = Observed {
         uid: uid.clone(),
         generation: build.metadata.generation.unwrap_or_default(),
@@ -57,17 +57,17 @@ pub(super) async fn observe(build: &Build, world: &World) -> Result<Observed, Re
         fault: None,
         litter: false,
     };
-    stored(&mut observed, &namespace, world).await.map_err(trouble)?;
-    observed.step = step(&observed, world).await.map_err(trouble)?;
-    remembered(&mut observed, world);
+    stored(&mut observed, &namespace, context).await.map_err(trouble)?;
+    observed.step = step(&observed, context).await.map_err(trouble)?;
+    remembered(&mut observed, context);
     let last = observed.status.iter().flat_map(|status| &status.attempts).rfind(|attempt| attempt.outcome.is_some());
     // What is being taken away is not asked for a second time.
-    if let Some(number) = last.map(|last| last.number).filter(|_| !world.tasks.running(&work::tidying(&uid))) {
-        observed.litter = world.executor.litter(&uid, number).await.map_err(|error| trouble(error.into()))?;
+    if let Some(number) = last.map(|last| last.number).filter(|_| !context.tasks.running(&work::tidying(&uid))) {
+        observed.litter = context.executor.litter(&uid, number).await.map_err(|error| trouble(error.into()))?;
     }
-    world.builds.set_open(&namespace, project_name, &build.name_any(), open);
+    context.builds.set_open(&namespace, project_name, &build.name_any(), open);
     if !open {
-        world.builds.drop_build(&uid);
+        context.builds.drop_build(&uid);
     }
     Ok(observed)
 }
@@ -81,35 +81,35 @@ fn needed(project: Project) -> ProjectObserved {
     }
 }
 
-async fn stored(observed: &mut Observed, namespace: &str, world: &World) -> Result<(), Broken> {
-    observed.plan = records::plan(world, &observed.uid).await?;
+async fn stored(observed: &mut Observed, namespace: &str, context: &BuildContext) -> Result<(), Broken> {
+    observed.plan = records::plan(&context.store, &observed.uid).await?;
     let version = match &observed.plan {
         Some(plan) => {
-            observed.ends = records::ends(world, &observed.uid).await?;
-            observed.release = records::release(world, &observed.uid).await?;
+            observed.ends = records::ends(&context.store, &observed.uid).await?;
+            observed.release = records::release(&context.store, &observed.uid).await?;
             Some(plan.version.clone())
         }
         None => observed.spec.tag.clone(),
     };
     let Some(version) = version.filter(|version| version.parse::<Version>().is_ok()) else { return Ok(()) };
     let key = keys::version(namespace, &observed.spec.project_ref.name, &version)?;
-    let record: Option<VersionRecord> = records::read_json(world, &key).await?;
+    let record: Option<VersionRecord> = records::read_json(&context.store, &key).await?;
     observed.version_of = record.map(|record| record.build_uid);
     Ok(())
 }
 
 /// What the executor knows of the attempt that is named and not ended.
-async fn step(observed: &Observed, world: &World) -> Result<Step, Broken> {
+async fn step(observed: &Observed, context: &BuildContext) -> Result<Step, Broken> {
     let last = observed.status.iter().flat_map(|status| &status.attempts).next_back();
     let Some(last) = last.filter(|last| last.outcome.is_none()) else { return Ok(Step::Absent) };
     let attempt = AttemptId::new(observed.uid.clone(), last.number);
-    Ok(match world.executor.state(&attempt).await? {
+    Ok(match context.executor.state(&attempt).await? {
         StepState::Absent => Step::Absent,
         StepState::Running { log_bytes, .. } => Step::Running { log_bytes: signed(log_bytes) },
         StepState::Lost { .. } => Step::Lost,
         StepState::Exited(exit) => {
             let failed = !exit.succeeded();
-            let lines = if failed { world.executor.last_lines(&attempt, LAST_LINES).await? } else { vec![] };
+            let lines = if failed { context.executor.last_lines(&attempt, LAST_LINES).await? } else { vec![] };
             Step::Exited(ended(exit, lines))
         }
     })
@@ -145,8 +145,8 @@ fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-fn remembered(observed: &mut Observed, world: &World) {
-    let known = world.builds.known(&observed.uid);
+fn remembered(observed: &mut Observed, context: &BuildContext) {
+    let known = context.builds.known(&observed.uid);
     observed.working = known.runs(Slot::Work).is_some();
     observed.watched = known.runs(Slot::Watch).is_some();
     observed.cancelling = known.runs(Slot::Cancel).is_some();

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 
 use super::{
     broken::Broken,
+    context::BuildContext,
     leftovers,
     observe::whole_seconds,
     records::{self, to_json},
@@ -21,7 +22,7 @@ use crate::{
         lifecycle::CacheRule,
         project::SecretKeyRef,
     },
-    controllers::{repository::repository, tasks::insist, world::World},
+    controllers::{repository::repository, tasks::insist},
     effects::{
         executor::{self, AttemptId, BuildStep, Cache, Caches, Limits, Secrets, StepState},
         git::{GitError, Source, TagRequest, kept_refs},
@@ -42,19 +43,19 @@ const READ_ON: Duration = Duration::from_secs(10);
 type Done = Result<Found, Broken>;
 
 /// Finds out what the revision means now, and pins that commit.
-pub(super) async fn resolve(build: Build, world: Arc<World>) -> Done {
+pub(super) async fn resolve(build: Build, context: Arc<BuildContext>) -> Done {
     let (namespace, uid) = (build.namespace().unwrap_or_default(), build.uid().unwrap_or_default());
-    let project = world.api::<Project>(&namespace).get(&build.spec.project_ref.name).await;
+    let project = context.shared.api::<Project>(&namespace).get(&build.spec.project_ref.name).await;
     let spec = project.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?.spec;
     // Before it is queued: a build that waits for a Secret must not hold up the others.
-    secrets(&namespace, build::secrets(&spec.build.env), &world).await?;
+    secrets(&namespace, build::secrets(&spec.build.env), &context).await?;
     let source = spec.source;
     let secret = source.secret_ref.as_ref().map(|secret| secret.name.as_str());
-    let repository = repository(&world, &namespace, &source.url, secret).await?;
-    world.git.fetch(&world.gate, &repository).await?;
-    let found = world.git.resolve(&repository, &build.spec.revision, &source.branches).await?;
-    world.git.folder(&repository, &found.commit.sha, &source.path).await?;
-    world.git.pin(&repository, &found.commit.sha, &kept_refs::name(&namespace, &uid)).await?;
+    let repository = repository(&context.secrets, &namespace, &source.url, secret).await?;
+    context.git.fetch(&context.shared.gate, &repository).await?;
+    let found = context.git.resolve(&repository, &build.spec.revision, &source.branches).await?;
+    context.git.folder(&repository, &found.commit.sha, &source.path).await?;
+    context.git.pin(&repository, &found.commit.sha, &kept_refs::name(&namespace, &uid)).await?;
     Ok(Found::Resolved(BuiltCommit {
         sha: found.commit.sha,
         subject: found.commit.subject,
@@ -65,21 +66,21 @@ pub(super) async fn resolve(build: Build, world: Arc<World>) -> Done {
 }
 
 /// Sees that the script may run and its tag is free; then writes the checkout.
-pub(super) async fn prepare(uid: String, attempt: i64, world: Arc<World>) -> Done {
-    let plan = records::granted(&world, &uid).await?;
-    world.executor.check().await?;
-    secrets(&plan.namespace, plan.secrets(), &world).await?;
+pub(super) async fn prepare(uid: String, attempt: i64, context: Arc<BuildContext>) -> Done {
+    let plan = records::granted(&context.store, &uid).await?;
+    context.executor.check().await?;
+    secrets(&plan.namespace, plan.secrets(), &context).await?;
     if plan.push {
-        let target = world.git.tag_target(&of_plan(&plan, &world).await?, &plan.version).await?;
+        let target = context.git.tag_target(&of_plan(&plan, &context).await?, &plan.version).await?;
         if let Some(existing) = target.filter(|sha| *sha != plan.commit.sha) {
             return Err(GitError::TagConflict { name: plan.version, existing }.into());
         }
     }
     let id = AttemptId::new(uid.clone(), attempt);
-    if world.executor.state(&id).await? == StepState::Absent {
-        checkout(&plan, &id, &world).await?;
+    if context.executor.state(&id).await? == StepState::Absent {
+        checkout(&plan, &id, &context).await?;
         if let Some(caches) = caches(&plan) {
-            world.executor.fits(&id, &caches).await?;
+            context.executor.fits(&id, &caches).await?;
         }
     }
     Ok(Found::Prepared(attempt))
@@ -101,22 +102,26 @@ fn caches(plan: &BuildPlan) -> Option<Caches> {
 }
 
 /// The plan's repository. Its Secret is the one that the Project names by now: who mends a refused push may have to name another.
-async fn of_plan(plan: &BuildPlan, world: &World) -> Result<Source, Broken> {
-    let project = world.api::<Project>(&plan.namespace).get_opt(&plan.project).await;
+async fn of_plan(plan: &BuildPlan, context: &BuildContext) -> Result<Source, Broken> {
+    let project = context.shared.api::<Project>(&plan.namespace).get_opt(&plan.project).await;
     let project = project.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?;
     let source = project.map(|project| project.spec.source).filter(|source| source.url == plan.url);
     let secret = match source {
         Some(source) => source.secret_ref.map(|secret| secret.name),
         None => plan.secret.clone(),
     };
-    repository(world, &plan.namespace, &plan.url, secret.as_deref()).await
+    repository(&context.secrets, &plan.namespace, &plan.url, secret.as_deref()).await
 }
 
 /// The values of a script's secret variables, from Secrets that are labelled for it.
-async fn secrets(namespace: &str, wanted: Vec<(String, SecretKeyRef)>, world: &World) -> Result<Secrets, Broken> {
+async fn secrets(
+    namespace: &str,
+    wanted: Vec<(String, SecretKeyRef)>,
+    context: &BuildContext,
+) -> Result<Secrets, Broken> {
     let mut found = Vec::new();
     for (variable, at) in wanted {
-        let text = world.secret(namespace, &at.name, "build", &at.key).await?;
+        let text = context.secrets.secret(namespace, &at.name, "build", &at.key).await?;
         if text.expose().contains('\0') || text.expose().len() > executor::secrets::LONGEST {
             let (name, key) = (at.name, at.key);
             let message = format!(
@@ -130,18 +135,22 @@ async fn secrets(namespace: &str, wanted: Vec<(String, SecretKeyRef)>, world: &W
 }
 
 /// Writes the commit's files. A mirror that was lost with the data folder is fetched again first.
-async fn checkout(plan: &BuildPlan, id: &AttemptId, world: &World) -> Result<(), Broken> {
-    let folder = world.executor.checkout_dir(id);
+async fn checkout(plan: &BuildPlan, id: &AttemptId, context: &BuildContext) -> Result<(), Broken> {
+    let folder = context.executor.checkout_dir(id);
     let mirror = Source::open(&plan.namespace, &plan.url);
-    let done = match world.git.checkout(&mirror, &plan.commit.sha, &plan.path, &folder).await {
+    let done = match context.git.checkout(&mirror, &plan.commit.sha, &plan.path, &folder).await {
         Err(GitError::CommitGone { .. } | GitError::Failed { .. }) => {
-            let repository = of_plan(plan, world).await?;
+            let repository = of_plan(plan, context).await?;
             // Not to wait for a whole history; where the server does not give one commit alone, there is no other way.
-            match world.git.checkout_one(&world.gate, &repository, &plan.commit.sha, &plan.path, &folder).await {
+            match context
+                .git
+                .checkout_one(&context.shared.gate, &repository, &plan.commit.sha, &plan.path, &folder)
+                .await
+            {
                 Err(GitError::Unreachable { .. } | GitError::CommitGone { .. } | GitError::Failed { .. }) => {
-                    world.git.fetch(&world.gate, &repository).await?;
-                    world.git.pin(&mirror, &plan.commit.sha, &kept_refs::name(&plan.namespace, &id.uid)).await?;
-                    world.git.checkout(&mirror, &plan.commit.sha, &plan.path, &folder).await
+                    context.git.fetch(&context.shared.gate, &repository).await?;
+                    context.git.pin(&mirror, &plan.commit.sha, &kept_refs::name(&plan.namespace, &id.uid)).await?;
+                    context.git.checkout(&mirror, &plan.commit.sha, &plan.path, &folder).await
                 }
                 done => done,
             }
@@ -152,9 +161,9 @@ async fn checkout(plan: &BuildPlan, id: &AttemptId, world: &World) -> Result<(),
 }
 
 /// The intent is on record: the script begins, if it did not before.
-pub(super) async fn start(uid: String, attempt: i64, world: &Arc<World>) -> Result<(), Broken> {
-    let plan = records::granted(world, &uid).await?;
-    let secrets = secrets(&plan.namespace, plan.secrets(), world).await?;
+pub(super) async fn start(uid: String, attempt: i64, context: &Arc<BuildContext>) -> Result<(), Broken> {
+    let plan = records::granted(&context.store, &uid).await?;
+    let secrets = secrets(&plan.namespace, plan.secrets(), context).await?;
     // Checked before the grant.
     let limits = build::resources::read(plan.resources.as_ref()).unwrap_or_default();
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1));
@@ -167,48 +176,48 @@ pub(super) async fn start(uid: String, attempt: i64, world: &Arc<World>) -> Resu
         limits: Limits { cpu: limits.cpu, memory: limits.memory, pids: limits.pids },
         script: plan.script,
     };
-    Ok(world.executor.start(&world.gate, &AttemptId::new(uid, attempt), step, secrets).await?)
+    Ok(context.executor.start(&context.shared.gate, &AttemptId::new(uid, attempt), step, secrets).await?)
 }
 
 /// Looks after a script until it has ended. Its output goes to the store as it comes; the rest follows when it has ended, in a task of
 /// its own, so that nobody waits for it.
-pub(super) async fn watch(uid: String, attempt: i64, world: Arc<World>) -> Done {
+pub(super) async fn watch(uid: String, attempt: i64, context: Arc<BuildContext>) -> Done {
     let id = AttemptId::new(uid, attempt);
     let mut looks = 0_u32;
-    while let StepState::Running { .. } = world.executor.state(&id).await? {
+    while let StepState::Running { .. } = context.executor.state(&id).await? {
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(LOOKS_PER_SEAL) {
-            seal(&id, &world).await;
+            seal(&id, &context).await;
         }
         tokio::time::sleep(LOOK).await;
     }
-    seal_rest(id, &world);
+    seal_rest(id, &context);
     Ok(Found::Nothing)
 }
 
 /// It may be asked for twice, and is done once.
-fn seal_rest(id: AttemptId, world: &Arc<World>) {
-    let then = world.clone();
-    let _ = world.tasks.start(format!("build/{id}/seal"), async move { seal(&id, &then).await });
+fn seal_rest(id: AttemptId, context: &Arc<BuildContext>) {
+    let then = context.clone();
+    let _ = context.tasks.start(format!("build/{id}/seal"), async move { seal(&id, &then).await });
 }
 
-async fn seal(id: &AttemptId, world: &World) {
-    if let Err(error) = world.executor.seal(&world.gate, &world.store, id).await {
+async fn seal(id: &AttemptId, context: &BuildContext) {
+    if let Err(error) = context.executor.seal(&context.shared.gate, &context.store, id).await {
         tracing::warn!(attempt = %id, %error, "output is not in the store yet; it stays in the executor's folder");
     }
 }
 
 /// Waits until a deleted Build is gone, then wakes its project. Whether it goes at once is up to others' finalizers.
-pub(super) async fn gone(build: Build, world: Arc<World>) {
+pub(super) async fn gone(build: Build, context: Arc<BuildContext>) {
     let (namespace, uid) = (build.namespace().unwrap_or_default(), build.uid());
     for _ in 0..GONE_LOOKS {
         tokio::time::sleep(LOOK).await;
-        let there = world.api::<Build>(&namespace).get_opt(&build.name_any()).await;
+        let there = context.shared.api::<Build>(&namespace).get_opt(&build.name_any()).await;
         if there.is_ok_and(|there| there.is_none_or(|there| there.uid() != uid)) {
             break;
         }
     }
-    world.requeue.project(&namespace, &build.spec.project_ref.name);
+    context.shared.requeue.project(&namespace, &build.spec.project_ref.name);
 }
 
 /// The key of the task that [`tidy`] is.
@@ -217,66 +226,66 @@ pub(super) fn tidying(uid: &str) -> String {
 }
 
 /// The build is over: its checkouts go, and the pin that its commit needs no more. Logs and records stay.
-pub(super) async fn tidy(uid: String, upto: i64, pin: Option<String>, world: Arc<World>) {
+pub(super) async fn tidy(uid: String, upto: i64, pin: Option<String>, context: Arc<BuildContext>) {
     let tidy = async || {
         if let Some(pin) = &pin {
-            world.git.unpin(&world.gate, pin).await?;
+            context.git.unpin(&context.shared.gate, pin).await?;
         }
-        Ok(world.executor.tidy(&world.gate, &uid, upto).await?)
+        Ok(context.executor.tidy(&context.shared.gate, &uid, upto).await?)
     };
     insist("what a build left", &uid, tidy).await;
 }
 
 /// The Build is gone: what still runs for it ends, its folder and its pin go, and at last what it left in the store.
-pub(super) async fn forget(namespace: String, name: String, uid: String, world: Arc<World>) {
+pub(super) async fn forget(namespace: String, name: String, uid: String, context: Arc<BuildContext>) {
     // A list may be one of yesterday: nothing is taken away before the API server itself says that the Build is not there.
-    match world.api::<Build>(&namespace).get_metadata_opt(&name).await {
+    match context.shared.api::<Build>(&namespace).get_metadata_opt(&name).await {
         Ok(there) if there.as_ref().and_then(ResourceExt::uid).as_ref() != Some(&uid) => {}
         _ => return,
     }
     let remove = async || {
-        for attempt in world.executor.attempts(&uid).await? {
+        for attempt in context.executor.attempts(&uid).await? {
             let id = AttemptId::new(uid.clone(), attempt);
-            world.executor.cancel(&world.gate, &id).await?;
-            seal(&id, &world).await;
+            context.executor.cancel(&context.shared.gate, &id).await?;
+            seal(&id, &context).await;
         }
-        world.executor.forget(&world.gate, &uid).await?;
-        world.git.unpin(&world.gate, &kept_refs::name(&namespace, &uid)).await?;
+        context.executor.forget(&context.shared.gate, &uid).await?;
+        context.git.unpin(&context.shared.gate, &kept_refs::name(&namespace, &uid)).await?;
         tokio::time::sleep(READ_ON).await;
-        leftovers::remove(&uid, &world).await
+        leftovers::remove(&uid, &context.shared, &context.store).await
     };
     insist("what a build left that is gone", &uid, remove).await;
 }
 
-pub(super) async fn cancel(uid: String, attempt: i64, world: Arc<World>) -> Done {
-    world.executor.cancel(&world.gate, &AttemptId::new(uid, attempt)).await?;
+pub(super) async fn cancel(uid: String, attempt: i64, context: Arc<BuildContext>) -> Done {
+    context.executor.cancel(&context.shared.gate, &AttemptId::new(uid, attempt)).await?;
     Ok(Found::Nothing)
 }
 
-pub(super) async fn record(uid: String, end: &Attempt, world: &Arc<World>) -> Result<(), Broken> {
+pub(super) async fn record(uid: String, end: &Attempt, context: &Arc<BuildContext>) -> Result<(), Broken> {
     let key = records::end_key(&uid, end.number)?;
-    world.store.create(&world.gate, &key, to_json(end)?).await?;
+    context.store.create(&context.shared.gate, &key, to_json(end)?).await?;
     // A script that ended before anybody saw it run was not watched.
-    seal_rest(AttemptId::new(uid, end.number), world);
+    seal_rest(AttemptId::new(uid, end.number), context);
     Ok(())
 }
 
 /// Packs what the script made, stores it under its digest, and puts that on record.
-pub(super) async fn collect(uid: String, attempt: i64, world: Arc<World>) -> Done {
-    let plan = records::granted(&world, &uid).await?;
+pub(super) async fn collect(uid: String, attempt: i64, context: Arc<BuildContext>) -> Done {
+    let plan = records::granted(&context.store, &uid).await?;
     let id = AttemptId::new(uid.clone(), attempt);
-    let checkout = world.executor.checkout_dir(&id);
+    let checkout = context.executor.checkout_dir(&id);
     let tar = checkout.with_file_name("release.tar");
     let rules: Vec<_> = plan.artifacts.iter().map(rule).collect();
     let run = plan.run_json().map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))?;
     let packed = release::pack(&checkout, &plan.path, &rules, run, &tar).await?;
     // Until the record says who needs it, nobody may take it for unneeded.
-    let _kept = world.store.keep_releases().await;
-    let stored = world.store.put_release(&world.gate, &tar).await?;
+    let _kept = context.store.keep_releases().await;
+    let stored = context.store.put_release(&context.shared.gate, &tar).await?;
     let artifacts = build::listed(packed.artifacts.into_iter().map(shown));
     let artifact_count = packed.artifact_count;
     let record = ReleaseRecord { attempt, digest: stored.digest, size: stored.size, artifacts, artifact_count };
-    world.store.create(&world.gate, &keys::build_release(&uid)?, to_json(&record)?).await?;
+    context.store.create(&context.shared.gate, &keys::build_release(&uid)?, to_json(&record)?).await?;
     if let Err(error) = tokio::fs::remove_file(&tar).await {
         tracing::debug!(%error, "a packed release stays behind until its attempt's folder goes");
     }
@@ -295,20 +304,20 @@ fn shown(artifact: release::Artifact) -> Artifact {
     }
 }
 
-pub(super) async fn tag(uid: String, tagged_at: Timestamp, world: Arc<World>) -> Done {
-    let plan = records::granted(&world, &uid).await?;
+pub(super) async fn tag(uid: String, tagged_at: Timestamp, context: Arc<BuildContext>) -> Done {
+    let plan = records::granted(&context.store, &uid).await?;
     let message = format!(
         "{}\n\nBuilt by landfall: build {} of {}/{}, number {}\nBuild-Uid: {uid}\n",
         plan.version, plan.build, plan.namespace, plan.project, plan.number
     );
-    let repository = of_plan(&plan, &world).await?;
+    let repository = of_plan(&plan, &context).await?;
     let request = TagRequest { name: plan.version, sha: plan.commit.sha.clone(), message, tagged_at };
-    match world.git.push_tag(&world.gate, &repository, request.clone()).await {
+    match context.git.push_tag(&context.shared.gate, &repository, request.clone()).await {
         // The mirror was lost since the commit was resolved.
         Err(GitError::CommitGone { .. }) => {
-            world.git.fetch(&world.gate, &repository).await?;
-            world.git.pin(&repository, &plan.commit.sha, &kept_refs::name(&plan.namespace, &uid)).await?;
-            world.git.push_tag(&world.gate, &repository, request).await?;
+            context.git.fetch(&context.shared.gate, &repository).await?;
+            context.git.pin(&repository, &plan.commit.sha, &kept_refs::name(&plan.namespace, &uid)).await?;
+            context.git.push_tag(&context.shared.gate, &repository, request).await?;
         }
         done => _ = done?,
     }
@@ -316,10 +325,10 @@ pub(super) async fn tag(uid: String, tagged_at: Timestamp, world: Arc<World>) ->
 }
 
 /// Makes the version deployable. Where another build has it already, the next look says so.
-pub(super) async fn publish(build: &Build, record: &VersionRecord, world: &Arc<World>) -> Result<(), Broken> {
+pub(super) async fn publish(build: &Build, record: &VersionRecord, context: &Arc<BuildContext>) -> Result<(), Broken> {
     let namespace = build.namespace().unwrap_or_default();
     let key = keys::version(&namespace, &build.spec.project_ref.name, &record.version)?;
     let bytes = record.to_bytes().map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))?;
-    world.store.create(&world.gate, &key, bytes).await?;
+    context.store.create(&context.shared.gate, &key, bytes).await?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Deployments: how to look at one, and how to do what its planner says. It must not decide.
 
+mod context;
 mod failure;
 mod observe;
 mod records;
@@ -14,12 +15,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+pub use self::context::DeploymentContext;
 pub use self::siblings::SiblingSelections;
 use self::worker::HostRef;
 use super::{
     frame::{Kind, ReconcileError},
     hosts::HostWorkerKey,
-    world::World,
 };
 use crate::{
     api::{Deployment, deployment::DeploymentStatus},
@@ -35,34 +36,35 @@ impl Kind for Deployment {
     type Observed = Observed;
     type Action = Action;
     type Status = DeploymentStatus;
+    type Context = DeploymentContext;
 
-    async fn observe(&self, world: &World) -> Result<Observed, ReconcileError> {
-        observe::observe(self, world).await
+    async fn observe(&self, context: &DeploymentContext) -> Result<Observed, ReconcileError> {
+        observe::observe(self, context).await
     }
 
     fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action> {
         deployment::plan(observed, now)
     }
 
-    async fn act(&self, action: Action, world: &Arc<World>) -> Result<(), ReconcileError> {
+    async fn act(&self, action: Action, context: &Arc<DeploymentContext>) -> Result<(), ReconcileError> {
         let namespace = self.namespace().unwrap_or_default();
         let uid = self.uid().unwrap_or_default();
         let group = &self.spec.host_group_ref.name;
         match action {
             Action::Probe(hosts) => {
-                world.hosts.request_check(&namespace, group, &hosts);
-                world.requeue.host_group(&namespace, group);
+                context.fleet.hosts.request_check(&namespace, group, &hosts);
+                context.shared.requeue.host_group(&namespace, group);
             }
-            Action::Record(record) => records::write_revision(world, &uid, &record).await?,
-            Action::RecordFailure(verdict) => records::write_verdict(world, &uid, &verdict).await?,
-            Action::Assign(assignment) => assign(self, assignment, world),
+            Action::Record(record) => records::write_revision(context, &uid, &record).await?,
+            Action::RecordFailure(verdict) => records::write_verdict(context, &uid, &verdict).await?,
+            Action::Assign(assignment) => assign(self, assignment, context),
             Action::Forget(hosts) => {
                 for host in hosts {
-                    world.hosts.workers.forget(&HostWorkerKey { uid: uid.clone(), host });
+                    context.fleet.hosts.workers.forget(&HostWorkerKey { uid: uid.clone(), host });
                 }
             }
-            Action::KeepLogs(rollouts) => limit_logs(self, rollouts, world),
-            Action::RemoveLogs => world.rollout_logs.remove(&world.gate, &world.store, &uid).await?,
+            Action::KeepLogs(rollouts) => limit_logs(self, rollouts, context),
+            Action::RemoveLogs => context.rollout_logs.remove(&context.shared.gate, &context.store, &uid).await?,
         }
         Ok(())
     }
@@ -72,29 +74,29 @@ impl Kind for Deployment {
     }
 
     /// Nobody depends on a Deployment's status. One that went is forgotten.
-    fn wake_dependents(&self, world: &World) {
+    fn wake_dependents(&self, context: &DeploymentContext) {
         if self.metadata.deletion_timestamp.is_some() && self.finalizers().is_empty() {
-            world.hosts.workers.forget_all(&self.uid().unwrap_or_default());
-            world.rollout_logs.forget(&self.uid().unwrap_or_default());
+            context.fleet.hosts.workers.forget_all(&self.uid().unwrap_or_default());
+            context.rollout_logs.forget(&self.uid().unwrap_or_default());
         }
     }
 
     /// Who claims its hosts may have them now.
-    fn on_deleted(&self, world: &Arc<World>) {
-        world.requeue.deployments_in(&self.namespace().unwrap_or_default());
+    fn on_deleted(&self, context: &Arc<DeploymentContext>) {
+        context.shared.requeue.deployments_in(&self.namespace().unwrap_or_default());
     }
 }
 
 /// Of the rollout that stands in the status, which was committed before.
-fn limit_logs(deployment: &Deployment, rollouts: usize, world: &Arc<World>) {
+fn limit_logs(deployment: &Deployment, rollouts: usize, context: &Arc<DeploymentContext>) {
     let current = deployment.status.as_ref().and_then(|status| status.rollout.as_ref());
     if let Some(current) = current.and_then(|rollout| RolloutAttempt::new(&rollout.id, rollout.attempt)) {
-        rollout_log::limit(world, &deployment.uid().unwrap_or_default(), current, rollouts);
+        rollout_log::limit(context, &deployment.uid().unwrap_or_default(), current, rollouts);
     }
 }
 
 /// Gives a host its goal; a task that is under way there takes it up after its step.
-fn assign(deployment: &Deployment, drive: Assignment, world: &Arc<World>) {
+fn assign(deployment: &Deployment, drive: Assignment, context: &Arc<DeploymentContext>) {
     let place = HostRef {
         namespace: deployment.namespace().unwrap_or_default(),
         deployment: deployment.name_any(),
@@ -105,12 +107,12 @@ fn assign(deployment: &Deployment, drive: Assignment, world: &Arc<World>) {
     };
     let key = place.worker_key();
     match drive.key.kind {
-        GoalKind::Heal => world.hosts.workers.heal(&key, drive.key.attempt, clock::now()),
-        GoalKind::Run => world.hosts.workers.healed(&key),
+        GoalKind::Heal => context.fleet.hosts.workers.heal(&key, drive.key.attempt, clock::now()),
+        GoalKind::Run => context.fleet.hosts.workers.healed(&key),
         _ => {}
     }
-    if let Some(number) = world.hosts.workers.set(&key, drive) {
+    if let Some(number) = context.fleet.hosts.workers.set(&key, drive) {
         let task = format!("turn/{}/{}/{number}", key.uid, key.host);
-        world.tasks.start(task, worker::run(world.clone(), place, number));
+        context.tasks.start(task, worker::run(context.clone(), place, number));
     }
 }

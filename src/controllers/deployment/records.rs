@@ -1,7 +1,8 @@
 //! Records of rollouts in the store. They are created once and never changed, so each is read once and kept.
 
+use super::context::DeploymentContext;
 use crate::{
-    controllers::{frame::ReconcileError, world::World},
+    controllers::frame::ReconcileError,
     effects::store::{Create, Key, keys},
     model::{
         rollout::{HostFailure, RolloutRecord},
@@ -10,17 +11,17 @@ use crate::{
 };
 
 /// Every revision of a Deployment.
-pub async fn revisions(world: &World, uid: &str) -> Result<Vec<RolloutRecord>, ReconcileError> {
+pub async fn revisions(context: &DeploymentContext, uid: &str) -> Result<Vec<RolloutRecord>, ReconcileError> {
     let folder = keys::rollouts(uid)?;
     let mut records = Vec::new();
-    for key in world.store.list(&folder).await? {
-        let kept = world.hosts.workers.revision(key.as_str());
+    for key in context.store.list(&folder).await? {
+        let kept = context.fleet.hosts.workers.revision(key.as_str());
         let record = match kept {
             Some(record) => Some(record),
-            None => read(world, &key).await?,
+            None => read(context, &key).await?,
         };
         if let Some(record) = record {
-            world.hosts.workers.keep_revision(key.as_str(), RolloutRecord::clone(&record));
+            context.fleet.hosts.workers.keep_revision(key.as_str(), RolloutRecord::clone(&record));
             records.push(record);
         }
     }
@@ -28,16 +29,16 @@ pub async fn revisions(world: &World, uid: &str) -> Result<Vec<RolloutRecord>, R
 }
 
 /// Every verdict about hosts of a Deployment.
-pub async fn verdicts(world: &World, uid: &str) -> Result<Vec<HostFailure>, ReconcileError> {
+pub async fn verdicts(context: &DeploymentContext, uid: &str) -> Result<Vec<HostFailure>, ReconcileError> {
     let folder = keys::verdicts_of(uid)?;
     let mut verdicts = Vec::new();
-    for key in world.store.list(&folder).await? {
-        let verdict = match world.hosts.workers.verdict(key.as_str()) {
+    for key in context.store.list(&folder).await? {
+        let verdict = match context.fleet.hosts.workers.verdict(key.as_str()) {
             Some(verdict) => Some(verdict),
-            None => read(world, &key).await?,
+            None => read(context, &key).await?,
         };
         if let Some(verdict) = verdict {
-            world.hosts.workers.keep_verdict(key.as_str(), HostFailure::clone(&verdict));
+            context.fleet.hosts.workers.keep_verdict(key.as_str(), HostFailure::clone(&verdict));
             verdicts.push(verdict);
         }
     }
@@ -46,33 +47,41 @@ pub async fn verdicts(world: &World, uid: &str) -> Result<Vec<HostFailure>, Reco
 
 /// The record that makes a version deployable; `None` where it was not published.
 pub async fn version(
-    world: &World,
+    context: &DeploymentContext,
     namespace: &str,
     project: &str,
     name: &str,
 ) -> Result<Option<VersionRecord>, ReconcileError> {
     let key = keys::version(namespace, project, name)?;
-    read(world, &key).await
+    read(context, &key).await
 }
 
 /// Whether a version is on record as removed.
-pub async fn removed(world: &World, namespace: &str, project: &str, name: &str) -> Result<bool, ReconcileError> {
+pub async fn removed(
+    context: &DeploymentContext,
+    namespace: &str,
+    project: &str,
+    name: &str,
+) -> Result<bool, ReconcileError> {
     let key = keys::removed(namespace, project, name)?;
-    Ok(world.store.size(&key).await?.is_some())
+    Ok(context.store.size(&key).await?.is_some())
 }
 
 /// What one revision ran, of whatever Deployment.
-pub async fn revision(world: &World, uid: &str, revision: i64) -> Option<RolloutRecord> {
+pub async fn revision(context: &DeploymentContext, uid: &str, revision: i64) -> Option<RolloutRecord> {
     let key = keys::rollout(uid, revision).ok()?;
-    match world.hosts.workers.revision(key.as_str()) {
+    match context.fleet.hosts.workers.revision(key.as_str()) {
         Some(record) => Some(record),
-        None => read(world, &key).await.ok().flatten(),
+        None => read(context, &key).await.ok().flatten(),
     }
 }
 
 /// A record that can't be read is as good as none, and said in the log: one damaged file must not stop a Deployment for ever.
-async fn read<T: serde::de::DeserializeOwned>(world: &World, key: &Key) -> Result<Option<T>, ReconcileError> {
-    let Some(bytes) = world.store.get(key).await? else { return Ok(None) };
+async fn read<T: serde::de::DeserializeOwned>(
+    context: &DeploymentContext,
+    key: &Key,
+) -> Result<Option<T>, ReconcileError> {
+    let Some(bytes) = context.store.get(key).await? else { return Ok(None) };
     match serde_json::from_slice(&bytes) {
         Ok(record) => Ok(Some(record)),
         Err(error) => {
@@ -82,10 +91,14 @@ async fn read<T: serde::de::DeserializeOwned>(world: &World, key: &Key) -> Resul
     }
 }
 
-pub async fn write_revision(world: &World, uid: &str, record: &RolloutRecord) -> Result<(), ReconcileError> {
+pub async fn write_revision(
+    context: &DeploymentContext,
+    uid: &str,
+    record: &RolloutRecord,
+) -> Result<(), ReconcileError> {
     let key = keys::rollout(uid, record.revision)?;
     let bytes = serde_json::to_vec_pretty(record)?;
-    match world.store.create(&world.gate, &key, bytes).await? {
+    match context.store.create(&context.shared.gate, &key, bytes).await? {
         Create::Created => Ok(()),
         Create::Exists(found) => {
             let same = serde_json::from_slice::<RolloutRecord>(&found).is_ok_and(|found| found.hash == record.hash);
@@ -96,9 +109,13 @@ pub async fn write_revision(world: &World, uid: &str, record: &RolloutRecord) ->
 }
 
 /// The first verdict of an attempt about a host stands.
-pub async fn write_verdict(world: &World, uid: &str, verdict: &HostFailure) -> Result<(), ReconcileError> {
+pub async fn write_verdict(
+    context: &DeploymentContext,
+    uid: &str,
+    verdict: &HostFailure,
+) -> Result<(), ReconcileError> {
     let key = keys::verdict(uid, &verdict.rollout, verdict.attempt, &verdict.host)?;
     let bytes = serde_json::to_vec_pretty(verdict)?;
-    world.store.create(&world.gate, &key, bytes).await?;
+    context.store.create(&context.shared.gate, &key, bytes).await?;
     Ok(())
 }

@@ -1,21 +1,19 @@
 //! What the log of a rollout says of one host: each step, how long it took, why it was not done. Words only; nothing depends on them.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
-use super::{step::StepError, worker::HostRef};
+use parking_lot::Mutex;
+
+use super::{context::DeploymentContext, step::StepError, worker::HostRef};
 use crate::{
-    controllers::world::World,
-    effects::clock,
+    effects::{clock, rollout_logs::RolloutLogs},
     model::rollout::HostFailure,
     plan::deployment::{Assignment, Goal, RolloutAttempt, Step},
 };
 
 /// The diary of one turn on one host.
 pub struct RolloutLog<'a> {
-    world: &'a World,
+    logs: &'a RolloutLogs,
     place: &'a HostRef,
     attempt: Option<RolloutAttempt>,
     goal: &'a Goal,
@@ -24,20 +22,20 @@ pub struct RolloutLog<'a> {
 }
 
 impl<'a> RolloutLog<'a> {
-    pub fn new(world: &'a World, place: &'a HostRef, drive: &'a Assignment) -> Self {
+    pub fn new(logs: &'a RolloutLogs, place: &'a HostRef, drive: &'a Assignment) -> Self {
         let attempt = RolloutAttempt::new(&drive.key.rollout, drive.key.attempt);
-        Self { world, place, attempt, goal: &drive.goal, begun: Mutex::new(false) }
+        Self { logs, place, attempt, goal: &drive.goal, begun: Mutex::new(false) }
     }
 
     fn say(&self, text: &str) {
         if let Some(attempt) = self.attempt {
-            self.world.rollout_logs.write(&self.place.uid, attempt, &self.place.host, text);
+            self.logs.write(&self.place.uid, attempt, &self.place.host, text);
         }
     }
 
     /// A turn that finds nothing to do says nothing.
     fn head(&self) {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut begun = self.begun.lock();
         if !std::mem::replace(&mut *begun, true) {
             self.say(&purpose(self.goal));
         }
@@ -76,7 +74,7 @@ impl<'a> RolloutLog<'a> {
     }
 
     pub fn reached(&self, goal: &Goal) {
-        if *self.begun.lock().unwrap_or_else(PoisonError::into_inner) {
+        if *self.begun.lock() {
             self.say(match goal {
                 Goal::Stage(_) => "staged",
                 Goal::Run { .. } => "ready",
@@ -94,20 +92,20 @@ impl<'a> RolloutLog<'a> {
 }
 
 /// What older attempts had to say goes into the store, in the background.
-pub fn seal(world: &Arc<World>, uid: &str) {
-    let (then, of) = (world.clone(), uid.to_owned());
-    let _ = world.tasks.start(format!("diary/{uid}"), async move {
-        if let Err(error) = then.rollout_logs.seal(&then.gate, &then.store, &of).await {
+pub fn seal(context: &Arc<DeploymentContext>, uid: &str) {
+    let (then, of) = (context.clone(), uid.to_owned());
+    let _ = context.tasks.start(format!("diary/{uid}"), async move {
+        if let Err(error) = then.rollout_logs.seal(&then.shared.gate, &then.store, &of).await {
             tracing::warn!(uid = of, %error, "the log of an older rollout is not in the store yet");
         }
     });
 }
 
 /// Removes the logs of older rollouts, in the background. What is left of them goes when the next one begins.
-pub fn limit(world: &Arc<World>, uid: &str, current: RolloutAttempt, rollouts: usize) {
-    let (then, of) = (world.clone(), uid.to_owned());
-    let _ = world.tasks.start(format!("diary/{uid}/limit"), async move {
-        if let Err(error) = then.rollout_logs.limit(&then.gate, &then.store, &of, current, rollouts).await {
+pub fn limit(context: &Arc<DeploymentContext>, uid: &str, current: RolloutAttempt, rollouts: usize) {
+    let (then, of) = (context.clone(), uid.to_owned());
+    let _ = context.tasks.start(format!("diary/{uid}/limit"), async move {
+        if let Err(error) = then.rollout_logs.limit(&then.shared.gate, &then.store, &of, current, rollouts).await {
             tracing::warn!(uid = of, %error, "logs of old rollouts are removed later");
         }
     });

@@ -4,18 +4,16 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use kube::{ResourceExt, api::ListParams, core::DeserializeGuard};
+use parking_lot::Mutex;
 
 use crate::{
     api::{Deployment, HostGroup},
-    controllers::{
-        frame::{self, ReconcileError},
-        world::World,
-    },
+    controllers::frame::{self, ReconcileError},
     effects::clock,
     plan::deployment::{SiblingDeployment, select},
 };
@@ -33,16 +31,16 @@ impl SiblingSelections {
     /// Of all Deployments of this project, his who asks among them.
     pub async fn of(
         &self,
-        world: &World,
+        frame: &frame::Shared,
         namespace: &str,
         project: &str,
     ) -> Result<Arc<Vec<SiblingDeployment>>, ReconcileError> {
         let shared = {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.0.lock();
             all.retain(|_, shared| Arc::strong_count(shared) > 1 || shared.is_held());
             all.entry((namespace.to_owned(), project.to_owned())).or_default().clone()
         };
-        shared.newer(PATIENCE, list(world, namespace, project)).await
+        shared.newer(PATIENCE, list(frame, namespace, project)).await
     }
 }
 
@@ -79,8 +77,8 @@ impl<T> Shared<T> {
     }
 }
 
-async fn list(world: &World, namespace: &str, project: &str) -> Result<Vec<SiblingDeployment>, ReconcileError> {
-    let api = world.api::<DeserializeGuard<Deployment>>(namespace);
+async fn list(frame: &frame::Shared, namespace: &str, project: &str) -> Result<Vec<SiblingDeployment>, ReconcileError> {
+    let api = frame.api::<DeserializeGuard<Deployment>>(namespace);
     let of = ListParams::default().fields(&format!("spec.projectRef.name={project}"));
     let mut all = Vec::new();
     // Many Deployments of one project share few groups.
@@ -88,7 +86,7 @@ async fn list(world: &World, namespace: &str, project: &str) -> Result<Vec<Sibli
     for one in frame::readable(api, &of).await? {
         let name = &one.spec.host_group_ref.name;
         if !groups.contains_key(name) {
-            groups.insert(name.clone(), world.api::<HostGroup>(namespace).get_opt(name).await?);
+            groups.insert(name.clone(), frame.api::<HostGroup>(namespace).get_opt(name).await?);
         }
         all.push(claim(&one, groups.get(name).and_then(Option::as_ref)));
     }

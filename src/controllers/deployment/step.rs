@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    context::DeploymentContext,
     failure::Failure,
     records,
     rollout_log::RolloutLog,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{Reason, deployment::Phase},
-    controllers::{hosts::Dial, world::World},
+    controllers::hosts::Dial,
     effects::{
         host::{ActCall, Acted, Host, HostError, MarkSpec, RunAs, StageSpec, StartSpec, StopSpec, UpdateSpec},
         store::StoreError,
@@ -44,7 +45,7 @@ impl From<HostError> for StepError {
 
 /// Everything that a step needs to know of its turn.
 pub struct StepContext<'a> {
-    pub world: &'a World,
+    pub controller: &'a DeploymentContext,
     pub host_ref: &'a HostRef,
     pub assignment: &'a Assignment,
     pub observed: &'a FolderView,
@@ -61,7 +62,7 @@ pub async fn perform(
     done: &mut StepProgress,
     wanted: impl Fn() -> bool,
 ) -> Result<Option<FolderFacts>, StepError> {
-    let (host, gate) = (context.host, &context.world.gate);
+    let (host, gate) = (context.host, &context.controller.shared.gate);
     let acted = match step {
         Step::Attach(open) => host.attach(&context.host_ref.folder(), open, ATTACH_TIMEOUT).await?,
         Step::Stage => stage(context).await?,
@@ -131,12 +132,12 @@ impl StepContext<'_> {
 
     /// Who acts, with which token, on which view.
     fn call(&self) -> Result<ActCall, StepError> {
-        let fence = self.world.gate.token().map_err(HostError::from)?;
+        let fence = self.controller.shared.gate.token().map_err(HostError::from)?;
         let host_ref = self.host_ref;
         Ok(ActCall {
             folder: host_ref.folder(),
             owner: Owner {
-                control_plane_id: self.world.control_plane_id.clone(),
+                control_plane_id: self.controller.fleet.control_plane_id.clone(),
                 namespace: host_ref.namespace.clone(),
                 deployment: host_ref.deployment.clone(),
                 uid: host_ref.uid.clone(),
@@ -157,7 +158,7 @@ impl StepContext<'_> {
     async fn stop_spec(&self) -> StopSpec {
         let running: Option<&ProcessFacts> = self.observed.folder.process.as_ref();
         let record = match running {
-            Some(process) => records::revision(self.world, &process.uid, process.revision).await,
+            Some(process) => records::revision(self.controller, &process.uid, process.revision).await,
             None => None,
         };
         let run = record.map(|record| record.run);
@@ -171,7 +172,7 @@ impl StepContext<'_> {
 
 async fn stage(context: &StepContext<'_>) -> Result<Acted, StepError> {
     let target = context.target()?;
-    let release = context.world.store.release(&target.digest).await.map_err(|error| unreadable(&error))?;
+    let release = context.controller.store.release(&target.digest).await.map_err(|error| unreadable(&error))?;
     let absent = !context.observed.folder.releases.contains(&target.release);
     // What was free a while ago may be less than what is now: where it would not do, the host is asked.
     let free = Some(context.free_bytes).filter(|free| absent && *free >= StageSpec::room_for(release.size));
@@ -182,7 +183,7 @@ async fn stage(context: &StepContext<'_>) -> Result<Acted, StepError> {
         tar: release.path,
         absent_with_free: free,
     };
-    Ok(context.host.stage(&context.world.gate, &context.call()?, &spec).await?)
+    Ok(context.host.stage(&context.controller.shared.gate, &context.call()?, &spec).await?)
 }
 
 fn unreadable(error: &StoreError) -> StepError {
@@ -214,7 +215,7 @@ async fn mark(context: &StepContext<'_>, keep: &[ReleaseName]) -> Result<Acted, 
         keep: keep.to_vec(),
         at_most: target.releases_kept,
     };
-    match context.host.mark(&context.world.gate, &context.call()?, &spec).await {
+    match context.host.mark(&context.controller.shared.gate, &context.call()?, &spec).await {
         Err(HostError::StepFailed { .. }) => {
             Err(StepError::Failed(verify::died_in(context.host, &context.host_ref.folder()).await))
         }
@@ -235,12 +236,12 @@ async fn start(context: &StepContext<'_>) -> Result<Acted, StepError> {
         }
     }
     let (spec, run_as) = start_spec(context)?;
-    Ok(context.host.start_as(&context.world.gate, &context.call()?, &spec, run_as.as_ref()).await?)
+    Ok(context.host.start_as(&context.controller.shared.gate, &context.call()?, &spec, run_as.as_ref()).await?)
 }
 
 fn start_spec(context: &StepContext<'_>) -> Result<(StartSpec, Option<RunAs>), StepError> {
     let (target, host_ref) = (context.target()?, context.host_ref);
-    let dial = context.world.hosts.dial(&host_ref.host_key());
+    let dial = context.controller.fleet.hosts.dial(&host_ref.host_key());
     let run_as = run_as(target, dial.as_ref())?;
     let address = dial.map(|dial| dial.address).unwrap_or_default();
     let spec = StartSpec {

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    context::DeploymentContext,
     failure::{Failure, Recovery, recovery},
     observe, records,
     rollout_log::{self, RolloutLog},
@@ -11,10 +12,7 @@ use super::{
 };
 use crate::{
     api::deployment::Phase,
-    controllers::{
-        hosts::{self, HostKey, HostWorkerKey, HostWorkers, Link},
-        world::World,
-    },
+    controllers::hosts::{self, HostKey, HostWorkerKey, HostWorkers, Link},
     effects::{clock, host::HostError},
     model::{facts::HostFacts, ids::FolderName, rollout::HostFailure},
     plan::{
@@ -64,35 +62,35 @@ const MAX_RETRIES: u32 = 3;
 const FAILURE_PAUSE: Duration = Duration::from_secs(3);
 
 /// Follows a host's goal, and the ones that come after, until there is none to follow.
-pub async fn run(world: Arc<World>, host_ref: HostRef, number: u64) {
+pub async fn run(context: Arc<DeploymentContext>, host_ref: HostRef, number: u64) {
     let key = host_ref.worker_key();
-    let _guard = Guard(world.hosts.workers.clone(), key.clone(), number);
-    let acts = world.hosts.acts(&host_ref.host_key());
-    while let Some((assignment, version)) = world.hosts.workers.goal(&key) {
-        let log = RolloutLog::new(&world, &host_ref, &assignment);
-        match follow(&world, &host_ref, &assignment, version, &log).await {
+    let _guard = Guard(context.fleet.hosts.workers.clone(), key.clone(), number);
+    let acts = context.fleet.hosts.acts(&host_ref.host_key());
+    while let Some((assignment, version)) = context.fleet.hosts.workers.goal(&key) {
+        let log = RolloutLog::new(&context.rollout_logs, &host_ref, &assignment);
+        match follow(&context, &host_ref, &assignment, version, &log).await {
             End::Changed => continue,
             End::Reached => log.reached(&assignment.goal),
             End::Yielded => tokio::time::sleep(FAILURE_PAUSE).await,
             End::Failed(verdict) => {
                 log.failed(&verdict);
-                record(&world, &host_ref, &verdict).await;
+                record(&context, &host_ref, &verdict).await;
             }
         }
         // What is known must be newer than the last act before the planner counts on it.
-        if matches!(world.hosts.check(&host_ref.host_key()), HostCheck::Unknown) {
-            let _ = hosts::probe(&world, &host_ref.host_key()).await;
+        if matches!(context.fleet.hosts.check(&host_ref.host_key()), HostCheck::Unknown) {
+            let _ = hosts::probe(&context.fleet, &host_ref.host_key()).await;
         }
-        if world.hosts.workers.end(&key, version) {
+        if context.fleet.hosts.workers.end(&key, version) {
             break;
         }
     }
-    world.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
-    if world.hosts.acts(&host_ref.host_key()) != acts {
-        world.requeue.deployments_in(&host_ref.namespace);
-        world.requeue.host_group(&host_ref.namespace, &host_ref.group);
+    context.shared.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
+    if context.fleet.hosts.acts(&host_ref.host_key()) != acts {
+        context.shared.requeue.deployments_in(&host_ref.namespace);
+        context.shared.requeue.host_group(&host_ref.namespace, &host_ref.group);
     }
-    rollout_log::seal(&world, &host_ref.uid);
+    rollout_log::seal(&context, &host_ref.uid);
 }
 
 /// Whatever ends the task, a panic too, it runs no more.
@@ -105,31 +103,31 @@ impl Drop for Guard {
 }
 
 /// A verdict that can't be written is no verdict: without it the next turn finds the same and says it again.
-async fn record(world: &World, host_ref: &HostRef, verdict: &HostFailure) {
-    if let Err(error) = records::write_verdict(world, &host_ref.uid, verdict).await {
+async fn record(context: &DeploymentContext, host_ref: &HostRef, verdict: &HostFailure) {
+    if let Err(error) = records::write_verdict(context, &host_ref.uid, verdict).await {
         tracing::warn!(host = host_ref.host, %error, "a host's failure is not on record yet");
         tokio::time::sleep(FAILURE_PAUSE).await;
     }
 }
 
 async fn follow(
-    world: &Arc<World>,
+    context: &Arc<DeploymentContext>,
     host_ref: &HostRef,
     assignment: &Assignment,
     version: u64,
     log: &RolloutLog<'_>,
 ) -> End {
     let (key, host_key) = (host_ref.worker_key(), host_ref.host_key());
-    let wanted = || world.hosts.workers.is_goal(&key, version);
+    let wanted = || context.fleet.hosts.workers.is_goal(&key, version);
     let (mut done, mut retries) = (StepProgress::default(), 0);
-    let Some(link) = connect(world, &host_key).await else {
+    let Some(link) = connect(context, &host_key).await else {
         log.lost();
         return End::Yielded;
     };
     // Seen over this very connection, so in this boot, and nothing was done since: the host itself refuses what is planned on an old view.
     // What was under way then may be over.
     let at_rest = |facts: &HostFacts| facts.folders.get(&host_ref.folder()).is_none_or(|folder| folder.open.is_none());
-    let mut known = match world.hosts.check(&host_key) {
+    let mut known = match context.fleet.hosts.check(&host_key) {
         HostCheck::Facts(facts) if link.is_verified() && at_rest(&facts) => Some(*facts),
         _ => None,
     };
@@ -140,7 +138,7 @@ async fn follow(
         // An act answers with what is true after it; else the host is asked.
         let facts = match known.take() {
             Some(facts) => facts,
-            None => match hosts::probe_over(world, &host_key, &link).await {
+            None => match hosts::probe_over(&context.fleet, &host_key, &link).await {
                 Ok(facts) => facts,
                 Err(_) => {
                     log.lost();
@@ -153,14 +151,14 @@ async fn follow(
         if step == Step::Reached {
             return End::Reached;
         }
-        if world.hosts.workers.pass(&key, step.phase()) {
-            world.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
+        if context.fleet.hosts.workers.pass(&key, step.phase()) {
+            context.shared.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
         }
         if !matches!(step, Step::Verify { .. } | Step::Died) {
-            world.hosts.begin_act(&host_key);
+            context.fleet.hosts.begin_act(&host_key);
         }
-        let context = step::StepContext {
-            world,
+        let step_context = step::StepContext {
+            controller: context,
             host_ref,
             assignment,
             observed: &observed,
@@ -169,10 +167,10 @@ async fn follow(
             log,
         };
         let began = log.begins(&step);
-        let error = match step::perform(&context, &step, &mut done, wanted).await {
+        let error = match step::perform(&step_context, &step, &mut done, wanted).await {
             Ok(Some(folder)) => {
                 log.done(&step, began);
-                known = Some(hosts::after(world, &host_key, facts, &host_ref.folder(), folder));
+                known = Some(hosts::after(&context.fleet, &host_key, facts, &host_ref.folder(), folder));
                 continue;
             }
             // Nothing was done, only looked at: what was known of the folder is as true as before.
@@ -195,11 +193,11 @@ async fn follow(
 }
 
 /// One connection for the whole turn. Why there is none is kept for the planner.
-async fn connect(world: &Arc<World>, key: &HostKey) -> Option<Arc<Link>> {
-    if let Ok(link) = hosts::link(world, key).await {
+async fn connect(context: &Arc<DeploymentContext>, key: &HostKey) -> Option<Arc<Link>> {
+    if let Ok(link) = hosts::link(&context.fleet, key).await {
         return Some(link);
     }
-    let _ = hosts::probe(world, key).await;
+    let _ = hosts::probe(&context.fleet, key).await;
     None
 }
 

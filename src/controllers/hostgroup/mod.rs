@@ -1,5 +1,6 @@
 //! HostGroups: how to look at one, and how to do what its planner says. It must not decide.
 
+mod context;
 mod reach;
 
 use std::sync::Arc;
@@ -7,10 +8,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+pub use self::context::HostGroupContext;
 use super::{
     frame::{Kind, ReconcileError},
     hosts::{GroupConfig, HostKey, watch},
-    world::World,
 };
 use crate::{
     api::{HostGroup, Reason, hostgroup::HostGroupStatus, verbs},
@@ -27,18 +28,21 @@ impl Kind for HostGroup {
     type Observed = Observed;
     type Action = Action;
     type Status = HostGroupStatus;
+    type Context = HostGroupContext;
 
-    async fn observe(&self, world: &World) -> Result<Observed, ReconcileError> {
+    async fn observe(&self, context: &HostGroupContext) -> Result<Observed, ReconcileError> {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         let deleting = self.metadata.deletion_timestamp.is_some();
-        let config = if deleting { Err(being_deleted()) } else { config(&namespace, &name, &self.spec, world).await? };
-        let watched = config.as_ref().is_ok_and(|config| world.hosts.is_watched(&namespace, &name, config.mark));
+        let config =
+            if deleting { Err(being_deleted()) } else { config(&namespace, &name, &self.spec, context).await? };
+        let watched =
+            config.as_ref().is_ok_and(|config| context.fleet.hosts.is_watched(&namespace, &name, config.mark));
         let secret = config.err();
         if !deleting {
-            world.hosts.record_secret_failure(&namespace, &name, secret.clone());
+            context.fleet.hosts.record_secret_failure(&namespace, &name, secret.clone());
         }
         // Whether a host answers does not change with what is done on it.
-        let look = |host: &str| world.hosts.last_check(&HostKey::new(&namespace, &name, host));
+        let look = |host: &str| context.fleet.hosts.last_check(&HostKey::new(&namespace, &name, host));
         let hosts = self.spec.hosts.iter().map(|host| (host.name.clone(), look(&host.name)));
         Ok(Observed {
             generation: self.metadata.generation.unwrap_or_default(),
@@ -49,7 +53,7 @@ impl Kind for HostGroup {
             secret,
             hosts: hosts.collect(),
             watched,
-            kept: kept(self, &namespace, &name, world).await?,
+            kept: kept(self, &namespace, &name, context).await?,
             namespace,
         })
     }
@@ -58,17 +62,17 @@ impl Kind for HostGroup {
         hostgroup::plan(observed, now)
     }
 
-    async fn act(&self, action: Action, world: &Arc<World>) -> Result<(), ReconcileError> {
+    async fn act(&self, action: Action, context: &Arc<HostGroupContext>) -> Result<(), ReconcileError> {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         match action {
             Action::Watch => {
-                if let Ok(config) = config(&namespace, &name, &self.spec, world).await? {
-                    begin(world, &namespace, &name, config);
+                if let Ok(config) = config(&namespace, &name, &self.spec, context).await? {
+                    begin(context, &namespace, &name, config);
                 }
             }
-            Action::Probe(hosts) => world.hosts.request_check(&namespace, &name, &hosts),
-            Action::ForgetHostKey { name: host, stamp } => forget_host_key(self, &host, &stamp, world).await?,
-            Action::Forget => world.hosts.forget(&namespace, &name),
+            Action::Probe(hosts) => context.fleet.hosts.request_check(&namespace, &name, &hosts),
+            Action::ForgetHostKey { name: host, stamp } => forget_host_key(self, &host, &stamp, context).await?,
+            Action::Forget => context.fleet.hosts.forget(&namespace, &name),
         }
         Ok(())
     }
@@ -77,12 +81,12 @@ impl Kind for HostGroup {
         self.status.as_ref()
     }
 
-    fn wake_dependents(&self, world: &World) {
+    fn wake_dependents(&self, context: &HostGroupContext) {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
-        world.requeue.deployments_in(&namespace);
+        context.shared.requeue.deployments_in(&namespace);
         // A group has no finalizer: whether it is gone is asked here, so that its hosts are not dialled any more.
-        let (api, hosts) = (world.api::<HostGroup>(&namespace), world.hosts.clone());
-        world.tasks.start(format!("gone/{namespace}/{name}"), async move {
+        let (api, hosts) = (context.shared.api::<HostGroup>(&namespace), context.fleet.hosts.clone());
+        context.tasks.start(format!("gone/{namespace}/{name}"), async move {
             if let Ok(None) = api.get_metadata_opt(&name).await {
                 hosts.forget(&namespace, &name);
             }
@@ -91,28 +95,38 @@ impl Kind for HostGroup {
 }
 
 /// What is on record of the key that a new stamp wants forgotten.
-async fn kept(group: &HostGroup, namespace: &str, name: &str, world: &World) -> Result<Option<Kept>, ReconcileError> {
+async fn kept(
+    group: &HostGroup,
+    namespace: &str,
+    name: &str,
+    context: &HostGroupContext,
+) -> Result<Option<Kept>, ReconcileError> {
     let none = verbs::LastHandled::new();
     let handled = group.status.as_ref().map_or(&none, |status| &status.last_handled);
     let stamp = verbs::news(verbs::FORGET_HOST_KEY, group.annotations(), handled);
     let Some((stamp, (address, port))) = stamp.and_then(|stamp| Some((stamp, machine_of(&group.spec, stamp)?))) else {
         return Ok(None);
     };
-    let found = kept_refs(world, namespace, name).forgetting(&address, port, stamp).await.map_err(unstored)?;
+    let found = kept_refs(context, namespace, name).forgetting(&address, port, stamp).await.map_err(unstored)?;
     Ok(Some(Kept { key: found.0, forgotten: found.1 }))
 }
 
-async fn forget_host_key(group: &HostGroup, host: &str, stamp: &str, world: &World) -> Result<(), ReconcileError> {
+async fn forget_host_key(
+    group: &HostGroup,
+    host: &str,
+    stamp: &str,
+    context: &HostGroupContext,
+) -> Result<(), ReconcileError> {
     let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
     let Some((address, port)) = machine_of(&group.spec, stamp) else { return Ok(()) };
-    kept_refs(world, &namespace, &name).forget(&address, port, stamp).await.map_err(unstored)?;
+    kept_refs(context, &namespace, &name).forget(&address, port, stamp).await.map_err(unstored)?;
     let host = host.to_owned();
     let key = HostKey::new(&namespace, &name, &host);
-    if let Some(dial) = world.hosts.dial(&key) {
+    if let Some(dial) = context.fleet.hosts.dial(&key) {
         dial.slot.close().await;
     }
-    world.hosts.request_check(&namespace, &name, group.spec.hosts.iter().map(|host| &host.name));
-    world.requeue.host_group(&namespace, &name);
+    context.fleet.hosts.request_check(&namespace, &name, group.spec.hosts.iter().map(|host| &host.name));
+    context.shared.requeue.host_group(&namespace, &name);
     Ok(())
 }
 
@@ -125,12 +139,12 @@ fn being_deleted() -> Failure {
 }
 
 /// Watches every host of the group; those that are watched already take over the new configuration with their next look.
-fn begin(world: &Arc<World>, namespace: &str, name: &str, config: GroupConfig) {
-    for host in world.hosts.configure(namespace, name, config) {
+fn begin(context: &Arc<HostGroupContext>, namespace: &str, name: &str, config: GroupConfig) {
+    for host in context.fleet.hosts.configure(namespace, name, config) {
         let key = HostKey::new(namespace, name, &host);
         let task = format!("watch/{namespace}/{name}/{host}");
         // A host that left and came back: its old watcher may sleep a whole period before it notices anything.
-        world.tasks.cancel(&task);
-        world.tasks.start(task, watch(world.clone(), key));
+        context.tasks.cancel(&task);
+        context.tasks.start(task, watch(context.fleet.clone(), key));
     }
 }

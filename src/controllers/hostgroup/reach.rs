@@ -10,8 +10,9 @@ use std::{
 use super::super::{
     frame::ReconcileError,
     hosts::{GroupConfig, HostKeyStore, credentials_failure},
-    world::{NoSecret, World},
+    secrets::NoSecret,
 };
+use super::context::HostGroupContext;
 use crate::{
     api::{
         Reason,
@@ -26,13 +27,13 @@ pub async fn config(
     namespace: &str,
     name: &str,
     spec: &HostGroupSpec,
-    world: &World,
+    context: &HostGroupContext,
 ) -> Result<Result<GroupConfig, Failure>, ReconcileError> {
-    let secrets = match secrets(namespace, spec, world).await? {
+    let secrets = match secrets(namespace, spec, context).await? {
         Ok(secrets) => secrets,
         Err(problem) => return Ok(Err(problem)),
     };
-    let credentials = match credentials(namespace, name, spec, &secrets, world) {
+    let credentials = match credentials(namespace, name, spec, &secrets, context) {
         Ok(credentials) => credentials,
         Err(error) => return Ok(Err(credentials_failure(&error))),
     };
@@ -61,10 +62,10 @@ pub async fn config(
 }
 
 /// The keys of a group that were trusted on first use.
-pub fn kept_refs(world: &World, namespace: &str, group: &str) -> HostKeyStore {
+pub fn kept_refs(context: &HostGroupContext, namespace: &str, group: &str) -> HostKeyStore {
     HostKeyStore {
-        store: world.store.clone(),
-        gate: world.gate.clone(),
+        store: context.store.clone(),
+        gate: context.shared.gate.clone(),
         namespace: namespace.to_owned(),
         group: group.to_owned(),
     }
@@ -86,12 +87,14 @@ enum KeyText {
 async fn secrets(
     namespace: &str,
     spec: &HostGroupSpec,
-    world: &World,
+    context: &HostGroupContext,
 ) -> Result<Result<Secrets, Failure>, ReconcileError> {
     let credentials = &spec.ssh.credentials_ref.name;
-    let identity = world.secret(namespace, credentials, "ssh", "identity").await;
+    let identity = context.secrets.secret(namespace, credentials, "ssh", "identity").await;
     let authority = match &identity {
-        Ok(_) | Err(NoSecret::KeyMissing { .. }) => world.secret(namespace, credentials, "ssh", "ca").await.ok(),
+        Ok(_) | Err(NoSecret::KeyMissing { .. }) => {
+            context.secrets.secret(namespace, credentials, "ssh", "ca").await.ok()
+        }
         Err(_) => None,
     };
     let key = match (identity, authority) {
@@ -109,7 +112,7 @@ async fn secrets(
         (Err(why), _) => return secret_failure(why).map(Err),
     };
     let known_hosts = match &spec.ssh.host_keys.known_hosts_ref {
-        Some(known) => match world.secret(namespace, &known.name, "ssh", "known_hosts").await {
+        Some(known) => match context.secrets.secret(namespace, &known.name, "ssh", "known_hosts").await {
             Ok(text) => Some(text.expose().to_owned()),
             Err(why) => return secret_failure(why).map(Err),
         },
@@ -123,7 +126,7 @@ fn credentials(
     name: &str,
     spec: &HostGroupSpec,
     secrets: &Secrets,
-    world: &World,
+    context: &HostGroupContext,
 ) -> Result<Credentials, SshError> {
     let identity = match &secrets.key {
         KeyText::Identity(text) => Identity::key(text)?,
@@ -136,7 +139,7 @@ fn credentials(
     let trust = match spec.ssh.host_keys.policy {
         HostKeyPolicy::Strict => HostTrust::Pinned(known_hosts),
         HostKeyPolicy::CertificateAuthority => HostTrust::Authority(known_hosts),
-        HostKeyPolicy::TrustOnFirstUse => HostTrust::FirstUse(Arc::new(kept_refs(world, namespace, name))),
+        HostKeyPolicy::TrustOnFirstUse => HostTrust::FirstUse(Arc::new(kept_refs(context, namespace, name))),
     };
     Ok(Credentials::of(identity, trust))
 }

@@ -2,16 +2,15 @@
 //! group's configuration changed.
 
 use std::sync::{
-    Arc, Mutex as Shared, PoisonError,
+    Arc,
     atomic::{AtomicBool, Ordering},
 };
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
-use super::{registry::HostKey, watch::bounded};
+use super::{Fleet, registry::HostKey, watch::bounded};
 use crate::{
     api::hostgroup::Become,
-    controllers::world::World,
     effects::{
         host::{Host, HostError},
         ssh::SshError,
@@ -39,7 +38,7 @@ impl Link {
     /// It told its facts: it is a host like any other.
     pub fn mark_healthy(&self) {
         self.told.store(true, Ordering::Relaxed);
-        self.doubt.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.doubt.lock().take();
     }
 
     /// Whether it told its facts over this connection.
@@ -49,14 +48,14 @@ impl Link {
 }
 
 /// The permit of a host that was missed lately, until it is no more.
-type Doubt = Arc<Shared<Option<OwnedSemaphorePermit>>>;
+type Doubt = Arc<parking_lot::Mutex<Option<OwnedSemaphorePermit>>>;
 
 /// Permits come back with the last byte on the wire, not with the last use.
 fn hold(permit: OwnedSemaphorePermit, doubt: Doubt, host: &Host) {
     let gone = host.closed();
     tokio::spawn(async move {
         gone.cancelled().await;
-        drop((permit, doubt.lock().unwrap_or_else(PoisonError::into_inner).take()));
+        drop((permit, doubt.lock().take()));
     });
 }
 
@@ -68,10 +67,10 @@ impl ConnectionSlot {
 }
 
 /// The connection to a host, made where there is none.
-pub async fn link(world: &World, key: &HostKey) -> Result<Arc<Link>, HostError> {
+pub async fn link(fleet: &Fleet, key: &HostKey) -> Result<Arc<Link>, HostError> {
     let gone =
         || SshError::Unreachable { address: key.host.clone(), why: "it is in no watched HostGroup any more".into() };
-    let dial = world.hosts.dial(key).ok_or_else(gone)?;
+    let dial = fleet.hosts.dial(key).ok_or_else(gone)?;
     let mut kept = dial.slot.link.lock().await;
     if let Some(link) = kept
         .as_ref()
@@ -89,9 +88,9 @@ pub async fn link(world: &World, key: &HostKey) -> Result<Arc<Link>, HostError> 
     let target = config.target(&dial.address);
     let via = dial.route.open(config, &dial.address).await?;
     let (credentials, whom) = (&config.credentials, &config.r#become);
-    let connecting = Host::connect_via(&world.gate, &key.host, via, &target, credentials, &config.root, whom);
-    let host = bounded(world, key, config.sign_in_limit(), "signing in", connecting).await?;
-    let doubt = Doubt::new(Shared::new(doubt));
+    let connecting = Host::connect_via(&fleet.gate, &key.host, via, &target, credentials, &config.root, whom);
+    let host = bounded(fleet, key, config.sign_in_limit(), "signing in", connecting).await?;
+    let doubt = Doubt::new(parking_lot::Mutex::new(doubt));
     hold(permit, doubt.clone(), &host);
     let (whom, address) = (config.r#become.clone(), dial.address.clone());
     let link =

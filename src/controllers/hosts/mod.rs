@@ -17,3 +17,15 @@ pub use self::{
     watch::{after, probe, probe_over, watch},
     workers::{HostWorkerKey, HostWorkers},
 };
+
+use super::requeue::Requeue;
+use crate::effects::gate::Gate;
+
+/// The hosts of all groups as background tasks use them. One for all kinds of one operator.
+pub struct Fleet {
+    pub hosts: Registry,
+    pub gate: Gate,
+    pub requeue: Requeue,
+    /// Uid of the namespace `kube-system`: which control plane this is.
+    pub control_plane_id: String,
+}

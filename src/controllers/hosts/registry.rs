@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore};
 
 use super::{jump_route::JumpRoute, link::ConnectionSlot, workers::HostWorkers};
@@ -137,7 +138,7 @@ impl Permits {
 
 impl Registry {
     fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Group>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+        self.groups.lock()
     }
 
     fn with<T>(&self, key: &HostKey, read: impl FnOnce(&mut Group, &str) -> T) -> T {

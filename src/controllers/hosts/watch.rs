@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 
 use super::{
+    Fleet,
     failure::failure,
     link::{Link, link},
     registry::HostKey,
@@ -12,7 +13,6 @@ use super::{
 };
 use crate::{
     api::Reason,
-    controllers::world::World,
     effects::{clock, host::HostError, ssh::SshError},
     model::{
         Failure,
@@ -32,14 +32,14 @@ const LOG_AFTER: Duration = Duration::from_secs(5);
 const LOUD_LOOKS: u32 = 24;
 
 /// Looks at a host until it leaves its group.
-pub async fn watch(world: Arc<World>, key: HostKey) {
+pub async fn watch(fleet: Arc<Fleet>, key: HostKey) {
     let mut loud = 0_u32;
     loop {
-        let Some((request_check, _, _)) = world.hosts.watching(&key) else { return };
-        let rotated = probe(&world, &key).await.is_ok_and(|facts| facts.rotated);
+        let Some((request_check, _, _)) = fleet.hosts.watching(&key) else { return };
+        let rotated = probe(&fleet, &key).await.is_ok_and(|facts| facts.rotated);
         // One short log proves nothing: what filled ten megabytes may take longer than one quick look to do it again.
         loud = if rotated { LOUD_LOOKS } else { loud.saturating_sub(1) };
-        let Some((_, period, missed)) = world.hosts.watching(&key) else { return };
+        let Some((_, period, missed)) = fleet.hosts.watching(&key) else { return };
         let pause = if loud > 0 { LOG_AFTER.min(period) } else { pause(period, missed) };
         let _ = tokio::time::timeout(pause, request_check.notified()).await;
     }
@@ -57,33 +57,33 @@ fn pause(period: Duration, missed: u32) -> Duration {
 }
 
 /// Looks at a host now, keeps what was seen, and wakes its group and the Deployments of the namespace if that is news.
-pub async fn probe(world: &Arc<World>, key: &HostKey) -> Result<HostFacts, HostError> {
-    let acts = world.hosts.acts(key);
-    let observed = match link(world, key).await {
-        Ok(link) => ask(world, key, &link).await,
+pub async fn probe(fleet: &Fleet, key: &HostKey) -> Result<HostFacts, HostError> {
+    let acts = fleet.hosts.acts(key);
+    let observed = match link(fleet, key).await {
+        Ok(link) => ask(fleet, key, &link).await,
         Err(error) => Err(error),
     };
-    if let Some(dial) = world.hosts.dial(key) {
+    if let Some(dial) = fleet.hosts.dial(key) {
         // Where no sense can be made of an answer the script may be gone: it is looked for when the connection is made.
         let lost = matches!(&observed, Err(HostError::Ssh(_) | HostError::Protocol { .. }));
         if lost || !dial.config.keeps_connections() {
             dial.slot.close().await;
         }
     }
-    keep(world, key, &observed, acts);
+    keep(fleet, key, &observed, acts);
     observed
 }
 
 /// The same over a connection at hand.
-pub async fn probe_over(world: &World, key: &HostKey, link: &Link) -> Result<HostFacts, HostError> {
-    let acts = world.hosts.acts(key);
-    let observed = ask(world, key, link).await;
-    keep(world, key, &observed, acts);
+pub async fn probe_over(fleet: &Fleet, key: &HostKey, link: &Link) -> Result<HostFacts, HostError> {
+    let acts = fleet.hosts.acts(key);
+    let observed = ask(fleet, key, link).await;
+    keep(fleet, key, &observed, acts);
     observed
 }
 
-async fn ask(world: &World, key: &HostKey, link: &Link) -> Result<HostFacts, HostError> {
-    let observed = bounded(world, key, DEADLINE, "telling its facts", link.host.facts_for(&link.r#become)).await;
+async fn ask(fleet: &Fleet, key: &HostKey, link: &Link) -> Result<HostFacts, HostError> {
+    let observed = bounded(fleet, key, DEADLINE, "telling its facts", link.host.facts_for(&link.r#become)).await;
     if observed.is_ok() {
         link.mark_healthy();
     }
@@ -92,50 +92,50 @@ async fn ask(world: &World, key: &HostKey, link: &Link) -> Result<HostFacts, Hos
 
 /// What is known after an act that told of its folder: the rest of the host is as it was. Kept, and answered. Whose act it was wakes who
 /// depends on it when more than this one is done.
-pub fn after(world: &World, key: &HostKey, mut facts: HostFacts, folder: &FolderName, now: FolderFacts) -> HostFacts {
+pub fn after(fleet: &Fleet, key: &HostKey, mut facts: HostFacts, folder: &FolderName, now: FolderFacts) -> HostFacts {
     facts.folders.insert(folder.clone(), now);
-    recall(world, key, &facts);
-    world.hosts.record_check(key, HostCheck::Facts(Box::new(facts.clone())), world.hosts.acts(key));
+    recall(fleet, key, &facts);
+    fleet.hosts.record_check(key, HostCheck::Facts(Box::new(facts.clone())), fleet.hosts.acts(key));
     facts
 }
 
 /// Something that a host is asked, with an end that the SSH library has no say in.
 pub async fn bounded<T>(
-    world: &World,
+    fleet: &Fleet,
     key: &HostKey,
     limit: Duration,
     what: &'static str,
     work: impl Future<Output = Result<T, HostError>>,
 ) -> Result<T, HostError> {
-    let acts = world.hosts.acts(key);
+    let acts = fleet.hosts.acts(key);
     tokio::pin!(work);
     if let Ok(done) = tokio::time::timeout(SOON, &mut work).await {
         return done;
     }
-    if world.hosts.check(key) == HostCheck::Unknown {
+    if fleet.hosts.check(key) == HostCheck::Unknown {
         let message = format!("no answer from {} for {} s; it is still waited for", key.host, SOON.as_secs());
-        record_check(world, key, HostCheck::Failed(Failure::waiting(Reason::Unreachable, message)), acts);
+        record_check(fleet, key, HostCheck::Failed(Failure::waiting(Reason::Unreachable, message)), acts);
     }
     let late = |_| SshError::Deadline { address: key.host.clone(), what, seconds: limit.as_secs() };
     tokio::time::timeout(limit.saturating_sub(SOON), work).await.map_err(late)?
 }
 
 /// What an operator before this one did to heal is on the host's own record.
-fn recall(world: &World, key: &HostKey, facts: &HostFacts) {
+fn recall(fleet: &Fleet, key: &HostKey, facts: &HostFacts) {
     for folder in facts.folders.values() {
-        let ours = |owner: &&Owner| owner.control_plane_id == world.control_plane_id && owner.host == key.host;
+        let ours = |owner: &&Owner| owner.control_plane_id == fleet.control_plane_id && owner.host == key.host;
         if let Some(owner) = folder.owner.as_ref().filter(ours) {
             let worker = HostWorkerKey { uid: owner.uid.clone(), host: key.host.clone() };
             let healing = Healing::recorded(&folder.heals, facts.uptime, clock::now());
-            world.hosts.workers.recall(&worker, healing);
+            fleet.hosts.workers.recall(&worker, healing);
         }
     }
 }
 
 /// Keeps a look and wakes who depends on it.
-fn keep(world: &World, key: &HostKey, observed: &Result<HostFacts, HostError>, acts: u64) {
+fn keep(fleet: &Fleet, key: &HostKey, observed: &Result<HostFacts, HostError>, acts: u64) {
     if let Ok(facts) = observed {
-        recall(world, key, facts);
+        recall(fleet, key, facts);
     }
     let check = match observed {
         Ok(facts) => HostCheck::Facts(Box::new(facts.clone())),
@@ -144,15 +144,15 @@ fn keep(world: &World, key: &HostKey, observed: &Result<HostFacts, HostError>, a
             None => return,
         },
     };
-    record_check(world, key, check, acts);
+    record_check(fleet, key, check, acts);
 }
 
-fn record_check(world: &World, key: &HostKey, check: HostCheck, acts: u64) {
-    let change = world.hosts.record_check(key, check, acts);
+fn record_check(fleet: &Fleet, key: &HostKey, check: HostCheck, acts: u64) {
+    let change = fleet.hosts.record_check(key, check, acts);
     if change.group {
-        world.requeue.host_group(&key.namespace, &key.group);
+        fleet.requeue.host_group(&key.namespace, &key.group);
     }
     if change.deployments {
-        world.requeue.deployments_in(&key.namespace);
+        fleet.requeue.deployments_in(&key.namespace);
     }
 }

@@ -3,10 +3,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     api::deployment::Phase,
@@ -51,7 +52,7 @@ struct HostWorker {
 
 impl HostWorkers {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// Sets a host's goal. `Some(n)`: no task is under way there, and one has to be started; n is its number.

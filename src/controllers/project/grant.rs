@@ -4,22 +4,28 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
+use super::context::ProjectContext;
 use crate::{
     api::{Build, Project, Reason, project::ActiveBuild},
-    controllers::{build::broken::Broken, world::World},
+    controllers::build::broken::Broken,
     effects::store::keys,
     model::Class,
     plan::build::freeze::freeze,
 };
 
-pub(super) async fn grant(project: &Project, active: &ActiveBuild, world: &Arc<World>) -> Result<(), Broken> {
+pub(super) async fn grant(
+    project: &Project,
+    active: &ActiveBuild,
+    context: &Arc<ProjectContext>,
+) -> Result<(), Broken> {
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
     let internal = |error: &dyn std::error::Error| Broken::new(Reason::InternalError, Class::Transient, &error);
-    let build = world.api::<Build>(&namespace).get_opt(&active.name).await.map_err(|error| internal(&error))?;
+    let build =
+        context.shared.api::<Build>(&namespace).get_opt(&active.name).await.map_err(|error| internal(&error))?;
     // Gone, or another one of that name: the next look frees the turn.
     let Some(build) = build.filter(|build| build.uid().as_ref() == Some(&active.uid)) else { return Ok(()) };
     let plan_key = keys::build_plan(&active.uid).map_err(|error| internal(&error))?;
-    if world.store.get(&plan_key).await?.is_some() {
+    if context.store.get(&plan_key).await?.is_some() {
         return Ok(());
     }
     let plan = match freeze(project, &build, active.number, active.granted_at.clone()) {
@@ -31,11 +37,11 @@ pub(super) async fn grant(project: &Project, active: &ActiveBuild, world: &Arc<W
         }
     };
     let number_key = keys::number(&namespace, &name, active.number).map_err(|error| internal(&error))?;
-    let claimed = world.store.create(&world.gate, &number_key, active.uid.clone().into_bytes()).await?;
+    let claimed = context.store.create(&context.shared.gate, &number_key, active.uid.clone().into_bytes()).await?;
     if !claimed.holds(active.uid.as_bytes()) {
         return Ok(());
     }
     let bytes = serde_json::to_vec_pretty(&plan).map_err(|error| internal(&error))?;
-    world.store.create(&world.gate, &plan_key, bytes).await?;
+    context.store.create(&context.shared.gate, &plan_key, bytes).await?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use super::context::ProjectContext;
 use super::registry::{Source, TaskSlot};
 use crate::{
     api::{
@@ -12,7 +13,7 @@ use crate::{
         common::seconds,
         project::{BranchView, CommitView},
     },
-    controllers::{build::broken::Broken, repository::repository, world::World},
+    controllers::{build::broken::Broken, repository::repository},
     effects::git::Branch,
     plan::project::Head,
 };
@@ -25,21 +26,21 @@ pub(super) fn source(project: &Project) -> Source {
 }
 
 /// Starts a listing, or tells the one that runs to look once more.
-pub(super) fn start(project: &Project, again: bool, world: &Arc<World>) {
+pub(super) fn start(project: &Project, again: bool, context: &Arc<ProjectContext>) {
     let source = source(project);
     let uid = project.uid().unwrap_or_default();
-    let Some(occupied) = world.sources.occupy(&uid, &source, again) else { return };
-    let (namespace, name, world_then) = (project.namespace().unwrap_or_default(), project.name_any(), world.clone());
+    let Some(occupied) = context.sources.occupy(&uid, &source, again) else { return };
+    let (namespace, name, then) = (project.namespace().unwrap_or_default(), project.name_any(), context.clone());
     let interval = interval(project);
-    let _ = world.tasks.start(occupied.key(), async move {
-        let looked = look(&occupied, (&namespace, &uid), &source, &world_then).await;
+    let _ = context.tasks.start(occupied.key(), async move {
+        let looked = look(&occupied, (&namespace, &uid), &source, &then).await;
         match interval.filter(|_| !looked.failed) {
-            Some(interval) => tick(&uid, (namespace.clone(), name.clone()), source, interval, &world_then),
+            Some(interval) => tick(&uid, (namespace.clone(), name.clone()), source, interval, &then),
             // The gate may be shut: not to try again at once.
             None => tokio::time::sleep(Duration::from_millis(200)).await,
         }
         drop(occupied);
-        world_then.requeue.project(&namespace, &name);
+        then.shared.requeue.project(&namespace, &name);
     });
 }
 
@@ -50,10 +51,10 @@ struct Looked {
 }
 
 /// Looks, and once more for everybody who asked meanwhile.
-async fn look(occupied: &TaskSlot, project: (&str, &str), source: &Source, world: &World) -> Looked {
+async fn look(occupied: &TaskSlot, project: (&str, &str), source: &Source, context: &ProjectContext) -> Looked {
     let mut news = false;
     loop {
-        let result = list(project, source, world).await;
+        let result = list(project, source, context).await;
         let failed = result.is_err();
         let settled = occupied.settle(result);
         news |= settled.news;
@@ -71,15 +72,21 @@ pub(super) fn interval(project: &Project) -> Option<Duration> {
 
 /// Looks at every interval, and wakes the project only if there is news: an idle project costs the API server nothing. Where a look
 /// fails the planner takes over, with its backoff.
-fn tick(uid: &str, (namespace, name): (String, String), source: Source, interval: Duration, world: &Arc<World>) {
-    world.sources.tick(uid, &source, Some(interval));
-    let (uid, then) = (uid.to_owned(), world.clone());
+fn tick(
+    uid: &str,
+    (namespace, name): (String, String),
+    source: Source,
+    interval: Duration,
+    context: &Arc<ProjectContext>,
+) {
+    context.sources.tick(uid, &source, Some(interval));
+    let (uid, then) = (uid.to_owned(), context.clone());
     let task = format!("project/{uid}/tick/{}", interval.as_secs());
-    world.tasks.start(task, async move {
+    context.tasks.start(task, async move {
         let mine = || then.sources.known(&uid, &source).ticked == Some(interval);
         loop {
             tokio::time::sleep(interval).await;
-            if !then.requeue.knows_project(&namespace, &name) {
+            if !then.shared.requeue.knows_project(&namespace, &name) {
                 return then.sources.forget(&uid);
             }
             if !mine() {
@@ -92,7 +99,7 @@ fn tick(uid: &str, (namespace, name): (String, String), source: Source, interval
                 then.sources.tick(&uid, &source, None);
             }
             if looked.failed || looked.news {
-                then.requeue.project(&namespace, &name);
+                then.shared.requeue.project(&namespace, &name);
             }
             if looked.failed {
                 return;
@@ -104,14 +111,14 @@ fn tick(uid: &str, (namespace, name): (String, String), source: Source, interval
 async fn list(
     (namespace, uid): (&str, &str),
     source: &Source,
-    world: &World,
+    context: &ProjectContext,
 ) -> Result<(Vec<BranchView>, Vec<Head>), Broken> {
-    let repository = repository(world, namespace, &source.url, source.secret.as_deref()).await?.read_by(uid);
-    world.git.fetch(&world.gate, &repository).await?;
-    let branches = world.git.branches(&repository, &source.branches, None).await?;
+    let repository = repository(&context.secrets, namespace, &source.url, source.secret.as_deref()).await?.read_by(uid);
+    context.git.fetch(&context.shared.gate, &repository).await?;
+    let branches = context.git.branches(&repository, &source.branches, None).await?;
     let heads = match &source.on_push {
         None => vec![],
-        Some(wanted) => world.git.heads(&repository, &source.branches, wanted).await?,
+        Some(wanted) => context.git.heads(&repository, &source.branches, wanted).await?,
     };
     let heads = heads.into_iter().map(|(branch, sha)| Head { branch, sha }).collect();
     Ok((branches.into_iter().map(view).collect(), heads))

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, api::ListParams, core::DeserializeGuard};
 
-use super::{listing, pushes, retention};
+use super::{context::ProjectContext, listing, pushes, retention};
 use crate::{
     api::{Build, Project, project::VersionView},
     controllers::{
         build::{broken::Broken, read_json},
         frame::{self, ReconcileError},
-        world::World,
     },
     effects::{clock, store::keys},
     model::{Class, version::VersionRecord},
@@ -24,28 +23,28 @@ use crate::{
     },
 };
 
-pub(super) async fn observe(project: &Project, world: &World) -> Result<Observed, ReconcileError> {
+pub(super) async fn observe(project: &Project, context: &ProjectContext) -> Result<Observed, ReconcileError> {
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
-    let known = world.sources.known(&project.uid().unwrap_or_default(), &listing::source(project));
+    let known = context.sources.known(&project.uid().unwrap_or_default(), &listing::source(project));
     let status = project.status.clone().filter(|status| status.observed_generation > 0);
     let active = status.as_ref().and_then(|status| status.active_build.clone());
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={name}"));
-    let builds = frame::readable(world.api::<DeserializeGuard<Build>>(&namespace), &selector).await?;
-    let tidy = world.sources.tidies.observed(&project.uid().unwrap_or_default(), kept(project, &builds)?);
+    let builds = frame::readable(context.shared.api::<DeserializeGuard<Build>>(&namespace), &selector).await?;
+    let tidy = context.sources.tidies.observed(&project.uid().unwrap_or_default(), kept(project, &builds)?);
     let mut candidates = Vec::new();
     for build in builds {
         let standing = stage::of(&build);
         let is_active = active.as_ref().map(|active| &active.uid) == build.metadata.uid.as_ref();
         if is_active || matches!(standing, BuildStage::Queued | BuildStage::Active) {
-            candidates.push(candidate(build, standing, world).await.map_err(trouble)?);
+            candidates.push(candidate(build, standing, context).await.map_err(trouble)?);
         }
     }
     let grant = match &active {
-        Some(active) => Some(granted(world, &namespace, &name, &active.uid, active.number).await.map_err(trouble)?),
+        Some(active) => Some(granted(context, &namespace, &name, &active.uid, active.number).await.map_err(trouble)?),
         None => None,
     };
     Ok(Observed {
-        pushes: pushes::observed(&project.uid().unwrap_or_default(), world).await.map_err(trouble)?,
+        pushes: pushes::observed(&project.uid().unwrap_or_default(), context).await.map_err(trouble)?,
         generation: project.metadata.generation.unwrap_or_default(),
         annotations: project.annotations().clone(),
         deleting: project.metadata.deletion_timestamp.is_some(),
@@ -55,11 +54,11 @@ pub(super) async fn observe(project: &Project, world: &World) -> Result<Observed
         listing_now: known.running,
         ticked: known.ticked.is_some() && known.ticked == listing::interval(project),
         fault: known.fault,
-        versions: versions(world, &namespace, &name).await.map_err(trouble)?,
-        highest: highest(world, &namespace, &name).await.map_err(trouble)?,
+        versions: versions(context, &namespace, &name).await.map_err(trouble)?,
+        highest: highest(context, &namespace, &name).await.map_err(trouble)?,
         builds: candidates,
         grant,
-        announced: world.builds.line(&namespace, &name),
+        announced: context.builds.line(&namespace, &name),
         tidy,
         name,
     })
@@ -73,49 +72,55 @@ fn kept(project: &Project, builds: &[Build]) -> Result<String, ReconcileError> {
     Ok(format!("{} {}", uids.join(","), serde_json::to_string(&project.spec.retention)?))
 }
 
-async fn candidate(build: Build, standing: BuildStage, world: &World) -> Result<Candidate, Broken> {
+async fn candidate(build: Build, standing: BuildStage, context: &ProjectContext) -> Result<Candidate, Broken> {
     let uid = build.uid().unwrap_or_default();
     Ok(Candidate {
         name: build.name_any(),
         created: build.metadata.creation_timestamp.clone().unwrap_or_else(|| Time(clock::now())),
         standing,
-        planned: planned(world, &uid).await?,
+        planned: planned(context, &uid).await?,
         uid,
     })
 }
 
-async fn planned(world: &World, uid: &str) -> Result<Option<Planned>, Broken> {
-    let plan: Option<BuildPlan> = read_json(world, &keys::build_plan(uid)?).await?;
+async fn planned(context: &ProjectContext, uid: &str) -> Result<Option<Planned>, Broken> {
+    let plan: Option<BuildPlan> = read_json(&context.store, &keys::build_plan(uid)?).await?;
     Ok(plan.map(|plan| Planned { number: plan.number, granted_at: plan.granted_at }))
 }
 
-async fn granted(world: &World, namespace: &str, name: &str, uid: &str, number: i64) -> Result<GrantObserved, Broken> {
-    let claim = match world.store.get(&keys::number(namespace, name, number)?).await? {
+async fn granted(
+    context: &ProjectContext,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    number: i64,
+) -> Result<GrantObserved, Broken> {
+    let claim = match context.store.get(&keys::number(namespace, name, number)?).await? {
         None => Claim::Nobodys,
         Some(holder) if holder == uid.as_bytes() => Claim::Ours,
         Some(_) => Claim::Anothers,
     };
-    Ok(GrantObserved { claim, planned: planned(world, uid).await? })
+    Ok(GrantObserved { claim, planned: planned(context, uid).await? })
 }
 
-async fn highest(world: &World, namespace: &str, name: &str) -> Result<i64, Broken> {
-    let keys = world.store.list(&keys::numbers(namespace, name)?).await?;
+async fn highest(context: &ProjectContext, namespace: &str, name: &str) -> Result<i64, Broken> {
+    let keys = context.store.list(&keys::numbers(namespace, name)?).await?;
     Ok(keys.iter().filter_map(|key| key.name().parse().ok()).max().unwrap_or(0))
 }
 
 /// Every version of the project that was not removed, newest first. A record never changes, so each is read once.
-async fn versions(world: &World, namespace: &str, name: &str) -> Result<Vec<VersionView>, Broken> {
-    let mut keys = world.store.list(&keys::versions(namespace, name)?).await?;
-    let removed = retention::removed(namespace, name, world).await?;
+async fn versions(context: &ProjectContext, namespace: &str, name: &str) -> Result<Vec<VersionView>, Broken> {
+    let mut keys = context.store.list(&keys::versions(namespace, name)?).await?;
+    let removed = retention::removed(namespace, name, context).await?;
     keys.retain(|key| !removed.contains(key.name()));
-    let mut before = world.sources.versions(namespace, name);
+    let mut before = context.sources.versions(namespace, name);
     let mut known = BTreeMap::new();
     for key in keys {
         if let Some(view) = before.remove(key.name()) {
             known.insert(key.name().to_owned(), view);
             continue;
         }
-        match read_json::<VersionRecord>(world, &key).await {
+        match read_json::<VersionRecord>(&context.store, &key).await {
             Ok(Some(record)) => {
                 known.insert(key.name().to_owned(), view(record));
             }
@@ -126,7 +131,7 @@ async fn versions(world: &World, namespace: &str, name: &str) -> Result<Vec<Vers
             Err(broken) => return Err(broken),
         }
     }
-    world.sources.remember(namespace, name, known.clone());
+    context.sources.remember(namespace, name, known.clone());
     let mut versions: Vec<_> = known.into_values().collect();
     versions.sort_by(|a, b| b.built_at.0.cmp(&a.built_at.0).then_with(|| b.version.cmp(&a.version)));
     Ok(versions)

@@ -3,15 +3,13 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt, api::PostParams};
 
+use super::context::ProjectContext;
 use crate::{
     api::{BRANCH_ANNOTATION, Build, LocalRef, Project, Reason, TRIGGER_LABEL, build::BuildSpec},
-    controllers::{
-        build::{broken::Broken, read_json},
-        world::World,
-    },
+    controllers::build::{broken::Broken, read_json},
     effects::{
-        gate::{Effect, GateShut},
-        store::keys,
+        gate::{Effect, Gate, GateShut},
+        store::{Store, keys},
     },
     model::Class,
     plan::project::{
@@ -21,12 +19,12 @@ use crate::{
 };
 
 /// What is on record of the heads of this project.
-pub(super) async fn observed(uid: &str, world: &World) -> Result<PushesObserved, Broken> {
-    let mut observed = PushesObserved { fault: world.sources.push_fault(uid), ..PushesObserved::default() };
-    for key in world.store.list(&keys::triggers(uid)?).await? {
+pub(super) async fn observed(uid: &str, context: &ProjectContext) -> Result<PushesObserved, Broken> {
+    let mut observed = PushesObserved { fault: context.sources.push_fault(uid), ..PushesObserved::default() };
+    for key in context.store.list(&keys::triggers(uid)?).await? {
         if !key.name().starts_with(BASELINE) {
             observed.known.insert(key.name().to_owned());
-        } else if let Some(heads) = read_json::<Vec<Head>>(world, &key).await? {
+        } else if let Some(heads) = read_json::<Vec<Head>>(&context.store, &key).await? {
             observed.known.extend(heads.into_iter().map(|head| head.sha));
             observed.baselines.insert(key.name().to_owned());
         }
@@ -35,42 +33,55 @@ pub(super) async fn observed(uid: &str, world: &World) -> Result<PushesObserved,
 }
 
 /// Puts the heads that were there on record, then forgets what was on record for another trigger.
-pub(super) async fn watch(project: &Project, baseline: &str, heads: &[Head], world: &World) -> Result<(), Broken> {
+pub(super) async fn watch(
+    project: &Project,
+    baseline: &str,
+    heads: &[Head],
+    context: &ProjectContext,
+) -> Result<(), Broken> {
     let key = keys::trigger(&project.uid().unwrap_or_default(), baseline)?;
-    world.store.create(&world.gate, &key, json(&heads)?).await?;
-    unwatch(project, Some(baseline), world).await
+    context.store.create(&context.shared.gate, &key, json(&heads)?).await?;
+    unwatch(project, Some(baseline), context).await
 }
 
 /// Forgets which heads were there, but for one record.
-pub(super) async fn unwatch(project: &Project, excluding: Option<&str>, world: &World) -> Result<(), Broken> {
+pub(super) async fn unwatch(
+    project: &Project,
+    excluding: Option<&str>,
+    context: &ProjectContext,
+) -> Result<(), Broken> {
     let folder = keys::triggers(&project.uid().unwrap_or_default())?;
-    for key in world.store.list(&folder).await? {
+    for key in context.store.list(&folder).await? {
         if key.name().starts_with(BASELINE) && Some(key.name()) != excluding {
-            world.store.remove(&world.gate, &key).await?;
+            context.store.remove(&context.shared.gate, &key).await?;
         }
     }
     Ok(())
 }
 
 /// Creates the Build of each head, then its record. Either is there already where a former try came so far.
-pub(super) async fn trigger(project: &Project, heads: &[Head], world: &World) -> Result<(), Broken> {
+pub(super) async fn trigger(project: &Project, heads: &[Head], context: &ProjectContext) -> Result<(), Broken> {
     let uid = project.uid().unwrap_or_default();
     for head in heads {
         let key = keys::trigger(&uid, &head.sha)?;
         // The record may be newer than the look that this was decided on.
-        if world.store.get(&key).await?.is_none() {
-            let name = create(project, head, world).await?;
-            world.store.create(&world.gate, &key, json(&serde_json::json!({ "head": head, "build": name }))?).await?;
+        if context.store.get(&key).await?.is_none() {
+            let name = create(project, head, context).await?;
+            context
+                .store
+                .create(&context.shared.gate, &key, json(&serde_json::json!({ "head": head, "build": name }))?)
+                .await?;
         }
     }
     Ok(())
 }
 
-async fn create(project: &Project, head: &Head, world: &World) -> Result<String, Broken> {
+async fn create(project: &Project, head: &Head, context: &ProjectContext) -> Result<String, Broken> {
     let build = build(project, head);
-    let (name, api) = (build.name_any(), world.api::<Build>(&project.namespace().unwrap_or_default()));
+    let (name, api) = (build.name_any(), context.shared.api::<Build>(&project.namespace().unwrap_or_default()));
     let effect = Effect::new("build.create", name.clone());
-    let created = world
+    let created = context
+        .shared
         .gate
         .pass(effect, async { api.create(&PostParams::default(), &build).await.map(|_| ()).map_err(Refused::Api) })
         .await;
@@ -155,9 +166,9 @@ fn owner(project: &Project) -> OwnerReference {
 }
 
 /// The Project is gone: its records go.
-pub(super) async fn forget(uid: &str, world: &World) -> Result<(), Broken> {
-    for key in world.store.list(&keys::triggers(uid)?).await? {
-        world.store.remove(&world.gate, &key).await?;
+pub(super) async fn forget(uid: &str, gate: &Gate, store: &Store) -> Result<(), Broken> {
+    for key in store.list(&keys::triggers(uid)?).await? {
+        store.remove(gate, &key).await?;
     }
     Ok(())
 }

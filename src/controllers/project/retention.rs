@@ -13,7 +13,7 @@ use kube::{
     core::DeserializeGuard,
 };
 
-use super::pushes::Refused;
+use super::{context::ProjectContext, pushes::Refused};
 use crate::{
     api::{
         Build, Project, Reason,
@@ -24,7 +24,6 @@ use crate::{
         build::{broken::Broken, read_json},
         frame,
         releases::{Excluding, Releases, needed_versions},
-        world::World,
     },
     effects::{
         clock,
@@ -62,37 +61,37 @@ impl Gone {
 }
 
 /// Looks, and removes what the project keeps no longer. What came first of it is told also where the rest failed.
-pub(super) async fn tidy(project: &Project, world: &Arc<World>) -> (Gone, Result<(), Broken>) {
+pub(super) async fn tidy(project: &Project, context: &Arc<ProjectContext>) -> (Gone, Result<(), Broken>) {
     let mut gone = Gone::default();
     let mut done = Ok(true);
     // What was put on record as removed is looked at once more before its bytes go.
     while matches!(done, Ok(true)) {
-        done = once(project, &mut gone, world).await;
+        done = once(project, &mut gone, context).await;
     }
     (gone, done.map(|_| ()))
 }
 
 /// One look and what follows. True: versions were put on record as removed, and another look is to follow.
-async fn once(project: &Project, gone: &mut Gone, world: &Arc<World>) -> Result<bool, Broken> {
-    let (observed, builds) = observe(project, world).await?;
+async fn once(project: &Project, gone: &mut Gone, context: &Arc<ProjectContext>) -> Result<bool, Broken> {
+    let (observed, builds) = observe(project, context).await?;
     let acts = retention::plan(&observed, clock::now());
-    drop_releases(project, &acts, gone, world).await?;
+    drop_releases(project, &acts, gone, context).await?;
     let mut again = false;
     for act in &acts {
         match act {
             Action::Drop { .. } => {}
-            Action::Restore { version } => restore(project, version, world).await?,
+            Action::Restore { version } => restore(project, version, context).await?,
             Action::Retire { version, digest } => {
-                retire(project, version, digest, world).await?;
+                retire(project, version, digest, context).await?;
                 again = true;
             }
             Action::RemoveLog { uid, attempt } => {
-                remove_log(uid, *attempt, world).await?;
+                remove_log(uid, *attempt, context).await?;
                 gone.logs += 1;
             }
             Action::DeleteBuild { name, uid } => {
                 if let Some(build) = builds.get(uid)
-                    && delete(build, world).await?
+                    && delete(build, context).await?
                 {
                     gone.builds.push(name.clone());
                 }
@@ -103,55 +102,64 @@ async fn once(project: &Project, gone: &mut Gone, world: &Arc<World>) -> Result<
 }
 
 /// From here on no Deployment takes it any more.
-async fn retire(project: &Project, version: &str, digest: &str, world: &World) -> Result<(), Broken> {
+async fn retire(project: &Project, version: &str, digest: &str, context: &ProjectContext) -> Result<(), Broken> {
     let record = serde_json::json!({ "version": version, "digest": digest, "at": clock::now() });
-    world.store.create(&world.gate, &removed_key(project, version)?, record.to_string().into_bytes()).await?;
+    context
+        .store
+        .create(&context.shared.gate, &removed_key(project, version)?, record.to_string().into_bytes())
+        .await?;
     Ok(())
 }
 
 /// A Deployment took it before it was on record as removed.
-async fn restore(project: &Project, version: &str, world: &World) -> Result<(), Broken> {
+async fn restore(project: &Project, version: &str, context: &ProjectContext) -> Result<(), Broken> {
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
     let key = keys::version(&namespace, &name, version)?;
-    let Some(record) = read_json::<VersionRecord>(world, &key).await? else { return Ok(()) };
-    let _alone = world.store.judge_releases().await;
-    if world.store.has_release(&record.digest).await? {
-        world.store.remove(&world.gate, &removed_key(project, version)?).await?;
-        world.requeue.deployments_in(&namespace);
+    let Some(record) = read_json::<VersionRecord>(&context.store, &key).await? else { return Ok(()) };
+    let _alone = context.store.judge_releases().await;
+    if context.store.has_release(&record.digest).await? {
+        context.store.remove(&context.shared.gate, &removed_key(project, version)?).await?;
+        context.shared.requeue.deployments_in(&namespace);
     }
     Ok(())
 }
 
-async fn drop_releases(project: &Project, acts: &[Action], gone: &mut Gone, world: &World) -> Result<(), Broken> {
+async fn drop_releases(
+    project: &Project,
+    acts: &[Action],
+    gone: &mut Gone,
+    context: &ProjectContext,
+) -> Result<(), Broken> {
     if !acts.iter().any(|act| matches!(act, Action::Drop { .. })) {
         return Ok(());
     }
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
-    let releases = Releases::look(world).await?;
+    let releases = Releases::look(&context.store).await?;
     for act in acts {
         let Action::Drop { version, digest } = act else { continue };
         let key = keys::version(&namespace, &name, version)?;
-        if releases.remove(digest, Excluding::Version(&key), world).await? {
+        if releases.remove(digest, Excluding::Version(&key), &context.shared, &context.store).await? {
             gone.versions.push(version.clone());
         }
     }
     Ok(())
 }
 
-async fn remove_log(uid: &str, attempt: i64, world: &World) -> Result<(), Broken> {
-    world.executor.remove_log(&world.gate, &AttemptId::new(uid.to_owned(), attempt)).await?;
+async fn remove_log(uid: &str, attempt: i64, context: &ProjectContext) -> Result<(), Broken> {
+    context.executor.remove_log(&context.shared.gate, &AttemptId::new(uid.to_owned(), attempt)).await?;
     let folder = keys::log_folder(uid, &attempt.to_string())?;
-    Ok(world.store.remove_below(&world.gate, &folder, None).await?)
+    Ok(context.store.remove_below(&context.shared.gate, &folder, None).await?)
 }
 
 /// Exactly the Build that was looked at: one that was touched since is looked at again, and none of ours to tell of (`false`). What
 /// it leaves is removed when it is gone.
-async fn delete(build: &Build, world: &World) -> Result<bool, Broken> {
+async fn delete(build: &Build, context: &ProjectContext) -> Result<bool, Broken> {
     let name = build.name_any();
-    let api = world.api::<Build>(&build.namespace().unwrap_or_default());
+    let api = context.shared.api::<Build>(&build.namespace().unwrap_or_default());
     let exactly = Preconditions { uid: build.uid(), resource_version: build.resource_version() };
     let params = DeleteParams { preconditions: Some(exactly), ..DeleteParams::default() };
-    let deleted = world
+    let deleted = context
+        .shared
         .gate
         .pass(Effect::new("build.delete", name.clone()), async {
             api.delete(&name, &params).await.map(|_| ()).map_err(Refused::Api)
@@ -171,20 +179,20 @@ async fn delete(build: &Build, world: &World) -> Result<bool, Broken> {
 }
 
 /// The store is listed first: a Deployment that is not in the list then sees what is on record as removed by now.
-async fn observe(project: &Project, world: &World) -> Result<(Observed, HashMap<String, Build>), Broken> {
+async fn observe(project: &Project, context: &ProjectContext) -> Result<(Observed, HashMap<String, Build>), Broken> {
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
-    let versions = versions(&namespace, &name, world).await?;
+    let versions = versions(&namespace, &name, context).await?;
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={name}"));
-    let builds = frame::readable(world.api::<DeserializeGuard<Build>>(&namespace), &selector).await;
+    let builds = frame::readable(context.shared.api::<DeserializeGuard<Build>>(&namespace), &selector).await;
     let builds = builds.map_err(|error| Broken::new(Reason::RetentionFailed, Class::Transient, &error))?;
     let mut logs = Vec::new();
     for uid in builds.iter().filter_map(ResourceExt::uid) {
-        logs.extend(logs_of(&uid, world).await?);
+        logs.extend(logs_of(&uid, context).await?);
     }
     let observed = Observed {
         retention: project.spec.retention.clone(),
         builds: builds.iter().map(checked_at).collect(),
-        needed: needed_versions(&namespace, &name, world).await?,
+        needed: needed_versions(&namespace, &name, &context.shared).await?,
         versions,
         logs,
     };
@@ -207,14 +215,14 @@ fn checked_at(build: &Build) -> BuildObserved {
     }
 }
 
-async fn versions(namespace: &str, name: &str, world: &World) -> Result<Vec<VersionObserved>, Broken> {
-    let removed = removed(namespace, name, world).await?;
+async fn versions(namespace: &str, name: &str, context: &ProjectContext) -> Result<Vec<VersionObserved>, Broken> {
+    let removed = removed(namespace, name, context).await?;
     let mut versions = Vec::new();
-    for key in world.store.list(&keys::versions(namespace, name)?).await? {
-        let Some(record) = read_json::<VersionRecord>(world, &key).await? else { continue };
+    for key in context.store.list(&keys::versions(namespace, name)?).await? {
+        let Some(record) = read_json::<VersionRecord>(&context.store, &key).await? else { continue };
         versions.push(VersionObserved {
             removed: removed.contains(&record.version),
-            stored: world.store.has_release(&record.digest).await?,
+            stored: context.store.has_release(&record.digest).await?,
             version: record.version,
             built_at: record.built_at,
             digest: record.digest,
@@ -224,16 +232,16 @@ async fn versions(namespace: &str, name: &str, world: &World) -> Result<Vec<Vers
 }
 
 /// Versions of a project that are on record as removed.
-pub(super) async fn removed(namespace: &str, name: &str, world: &World) -> Result<BTreeSet<String>, Broken> {
-    let keys = world.store.list(&keys::all_removed(namespace, name)?).await?;
+pub(super) async fn removed(namespace: &str, name: &str, context: &ProjectContext) -> Result<BTreeSet<String>, Broken> {
+    let keys = context.store.list(&keys::all_removed(namespace, name)?).await?;
     Ok(keys.iter().map(|key| key.name().to_owned()).collect())
 }
 
 /// What a build's attempts said, as far as it is in the store.
-async fn logs_of(uid: &str, world: &World) -> Result<Vec<LogObserved>, Broken> {
+async fn logs_of(uid: &str, context: &ProjectContext) -> Result<Vec<LogObserved>, Broken> {
     let folder = keys::logs(uid)?;
     let mut logs = BTreeMap::<i64, LogObserved>::new();
-    for Entry { key, bytes, at } in world.store.entries(&folder).await? {
+    for Entry { key, bytes, at } in context.store.entries(&folder).await? {
         let piece =
             key.as_str().strip_prefix(folder.as_str()).and_then(|rest| rest.trim_start_matches('/').split_once('/'));
         let Some((attempt, piece)) = piece else { continue };

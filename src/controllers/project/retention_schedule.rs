@@ -1,11 +1,9 @@
 //! What this operator remembers of its looks for what is kept no longer.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::registry::fault;
 use crate::{
@@ -34,7 +32,7 @@ struct ProjectState {
 
 impl RetentionSchedules {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, ProjectState>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// How it stands; `now` says what there is to look through.

@@ -22,9 +22,8 @@ use kube::{
 use landfall::{
     api::{FINALIZER, Project},
     controllers::{
-        frame::{self, Kind, ReconcileError},
+        frame::{self, Kind, ReconcileError, Shared},
         gc,
-        world::{Parts, World},
     },
     effects::{
         executor::{ExecutorConfig, Isolation, LocalExecutor},
@@ -35,6 +34,7 @@ use landfall::{
     },
     model::ids::FenceToken,
     plan::Plan,
+    runtime::wiring::{self, Contexts, Effects},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -82,8 +82,9 @@ impl Kind for Gadget {
     type Observed = Seen;
     type Action = ();
     type Status = GadgetStatus;
+    type Context = Shared;
 
-    async fn observe(&self, world: &World) -> Result<Seen, ReconcileError> {
+    async fn observe(&self, shared: &Shared) -> Result<Seen, ReconcileError> {
         let observed = Seen {
             does: self.spec.does.clone(),
             going: self.metadata.deletion_timestamp.is_some(),
@@ -91,7 +92,7 @@ impl Kind for Gadget {
         };
         looks().lock().unwrap().push((self.name_any(), observed.going, observed.late));
         if observed.does == "vanish" {
-            let api = world.api::<Gadget>(&self.namespace().unwrap());
+            let api = shared.api::<Gadget>(&self.namespace().unwrap());
             api.delete(&self.name_any(), &DeleteParams::default()).await?;
         }
         Ok(observed)
@@ -111,9 +112,9 @@ impl Kind for Gadget {
     }
 
     /// Somebody else writes to it, between the decision and its end.
-    async fn act(&self, (): (), world: &Arc<World>) -> Result<(), ReconcileError> {
+    async fn act(&self, (): (), shared: &Arc<Shared>) -> Result<(), ReconcileError> {
         let late = Patch::Merge(json!({ "metadata": { "annotations": { "late": "yes" } } }));
-        let api = world.api::<Gadget>(&self.namespace().unwrap());
+        let api = shared.api::<Gadget>(&self.namespace().unwrap());
         api.patch(&self.name_any(), &PatchParams::default(), &late).await?;
         Ok(())
     }
@@ -122,7 +123,7 @@ impl Kind for Gadget {
         self.status.as_ref()
     }
 
-    fn wake_dependents(&self, _: &World) {}
+    fn wake_dependents(&self, _: &Shared) {}
 }
 
 /// A schema that lets everything through, as one of another version of this program might.
@@ -162,7 +163,6 @@ fn definition_with_kind(definition: &CustomResourceDefinition) -> Value {
 struct Bench {
     space: TestNamespace,
     _stop: oneshot::Sender<()>,
-    _folder: tempfile::TempDir,
 }
 
 impl Bench {
@@ -170,15 +170,14 @@ impl Bench {
         logged();
         let space = bare_namespace("frame").await;
         define(&space.client).await;
-        let folder = tempfile::tempdir().unwrap();
-        let world = Arc::new(world(space.client.clone(), folder.path()));
+        let shared = Arc::new(shared(space.client.clone()));
         let scope = Api::namespaced(space.client.clone(), &space.name);
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(async move {
             let stopped = async move { _ = stopped.await };
-            frame::run::<Gadget>(world, scope, stopped).await;
+            frame::run::<Gadget>(shared, scope, stopped).await;
         });
-        Self { space, _stop: stop, _folder: folder }
+        Self { space, _stop: stop }
     }
 
     fn raw(&self) -> Api<DynamicObject> {
@@ -213,8 +212,16 @@ async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) 
     wait::find(what, look, |()| log()).await;
 }
 
-fn world(client: Client, folder: &std::path::Path) -> World {
-    let gate = Gate::open_for(FenceToken { epoch: "frame".into(), created: 1, transitions: 1 });
+fn gate() -> Gate {
+    Gate::open_for(FenceToken { epoch: "frame".into(), created: 1, transitions: 1 })
+}
+
+fn shared(client: Client) -> Shared {
+    let recorder = Recorder::new(client.clone(), Reporter::from("frame-test"));
+    Shared::new(client, gate(), recorder, Duration::from_secs(600))
+}
+
+fn contexts(client: Client, folder: &std::path::Path) -> Contexts {
     let executor = LocalExecutor::new(ExecutorConfig {
         folder: folder.join("executor"),
         hidden: vec![],
@@ -222,18 +229,13 @@ fn world(client: Client, folder: &std::path::Path) -> World {
         runner: "/nowhere".into(),
         max_log_bytes: 1,
     });
-    World::new(Parts {
-        recorder: Recorder::new(client.clone(), Reporter::from("frame-test")),
-        client,
-        gate,
+    let effects = Effects {
         store: Store::folder(folder.join("store")).unwrap(),
         git: Git::new(GitConfig::new(folder.join("git"))),
         executor,
         rollout_logs: RolloutLogs::new(folder.join("rollouts")),
-        resync: Duration::from_secs(600),
-        control_plane_id: "frame".into(),
-        started_at: std::time::Instant::now(),
-    })
+    };
+    wiring::contexts(client, gate(), Duration::from_secs(600), "frame".into(), effects)
 }
 
 /// What the tests of this program logged.
@@ -317,8 +319,8 @@ async fn nobodys_leftovers_go_beside([build, project]: [String; 2], client: Clie
     for path in builds.iter().chain(&caches) {
         std::fs::create_dir_all(path.join("1")).unwrap();
     }
-    let world = Arc::new(world(client, folder.path()));
-    let broom = tokio::spawn(gc::keep(world.clone(), None));
+    let contexts = contexts(client, folder.path());
+    let collector = tokio::spawn(gc::keep(contexts.garbage, None));
     let was: Project = serde_json::from_value(json!({
         "metadata": { "name": "gone", "namespace": "default", "uid": gone },
         "spec": {
@@ -327,12 +329,12 @@ async fn nobodys_leftovers_go_beside([build, project]: [String; 2], client: Clie
         },
     }))
     .unwrap();
-    was.on_deleted(&world);
+    was.on_deleted(&contexts.project);
     for [nobodys, somebodys] in [builds, caches] {
         until(&format!("{} is gone", nobodys.display()), async || !nobodys.exists()).await;
         assert!(somebodys.exists(), "{}", somebodys.display());
     }
-    broom.abort();
+    collector.abort();
 }
 
 /// Of landfall's own kinds, with schemas as another version might have left them.

@@ -1,94 +1,25 @@
-//! What a kind may touch: the client, the effects, and what background tasks know. It decides nothing.
+//! Secrets as reconciles and background tasks read them: anew each time, and only those that are labelled for the use. Nothing is kept, and
+//! nothing of a Secret is logged.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{Api, Client, core::NamespaceResourceScope, runtime::events::Recorder};
+use kube::{Api, Client};
 
-use super::{build, deployment::SiblingSelections, hosts, project, requeue::Requeue, tasks::Tasks};
 use crate::{
     api::{USE_LABEL, verbs::GIT_HOST},
-    effects::{
-        executor::LocalExecutor, gate::Gate, git::Git, rollout_logs::RolloutLogs, secret::SecretText, store::Store,
-    },
+    effects::secret::SecretText,
 };
 
-/// One for all kinds of one operator.
-pub struct World {
-    pub client: Client,
-    pub gate: Gate,
-    pub store: Store,
-    pub git: Git,
-    pub executor: LocalExecutor,
-    pub rollout_logs: RolloutLogs,
-    pub tasks: Tasks,
-    pub requeue: Requeue,
-    /// Uid of the namespace `kube-system`: which control plane this is.
-    pub control_plane_id: String,
-    /// Monotonic; facts older than this are unknown.
-    pub started_at: Instant,
-    pub recorder: Recorder,
-    /// How often everything is listed anew.
-    pub resync: Duration,
-    pub sources: project::Registry,
-    pub builds: build::Registry,
-    pub hosts: hosts::Registry,
-    pub siblings: SiblingSelections,
-    /// Reconciles that failed in a row, by kind and object.
-    pub(super) failures: Mutex<HashMap<String, u32>>,
-    /// Objects of whose last status nobody knows whether it was written.
-    pub(super) uncertain: Mutex<HashSet<String>>,
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct SecretReader {
+    client: Client,
 }
 
-/// What a [`World`] is made of; the rest of it begins empty.
-pub struct Parts {
-    pub client: Client,
-    pub gate: Gate,
-    pub store: Store,
-    pub git: Git,
-    pub executor: LocalExecutor,
-    pub rollout_logs: RolloutLogs,
-    pub control_plane_id: String,
-    pub started_at: Instant,
-    pub recorder: Recorder,
-    pub resync: Duration,
-}
-
-impl World {
-    pub fn new(parts: Parts) -> Self {
-        let Parts { client, gate, store, git, executor, rollout_logs, control_plane_id, started_at, recorder, resync } =
-            parts;
-        Self {
-            client,
-            gate,
-            store,
-            git,
-            executor,
-            rollout_logs,
-            control_plane_id,
-            started_at,
-            recorder,
-            resync,
-            tasks: Tasks::default(),
-            requeue: Requeue::default(),
-            sources: project::Registry::default(),
-            builds: build::Registry::default(),
-            hosts: hosts::Registry::default(),
-            siblings: SiblingSelections::default(),
-            failures: Mutex::default(),
-            uncertain: Mutex::default(),
-        }
-    }
-
-    pub fn api<K>(&self, namespace: &str) -> Api<K>
-    where
-        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), namespace)
+impl SecretReader {
+    pub fn new(client: Client) -> Self {
+        Self { client }
     }
 
     /// One key of a Secret that is labelled for this use (`git`, `ssh`, …).
@@ -117,7 +48,7 @@ impl World {
     }
 
     async fn labelled_secret(&self, namespace: &str, name: &str, usage: &str) -> Result<Secret, NoSecret> {
-        let secret = match self.api::<Secret>(namespace).get_opt(name).await {
+        let secret = match Api::<Secret>::namespaced(self.client.clone(), namespace).get_opt(name).await {
             Ok(Some(secret)) => secret,
             Ok(None) => return Err(NoSecret::NotFound { name: name.to_owned() }),
             Err(kube::Error::Api(status)) if status.code == 403 => {

@@ -1,0 +1,32 @@
+//! What Projects touch. It decides nothing.
+
+use std::sync::Arc;
+
+use super::Registry;
+use crate::{
+    controllers::{
+        build,
+        frame::{Context, Shared},
+        secrets::SecretReader,
+        tasks::Tasks,
+    },
+    effects::{executor::LocalExecutor, git::Git, store::Store},
+};
+
+/// One for all of them, made by the wiring in `runtime`.
+pub struct ProjectContext {
+    pub shared: Arc<Shared>,
+    pub builds: build::Registry,
+    pub executor: LocalExecutor,
+    pub git: Git,
+    pub secrets: SecretReader,
+    pub sources: Registry,
+    pub store: Store,
+    pub tasks: Tasks,
+}
+
+impl Context for ProjectContext {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}

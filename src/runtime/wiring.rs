@@ -1,0 +1,140 @@
+//! What one operator is made of: the effects by its command line, and a context for each kind over what they share. The only place where
+//! all of it is known.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use kube::{
+    Client,
+    runtime::events::{Recorder, Reporter},
+};
+
+use super::config::{LocalExecutorMode, RunArgs};
+use crate::{
+    api::FIELD_MANAGER,
+    controllers::{
+        build::{self, BuildContext},
+        deployment::{DeploymentContext, SiblingSelections},
+        frame::Shared,
+        gc::GarbageContext,
+        hostgroup::HostGroupContext,
+        hosts::{self, Fleet},
+        project::{self, ProjectContext},
+        secrets::SecretReader,
+        tasks::Tasks,
+    },
+    effects::{
+        executor::{ExecutorConfig, Isolation, LocalExecutor},
+        gate::Gate,
+        git::{Git, GitConfig},
+        rollout_logs::RolloutLogs,
+        store::{Store, StoreError},
+    },
+};
+
+const MAX_LOG_BYTES: u64 = 100 << 20;
+
+/// The effects of one process; several scopes share them.
+pub struct Effects {
+    pub store: Store,
+    pub git: Git,
+    pub executor: LocalExecutor,
+    pub rollout_logs: RolloutLogs,
+}
+
+/// One context for each kind of one operator.
+pub struct Contexts {
+    pub project: Arc<ProjectContext>,
+    pub build: Arc<BuildContext>,
+    pub host_group: Arc<HostGroupContext>,
+    pub deployment: Arc<DeploymentContext>,
+    pub garbage: Arc<GarbageContext>,
+    pub fleet: Arc<Fleet>,
+    pub tasks: Tasks,
+}
+
+/// `control_plane_id`: uid of the namespace `kube-system`.
+pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: String, effects: Effects) -> Contexts {
+    let Effects { store, git, executor, rollout_logs } = effects;
+    let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
+    let shared = Arc::new(Shared::new(client.clone(), gate.clone(), recorder, resync));
+    let secrets = SecretReader::new(client);
+    let tasks = Tasks::default();
+    let builds = build::Registry::default();
+    let fleet =
+        Arc::new(Fleet { hosts: hosts::Registry::default(), gate, requeue: shared.requeue.clone(), control_plane_id });
+    Contexts {
+        project: Arc::new(ProjectContext {
+            shared: shared.clone(),
+            builds: builds.clone(),
+            executor: executor.clone(),
+            git: git.clone(),
+            secrets: secrets.clone(),
+            sources: project::Registry::default(),
+            store: store.clone(),
+            tasks: tasks.clone(),
+        }),
+        build: Arc::new(BuildContext {
+            shared: shared.clone(),
+            builds,
+            executor: executor.clone(),
+            git: git.clone(),
+            secrets: secrets.clone(),
+            store: store.clone(),
+            tasks: tasks.clone(),
+        }),
+        host_group: Arc::new(HostGroupContext {
+            shared: shared.clone(),
+            fleet: fleet.clone(),
+            secrets,
+            store: store.clone(),
+            tasks: tasks.clone(),
+        }),
+        deployment: Arc::new(DeploymentContext {
+            shared: shared.clone(),
+            fleet: fleet.clone(),
+            rollout_logs,
+            siblings: SiblingSelections::default(),
+            store: store.clone(),
+            tasks: tasks.clone(),
+        }),
+        garbage: Arc::new(GarbageContext { shared, executor, git, store }),
+        fleet,
+        tasks,
+    }
+}
+
+pub fn store(args: &RunArgs) -> Result<Store, StoreError> {
+    Store::folder(args.data_dir.join("store"))
+}
+
+pub fn git(args: &RunArgs) -> Git {
+    Git::new(GitConfig {
+        allow_file: args.allow_file_git,
+        allow_local: args.allow_local_git,
+        ..GitConfig::new(args.data_dir.join("git"))
+    })
+}
+
+pub fn rollout_logs(args: &RunArgs) -> RolloutLogs {
+    RolloutLogs::new(args.data_dir.join("rollouts"))
+}
+
+/// `runner`: the path of this very program.
+pub fn executor(args: &RunArgs, runner: PathBuf) -> LocalExecutor {
+    let data = &args.data_dir;
+    let mut hidden = args.hide.clone();
+    hidden.push(data.clone());
+    let kubeconfigs = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    hidden.extend(std::env::split_paths(&kubeconfigs).filter(|path| path.exists()));
+    let isolation = match args.local_executor {
+        LocalExecutorMode::Sandboxed => Isolation::Sandboxed,
+        LocalExecutorMode::Trusted => Isolation::Trusted,
+    };
+    LocalExecutor::new(ExecutorConfig {
+        folder: data.join("executor"),
+        hidden,
+        isolation,
+        runner,
+        max_log_bytes: MAX_LOG_BYTES,
+    })
+}
