@@ -47,9 +47,10 @@ impl EventDraft {
 }
 
 /// At most five names, and how many more.
-pub(crate) fn list_names(names: &[String]) -> String {
+pub(crate) fn list_names(names: &[impl AsRef<str>]) -> String {
+    let first: Vec<&str> = names.iter().take(5).map(AsRef::as_ref).collect();
     match names.len() {
-        0..=5 => names.join(", "),
-        n => format!("{} and {} more", names[..5].join(", "), n - 5),
+        0..=5 => first.join(", "),
+        n => format!("{} and {} more", first.join(", "), n - 5),
     }
 }

@@ -1,13 +1,15 @@
 //! Whose a host is: one host belongs to one Deployment per project. The owner file decides; on a host without one the older
 //! Deployment, then the smaller uid.
 
-use super::observed::{FolderCheck, Group, Observed, SiblingDeployment};
+use std::collections::{HashMap, HashSet};
+
+use super::observed::{Group, Observed, SiblingDeployment};
 use crate::{
     api::hostgroup::Host,
     model::{facts::FolderFacts, ids::Owner},
 };
 
-/// So many revisions a restored control plane may have missed.
+/// Revisions that a restored control plane may have missed.
 const LEAP: i64 = 1_000_000;
 
 /// What stands between this Deployment and one host.
@@ -24,64 +26,88 @@ pub enum Claim {
     Ahead { revision: i64, fenced: bool },
 }
 
-pub fn claim(observed: &Observed, group: &Group, host: &Host) -> Claim {
-    if let FolderCheck::Facts(look) = &observed.host(&host.name).look
-        && let Some(claim) = by_owner_file(observed, group, host, &look.folder)
-    {
-        return claim;
-    }
-    match first_to_claim(observed, group, host) {
-        Some(other) => Claim::Others(format!("Deployment {} selected it first", other.name)),
-        None => Claim::Ours { replaces: None },
-    }
+/// What the claims of all hosts are computed from; made once.
+pub struct Claims<'a> {
+    observed: &'a Observed,
+    /// Names of the group's hosts.
+    names: HashSet<&'a str>,
+    port: i32,
+    /// The Deployment that claims a machine, of those that come before this one.
+    first: HashMap<&'a str, &'a SiblingDeployment>,
+    known_revision: i64,
 }
 
-/// `None` where nobody is recorded.
-fn by_owner_file(observed: &Observed, group: &Group, host: &Host, folder: &FolderFacts) -> Option<Claim> {
-    let foreign_fence =
-        folder.fence.as_ref().filter(|fence| fence.epoch != observed.control_plane_id).map(|fence| fence.epoch.clone());
-    let foreign_owner = folder
-        .owner
-        .as_ref()
-        .filter(|owner| owner.control_plane_id != observed.control_plane_id)
-        .map(|owner| owner.control_plane_id.clone());
-    if let Some(control_plane_id) = foreign_fence.or(foreign_owner) {
-        return Some(Claim::Foreign { control_plane_id, owner: folder.owner.clone() });
+impl<'a> Claims<'a> {
+    pub fn new(observed: &'a Observed, group: &'a Group) -> Self {
+        let order = (observed.created, observed.uid.as_str());
+        let earlier = observed.others.iter().filter(|other| (other.created, other.uid.as_str()) < order);
+        let mut first = HashMap::new();
+        for other in earlier {
+            for machine in &other.machines {
+                first.entry(machine.as_str()).or_insert(other);
+            }
+        }
+        Self {
+            observed,
+            names: group.hosts.iter().map(|host| host.name.as_str()).collect(),
+            port: group.port,
+            first,
+            known_revision: known_revision(observed),
+        }
     }
-    let owner = folder.owner.as_ref()?;
-    if owner.uid == observed.uid {
-        return Some(own(observed, group, host, folder, owner));
-    }
-    let holder = observed.others.iter().find(|other| other.uid == owner.uid && other.hosts.contains(&owner.host));
-    Some(match holder {
-        Some(other) => Claim::Others(format!("it belongs to Deployment {} (as its host {})", other.name, owner.host)),
-        None => Claim::Ours { replaces: Some(owner.clone()) },
-    })
-}
 
-fn own(observed: &Observed, group: &Group, host: &Host, folder: &FolderFacts, owner: &Owner) -> Claim {
-    if owner.host != host.name {
-        return match group.hosts.iter().any(|one| one.name == owner.host) {
-            true => Claim::Others(format!("it is the same machine as host {} of this group", owner.host)),
-            false => Claim::Ours { replaces: Some(owner.clone()) },
-        };
+    pub fn of(&self, host: &Host) -> Claim {
+        let folder = self.observed.host(&host.name).view().map(|view| &view.folder);
+        if let Some(claim) = folder.and_then(|folder| self.by_owner_file(host, folder)) {
+            return claim;
+        }
+        match self.first.get(format!("{}:{}", host.machine(), self.port).as_str()) {
+            Some(other) => Claim::Others(format!("Deployment {} selected it first", other.name)),
+            None => Claim::Ours { replaces: None },
+        }
     }
-    let there =
-        folder.process.as_ref().filter(|process| process.uid == observed.uid).map_or(0, |process| process.revision);
-    let fenced = folder.fence.as_ref().zip(observed.token.as_ref()).is_some_and(|(theirs, ours)| {
-        theirs.epoch == ours.epoch && (theirs.created, theirs.transitions) > (ours.created, ours.transitions)
-    });
-    match fenced || (there > known_revision(observed) && plausible(observed, there)) {
-        true => Claim::Ahead { revision: there, fenced },
-        false => Claim::Ours { replaces: None },
-    }
-}
 
-fn first_to_claim<'a>(observed: &'a Observed, group: &Group, host: &Host) -> Option<&'a SiblingDeployment> {
-    let machine = format!("{}:{}", host.machine(), group.port);
-    let first =
-        |other: &&SiblingDeployment| (other.created, other.uid.as_str()) < (observed.created, observed.uid.as_str());
-    observed.others.iter().filter(first).find(|other| other.machines.contains(&machine))
+    /// `None` where nobody is recorded.
+    fn by_owner_file(&self, host: &Host, folder: &FolderFacts) -> Option<Claim> {
+        let ours = &self.observed.control_plane_id;
+        let fence = folder.fence.as_ref().map(|fence| &fence.epoch);
+        let owner_plane = folder.owner.as_ref().map(|owner| &owner.control_plane_id);
+        let foreign = fence.filter(|id| *id != ours).or_else(|| owner_plane.filter(|id| *id != ours));
+        if let Some(control_plane_id) = foreign {
+            return Some(Claim::Foreign { control_plane_id: control_plane_id.clone(), owner: folder.owner.clone() });
+        }
+        let owner = folder.owner.as_ref()?;
+        if owner.uid == self.observed.uid {
+            return Some(self.own(host, folder, owner));
+        }
+        let mut others = self.observed.others.iter();
+        let holder = others.find(|other| other.uid == owner.uid && other.hosts.contains(&owner.host));
+        Some(match holder {
+            Some(other) => {
+                Claim::Others(format!("it belongs to Deployment {} (as its host {})", other.name, owner.host))
+            }
+            None => Claim::Ours { replaces: Some(owner.clone()) },
+        })
+    }
+
+    fn own(&self, host: &Host, folder: &FolderFacts, owner: &Owner) -> Claim {
+        if owner.host != host.name {
+            return match self.names.contains(owner.host.as_str()) {
+                true => Claim::Others(format!("it is the same machine as host {} of this group", owner.host)),
+                false => Claim::Ours { replaces: Some(owner.clone()) },
+            };
+        }
+        let process = folder.process.as_ref().filter(|process| process.uid == self.observed.uid);
+        let there = process.map_or(0, |process| process.revision);
+        let fenced = folder.fence.as_ref().zip(self.observed.token.as_ref()).is_some_and(|(theirs, ours)| {
+            theirs.epoch == ours.epoch && (theirs.created, theirs.transitions) > (ours.created, ours.transitions)
+        });
+        let ahead = there > self.known_revision && is_plausible(self.known_revision, there);
+        match fenced || ahead {
+            true => Claim::Ahead { revision: there, fenced },
+            false => Claim::Ours { replaces: None },
+        }
+    }
 }
 
 /// The highest revision that status and store know of.
@@ -92,14 +118,13 @@ pub fn known_revision(observed: &Observed) -> i64 {
 
 /// The highest revision of this Deployment that any host shows.
 pub fn highest_on_hosts(observed: &Observed) -> i64 {
-    let revisions = observed.hosts.values().filter_map(|host| match &host.look {
-        FolderCheck::Facts(look) => look.folder.process.as_ref().filter(|process| process.uid == observed.uid),
-        _ => None,
-    });
-    revisions.map(|process| process.revision).filter(|revision| plausible(observed, *revision)).max().unwrap_or(0)
+    let known = known_revision(observed);
+    let processes = observed.hosts.values().filter_map(|host| host.view()?.folder.process.as_ref());
+    let ours = processes.filter(|process| process.uid == observed.uid).map(|process| process.revision);
+    ours.filter(|revision| is_plausible(known, *revision)).max().unwrap_or(0)
 }
 
 /// A backup is not that old: a host that claims more lies, and counting on from there would end at the last number that there is.
-fn plausible(observed: &Observed, revision: i64) -> bool {
-    revision <= known_revision(observed).saturating_add(LEAP)
+fn is_plausible(known: i64, revision: i64) -> bool {
+    revision <= known.saturating_add(LEAP)
 }

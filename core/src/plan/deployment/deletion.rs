@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::{
     action::{Action, Assignment},
     observed::{FolderCheck, GoalKind, Observed},
-    reference::list_names,
     select::select,
     steps::Goal,
+    targets::list_names,
 };
 use crate::{
     api::{
@@ -31,7 +31,7 @@ enum Leftover {
 }
 
 pub fn plan(observed: &Observed, deleted: Timestamp, now: Timestamp) -> Plan<DeploymentStatus, Action> {
-    let before = observed.before();
+    let before = observed.before().clone();
     let acted = before.rollout.is_some();
     if !acted {
         return Plan { finalizer: false, status: before, actions: vec![], events: vec![], next: None };
@@ -93,34 +93,33 @@ pub fn plan(observed: &Observed, deleted: Timestamp, now: Timestamp) -> Plan<Dep
 
 /// What is done on a host that this Deployment does not have any more.
 pub fn assign(observed: &Observed, host: &str) -> Assignment {
-    let before = observed.before();
-    let (rollout, attempt) = before.rollout.map_or(("0.0".to_owned(), 1), |rollout| (rollout.id, rollout.attempt));
+    let rollout = observed.before().rollout.as_ref();
+    let (rollout, attempt) = rollout.map_or(("0.0", 1), |rollout| (rollout.id.as_str(), rollout.attempt));
     let goal = match observed.spec.deletion_policy {
         DeletionPolicy::Retain => Goal::Release,
         DeletionPolicy::Remove => Goal::Remove,
     };
     // It may be ours under a name that it had before.
     let replaces = ours(observed, host).filter(|owner| owner.host != host);
-    Assignment::new(host, goal, &rollout, attempt, replaces)
+    Assignment::new(host, goal, rollout, attempt, replaces)
 }
 
 /// The owner file of a host, if that host is ours: by its name, or by one that the group does not have any more. A machine that is ours
 /// under another name of the group is that one's business.
 fn ours(observed: &Observed, host: &str) -> Option<Owner> {
-    let FolderCheck::Facts(look) = observed.host(host).look else { return None };
-    let owner = look.folder.owner?;
+    let owner = observed.host(host).view()?.folder.owner.as_ref()?;
     let listed = |name: &str| observed.group.iter().flat_map(|group| &group.hosts).any(|one| one.name == name);
     let ours = owner.uid == observed.uid && (owner.host == host || !listed(&owner.host));
-    ours.then_some(owner)
+    ours.then(|| owner.clone())
 }
 
 fn rest(observed: &Observed, host: &str, selected: bool) -> Leftover {
     let one = observed.host(host);
-    let kind = one.task.map(|task| task.goal.kind);
+    let kind = one.task.as_ref().map(|task| task.goal.kind);
     if matches!(kind, Some(GoalKind::Release | GoalKind::Remove)) {
         return Leftover::UnderWay;
     }
-    match one.look {
+    match &one.look {
         FolderCheck::Facts(_) if ours(observed, host).is_some() => Leftover::Act,
         FolderCheck::Facts(_) if kind.is_some() => Leftover::Act,
         FolderCheck::Facts(_) => Leftover::Nothing,
@@ -134,8 +133,9 @@ fn rest(observed: &Observed, host: &str, selected: bool) -> Leftover {
 /// Hosts of the group that left the selection and still belong to this Deployment.
 pub fn leaving(observed: &Observed, selected: &[&crate::api::hostgroup::Host]) -> (Vec<String>, Vec<Action>) {
     let (mut names, mut actions) = (Vec::new(), Vec::new());
+    let selected: BTreeSet<&str> = selected.iter().map(|host| host.name.as_str()).collect();
     let hosts = observed.group.iter().flat_map(|group| &group.hosts);
-    for host in hosts.filter(|host| !selected.iter().any(|one| one.name == host.name)) {
+    for host in hosts.filter(|host| !selected.contains(host.name.as_str())) {
         match rest(observed, &host.name, false) {
             Leftover::Act => actions.push(Action::Assign(assign(observed, &host.name))),
             Leftover::UnderWay => {}

@@ -1,30 +1,32 @@
-//! Where each host stands: from what it shows, from the task that acts on it, and from what is on record about its turn.
+//! The state of each host: from what it shows, from the task that acts on it, and from what is on record about its update.
 
 use jiff::Timestamp;
 
 use super::{
     observed::{FolderCheck, FolderView, GoalKind, HostObserved, Observed},
     steps::{is_down, is_reached, is_staged},
-    target::Target,
+    target::{Target, parse_rollout},
 };
-use crate::model::rollout::HostFailure;
 use crate::{
     api::{
         Reason,
-        deployment::{DeploymentStatus, Phase, Rollout},
+        deployment::{Phase, Rollout, RolloutException},
     },
-    model::Failure,
+    model::{
+        Failure,
+        rollout::{HostFailure, RolloutRecord},
+    },
 };
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum HostState {
     /// Not asked yet.
     Unknown,
-    /// Set aside before its turn, or lost after it.
+    /// No answer, and no update under way.
     Unreachable(Failure),
     /// It failed in this attempt, or can't be used at all.
     Failed(Failure),
-    /// Its turn has begun and is not over. `lost`: it does not answer.
+    /// Its update has begun and is not over. `lost`: it does not answer.
     Updating {
         phase: Phase,
         lost: Option<Failure>,
@@ -36,38 +38,70 @@ pub enum HostState {
     Staging,
     /// Answers, and lacks the release.
     Unstaged,
-    /// Has the release and waits for its turn.
+    /// Has the release and waits for its update.
     Pending,
-    /// What was ready there runs no more.
+    /// What was ready there ended, and it is on record how to start it again.
     Down,
     Ready,
 }
 
-/// A turn is on record by the phase in the status: an intent is committed before it is acted on.
-pub fn was_updating(before: &DeploymentStatus, host: &str) -> Option<Phase> {
-    let entry = before.exceptions.iter().find(|entry| entry.host == host)?;
-    let updating_phase = matches!(entry.phase, Phase::Stopping | Phase::Switching | Phase::Starting | Phase::Verifying);
-    (updating_phase && entry.reason != Reason::Healing.as_str()).then_some(entry.phase)
+/// Everything that the state of one host is computed from.
+pub struct StateInput<'a> {
+    pub observed: &'a Observed,
+    pub host: &'a HostObserved,
+    pub target: Option<&'a Target>,
+    /// Its failure in this attempt.
+    pub failure: Option<&'a HostFailure>,
+    pub exception: Option<&'a RolloutException>,
 }
 
-/// Where one host stands on its way to this target.
-pub fn state(observed: &Observed, name: &str, target: Option<&Target>) -> HostState {
-    let host = observed.host(name);
-    if let Some(verdict) = target.and_then(|target| verdict(observed, target, name)) {
-        return HostState::Failed(Failure::terminal(verdict.reason, &verdict.message));
+impl StateInput<'_> {
+    pub fn state(&self) -> HostState {
+        if let Some(failure) = self.failure {
+            return HostState::Failed(Failure::terminal(failure.reason, &failure.message));
+        }
+        if let Some(state) = by_task(self.host) {
+            return state;
+        }
+        let updating = self.exception.and_then(updating_phase_on_record);
+        match &self.host.look {
+            FolderCheck::Unknown => HostState::Unknown,
+            FolderCheck::Failed(failure) => match updating {
+                Some(phase) => HostState::Updating { phase, lost: Some(failure.clone()) },
+                None => HostState::Unreachable(failure.clone()),
+            },
+            FolderCheck::Facts(view) => self.by_facts(view, updating),
+        }
     }
-    if let Some(state) = by_task(&host) {
-        return state;
+
+    fn by_facts(&self, view: &FolderView, updating: Option<Phase>) -> HostState {
+        if let Some(failure) = &view.unfit {
+            return HostState::Failed(failure.clone());
+        }
+        if let Some(target) = self.target {
+            if is_reached(&view.folder, target) {
+                return HostState::Ready;
+            }
+            if let Some(phase) = updating {
+                return HostState::Updating { phase, lost: None };
+            }
+        }
+        if is_down(&view.folder) && last_good(self.observed, self.host, self.target).is_some() {
+            return HostState::Down;
+        }
+        match self.target {
+            Some(target) if is_staged(&view.folder, target) => HostState::Pending,
+            Some(_) => HostState::Unstaged,
+            None if is_down(&view.folder) => HostState::Unstaged,
+            None => HostState::Pending,
+        }
     }
-    let before = was_updating(&observed.before(), name);
-    match &host.look {
-        FolderCheck::Unknown => HostState::Unknown,
-        FolderCheck::Failed(failure) => match before {
-            Some(phase) => HostState::Updating { phase, lost: Some(failure.clone()) },
-            None => HostState::Unreachable(failure.clone()),
-        },
-        FolderCheck::Facts(look) => by_look(look, target, before),
-    }
+}
+
+/// An update is on record by the phase in the status: an intent is committed before it is acted on.
+fn updating_phase_on_record(exception: &RolloutException) -> Option<Phase> {
+    let updating = matches!(exception.phase, Phase::Stopping | Phase::Switching | Phase::Starting | Phase::Verifying);
+    (updating && exception.reason != Reason::Healing.as_str()).then_some(exception.phase)
 }
 
 fn by_task(host: &HostObserved) -> Option<HostState> {
@@ -80,7 +114,7 @@ fn by_task(host: &HostObserved) -> Option<HostState> {
     }
 }
 
-/// A turn that is about to end still shows as a turn.
+/// An update that is about to end still shows as an update.
 fn updating_phase(phase: Phase) -> Phase {
     match phase {
         Phase::Ready | Phase::Failed | Phase::Unreachable | Phase::Pending => Phase::Verifying,
@@ -89,31 +123,17 @@ fn updating_phase(phase: Phase) -> Phase {
     }
 }
 
-fn by_look(look: &FolderView, target: Option<&Target>, before: Option<Phase>) -> HostState {
-    if let Some(failure) = &look.unfit {
-        return HostState::Failed(failure.clone());
+/// What was ready on a host last, as the store has it.
+pub fn last_good(observed: &Observed, host: &HostObserved, target: Option<&Target>) -> Option<Target> {
+    let process = host.view()?.folder.process.as_ref()?;
+    if let Some(target) = target.filter(|target| target.rollout == process.rollout && target.uid == process.uid) {
+        return Some(target.clone());
     }
-    let Some(target) = target else {
-        return if is_down(&look.folder) { HostState::Down } else { HostState::Pending };
-    };
-    if is_reached(&look.folder, target) {
-        return HostState::Ready;
-    }
-    if let Some(phase) = before {
-        return HostState::Updating { phase, lost: None };
-    }
-    if is_down(&look.folder) {
-        return HostState::Down;
-    }
-    if is_staged(&look.folder, target) { HostState::Pending } else { HostState::Unstaged }
-}
-
-/// The verdict of this attempt about one host.
-pub fn verdict<'a>(observed: &'a Observed, target: &Target, host: &str) -> Option<&'a HostFailure> {
-    observed
-        .verdicts
-        .iter()
-        .find(|verdict| verdict.host == host && verdict.rollout == target.rollout && verdict.attempt == target.attempt)
+    let (revision, _) = parse_rollout(&process.rollout)?;
+    let fits = |record: &&RolloutRecord| process.uid == observed.uid && record.revision == revision;
+    let record = observed.records.iter().find(fits)?;
+    let attempt = target.map_or(1, |target| target.attempt);
+    Some(Target::new(observed, record, &process.rollout, attempt, 0))
 }
 
 /// Whether any host has failed in this attempt of the rollout on record.
@@ -132,7 +152,7 @@ pub fn heal_due(host: &HostObserved, attempt: i64, now: Timestamp) -> Heal {
     if left <= 0 { Heal::Now } else { Heal::In(u64::try_from(left).unwrap_or(1)) }
 }
 
-/// So long after its last start a process counts as healed.
+/// Seconds after its last start from which a process counts as healed.
 pub const HEALED_AFTER: i64 = 600;
 pub const STARTS_IN_A_ROW: u32 = 5;
 

@@ -1,6 +1,6 @@
 //! Everything that the planner of a Deployment knows. Plain data; `controllers/deployment/observe.rs` fills it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::{
     },
     model::{
         Failure,
-        facts::{FolderFacts, HealFact},
+        facts::{FolderFacts, HealFact, ProcessFacts},
         ids::FenceToken,
         version::VersionRecord,
     },
@@ -73,8 +73,10 @@ pub struct Observed {
 }
 
 impl Observed {
-    pub fn before(&self) -> DeploymentStatus {
-        self.status.clone().unwrap_or_default()
+    /// The status as it was read.
+    pub fn before(&self) -> &DeploymentStatus {
+        static NONE: LazyLock<DeploymentStatus> = LazyLock::new(DeploymentStatus::default);
+        self.status.as_ref().unwrap_or(&NONE)
     }
 
     /// Nothing was ever decided about this object: stamps that are there count as handled.
@@ -82,8 +84,9 @@ impl Observed {
         self.status.as_ref().is_none_or(|status| status.observed_generation < 0)
     }
 
-    pub fn host(&self, host: &str) -> HostObserved {
-        self.hosts.get(host).cloned().unwrap_or_default()
+    pub fn host(&self, host: &str) -> &HostObserved {
+        static UNKNOWN: HostObserved = HostObserved { look: FolderCheck::Unknown, task: None, healing: None };
+        self.hosts.get(host).unwrap_or(&UNKNOWN)
     }
 }
 
@@ -203,6 +206,21 @@ pub struct Healing {
     pub last: Timestamp,
     /// Of the rollout: a `retry` begins anew.
     pub attempt: i64,
+}
+
+impl HostObserved {
+    /// What the host showed, where it answered.
+    pub fn view(&self) -> Option<&FolderView> {
+        match &self.look {
+            FolderCheck::Facts(view) => Some(view),
+            FolderCheck::Unknown | FolderCheck::Failed(_) => None,
+        }
+    }
+
+    /// The process that runs there now.
+    pub fn running(&self) -> Option<&ProcessFacts> {
+        self.view()?.folder.process.as_ref().filter(|process| process.alive)
+    }
 }
 
 impl Healing {

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     claim::{highest_on_hosts, known_revision},
     host_state,
-    observed::{FolderCheck, Group, Observed},
+    observed::{Group, Observed},
     target::{Target, effective_env, hash, parse_rollout, record},
 };
 use crate::model::rollout::RolloutRecord;
@@ -46,7 +46,7 @@ impl ActiveRollout {
 
 /// The rollout on record, where the spec can't be resolved just now: what is under way is finished with it.
 pub fn on_record(observed: &Observed) -> Option<ActiveRollout> {
-    let rollout = observed.before().rollout?;
+    let rollout = observed.before().rollout.clone()?;
     let (revision, _) = parse_rollout(&rollout.id)?;
     let record = observed.records.iter().find(|record| record.revision == revision)?.clone();
     Some(ActiveRollout { rollout, record, unrecorded: false, change: RolloutChange::Same })
@@ -58,7 +58,7 @@ pub fn current(observed: &Observed, group: &Group, version: &VersionRecord, now:
     let hash = hash(&version.digest, &env);
     let before = observed.before();
     let (rollout, change) = match before.rollout.clone().or_else(|| restored(observed, &hash)) {
-        Some(rollout) if rollout.hash == hash && !overtaken(observed) => same(observed, &before, rollout, now),
+        Some(rollout) if rollout.hash == hash && !overtaken(observed) => same(observed, before, rollout, now),
         _ => {
             let revision = known_revision(observed).max(highest_on_hosts(observed)).saturating_add(1);
             (begin(version, hash.clone(), revision, 0, now), RolloutChange::Started)
@@ -118,10 +118,8 @@ fn same(
 /// The status was lost, the store was not: the newest revision goes on if it is still what the spec wants.
 fn restored(observed: &Observed, hash: &str) -> Option<Rollout> {
     let record = observed.records.iter().max_by_key(|record| record.revision).filter(|record| record.hash == hash)?;
-    let on_hosts = observed.hosts.values().filter_map(|host| match &host.look {
-        FolderCheck::Facts(look) => look.folder.process.as_ref().filter(|process| process.uid == observed.uid),
-        _ => None,
-    });
+    let processes = observed.hosts.values().filter_map(|host| host.view()?.folder.process.as_ref());
+    let on_hosts = processes.filter(|process| process.uid == observed.uid);
     let ids = on_hosts
         .map(|process| process.rollout.as_str())
         .chain(observed.verdicts.iter().map(|one| one.rollout.as_str()));

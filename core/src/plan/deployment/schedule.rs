@@ -1,110 +1,152 @@
-//! Who may start now: staging first, then turns within the budget, healing before all. Computed anew from what the hosts show.
+//! What is done now: updates under way go on, dead processes are healed, releases are staged, further updates begin.
+//! Computed anew from the view at each decision; it remembers nothing.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
     action::{Action, Assignment},
-    host_state::{Heal, HostState, heal_due},
-    observed::{AssignmentId, FolderCheck, GoalKind, Observed},
-    reference::Targets,
-    steps::{Goal, has_too_many, is_staged},
-    target::{Target, parse_rollout},
+    holds::Hold,
+    host_state::{Heal, HostState, heal_due, last_good},
+    observed::{AssignmentId, GoalKind},
+    steps::{Goal, has_too_many},
+    strategy::rolling,
+    target::Target,
+    view::{HostView, View},
 };
-use crate::model::rollout::{HostFailure, RolloutRecord};
 use crate::{
     api::{Reason, deployment::Phase},
-    model::Failure,
+    model::{Failure, rollout::HostFailure},
 };
 
-/// So many hosts are sent a release at once.
+/// Hosts that are sent a release at the same time.
 const STAGING_AT_ONCE: usize = 16;
 
-/// One selected host and where it stands.
-#[derive(Clone, Debug)]
-pub struct HostView {
-    pub host: String,
-    pub state: HostState,
-}
-
-/// What is done now, and how the hosts stand once it is on record.
+#[derive(Default)]
 pub struct Schedule {
     pub actions: Vec<Action>,
+    /// The state of hosts, by index, once what is done is on record.
+    pub states: Vec<(usize, HostState)>,
     pub next: Option<Duration>,
 }
 
-/// How many hosts may be away at once: a percentage rounds down, to at least one.
-pub fn budget(max_unavailable: &IntOrString, total: usize) -> usize {
-    let most = match max_unavailable {
-        IntOrString::Int(count) => usize::try_from(*count).unwrap_or(1),
-        IntOrString::String(text) => {
-            let percent = text.trim_end_matches('%').parse::<usize>().unwrap_or(1).min(100);
-            total * percent / 100
+/// Healing and what is under way whatever holds the rollout back; staging and new updates only where nothing does.
+pub fn schedule(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> Schedule {
+    let mut schedule = Schedule::default();
+    schedule.resume(view);
+    schedule.heal(view, hold, now);
+    schedule.prune(view);
+    if let Some(target) = view.target.as_ref().filter(|_| hold.is_none()) {
+        let staging = schedule.stage(view, target);
+        if !staging {
+            schedule.begin(view, target);
         }
-    };
-    most.max(1)
-}
-
-/// Decides, and moves the standing of those that are started, so that the status says so before it is done.
-pub fn schedule(
-    observed: &Observed,
-    targets: &Targets<'_>,
-    views: &mut [HostView],
-    target: Option<&Target>,
-    blocked: bool,
-    now: Timestamp,
-) -> Schedule {
-    let mut plan = Schedule { actions: Vec::new(), next: None };
-    resume(observed, targets, views, target, &mut plan);
-    heal(observed, targets, views, target, blocked, now, &mut plan);
-    prune(observed, targets, views, target, &mut plan);
-    let Some(target) = target.filter(|_| !blocked) else { return plan };
-    stage(observed, targets, views, target, &mut plan);
-    let staging = views.iter().any(|one| matches!(one.state, HostState::Staging | HostState::Unstaged));
-    if !staging {
-        begin(observed, targets, views, target, &mut plan);
     }
-    plan
+    schedule
 }
 
-fn assign(targets: &Targets<'_>, host: &str, goal: Goal, target: &Target) -> Action {
-    let replaces = targets.replaces.get(host).cloned();
-    Action::Assign(Assignment::new(host, goal, &target.rollout, target.attempt, replaces))
-}
-
-fn busy_with(observed: &Observed, host: &str, kind: GoalKind, target: &Target) -> bool {
-    let goal = AssignmentId { kind, rollout: target.rollout.clone(), attempt: target.attempt };
-    observed.host(host).task.is_some_and(|task| task.goal == goal)
-}
-
-/// Turns that have begun go on: also while paused or failed, and to the newest target.
-fn resume(
-    observed: &Observed,
-    targets: &Targets<'_>,
-    views: &[HostView],
-    target: Option<&Target>,
-    plan: &mut Schedule,
-) {
-    let Some(target) = target else { return };
-    for one in views {
-        if matches!(one.state, HostState::Updating { lost: None, .. })
-            && !busy_with(observed, &one.host, GoalKind::Run, target)
-        {
-            plan.actions.push(assign(targets, &one.host, run(target, false), target));
+impl View<'_> {
+    /// The states once the schedule is on record.
+    pub fn apply(&mut self, schedule: &Schedule) {
+        for (index, state) in &schedule.states {
+            self.hosts[*index].state = state.clone();
         }
     }
 }
 
-/// A turn prunes last, when the host is ready already: one that was cut off just before left that undone.
-fn prune(observed: &Observed, targets: &Targets<'_>, views: &[HostView], target: Option<&Target>, plan: &mut Schedule) {
-    let Some(target) = target else { return };
-    for one in views.iter().filter(|one| one.state == HostState::Ready) {
-        let host = observed.host(&one.host);
-        let too_many = matches!(&host.look, FolderCheck::Facts(look) if has_too_many(&look.folder, target));
-        if too_many && host.task.is_none() {
-            plan.actions.push(assign(targets, &one.host, Goal::Prune(Box::new(target.clone())), target));
+impl Schedule {
+    pub fn sooner(&mut self, than: Duration) {
+        self.next = Some(self.next.map_or(than, |next| next.min(than)));
+    }
+
+    fn assign(&mut self, view: &View<'_>, host: &HostView<'_>, goal: Goal, target: &Target) {
+        let replaces = view.targets.replaces.get(host.name).cloned();
+        self.actions.push(Action::Assign(Assignment::new(host.name, goal, &target.rollout, target.attempt, replaces)));
+    }
+
+    fn update(&mut self, view: &View<'_>, index: usize, target: &Target) {
+        self.assign(view, &view.hosts[index], run(target, false), target);
+        self.states.push((index, HostState::Updating { phase: Phase::Stopping, lost: None }));
+    }
+
+    /// Updates that have begun go on: also while paused or failed, and to the newest target.
+    fn resume(&mut self, view: &View<'_>) {
+        let Some(target) = &view.target else { return };
+        for host in &view.hosts {
+            let updating = matches!(host.state, HostState::Updating { lost: None, .. });
+            if updating && !is_busy_with(host, GoalKind::Run, target) {
+                self.assign(view, host, run(target, false), target);
+            }
+        }
+    }
+
+    /// A host whose process is down goes first and takes no budget. Where nothing new may be started its last good release is.
+    fn heal(&mut self, view: &View<'_>, hold: Option<Hold>, now: Timestamp) {
+        for (index, host) in view.hosts.iter().enumerate() {
+            if host.state != HostState::Down {
+                continue;
+            }
+            let Some(own) = last_good(view.observed, host.observed, view.target.as_ref()) else { continue };
+            let newer = view.target.as_ref().filter(|target| hold.is_none() && target.rollout != own.rollout);
+            if let Some(target) = newer {
+                self.update(view, index, target);
+                continue;
+            }
+            match heal_due(host.observed, own.attempt, now) {
+                Heal::Now => {
+                    self.assign(view, host, run(&own, true), &own);
+                    self.states.push((index, HostState::Healing { phase: Phase::Starting }));
+                }
+                Heal::In(seconds) => self.sooner(Duration::from_secs(seconds)),
+                Heal::TooOften => {
+                    let failure = too_often(host.name, view.target.as_ref().unwrap_or(&own), now);
+                    let state = HostState::Failed(Failure::terminal(failure.reason, &failure.message));
+                    self.states.push((index, state));
+                    self.actions.push(Action::RecordFailure(failure));
+                }
+            }
+        }
+    }
+
+    /// An update prunes last, when the host is ready already: one that was cut off just before left that undone.
+    fn prune(&mut self, view: &View<'_>) {
+        let Some(target) = &view.target else { return };
+        for host in view.hosts.iter().filter(|host| host.state == HostState::Ready) {
+            let too_many = host.observed.view().is_some_and(|facts| has_too_many(&facts.folder, target));
+            if too_many && host.observed.task.is_none() {
+                self.assign(view, host, Goal::Prune(Box::new(target.clone())), target);
+            }
+        }
+    }
+
+    /// Upload and verify on every selected host before the first batch. True while any host lacks the release.
+    fn stage(&mut self, view: &View<'_>, target: &Target) -> bool {
+        let under_way = view.number(|state| *state == HostState::Staging);
+        let mut free = STAGING_AT_ONCE.saturating_sub(under_way);
+        for (index, host) in view.hosts.iter().enumerate() {
+            let wanted = match host.state {
+                HostState::Staging => !is_busy_with(host, GoalKind::Stage, target),
+                HostState::Unstaged if free > 0 => {
+                    free -= 1;
+                    true
+                }
+                _ => false,
+            };
+            if wanted {
+                self.assign(view, host, Goal::Stage(Box::new(target.clone())), target);
+                self.states.push((index, HostState::Staging));
+            }
+        }
+        view.number(|state| matches!(state, HostState::Staging | HostState::Unstaged)) > 0
+    }
+
+    fn begin(&mut self, view: &View<'_>, target: &Target) {
+        let is_update = |state: &HostState| matches!(state, HostState::Updating { .. });
+        let begun = self.states.iter().filter(|(_, state)| is_update(state)).count();
+        let updating = view.number(is_update) + begun;
+        for index in rolling::may_begin(view, updating) {
+            self.update(view, index, target);
         }
     }
 }
@@ -113,47 +155,9 @@ fn run(target: &Target, heal: bool) -> Goal {
     Goal::Run { target: Box::new(target.clone()), heal }
 }
 
-/// A host whose process is down goes first and takes no budget. Where nothing new may be started its last good release is.
-fn heal(
-    observed: &Observed,
-    targets: &Targets<'_>,
-    views: &mut [HostView],
-    target: Option<&Target>,
-    blocked: bool,
-    now: Timestamp,
-    plan: &mut Schedule,
-) {
-    for one in views.iter_mut().filter(|one| one.state == HostState::Down) {
-        let Some(own) = last_good(observed, &one.host, target) else {
-            // Nothing tells how to start it again: it waits for its turn like any other.
-            one.state = if staged(observed, &one.host, target) { HostState::Pending } else { HostState::Unstaged };
-            continue;
-        };
-        if let Some(target) = target.filter(|target| !blocked && target.rollout != own.rollout) {
-            plan.actions.push(assign(targets, &one.host, run(target, false), target));
-            one.state = HostState::Updating { phase: Phase::Stopping, lost: None };
-            continue;
-        }
-        match heal_due(&observed.host(&one.host), own.attempt, now) {
-            Heal::Now => {
-                plan.actions.push(assign(targets, &one.host, run(&own, true), &own));
-                one.state = HostState::Healing { phase: Phase::Starting };
-            }
-            Heal::In(seconds) => plan.sooner(Duration::from_secs(seconds)),
-            Heal::TooOften => {
-                let verdict = too_often(&one.host, target.unwrap_or(&own), now);
-                one.state = HostState::Failed(Failure::terminal(verdict.reason, &verdict.message));
-                plan.actions.push(Action::RecordFailure(verdict));
-            }
-        }
-    }
-}
-
-fn staged(observed: &Observed, host: &str, target: Option<&Target>) -> bool {
-    match (observed.host(host).look, target) {
-        (FolderCheck::Facts(look), Some(target)) => is_staged(&look.folder, target),
-        _ => false,
-    }
+fn is_busy_with(host: &HostView<'_>, kind: GoalKind, target: &Target) -> bool {
+    let goal = AssignmentId { kind, rollout: target.rollout.clone(), attempt: target.attempt };
+    host.observed.task.as_ref().is_some_and(|task| task.goal == goal)
 }
 
 fn too_often(host: &str, target: &Target, now: Timestamp) -> HostFailure {
@@ -167,70 +171,5 @@ fn too_often(host: &str, target: &Target, now: Timestamp) -> HostFailure {
                   the host, then retry"
             .to_owned(),
         at: now,
-    }
-}
-
-/// What was ready on a host last, as the store has it.
-fn last_good(observed: &Observed, host: &str, target: Option<&Target>) -> Option<Target> {
-    let FolderCheck::Facts(look) = observed.host(host).look else { return None };
-    let process = look.folder.process?;
-    if let Some(target) = target.filter(|target| target.rollout == process.rollout && target.uid == process.uid) {
-        return Some(target.clone());
-    }
-    let (revision, _) = parse_rollout(&process.rollout)?;
-    let fits = |record: &&RolloutRecord| process.uid == observed.uid && record.revision == revision;
-    let record = observed.records.iter().find(fits)?;
-    let attempt = target.map_or(1, |target| target.attempt);
-    Some(Target::new(observed, record, &process.rollout, attempt, 0))
-}
-
-/// Upload and verify on every selected host before the first batch.
-fn stage(observed: &Observed, targets: &Targets<'_>, views: &mut [HostView], target: &Target, plan: &mut Schedule) {
-    let under_way = views.iter().filter(|one| one.state == HostState::Staging).count();
-    let mut free = STAGING_AT_ONCE.saturating_sub(under_way);
-    for one in views.iter_mut() {
-        let wanted = match one.state {
-            HostState::Staging => !busy_with(observed, &one.host, GoalKind::Stage, target),
-            HostState::Unstaged if free > 0 => {
-                free -= 1;
-                true
-            }
-            _ => false,
-        };
-        if wanted {
-            plan.actions.push(assign(targets, &one.host, Goal::Stage(Box::new(target.clone())), target));
-            one.state = HostState::Staging;
-        }
-    }
-}
-
-/// As many turns as the budget lets begin, in the group's order.
-fn begin(observed: &Observed, targets: &Targets<'_>, views: &mut [HostView], target: &Target, plan: &mut Schedule) {
-    let away = views.iter().filter(|one| matches!(one.state, HostState::Updating { .. })).count();
-    let most = budget(&observed.spec.strategy.rolling_update.max_unavailable, views.len());
-    let turns = views.iter_mut().filter(|one| one.state == HostState::Pending);
-    for one in turns.take(most.saturating_sub(away)) {
-        plan.actions.push(assign(targets, &one.host, run(target, false), target));
-        one.state = HostState::Updating { phase: Phase::Stopping, lost: None };
-    }
-}
-
-impl Schedule {
-    pub fn sooner(&mut self, than: Duration) {
-        self.next = Some(self.next.map_or(than, |next| next.min(than)));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentage_rounds_down_to_at_least_one_host() {
-        let percent = |text: &str| IntOrString::String(text.to_owned());
-        assert_eq!(budget(&percent("50%"), 5), 2);
-        assert_eq!(budget(&percent("10%"), 5), 1);
-        assert_eq!(budget(&percent("100%"), 5), 5);
-        assert_eq!(budget(&IntOrString::Int(3), 5), 3);
     }
 }

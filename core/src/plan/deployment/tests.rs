@@ -10,8 +10,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::rollout::HostFailure;
 use crate::{
-    api::{deployment::Phase, hostgroup::Host},
+    api::{Reason, deployment::Phase, hostgroup::Host, verbs},
     model::{
+        Failure,
         facts::{FolderFacts, ProcessFacts, ReadyMark},
         ids::Owner,
         version::VersionRecord,
@@ -353,4 +354,56 @@ fn a_lost_status_is_found_again_in_the_store() {
     settled(&mut world);
     assert_eq!(world.turns.len(), 4);
     assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, before.rollout.unwrap().id);
+}
+
+/// The shortest of three plans for so many hosts of which half run another version, a tenth failed, and all are listed by a sibling.
+fn time_to_plan(hosts: usize) -> std::time::Duration {
+    let mut world = Simulation::new(&vec![HostOutcome::Ready; hosts], 10, 5000);
+    let record = target::record(&version("v1"), vec![], "h".into(), 1, world.now);
+    let old = Target::new(&world.observed, &record, "1.0", 1, 0);
+    world.observed.records.push(record);
+    let names: Vec<String> = world.fates.keys().cloned().collect();
+    for (n, name) in names.iter().enumerate() {
+        let mut folder = run(&old, name, FolderFacts::default(), true);
+        folder.releases = vec![old.release.clone()];
+        let view = FolderView { folder, ..FolderView::default() };
+        let host = HostObserved { look: FolderCheck::Facts(Box::new(view)), ..HostObserved::default() };
+        world.observed.hosts.insert(name.clone(), host);
+        if n % 10 == 0 {
+            world.observed.verdicts.push(HostFailure {
+                rollout: "2.0".into(),
+                attempt: 1,
+                host: name.clone(),
+                reason: Reason::ProcessDied,
+                phase: Phase::Verifying,
+                message: "it failed".into(),
+                at: world.now,
+            });
+        }
+    }
+    world.observed.others.push(SiblingDeployment {
+        name: "other".into(),
+        uid: "uid-2".into(),
+        created: Timestamp::UNIX_EPOCH,
+        hosts: names.clone(),
+        machines: names.iter().map(|name| format!("{name}:22")).collect(),
+    });
+    world.want("v2");
+    world.observed.status = Some(plan(&world.observed, world.now).status);
+    let time = || {
+        #[allow(clippy::disallowed_methods, reason = "what is measured here is real time")]
+        let began = std::time::Instant::now();
+        let plan = plan(&world.observed, world.now);
+        assert_eq!(plan.status.hosts.total, i32::try_from(hosts).unwrap());
+        began.elapsed()
+    };
+    (0..3).map(|_| time()).min().unwrap()
+}
+
+#[test]
+fn planning_ten_times_the_hosts_takes_about_ten_times_as_long() {
+    let (few, many) = (time_to_plan(1000), time_to_plan(10_000));
+    println!("1,000 hosts: {few:?}; 10,000 hosts: {many:?}");
+    // Quadratic would be a hundred times as long.
+    assert!(many < few * 40, "1,000 hosts: {few:?}; 10,000 hosts: {many:?}");
 }

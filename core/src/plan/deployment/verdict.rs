@@ -5,56 +5,52 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{
-    host_state::HostState,
-    observed::Observed,
-    report::{names, number},
-    rollout::ActiveRollout,
-    schedule::HostView,
-};
+use super::{host_state::HostState, observed::Observed, view::View};
 use crate::{
     api::{
         Reason, Verdict,
         conditions::{READY, RECONCILING, STALLED, status_of},
+        deployment::DeploymentStatus,
     },
     model::Failure,
 };
 
-/// Everything that the chain looks at.
-pub struct StatusInput<'a> {
-    pub observed: &'a Observed,
-    pub views: &'a [HostView],
-    pub current: Option<&'a ActiveRollout>,
-    /// What the spec names and does not exist yet.
-    pub waiting: Option<&'a Failure>,
-    /// Hosts that left the selection and are not let go yet.
-    pub leaving: &'a [String],
-    pub now: Timestamp,
+/// The verdict, and when time alone would change it.
+pub fn verdict(
+    view: &View<'_>,
+    status: &DeploymentStatus,
+    leaving: &[String],
+    now: Timestamp,
+) -> (Verdict, Option<Duration>) {
+    if let Some(failure) = &view.unmet {
+        return waiting(view.observed, failure, now);
+    }
+    Chain { view, status, leaving, now }.verdict()
 }
 
-impl StatusInput<'_> {
-    fn is_so(&self, fits: impl Fn(&HostState) -> bool) -> usize {
-        number(self.views, fits)
-    }
+/// Everything that the chain looks at.
+struct Chain<'a> {
+    view: &'a View<'a>,
+    /// The next status so far: all but its conditions.
+    status: &'a DeploymentStatus,
+    leaving: &'a [String],
+    now: Timestamp,
+}
 
-    /// The verdict, and when time alone would change it.
-    pub fn verdict(&self) -> (Verdict, Option<Duration>) {
-        if let Some(failure) = self.waiting {
-            return waiting(self.observed, failure, self.now);
-        }
-        let version = self.current.map_or("", |current| current.rollout.version.as_str());
-        let total = self.views.len();
-        let ready = self.is_so(|state| *state == HostState::Ready);
-        let failed = self.is_so(|state| matches!(state, HostState::Failed(_)));
-        let unreachable = self.is_so(|state| matches!(state, HostState::Unreachable(_)));
-        if failed > 0 {
+impl Chain<'_> {
+    fn verdict(&self) -> (Verdict, Option<Duration>) {
+        let view = self.view;
+        let version = self.status.rollout.as_ref().map_or("", |rollout| rollout.version.as_str());
+        let total = view.hosts.len();
+        let ready = view.number(|state| *state == HostState::Ready);
+        if view.number(|state| matches!(state, HostState::Failed(_))) > 0 {
             return (self.failed(version, ready), None);
         }
         if ready == total && self.leaving.is_empty() {
             return (Verdict::done(Reason::Deployed, format!("all {total} hosts run {version} and are ready")), None);
         }
-        if self.observed.spec.paused {
-            let last = status_of(&self.observed.before().conditions, READY);
+        if view.observed.spec.paused {
+            let last = status_of(&view.before.conditions, READY);
             let message = format!(
                 "paused: {ready} of {total} hosts run {version}; no new host is started until spec.paused is false"
             );
@@ -64,67 +60,67 @@ impl StatusInput<'_> {
             let names = self.leaving.join(", ");
             return (Verdict::working(Reason::Removing, format!("{names} left the selection and is let go")), None);
         }
-        let lost = self.is_so(|state| matches!(state, HostState::Updating { lost: Some(_), .. }));
-        if ready + unreachable + lost == total {
+        if ready + view.number(is_away) == total {
             return self.unreachable(version, ready);
         }
         self.under_way(version, ready, total)
     }
 
     fn failed(&self, version: &str, ready: usize) -> Verdict {
-        let reasons = self.views.iter().filter_map(|one| match &one.state {
-            HostState::Failed(failure) => Some(format!("{}: {} ({})", one.host, failure.reason, failure.message)),
+        let view = self.view;
+        let reasons = view.hosts.iter().filter_map(|host| match &host.state {
+            HostState::Failed(failure) => Some(format!("{}: {} ({})", host.name, failure.reason, failure.message)),
             _ => None,
         });
         let first: Vec<String> = reasons.take(3).collect();
-        let failed = names(self.views, |state| matches!(state, HostState::Failed(_)));
+        let failed = view.names(|state| matches!(state, HostState::Failed(_)));
         let message = format!(
             "{version} failed on {failed}, {ready} of {} hosts run it. {}. When the cause is mended: kubectl annotate --overwrite \
              deployments.landfall.dev/{} landfall.dev/retry=$(date +%s)",
-            self.views.len(),
+            view.hosts.len(),
             first.join("; "),
-            self.observed.name
+            view.observed.name
         );
         Verdict::failed(Reason::HostsFailed, message)
     }
 
     fn unreachable(&self, version: &str, ready: usize) -> (Verdict, Option<Duration>) {
-        let named = names(self.views, |state| {
-            matches!(state, HostState::Unreachable(_) | HostState::Updating { lost: Some(_), .. })
-        });
+        let named = self.view.names(is_away);
         let message = format!(
             "{ready} of {} hosts run {version}; no answer from {named}, brought along when back (why: status.exceptions)",
-            self.views.len()
+            self.view.hosts.len()
         );
         self.until_deadline(Reason::HostsUnreachable, true, message)
     }
 
     fn under_way(&self, version: &str, ready: usize, total: usize) -> (Verdict, Option<Duration>) {
-        let down = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down);
-        let turns = self.is_so(|state| matches!(state, HostState::Updating { .. }));
-        let rest = self.is_so(|state| {
+        let view = self.view;
+        let is_down = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down);
+        let is_updating = |state: &HostState| matches!(state, HostState::Updating { .. });
+        let updating = view.number(is_updating);
+        let rest = view.number(|state| {
             matches!(state, HostState::Pending | HostState::Unstaged | HostState::Staging | HostState::Unknown)
         });
-        if turns == 0 && rest == 0 && self.is_so(down) > 0 {
+        if updating == 0 && rest == 0 && view.number(is_down) > 0 {
             let message = format!(
                 "what ran on {} ended and is started again; {ready} of {total} hosts are ready",
-                names(self.views, down)
+                view.names(is_down)
             );
             return self.until_deadline(Reason::Healing, true, message);
         }
-        let staging = self.is_so(|state| matches!(state, HostState::Staging | HostState::Unstaged));
-        let doing = match (turns, staging) {
+        let staging = view.number(|state| matches!(state, HostState::Staging | HostState::Unstaged));
+        let doing = match (updating, staging) {
             (0, 0) => "waiting for a turn".to_owned(),
             (0, n) => format!("{n} get the release"),
-            (n, _) => format!("{n} under way: {}", names(self.views, |one| matches!(one, HostState::Updating { .. }))),
+            (n, _) => format!("{n} under way: {}", view.names(is_updating)),
         };
         self.until_deadline(Reason::RollingOut, false, format!("{ready} of {total} hosts run {version}; {doing}"))
     }
 
     /// In progress, until nothing has moved for `progressDeadlineSeconds`; then a person should look. It goes on all the same.
     fn until_deadline(&self, reason: Reason, known_bad: bool, message: String) -> (Verdict, Option<Duration>) {
-        let limit = self.observed.spec.progress_deadline_seconds;
-        let since = self.current.map_or(self.now, |current| current.rollout.progressed_at.0);
+        let limit = self.view.observed.spec.progress_deadline_seconds;
+        let since = self.status.rollout.as_ref().map_or(self.now, |rollout| rollout.progressed_at.0);
         let gone = self.now.duration_since(since).as_secs();
         if gone >= limit {
             let reason = if reason == Reason::RollingOut { Reason::ProgressDeadlineExceeded } else { reason };
@@ -133,6 +129,11 @@ impl StatusInput<'_> {
         let next = Duration::from_secs(u64::try_from(limit - gone).unwrap_or(1));
         (Verdict::InProgress { known_bad, reason, message }, Some(next))
     }
+}
+
+/// No answer, in its update or not.
+fn is_away(state: &HostState) -> bool {
+    matches!(state, HostState::Unreachable(_) | HostState::Updating { lost: Some(_), .. })
 }
 
 /// Something that the spec names does not exist yet. It is no failure before the deadline, and heals whenever it appears.

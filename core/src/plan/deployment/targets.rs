@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    claim::{Claim, claim, known_revision},
+    claim::{Claim, Claims, known_revision},
     observed::{Group, Observed},
     select::{Unselectable, select},
 };
@@ -73,9 +73,10 @@ pub(super) use crate::plan::list_names;
 
 /// Whether every selected host may be acted on. One that may not stops all: a half-claimed Deployment touches nothing.
 fn own<'a>(observed: &Observed, mut targets: Targets<'a>) -> Result<Targets<'a>, Failure> {
+    let claims = Claims::new(observed, targets.group);
     let adopt = verbs::asked(verbs::ADOPT, &observed.annotations, &observed.before().last_handled, observed.first());
     for host in targets.hosts.clone() {
-        match claim(observed, targets.group, host) {
+        match claims.of(host) {
             Claim::Ours { replaces: Some(owner) } => _ = targets.replaces.insert(host.name.clone(), owner),
             Claim::Ours { replaces: None } => {}
             Claim::Others(who) => {

@@ -1,0 +1,93 @@
+//! The history of rollouts as people read it, newest first.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    holds,
+    host_state::HostState,
+    rollout::{ActiveRollout, RolloutChange},
+    status::count,
+    target::parse_rollout,
+    view::View,
+};
+use crate::api::deployment::{HistoryEntry, RolloutOutcome};
+
+/// How a rollout goes on.
+#[derive(Clone, Copy)]
+pub struct RolloutResume {
+    /// It had failed, and goes on.
+    pub again: bool,
+    /// More hosts failed than may.
+    pub stuck: bool,
+}
+
+impl RolloutResume {
+    /// From the view as it was before anything was scheduled.
+    pub fn new(view: &View<'_>) -> Self {
+        Self { again: holds::has_failed(view) && !holds::is_still_failed(view), stuck: holds::too_many_failed(view) }
+    }
+}
+
+/// The history after this decision.
+pub fn history(view: &View<'_>, active: &ActiveRollout, resume: RolloutResume, now: Timestamp) -> Vec<HistoryEntry> {
+    let mut history = view.before.history.clone();
+    if active.change == RolloutChange::Started || history.is_empty() {
+        if let Some(old) = history.first_mut().filter(|old| old.outcome == RolloutOutcome::Progressing) {
+            old.outcome = RolloutOutcome::Superseded;
+            old.completed_at = Some(Time(now));
+        }
+        history.insert(0, entry(active));
+    }
+    if let Some(newest) = history.first_mut() {
+        if active.change == RolloutChange::Retry || resume.again {
+            newest.outcome = RolloutOutcome::Progressing;
+            newest.completed_at = None;
+        }
+        newest.failed_hosts = count(view.number(|state| matches!(state, HostState::Failed(_))));
+        if newest.outcome == RolloutOutcome::Progressing
+            && let Some(outcome) = outcome(view, resume.stuck)
+        {
+            newest.outcome = outcome;
+            newest.completed_at = Some(Time(now));
+        }
+    }
+    let limit = view.observed.spec.revision_history_limit;
+    history.truncate(usize::try_from(limit).unwrap_or(1).max(1));
+    history
+}
+
+fn entry(active: &ActiveRollout) -> HistoryEntry {
+    HistoryEntry {
+        revision: parse_rollout(&active.rollout.id).map_or(0, |(revision, _)| revision),
+        version: active.rollout.version.clone(),
+        commit: active.record.commit.clone(),
+        started_at: active.rollout.started_at.clone(),
+        completed_at: None,
+        outcome: RolloutOutcome::Progressing,
+        failed_hosts: 0,
+    }
+}
+
+/// How the rollout ended; `None` while anything is under way or still to come.
+fn outcome(view: &View<'_>, too_many_failed: bool) -> Option<RolloutOutcome> {
+    let under_way = view.number(|state| {
+        matches!(
+            state,
+            HostState::Updating { .. } | HostState::Staging | HostState::Healing { .. } | HostState::Unknown
+        )
+    });
+    if under_way > 0 {
+        return None;
+    }
+    let failed = view.number(|state| matches!(state, HostState::Failed(_))) > 0;
+    let to_come = view.number(|state| {
+        matches!(state, HostState::Pending | HostState::Unstaged | HostState::Down | HostState::Unreachable(_))
+    });
+    match (failed, to_come > 0) {
+        (true, false) => Some(RolloutOutcome::Failed),
+        (true, true) if too_many_failed => Some(RolloutOutcome::Failed),
+        (false, false) => Some(RolloutOutcome::Succeeded),
+        _ => None,
+    }
+}

@@ -1,0 +1,32 @@
+//! Hosts failed: more than may, or in a rollout that has ended as Failed.
+
+use super::{Hold, View};
+use crate::{
+    api::deployment::RolloutOutcome,
+    plan::deployment::{host_state::HostState, rollout::RolloutChange},
+};
+
+pub fn too_many(view: &View<'_>) -> Option<Hold> {
+    too_many_failed(view).then_some(Hold::TooManyFailed)
+}
+
+pub fn still_failed(view: &View<'_>) -> Option<Hold> {
+    is_still_failed(view).then_some(Hold::StillFailed)
+}
+
+pub fn too_many_failed(view: &View<'_>) -> bool {
+    let failed = view.number(|state| matches!(state, HostState::Failed(_)));
+    i64::try_from(failed).unwrap_or(i64::MAX) > i64::from(view.observed.spec.strategy.max_failures)
+}
+
+/// The rollout on record ended as Failed.
+pub fn has_failed(view: &View<'_>) -> bool {
+    let same = view.rollout.as_ref().is_some_and(|rollout| rollout.change == RolloutChange::Same);
+    same && view.before.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed)
+}
+
+/// A failed rollout stays failed, unless it failed only because a host was unusable and that host now works.
+pub fn is_still_failed(view: &View<'_>) -> bool {
+    let failed = view.hosts.iter().any(|host| matches!(host.state, HostState::Failed(_)));
+    has_failed(view) && (failed || view.any_failure_recorded())
+}

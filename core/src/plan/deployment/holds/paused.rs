@@ -1,0 +1,7 @@
+//! A person said: not now.
+
+use super::{Hold, View};
+
+pub fn paused(view: &View<'_>) -> Option<Hold> {
+    view.observed.spec.paused.then_some(Hold::Paused)
+}

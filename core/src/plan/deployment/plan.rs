@@ -1,0 +1,155 @@
+//! The decision as a list of calls. Two early answers come before the view: hosts that must be asked first, and hosts to take over.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    action::{Action, Assignment},
+    deletion, events,
+    history::RolloutResume,
+    holds,
+    observed::{FolderCheck, Observed},
+    rollout::{self, ActiveRollout, RolloutChange},
+    schedule::{self, Schedule},
+    status::{self, StatusInput, status_with},
+    steps::Goal,
+    targets::{self, Targets},
+    verdict,
+    view::View,
+};
+use crate::{
+    api::{Reason, Verdict, deployment::DeploymentStatus},
+    model::Failure,
+    plan::{EventDraft, Plan},
+};
+
+/// What to do about this Deployment now.
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+    if let Some(deleted) = observed.deleted {
+        return deletion::plan(observed, deleted, now);
+    }
+    let targets = match targets::choose(observed) {
+        Ok(targets) => targets,
+        Err(failure) => return blocked(observed, &failure, now),
+    };
+    let unknown = unknown(observed, &targets);
+    if !unknown.is_empty() {
+        return probe_unknown(observed, &targets, unknown, now);
+    }
+    if !targets.adopt.is_empty() {
+        return adopt(observed, &targets, now);
+    }
+    roll_out(observed, &targets, now)
+}
+
+/// Every selected host is known and may be acted on.
+fn roll_out(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+    let (rollout, unmet) = match targets::version(observed) {
+        Ok(version) => (Some(rollout::current(observed, targets.group, version, now)), None),
+        Err(failure) => (rollout::on_record(observed), Some(failure)),
+    };
+    let mut view = View::new(observed, targets, rollout, unmet);
+    let hold = holds::first(&view);
+    let resume = RolloutResume::new(&view);
+    let mut schedule = schedule::schedule(&view, hold, now);
+    view.apply(&schedule);
+    let (leaving, releases) = deletion::leaving(observed, &targets.hosts);
+    schedule.actions.extend(releases);
+    let (status, later) = status::status(&view, &StatusInput { hold, resume, leaving: &leaving, now });
+    if let Some(later) = later {
+        schedule.sooner(later);
+    }
+    let events = events::events(&view, &status);
+    finish(observed, view.rollout, schedule, status, events)
+}
+
+/// The finalizer stays on whoever may have touched a host.
+fn needs_finalizer(observed: &Observed) -> bool {
+    observed.before().rollout.is_some()
+}
+
+/// Something stands in the way before any host: nothing is touched.
+fn blocked(observed: &Observed, failure: &Failure, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+    let (verdict, next) = verdict::waiting(observed, failure, now);
+    let events = match observed.before().conditions.iter().any(|one| one.reason == failure.reason.as_str()) {
+        true => vec![],
+        false => vec![EventDraft::warning(failure.reason, "Plan", &failure.message)],
+    };
+    Plan {
+        finalizer: needs_finalizer(observed),
+        status: status_with(observed, &verdict, now),
+        actions: vec![],
+        events,
+        next,
+    }
+}
+
+fn unknown(observed: &Observed, targets: &Targets<'_>) -> BTreeSet<String> {
+    let unknown = |name: &&String| {
+        let host = observed.host(name);
+        host.task.is_none() && host.look == FolderCheck::Unknown
+    };
+    targets.hosts.iter().map(|host| &host.name).filter(unknown).cloned().collect()
+}
+
+/// Hosts must be asked before anything is decided. What was said of this very spec stands meanwhile.
+fn probe_unknown(
+    observed: &Observed,
+    targets: &Targets<'_>,
+    unknown: BTreeSet<String>,
+    now: Timestamp,
+) -> Plan<DeploymentStatus, Action> {
+    let known = targets.hosts.len() - unknown.len();
+    let before = observed.before();
+    let message = format!("{known} of {} hosts were asked what runs there", targets.hosts.len());
+    let status = match before.observed_generation == observed.generation && before.rollout.is_some() {
+        true => before.clone(),
+        false => status_with(observed, &Verdict::working(Reason::Probing, message), now),
+    };
+    let next = Some(Duration::from_secs(30));
+    Plan { finalizer: needs_finalizer(observed), status, actions: vec![Action::Probe(unknown)], events: vec![], next }
+}
+
+fn adopt(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+    let names: Vec<String> = targets.adopt.iter().map(|(host, _)| host.clone()).collect();
+    let verdict = Verdict::working(Reason::RollingOut, format!("taking over {}", targets::list_names(&names)));
+    let idle = targets.adopt.iter().filter(|(host, _)| observed.host(host).task.is_none());
+    let actions =
+        idle.map(|(host, owner)| Action::Assign(Assignment::new(host, Goal::Adopt, "0.0", 1, owner.clone()))).collect();
+    Plan {
+        finalizer: true,
+        status: status_with(observed, &verdict, now),
+        actions,
+        events: vec![],
+        next: Some(Duration::from_secs(30)),
+    }
+}
+
+fn finish(
+    observed: &Observed,
+    current: Option<ActiveRollout>,
+    schedule: Schedule,
+    status: DeploymentStatus,
+    events: Vec<EventDraft>,
+) -> Plan<DeploymentStatus, Action> {
+    let mut actions = Vec::new();
+    if current.as_ref().is_some_and(|current| current.change == RolloutChange::Started) {
+        // As many as the history has, which this rollout is in.
+        actions.push(Action::KeepLogs(usize::try_from(observed.spec.revision_history_limit).unwrap_or(1).max(1)));
+    }
+    if let Some(current) = current.filter(|current| current.unrecorded) {
+        actions.push(Action::Record(Box::new(current.record)));
+    }
+    actions.extend(schedule.actions);
+    if !observed.left.is_empty() {
+        actions.push(Action::Forget(observed.left.clone()));
+    }
+    Plan {
+        finalizer: needs_finalizer(observed) || status.rollout.is_some(),
+        status,
+        actions,
+        events,
+        next: schedule.next,
+    }
+}

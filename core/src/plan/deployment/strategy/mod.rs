@@ -1,0 +1,3 @@
+//! Who may begin: one file per strategy.
+
+pub mod rolling;
