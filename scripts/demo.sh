@@ -63,6 +63,8 @@ YAML
   kubectl -n demo wait --for=condition=Ready --timeout=120s "builds.landfall.dev/$1"
 }
 kubectl() { "$kubectl_program" "$@"; }
+# 3: in progress
+show() { "$landfall" status -n demo deployment/hello || [ $? = 3 ]; }
 updated() { [ "$(kubectl -n demo get lfd hello -o 'jsonpath={.status.hosts.updated}')" = "$1" ]; }
 both_versions() { [ "$(kubectl -n demo get lfd hello -o 'jsonpath={.status.versions[*].version}' | wc -w)" -ge 2 ]; }
 
@@ -112,7 +114,7 @@ git -C "$work/hello.git" tag -n
 say "Version 1 is deployed"
 sed 's/minReadySeconds: 1/minReadySeconds: 2/' examples/deployment.yaml | kubectl apply -n demo -f -
 kubectl -n demo wait --for=condition=Ready --timeout=120s deployments.landfall.dev/hello
-"$landfall" status -n demo deployment/hello
+show
 ask
 
 say "A commit, and version 2 is built"
@@ -123,7 +125,7 @@ build hello-2
 say "Version 2 is rolled out, one host at a time; in the middle both run side by side"
 kubectl -n demo patch lfd hello --type merge -p '{"spec":{"version":"v2"}}'
 until_ok 60 "two versions side by side" both_versions
-"$landfall" status -n demo deployment/hello
+show
 ask
 
 say "The operator is killed (-9) in the middle of the rollout"
@@ -134,7 +136,7 @@ kill -9 "$operator"
 echo "killed process $operator; landfall dev starts another, which looks at the hosts and goes on"
 until_ok 120 "version 2 on all hosts" updated 3
 kubectl -n demo wait --for=condition=Ready --timeout=120s deployments.landfall.dev/hello
-"$landfall" status -n demo deployment/hello
+show
 ask
 [ "$(ask | grep -c 'version v2')" = 3 ] || fail "not all hosts serve version 2"
 kubectl -n demo get landfall

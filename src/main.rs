@@ -6,7 +6,9 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use landfall::{
     api::crds,
     cli::{
+        CliError, Exit,
         commits::{CommitsArgs, commits},
+        completion::{CompletionArgs, completion},
         hosts::{HostsArgs, hosts},
         logs::{LogsArgs, logs},
         status::{StatusArgs, status},
@@ -25,8 +27,9 @@ enum Cli {
     Run(RunArgs),
     Status(StatusArgs),
     Logs(LogsArgs),
-    Commits(CommitsArgs),
     Hosts(HostsArgs),
+    Commits(CommitsArgs),
+    Completion(CompletionArgs),
     /// Print the CustomResourceDefinitions, or write them into a folder
     Crds {
         /// Write one file a kind into this folder
@@ -45,22 +48,32 @@ async fn main() -> ExitCode {
     let done: Result<(), Box<dyn std::error::Error>> = match arguments() {
         Cli::Dev(args) => dev(args).await.map_err(Into::into),
         Cli::Run(args) => operator::run(args).await.map_err(Into::into),
-        Cli::Status(args) => status(args).await.map_err(Into::into),
-        Cli::Commits(args) => commits(args).await.map_err(Into::into),
-        Cli::Hosts(args) => hosts(args).await.map_err(Into::into),
-        Cli::Logs(args) => logs(args).await.map_err(Into::into),
         Cli::Crds { output } => print_crds(output),
+        Cli::Status(args) => return answer(status(args).await),
+        Cli::Logs(args) => return answer(logs(args).await),
+        Cli::Hosts(args) => return answer(hosts(args).await),
+        Cli::Commits(args) => return answer(commits(args).await),
+        Cli::Completion(args) => return answer(completion(&args, Cli::command()).map(|()| Exit::Done)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(trouble) => {
-            eprintln!("landfall: {trouble}");
+        Err(error) => {
+            eprintln!("landfall: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// As `kubectl-landfall` in PATH it is `kubectl landfall`, and calls itself so.
+/// The exit code of a command that asks a cluster.
+fn answer(answer: Result<Exit, CliError>) -> ExitCode {
+    let exit = answer.unwrap_or_else(|error| {
+        eprintln!("landfall: {error}");
+        Exit::Unanswered
+    });
+    exit.into()
+}
+
+/// Under the name `kubectl-landfall` in PATH it is the command `kubectl landfall`, and its help says so.
 fn arguments() -> Cli {
     let program = std::env::args_os().next().map(PathBuf::from);
     let plugin = program.and_then(|path| Some(path.file_name()? == "kubectl-landfall")).unwrap_or(false);

@@ -5,8 +5,12 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::{
+    cluster::ClusterArgs,
+    error::{CliError, Exit},
+    object::{Kind, name_of},
+    output,
     screen::ago,
-    view::{ViewClient, ViewError, is_name},
+    view::ViewClient,
 };
 use crate::{
     api::view::{CommitPage, path},
@@ -14,42 +18,41 @@ use crate::{
     model::text::for_terminal,
 };
 
-/// List the commits of a Project's branch, newest first, with the versions built of them.
+/// List the commits of a Project's branch, newest first, with the versions built from them
+///
+/// Exit code: 0 with the list, 2 without an answer (usage, no cluster, no such object, no right).
 #[derive(Debug, Clone, clap::Args)]
 pub struct CommitsArgs {
-    /// The Project's name
+    /// Name of the Project
     #[arg(value_name = "PROJECT")]
     pub project: String,
-    /// Where it is [default: the namespace of the kubeconfig's context]
-    #[arg(short, long)]
-    pub namespace: Option<String>,
-    /// [default: the Project's default branch]
-    #[arg(short, long)]
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Branch to list [default: the Project's default branch]
+    #[arg(short, long, value_name = "BRANCH")]
     pub branch: Option<String>,
-    /// 50 commits a page
+    /// Page to show, of 50 commits each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub page: u32,
 }
 
 /// Prints the page on stdout.
-pub async fn commits(args: CommitsArgs) -> Result<(), ViewError> {
-    let name = args.project.strip_prefix("project/").unwrap_or(&args.project);
-    if !is_name(name) {
-        return Err(ViewError::BadName { object: args.project, what: "commits", wanted: "a Project's name" });
-    }
-    let client = ViewClient::new(args.namespace).await?;
+pub async fn commits(args: CommitsArgs) -> Result<Exit, CliError> {
+    let name = name_of(Kind::Project, &args.project)
+        .ok_or_else(|| CliError::BadName { object: args.project.clone(), wanted: "the name of a Project" })?;
+    let client = ViewClient::new(&args.cluster).await?;
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("page", &args.page.to_string());
     if let Some(branch) = &args.branch {
         query.append_pair("branch", branch);
     }
-    let path = path(&client.namespace, "projects", name, "commits");
+    let path = path(&client.cluster.namespace, "projects", name, "commits");
     let page: CommitPage = client.json(&format!("{path}?{}", query.finish())).await?;
-    print!("{}", screen(&page, clock::now()));
+    output::print(&screen(&page, clock::now()))?;
     if page.more {
-        eprintln!("landfall: there are more; --page {} goes on", page.page + 1);
+        eprintln!("landfall: more commits on --page {}", page.page + 1);
     }
-    Ok(())
+    Ok(Exit::Done)
 }
 
 fn screen(page: &CommitPage, now: Timestamp) -> String {

@@ -5,8 +5,12 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::{
+    cluster::ClusterArgs,
+    error::{CliError, Exit},
+    object::{Kind, name_of},
+    output::{self, Format},
     screen::{ago, indented},
-    view::{ViewClient, ViewError, is_name},
+    view::ViewClient,
 };
 use crate::{
     api::view::{HostMatrix, HostRow, HostState, path},
@@ -14,30 +18,35 @@ use crate::{
     model::text::for_terminal,
 };
 
-/// Show every host of a HostGroup, and which version of what runs there.
+/// List the hosts of a HostGroup, with the version of each project that runs there
+///
+/// Exit code: 0 with the list, 2 without an answer (usage, no cluster, no such object, no right).
 #[derive(Debug, Clone, clap::Args)]
 pub struct HostsArgs {
-    /// The HostGroup's name
-    #[arg(value_name = "GROUP")]
+    /// Name of the HostGroup
+    #[arg(value_name = "HOSTGROUP")]
     pub group: String,
-    /// Where it is [default: the namespace of the kubeconfig's context]
-    #[arg(short, long)]
-    pub namespace: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Output format [default: a table]
+    #[arg(short, long, value_enum)]
+    pub output: Option<Format>,
 }
 
-/// Prints the matrix on stdout.
-pub async fn hosts(args: HostsArgs) -> Result<(), ViewError> {
-    let name = args.group.strip_prefix("hostgroup/").unwrap_or(&args.group);
-    if !is_name(name) {
-        return Err(ViewError::BadName { object: args.group, what: "hosts", wanted: "a HostGroup's name" });
+/// Prints the table on stdout.
+pub async fn hosts(args: HostsArgs) -> Result<Exit, CliError> {
+    let name = name_of(Kind::HostGroup, &args.group)
+        .ok_or_else(|| CliError::BadName { object: args.group.clone(), wanted: "the name of a HostGroup" })?;
+    let client = ViewClient::new(&args.cluster).await?;
+    let matrix: HostMatrix = client.json(&path(&client.cluster.namespace, "hostgroups", name, "hosts")).await?;
+    match args.output {
+        Some(Format::Json) => output::print_json(&matrix)?,
+        None => output::print(&screen(&matrix, clock::now()))?,
     }
-    let client = ViewClient::new(args.namespace).await?;
-    let matrix: HostMatrix = client.json(&path(&client.namespace, "hostgroups", name, "hosts")).await?;
-    print!("{}", screen(&matrix, clock::now()));
-    Ok(())
+    Ok(Exit::Done)
 }
 
-/// One line for each project on each host; a host without any has one line too.
+/// One line for each project on each host; a host without projects has a line as well.
 fn screen(matrix: &HostMatrix, now: Timestamp) -> String {
     let mut out = String::new();
     let head = ["HOST", "ADDRESS", "PROJECT", "VERSION", "STATE", "SEEN"].map(str::to_owned);

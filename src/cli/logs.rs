@@ -1,85 +1,85 @@
-//! `landfall logs build/NAME`, `landfall logs deployment/NAME`: what was said, and with `-f` what is being said, without a gap or a line
-//! twice, whatever is restarted meanwhile.
+//! `landfall logs`: the output of a build's script, and what a rollout does on its hosts. A broken connection is resumed at the next byte,
+//! so no line is lost or repeated, whatever restarts meanwhile.
 
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use kube::Api;
+use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-use super::view::{Patience, ViewClient, ViewError, kind_and_name};
+use super::{
+    cluster::ClusterArgs,
+    error::{CliError, Exit, from_kube},
+    object::{self, Kind},
+    state::{State, verdict},
+    view::{Patience, ViewClient},
+};
 use crate::{
-    api::{
-        Build,
-        build::{Attempt, Outcome},
-        view::{ATTEMPT_HEADER, OFFSET_HEADER, path},
-    },
+    api::view::{ATTEMPT_HEADER, OFFSET_HEADER, path},
     effects::plain::Plain,
 };
 
-/// How long one waits for an operator that is away.
-const PATIENCE: Duration = Duration::from_secs(30);
-const PATIENCE_OF_FOLLOWERS: Duration = Duration::from_secs(600);
+/// How long an operator may be away.
+const OUTAGE_MAX: Duration = Duration::from_secs(30);
+const OUTAGE_MAX_FOLLOWING: Duration = Duration::from_secs(600);
+/// How often a Build is read whose log has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Show what a build's script, or a rollout, said.
+/// Show the log of a Build's script, or of a Deployment's rollout
+///
+/// Exit code: 0 with the log (with --follow: the Build is ready), 1 the followed Build failed, 2 without an answer (usage, no cluster, no
+/// such object, no right), 3 the followed Build's script succeeded but tagging or publishing is still in progress.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogsArgs {
-    /// build/NAME or deployment/NAME
+    /// Object: build/NAME or deployment/NAME
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
-    /// Where it is [default: the namespace of the kubeconfig's context]
-    #[arg(short, long)]
-    pub namespace: Option<String>,
-    /// Go on until it is over
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Follow the log until the build or the rollout ends
     #[arg(short, long)]
     pub follow: bool,
-    /// The last N lines only
+    /// Show only the last N lines
     #[arg(long, value_name = "N")]
     pub tail: Option<u64>,
-    /// From this byte on, counted from 0
+    /// Start at this byte of the log, counted from 0
     #[arg(long, value_name = "BYTE")]
     pub since: Option<u64>,
-    /// Which attempt, of a Build 1, 2, …, of a Deployment <revision>.<redeploys>.<attempt> [default: the last one]
+    /// Attempt to show: of a Build 1, 2, …; of a Deployment <revision>.<redeploys>.<attempt> [default: the last one]
     #[arg(long, value_name = "ATTEMPT")]
     pub attempt: Option<String>,
-    /// Of a Deployment: this host's part only
+    /// Show only this host's part of a Deployment's log
     #[arg(long, value_name = "HOST")]
     pub host: Option<String>,
 }
 
-/// Prints it on stdout; what is to be said about it goes to stderr.
-pub async fn logs(args: LogsArgs) -> Result<(), ViewError> {
-    let (resource, name) = resource_and_name(&args.object)?;
-    let client = ViewClient::new(args.namespace.clone()).await?;
-    let path = path(&client.namespace, resource, name, "log");
+/// Prints the log on stdout, and notes about it on stderr.
+pub async fn logs(args: LogsArgs) -> Result<Exit, CliError> {
+    let (kind, name) = kind_and_name(&args.object)?;
+    let client = ViewClient::for_logs(&args.cluster).await?;
+    let path = path(&client.cluster.namespace, kind.plural(), name, "log");
     let mut reading = Reading { path, args: &args, attempt: args.attempt.clone(), at: None };
     loop {
         reading.run(&client).await?;
-        let (true, "builds") = (args.follow, resource) else { return Ok(()) };
-        match next_attempt(&client, name, reading.attempt.as_deref()).await? {
-            // A person who asked for one attempt gets that one.
-            Some(next) if args.attempt.is_none() => {
-                eprintln!("landfall: attempt {next} begins");
+        let (true, Kind::Build) = (args.follow, kind) else { return Ok(Exit::Done) };
+        match after_attempt(&client, name, reading.attempt.as_deref()).await? {
+            // A person who asks for one attempt gets that one.
+            Next::Attempt(_) if args.attempt.is_some() => return Ok(Exit::Failed),
+            Next::Attempt(next) => {
+                eprintln!("landfall: attempt {next} starts");
                 reading.attempt = Some(next.to_string());
                 reading.at = Some(0);
             }
-            _ => return Ok(()),
+            Next::End(exit) => return Ok(exit),
         }
     }
 }
 
-fn resource_and_name(object: &str) -> Result<(&'static str, &str), ViewError> {
-    let resource = |kind| match kind {
-        "build" | "builds" | "builds.landfall.dev" | "lfb" => Some("builds"),
-        "deployment" | "deployments" | "deployments.landfall.dev" | "lfd" => Some("deployments"),
-        _ => None,
-    };
-    let found = kind_and_name(object).and_then(|(kind, name)| Some((resource(kind)?, name)));
-    found.ok_or_else(|| ViewError::BadName {
-        object: object.to_owned(),
-        what: "a log",
-        wanted: "build/NAME or deployment/NAME",
-    })
+fn kind_and_name(object: &str) -> Result<(Kind, &str), CliError> {
+    let has_log = |kind: &Kind| [Kind::Build, Kind::Deployment].contains(kind);
+    object::parse(object)
+        .filter(|(kind, _)| has_log(kind))
+        .ok_or_else(|| CliError::BadName { object: object.to_owned(), wanted: "build/NAME or deployment/NAME" })
 }
 
 /// One log, read to its end over as many connections as it takes.
@@ -87,13 +87,13 @@ struct Reading<'a> {
     path: String,
     args: &'a LogsArgs,
     attempt: Option<String>,
-    /// The next byte that is wanted, once that is known.
+    /// The next byte to ask for, once it is known.
     at: Option<u64>,
 }
 
 impl Reading<'_> {
-    async fn run(&mut self, client: &ViewClient) -> Result<(), ViewError> {
-        let length = if self.args.follow { PATIENCE_OF_FOLLOWERS } else { PATIENCE };
+    async fn run(&mut self, client: &ViewClient) -> Result<(), CliError> {
+        let length = if self.args.follow { OUTAGE_MAX_FOLLOWING } else { OUTAGE_MAX };
         let (mut plain, mut out) = (Plain::default(), tokio::io::stdout());
         let mut patience = Patience::of(length);
         loop {
@@ -101,13 +101,13 @@ impl Reading<'_> {
             let header = |name: &str| answer.headers.get(name)?.to_str().ok().map(str::to_owned);
             self.attempt = header(ATTEMPT_HEADER).or(self.attempt.take());
             let mut at = header(OFFSET_HEADER).and_then(|at| at.parse().ok()).or(self.at).unwrap_or(0);
-            let why = loop {
+            let cut = loop {
                 match answer.body.frame().await {
                     None => {
                         write(&mut out, &plain.finish()).await?;
                         return Ok(());
                     }
-                    Some(Err(error)) => break error.to_string(),
+                    Some(Err(error)) => break from_kube(error, &client.cluster.address),
                     Some(Ok(frame)) => {
                         let bytes = frame.into_data().unwrap_or_default();
                         at += bytes.len() as u64;
@@ -117,7 +117,7 @@ impl Reading<'_> {
                 }
             };
             self.at = Some(at);
-            patience.wait(&why, None).await?;
+            patience.wait(cut, None).await?;
         }
     }
 
@@ -133,7 +133,7 @@ impl Reading<'_> {
             query.append_pair("attempt", attempt);
         }
         match (self.at.or(self.args.since), self.args.tail) {
-            // Once it began, the last lines are behind us.
+            // A resumed log has its last lines behind it.
             (since, Some(tail)) if self.at.is_none() => {
                 query.append_pair("tail", &tail.to_string());
                 since.map(|since| query.append_pair("since", &since.to_string()));
@@ -145,49 +145,72 @@ impl Reading<'_> {
     }
 }
 
-/// A reader that went away (`| head`) is no error of ours, but there is nothing left to do.
-async fn write(out: &mut tokio::io::Stdout, bytes: &[u8]) -> Result<(), ViewError> {
+/// A reader that closes the pipe (`| head`) is no error, and nothing is left to do.
+async fn write(out: &mut tokio::io::Stdout, bytes: &[u8]) -> Result<(), CliError> {
     let written = async {
         out.write_all(bytes).await?;
         out.flush().await
     };
     match written.await {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        written => written.map_err(ViewError::Output),
+        written => written.map_err(CliError::Output),
     }
 }
 
-/// After the end of an attempt: the next one, if the operator makes one by itself. Says how a build ended.
-async fn next_attempt(client: &ViewClient, name: &str, read: Option<&str>) -> Result<Option<i64>, ViewError> {
-    let Some(read) = read.and_then(|read| read.parse::<i64>().ok()) else { return Ok(None) };
-    let api = Api::<Build>::namespaced(client.client.clone(), &client.namespace);
-    let mut patience = Patience::of(PATIENCE);
+/// What follows the end of an attempt.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Attempt(i64),
+    End(Exit),
+}
+
+/// Waits until the Build is decided, or the operator starts another attempt by itself.
+async fn after_attempt(client: &ViewClient, name: &str, read: Option<&str>) -> Result<Next, CliError> {
+    let Some(read) = read.and_then(|read| read.parse::<i64>().ok()) else { return Ok(Next::End(Exit::Done)) };
+    let mut patience = Patience::of(OUTAGE_MAX);
     loop {
-        let status = match api.get_opt(name).await {
-            Ok(None) => return Ok(None),
-            Ok(Some(build)) => build.status.unwrap_or_default(),
-            Err(error) => {
-                patience.wait(&error.to_string(), None).await?;
+        match client.cluster.get(Kind::Build, name).await {
+            Ok(build) => {
+                if let Some(next) = decided(&build, read, patience.is_over()) {
+                    return Ok(next);
+                }
+            }
+            Err(error @ CliError::Unreachable { .. }) => {
+                patience.wait(error, None).await?;
                 continue;
             }
-        };
-        if let Some(next) = status.attempts.iter().find(|attempt| attempt.number > read) {
-            return Ok(Some(next.number));
+            Err(error) => return Err(error),
         }
-        let stalled = status.conditions.iter().any(|one| one.type_ == "Stalled" && one.status == "True");
-        let this = status.attempts.iter().find(|attempt| attempt.number == read);
-        if let Some(Attempt { outcome: Some(outcome), reason, .. }) = this
-            && (*outcome != Outcome::Lost || stalled)
-        {
-            let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-            eprintln!("landfall: attempt {read}: {outcome:?}{reason}");
-            return Ok(None);
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        if patience.is_over() {
-            return Ok(None);
-        }
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
+}
+
+/// `None` while it can still change. Tells the user how the attempt ended.
+fn decided(build: &Value, read: i64, over: bool) -> Option<Next> {
+    let attempts = build["status"]["attempts"].as_array().map_or(&[][..], Vec::as_slice);
+    let number = |attempt: &Value| attempt["number"].as_i64();
+    if let Some(next) = attempts.iter().filter_map(number).find(|number| *number > read) {
+        return Some(Next::Attempt(next));
+    }
+    let verdict = verdict(build);
+    let attempt = attempts.iter().find(|attempt| number(attempt) == Some(read));
+    let outcome = attempt.and_then(|attempt| attempt["outcome"].as_str());
+    let exit = match (verdict.state, outcome) {
+        (State::Ready, _) => Exit::Done,
+        (State::Failed, _) => Exit::Failed,
+        // Still being tagged and published, or tried again.
+        (State::InProgress, Some("Succeeded" | "Lost") | None) if !over => return None,
+        (State::InProgress, Some("Succeeded")) => Exit::InProgress,
+        (State::InProgress, _) => Exit::Failed,
+    };
+    let outcome = outcome.unwrap_or("without a recorded outcome");
+    eprintln!(
+        "landfall: attempt {read}: {outcome}; {}: {}: {}",
+        verdict.state.words(),
+        verdict.reason,
+        verdict.message
+    );
+    Some(Next::End(exit))
 }
 
 #[cfg(test)]
@@ -195,11 +218,19 @@ mod tests {
     use super::*;
 
     fn args(tail: Option<u64>, since: Option<u64>) -> LogsArgs {
-        LogsArgs { object: "build/x".into(), namespace: None, follow: true, tail, since, attempt: None, host: None }
+        LogsArgs {
+            object: "build/x".into(),
+            cluster: ClusterArgs::default(),
+            follow: true,
+            tail,
+            since,
+            attempt: None,
+            host: None,
+        }
     }
 
     #[test]
-    fn after_a_cut_it_is_asked_for_the_next_byte_of_the_same_attempt_and_no_tail() {
+    fn a_cut_log_is_resumed_at_the_next_byte_of_the_same_attempt() {
         let args = args(Some(10), Some(3));
         let mut reading = Reading { path: "/p".into(), args: &args, attempt: None, at: None };
         assert_eq!(reading.asked(), "/p?follow=true&tail=10&since=3");
@@ -208,11 +239,42 @@ mod tests {
     }
 
     #[test]
-    fn builds_are_named_as_kubectl_names_them() {
-        for good in ["build/x", "lfb/x", "builds.landfall.dev/x"] {
-            assert_eq!(resource_and_name(good).unwrap(), ("builds", "x"));
-        }
-        assert_eq!(resource_and_name("lfd/x").unwrap(), ("deployments", "x"));
-        assert!(resource_and_name("pod/x").is_err());
+    fn only_builds_and_deployments_have_logs() {
+        assert_eq!(kind_and_name("lfb/x").unwrap(), (Kind::Build, "x"));
+        assert_eq!(kind_and_name("lfd/x").unwrap(), (Kind::Deployment, "x"));
+        assert!(kind_and_name("project/x").is_err() && kind_and_name("pod/x").is_err());
+    }
+
+    fn build(outcome: Option<&str>, conditions: &[(&str, &str)]) -> Value {
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|(kind, status)| serde_json::json!({ "type": kind, "status": status, "reason": "Why", "message": "text" }))
+            .collect();
+        serde_json::json!({
+            "metadata": { "generation": 1 },
+            "status": { "observedGeneration": 1, "conditions": conditions, "attempts": [{ "number": 1, "outcome": outcome }] },
+        })
+    }
+
+    #[test]
+    fn following_a_build_ends_with_the_builds_result() {
+        let ready = build(Some("Succeeded"), &[("Ready", "True")]);
+        assert_eq!(decided(&ready, 1, false), Some(Next::End(Exit::Done)));
+        let failed = build(Some("Failed"), &[("Ready", "False"), ("Stalled", "True")]);
+        assert_eq!(decided(&failed, 1, false), Some(Next::End(Exit::Failed)));
+        // The script succeeded and the tag is refused.
+        let untagged = build(Some("Succeeded"), &[("Ready", "False"), ("Stalled", "True")]);
+        assert_eq!(decided(&untagged, 1, false), Some(Next::End(Exit::Failed)));
+        let tagging = build(Some("Succeeded"), &[("Ready", "Unknown"), ("Reconciling", "True")]);
+        assert_eq!(decided(&tagging, 1, false), None);
+        assert_eq!(decided(&tagging, 1, true), Some(Next::End(Exit::InProgress)));
+    }
+
+    #[test]
+    fn a_lost_attempt_is_followed_by_the_next_one() {
+        let mut build = build(Some("Lost"), &[("Ready", "Unknown"), ("Reconciling", "True")]);
+        assert_eq!(decided(&build, 1, false), None);
+        build["status"]["attempts"] = serde_json::json!([{ "number": 1, "outcome": "Lost" }, { "number": 2 }]);
+        assert_eq!(decided(&build, 1, false), Some(Next::Attempt(2)));
     }
 }

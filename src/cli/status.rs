@@ -1,58 +1,151 @@
-//! `landfall status deployment/NAME`: hosts, versions and what is going on, on one screen.
+//! `landfall status KIND/NAME`: one object on one screen, and its state as an exit code.
 
-use kube::{Api, Client, Config};
+use std::{
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
 
-use super::screen;
+use kube::Api;
+use serde_json::Value;
+
+use super::{
+    cluster::{Cluster, ClusterArgs},
+    error::{CliError, Exit},
+    object::{self, Kind},
+    output::{self, Format},
+    screen,
+    state::{State, to_json, verdict},
+};
 use crate::{
     api::{Deployment, HostGroup},
     effects::clock,
+    model::text::for_terminal,
 };
 
-/// Show a Deployment on one screen: hosts, versions, and what is going on.
+/// How often `--watch` reads the object.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long `--watch` bears an API server that does not answer.
+const OUTAGE_MAX: Duration = Duration::from_secs(60);
+/// How long one answer may take.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Show an object on one screen: its state, and for a Deployment its hosts, versions, rollout and history
+///
+/// Exit code: 0 ready, 1 failed, 2 no answer (usage, no cluster, no such object, no right), 3 in progress.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StatusArgs {
-    /// deployment/NAME
-    #[arg(value_name = "deployment/NAME")]
+    /// Object, such as deployment/hello; a project, build or hostgroup works as well
+    #[arg(value_name = "KIND/NAME")]
     pub object: String,
-    /// Where it is [default: the namespace of the kubeconfig's context]
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Output format [default: the screen]
+    #[arg(short, long, value_enum)]
+    pub output: Option<Format>,
+    /// Follow until the object is ready or failed, as `kubectl rollout status` does
     #[arg(short, long)]
-    pub namespace: Option<String>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum StatusError {
-    #[error("{0:?} names no Deployment; write deployment/NAME")]
-    BadName(String),
-    #[error("no cluster: {0}; set KUBECONFIG, or try `landfall dev`")]
-    Config(#[from] kube::config::InferConfigError),
-    #[error(
-        "there is no Deployment {name} in the namespace {namespace}; `kubectl get lfd -n {namespace}` shows which there are"
-    )]
-    NotFound { namespace: String, name: String },
-    #[error("the API server: {0}")]
-    Api(#[from] kube::Error),
+    pub watch: bool,
+    /// Give up watching after this time, such as 90s or 10m, with exit code 3 [default: never]
+    #[arg(long, value_name = "DURATION", requires = "watch")]
+    pub timeout: Option<String>,
 }
 
 /// Prints the screen on stdout.
-pub async fn status(args: StatusArgs) -> Result<(), StatusError> {
-    let name = name_of(&args.object).ok_or_else(|| StatusError::BadName(args.object.clone()))?.to_owned();
-    let config = Config::infer().await?;
-    let namespace = args.namespace.unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config)?;
-    let deployment = Api::<Deployment>::namespaced(client.clone(), &namespace)
-        .get_opt(&name)
-        .await?
-        .ok_or(StatusError::NotFound { namespace: namespace.clone(), name })?;
-    // Without the right to read the group, or without a group, the screen does without its host names.
-    let group = Api::<HostGroup>::namespaced(client, &namespace).get_opt(&deployment.spec.host_group_ref.name).await;
-    print!("{}", screen::deployment(&deployment, group.ok().flatten().as_ref(), clock::now()));
-    Ok(())
+pub async fn status(args: StatusArgs) -> Result<Exit, CliError> {
+    let wanted = "project/NAME, build/NAME, hostgroup/NAME or deployment/NAME";
+    let (kind, name) =
+        object::parse(&args.object).ok_or_else(|| CliError::BadName { object: args.object.clone(), wanted })?;
+    let deadline = deadline(args.timeout.as_deref())?;
+    let cluster = args.cluster.connect(Some(SILENCE_MAX)).await?;
+    if args.watch {
+        return watch(&cluster, kind, name, deadline, args.output).await;
+    }
+    let object = cluster.get(kind, name).await?;
+    show(&cluster, kind, &object, args.output).await?;
+    Ok(verdict(&object).state.exit())
 }
 
-fn name_of(object: &str) -> Option<&str> {
-    let (kind, name) = object.split_once('/')?;
-    let known = ["deployment", "deployments", "deployments.landfall.dev", "lfd"].contains(&kind);
-    (known && !name.is_empty()).then_some(name)
+fn deadline(timeout: Option<&str>) -> Result<Option<Instant>, CliError> {
+    let Some(value) = timeout else { return Ok(None) };
+    let bad = || CliError::BadTimeout { value: value.to_owned() };
+    let duration: jiff::SignedDuration = value.parse().map_err(|_| bad())?;
+    let duration = Duration::try_from(duration).map_err(|_| bad())?;
+    Ok(Some(clock::monotonic() + duration))
+}
+
+/// Follows the object. A terminal gets the screen again whenever it changes; a file gets one line a change, and the screen at the end; JSON is
+/// printed once, at the end.
+async fn watch(
+    cluster: &Cluster,
+    kind: Kind,
+    name: &str,
+    deadline: Option<Instant>,
+    output: Option<Format>,
+) -> Result<Exit, CliError> {
+    let terminal = output.is_none() && std::io::stdout().is_terminal();
+    let mut last = None;
+    let mut answered = clock::monotonic();
+    loop {
+        let over = deadline.is_some_and(|deadline| clock::monotonic() >= deadline);
+        match cluster.get(kind, name).await {
+            Ok(object) => {
+                answered = clock::monotonic();
+                let verdict = verdict(&object);
+                if verdict.state != State::InProgress || over {
+                    if terminal {
+                        output::print(CLEAR)?;
+                    }
+                    show(cluster, kind, &object, output).await?;
+                    return Ok(verdict.state.exit());
+                }
+                let changed = last.as_ref() != Some(&verdict);
+                if terminal {
+                    output::print(CLEAR)?;
+                    show(cluster, kind, &object, output).await?;
+                } else if changed && output.is_none() {
+                    let text = format!("{}: {}: {}\n", verdict.state.words(), verdict.reason, verdict.message);
+                    output::print(&for_terminal(&text))?;
+                }
+                last = Some(verdict);
+            }
+            Err(CliError::Unreachable { .. }) if !over && answered.elapsed() < OUTAGE_MAX => {}
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(WATCH_INTERVAL).await;
+    }
+}
+
+/// Cursor to the top left, and the rest of the screen empty.
+const CLEAR: &str = "\u{1b}[H\u{1b}[J";
+
+async fn show(cluster: &Cluster, kind: Kind, object: &Value, output: Option<Format>) -> Result<(), CliError> {
+    match output {
+        Some(Format::Json) => output::print_json(&to_json(kind.name(), object)),
+        None => output::print(&text(cluster, kind, object).await),
+    }
+}
+
+async fn text(cluster: &Cluster, kind: Kind, object: &Value) -> String {
+    let now = clock::now();
+    let shown = match kind {
+        Kind::Project => parse(object).map(|typed| screen::project(object, &typed, now)),
+        Kind::Build => parse(object).map(|typed| screen::build(object, &typed, now)),
+        Kind::HostGroup => parse(object).map(|typed| screen::hostgroup(object, &typed, now)),
+        Kind::Deployment => match parse::<Deployment>(object) {
+            Ok(typed) => {
+                // Without the right to read the group, or without a group, the screen does without its host names.
+                let groups = Api::<HostGroup>::namespaced(cluster.client.clone(), &cluster.namespace);
+                let group = groups.get_opt(&typed.spec.host_group_ref.name).await.ok().flatten();
+                Ok(screen::deployment(object, &typed, group.as_ref(), now))
+            }
+            Err(error) => Err(error),
+        },
+    };
+    shown.unwrap_or_else(|error| screen::unreadable(kind.name(), object, &error.to_string()))
+}
+
+fn parse<K: serde::de::DeserializeOwned>(object: &Value) -> Result<K, serde_json::Error> {
+    K::deserialize(object)
 }
 
 #[cfg(test)]
@@ -60,12 +153,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deployment_is_named_as_kubectl_names_it() {
-        for good in ["deployment/web", "lfd/web", "deployments.landfall.dev/web"] {
-            assert_eq!(name_of(good), Some("web"));
+    fn a_timeout_is_a_duration_or_a_usage_error() {
+        assert!(deadline(None).unwrap().is_none());
+        for good in ["90s", "10m", "1h"] {
+            assert!(deadline(Some(good)).unwrap().is_some(), "{good}");
         }
-        for bad in ["web", "pod/web", "deployment/", "/web"] {
-            assert_eq!(name_of(bad), None);
+        for bad in ["soon", "-5s", ""] {
+            assert!(deadline(Some(bad)).is_err(), "{bad}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Holds the arrows between the layers of `src/`: each may use what `docs/architecture` names, and nothing else.
+//! Holds the arrows between the layers: each may use those that `ARCHITECTURE.md` names, and nothing else.
 
 use std::{
     fs,

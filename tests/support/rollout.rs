@@ -139,7 +139,8 @@ impl Bench {
             .output()
             .await
             .expect("landfall status");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // Ready, failed or in progress; 2 is "no answer".
+        assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 

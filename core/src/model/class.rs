@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The three kinds of errors, as `architecture.md` names them.
+/// The three kinds of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Class {
     /// May pass by itself: try again with backoff.

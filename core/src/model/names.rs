@@ -72,7 +72,7 @@ name!(
 );
 
 name!(
-    /// A version, which is also a tag's name (`api.md`).
+    /// A version, which is also the name of a tag.
     Version,
     "version",
     "it takes 1 to 63 of A-Z a-z 0-9 . _ + -, starts with a letter or digit, has no '..', and does not end in '.' or '.lock'",

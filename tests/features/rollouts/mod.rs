@@ -509,8 +509,8 @@ async fn the_screen_shows_every_host_with_its_version_at_every_moment_of_a_rollo
             let fits = match phase.as_str() {
                 "Ready" => {
                     version == "v2"
-                        || screen.contains("of an older spec")
-                        || screen.contains("version v2\nstate     ready")
+                        || screen.contains("of the previous spec")
+                        || screen.contains("version   v2 of project shop on host group prod\nstate     ready")
                 }
                 "Pending" | "Staging" | "Staged" => version == "v1",
                 "Stopping" | "Switching" | "Starting" | "Verifying" => ["v1", "v2", "-"].contains(&version.as_str()),

@@ -1,0 +1,25 @@
+//! Standard output: text or JSON, and readers that go away.
+
+use std::io::{ErrorKind, Write};
+
+use super::error::CliError;
+
+/// `-o`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// JSON, for programs; docs/cli.md has the shape.
+    Json,
+}
+
+/// Prints text. A reader that closes the pipe (`| head`) is no error, and nothing is left to do.
+pub fn print(text: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.map_err(CliError::Output),
+    }
+}
+
+pub fn print_json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
