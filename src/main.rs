@@ -30,9 +30,9 @@ enum Cli {
     Hosts(HostsArgs),
     Commits(CommitsArgs),
     Completion(CompletionArgs),
-    /// Print the CustomResourceDefinitions, or write them into a folder
+    /// Print the CustomResourceDefinitions of the four kinds
     Crds {
-        /// Write one file a kind into this folder
+        /// Folder to write one file a kind into [default: standard output]
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
     },

@@ -149,7 +149,7 @@ async fn stranger(space: &TestNamespace, folder: &Path) -> PathBuf {
     };
     accounts.create(&PostParams::default(), &account).await.unwrap();
     let request = k8s_openapi::api::authentication::v1::TokenRequest {
-        spec: k8s_openapi::api::authentication::v1::TokenRequestSpec::default(),
+        spec: Some(k8s_openapi::api::authentication::v1::TokenRequestSpec::default()),
         ..Default::default()
     };
     let token = accounts.create_token_request("stranger", &PostParams::default(), &request).await.unwrap();

@@ -29,7 +29,7 @@ pub struct HostsArgs {
     #[command(flatten)]
     pub cluster: ClusterArgs,
     /// Output format [default: a table]
-    #[arg(short, long, value_enum)]
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub output: Option<Format>,
 }
 

@@ -4,10 +4,9 @@ use std::io::{ErrorKind, Write};
 
 use super::error::CliError;
 
-/// `-o`.
+/// Values of `-o`; docs/cli.md has the shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// JSON, for programs; docs/cli.md has the shape.
     Json,
 }
 

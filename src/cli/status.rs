@@ -40,7 +40,7 @@ pub struct StatusArgs {
     #[command(flatten)]
     pub cluster: ClusterArgs,
     /// Output format [default: the screen]
-    #[arg(short, long, value_enum)]
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub output: Option<Format>,
     /// Follow until the object is ready or failed, as `kubectl rollout status` does
     #[arg(short, long)]

@@ -2,38 +2,38 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-/// Run the operator against the current kubeconfig, or inside a cluster.
+/// Run the operator, with the current kubeconfig or inside a cluster
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// Watch these namespaces only, and keep a lease in each of them [default: all, with one lease in the operator's own]
+    /// Namespaces to watch, each with a lease of its own [default: all namespaces, with one lease in the operator's namespace]
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     pub namespaces: Vec<String>,
-    /// Where the store, git mirrors and running builds are kept
+    /// Folder for the store, git mirrors and running builds
     #[arg(long, value_name = "DIR", env = "LANDFALL_DATA_DIR", default_value = "/var/lib/landfall")]
     pub data_dir: PathBuf,
-    /// Accept file:// repositories: everybody who may edit a Project reads what the operator can read
+    /// Accept file:// repositories. Whoever may edit a Project then reads what the operator can read
     #[arg(long)]
     pub allow_file_git: bool,
-    /// Accept repositories on this machine's own loopback and on link-local addresses: everybody who may edit a Project reaches with it
-    /// what only this machine may ask, say a cloud's metadata service
+    /// Accept repositories on loopback and link-local addresses. Whoever may edit a Project then reaches what only this machine may, such as a
+    /// cloud's metadata service
     #[arg(long)]
     pub allow_local_git: bool,
-    /// How long the lease lasts without being renewed
+    /// Seconds that the lease lasts without renewal, and that a takeover waits
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub lease_seconds: u64,
-    /// How often everything is listed anew, whether or not the API server told of a change
+    /// Seconds between full lists of all objects, which find changes that a watch missed
     #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub resync_seconds: u64,
-    /// Whether builds are isolated from this machine (sandboxed), or may do what the operator may (trusted)
+    /// Isolation of build scripts: from the machine (sandboxed), or none (trusted: scripts may do what the operator may)
     #[arg(long, value_enum, default_value_t = LocalExecutorMode::Sandboxed)]
     pub local_executor: LocalExecutorMode,
-    /// A folder that no build may see, beside the data folder and the kubeconfig's; may be given several times
+    /// Folder to hide from build scripts, beside the data folder and the kubeconfig's; may be repeated
     #[arg(long, value_name = "DIR")]
     pub hide: Vec<PathBuf>,
-    /// Serve the aggregated API view.landfall.dev (logs, commits, hosts) there, for the API server [default: not at all]
+    /// Address to serve the aggregated API view.landfall.dev (logs, commits, hosts) at [default: not served]
     #[arg(long, value_name = "ADDRESS:PORT", env = "LANDFALL_VIEW_ADDRESS", conflicts_with = "namespaces")]
     pub view_address: Option<SocketAddr>,
-    /// Where other replicas reach it, if that is another address
+    /// Address at which other replicas reach the aggregated API [default: that of --view-address]
     #[arg(long, value_name = "ADDRESS:PORT", env = "LANDFALL_VIEW_ADVERTISE", requires = "view_address")]
     pub view_advertise: Option<String>,
 }
