@@ -4,9 +4,11 @@
 
 mod api;
 mod builds;
+mod cli;
 mod control_plane;
 mod devplane;
 mod git;
+mod gitops;
 mod hosts;
 mod layering;
 mod operator;

@@ -1,8 +1,5 @@
 //! What `docs/gitops.md` promises, with the real kubectl, kustomize and API server: names carry through overlays, and Argo CD's health check
 //! agrees with kstatus.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
 
 use std::{
     collections::BTreeSet,
@@ -13,9 +10,9 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use crate::support::plane::{kubeconfig, namespace};
 use landfall::runtime::dev::Binaries;
 use serde_json::{Value, json};
-use support::plane::{kubeconfig, namespace};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1,7 +1,4 @@
 //! The commands of a person and of CI, as programs: exit codes, JSON, and what is said where a cluster does not answer or refuses.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
-
-mod support;
 
 use std::{
     fs,
@@ -11,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::plane::{TestNamespace, bare_namespace, kubeconfig};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{
     Api,
@@ -18,7 +16,6 @@ use kube::{
 };
 use landfall::api::Deployment;
 use serde_json::{Value, json};
-use support::plane::{TestNamespace, bare_namespace, kubeconfig};
 
 fn landfall(arguments: &[&str], kubeconfig: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_landfall"));
@@ -179,7 +176,7 @@ async fn a_refusal_by_rbac_is_the_api_servers_sentence() {
 #[test]
 fn a_cluster_that_refuses_connections_is_given_up_and_named() {
     let folder = tempfile::tempdir().unwrap();
-    let server = format!("https://127.0.0.1:{}", support::free_port());
+    let server = format!("https://127.0.0.1:{}", crate::support::free_port());
     let config = config_for(folder.path(), &server);
     let started = Instant::now();
     let status = landfall(&["status", "lfd/web"], &config);
@@ -207,7 +204,7 @@ fn a_cluster_that_never_answers_is_given_up_and_named() {
 #[test]
 fn kubeconfig_and_context_are_chosen_by_options() {
     let folder = tempfile::tempdir().unwrap();
-    let config = config_for(folder.path(), &format!("https://127.0.0.1:{}", support::free_port()));
+    let config = config_for(folder.path(), &format!("https://127.0.0.1:{}", crate::support::free_port()));
     let elsewhere = folder.path().join("nowhere");
     let chosen = ["status", "lfd/web", "--kubeconfig", config.to_str().unwrap(), "--context", "there"];
     assert!(err(&landfall(&chosen, &elsewhere)).contains("does not answer"));
