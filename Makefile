@@ -26,7 +26,7 @@ lint:
 
 # crds/ after a change of core/src/api.
 crds:
-	cargo run --locked -q -- crds --output crds
+	LANDFALL_WRITE_CRDS=1 cargo test --locked -q -p landfall-core --test crds crds_on_disk
 
 # N test hosts that stay up; HostGroup and Secrets on standard output: make -s hosts N=20 | kubectl apply -f -
 hosts:

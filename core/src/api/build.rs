@@ -1,4 +1,4 @@
-//! Build: a record of one commit built with parameters. Immutable but for `cancelled`.
+//! Build: one commit built with parameters. A record, immutable but for `cancelled`.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{Backoff, LocalRef},
+    common::{Backoff, LocalRef, VERSION, VERSION_RULE},
     verbs::LastHandled,
 };
 
@@ -26,7 +26,7 @@ pub const TAGGED: &str = "Tagged";
     category = "landfall",
     derive = "PartialEq",
     selectable = ".spec.projectRef.name",
-    doc = "One commit built with parameters: a record, immutable but for spec.cancelled.",
+    doc = "One commit built with parameters. A record: nothing but spec.cancelled can be changed.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Project", type_ = "string", json_path = ".spec.projectRef.name"),
@@ -34,112 +34,142 @@ pub const TAGGED: &str = "Tagged";
     printcolumn(name = "Revision", type_ = "string", json_path = ".spec.revision"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("metadata.name of a Build takes at most 63 of a-z 0-9 -")
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("the name of a Build takes at most 63 of a-z 0-9 -, and begins and ends with a letter or digit").field_path(".metadata.name")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.projectRef == oldSelf.projectRef && self.revision == oldSelf.revision").message("a Build is a record: projectRef and revision can't be changed; create another Build"))]
 #[x_kube(validation = Rule::new("has(self.parameters) == has(oldSelf.parameters) && (!has(self.parameters) || self.parameters == oldSelf.parameters)").message("a Build is a record: parameters can't be changed; create another Build"))]
 #[x_kube(validation = Rule::new("has(self.tag) == has(oldSelf.tag) && (!has(self.tag) || self.tag == oldSelf.tag)").message("a Build is a record: tag can't be changed; create another Build"))]
 #[x_kube(validation = Rule::new("!oldSelf.cancelled || self.cancelled").message("cancelled may only become true; create another Build, or annotate this one with landfall.dev/retry"))]
+/// Desired state of the build.
 pub struct BuildSpec {
+    /// Project that is built.
     pub project_ref: LocalRef,
-    /// Branch, tag or full commit id. Resolved once; a later force-push changes nothing.
-    #[schemars(length(min = 1, max = 250), regex(pattern = r"^[A-Za-z0-9_][^\s\\:?*~^\[]*$"))]
+    /// Branch, tag or full commit id to build. It is resolved once; a later force-push changes nothing. Examples: `main`, `v1.4.2`.
+    #[schemars(length(min = 1, max = 250))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^[A-Za-z0-9_][^\x00-\x20\x7f\\:?*~^\[]*$')").message("revision is a branch, a tag or a full commit id: it begins with a letter, a digit or _, and has no blanks and none of \\ : ? * ~ ^ ["))]
     pub revision: String,
+    /// Values of parameters that the Project declares, by name, each at most 4096 characters. Default: the defaults of the Project.
+    /// Example: `{ PROFILE: test }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 50), inner(length(max = 4096)))]
+    #[schemars(extend("maxProperties" = 50, "additionalProperties" = serde_json::json!({ "type": "string", "maxLength": 4096 })))]
+    #[x_kube(validation = Rule::new(r"!self.exists(key, self[key].contains('\x00'))").message("a value has no NUL character, which no environment variable can hold"))]
     pub parameters: BTreeMap<String, String>,
-    /// The version and tag; else the project's template makes it.
+    /// Version of this build, which is also its tag. Default: what `build.tag.template` of the Project makes. Example: `v1.4.2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$"))]
-    #[x_kube(validation = Rule::new("!self.contains('..') && !self.endsWith('.') && !self.endsWith('.lock')").message("tag has no '..' and does not end in '.' or '.lock'"))]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new(VERSION_RULE).message(VERSION))]
     pub tag: Option<String>,
-    /// May only become true.
+    /// Whether the build is cancelled: a running script is stopped, a waiting build never starts. It may only become true. Default:
+    /// false.
     #[serde(default)]
     pub cancelled: bool,
 }
 
+/// Last observed state of the build. Written by the operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildStatus {
+    /// Generation of the spec that this status is about; -1 before the first look.
     #[serde(default)]
     pub observed_generation: i64,
+    /// State in Kubernetes' form: `Ready` (tagged and published), `Succeeded` (script and artifacts), `Tagged`, and `Reconciling` or
+    /// `Stalled` while True.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Annotations that were acted on, with the value each had.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub last_handled: LastHandled,
+    /// Retries for errors expected to be transient; absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
+    /// Commit that `revision` was resolved to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<BuiltCommit>,
-    /// The number that the grant gave it.
+    /// Number of the build in its project, given with the grant and kept over all attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<i64>,
-    /// The tag; unique in the project.
+    /// Version of this build, which is also its tag; unique in the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Place in the queue; absent unless the build waits for its turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueuePlace>,
-    /// The newer Build that took its place, where `build.concurrencyPolicy` is Replace.
+    /// Newer Build that took the place of this one, where `build.concurrencyPolicy` is `Replace`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<String>,
-    /// The newest 20.
+    /// Newest 20 attempts at most, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
-    /// The first 100 files of the release by name, fewer where their names are very long.
+    /// First 100 files of the release by name, fewer where their names are very long.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<Artifact>,
-    /// How many files the release has, those included that `artifacts` does not list.
+    /// Number of files in the release, including those that `artifacts` does not list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_count: Option<i64>,
-    /// `sha256:…` of the release.
+    /// SHA-256 of the release, as `sha256:…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
 }
 
+/// Commit that `revision` was resolved to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BuiltCommit {
+    /// Id of the commit, 40 hex digits.
     pub sha: String,
+    /// First line of its message.
     pub subject: String,
+    /// Name of its author.
     pub author: String,
+    /// Time of the commit.
     pub time: Time,
-    /// The allowed branch that reaches it.
+    /// Allowed branch that reaches it.
     pub branch: String,
 }
 
+/// Place in the queue of the project.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QueuePlace {
-    /// 1 is next.
+    /// Position, from 1; 1 is next.
     pub position: i32,
     /// Name of the Build that runs now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
 }
 
+/// Attempt at the build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// From 1.
+    /// Number of the attempt, from 1.
     pub number: i64,
+    /// Time at which the attempt began.
     pub started_at: Time,
+    /// Time at which the script ended; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
+    /// How the script ended: `Succeeded`, `Failed`, `Cancelled`, or `Lost` where the executor is gone with the result. Absent while it
+    /// runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// Exit code of the script; absent where it ended otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// Cause of the failure in one word, as in the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The last lines of output of a failed attempt, control characters removed.
+    /// Last lines of output of a failed attempt, without control characters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_lines: Vec<String>,
+    /// Size of the whole output in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_bytes: Option<i64>,
 }
 
+/// How the script of an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Outcome {
     Succeeded,
@@ -149,12 +179,14 @@ pub enum Outcome {
     Lost,
 }
 
+/// File of the release.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
+    /// Path of the file in the release.
     pub name: String,
-    /// `sha256:…`
+    /// SHA-256 of the file, as `sha256:…`.
     pub digest: String,
-    /// Bytes.
+    /// Size of the file in bytes.
     pub size: i64,
 }

@@ -6,34 +6,71 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The name of an object in the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Rules in CEL that several fields share, each with the sentence that a user reads where it is broken.
+pub(super) const OBJECT_NAME_RULE: &str = "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')";
+pub(super) const OBJECT_NAME: &str =
+    "a name of an object takes a-z 0-9 - and ., and begins and ends with a letter or digit";
+pub(super) const LABEL_RULE: &str = "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')";
+pub(super) const LABEL: &str = "a name takes at most 63 of a-z 0-9 -, and begins and ends with a letter or digit";
+pub(super) const USER_NAME_RULE: &str = "self.matches('^[a-z_][a-z0-9_-]*$')";
+pub(super) const USER_NAME: &str = "a user is a login name of at most 32 of a-z 0-9 _ -, and begins with a letter or _";
+pub(super) const VARIABLE_NAME_RULE: &str = "self.matches('^[A-Za-z_][A-Za-z0-9_]*$')";
+pub(super) const VARIABLE_NAME: &str = "the name of a variable takes A-Z a-z 0-9 _, and begins with a letter or _; \
+     a name with a dot or dash can't be passed through a shell: write SPRING_DATASOURCE_URL for spring.datasource.url";
+pub(super) const SECRET_KEY: &str = "a key of a Secret takes A-Z a-z 0-9 - _ and .";
+pub(super) const VERSION_RULE: &str = "self.matches('^[A-Za-z0-9][A-Za-z0-9._+-]*$') && !self.contains('..') \
+     && !self.endsWith('.') && !self.endsWith('.lock')";
+pub(super) const VERSION: &str = "a version takes 1 to 63 of A-Z a-z 0-9 . _ + -, begins with a letter or digit, \
+     has no '..' and does not end in '.' or '.lock'";
+pub(super) const BYTES_RULE: &str = "self.matches('^[1-9][0-9]{0,14}(Ki|Mi|Gi|Ti)?$')";
+pub(super) const BYTES: &str = "a size is a number of bytes, or of Ki, Mi, Gi or Ti: 500Mi, 5Gi";
+
+/// Variables that the shell which starts a process on a host sets by itself: their values would be lost, or stop the shell.
+const SHELL_VARIABLES_RULE: &str = "!(self.name in ['UID', 'EUID', 'PPID', 'GROUPS', 'SHELLOPTS', 'BASHOPTS', \
+     'BASHPID', 'BASH_VERSINFO', 'BASH_COMMAND', 'BASH_SUBSHELL', 'RANDOM', 'SRANDOM', 'SECONDS', 'EPOCHSECONDS', \
+     'EPOCHREALTIME', 'LINENO', 'FUNCNAME', 'DIRSTACK', 'HISTCMD', 'IFS', 'OPTIND', 'PWD', 'OLDPWD', 'SHLVL', '_'])";
+const SHELL_VARIABLES: &str = "a shell starts the process on a host and sets this variable itself, so the value would be lost; choose another name";
+
+/// Schema of a label's value, as Kubernetes has it.
+pub(super) fn label_value() -> serde_json::Value {
+    serde_json::json!({ "type": "string", "maxLength": 63 })
+}
+
+/// Reference to an object in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalRef {
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    /// Name of the object, in the same namespace.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME_RULE).message(OBJECT_NAME))]
     pub name: String,
 }
 
-/// One environment variable.
+/// Environment variable of the process that runs on the hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!self.name.startsWith('LANDFALL_')").message("LANDFALL_… variables are set by landfall; choose another name"))]
+#[x_kube(validation = Rule::new("!self.name.lowerAscii().startsWith('landfall_')").message("LANDFALL_… variables are set by landfall; choose another name").field_path(".name"))]
+#[x_kube(validation = Rule::new(SHELL_VARIABLES_RULE).message(SHELL_VARIABLES).field_path(".name"))]
 pub struct EnvVar {
-    /// A letter or `_`, then letters, digits and `_`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    /// Name of the variable: a letter or `_`, then letters, digits and `_`. Example: `JAVA_OPTS`.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new(VARIABLE_NAME_RULE).message(VARIABLE_NAME))]
     pub name: String,
-    /// Anything but NUL; at most 8 KiB.
+    /// Value of the variable, at most 8192 characters of any kind but NUL. Default: empty.
     #[serde(default)]
     #[schemars(length(max = 8192))]
+    #[x_kube(validation = Rule::new(r"!self.contains('\x00')").message("a value has no NUL character, which no environment variable can hold"))]
     pub value: String,
 }
 
-/// How often something that may pass has failed in a row, and when it is tried again.
+/// Retries for errors expected to be transient.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Backoff {
+    /// Failures in a row.
     #[schemars(range(min = 1))]
     pub failures: i32,
+    /// Time of the next try.
     pub retry_at: Time,
 }
 

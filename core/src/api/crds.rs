@@ -1,6 +1,8 @@
 //! The CustomResourceDefinitions as they are installed. Generated from the types; `crds/` holds the same text.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 use super::{Build, Deployment, HostGroup, Project};
@@ -21,17 +23,43 @@ pub fn files() -> Result<Vec<(String, String)>, serde_saphyr::ser::Error> {
         .collect()
 }
 
-/// A fresh object must not look finished to kstatus: its status says that nothing was observed yet.
+/// What the derived schemas lack.
 fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
-        let properties = version
-            .schema
-            .as_mut()
-            .and_then(|schema| schema.open_api_v3_schema.as_mut())
-            .and_then(|schema| schema.properties.as_mut());
-        if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
+        let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+            continue;
+        };
+        tidy(schema);
+        let properties = schema.properties.get_or_insert_default();
+        // A fresh object must not look finished to kstatus: its status says that nothing was observed yet.
+        if let Some(status) = properties.get_mut("status") {
             status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
         }
+        // So that the rule on the name is reported at `metadata.name`. Structural schemas may name this one field of the metadata.
+        properties.insert("metadata".to_owned(), metadata());
     }
     crd
+}
+
+fn metadata() -> JSONSchemaProps {
+    let text = || JSONSchemaProps { type_: Some("string".to_owned()), ..JSONSchemaProps::default() };
+    JSONSchemaProps {
+        type_: Some("object".to_owned()),
+        properties: Some([("name".to_owned(), text())].into()),
+        ..JSONSchemaProps::default()
+    }
+}
+
+/// Descriptions in one paragraph, as kubectl wraps them by itself; and no field that takes an explicit null: an API server drops a null
+/// where it is not asked to keep it, and an optional field is absent or has a value.
+fn tidy(schema: &mut JSONSchemaProps) {
+    schema.description = schema.description.take().map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+    schema.nullable = None;
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(tidy);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        tidy(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        tidy(values);
+    }
 }

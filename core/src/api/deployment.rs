@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::{
-    apis::meta::v1::{Condition, LabelSelector, Time},
+    apis::meta::v1::{Condition, Time},
     util::intstr::IntOrString,
 };
 use kube::{CustomResource, KubeSchema};
@@ -11,12 +11,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{Backoff, EnvVar, LocalRef},
+    common::{EnvVar, LABEL, LocalRef, VERSION, VERSION_RULE, label_value},
     hostgroup::VersionCount,
     verbs::LastHandled,
 };
-
-pub const DRIFTED: &str = "Drifted";
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -30,7 +28,7 @@ pub const DRIFTED: &str = "Drifted";
     derive = "PartialEq",
     selectable = ".spec.projectRef.name",
     selectable = ".spec.hostGroupRef.name",
-    doc = "The version that a project shall have on a host group, and how to get there.",
+    doc = "Version that a project shall have on a host group, and how to get there.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Project", type_ = "string", json_path = ".spec.projectRef.name"),
@@ -40,42 +38,50 @@ pub const DRIFTED: &str = "Drifted";
     printcolumn(name = "Updated", type_ = "integer", json_path = ".status.hosts.updated"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.hosts.failed", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("metadata.name of a Deployment takes at most 63 of a-z 0-9 -")
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("the name of a Deployment takes at most 63 of a-z 0-9 -, and begins and ends with a letter or digit").field_path(".metadata.name")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.projectRef == oldSelf.projectRef && self.hostGroupRef == oldSelf.hostGroupRef").message("projectRef and hostGroupRef can't be changed: a Deployment is of one project on one host group; delete it and create another"))]
+/// Desired state of the deployment.
 pub struct DeploymentSpec {
+    /// Project whose version is deployed. It can't be changed.
     pub project_ref: LocalRef,
+    /// Host group that the version is deployed to. It can't be changed.
     pub host_group_ref: LocalRef,
-    /// Which hosts of the group; default: all. A selection of none is an error, never "all".
+    /// Hosts of the group that get the version; a selection that matches no host is an error. Default: every host of the group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<HostSelection>,
-    /// A version that a successful Build published.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$"))]
-    #[x_kube(validation = Rule::new("!self.contains('..') && !self.endsWith('.') && !self.endsWith('.lock')").message("version has no '..' and does not end in '.' or '.lock'"))]
+    /// Version to deploy, as a successful Build published it. An older one goes back. Example: `v1.4.2`.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new(VERSION_RULE).message(VERSION))]
     pub version: String,
-    /// Over HostGroup.env, which is over the version's own run.env.
+    /// Environment variables of the process, over those of the HostGroup and those of the version. A change restarts the processes, host
+    /// after host. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
+    /// How many hosts are updated at once, and how many may fail.
     #[serde(default)]
     pub strategy: Strategy,
-    /// So long a host must stay ready before it counts.
+    /// Seconds a host must stay ready before it counts as updated. Default: 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 86400))]
     pub min_ready_seconds: i64,
-    /// Without progress for so long the Deployment is Stalled. It stands still while paused.
+    /// Seconds without progress after which the Deployment is `Stalled`; it goes on all the same. The time stands still while paused.
+    /// Default: 600.
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 1, max = 86400))]
     pub progress_deadline_seconds: i64,
-    /// No new host is started; a batch under way is finished.
+    /// Whether the rollout is paused: hosts under way are finished, no further host is updated. Default: false.
     #[serde(default)]
     pub paused: bool,
-    /// So many rollouts stand in `status.history`, and the logs of so many are kept.
+    /// Number of rollouts in `status.history` and of rollouts whose logs are kept. A redeploy is a rollout. Default: 10.
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 50))]
     pub revision_history_limit: i32,
+    /// Treatment of the hosts when the Deployment is deleted, and of a host that leaves the selection. `Retain`: it stays as it is and the
+    /// claim is released. `Remove`: the process is stopped and the folder of the project is removed. Default: `Retain`.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -88,32 +94,81 @@ fn ten() -> i32 {
     10
 }
 
+/// Hosts of the group, by name or by label.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.names) != has(self.selector)").message("hosts has either names or selector"))]
 pub struct HostSelection {
+    /// Names of the hosts. One that the group lacks is an error. Example: `[web-01, web-02]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 63)))]
+    #[x_kube(validation = Rule::new("self.all(name, name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))").message(LABEL))]
     pub names: Option<Vec<String>>,
+    /// Selector over the labels of the hosts. A host joins and leaves with its labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub selector: Option<LabelSelector>,
+    pub selector: Option<HostSelector>,
 }
 
+/// Selector over the labels of hosts, as Kubernetes has it: a host has to meet every requirement. An empty one selects every host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostSelector {
+    /// Labels that a host has to have, each with this value. Example: `{ zone: a }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = label_value()))]
+    pub match_labels: BTreeMap<String, String>,
+    /// Requirements that a host has to meet, all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub match_expressions: Vec<Requirement>,
+}
+
+/// Requirement on one label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.operator in ['In', 'NotIn'] ? has(self.values) && size(self.values) > 0 : !has(self.values) || size(self.values) == 0").message("operator In and NotIn need values, Exists and DoesNotExist take none").field_path(".values"))]
+pub struct Requirement {
+    /// Key of the label. Example: `zone`.
+    #[schemars(length(min = 1, max = 317))]
+    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9][-A-Za-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')").message("a label key takes at most 63 of A-Z a-z 0-9 - _ ., begins and ends with a letter or digit, and may have a DNS name and '/' before it"))]
+    pub key: String,
+    /// Relation of the label to the values. `In`: it is one of them. `NotIn`: it is none of them, or absent. `Exists`: the label is
+    /// there. `DoesNotExist`: it is absent.
+    pub operator: Operator,
+    /// Values for `In` and `NotIn`, at most 100. Example: `[a, b]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(max = 63)))]
+    pub values: Vec<String>,
+}
+
+/// Relation of a label to values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Operator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+}
+
+/// How many hosts are updated at once, and how many may fail.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Strategy {
+    /// Update of one batch of hosts after the other.
     #[serde(default)]
     pub rolling_update: RollingUpdate,
-    /// With more failed hosts than this, no new host is started.
+    /// Number of failed hosts with which the rollout still goes on; with one more, no further host is updated. Default: 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub max_failures: i32,
 }
 
+/// Update of one batch of hosts after the other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RollingUpdate {
-    /// How many hosts may be away at once: a count, or a percentage of the selected hosts, rounded down, at least one.
+    /// Number of hosts that may be unavailable at one time: a count, or a percentage of the selected hosts, rounded down, at least one.
+    /// Default: 1. Examples: `2`, `25%`.
     #[serde(default = "one")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 && self <= 1000 : self.matches('^([1-9][0-9]?|100)%$')").message("maxUnavailable takes a count of at least 1 or a percentage from 1% to 100%"))]
     pub max_unavailable: IntOrString,
@@ -129,102 +184,122 @@ fn one() -> IntOrString {
     IntOrString::Int(1)
 }
 
+/// Treatment of hosts that are given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// The hosts stay as they are; the claim is given up.
     #[default]
     Retain,
-    /// What runs is stopped and the project's folder is removed.
     Remove,
 }
 
+/// Last observed state of the deployment. Written by the operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentStatus {
+    /// Generation of the spec that this status is about; -1 before the first look.
     #[serde(default)]
     pub observed_generation: i64,
+    /// State in Kubernetes' form: `Ready`, and `Reconciling` or `Stalled` while True.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Annotations that were acted on, with the value each had.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub last_handled: LastHandled,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backoff: Option<Backoff>,
-    /// The version that the rollout below brings.
+    /// Version of the current rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Revision of the current rollout; one more with each change of version or environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
+    /// Number of selected hosts, by how far each is.
     #[serde(default)]
     pub hosts: RolloutCounts,
-    /// How many hosts run which version.
+    /// Versions that run, as the hosts themselves tell, each with its number of hosts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<VersionCount>,
+    /// Current rollout; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
-    /// Hosts with which something is wrong or under way; at most 100.
+    /// Hosts that are not ready, at most 100, those under way first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<RolloutException>,
-    /// Newest first.
+    /// Rollouts, newest first, as many as `revisionHistoryLimit` says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
 }
 
+/// Number of selected hosts, by how far each is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutCounts {
-    /// Selected.
+    /// Selected hosts.
     #[serde(default)]
     pub total: i32,
-    /// Run the target.
+    /// Hosts that run the wanted version with the wanted environment.
     #[serde(default)]
     pub updated: i32,
-    /// Run the target and are ready.
+    /// Updated hosts that are ready.
     #[serde(default)]
     pub ready: i32,
+    /// Hosts whose update failed.
     #[serde(default)]
     pub failed: i32,
+    /// Hosts that can't be reached.
     #[serde(default)]
     pub unreachable: i32,
+    /// Hosts whose update has not begun.
     #[serde(default)]
     pub pending: i32,
 }
 
+/// Current rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// `<revision>.<redeploys>`
+    /// Id of the rollout: its revision and serial, as `3.0`.
     pub id: String,
-    /// Of the release's digest and the effective environment.
+    /// Hash of the release and the environment that the rollout brings.
     pub hash: String,
-    /// From 1.
+    /// Number of the attempt, from 1.
     pub attempt: i64,
+    /// Version that the rollout brings.
     pub version: String,
-    /// `sha256:…` of the release.
+    /// SHA-256 of its release, as `sha256:…`.
     pub digest: String,
+    /// Time at which the rollout began.
     pub started_at: Time,
-    /// When a host last passed a phase.
+    /// Time at which a host last passed a phase.
     pub progressed_at: Time,
-    /// For display only.
+    /// Number of the current batch, from 1.
     #[serde(default)]
     pub batch: i32,
+    /// Number of batches.
     #[serde(default)]
     pub batches: i32,
 }
 
+/// Host that is not ready.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutException {
+    /// Name of the host.
     pub host: String,
+    /// Phase of its update: `Pending`, `Staging`, `Staged`, `Stopping`, `Switching`, `Starting`, `Verifying`, `Ready`, `Failed` or
+    /// `Unreachable`.
     pub phase: Phase,
+    /// Version that runs there; absent where none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Cause in one word. Example: `PortInUse`.
     pub reason: String,
+    /// Cause in a sentence, with what helps.
     pub message: String,
+    /// Time since which it is so.
     pub since: Time,
 }
 
-/// Where one host is on its way to the target.
+/// Phase of one host on its way to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     Pending,
@@ -239,20 +314,30 @@ pub enum Phase {
     Unreachable,
 }
 
+/// Rollout of the past, or the current one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {
+    /// Revision of the rollout.
     pub revision: i64,
+    /// Version that it brought.
     pub version: String,
+    /// Id of the commit that the version was built from.
     pub commit: String,
+    /// Time at which it began.
     pub started_at: Time,
+    /// Time at which it ended; absent while it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
+    /// How it ended: `Succeeded`, `Failed`, or `Superseded` where another was asked for before it was everywhere. `Progressing` while it
+    /// goes on.
     pub outcome: RolloutOutcome,
+    /// Number of hosts whose update failed.
     #[serde(default)]
     pub failed_hosts: i32,
 }
 
+/// How a rollout ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RolloutOutcome {
     Progressing,

@@ -8,9 +8,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{Backoff, EnvVar, LocalRef},
+    common::{EnvVar, LABEL, LABEL_RULE, LocalRef, USER_NAME, USER_NAME_RULE, label_value},
     verbs::LastHandled,
 };
+
+/// What looks like `host:port` or `[host]:port`.
+const PORT_RULE: &str = r"!self.matches(r'^([^:]+|\[.*\]):[0-9]+$')";
+/// An IPv6 address, an IPv4 address or a DNS name; what [`PORT_RULE`] refuses is left to it.
+const ADDRESS_RULE: &str = r"self.matches(r'^([^:]+|\[.*\]):[0-9]+$') || (self.contains(':') || self.matches('^[0-9.]+$') ? isIP(self) : self.matches('^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$'))";
+const ADDRESS: &str = "address is an IPv4 address, an IPv6 address without brackets and zone, or a DNS name";
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -29,28 +35,32 @@ use super::{
     printcolumn(name = "Reachable", type_ = "integer", json_path = ".status.hosts.reachable"),
     printcolumn(name = "Unreachable", type_ = "integer", json_path = ".status.hosts.unreachable"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("!has(self.spec.become) || self.spec.become.method != 'Su' || self.spec.ssh.user == 'root'").message("become.method Su needs ssh.user root; other users take Sudo"),
-    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("metadata.name of a HostGroup takes at most 63 of a-z 0-9 -")
+    validation = Rule::new("!has(self.spec.become) || self.spec.become.method != 'Su' || self.spec.ssh.user == 'root'").message("become.method Su needs ssh.user root; other users take Sudo").field_path(".spec.become.method"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("the name of a HostGroup takes at most 63 of a-z 0-9 -, and begins and ends with a letter or digit").field_path(".metadata.name")
 )]
 #[serde(rename_all = "camelCase")]
+/// Desired state of the host group.
 pub struct HostGroupSpec {
+    /// How the hosts are reached and verified.
     pub ssh: Ssh,
-    /// As whom applications may run, other than `ssh.user`.
+    /// Users that applications may run as, other than the SSH user. Default: none.
     #[serde(default, skip_serializing_if = "Become::is_none")]
     pub r#become: Become,
-    /// The folder on each host that holds everything of landfall. Nothing outside it is ever removed.
+    /// Folder on each host that holds everything of landfall. Nothing outside it is ever removed. Default: `/srv/landfall`.
     #[serde(default = "srv_landfall")]
-    #[schemars(length(min = 2, max = 200), regex(pattern = r"^(/[A-Za-z0-9._-]+)+$"))]
-    #[x_kube(validation = Rule::new("!self.contains('/../') && !self.endsWith('/..') && !self.contains('/./') && !self.endsWith('/.')").message("root has no '.' or '..' in it"))]
+    #[schemars(length(min = 2, max = 200))]
+    #[x_kube(validation = Rule::new("self.matches('^(/[A-Za-z0-9._-]+)+$') && !self.contains('/../') && !self.endsWith('/..') && !self.contains('/./') && !self.endsWith('/.')").message("root is an absolute path of A-Z a-z 0-9 . _ -, without '.' or '..' as a part and without '/' at its end"))]
     pub root: String,
+    /// How often the hosts are looked at.
     #[serde(default)]
     pub probe: Probe,
-    /// Over the version's own run.env, on every host of the group.
+    /// Environment variables of every process on the group's hosts. They take precedence over `run.env` of a version; those of a
+    /// Deployment take precedence over them. A change restarts the processes, host after host. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
-    /// The machines, each by a name of its own; at most 1,000. A group without hosts is ready, and a Deployment on it has `NoHosts`.
+    /// Machines of the group, at most 1000. A group without hosts is ready, and a Deployment on it has `NoHosts`. Default: none.
     #[serde(default)]
     #[schemars(length(max = 1000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -61,30 +71,37 @@ fn srv_landfall() -> String {
     "/srv/landfall".to_owned()
 }
 
-/// How the hosts are reached.
+/// How the hosts are reached and verified.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ssh {
-    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z_][a-z0-9_-]*$"))]
+    /// User that signs in on the hosts. Example: `deploy`.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new(USER_NAME_RULE).message(USER_NAME))]
     pub user: String,
+    /// Port of the SSH server on every host. Default: 22.
     #[serde(default = "twenty_two")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// A Secret labelled `landfall.dev/use: ssh` with the key `identity`: a private key in OpenSSH's format, Ed25519 or ECDSA. Or with the
-    /// key `ca` instead: such a key of an authority, with which a certificate of minutes is signed for each connection.
+    /// Secret labelled `landfall.dev/use: ssh` with the key `identity`: a private key in OpenSSH's format, Ed25519 or ECDSA, without
+    /// passphrase. Or with the key `ca`: such a key of an authority, which signs a certificate of a few minutes for each connection.
     pub credentials_ref: LocalRef,
-    /// The principal of those certificates; default: the user that signs in.
+    /// Principal of the certificates that the key `ca` signs, for hosts with `AuthorizedPrincipalsFile`. Default: the user that signs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$"))]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_][A-Za-z0-9_.@-]*$')").message("certificatePrincipal takes at most 63 of A-Z a-z 0-9 _ . @ -, and begins with a letter, a digit or _"))]
     pub certificate_principal: Option<String>,
+    /// How the identity of a host is verified.
     pub host_keys: HostKeys,
-    /// Hosts that the way leads through, from here on. Each shows its own host key, checked by the same policy.
+    /// Jump hosts, in connection order. Each shows a host key of its own, verified by the same policy. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub jump: Vec<Jump>,
+    /// Seconds that connecting and signing in may take together. Default: 10.
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 120))]
     pub connect_timeout_seconds: i64,
+    /// Connections to hosts of this group at one time. Default: 64.
     #[serde(default = "sixty_four")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent_connections: i32,
@@ -102,56 +119,65 @@ fn sixty_four() -> i32 {
     64
 }
 
-/// One hop. It needs no shell and no session, only forwarding.
+/// Jump host. It needs no shell and no session, only forwarding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Jump {
-    /// An IP address or a DNS name, as known_hosts has it.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9:]([A-Za-z0-9.:-]*[A-Za-z0-9:])?$"))]
+    /// IP address or DNS name, as known_hosts has it, without a port. Example: `bastion.example.com`.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(PORT_RULE).message("address takes no port; set port beside it"))]
+    #[x_kube(validation = Rule::new(ADDRESS_RULE).message(ADDRESS))]
     pub address: String,
-    /// Default: `ssh.user`. The credentials are the same.
+    /// User that signs in on the jump host, with the same credentials. Default: `ssh.user`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z_][a-z0-9_-]*$"))]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new(USER_NAME_RULE).message(USER_NAME))]
     pub user: Option<String>,
+    /// Port of its SSH server. Default: 22.
     #[serde(default = "twenty_two")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
 }
 
-/// By what a host proves that it is the one.
+/// How the identity of a host is verified.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.policy == 'TrustOnFirstUse' ? !has(self.knownHostsRef) : has(self.knownHostsRef)").message("knownHostsRef is required with policy Strict and CertificateAuthority, and must be absent with TrustOnFirstUse"))]
 #[x_kube(validation = Rule::new("self.policy != 'TrustOnFirstUse' || oldSelf.policy == 'TrustOnFirstUse'").message("a group whose host keys are checked can't go over to TrustOnFirstUse; make another HostGroup for machines that are enrolled"))]
 pub struct HostKeys {
+    /// What a host has to show. `Strict`: a key that `knownHostsRef` lists for its address. `CertificateAuthority`: a certificate for its
+    /// address, signed by an `@cert-authority` of `knownHostsRef`; plain keys are refused. `TrustOnFirstUse`: the key that was seen
+    /// first, and no other; for enrolment, not for production. Default: `Strict`.
     #[serde(default)]
     pub policy: HostKeyPolicy,
-    /// A Secret labelled `landfall.dev/use: ssh` with the key `known_hosts`, matched by address, never by name.
+    /// Secret labelled `landfall.dev/use: ssh` with the key `known_hosts`, matched by address (`[address]:port` for other ports than 22),
+    /// never by name. Required unless the policy is `TrustOnFirstUse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_hosts_ref: Option<LocalRef>,
 }
 
+/// What a host has to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum HostKeyPolicy {
-    /// Only keys that `knownHostsRef` lists.
     #[default]
     Strict,
-    /// Only certificates for the host's address, signed by an `@cert-authority` of `knownHostsRef`; no plain keys.
     CertificateAuthority,
-    /// The key that is seen first, and from then on no other. For enrolment, not for production.
     TrustOnFirstUse,
 }
 
-/// How the SSH user becomes another one on the host.
+/// Users that applications may run as, other than the SSH user.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.method == 'None' ? !has(self.users) || size(self.users) == 0 : has(self.users) && size(self.users) > 0").message("become.users names whom method Sudo or Su may become, at least one; method None takes no users"))]
+#[x_kube(validation = Rule::new("self.method == 'None' ? !has(self.users) || size(self.users) == 0 : has(self.users) && size(self.users) > 0").message("become.users names the users that method Sudo or Su may become, at least one; method None takes no users"))]
 pub struct Become {
+    /// How the SSH user becomes another one. `None`: it does not; applications run as the SSH user. `Sudo`: by
+    /// `sudo -n -u USER -- /bin/sh`. `Su`: by `su -s /bin/sh USER`, only where the SSH user is root. Default: `None`.
     #[serde(default)]
     pub method: BecomeMethod,
-    /// Whom `run.user` may name.
+    /// Users that `run.user` of a version may name; at least one where the method is `Sudo` or `Su`. Example: `[app]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20), inner(length(min = 1, max = 32), regex(pattern = r"^[a-z_][a-z0-9_-]*$")))]
+    #[schemars(length(max = 20), inner(length(min = 1, max = 32)))]
+    #[x_kube(validation = Rule::new("self.all(user, user.matches('^[a-z_][a-z0-9_-]*$'))").message(USER_NAME))]
     pub users: Vec<String>,
 }
 
@@ -161,20 +187,20 @@ impl Become {
     }
 }
 
+/// How the SSH user becomes another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum BecomeMethod {
-    /// Applications run as the SSH user.
     #[default]
     None,
-    /// `sudo -n -u USER -- /bin/sh`.
     Sudo,
-    /// `su -s /bin/sh USER`; only where the SSH user is root.
     Su,
 }
 
+/// How often the hosts are looked at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
+    /// Seconds between two looks at a host. Default: 60.
     #[serde(default = "sixty")]
     #[schemars(range(min = 1, max = 86400))]
     pub period_seconds: i64,
@@ -190,31 +216,37 @@ fn sixty() -> i64 {
     60
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Machine of the group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Host {
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    /// Name of the host, unique in the group. Example: `web-01`.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new(LABEL_RULE).message(LABEL))]
     pub name: String,
-    /// An IPv4 or IPv6 address (without brackets) or a DNS name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9:]([A-Za-z0-9.:-]*[A-Za-z0-9:])?$"))]
+    /// IPv4 address, IPv6 address without brackets, or DNS name, without a port. Examples: `10.0.0.1`, `web-01.example.com`.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(PORT_RULE).message("address takes no port; set ssh.port"))]
+    #[x_kube(validation = Rule::new(ADDRESS_RULE).message(ADDRESS))]
     pub address: String,
+    /// Labels that selectors of Deployments match, at most 32, written as those of Kubernetes. Example: `{ zone: a }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = label_value()))]
     pub labels: BTreeMap<String, String>,
-    /// Takes the host out of service without removing it from the group: it counts in no total, percentage or budget, and is neither
-    /// updated nor healed. What runs there is left alone.
+    /// Suspension of the host: out of service, but in the group. It counts in no total, percentage or budget and is neither updated nor
+    /// healed; the process on it is left alone. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<HostSuspension>,
 }
 
-/// Why a host is out of service, and for how long.
+/// Suspension of a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostSuspension {
-    /// Shown wherever the host is left out, e.g. `disk swap, ticket 4711`.
+    /// Cause, shown wherever the host is left out. Example: `disk swap, ticket 4711`.
     #[schemars(length(min = 1, max = 128))]
     pub reason: String,
-    /// When the suspension ends by itself, e.g. `2026-12-01T08:00:00Z`. Default: never.
+    /// Time at which the suspension ends by itself. Default: never. Example: `2026-12-01T08:00:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
 }
@@ -227,75 +259,96 @@ impl Host {
     }
 }
 
+/// Last observed state of the host group. Written by the operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostGroupStatus {
+    /// Generation of the spec that this status is about; -1 before the first look.
     #[serde(default)]
     pub observed_generation: i64,
+    /// State in Kubernetes' form: `Ready`, and `Reconciling` or `Stalled` while True.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Annotations that were acted on, with the value each had.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub last_handled: LastHandled,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backoff: Option<Backoff>,
+    /// Number of hosts by their last observed state.
     #[serde(default)]
     pub hosts: HostCounts,
-    /// Hosts that the annotation `landfall.dev/suspend-host` took out of service, until `landfall.dev/resume-host` names them. Complete.
+    /// Hosts that the annotation `landfall.dev/suspend-host` suspended, until `landfall.dev/resume-host` names them. The list is complete.
     /// Hosts with `spec.hosts[].suspend` are not repeated here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspended: Vec<SuspendedHost>,
-    /// Hosts with which something is wrong; at most 100.
+    /// Hosts that can't be used, at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<HostException>,
-    /// Which versions of what run here.
+    /// Projects that run here, each with its versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub projects: Vec<ProjectOnHosts>,
 }
 
+/// Number of hosts by their last observed state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostCounts {
+    /// Hosts of the group.
     #[serde(default)]
     pub total: i32,
+    /// Hosts that answered when they were last looked at.
     #[serde(default)]
     pub reachable: i32,
+    /// Hosts that did not answer, or can't be used.
     #[serde(default)]
     pub unreachable: i32,
-    /// Out of service, by the spec or by annotation; counted neither as reachable nor as unreachable.
+    /// Suspended hosts, by the spec or by annotation; counted neither as reachable nor as unreachable.
     #[serde(default)]
     pub suspended: i32,
 }
 
+/// Host that an annotation suspended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SuspendedHost {
+    /// Name of the host.
     pub host: String,
-    /// What stood behind the host's name in the annotation.
+    /// Text behind the name in the annotation; absent where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Time since which it is suspended.
     pub since: Time,
 }
 
+/// Host that can't be used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostException {
+    /// Name of the host.
     pub host: String,
+    /// Cause in one word. Example: `HostKeyMismatch`.
     pub reason: String,
+    /// Cause in a sentence, with what helps.
     pub message: String,
+    /// Time since which it is so.
     pub since: Time,
 }
 
+/// Project that runs on hosts of the group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProjectOnHosts {
+    /// Name of the Project.
     pub project: String,
+    /// Versions of it that run, each with its number of hosts.
     pub versions: Vec<VersionCount>,
 }
 
+/// Version that runs, with its number of hosts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionCount {
+    /// Name of the version.
     pub version: String,
+    /// Number of hosts that run it.
     pub hosts: i32,
 }

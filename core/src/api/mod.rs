@@ -6,7 +6,6 @@ pub mod conditions;
 pub mod crds;
 pub mod deployment;
 pub mod hostgroup;
-pub mod lifecycle;
 pub mod project;
 pub mod reason;
 pub mod verbs;
@@ -17,15 +16,13 @@ pub use common::{EnvVar, LocalRef};
 pub use conditions::Verdict;
 pub use deployment::Deployment;
 pub use hostgroup::HostGroup;
-pub use project::Project;
+pub use project::{Project, lifecycle};
 pub use reason::Reason;
 
 /// The API group of the four kinds.
 pub const GROUP: &str = "landfall.dev";
 /// Field manager of everything that the operator writes.
 pub const FIELD_MANAGER: &str = "landfall";
-/// Field manager of what `kubectl landfall` writes, so that GitOps tools leave it alone.
-pub const CLI_FIELD_MANAGER: &str = "landfall-cli";
 /// The one finalizer.
 pub const FINALIZER: &str = "landfall.dev/running";
 /// On Builds that landfall created by itself: what for.

@@ -79,11 +79,6 @@ name!(
     is_version
 );
 
-impl Version {
-    /// The same rule as a pattern, for schemas.
-    pub const PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$";
-}
-
 impl Digest {
     /// `sha256:<hex>`, as a status shows it.
     pub fn display(&self) -> String {

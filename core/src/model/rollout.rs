@@ -22,6 +22,7 @@ pub struct RolloutRecord {
     /// The effective environment without what landfall adds per host, sorted by name.
     #[serde(default)]
     pub env: Vec<EnvVar>,
+    #[serde(deserialize_with = "Run::frozen")]
     pub run: Run,
     pub started_at: Timestamp,
 }

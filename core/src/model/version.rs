@@ -26,6 +26,7 @@ pub struct VersionRecord {
     /// The recorded end of the build's successful attempt.
     pub built_at: Timestamp,
     /// How this version runs, frozen at the grant. The release's `run.json` holds the same.
+    #[serde(deserialize_with = "Run::frozen")]
     pub run: Run,
 }
 

@@ -164,7 +164,7 @@ impl StepContext<'_> {
         let run = record.map(|record| record.run);
         let grace = run.as_ref().map_or(10, |run| run.termination_grace_period_seconds);
         StopSpec {
-            signal: run.map_or("TERM", |run| run.stop_signal.as_str()).to_owned(),
+            signal: run.map_or("TERM", |run| run.stop.signal.as_str()).to_owned(),
             grace: Duration::from_secs(u64::try_from(grace).unwrap_or(10)),
         }
     }
@@ -250,7 +250,7 @@ fn start_spec(context: &StepContext<'_>) -> Result<(StartSpec, Option<RunAs>), S
         revision: target.revision,
         rollout: target.rollout.clone(),
         heal: matches!(context.assignment.goal, Goal::Run { heal: true, .. }),
-        command: target.run.process.command.clone(),
+        command: target.run.command().to_vec(),
         env: target.env_on(&host_ref.project, &host_ref.group, &host_ref.host, &address),
     };
     Ok((spec, run_as))

@@ -52,6 +52,7 @@ pub struct BuildPlan {
     pub resources: Option<Resources>,
     pub timeout_seconds: i64,
     pub idle_timeout_seconds: i64,
+    #[serde(deserialize_with = "Run::frozen")]
     pub run: Run,
 }
 

@@ -1,9 +1,11 @@
 //! Which hosts of a group a Deployment selects.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Expression, Selector, SelectorExt};
 
-use crate::api::{deployment::HostSelection, hostgroup::Host};
+use crate::api::{
+    deployment::{HostSelection, HostSelector, Operator, Requirement},
+    hostgroup::Host,
+};
 
 /// A selection that can't be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +14,6 @@ pub enum Unselectable {
     NotFound(Vec<String>),
     /// It selects no host.
     None,
-    /// An operator that Kubernetes does not have.
-    Operator(String),
 }
 
 /// The selected hosts in the group's order. Nothing given means all; a selection of none is an error, never "all".
@@ -29,7 +29,7 @@ pub fn select<'a>(selection: Option<&HostSelection>, hosts: &'a [Host]) -> Resul
             hosts.iter().filter(|host| names.contains(&host.name)).collect()
         }
         Some(HostSelection { selector: Some(selector), .. }) => {
-            let selector = Selector::try_from(selector.clone()).map_err(|_| unreadable(selector))?;
+            let selector = label_selector(selector);
             hosts.iter().filter(|host| selector.matches(&host.labels)).collect()
         }
         Some(HostSelection { .. }) => hosts.iter().collect(),
@@ -37,9 +37,19 @@ pub fn select<'a>(selection: Option<&HostSelection>, hosts: &'a [Host]) -> Resul
     if targets.is_empty() { Err(Unselectable::None) } else { Ok(targets) }
 }
 
-/// The operator of the rule that Kubernetes could not read either.
-fn unreadable(selector: &LabelSelector) -> Unselectable {
-    let rules = selector.match_expressions.iter().flatten();
-    let unreadable = rules.into_iter().find(|rule| Expression::try_from((*rule).clone()).is_err());
-    Unselectable::Operator(unreadable.map(|rule| rule.operator.clone()).unwrap_or_default())
+/// Kubernetes' own selector, which does the matching.
+fn label_selector(selector: &HostSelector) -> Selector {
+    let labels = selector.match_labels.iter().map(|(key, value)| Expression::Equal(key.clone(), value.clone()));
+    labels.chain(selector.match_expressions.iter().map(expression)).collect()
+}
+
+fn expression(requirement: &Requirement) -> Expression {
+    let key = requirement.key.clone();
+    let values = requirement.values.iter().cloned().collect();
+    match requirement.operator {
+        Operator::In => Expression::In(key, values),
+        Operator::NotIn => Expression::NotIn(key, values),
+        Operator::Exists => Expression::Exists(key),
+        Operator::DoesNotExist => Expression::DoesNotExist(key),
+    }
 }

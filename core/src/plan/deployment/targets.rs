@@ -61,10 +61,6 @@ fn unselectable(why: &Unselectable, group: &str) -> Failure {
             Reason::NoHosts,
             format!("spec.hosts selects no host of HostGroup {group}; leave it out to select all"),
         ),
-        Unselectable::Operator(operator) => Failure::terminal(
-            Reason::InvalidSpec,
-            format!("spec.hosts.selector has the operator {operator:?}; it takes In, NotIn, Exists, DoesNotExist"),
-        ),
     }
 }
 
@@ -150,10 +146,19 @@ pub fn version(observed: &Observed) -> Result<&VersionRecord, Failure> {
         );
         Failure::waiting(Reason::VersionNotFound, text)
     })?;
-    match user_refused(observed, version) {
+    match runtime_unknown(version).or_else(|| user_refused(observed, version)) {
         Some(failure) => Err(failure),
         None => Ok(version),
     }
+}
+
+/// A version whose `run` has a member that this operator does not know, frozen by a newer one, is started nowhere.
+fn runtime_unknown(version: &VersionRecord) -> Option<Failure> {
+    let text = format!(
+        "version {} does not run as a process, and this operator knows nothing else; deploy it with the landfall that built it",
+        version.version
+    );
+    version.run.process.is_none().then(|| Failure::terminal(Reason::HostUnsupported, text))
 }
 
 /// A version that runs as a user whom the group does not let it be touches no host.
