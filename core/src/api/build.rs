@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     common::{Backoff, LocalRef, VERSION, VERSION_RULE},
+    lenient,
     verbs::LastHandled,
 };
 
@@ -71,45 +72,45 @@ pub struct BuildSpec {
 #[serde(rename_all = "camelCase")]
 pub struct BuildStatus {
     /// Generation of the spec that this status is about; -1 before the first look.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub observed_generation: i64,
     /// State in Kubernetes' form: `Ready` (tagged and published), `Succeeded` (script and artifacts), `Tagged`, and `Reconciling` or
     /// `Stalled` while True.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::list")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// Annotations that were acted on, with the value each had.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "lenient::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub last_handled: LastHandled,
     /// Retries for errors expected to be transient; absent while there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
     /// Commit that `revision` was resolved to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub commit: Option<BuiltCommit>,
     /// Number of the build in its project, given with the grant and kept over all attempts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub number: Option<i64>,
     /// Version of this build, which is also its tag; unique in the project.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Place in the queue; absent unless the build waits for its turn.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueuePlace>,
     /// Newer Build that took the place of this one, where `build.concurrencyPolicy` is `Replace`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<String>,
     /// Newest 20 attempts at most, newest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
     /// First 100 files of the release by name, fewer where their names are very long.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<Artifact>,
     /// Number of files in the release, including those that `artifacts` does not list.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub artifact_count: Option<i64>,
     /// SHA-256 of the release, as `sha256:…`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
 }
 
@@ -154,6 +155,7 @@ pub struct Attempt {
     /// How the script ended: `Succeeded`, `Failed`, `Cancelled`, or `Lost` where the executor is gone with the result. Absent while it
     /// runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub outcome: Option<Outcome>,
     /// Exit code of the script; absent where it ended otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,6 +179,9 @@ pub enum Outcome {
     Cancelled,
     /// The executor was lost with its result: nothing is known, and it is not guessed.
     Lost,
+    /// Written by a later version of landfall.
+    #[serde(other)]
+    Unknown,
 }
 
 /// File of the release.

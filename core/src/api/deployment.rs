@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     common::{EnvVar, LABEL, LocalRef, VERSION, VERSION_RULE, label_value},
     hostgroup::VersionCount,
+    lenient::{self, Lenient},
     verbs::LastHandled,
 };
 
@@ -197,35 +198,35 @@ pub enum DeletionPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentStatus {
     /// Generation of the spec that this status is about; -1 before the first look.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub observed_generation: i64,
     /// State in Kubernetes' form: `Ready`, and `Reconciling` or `Stalled` while True.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::list")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// Annotations that were acted on, with the value each had.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "lenient::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub last_handled: LastHandled,
     /// Version of the current rollout.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Revision of the current rollout; one more with each change of version or environment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
     /// Number of selected hosts, by how far each is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub hosts: RolloutCounts,
     /// Versions that run, as the hosts themselves tell, each with its number of hosts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<VersionCount>,
     /// Current rollout; absent before the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollout: Option<Rollout>,
+    #[serde(default, skip_serializing_if = "Lenient::is_absent")]
+    pub rollout: Lenient<Rollout>,
     /// Hosts that are not ready, at most 100, those under way first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<RolloutException>,
     /// Rollouts, newest first, as many as `revisionHistoryLimit` says.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
 }
 
@@ -287,6 +288,7 @@ pub struct RolloutException {
     pub host: String,
     /// Phase of its update: `Pending`, `Staging`, `Staged`, `Stopping`, `Switching`, `Starting`, `Verifying`, `Ready`, `Failed` or
     /// `Unreachable`.
+    #[schemars(with = "String")]
     pub phase: Phase,
     /// Version that runs there; absent where none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -312,6 +314,9 @@ pub enum Phase {
     Ready,
     Failed,
     Unreachable,
+    /// Written by a later version of landfall.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Rollout of the past, or the current one.
@@ -331,6 +336,7 @@ pub struct HistoryEntry {
     pub completed_at: Option<Time>,
     /// How it ended: `Succeeded`, `Failed`, or `Superseded` where another was asked for before it was everywhere. `Progressing` while it
     /// goes on.
+    #[schemars(with = "String")]
     pub outcome: RolloutOutcome,
     /// Number of hosts whose update failed.
     #[serde(default)]
@@ -345,4 +351,7 @@ pub enum RolloutOutcome {
     Failed,
     /// Another version was asked for before this one was everywhere.
     Superseded,
+    /// Written by a later version of landfall.
+    #[serde(other)]
+    Unknown,
 }

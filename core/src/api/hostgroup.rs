@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     common::{EnvVar, LABEL, LABEL_RULE, LocalRef, USER_NAME, USER_NAME_RULE, label_value},
+    lenient,
     verbs::LastHandled,
 };
 
@@ -264,27 +265,27 @@ impl Host {
 #[serde(rename_all = "camelCase")]
 pub struct HostGroupStatus {
     /// Generation of the spec that this status is about; -1 before the first look.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub observed_generation: i64,
     /// State in Kubernetes' form: `Ready`, and `Reconciling` or `Stalled` while True.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::list")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// Annotations that were acted on, with the value each had.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "lenient::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub last_handled: LastHandled,
     /// Number of hosts by their last observed state.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub hosts: HostCounts,
     /// Hosts that the annotation `landfall.dev/suspend-host` suspended, until `landfall.dev/resume-host` names them. The list is complete.
     /// Hosts with `spec.hosts[].suspend` are not repeated here.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub suspended: Vec<SuspendedHost>,
     /// Hosts that can't be used, at most 100.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<HostException>,
     /// Projects that run here, each with its versions.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub projects: Vec<ProjectOnHosts>,
 }
 

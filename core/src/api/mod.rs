@@ -6,6 +6,7 @@ pub mod conditions;
 pub mod crds;
 pub mod deployment;
 pub mod hostgroup;
+pub mod lenient;
 pub mod project;
 pub mod reason;
 pub mod verbs;

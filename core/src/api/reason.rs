@@ -115,6 +115,8 @@ pub enum Reason {
     SudoTooWide,
 
     // Deployment
+    /// The record of the rollout can't be read, so nothing new begins.
+    StatusUnreadable,
     HostGroupNotFound,
     VersionNotFound,
     VersionRemoved,

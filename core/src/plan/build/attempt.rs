@@ -41,7 +41,9 @@ pub(super) fn plan(mut draft: StatusBuilder<'_>, plan: &BuildPlan) -> Decision {
             match outcome {
                 Outcome::Succeeded => publish::collect(draft, &last),
                 // Not stalled, and its end is known: a retry, or the one that follows a lost attempt by itself.
-                Outcome::Failed | Outcome::Cancelled | Outcome::Lost => begin(draft, plan, last.number + 1),
+                Outcome::Failed | Outcome::Cancelled | Outcome::Lost | Outcome::Unknown => {
+                    begin(draft, plan, last.number + 1)
+                }
             }
         }
     }

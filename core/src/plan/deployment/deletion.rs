@@ -32,7 +32,7 @@ enum Leftover {
 
 pub fn plan(observed: &Observed, deleted: Timestamp, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let before = observed.before().clone();
-    let acted = before.rollout.is_some();
+    let acted = !before.rollout.is_absent();
     if !acted {
         return Plan { finalizer: false, status: before, actions: vec![], events: vec![], next: None };
     }

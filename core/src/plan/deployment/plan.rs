@@ -66,7 +66,7 @@ fn roll_out(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<
 
 /// The finalizer stays on whoever may have touched a host.
 fn needs_finalizer(observed: &Observed) -> bool {
-    observed.before().rollout.is_some()
+    !observed.before().rollout.is_absent()
 }
 
 /// Something stands in the way before any host: nothing is touched.
@@ -146,7 +146,7 @@ fn finish(
         actions.push(Action::Forget(observed.left.clone()));
     }
     Plan {
-        finalizer: needs_finalizer(observed) || status.rollout.is_some(),
+        finalizer: needs_finalizer(observed) || !status.rollout.is_absent(),
         status,
         actions,
         events,

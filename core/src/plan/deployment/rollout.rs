@@ -46,7 +46,7 @@ impl ActiveRollout {
 
 /// The rollout on record, where the spec can't be resolved just now: what is under way is finished with it.
 pub fn on_record(observed: &Observed) -> Option<ActiveRollout> {
-    let rollout = observed.before().rollout.clone()?;
+    let rollout = observed.before().rollout.as_ref()?.clone();
     let (revision, _) = parse_rollout(&rollout.id)?;
     let record = observed.records.iter().find(|record| record.revision == revision)?.clone();
     Some(ActiveRollout { rollout, record, unrecorded: false, change: RolloutChange::Same })
@@ -57,7 +57,7 @@ pub fn current(observed: &Observed, group: &Group, version: &VersionRecord, now:
     let env = effective_env(&version.run.env, &group.env, &observed.spec.env);
     let hash = hash(&version.digest, &env);
     let before = observed.before();
-    let (rollout, change) = match before.rollout.clone().or_else(|| restored(observed, &hash)) {
+    let (rollout, change) = match before.rollout.as_ref().cloned().or_else(|| restored(observed, &hash)) {
         Some(rollout) if rollout.hash == hash && !overtaken(observed) => same(observed, before, rollout, now),
         _ => {
             let revision = known_revision(observed).max(highest_on_hosts(observed)).saturating_add(1);

@@ -57,7 +57,7 @@ pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Op
         status.version = Some(rollout.version.clone());
         status.revision = parse_rollout(&rollout.id).map(|(revision, _)| revision);
         status.history = history(view, active, input.resume, now);
-        status.rollout = Some(rollout);
+        status.rollout = rollout.into();
     }
     let (verdict, later) = verdict::verdict(view, &status, input.leaving, now);
     status.conditions = conditions(&view.before.conditions, view.observed.generation, now, &verdict, &[]);

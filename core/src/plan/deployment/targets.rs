@@ -31,6 +31,9 @@ pub struct Targets<'a> {
 /// The group and its hosts, or what keeps us from them.
 pub fn choose(observed: &Observed) -> Result<Targets<'_>, Failure> {
     let name = &observed.spec.host_group_ref.name;
+    if let Some(failure) = status_unreadable(observed) {
+        return Err(failure);
+    }
     let Some(group) = &observed.group else {
         let text = format!("HostGroup {name} does not exist (yet) in namespace {}", observed.namespace);
         return Err(Failure::waiting(Reason::HostGroupNotFound, text));
@@ -46,6 +49,15 @@ pub fn choose(observed: &Observed) -> Result<Targets<'_>, Failure> {
     }
     let hosts = select(observed.spec.hosts.as_ref(), &group.hosts).map_err(|why| unselectable(&why, name))?;
     own(observed, Targets { group, hosts, replaces: BTreeMap::new(), adopt: Vec::new() })
+}
+
+/// Which hosts are in their update is not known where the record of the rollout can't be read: nothing new begins.
+fn status_unreadable(observed: &Observed) -> Option<Failure> {
+    let text = "status.rollout can't be read; a later version of landfall wrote it, or somebody else did. Run that version, or remove \
+                the field, which starts the rollout from its beginning: kubectl patch deployments.landfall.dev NAME \
+                --subresource=status --type=json -p '[{\"op\":\"remove\",\"path\":\"/status/rollout\"}]'";
+    let text = text.replace("NAME", &observed.name);
+    observed.before().rollout.is_unreadable().then(|| Failure::terminal(Reason::StatusUnreadable, text))
 }
 
 fn unselectable(why: &Unselectable, group: &str) -> Failure {

@@ -184,7 +184,7 @@ impl Simulation {
     }
 
     fn failed(&self) -> usize {
-        let rollout = self.observed.status.as_ref().and_then(|status| status.rollout.clone());
+        let rollout = self.observed.status.as_ref().and_then(|status| status.rollout.as_ref().cloned());
         let Some(rollout) = rollout else { return 0 };
         let of = |one: &&HostFailure| one.rollout == rollout.id && one.attempt == rollout.attempt;
         self.observed.verdicts.iter().filter(of).count()
@@ -246,9 +246,9 @@ proptest! {
             }
             let before = world.turns.len();
             let failed = world.failed();
-            let old = world.observed.status.as_ref().and_then(|status| status.rollout.clone()).map(|rollout| rollout.id);
+            let old = world.observed.status.as_ref().and_then(|status| status.rollout.as_ref().cloned()).map(|rollout| rollout.id);
             let changed = world.reconcile();
-            let same = old == world.observed.status.as_ref().and_then(|status| status.rollout.clone()).map(|rollout| rollout.id);
+            let same = old == world.observed.status.as_ref().and_then(|status| status.rollout.as_ref().cloned()).map(|rollout| rollout.id);
             prop_assert!(world.updating_phase() <= usize::try_from(most).unwrap(), "too many away");
             if same && failed > usize::try_from(failures).unwrap() {
                 prop_assert_eq!(world.turns.len(), before, "a host was started although too many had failed");
@@ -353,7 +353,7 @@ fn a_lost_status_is_found_again_in_the_store() {
     let before = world.observed.status.take().unwrap();
     settled(&mut world);
     assert_eq!(world.turns.len(), 4);
-    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, before.rollout.unwrap().id);
+    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, before.rollout.as_ref().unwrap().id);
 }
 
 /// The shortest of three plans for so many hosts of which half run another version, a tenth failed, and all are listed by a sibling.
