@@ -218,7 +218,7 @@ fn take_uncertain<K: Kind>(object: &K, shared: &Shared) -> bool {
 pub(super) async fn publish_event<K: Kind>(object: &K, event_draft: &EventDraft, shared: &Shared) {
     let event = Event {
         type_: if event_draft.warning { EventType::Warning } else { EventType::Normal },
-        reason: event_draft.reason.as_str(),
+        reason: event_draft.reason.to_string(),
         note: Some(clip(&event_draft.note, 1024)),
         action: event_draft.action.to_owned(),
         secondary: None,

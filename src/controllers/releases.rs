@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube::{ResourceExt, api::ListParams, core::DeserializeGuard};
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DynamicObject, ListParams},
+};
 use tokio::sync::OwnedRwLockWriteGuard;
 
 use super::{
@@ -11,7 +14,7 @@ use super::{
     frame::Shared,
 };
 use crate::{
-    api::{Deployment, Reason},
+    api::{Deployment, Reason, deployment::versions_named_in},
     effects::store::{Key, Store, keys},
     model::{Class, version::VersionRecord},
     plan::build::ReleaseRecord,
@@ -104,26 +107,22 @@ pub(super) async fn needed_versions(
     shared: &Shared,
 ) -> Result<BTreeSet<String>, Broken> {
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={project}"));
-    let listed = shared.api::<DeserializeGuard<Deployment>>(namespace).list(&selector).await;
+    let resource = ApiResource::erase::<Deployment>(&());
+    let api = Api::<DynamicObject>::namespaced_with(shared.client.clone(), namespace, &resource);
+    let listed = api.list(&selector).await;
     let listed = listed.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?;
     let mut needed = BTreeSet::new();
     for deployment in listed {
-        let name = deployment.name_any();
-        let deployment = deployment.0.map_err(|error| Broken {
+        // As it stands there, not as it reads here: a version that only a later landfall understands is needed as well.
+        needed.extend(versions_named_in(&deployment.data));
+        deployment.clone().try_parse::<Deployment>().map_err(|error| Broken {
             reason: Reason::RetentionFailed,
             class: Class::Transient,
             message: format!(
-                "the Deployment {name} can't be read ({}), so nobody can tell which versions it needs; mend it",
-                error.error
+                "the Deployment {} can't be read ({error}), so nobody can tell which versions it needs; mend it",
+                deployment.name_any()
             ),
         })?;
-        needed.insert(deployment.spec.version);
-        let Some(status) = deployment.status else { continue };
-        needed.extend(status.version);
-        needed.extend(status.rollout.map(|rollout| rollout.version));
-        needed.extend(status.versions.into_iter().map(|count| count.version));
-        needed.extend(status.history.into_iter().map(|entry| entry.version));
-        needed.extend(status.exceptions.into_iter().filter_map(|exception| exception.version));
     }
     Ok(needed)
 }

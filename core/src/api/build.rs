@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{Backoff, LocalRef, VERSION, VERSION_RULE},
+    common::{Backoff, LocalRef, VARIABLE_NAME, VERSION, VERSION_RULE},
     lenient,
     verbs::LastHandled,
 };
@@ -55,6 +55,7 @@ pub struct BuildSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 50, "additionalProperties" = serde_json::json!({ "type": "string", "maxLength": 4096 })))]
     #[x_kube(validation = Rule::new(r"!self.exists(key, self[key].contains('\x00'))").message("a value has no NUL character, which no environment variable can hold"))]
+    #[x_kube(validation = Rule::new("self.all(key, key.matches('^[A-Za-z_][A-Za-z0-9_]*$'))").message(VARIABLE_NAME))]
     pub parameters: BTreeMap<String, String>,
     /// Version of this build, which is also its tag. Default: what `build.tag.template` of the Project makes. Example: `v1.4.2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

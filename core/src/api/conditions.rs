@@ -120,7 +120,7 @@ fn condition(
     Condition {
         type_: kind.to_owned(),
         status: status.to_owned(),
-        reason: reason.as_str(),
+        reason: reason.to_string(),
         message: clip(message, 2048),
         observed_generation: Some(generation),
         last_transition_time: last.map_or(Time(now), |old| old.last_transition_time.clone()),

@@ -1,6 +1,6 @@
 //! Deployment: the version that a project shall have on a host group, and how to get there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::{
     apis::meta::v1::{Condition, Time},
@@ -11,7 +11,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{EnvVar, LABEL, LocalRef, VERSION, VERSION_RULE, label_value},
+    common::{
+        EnvVar, LABEL, LABEL_KEY, LABEL_KEYS_RULE, LABEL_VALUE, LABEL_VALUES_RULE, LocalRef, VERSION, VERSION_RULE,
+        label_value,
+    },
     hostgroup::VersionCount,
     lenient::{self, Lenient},
     verbs::LastHandled,
@@ -117,6 +120,8 @@ pub struct HostSelector {
     /// Labels that a host has to have, each with this value. Example: `{ zone: a }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = label_value()))]
+    #[x_kube(validation = Rule::new(LABEL_KEYS_RULE).message(LABEL_KEY))]
+    #[x_kube(validation = Rule::new(LABEL_VALUES_RULE).message(LABEL_VALUE))]
     pub match_labels: BTreeMap<String, String>,
     /// Requirements that a host has to meet, all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -131,7 +136,7 @@ pub struct HostSelector {
 pub struct Requirement {
     /// Key of the label. Example: `zone`.
     #[schemars(length(min = 1, max = 317))]
-    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9][-A-Za-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')").message("a label key takes at most 63 of A-Z a-z 0-9 - _ ., begins and ends with a letter or digit, and may have a DNS name and '/' before it"))]
+    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9][-A-Za-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')").message(LABEL_KEY))]
     pub key: String,
     /// Relation of the label to the values. `In`: it is one of them. `NotIn`: it is none of them, or absent. `Exists`: the label is
     /// there. `DoesNotExist`: it is absent.
@@ -139,6 +144,7 @@ pub struct Requirement {
     /// Values for `In` and `NotIn`, at most 100. Example: `[a, b]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 63)))]
+    #[x_kube(validation = Rule::new("self.all(value, value.matches('^([A-Za-z0-9][-A-Za-z0-9_.]*)?$'))").message(LABEL_VALUE))]
     pub values: Vec<String>,
 }
 
@@ -354,4 +360,18 @@ pub enum RolloutOutcome {
     /// Written by a later version of landfall.
     #[serde(other)]
     Unknown,
+}
+
+/// Every version that an object names, wherever in its spec or status: whoever deletes versions keeps these, also where the object is of a
+/// later version of landfall and has fields that are unknown here.
+pub fn versions_named_in(object: &serde_json::Value) -> BTreeSet<String> {
+    use serde_json::Value;
+    match object {
+        Value::Object(fields) => {
+            let own = fields.get("version").and_then(Value::as_str).map(str::to_owned);
+            fields.values().flat_map(versions_named_in).chain(own).collect()
+        }
+        Value::Array(entries) => entries.iter().flat_map(versions_named_in).collect(),
+        _ => BTreeSet::new(),
+    }
 }

@@ -8,7 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{EnvVar, LABEL, LABEL_RULE, LocalRef, USER_NAME, USER_NAME_RULE, label_value},
+    common::{
+        EnvVar, LABEL, LABEL_KEY, LABEL_KEYS_RULE, LABEL_RULE, LABEL_VALUE, LABEL_VALUES_RULE, LocalRef, USER_NAME,
+        USER_NAME_RULE, label_value,
+    },
     lenient,
     verbs::LastHandled,
 };
@@ -233,6 +236,8 @@ pub struct Host {
     /// Labels that selectors of Deployments match, at most 32, written as those of Kubernetes. Example: `{ zone: a }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = label_value()))]
+    #[x_kube(validation = Rule::new(LABEL_KEYS_RULE).message(LABEL_KEY))]
+    #[x_kube(validation = Rule::new(LABEL_VALUES_RULE).message(LABEL_VALUE))]
     pub labels: BTreeMap<String, String>,
     /// Suspension of the host: out of service, but in the group. It counts in no total, percentage or budget and is neither updated nor
     /// healed; the process on it is left alone. Default: none.

@@ -40,7 +40,7 @@ pub fn deployment(raw: &Value, object: &Deployment, group: Option<&HostGroup>, n
         let bar = "#".repeat(usize::try_from(version.hosts).unwrap_or(0).min(40));
         line(&mut out, "", &format!("{:<20} {:>4}  {bar}", version.version, version.hosts));
     }
-    if let Some(rollout) = &status.rollout {
+    if let Some(rollout) = status.rollout.as_ref() {
         let summary = format!(
             "{} of {}, attempt {}, started {}, batch {} of {}",
             rollout.id,

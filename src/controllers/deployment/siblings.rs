@@ -8,11 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::{ResourceExt, api::ListParams, core::DeserializeGuard};
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DynamicObject, ListParams},
+    core::DeserializeGuard,
+};
 use parking_lot::Mutex;
+use serde::Deserialize;
 
 use crate::{
-    api::{Deployment, HostGroup},
+    api::{Deployment, HostGroup, deployment::HostSelection},
     controllers::frame::{self, ReconcileError},
     effects::clock,
     plan::deployment::{SiblingDeployment, select},
@@ -78,41 +83,86 @@ impl<T> Shared<T> {
 }
 
 async fn list(frame: &frame::Shared, namespace: &str, project: &str) -> Result<Vec<SiblingDeployment>, ReconcileError> {
-    let api = frame.api::<DeserializeGuard<Deployment>>(namespace);
+    let resource = ApiResource::erase::<Deployment>(&());
+    let api = Api::<DynamicObject>::namespaced_with(frame.client.clone(), namespace, &resource);
     let of = ListParams::default().fields(&format!("spec.projectRef.name={project}"));
     let mut all = Vec::new();
     // Many Deployments of one project share few groups.
-    let mut groups = HashMap::<String, Option<HostGroup>>::new();
-    for one in frame::readable(api, &of).await? {
-        let name = &one.spec.host_group_ref.name;
-        if !groups.contains_key(name) {
-            groups.insert(name.clone(), frame.api::<HostGroup>(namespace).get_opt(name).await?);
+    let mut groups = HashMap::<String, Option<DeserializeGuard<HostGroup>>>::new();
+    for one in api.list(&of).await? {
+        let name = one.data["spec"]["hostGroupRef"]["name"].as_str().unwrap_or_default().to_owned();
+        if !groups.contains_key(&name) {
+            let group = frame.api::<DeserializeGuard<HostGroup>>(namespace).get_opt(&name).await?;
+            groups.insert(name.clone(), group);
         }
-        all.push(claim(&one, groups.get(name).and_then(Option::as_ref)));
+        all.push(claim(&one, groups.get(&name).and_then(Option::as_ref)));
     }
     Ok(all)
 }
 
-fn claim(one: &Deployment, group: Option<&HostGroup>) -> SiblingDeployment {
+/// What a Deployment claims, from as much of it as a claim needs: one whose status or strategy a later version wrote claims what it did.
+fn claim(one: &DynamicObject, group: Option<&DeserializeGuard<HostGroup>>) -> SiblingDeployment {
+    let selection = Option::<HostSelection>::deserialize(&one.data["spec"]["hosts"]);
+    let unreadable = selection.is_err()
+        || !one.data["spec"]["hostGroupRef"]["name"].is_string()
+        || group.is_some_and(|group| group.0.is_err());
+    let group = group.and_then(|group| group.0.as_ref().ok());
     let all = group.map(|group| group.spec.hosts.as_slice()).unwrap_or_default();
     let port = group.map_or(22, |group| group.spec.ssh.port);
     // Who goes claims nothing new; what it owns is in the owner files.
     let going = one.metadata.deletion_timestamp.is_some();
-    let selected = if going { Vec::new() } else { select(one.spec.hosts.as_ref(), all).unwrap_or_default() };
+    let selected = match selection {
+        Ok(selection) if !going => select(selection.as_ref(), all).unwrap_or_default(),
+        _ => Vec::new(),
+    };
     SiblingDeployment {
         name: one.name_any(),
         uid: one.uid().unwrap_or_default(),
         created: one.metadata.creation_timestamp.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0),
         hosts: all.iter().map(|host| host.name.clone()).collect(),
         machines: selected.iter().map(|host| format!("{}:{port}", host.machine())).collect(),
+        unreadable,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
     use tokio::sync::oneshot;
 
     use super::*;
+
+    fn sibling(spec: Value, status: Value) -> SiblingDeployment {
+        let group = json!({
+            "metadata": { "name": "web" },
+            "spec": { "ssh": { "user": "a", "credentialsRef": { "name": "b" }, "hostKeys": { "policy": "TrustOnFirstUse" } },
+                      "hosts": [{ "name": "web-01", "address": "10.0.0.1" }, { "name": "web-02", "address": "10.0.0.2" }] },
+        });
+        let group = serde_json::from_value(group).unwrap();
+        let object = json!({
+            "apiVersion": "landfall.dev/v1alpha1", "kind": "Deployment",
+            "metadata": { "name": "old", "uid": "uid-0" }, "spec": spec, "status": status,
+        });
+        claim(&serde_json::from_value(object).unwrap(), Some(&group))
+    }
+
+    #[test]
+    fn a_deployment_with_a_newer_status_still_claims_its_hosts() {
+        let spec = json!({ "hostGroupRef": { "name": "web" }, "hosts": { "names": ["web-02"] }, "follow": { "branch": "main" } });
+        let status = json!({ "exceptions": [{ "phase": "Draining" }], "rollout": 7 });
+        let claimed = sibling(spec, status);
+        assert_eq!(claimed.machines, ["10.0.0.2:22"]);
+        assert_eq!(claimed.hosts, ["web-01", "web-02"]);
+        assert!(!claimed.unreadable);
+    }
+
+    #[test]
+    fn a_deployment_whose_selection_is_unreadable_may_have_any_host() {
+        let spec = json!({ "hostGroupRef": { "name": "web" }, "hosts": { "names": { "prefix": "web-" } } });
+        let claimed = sibling(spec, Value::Null);
+        assert!(claimed.unreadable);
+        assert_eq!(claimed.uid, "uid-0");
+    }
 
     #[tokio::test]
     async fn who_asks_while_one_is_under_way_gets_the_next_and_shares_it() {

@@ -68,7 +68,7 @@ async fn a_failed_host_stops_the_rollout_and_retry_takes_it_on() {
     bench.hosts.host(1).sh("rm /srv/bad").await;
     bench.stamp("landfall.dev/retry", "1").await;
     let done = bench.until_deployed("v1").await;
-    assert_eq!(done.status.unwrap().rollout.unwrap().attempt, 2);
+    assert_eq!(done.status.unwrap().rollout.into_option().unwrap().attempt, 2);
     assert_eq!(bench.starts(0).await.len(), 1, "a host that is ready is not taken again");
 }
 

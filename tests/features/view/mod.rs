@@ -612,7 +612,7 @@ async fn what_is_done_on_hosts_is_read_as_it_happens_by_all_or_by_one_and_afterw
     bench.api::<Deployment>().patch("shop", &kube::api::PatchParams::default(), &patch).await.unwrap();
     eventually("the second rollout has begun", || async {
         let status = bench.api::<Deployment>().get("shop").await.unwrap().status?;
-        status.rollout.filter(|rollout| rollout.id.starts_with("2."))
+        status.rollout.into_option().filter(|rollout| rollout.id.starts_with("2."))
     })
     .await;
     let second = output(bench.cli(&["logs", "deployment/shop", "-f"])).await;

@@ -115,7 +115,7 @@ pub struct TagRule {
     #[serde(default = "tag_template")]
     #[schemars(length(min = 1, max = 80))]
     #[x_kube(validation = Rule::new("!self.replace('{number}', '').replace('{date}', '').matches('[{}]')").message("template has an unknown or unclosed placeholder; {number} and {date} are known"))]
-    #[x_kube(validation = Rule::new("self.contains('{number}')").message("template has no {number}, so the second build would make the same version again; write for example v{date}-{number}"))]
+    #[x_kube(validation = Rule::new("self.contains('{number}') || self.replace('{date}', '').matches('[{}]')").message("template has no {number}, so the second build would make the same version again; write for example v{date}-{number}"))]
     #[x_kube(validation = Rule::new("self.replace('{number}', '1').replace('{date}', '20260101').matches('[{}]') || (self.replace('{number}', '1').replace('{date}', '20260101').matches('^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$') && !self.replace('{number}', '1').replace('{date}', '20260101').matches('[.][.]|[.]$|[.]lock$'))").message("template makes no version: a version takes 1 to 63 of A-Z a-z 0-9 . _ + -, begins with a letter or digit, has no '..' and does not end in '.' or '.lock'"))]
     pub template: String,
     /// Whether the tag is pushed to the repository. Default: true.

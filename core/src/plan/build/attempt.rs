@@ -239,7 +239,7 @@ fn close(draft: &mut StatusBuilder<'_>, last: &Attempt, exit: &Exit, end: (Outco
         completed_at: Some(Time(exit.at)),
         outcome: Some(end.0),
         exit_code: exit.code,
-        reason: end.1.map(Reason::as_str),
+        reason: end.1.map(|reason| reason.to_string()),
         last_lines: lines,
         log_bytes: Some(exit.log_bytes),
     };
@@ -254,7 +254,7 @@ fn verdict(draft: StatusBuilder<'_>, plan: &BuildPlan, end: &Attempt) -> Decisio
     let retry = "annotate this Build with landfall.dev/retry for another attempt";
     let tail = end.last_lines.iter().rev().take(5).rev().map(String::as_str).collect::<Vec<_>>().join("\n");
     let said = if tail.is_empty() { String::new() } else { format!("; it said last:\n{tail}") };
-    let is = |reason: Reason| end.reason.as_deref() == Some(reason.as_str().as_str());
+    let is = |reason: Reason| end.reason.as_deref() == Some(reason.as_str());
     let n = end.number;
     if end.outcome == Some(Outcome::Cancelled) && is(Reason::Superseded) {
         return replaced(draft, &format!("attempt {n} was ended"));

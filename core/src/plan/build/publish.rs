@@ -15,7 +15,7 @@ pub(super) fn collect(mut draft: StatusBuilder<'_>, last: &Attempt) -> Plan<Buil
     if let Some(fault) = draft.fault().filter(|fault| fault.terminal) {
         if let Some(attempt) = draft.status.attempts.last_mut() {
             attempt.outcome = Some(Outcome::Failed);
-            attempt.reason = Some(fault.reason.as_str());
+            attempt.reason = Some(fault.reason.to_string());
         }
         return draft.fail(fault.reason, fault.message.clone());
     }

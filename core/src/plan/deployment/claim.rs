@@ -34,6 +34,8 @@ pub struct Claims<'a> {
     port: i32,
     /// The Deployment that claims a machine, of those that come before this one.
     first: HashMap<&'a str, &'a SiblingDeployment>,
+    /// One of those whose selection can't be read: it may claim any machine.
+    unreadable: Option<&'a SiblingDeployment>,
     known_revision: i64,
 }
 
@@ -41,8 +43,11 @@ impl<'a> Claims<'a> {
     pub fn new(observed: &'a Observed, group: &'a Group) -> Self {
         let order = (observed.created, observed.uid.as_str());
         let earlier = observed.others.iter().filter(|other| (other.created, other.uid.as_str()) < order);
-        let mut first = HashMap::new();
+        let (mut first, mut unreadable) = (HashMap::new(), None);
         for other in earlier {
+            if other.unreadable {
+                unreadable = unreadable.or(Some(other));
+            }
             for machine in &other.machines {
                 first.entry(machine.as_str()).or_insert(other);
             }
@@ -52,6 +57,7 @@ impl<'a> Claims<'a> {
             names: group.hosts.iter().map(|host| host.name.as_str()).collect(),
             port: group.port,
             first,
+            unreadable,
             known_revision: known_revision(observed),
         }
     }
@@ -61,8 +67,14 @@ impl<'a> Claims<'a> {
         if let Some(claim) = folder.and_then(|folder| self.by_owner_file(host, folder)) {
             return claim;
         }
-        match self.first.get(format!("{}:{}", host.machine(), self.port).as_str()) {
-            Some(other) => Claim::Others(format!("Deployment {} selected it first", other.name)),
+        if let Some(other) = self.first.get(format!("{}:{}", host.machine(), self.port).as_str()) {
+            return Claim::Others(format!("Deployment {} selected it first", other.name));
+        }
+        match self.unreadable {
+            Some(other) => Claim::Others(format!(
+                "Deployment {} is older, and this operator can't read which hosts it selects (a later version wrote it)",
+                other.name
+            )),
             None => Claim::Ours { replaces: None },
         }
     }
@@ -81,7 +93,8 @@ impl<'a> Claims<'a> {
             return Some(self.own(host, folder, owner));
         }
         let mut others = self.observed.others.iter();
-        let holder = others.find(|other| other.uid == owner.uid && other.hosts.contains(&owner.host));
+        let holder =
+            others.find(|other| other.uid == owner.uid && (other.unreadable || other.hosts.contains(&owner.host)));
         Some(match holder {
             Some(other) => {
                 Claim::Others(format!("it belongs to Deployment {} (as its host {})", other.name, owner.host))

@@ -266,6 +266,10 @@ pub struct SiblingDeployment {
     /// `address:port` of every machine that it selects.
     #[serde(default)]
     pub machines: Vec<String>,
+    /// What it selects can't be read: a later version of landfall wrote it. It may have any host, so it keeps those that name it as their
+    /// owner, and those that nobody owns where it is the older one.
+    #[serde(default)]
+    pub unreadable: bool,
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ fn exception(host: &HostView<'_>, summary: Summary, now: Timestamp) -> RolloutEx
         host: host.name.to_owned(),
         phase,
         version: release.map(|release| release.version().to_owned()),
-        reason,
+        reason: reason.to_string(),
         message: clip(&summary.message, MESSAGE_BYTES),
         since: old.map_or(Time(now), |old| old.since.clone()),
     }

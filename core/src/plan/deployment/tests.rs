@@ -353,7 +353,10 @@ fn a_lost_status_is_found_again_in_the_store() {
     let before = world.observed.status.take().unwrap();
     settled(&mut world);
     assert_eq!(world.turns.len(), 4);
-    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, before.rollout.as_ref().unwrap().id);
+    assert_eq!(
+        world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id,
+        before.rollout.as_ref().unwrap().id
+    );
 }
 
 /// The shortest of three plans for so many hosts of which half run another version, a tenth failed, and all are listed by a sibling.
@@ -387,6 +390,7 @@ fn time_to_plan(hosts: usize) -> std::time::Duration {
         created: Timestamp::UNIX_EPOCH,
         hosts: names.clone(),
         machines: names.iter().map(|name| format!("{name}:22")).collect(),
+        unreadable: false,
     });
     world.want("v2");
     world.observed.status = Some(plan(&world.observed, world.now).status);

@@ -53,7 +53,7 @@ fn exceptions(view: &View<'_>, before: &HostGroupStatus, now: Timestamp) -> Vec<
         old.map_or(Time(now), |old| old.since.clone())
     };
     let exception = |(host, failure): (&Host, Failure)| {
-        let reason = failure.reason.as_str();
+        let reason = failure.reason.to_string();
         let since = since(&host.name, &reason);
         HostException { host: host.name.clone(), reason, message: clip(&failure.message, 400), since }
     };
