@@ -6,13 +6,14 @@ use crate::effects::git::{self, Access, Source};
 pub async fn repository(
     secrets: &SecretReader,
     namespace: &str,
+    project: &str,
     url: &str,
     secret: Option<&str>,
 ) -> Result<Source, Broken> {
     let mut source = Source::open(namespace, url);
     let host = git::host_of(url)?;
     if let (Some(name), Some(host)) = (secret, host) {
-        let keys = secrets.git_secret(namespace, name, &host, &git::KEYS).await?;
+        let keys = secrets.git_secret(namespace, project, name, &host, &git::KEYS).await?;
         source.access = Access::new(url, name, keys)?;
     }
     Ok(source)

@@ -7,8 +7,8 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client};
 
 use crate::{
-    api::{USE_LABEL, verbs::GIT_HOST},
     effects::secret::SecretText,
+    plan::secret_use::{self, Purpose, SecretUse},
 };
 
 /// Cheap to clone.
@@ -22,9 +22,9 @@ impl SecretReader {
         Self { client }
     }
 
-    /// One key of a Secret that is labelled for this use (`git`, `ssh`, …).
-    pub async fn secret(&self, namespace: &str, name: &str, usage: &str, key: &str) -> Result<SecretText, NoSecret> {
-        let secret = self.labelled_secret(namespace, name, usage).await?;
+    /// One key of a Secret that is labelled for this use.
+    pub async fn secret(&self, name: &str, key: &str, wanted: &SecretUse<'_>) -> Result<SecretText, NoSecret> {
+        let secret = self.labelled_secret(name, wanted).await?;
         let none = || NoSecret::KeyMissing { name: name.to_owned(), key: key.to_owned() };
         text(name, key, secret.data.unwrap_or_default().remove(key).ok_or_else(none)?)
     }
@@ -33,21 +33,23 @@ impl SecretReader {
     pub async fn git_secret(
         &self,
         namespace: &str,
+        project: &str,
         name: &str,
         host: &str,
         keys: &[&str],
     ) -> Result<BTreeMap<String, SecretText>, NoSecret> {
-        let secret = self.labelled_secret(namespace, name, "git").await?;
-        let annotated = secret.metadata.annotations.as_ref().and_then(|all| all.get(GIT_HOST));
-        if annotated.is_none_or(|annotated| !annotated.trim().eq_ignore_ascii_case(host)) {
-            return Err(NoSecret::NotForThisHost { name: name.to_owned(), host: host.to_owned() });
+        let secret = self.labelled_secret(name, &SecretUse { namespace, purpose: Purpose::Git, user: project }).await?;
+        let annotations = secret.metadata.annotations.unwrap_or_default();
+        if let Some(message) = secret_use::refused_host(name, &annotations, namespace, host) {
+            return Err(NoSecret::NotForThis { message });
         }
         let mut data = secret.data.unwrap_or_default();
         let found = keys.iter().filter_map(|key| Some((*key, data.remove(*key)?)));
         found.map(|(key, bytes)| Ok((key.to_owned(), text(name, key, bytes)?))).collect()
     }
 
-    async fn labelled_secret(&self, namespace: &str, name: &str, usage: &str) -> Result<Secret, NoSecret> {
+    async fn labelled_secret(&self, name: &str, wanted: &SecretUse<'_>) -> Result<Secret, NoSecret> {
+        let namespace = wanted.namespace;
         let secret = match Api::<Secret>::namespaced(self.client.clone(), namespace).get_opt(name).await {
             Ok(Some(secret)) => secret,
             Ok(None) => return Err(NoSecret::NotFound { name: name.to_owned() }),
@@ -57,11 +59,10 @@ impl SecretReader {
             Err(error) => return Err(NoSecret::Api(error)),
         };
         let none = BTreeMap::new();
-        let labels = secret.metadata.labels.as_ref().unwrap_or(&none);
-        if labels.get(USE_LABEL).map(String::as_str) != Some(usage) {
-            return Err(NoSecret::NotForThis { name: name.to_owned(), usage: usage.to_owned() });
+        match secret_use::refused(name, secret.metadata.labels.as_ref().unwrap_or(&none), wanted) {
+            Some(message) => Err(NoSecret::NotForThis { message }),
+            None => Ok(secret),
         }
-        Ok(secret)
     }
 }
 
@@ -81,15 +82,8 @@ pub enum NoSecret {
     Invalid { name: String, key: String },
     #[error("landfall may not read the Secret {name}; allow it with: kubectl apply -n {namespace} -k manifests/tenant")]
     Forbidden { namespace: String, name: String },
-    #[error(
-        "the Secret {name} is not labelled for this; allow it with: kubectl label secret {name} landfall.dev/use={usage}"
-    )]
-    NotForThis { name: String, usage: String },
-    #[error(
-        "the Secret {name} is not for {host}; where it may be sent there, say so with: \
-         kubectl annotate secret {name} --overwrite landfall.dev/git-host={host}"
-    )]
-    NotForThisHost { name: String, host: String },
+    #[error("{message}")]
+    NotForThis { message: String },
     #[error("the API server: {0}")]
     Api(kube::Error),
 }

@@ -144,7 +144,7 @@ impl Hosts {
             json!({
                 "apiVersion": "v1",
                 "kind": "Secret",
-                "metadata": { "name": name, "namespace": namespace, "labels": { "landfall.dev/use": "ssh" } },
+                "metadata": { "name": name, "namespace": namespace, "labels": { "use.landfall.dev/ssh": group } },
                 "stringData": { key: value },
             })
         };

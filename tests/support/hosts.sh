@@ -215,14 +215,14 @@ yaml() {
   cat <<EOT
 apiVersion: v1
 kind: Secret
-metadata: { name: $2-identity, namespace: $1, labels: { landfall.dev/use: ssh } }
+metadata: { name: $2-identity, namespace: $1, labels: { use.landfall.dev/ssh: $2 } }
 stringData:
   identity: |
 $(sed 's/^/    /' "$state/identity")
 ---
 apiVersion: v1
 kind: Secret
-metadata: { name: $2-known-hosts, namespace: $1, labels: { landfall.dev/use: ssh } }
+metadata: { name: $2-known-hosts, namespace: $1, labels: { use.landfall.dev/ssh: $2 } }
 stringData:
   known_hosts: |
 $(sed 's/^/    /' "$state/known_hosts")

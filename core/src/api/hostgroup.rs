@@ -87,8 +87,8 @@ pub struct Ssh {
     #[serde(default = "twenty_two")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// Secret labelled `landfall.dev/use: ssh` with the key `identity`: a private key in OpenSSH's format, Ed25519 or ECDSA, without
-    /// passphrase. Or with the key `ca`: such a key of an authority, which signs a certificate of a few minutes for each connection.
+    /// Secret labelled `use.landfall.dev/ssh` with the HostGroup's name as value, or empty for every HostGroup of the namespace, and with
+    /// the key `identity`: a private key in OpenSSH's format, Ed25519 or ECDSA, without passphrase. Or with the key `ca`: such a key of an authority, which signs a certificate of a few minutes for each connection.
     pub credentials_ref: LocalRef,
     /// Principal of the certificates that the key `ca` signs, for hosts with `AuthorizedPrincipalsFile`. Default: the user that signs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,7 +154,7 @@ pub struct HostKeys {
     /// first, and no other; for enrolment, not for production. Default: `Strict`.
     #[serde(default)]
     pub policy: HostKeyPolicy,
-    /// Secret labelled `landfall.dev/use: ssh` with the key `known_hosts`, matched by address (`[address]:port` for other ports than 22),
+    /// Secret labelled like that of `credentialsRef`, with the key `known_hosts`, matched by address (`[address]:port` for other ports than 22),
     /// never by name. Required unless the policy is `TrustOnFirstUse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_hosts_ref: Option<LocalRef>,

@@ -30,5 +30,8 @@ pub const FINALIZER: &str = "landfall.dev/running";
 pub const TRIGGER_LABEL: &str = "landfall.dev/trigger";
 /// On those: the branch that was pushed.
 pub const BRANCH_ANNOTATION: &str = "landfall.dev/branch";
-/// A Secret is used only if this label names the use: `git`, `ssh`, `build` or `notify`.
-pub const USE_LABEL: &str = "landfall.dev/use";
+/// A Secret is used for a purpose (`git`, `ssh`, `build`) only if it has the label of this prefix and the purpose, with the Project or
+/// HostGroup that may use it as its value; empty for all of the namespace.
+pub const USE_LABEL_PREFIX: &str = "use.landfall.dev/";
+/// The label of earlier versions, whose value was the purpose. It counts no more; messages show what replaces it.
+pub const FORMER_USE_LABEL: &str = "landfall.dev/use";

@@ -6,6 +6,7 @@ pub mod gc;
 pub mod hostgroup;
 pub mod project;
 pub mod retention;
+pub mod secret_use;
 
 use std::time::Duration;
 

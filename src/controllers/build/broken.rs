@@ -75,7 +75,7 @@ impl From<NoSecret> for Broken {
             NoSecret::KeyMissing { .. } => Reason::SecretKeyMissing,
             NoSecret::Invalid { .. } => Reason::SecretInvalid,
             NoSecret::Forbidden { .. } => Reason::SecretForbidden,
-            NoSecret::NotForThis { .. } | NoSecret::NotForThisHost { .. } => Reason::SecretNotForThis,
+            NoSecret::NotForThis { .. } => Reason::SecretNotForThis,
             NoSecret::Api(_) => Reason::InternalError,
         };
         Self::new(reason, Class::Transient, &error)

@@ -30,7 +30,10 @@ use crate::{
         store::keys,
     },
     model::{Class, version::VersionRecord},
-    plan::build::{self, BuildPlan, ReleaseRecord},
+    plan::{
+        build::{self, BuildPlan, ReleaseRecord},
+        secret_use::{Purpose, SecretUse},
+    },
 };
 
 /// How often a running script is looked at, and how often its output goes to the store.
@@ -48,10 +51,11 @@ pub(super) async fn resolve(build: Build, context: Arc<BuildContext>) -> Done {
     let project = context.shared.api::<Project>(&namespace).get(&build.spec.project_ref.name).await;
     let spec = project.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?.spec;
     // Before it is queued: a build that waits for a Secret must not hold up the others.
-    secrets(&namespace, build::secrets(&spec.build.env), &context).await?;
+    secrets(&namespace, &build.spec.project_ref.name, build::secrets(&spec.build.env), &context).await?;
     let source = spec.source;
     let secret = source.secret_ref.as_ref().map(|secret| secret.name.as_str());
-    let repository = repository(&context.secrets, &namespace, &source.url, secret).await?;
+    let repository =
+        repository(&context.secrets, &namespace, &build.spec.project_ref.name, &source.url, secret).await?;
     context.git.fetch(&context.shared.gate, &repository).await?;
     let found = context.git.resolve(&repository, &build.spec.revision, &source.branches).await?;
     context.git.folder(&repository, &found.commit.sha, &source.path).await?;
@@ -69,7 +73,7 @@ pub(super) async fn resolve(build: Build, context: Arc<BuildContext>) -> Done {
 pub(super) async fn prepare(uid: String, attempt: i64, context: Arc<BuildContext>) -> Done {
     let plan = records::granted(&context.store, &uid).await?;
     context.executor.check().await?;
-    secrets(&plan.namespace, plan.secrets(), &context).await?;
+    secrets(&plan.namespace, &plan.project, plan.secrets(), &context).await?;
     if plan.push {
         let target = context.git.tag_target(&of_plan(&plan, &context).await?, &plan.version).await?;
         if let Some(existing) = target.filter(|sha| *sha != plan.commit.sha) {
@@ -110,18 +114,20 @@ async fn of_plan(plan: &BuildPlan, context: &BuildContext) -> Result<Source, Bro
         Some(source) => source.secret_ref.map(|secret| secret.name),
         None => plan.secret.clone(),
     };
-    repository(&context.secrets, &plan.namespace, &plan.url, secret.as_deref()).await
+    repository(&context.secrets, &plan.namespace, &plan.project, &plan.url, secret.as_deref()).await
 }
 
 /// The values of a script's secret variables, from Secrets that are labelled for it.
 async fn secrets(
     namespace: &str,
+    project: &str,
     wanted: Vec<(String, SecretKeyRef)>,
     context: &BuildContext,
 ) -> Result<Secrets, Broken> {
+    let usage = SecretUse { namespace, purpose: Purpose::Build, user: project };
     let mut found = Vec::new();
     for (variable, at) in wanted {
-        let text = context.secrets.secret(namespace, &at.name, "build", &at.key).await?;
+        let text = context.secrets.secret(&at.name, &at.key, &usage).await?;
         if text.expose().contains('\0') || text.expose().len() > executor::secrets::LONGEST {
             let (name, key) = (at.name, at.key);
             let message = format!(
@@ -163,7 +169,7 @@ async fn checkout(plan: &BuildPlan, id: &AttemptId, context: &BuildContext) -> R
 /// The intent is on record: the script begins, if it did not before.
 pub(super) async fn start(uid: String, attempt: i64, context: &Arc<BuildContext>) -> Result<(), Broken> {
     let plan = records::granted(&context.store, &uid).await?;
-    let secrets = secrets(&plan.namespace, plan.secrets(), context).await?;
+    let secrets = secrets(&plan.namespace, &plan.project, plan.secrets(), context).await?;
     // Checked before the grant.
     let limits = build::resources::read(plan.resources.as_ref()).unwrap_or_default();
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1));

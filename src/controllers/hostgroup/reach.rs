@@ -20,6 +20,7 @@ use crate::{
     },
     effects::ssh::{Credentials, HostTrust, Identity, SshError, SshTarget},
     model::Failure,
+    plan::secret_use::{Purpose, SecretUse},
 };
 
 /// How the group is reached, or why it can't be.
@@ -29,7 +30,7 @@ pub async fn config(
     spec: &HostGroupSpec,
     context: &HostGroupContext,
 ) -> Result<Result<GroupConfig, Failure>, ReconcileError> {
-    let secrets = match secrets(namespace, spec, context).await? {
+    let secrets = match secrets(namespace, name, spec, context).await? {
         Ok(secrets) => secrets,
         Err(problem) => return Ok(Err(problem)),
     };
@@ -86,15 +87,15 @@ enum KeyText {
 
 async fn secrets(
     namespace: &str,
+    group: &str,
     spec: &HostGroupSpec,
     context: &HostGroupContext,
 ) -> Result<Result<Secrets, Failure>, ReconcileError> {
+    let wanted = SecretUse { namespace, purpose: Purpose::Ssh, user: group };
     let credentials = &spec.ssh.credentials_ref.name;
-    let identity = context.secrets.secret(namespace, credentials, "ssh", "identity").await;
+    let identity = context.secrets.secret(credentials, "identity", &wanted).await;
     let authority = match &identity {
-        Ok(_) | Err(NoSecret::KeyMissing { .. }) => {
-            context.secrets.secret(namespace, credentials, "ssh", "ca").await.ok()
-        }
+        Ok(_) | Err(NoSecret::KeyMissing { .. }) => context.secrets.secret(credentials, "ca", &wanted).await.ok(),
         Err(_) => None,
     };
     let key = match (identity, authority) {
@@ -112,7 +113,7 @@ async fn secrets(
         (Err(why), _) => return secret_failure(why).map(Err),
     };
     let known_hosts = match &spec.ssh.host_keys.known_hosts_ref {
-        Some(known) => match context.secrets.secret(namespace, &known.name, "ssh", "known_hosts").await {
+        Some(known) => match context.secrets.secret(&known.name, "known_hosts", &wanted).await {
             Ok(text) => Some(text.expose().to_owned()),
             Err(why) => return secret_failure(why).map(Err),
         },
@@ -165,7 +166,7 @@ fn secret_failure(why: NoSecret) -> Result<Failure, ReconcileError> {
         NoSecret::KeyMissing { .. } => Reason::SecretKeyMissing,
         NoSecret::Invalid { .. } => return Ok(Failure::terminal(Reason::SecretInvalid, message)),
         NoSecret::Forbidden { .. } => Reason::SecretForbidden,
-        NoSecret::NotForThis { .. } | NoSecret::NotForThisHost { .. } => Reason::SecretNotForThis,
+        NoSecret::NotForThis { .. } => Reason::SecretNotForThis,
         NoSecret::Api(error) => return Err(error.into()),
     };
     Ok(Failure::waiting(reason, message))

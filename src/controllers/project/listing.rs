@@ -33,7 +33,7 @@ pub(super) fn start(project: &Project, again: bool, context: &Arc<ProjectContext
     let (namespace, name, then) = (project.namespace().unwrap_or_default(), project.name_any(), context.clone());
     let interval = interval(project);
     let _ = context.tasks.start(occupied.key(), async move {
-        let looked = look(&occupied, (&namespace, &uid), &source, &then).await;
+        let looked = look(&occupied, (&namespace, &name, &uid), &source, &then).await;
         match interval.filter(|_| !looked.failed) {
             Some(interval) => tick(&uid, (namespace.clone(), name.clone()), source, interval, &then),
             // The gate may be shut: not to try again at once.
@@ -51,7 +51,7 @@ struct Looked {
 }
 
 /// Looks, and once more for everybody who asked meanwhile.
-async fn look(occupied: &TaskSlot, project: (&str, &str), source: &Source, context: &ProjectContext) -> Looked {
+async fn look(occupied: &TaskSlot, project: (&str, &str, &str), source: &Source, context: &ProjectContext) -> Looked {
     let mut news = false;
     loop {
         let result = list(project, source, context).await;
@@ -93,7 +93,7 @@ fn tick(
                 return;
             }
             let Some(occupied) = then.sources.occupy(&uid, &source, false) else { continue };
-            let looked = look(&occupied, (&namespace, &uid), &source, &then).await;
+            let looked = look(&occupied, (&namespace, &name, &uid), &source, &then).await;
             drop(occupied);
             if looked.failed {
                 then.sources.tick(&uid, &source, None);
@@ -109,11 +109,12 @@ fn tick(
 }
 
 async fn list(
-    (namespace, uid): (&str, &str),
+    (namespace, name, uid): (&str, &str, &str),
     source: &Source,
     context: &ProjectContext,
 ) -> Result<(Vec<BranchView>, Vec<Head>), Broken> {
-    let repository = repository(&context.secrets, namespace, &source.url, source.secret.as_deref()).await?.read_by(uid);
+    let repository =
+        repository(&context.secrets, namespace, name, &source.url, source.secret.as_deref()).await?.read_by(uid);
     context.git.fetch(&context.shared.gate, &repository).await?;
     let branches = context.git.branches(&repository, &source.branches, None).await?;
     let heads = match &source.on_push {

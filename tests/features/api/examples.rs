@@ -249,23 +249,26 @@ fn every_field_and_every_reason_is_in_the_documentation() {
 #[tokio::test]
 async fn the_secrets_of_the_examples_are_those_that_the_host_group_names() {
     let group = example("hostgroup");
+    let project = example("project");
+    let name = |object: &serde_json::Value| object["metadata"]["name"].as_str().unwrap().to_owned();
+    let (group_name, project_name) = (&*name(&group), &*name(&project));
     let space = namespace("secrets").await;
     let path = format!("{}/examples/secrets.yaml", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).unwrap();
     let secrets: Vec<k8s_openapi::api::core::v1::Secret> = serde_saphyr::from_multiple(&text).unwrap();
     let ssh = &group["spec"]["ssh"];
     let expected = [
-        (ssh["credentialsRef"]["name"].as_str().unwrap(), "ssh", &["identity"][..]),
-        (ssh["hostKeys"]["knownHostsRef"]["name"].as_str().unwrap(), "ssh", &["known_hosts"]),
-        ("shop-git", "git", &["username", "password", "ca.crt"]),
-        ("shop-git-ssh", "git", &["identity", "known_hosts"]),
+        (ssh["credentialsRef"]["name"].as_str().unwrap(), "ssh", group_name, &["identity"][..]),
+        (ssh["hostKeys"]["knownHostsRef"]["name"].as_str().unwrap(), "ssh", group_name, &["known_hosts"]),
+        ("shop-git", "git", project_name, &["username", "password", "ca.crt"]),
+        ("shop-git-ssh", "git", project_name, &["identity", "known_hosts"]),
     ];
-    for (secret, (name, usage, keys)) in secrets.into_iter().zip(expected) {
+    for (secret, (name, usage, user, keys)) in secrets.into_iter().zip(expected) {
         let taken = space.api().create(&kube::api::PostParams::default(), &secret).await.unwrap();
         assert_eq!(taken.metadata.name.as_deref(), Some(name));
         let data = taken.data.unwrap();
         assert!(keys.iter().all(|key| data.contains_key(*key)), "{name}");
-        assert_eq!(taken.metadata.labels.unwrap()["landfall.dev/use"], usage);
+        assert_eq!(taken.metadata.labels.unwrap()[&format!("use.landfall.dev/{usage}")], user);
         let host = taken.metadata.annotations.and_then(|mut all| all.remove("landfall.dev/git-host"));
         assert_eq!(host.is_some_and(|host| host.starts_with("git.example.com")), usage == "git");
     }

@@ -40,8 +40,8 @@ fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
 }
 
 fn secret(name: &str, usage: &str, key: &str, value: &str) -> Secret {
-    let secret =
-        json!({ "metadata": { "name": name, "labels": { "landfall.dev/use": usage } }, "stringData": { key: value } });
+    let label = format!("use.landfall.dev/{usage}");
+    let secret = json!({ "metadata": { "name": name, "labels": { label: "shop" } }, "stringData": { key: value } });
     serde_json::from_value(secret).unwrap()
 }
 
@@ -107,8 +107,15 @@ async fn a_secret_that_is_missing_or_not_for_builds_is_waited_for() {
     let secrets = bench.namespace.api::<Secret>();
     secrets.create(&PostParams::default(), &secret("repo", "ssh", "token", "hunter22")).await.unwrap();
     let build = bench.until_reason("shop-1", "SecretNotForThis").await;
-    assert!(message(&build).contains("landfall.dev/use=build"), "{}", message(&build));
-    let label = json!({ "metadata": { "labels": { "landfall.dev/use": "build" } } });
+    // U21: a deploy key is not advised to be labelled for builds as well.
+    let said = message(&build);
+    assert!(said.contains("is for ssh, not for build") && said.contains("another Secret"), "{said}");
+    let label = json!({ "metadata": { "labels": { "use.landfall.dev/ssh": null, "landfall.dev/use": "build" } } });
+    secrets.patch("repo", &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
+    let command = "kubectl label -n NAMESPACE secret repo use.landfall.dev/build=shop landfall.dev/use-";
+    let command = command.replace("NAMESPACE", &bench.namespace.name);
+    bench.until("shop-1", "the command", |build| message(build).contains(&command)).await;
+    let label = json!({ "metadata": { "labels": { "use.landfall.dev/build": "shop", "landfall.dev/use": null } } });
     secrets.patch("repo", &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
     bench.until_ready("shop-1").await;
     assert_eq!(bench.release("v1")["app"], b"hunter22");

@@ -63,7 +63,7 @@ impl Bench {
     }
 
     async fn secret(&self, name: &str, host: &str, data: Value) {
-        let metadata = json!({ "name": name, "labels": { "landfall.dev/use": "git" }, "annotations": { "landfall.dev/git-host": host } });
+        let metadata = json!({ "name": name, "labels": { "use.landfall.dev/git": "" }, "annotations": { "landfall.dev/git-host": host } });
         let secret: Secret = serde_json::from_value(json!({ "metadata": metadata, "stringData": data })).unwrap();
         self.namespace.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
     }
@@ -154,16 +154,16 @@ async fn a_project_over_https_waits_for_its_secret_and_is_built_tagged_and_ready
     bench.secret("shop-git", "git.example.com", data).await;
     let other_host = bench.project_is("shop", "SecretNotForThis").await;
     assert!(other_host.message.contains(&format!("landfall.dev/git-host={}", server.host())), "{other_host:?}");
-    bench.patch::<Secret>("shop-git", json!({ "metadata": { "labels": { "landfall.dev/use": "ssh" }, "annotations": { "landfall.dev/git-host": server.host() } } })).await;
+    bench.patch::<Secret>("shop-git", json!({ "metadata": { "labels": { "use.landfall.dev/git": "blog" }, "annotations": { "landfall.dev/git-host": server.host() } } })).await;
     bench.stamp::<Project>("shop", "landfall.dev/refresh", "1").await;
     let unlabelled = || async {
         let found = bench.project_is("shop", "SecretNotForThis").await;
-        if found.message.contains("landfall.dev/use=git") { Ok(()) } else { Err(found) }
+        if found.message.contains("for git of Project blog alone") { Ok(()) } else { Err(found) }
     };
-    find("said: the label is missing", unlabelled, |found| format!("{found:?}")).await;
+    find("said: it is another's", unlabelled, |found| format!("{found:?}")).await;
     assert_eq!(server.connections(), 0, "nobody was dialled with a Secret that is not for it");
     // It heals by itself: nobody asks for a look.
-    bench.patch::<Secret>("shop-git", json!({ "metadata": { "labels": { "landfall.dev/use": "git" } } })).await;
+    bench.patch::<Secret>("shop-git", json!({ "metadata": { "labels": { "use.landfall.dev/git": "shop" } } })).await;
     bench.project_is("shop", "SourceListed").await;
     bench.build("shop", "shop-1").await;
     let ready = bench.build_is("shop-1", "Succeeded").await;

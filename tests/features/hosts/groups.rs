@@ -117,12 +117,12 @@ async fn a_suspended_host_is_in_no_count_until_it_is_resumed() {
 async fn secrets_that_are_missing_or_not_meant_for_this_are_waited_for() {
     let bench = Bench::new(1).await;
     until(&bench, "ready", |group| is(group, "Ready", "Probed")).await;
-    let label = |value: &str| json!({ "metadata": { "labels": { "landfall.dev/use": value } } });
-    bench.patch::<Secret>("prod-identity", label("git")).await;
+    let label = |value: &str| json!({ "metadata": { "labels": { "use.landfall.dev/ssh": value } } });
+    bench.patch::<Secret>("prod-identity", label("staging")).await;
     bench.patch::<HostGroup>("prod", json!({ "spec": { "env": [{ "name": "A", "value": "1" }] } })).await;
     let group = until(&bench, "refused", |group| is(group, "Ready", "SecretNotForThis")).await;
     assert!(is(&group, "Reconciling", "SecretNotForThis"));
-    bench.patch::<Secret>("prod-identity", label("ssh")).await;
+    bench.patch::<Secret>("prod-identity", label("prod")).await;
     until(&bench, "healed", |group| is(group, "Ready", "Probed")).await;
 }
 

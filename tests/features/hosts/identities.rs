@@ -428,7 +428,7 @@ async fn hosts_behind_a_jump_host_share_one_connection_through_it_and_its_loss_i
     // By a certificate of our own authority, too: the Secret has `ca`.
     let authority = new_key();
     let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "authority", "labels": { "landfall.dev/use": "ssh" } },
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "authority", "labels": { "use.landfall.dev/ssh": "" } },
         "stringData": { "ca": private(&authority) },
     });
     bench.create::<k8s_openapi::api::core::v1::Secret>(secret).await;

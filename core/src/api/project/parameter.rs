@@ -68,7 +68,8 @@ pub struct BuildEnvVar {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvSource {
-    /// Key of a Secret in the same namespace that is labelled `landfall.dev/use: build`. It is read when an attempt begins.
+    /// Key of a Secret in the same namespace that is labelled `use.landfall.dev/build` with the Project's name as value, or empty for
+    /// every Project of the namespace. It is read when an attempt begins.
     pub secret_key_ref: SecretKeyRef,
 }
 

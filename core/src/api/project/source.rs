@@ -19,8 +19,9 @@ pub struct Source {
     #[schemars(length(min = 1, max = 2048))]
     pub url: String,
     /// Secret with the credentials, under the key names that Flux uses: `username` and `password`, or `bearerToken`, and `ca.crt` for
-    /// https; `identity` and `known_hosts` for ssh, where it is required. It carries the label `landfall.dev/use: git` and the
-    /// annotation `landfall.dev/git-host` with the server it is for. Default: no credentials.
+    /// https; `identity` and `known_hosts` for ssh, where it is required. It carries the label `use.landfall.dev/git` with
+    /// the Project's name as value, or empty for every Project of the namespace, and the annotation `landfall.dev/git-host` with the
+    /// server it is for. Default: no credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalRef>,
     /// Folder of the repository that holds this project, for repositories of many. The script runs there, and artifact paths are

@@ -61,10 +61,15 @@ fn no_host(view: &View<'_>) -> Option<Failure> {
         0 => (Reason::NoHostReachable, format!("0 of {total} hosts answer; {what}")),
         _ => (Reason::NoHostUsable, format!("0 of {total} hosts can be used; {what}")),
     };
-    match failures.iter().all(|(_, failure)| failure.is_terminal()) {
+    match failures.iter().all(|(_, failure)| needs_person(failure)) {
         true => Some(Failure::terminal(reason, message)),
         false => Some(Failure::waiting(reason, message)),
     }
+}
+
+/// A key that one host refuses may be a directory service that is away, and is tried again; refused by all it is the key.
+fn needs_person(failure: &Failure) -> bool {
+    failure.is_terminal() || failure.reason == Reason::AuthenticationFailed
 }
 
 /// Unknown until every host was asked, unless one is known not to answer. Where none is asked the verdict says why.
