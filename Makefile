@@ -4,7 +4,7 @@ N ?= 20
 NAMESPACE ?= default
 GROUP ?= demo
 
-.PHONY: bench demo test crashes lint crds hosts hosts-down
+.PHONY: bench demo test night t t-down crashes lint crds hosts hosts-down
 
 # From nothing to two versions of a real program on three SSH hosts, shown step by step.
 demo:
@@ -14,7 +14,18 @@ demo:
 test:
 	@scripts/test.sh
 
-# Every point of the crash harness, each with the operator killed there; make test runs as many as two minutes allow.
+# The same with all of what make test takes samples of: every crash point, thousands of generated cases. Hours.
+night:
+	@LANDFALL_NIGHT=1 scripts/test.sh
+
+# make t T=name: the tests whose name has this in it, against a control plane that stays up until make t-down.
+t:
+	@scripts/t.sh "$(T)"
+
+t-down:
+	@scripts/t.sh --down
+
+# Every point of the crash harness, each with the operator killed there; make test runs a sample.
 crashes:
 	@LANDFALL_CRASH_SECONDS= scripts/test.sh --test crashes
 

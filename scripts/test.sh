@@ -1,83 +1,81 @@
 #!/usr/bin/env bash
 # All tests, from nothing: what they need is installed, one control plane is started for all of them, and it is gone afterwards.
-# Arguments go to cargo test. Exit code: that of the tests.
+# Arguments go to cargo nextest run. With LANDFALL_NIGHT=1 what is exhaustive is run whole, not by samples (make night).
+# The last line is "N passed, N failed". Exit code: that of the tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=scripts/testlib.sh
+. scripts/testlib.sh
+say() { echo "make test: $*" >&2; }
 
-need() {
-  command -v "$1" >/dev/null || { echo "make test: $1 is missing; install $2 and try again" >&2; exit 1; }
-}
 need cargo "Rust 1.89 or newer"
 need go "Go 1.26 or newer (it builds the Kubernetes control plane)"
 scripts/install-test-tools.sh
+install_nextest
 
-echo "make test: building" >&2
+say "building"
 cargo build --locked --workspace
-cargo test --locked --workspace --no-run
+cargo nextest run --locked --workspace --no-run
 
-work=$(mktemp -d)
-plane=
-other=
+# What is left to chance comes from this number, in the tests of ours and in those of proptest.
+export LANDFALL_SEED=${LANDFALL_SEED:-$((RANDOM * 32768 + RANDOM))}
+export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-$LANDFALL_SEED}
+profile=default
+if [ -n "${LANDFALL_NIGHT:-}" ]; then
+  profile=night
+  export LANDFALL_CRASH_SECONDS=${LANDFALL_CRASH_SECONDS-} PROPTEST_CASES=${PROPTEST_CASES:-4096}
+  say "the whole night: every crash point, PROPTEST_CASES=$PROPTEST_CASES"
+else
+  # The crash harness runs a point before and after each kind of effect, and as many more as this allows; empty: all (make crashes).
+  export LANDFALL_CRASH_SECONDS=${LANDFALL_CRASH_SECONDS-120}
+fi
+say "LANDFALL_SEED=$LANDFALL_SEED (the same again: LANDFALL_SEED=$LANDFALL_SEED make test)"
+
+work=$(mktemp -d /tmp/landfall-test-XXXXXX)
 watchers=()
 # shellcheck disable=SC2317 # the trap calls it
 finish() {
   [ ${#watchers[@]} = 0 ] || kill "${watchers[@]}" 2>/dev/null || true
-  [ -z "$other" ] || kill "$other" 2>/dev/null || true
-  if [ -n "$plane" ]; then
-    kill "$plane" 2>/dev/null || true
-    wait "$plane" 2>/dev/null || true
-  fi
+  stop_planes "$work"
   rm -rf "$work"
 }
 trap finish EXIT
 
-echo "make test: starting a control plane (built from control-plane/ the first time: some minutes)" >&2
-target/debug/landfall dev --no-operator --ephemeral --ready-file "$work/ready" >"$work/plane.log" 2>&1 &
-plane=$!
-for _ in $(seq 1800); do
-  [ -s "$work/ready" ] && break
-  kill -0 "$plane" 2>/dev/null || { cat "$work/plane.log" >&2; exit 1; }
-  sleep 1
-done
-[ -s "$work/ready" ] || { cat "$work/plane.log" >&2; echo "make test: no control plane after 30 minutes" >&2; exit 1; }
-
-# The crash harness runs as many of its points as this allows; empty: all (make crashes).
-export LANDFALL_CRASH_SECONDS=${LANDFALL_CRASH_SECONDS-120}
-LANDFALL_TEST_KUBECONFIG=$(cat "$work/ready")
-export LANDFALL_TEST_KUBECONFIG
+say "starting a control plane (built from control-plane/ the first time: some minutes)"
+start_plane "$work"
 
 # Every status that any test produces on the shared control plane is kept, and judged at the end.
-kubectl=$(sed -n 's/^landfall dev: kubectl: //p' "$work/plane.log")
+kubectl=$(sed -n 's/^landfall dev: kubectl: //p' "$work/main.log")
 mkdir "$work/watched"
 for plural in projects builds hostgroups deployments; do
-  KUBECONFIG=$LANDFALL_TEST_KUBECONFIG "$kubectl" get --raw "/apis/landfall.dev/v1alpha1/$plural?watch=true&timeoutSeconds=7200" \
+  KUBECONFIG=$LANDFALL_TEST_KUBECONFIG "$kubectl" get --raw "/apis/landfall.dev/v1alpha1/$plural?watch=true&timeoutSeconds=86400" \
     >"$work/watched/$plural.jsonl" 2>"$work/watched/$plural.err" &
   watchers+=($!)
 done
 
-# Two lanes side by side: tests wait more than they compute. The first has those that mostly wait; what is not named there is in the second.
-waiting=(control_plane:: hosts::network:: builds::retention:: hosts::claims:: hosts::helper::)
-lane() { cargo test --locked --workspace --no-fail-fast "$@" --test-threads "${TEST_THREADS:-4}"; }
-
 code=0
-if [ $# = 0 ]; then
-  skipped=()
-  for name in "${waiting[@]}"; do skipped+=(--skip "$name"); done
-  lane --test features -- "${waiting[@]}" >"$work/lane.log" 2>&1 &
-  other=$!
-  lane -- "${skipped[@]}" || code=$?
-  wait "$other" || code=$?
-  other=
-  cat "$work/lane.log"
-else
-  lane "$@" -- || code=$?
-fi
+rm -f "target/nextest/$profile/junit.xml"
+cargo nextest run --locked --workspace --profile "$profile" "$@" || code=$?
+read -r passed failed < <(counts "$profile")
 
 for watcher in "${watchers[@]}"; do
-  kill -0 "$watcher" 2>/dev/null || { echo "make test: a watch of statuses ended too early:" >&2; cat "$work"/watched/*.err >&2; code=1; }
+  kill -0 "$watcher" 2>/dev/null && continue
+  say "a watch of statuses ended too early:"
+  cat "$work"/watched/*.err >&2
+  code=1 failed=$((failed + 1))
 done
 # A selection of tests may produce no status at all, so only the whole is judged.
 if [ $# = 0 ]; then
-  LANDFALL_WATCHED=$work/watched cargo test --locked --test features kstatus::judged -- --nocapture || code=$?
+  if LANDFALL_WATCHED=$work/watched cargo nextest run --locked --profile "$profile" --no-capture -E 'test(/kstatus::judged/)'; then
+    passed=$((passed + 1))
+  else
+    code=1 failed=$((failed + 1))
+  fi
 fi
+
+say "not run:"
+not_run >&2
+say "LANDFALL_SEED=$LANDFALL_SEED, ${SECONDS} s"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] || [ "$code" != 0 ] || code=1
 exit "$code"

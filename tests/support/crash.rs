@@ -21,6 +21,7 @@ use kube::{
     api::PostParams,
     runtime::{WatchStreamExt, watcher},
 };
+use rand::{rngs::StdRng, seq::SliceRandom};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -215,37 +216,27 @@ pub async fn run(story: Story, crash: Option<Point>, hosts: Arc<Hosts>) -> Run {
     Run { end, effects: stage.effects(), crashed: stage.crashed }
 }
 
-/// All points, in rounds: every name's middle effect, then its first and last, then the others. Before and after each.
+/// All points: before and after each effect.
 pub fn points(effects: &[String]) -> Vec<Point> {
     let mut counts = BTreeMap::<&str, usize>::new();
     for effect in effects {
         *counts.entry(effect).or_default() += 1;
     }
-    let order = |count: usize| {
-        let mut order = vec![count.div_ceil(2), 1, count];
-        order.extend(2..count);
-        let mut seen = BTreeSet::new();
-        order.retain(|nth| seen.insert(*nth));
-        order
-    };
-    let orders: Vec<(&str, Vec<usize>)> = counts.into_iter().map(|(name, count)| (name, order(count))).collect();
-    let rounds = orders.iter().map(|(_, order)| order.len()).max().unwrap_or_default();
-    let mut points = Vec::new();
-    for round in 0..rounds {
-        for (name, order) in &orders {
-            if let Some(nth) = order.get(round) {
-                points.extend(["before", "after"].map(|when| Point { when, name: (*name).to_owned(), nth: *nth }));
-            }
-        }
-    }
-    points
+    let all = counts.into_iter().flat_map(|(name, count)| (1..=count).map(move |nth| (name, nth)));
+    all.flat_map(|(name, nth)| ["before", "after"].map(|when| Point { when, name: name.to_owned(), nth })).collect()
 }
 
 /// What the lanes share.
 pub struct Sweep {
-    todo: Mutex<VecDeque<(Story, Arc<Run>, Point)>>,
+    todo: Mutex<Todo>,
     deadline: Option<Instant>,
     pub done: Mutex<Done>,
+}
+
+struct Todo {
+    points: VecDeque<(Story, Arc<Run>, Point)>,
+    /// So many of the first are run however long it takes: one before and one after an effect of every name.
+    sample: usize,
 }
 
 #[derive(Default)]
@@ -261,31 +252,35 @@ pub struct Done {
 }
 
 impl Sweep {
-    pub fn new(stories: &[(Story, Arc<Run>)], only: &str, deadline: Option<Instant>) -> Self {
-        let mut queues: Vec<VecDeque<_>> = Vec::new();
+    /// In an order by chance, but for the sample of every name, which comes first.
+    pub fn new(stories: &[(Story, Arc<Run>)], only: &str, deadline: Option<Instant>, chance: &mut StdRng) -> Self {
+        let mut all: Vec<(Story, Arc<Run>, Point)> = Vec::new();
         for (story, calm) in stories {
             let points = points(&calm.effects).into_iter().filter(|point| point.to_string().contains(only));
-            queues.push(points.map(|point| (*story, calm.clone(), point)).collect());
+            all.extend(points.map(|point| (*story, calm.clone(), point)));
         }
-        // The stories in turn, so that each has its important points early.
-        let mut todo = VecDeque::new();
-        while queues.iter().any(|queue| !queue.is_empty()) {
-            todo.extend(queues.iter_mut().filter_map(VecDeque::pop_front));
-        }
+        all.shuffle(chance);
+        let mut met = BTreeSet::new();
+        let (sample, rest): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(_, _, point)| met.insert((point.when, point.name.clone())));
+        let todo = Todo { sample: sample.len(), points: sample.into_iter().chain(rest).collect() };
         Self { todo: Mutex::new(todo), deadline, done: Mutex::default() }
     }
 
-    pub fn listed(&self) -> usize {
-        self.todo.lock().expect("a lock").len()
+    /// How many points there are, and how many of them are run whatever the time.
+    pub fn listed(&self) -> (usize, usize) {
+        let todo = self.todo.lock().expect("a lock");
+        (todo.points.len(), todo.sample)
     }
 
     fn next(&self) -> Option<(Story, Arc<Run>, Point)> {
         let mut todo = self.todo.lock().expect("a lock");
-        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            self.done.lock().expect("a lock").unrun += todo.len();
-            todo.clear();
+        if todo.sample == 0 && self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            self.done.lock().expect("a lock").unrun += todo.points.len();
+            todo.points.clear();
         }
-        todo.pop_front()
+        todo.sample = todo.sample.saturating_sub(1);
+        todo.points.pop_front()
     }
 
     /// Goes through all points with so many lanes.

@@ -1,4 +1,4 @@
-//! What tests stand on: a real control plane, real hosts. Each test program uses a part of it.
+//! What tests stand on: a real control plane, real hosts. Both test programs use a part of it.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::path::Path;
@@ -15,6 +15,15 @@ pub mod repository;
 pub mod rollout;
 pub mod systemd;
 pub mod wait;
+
+/// What is left to chance comes from this: `LANDFALL_SEED`, which `make test` prints and passes on, else a number of this process's own.
+pub fn seed() -> u64 {
+    static SEED: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *SEED.get_or_init(|| match std::env::var("LANDFALL_SEED") {
+        Ok(given) => given.parse().expect("LANDFALL_SEED is a number"),
+        Err(_) => u64::from(rand::random::<u32>()),
+    })
+}
 
 /// The names in a folder, in their order; none where there is no folder (yet). A file that the store is about to put into its place has a
 /// `#` in its name.

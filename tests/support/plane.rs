@@ -1,13 +1,15 @@
 //! Control planes, namespaces and operators for tests: real `landfall dev` and `landfall run` processes that end with the test process.
 //!
-//! One control plane serves all tests of a process: that of `LANDFALL_TEST_KUBECONFIG` (the administrator's kubeconfig in the folder of a
-//! `landfall dev --no-operator`), else one that is started for the process. Each test takes a namespace of its own, and an operator that
-//! sees this namespace only. What disturbs others starts a [`Dev`] of its own.
+//! One control plane serves all tests: that of `LANDFALL_TEST_KUBECONFIG` (the administrator's kubeconfig in the folder of a
+//! `landfall dev --no-operator`), else one that is started for this process. Each test takes a namespace of its own, and an operator that
+//! sees this namespace only. What disturbs others starts a [`Dev`] of its own, or takes turns with its like on one that they share
+//! ([`Dev::shared`]).
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -149,9 +151,10 @@ impl TestNamespace {
     }
 }
 
-/// A `landfall dev` of one's own.
+/// A `landfall dev`: one's own, or one that tests share.
 pub struct Dev {
-    process: Tethered,
+    /// None where it is shared: it outlives this process.
+    process: Option<Tethered>,
     /// The administrator's.
     pub kubeconfig: PathBuf,
     /// What it says on stderr.
@@ -179,7 +182,42 @@ impl Dev {
         let kubeconfig = ready.unwrap_or_else(|| {
             panic!("landfall dev did not get ready: {}", fs::read_to_string(&log).unwrap_or_default())
         });
-        Self { process, kubeconfig, log }
+        Self { process: Some(process), kubeconfig, log }
+    }
+
+    /// The control plane of this name, started by the first test that asks for it. With `LANDFALL_TEST_PLANES` (a folder) it is shared by
+    /// all test processes, and whoever set that ends the processes that `<name>.pid` in there names; else it ends with this process.
+    pub async fn shared(name: &'static str, arguments: &'static [&'static str]) -> Self {
+        let Some(folder) = std::env::var_os("LANDFALL_TEST_PLANES").map(PathBuf::from) else {
+            return Self::start(arguments).await;
+        };
+        let file = |end: &str| folder.join(format!("{name}.{end}"));
+        let (lock, ready, log, pid) = (file("lock"), file("ready"), file("log"), file("pid"));
+        let arguments: Vec<&str> = arguments.to_vec();
+        let start = move || {
+            let lock = File::create(lock).expect("a lock");
+            rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("the lock");
+            if !ready.exists() {
+                let output = File::create(&log).expect("a log");
+                let mut command = Command::new(BINARY);
+                command.args(["dev", "--ready-file"]).arg(&ready).args(arguments).process_group(0);
+                command.stdin(Stdio::null()).stdout(output.try_clone().expect("a log")).stderr(output);
+                let mut child = command.spawn().expect("landfall starts");
+                fs::write(pid, child.id().to_string()).expect("a pid file");
+                while fs::read_to_string(&ready).unwrap_or_default().is_empty() {
+                    let ended = child.try_wait().expect("a child").is_some();
+                    assert!(!ended, "landfall dev: {}", fs::read_to_string(&log).unwrap_or_default());
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+            (PathBuf::from(fs::read_to_string(&ready).expect("a kubeconfig").trim()), log)
+        };
+        let (kubeconfig, log) = tokio::task::spawn_blocking(start).await.expect("a control plane");
+        Self { process: None, kubeconfig, log }
+    }
+
+    fn process(&self) -> &Tethered {
+        self.process.as_ref().expect("a control plane of one's own")
     }
 
     pub async fn client(&self) -> Client {
@@ -197,13 +235,13 @@ impl Dev {
     }
 
     pub fn kill9(&self) {
-        self.process.signal(Signal::KILL);
+        self.process().signal(Signal::KILL);
     }
 
     /// Asks it to stop, and waits until it has.
     pub async fn stop(self) -> ExitStatus {
-        self.process.signal(Signal::TERM);
-        self.process.ended().await
+        self.process().signal(Signal::TERM);
+        self.process().ended().await
     }
 }
 

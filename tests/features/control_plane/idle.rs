@@ -18,7 +18,7 @@ const GOAL: f64 = 0.3;
 const WINDOW: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement of two minutes: cargo test --test plane_faults idle -- --ignored --nocapture"]
+#[ignore = "a measurement of two minutes: cargo test --test features control_plane::idle -- --ignored --nocapture"]
 async fn an_idle_operator_with_a_hundred_objects_asks_the_api_server_almost_nothing() {
     let story = Story::on(&plane::kubeconfig().await, "idle", |plan| plan.flag("--lease-seconds=15")).await;
     story.first().await;

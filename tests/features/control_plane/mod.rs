@@ -1,7 +1,7 @@
 //! Faults of the control plane: whatever it answers, and whenever, the story of `story.rs` comes to its right end, nothing is done twice,
 //! and then there is silence. The API server is real; a proxy in front of it does the harm. Rows of the fault list are named at the tests.
 //!
-//! What is left to chance comes from a seed, which is printed; `LANDFALL_FAULT_SEED` sets it.
+//! What is left to chance comes from a seed, which is printed; `LANDFALL_SEED` sets it.
 
 mod answers;
 mod idle;
@@ -16,7 +16,7 @@ use rand::{SeedableRng, rngs::StdRng};
 
 /// Chance, from a seed that is printed.
 fn chance(test: &str) -> StdRng {
-    let seed = std::env::var("LANDFALL_FAULT_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
-    println!("{test}: LANDFALL_FAULT_SEED={seed}");
+    let seed = crate::support::seed();
+    println!("{test}: LANDFALL_SEED={seed}");
     StdRng::seed_from_u64(seed)
 }

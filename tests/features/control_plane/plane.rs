@@ -39,13 +39,10 @@ use crate::{
 async fn own() -> (&'static Dev, MutexGuard<'static, ()>) {
     static DEV: OnceCell<Dev> = OnceCell::const_new();
     static TURN: Mutex<()> = Mutex::const_new(());
-    static RIGHTS: OnceCell<ClusterRole> = OnceCell::const_new();
     let turn = TURN.lock().await;
-    let dev = DEV.get_or_init(|| Dev::start(&["--ephemeral", "--no-operator"])).await;
-    let role = async || Api::<ClusterRole>::all(dev.client().await).get("landfall").await.unwrap();
+    let dev = DEV.get_or_init(|| Dev::shared("disturbed", &["--ephemeral", "--no-operator"])).await;
     // What a test that failed left behind is no other's business.
-    let whole = RIGHTS.get_or_init(role).await;
-    give_back(dev, whole).await;
+    give_back(dev, &whole_role(dev).await).await;
     (dev, turn)
 }
 
@@ -178,6 +175,17 @@ async fn may(dev: &Dev, verb: &str, resource: &str) -> bool {
     let operator = client_of(&operator_of(&dev.kubeconfig)).await;
     let answer = Api::all(operator).create(&PostParams::default(), &review).await.unwrap();
     answer.status.unwrap().allowed
+}
+
+/// The operator's role as the control plane came with it; kept in its folder by whoever is first, for tests take rights away.
+async fn whole_role(dev: &Dev) -> ClusterRole {
+    let kept = dev.folder().join("whole-role.json");
+    if let Ok(text) = std::fs::read(&kept) {
+        return serde_json::from_slice(&text).unwrap();
+    }
+    let role = Api::<ClusterRole>::all(dev.client().await).get("landfall").await.unwrap();
+    std::fs::write(kept, serde_json::to_vec(&role).unwrap()).unwrap();
+    role
 }
 
 async fn give_back(dev: &Dev, whole: &ClusterRole) {

@@ -475,23 +475,27 @@ fn a_turn_that_dies_anywhere_is_continued() {
 
 #[test]
 fn a_turn_whose_step_dies_anywhere_is_continued() {
-    // Longer than a call waits by itself, whoever of its session hears the signal.
-    let slow = ["sh", "-c", "trap 'sleep 0.8; exit' TERM; exec 2>/dev/null; sleep 1000 & while :; do wait; done"];
     let die = move |at: u32| {
         let mut root = Root::new("dash");
         let release = release(&root.marker);
         send(&mut root, &release);
-        root.done("turn", &turning(&release, "1.0", 5, &slow), b"");
+        // Longer than a call waits by itself, however slow the machine makes that: it ends when a step waits for it.
+        let waits = format!(
+            "trap 'until ls -d {}/*/turn; do sleep 0.05; done; sleep 0.1; exit' TERM; exec >/dev/null 2>&1; sleep 1000 & while :; do wait; done",
+            root.path(".landfall/steps").display()
+        );
+        let slow = ["sh", "-c", &waits];
+        root.done("turn", &turning(&release, "1.0", 60, &slow), b"");
         let children = format!("/proc/{0}/task/{0}/children", living(&mut root).1);
         // It sleeps: the trap is set.
         until_now("asleep", || std::fs::read_to_string(&children).is_ok_and(|pids| !pids.is_empty()));
         until_now("asleep", || root.running() == 2);
         root.mortal(at);
-        root.act("turn", &turning(&release, "1.1", 5, &["./app"]), b"");
+        root.act("turn", &turning(&release, "1.1", 60, &["./app"]), b"");
         let ticks = std::fs::metadata(root.folder.path().join("count")).map_or(0, |count| count.len());
         root.immortal();
         root.settled();
-        root.done("turn", &turning(&release, "1.1", 5, &["./app"]), b"");
+        root.done("turn", &turning(&release, "1.1", 60, &["./app"]), b"");
         assert_eq!(living(&mut root).0, "1.1", "at {at}");
         root.runs_once();
         let through = ticks < u64::from(at);

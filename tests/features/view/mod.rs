@@ -55,7 +55,7 @@ static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 async fn shared() -> Arc<Dev> {
     static SHARED: OnceCell<Arc<Dev>> = OnceCell::const_new();
     SHARED
-        .get_or_init(|| async { Arc::new(Dev::start(&["--ephemeral", "--", "--allow-file-git"]).await) })
+        .get_or_init(|| async { Arc::new(Dev::shared("serving", &["--ephemeral", "--", "--allow-file-git"]).await) })
         .await
         .clone()
 }
