@@ -285,6 +285,8 @@ pub fn publish(data: &Path, namespace: &str, version: &str, script: &str, probe:
         run[key] = value.clone();
     }
     let record = VersionRecord {
+        format: landfall::model::version::FORMAT,
+        parameters: None,
         version: version.into(),
         commit: "c".repeat(40),
         build: "build".into(),

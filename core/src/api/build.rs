@@ -46,9 +46,10 @@ pub const TAGGED: &str = "Tagged";
 pub struct BuildSpec {
     /// Project that is built.
     pub project_ref: LocalRef,
-    /// Branch, tag or full commit id to build. It is resolved once; a later force-push changes nothing. Examples: `main`, `v1.4.2`.
+    /// Branch, tag or commit id to build; a commit id has at least 7 digits and is unique among the commits of allowed branches. It is
+    /// resolved once; a later force-push changes nothing. Examples: `main`, `v1.4.2`, `4fc3cf2a91b0`.
     #[schemars(length(min = 1, max = 250))]
-    #[x_kube(validation = Rule::new(r"self.matches(r'^[A-Za-z0-9_][^\x00-\x20\x7f\\:?*~^\[]*$')").message("revision is a branch, a tag or a full commit id: it begins with a letter, a digit or _, and has no blanks and none of \\ : ? * ~ ^ ["))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^[A-Za-z0-9_][^\x00-\x20\x7f\\:?*~^\[]*$')").message("revision is a branch, a tag or a commit id: it begins with a letter, a digit or _, and has no blanks and none of \\ : ? * ~ ^ ["))]
     pub revision: String,
     /// Values of parameters that the Project declares, by name, each at most 4096 characters. Default: the defaults of the Project.
     /// Example: `{ PROFILE: test }`.
@@ -92,7 +93,10 @@ pub struct BuildStatus {
     /// Number of the build in its project, given with the grant and kept over all attempts.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub number: Option<i64>,
-    /// Version of this build, which is also its tag; unique in the project.
+    /// Name of the tag, given with the grant and kept over all attempts. A version of this name exists once `version` says so.
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Published version, the same as `tag`; unique in the project. Absent until a Deployment can take it.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Place in the queue; absent unless the build waits for its turn.

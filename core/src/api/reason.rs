@@ -78,6 +78,8 @@ pub enum Reason {
     Resolving,
     /// The repository has no such revision.
     RevisionNotFound,
+    /// Several commits of allowed branches begin with this short commit id.
+    RevisionAmbiguous,
     /// No allowed branch reaches the commit.
     CommitNotOnBranch,
     /// The repository has the commit no longer.
@@ -118,6 +120,8 @@ pub enum Reason {
     Publishing,
     /// The version is published.
     Succeeded,
+    /// An earlier Build of this name published a version from this commit; nothing is run again.
+    AlreadyPublished,
     /// The script ended with an error.
     ScriptFailed,
     /// The script ran longer than `timeoutSeconds`.
@@ -146,6 +150,10 @@ pub enum Reason {
     ArtifactTooLarge,
     /// The commit has something that is not checked out.
     CheckoutRefused,
+    /// The commit has submodules, which are not fetched.
+    SubmodulesRefused,
+    /// The commit has Git LFS pointers, whose files are not fetched.
+    LfsRefused,
     /// The commit has something where a cache is to be.
     CacheRefused,
     /// The repository refused the tag.

@@ -1,6 +1,7 @@
 //! Each thing of the domain, once: names and ids, what hosts report, failures, and the records of the store. It must not decide.
 
 pub mod backoff;
+pub mod branch_patterns;
 pub mod class;
 pub mod facts;
 pub mod failure;

@@ -3,6 +3,8 @@
 //! Written by a build's controller once everything else about the build is done; read by whoever deploys. It must not change once
 //! written, so a new field needs a default.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,9 @@ use crate::api::project::Run;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionRecord {
+    /// Format of this record; records without it are of the first.
+    #[serde(default = "first_format")]
+    pub format: u32,
     pub version: String,
     /// The commit that was built, 40 hex digits.
     pub commit: String,
@@ -28,6 +33,16 @@ pub struct VersionRecord {
     /// How this version runs, frozen at the grant. The release's `run.json` holds the same.
     #[serde(deserialize_with = "Run::frozen")]
     pub run: Run,
+    /// Parameters that the Build was given; absent in records of before, which tell nothing of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<BTreeMap<String, String>>,
+}
+
+/// The format that is written now.
+pub const FORMAT: u32 = 1;
+
+fn first_format() -> u32 {
+    1
 }
 
 impl VersionRecord {

@@ -50,6 +50,9 @@ pub struct BuildObserved {
     pub busy: bool,
     #[serde(default)]
     pub version: Option<String>,
+    /// Its version is that of an earlier Build of its name: somebody, a git tool say, created it again after that one was deleted.
+    #[serde(default)]
+    pub came_back: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -150,11 +153,13 @@ fn versions(observed: &Observed) -> Vec<Action> {
         .collect()
 }
 
-/// Of the Builds that ended so, all but the newest.
+/// Of the Builds that ended so, all but the newest. One that came back stays and takes nobody's place: it belongs to whoever applies it, and
+/// deleting it again would go on for ever.
 fn builds(observed: &Observed, published: bool, limit: i64) -> Vec<Action> {
     let ended = |build: &&BuildObserved| build.stage == BuildStage::Ended && build.published == published;
-    let mut builds: Vec<&BuildObserved> = observed.builds.iter().filter(ended).collect();
-    builds.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| b.uid.cmp(&a.uid)));
+    let mut builds: Vec<&BuildObserved> =
+        observed.builds.iter().filter(ended).filter(|build| !build.came_back).collect();
+    builds.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| b.name.cmp(&a.name)));
     let needed =
         |build: &BuildObserved| build.version.as_ref().is_some_and(|version| observed.needed.contains(version));
     let limit = if published { count(limit).max(1) } else { count(limit) };
@@ -218,6 +223,7 @@ mod tests {
                 published,
                 busy,
                 version: Some(format!("v{version}")),
+                came_back: false,
             },
         )
     }

@@ -13,7 +13,7 @@ use crate::{
     },
     model::{names::Version, version::VersionRecord},
     plan::build::{
-        Exit, ExitReason, Observed, ProjectObserved, Step,
+        Exit, ExitReason, FormerVersion, Observed, ProjectObserved, Step, VersionOwner,
         stage::{self, BuildStage},
     },
 };
@@ -33,6 +33,8 @@ pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Obs
     let place = context.builds.place(&namespace, project_name, &uid);
     let mut observed = Observed {
         uid: uid.clone(),
+        namespace: namespace.clone(),
+        name: build.name_any(),
         generation: build.metadata.generation.unwrap_or_default(),
         annotations: build.annotations().clone(),
         deleting: build.metadata.deletion_timestamp.is_some(),
@@ -47,7 +49,8 @@ pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Obs
         plan: None,
         ends: vec![],
         release: None,
-        version_of: None,
+        version_owner: None,
+        former_versions: vec![],
         step: Step::Absent,
         working: false,
         watched: false,
@@ -60,6 +63,9 @@ pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Obs
     stored(&mut observed, &namespace, context).await.map_err(trouble)?;
     observed.step = step(&observed, context).await.map_err(trouble)?;
     remembered(&mut observed, context);
+    if stage::of(build) == BuildStage::Early && observed.plan.is_none() {
+        observed.former_versions = former_versions(&observed, context).await.map_err(trouble)?;
+    }
     let last = observed.status.iter().flat_map(|status| &status.attempts).rfind(|attempt| attempt.outcome.is_some());
     // What is being taken away is not asked for a second time.
     if let Some(number) = last.map(|last| last.number).filter(|_| !context.tasks.running(&work::tidying(&uid))) {
@@ -94,8 +100,36 @@ async fn stored(observed: &mut Observed, namespace: &str, context: &BuildContext
     let Some(version) = version.filter(|version| version.parse::<Version>().is_ok()) else { return Ok(()) };
     let key = keys::version(namespace, &observed.spec.project_ref.name, &version)?;
     let record: Option<VersionRecord> = records::read_json(&context.store, &key).await?;
-    observed.version_of = record.map(|record| record.build_uid);
+    observed.version_owner =
+        record.map(|record| VersionOwner { uid: record.build_uid, build: record.build, commit: record.commit });
     Ok(())
+}
+
+/// Versions of this project that a Build of this name published. Before the commit is known nobody asks.
+async fn former_versions(observed: &Observed, context: &BuildContext) -> Result<Vec<FormerVersion>, Broken> {
+    let commit = observed.resolved.as_ref().or(observed.status.as_ref().and_then(|status| status.commit.as_ref()));
+    if commit.is_none() {
+        return Ok(vec![]);
+    }
+    let (namespace, project) = (&observed.namespace, &observed.spec.project_ref.name);
+    let mut former = Vec::new();
+    for key in context.store.list(&keys::versions(namespace, project)?).await? {
+        let Some(record) = records::read_json::<VersionRecord>(&context.store, &key).await? else { continue };
+        if record.build != observed.name || record.build_uid == observed.uid {
+            continue;
+        }
+        let expired = context.store.get(&keys::removed(namespace, project, &record.version)?).await?.is_some();
+        former.push(FormerVersion {
+            version: record.version,
+            commit: record.commit,
+            uid: record.build_uid,
+            digest: record.digest,
+            built_at: record.built_at,
+            expired,
+            parameters: record.parameters,
+        });
+    }
+    Ok(former)
 }
 
 /// What the executor knows of the attempt that is named and not ended.

@@ -30,7 +30,11 @@ pub(super) enum Slot {
 /// What background work found.
 #[derive(Debug)]
 pub(super) enum Found {
-    Resolved(BuiltCommit),
+    Resolved {
+        commit: BuiltCommit,
+        /// Of the tags that the project's template could have made; 0: there is none.
+        highest_tag: i64,
+    },
     Prepared(i64),
     Tagged,
     Nothing,
@@ -41,6 +45,8 @@ pub(super) enum Found {
 pub(super) struct ProjectState {
     slots: [Option<u64>; 3],
     pub(super) resolved: Option<BuiltCommit>,
+    /// Stays over a retry, which resolves nothing anew.
+    pub(super) highest_tag: Option<i64>,
     pub(super) prepared: Option<i64>,
     pub(super) tagged: bool,
     pub(super) fault: Option<RetryState>,
@@ -84,6 +90,11 @@ impl Registry {
 
     pub(super) fn known(&self, uid: &str) -> ProjectState {
         self.lock().known.get(uid).cloned().unwrap_or_default()
+    }
+
+    /// The highest number of a tag of the project's template when this build was resolved, if it was in this operator's life.
+    pub fn highest_tag(&self, uid: &str) -> Option<i64> {
+        self.known(uid).highest_tag
     }
 
     /// Takes a slot for one run; `None` where it is taken.
@@ -201,7 +212,9 @@ impl TaskSlot {
                     known.fault = None;
                 }
                 match found {
-                    Found::Resolved(commit) => known.resolved = Some(commit),
+                    Found::Resolved { commit, highest_tag } => {
+                        (known.resolved, known.highest_tag) = (Some(commit), Some(highest_tag));
+                    }
                     Found::Prepared(attempt) => known.prepared = Some(attempt),
                     Found::Tagged => known.tagged = true,
                     Found::Nothing => {}

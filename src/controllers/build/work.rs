@@ -20,12 +20,12 @@ use crate::{
         build::{Artifact, Attempt, BuiltCommit},
         common,
         lifecycle::CacheRule,
-        project::SecretKeyRef,
+        project::{ExternalContent, SecretKeyRef},
     },
     controllers::{repository::repository, tasks::insist},
     effects::{
         executor::{self, AttemptId, BuildStep, Cache, Caches, Limits, Secrets, StepState},
-        git::{GitError, Source, TagRequest, kept_refs},
+        git::{CheckoutRequest, GitError, Source, TagRequest, kept_refs},
         release,
         store::keys,
     },
@@ -60,13 +60,17 @@ pub(super) async fn resolve(build: Build, context: Arc<BuildContext>) -> Done {
     let found = context.git.resolve(&repository, &build.spec.revision, &source.branches).await?;
     context.git.folder(&repository, &found.commit.sha, &source.path).await?;
     context.git.pin(&repository, &found.commit.sha, &kept_refs::name(&namespace, &uid)).await?;
-    Ok(Found::Resolved(BuiltCommit {
+    let tags = context.git.tags(&repository).await?;
+    let numbers = tags.iter().filter_map(|tag| build::template::number_of(&spec.build.tag.template, tag));
+    let highest_tag = numbers.max().unwrap_or(0);
+    let commit = BuiltCommit {
         sha: found.commit.sha,
         subject: found.commit.subject,
         author: found.commit.author,
         time: Time(whole_seconds(found.commit.time)),
         branch: found.branch,
-    }))
+    };
+    Ok(Found::Resolved { commit, highest_tag })
 }
 
 /// Sees that the script may run and its tag is free; then writes the checkout.
@@ -144,19 +148,21 @@ async fn secrets(
 async fn checkout(plan: &BuildPlan, id: &AttemptId, context: &BuildContext) -> Result<(), Broken> {
     let folder = context.executor.checkout_dir(id);
     let mirror = Source::open(&plan.namespace, &plan.url);
-    let done = match context.git.checkout(&mirror, &plan.commit.sha, &plan.path, &folder).await {
+    let request = CheckoutRequest {
+        sha: plan.commit.sha.clone(),
+        path: plan.path.clone(),
+        ignore_submodules: plan.submodules == ExternalContent::Ignore,
+        ignore_lfs: plan.lfs == ExternalContent::Ignore,
+    };
+    let done = match context.git.checkout(&mirror, &request, &folder).await {
         Err(GitError::CommitGone { .. } | GitError::Failed { .. }) => {
             let repository = of_plan(plan, context).await?;
             // Not to wait for a whole history; where the server does not give one commit alone, there is no other way.
-            match context
-                .git
-                .checkout_one(&context.shared.gate, &repository, &plan.commit.sha, &plan.path, &folder)
-                .await
-            {
+            match context.git.checkout_one(&context.shared.gate, &repository, &request, &folder).await {
                 Err(GitError::Unreachable { .. } | GitError::CommitGone { .. } | GitError::Failed { .. }) => {
                     context.git.fetch(&context.shared.gate, &repository).await?;
                     context.git.pin(&mirror, &plan.commit.sha, &kept_refs::name(&plan.namespace, &id.uid)).await?;
-                    context.git.checkout(&mirror, &plan.commit.sha, &plan.path, &folder).await
+                    context.git.checkout(&mirror, &request, &folder).await
                 }
                 done => done,
             }

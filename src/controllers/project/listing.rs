@@ -5,8 +5,10 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::context::ProjectContext;
-use super::registry::{Source, TaskSlot};
+use super::{
+    context::ProjectContext,
+    registry::{Listed, Source, TaskSlot},
+};
 use crate::{
     api::{
         Project,
@@ -15,14 +17,15 @@ use crate::{
     },
     controllers::{build::broken::Broken, repository::repository},
     effects::git::Branch,
-    plan::project::Head,
+    plan::{build::template, project::Head},
 };
 
 pub(super) fn source(project: &Project) -> Source {
     let source = &project.spec.source;
     let secret = source.secret_ref.as_ref().map(|secret| secret.name.clone());
     let on_push = project.spec.build.trigger.as_ref().map(|trigger| trigger.on_push.clone());
-    Source { url: source.url.clone(), branches: source.branches.clone(), secret, on_push }
+    let template = project.spec.build.tag.template.clone();
+    Source { url: source.url.clone(), branches: source.branches.clone(), secret, on_push, template }
 }
 
 /// Starts a listing, or tells the one that runs to look once more.
@@ -112,17 +115,20 @@ async fn list(
     (namespace, name, uid): (&str, &str, &str),
     source: &Source,
     context: &ProjectContext,
-) -> Result<(Vec<BranchView>, Vec<Head>), Broken> {
+) -> Result<Listed, Broken> {
     let repository =
         repository(&context.secrets, namespace, name, &source.url, source.secret.as_deref()).await?.read_by(uid);
     context.git.fetch(&context.shared.gate, &repository).await?;
     let branches = context.git.branches(&repository, &source.branches, None).await?;
+    let tags = context.git.tags(&repository).await?;
     let heads = match &source.on_push {
         None => vec![],
         Some(wanted) => context.git.heads(&repository, &source.branches, wanted).await?,
     };
     let heads = heads.into_iter().map(|(branch, sha)| Head { branch, sha }).collect();
-    Ok((branches.into_iter().map(view).collect(), heads))
+    let numbers = tags.iter().filter_map(|tag| template::number_of(&source.template, tag));
+    let highest_tag = numbers.max().unwrap_or(0);
+    Ok(Listed { branches: branches.into_iter().map(view).collect(), heads, highest_tag })
 }
 
 fn view(branch: Branch) -> BranchView {

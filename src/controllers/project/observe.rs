@@ -78,6 +78,7 @@ async fn candidate(build: Build, standing: BuildStage, context: &ProjectContext)
         name: build.name_any(),
         created: build.metadata.creation_timestamp.clone().unwrap_or_else(|| Time(clock::now())),
         standing,
+        highest_tag: context.builds.highest_tag(&uid),
         planned: planned(context, &uid).await?,
         uid,
     })

@@ -26,6 +26,17 @@ pub(super) struct Source {
     pub(super) secret: Option<String>,
     /// `build.trigger.onPush`
     pub(super) on_push: Option<Vec<String>>,
+    /// `build.tag.template`
+    pub(super) template: String,
+}
+
+/// What a look at a repository found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Listed {
+    pub(super) branches: Vec<BranchView>,
+    pub(super) heads: Vec<Head>,
+    /// Of the tags that the template could have made.
+    pub(super) highest_tag: i64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -148,17 +159,19 @@ impl TaskSlot {
     }
 
     /// What the look found.
-    pub(super) fn settle(&self, result: Result<(Vec<BranchView>, Vec<Head>), Broken>) -> Settled {
+    pub(super) fn settle(&self, result: Result<Listed, Broken>) -> Settled {
         let mut inner = self.memory.lock();
         let known = inner.known.get_mut(&self.uid).filter(|known| known.runs == self.run);
         let Some(known) = known else { return Settled { again: false, news: true } };
         let mut news = true;
         match result {
-            Ok((branches, heads)) => {
+            Ok(Listed { branches, heads, highest_tag }) => {
                 let before = known.listing.as_ref();
-                let same = before.is_some_and(|before| before.branches == branches && before.heads == heads);
+                let same = before.is_some_and(|before| {
+                    before.branches == branches && before.heads == heads && before.highest_tag == highest_tag
+                });
                 news = known.fault.is_some() || !same;
-                known.listing = Some(Listing { at: clock::now(), branches, heads });
+                known.listing = Some(Listing { at: clock::now(), branches, heads, highest_tag });
                 known.fault = None;
             }
             Err(broken) if broken.class == Class::Waiting => {}

@@ -181,7 +181,7 @@ async fn delete(build: &Build, context: &ProjectContext) -> Result<bool, Broken>
 /// The store is listed first: a Deployment that is not in the list then sees what is on record as removed by now.
 async fn observe(project: &Project, context: &ProjectContext) -> Result<(Observed, HashMap<String, Build>), Broken> {
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
-    let versions = versions(&namespace, &name, context).await?;
+    let (versions, publishers) = versions(&namespace, &name, context).await?;
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={name}"));
     let builds = frame::readable(context.shared.api::<DeserializeGuard<Build>>(&namespace), &selector).await;
     let builds = builds.map_err(|error| Broken::new(Reason::RetentionFailed, Class::Transient, &error))?;
@@ -191,7 +191,7 @@ async fn observe(project: &Project, context: &ProjectContext) -> Result<(Observe
     }
     let observed = Observed {
         retention: project.spec.retention.clone(),
-        builds: builds.iter().map(checked_at).collect(),
+        builds: builds.iter().map(|build| checked_at(build, &publishers)).collect(),
         needed: needed_versions(&namespace, &name, &context.shared).await?,
         versions,
         logs,
@@ -199,8 +199,11 @@ async fn observe(project: &Project, context: &ProjectContext) -> Result<(Observe
     Ok((observed, builds.into_iter().filter_map(|build| Some((build.uid()?, build))).collect()))
 }
 
-fn checked_at(build: &Build) -> BuildObserved {
+fn checked_at(build: &Build, publishers: &BTreeMap<String, String>) -> BuildObserved {
     let status = build.status.as_ref();
+    let version = status.and_then(|status| status.version.clone().or_else(|| status.tag.clone()));
+    let publisher = version.as_ref().and_then(|version| publishers.get(version));
+    let published = status.is_some_and(|status| status_of(&status.conditions, READY) == Some(true));
     let asked = status.is_some_and(|status| {
         verbs::asked(RETRY, build.annotations(), &status.last_handled, status.observed_generation < 0).is_some()
     });
@@ -209,17 +212,24 @@ fn checked_at(build: &Build) -> BuildObserved {
         uid: build.uid().unwrap_or_default(),
         created: build.metadata.creation_timestamp.as_ref().map_or_else(clock::now, |time| time.0),
         stage: stage::of(build),
-        published: status.is_some_and(|status| status_of(&status.conditions, READY) == Some(true)),
+        came_back: published && publisher.is_some_and(|publisher| Some(publisher) != build.metadata.uid.as_ref()),
+        published,
         busy: asked || build.metadata.deletion_timestamp.is_some(),
-        version: status.and_then(|status| status.version.clone()),
+        version,
     }
 }
 
-async fn versions(namespace: &str, name: &str, context: &ProjectContext) -> Result<Vec<VersionObserved>, Broken> {
+/// The versions, and the uid of the Build that published each.
+async fn versions(
+    namespace: &str,
+    name: &str,
+    context: &ProjectContext,
+) -> Result<(Vec<VersionObserved>, BTreeMap<String, String>), Broken> {
     let removed = removed(namespace, name, context).await?;
-    let mut versions = Vec::new();
+    let (mut versions, mut publishers) = (Vec::new(), BTreeMap::new());
     for key in context.store.list(&keys::versions(namespace, name)?).await? {
         let Some(record) = read_json::<VersionRecord>(&context.store, &key).await? else { continue };
+        publishers.insert(record.version.clone(), record.build_uid);
         versions.push(VersionObserved {
             removed: removed.contains(&record.version),
             stored: context.store.has_release(&record.digest).await?,
@@ -228,7 +238,7 @@ async fn versions(namespace: &str, name: &str, context: &ProjectContext) -> Resu
             digest: record.digest,
         });
     }
-    Ok(versions)
+    Ok((versions, publishers))
 }
 
 /// Versions of a project that are on record as removed.

@@ -1,4 +1,5 @@
 //! One commit's files in a fresh folder, written by ourselves: no filter, no hook, no `.git`, no submodule, and no way out of the tree.
+//! Whether content that lies elsewhere (submodules, Git LFS) may be missing is for the caller to say.
 //!
 //! The whole tree is judged before anything is written, so that a hostile one leaves nothing and costs no disk. Folders are made by us in
 //! a fresh place and names in a tree are unique, so no write goes through a link. Links are checked by their text: `..` only at its
@@ -12,12 +13,12 @@ use std::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, OpenOptionsExt, symlink},
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use git2::{ObjectType, Tree};
 
-use super::{GitError, mirror, mirror::Mirror, types::clean};
+use super::{CheckoutRequest, GitError, mirror, mirror::Mirror, types::clean};
 use crate::effects::remove;
 
 /// Deeper than any path that a system takes.
@@ -25,14 +26,22 @@ const MAX_DEPTH: usize = 200;
 /// What Linux takes.
 const MAX_LINK: usize = 4095;
 
-pub(super) fn checkout(mirror: &Mirror, sha: &str, dest: &Path) -> Result<(), GitError> {
-    let commit = mirror::commit(mirror, sha)?;
+/// A pointer of Git LFS begins so, and is smaller than that.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+const LFS_POINTER_BYTES: u64 = 1024;
+/// Entries that a message names.
+const NAMED: usize = 10;
+
+pub(super) fn checkout(mirror: &Mirror, request: &CheckoutRequest, dest: &Path) -> Result<(), GitError> {
+    let commit = mirror::commit(mirror, &request.sha)?;
     let tree = commit.tree().map_err(mirror.failed("read a commit's tree"))?;
     let partial = dest.with_extension("partial");
     let io = |error: io::Error| io_failed(mirror, &error);
-    walk(mirror, sha, None).folder(&tree, Path::new(""), 0)?;
+    let mut judged = walk(mirror, request, None);
+    judged.folder(&tree, Path::new(""), 0)?;
+    judged.complete()?;
     fresh(&partial).map_err(io)?;
-    if let Err(error) = walk(mirror, sha, Some(&partial)).folder(&tree, Path::new(""), 0) {
+    if let Err(error) = walk(mirror, request, Some(&partial)).folder(&tree, Path::new(""), 0) {
         // The next try begins afresh; where there is none, nothing is left behind.
         let _ = remove::tree(&partial);
         return Err(error);
@@ -55,20 +64,71 @@ fn io_failed(mirror: &Mirror, error: &io::Error) -> GitError {
     }
 }
 
-fn walk<'a>(mirror: &'a Mirror, sha: &'a str, root: Option<&'a Path>) -> Walk<'a> {
-    Walk { mirror, sha, root, entries: 0, bytes: 0 }
+fn walk<'a>(mirror: &'a Mirror, request: &'a CheckoutRequest, root: Option<&'a Path>) -> Walk<'a> {
+    let parts = request.path.split('/').filter(|part| !matches!(*part, "" | "."));
+    Walk {
+        mirror,
+        request,
+        below: parts.collect(),
+        root,
+        entries: 0,
+        bytes: 0,
+        submodules: External::default(),
+        lfs: External::default(),
+    }
+}
+
+/// Entries whose content lies elsewhere.
+#[derive(Default)]
+struct External {
+    count: usize,
+    /// The first of them.
+    names: Vec<String>,
+}
+
+impl External {
+    fn note(&mut self, path: &Path) {
+        self.count += 1;
+        if self.names.len() < NAMED {
+            self.names.push(clean(path.as_os_str().as_bytes(), 200));
+        }
+    }
+
+    /// `None`: there is none.
+    fn list(&self) -> Option<String> {
+        let names = self.names.join(", ");
+        match self.count.saturating_sub(self.names.len()) {
+            _ if self.count == 0 => None,
+            0 => Some(names),
+            more => Some(format!("{names} and {more} more")),
+        }
+    }
 }
 
 struct Walk<'a> {
     mirror: &'a Mirror,
-    sha: &'a str,
+    request: &'a CheckoutRequest,
+    /// The folder whose content has to be complete: the script runs there.
+    below: PathBuf,
     /// Where it is written; `None`: it is only judged.
     root: Option<&'a Path>,
     entries: u64,
     bytes: u64,
+    submodules: External,
+    lfs: External,
 }
 
 impl Walk<'_> {
+    /// Whether all that the script may count on is in the tree.
+    fn complete(&self) -> Result<(), GitError> {
+        let sha = || self.request.sha.clone();
+        match (self.submodules.list(), self.lfs.list()) {
+            (Some(names), _) => Err(GitError::SubmodulesRefused { sha: sha(), names }),
+            (None, Some(names)) => Err(GitError::LfsRefused { sha: sha(), names }),
+            (None, None) => Ok(()),
+        }
+    }
+
     fn folder(&mut self, tree: &Tree<'_>, at: &Path, depth: usize) -> Result<(), GitError> {
         for entry in tree {
             let name = entry.name_bytes();
@@ -98,6 +158,9 @@ impl Walk<'_> {
             }
             // A submodule: its folder is there and empty, as git leaves it without `submodule update`.
             (Some(ObjectType::Commit), _) => {
+                if !self.request.ignore_submodules && path.starts_with(&self.below) {
+                    self.submodules.note(path);
+                }
                 self.write(path, |target| fs::DirBuilder::new().mode(0o755).create(target))
             }
             (Some(ObjectType::Blob), 0o120000) => self.link(entry, path),
@@ -136,6 +199,10 @@ impl Walk<'_> {
             return Err(self.too_large(format!("all its files have more than {} MiB", limits.checkout_bytes >> 20)));
         }
         if self.root.is_none() {
+            let matters = !self.request.ignore_lfs && size < LFS_POINTER_BYTES && path.starts_with(&self.below);
+            if matters && odb.read(entry.id()).map_err(&failed)?.data().starts_with(LFS_POINTER) {
+                self.lfs.note(path);
+            }
             return Ok(());
         }
         let blob = odb.read(entry.id()).map_err(&failed)?;
@@ -152,11 +219,11 @@ impl Walk<'_> {
     }
 
     fn too_large(&self, why: String) -> GitError {
-        GitError::TooLarge { url: format!("commit {} of {}", self.sha, self.mirror.url), why }
+        GitError::TooLarge { url: format!("commit {} of {}", self.request.sha, self.mirror.url), why }
     }
 
     fn unsafe_entry(&self, path: &Path, why: &'static str) -> GitError {
-        GitError::UnsafeTree { sha: self.sha.to_owned(), path: clean(path.as_os_str().as_bytes(), 200), why }
+        GitError::UnsafeTree { sha: self.request.sha.clone(), path: clean(path.as_os_str().as_bytes(), 200), why }
     }
 
     /// Two entries of one name are a crafted tree.

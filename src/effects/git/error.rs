@@ -2,7 +2,7 @@
 
 use crate::{
     effects::{gate::GateShut, ssh::SshError},
-    model::Class,
+    model::{Class, branch_patterns::BadPattern},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -16,10 +16,16 @@ pub enum GitError {
          the URL of a git server, or start the operator with --allow-local-git where everybody who edits a Project may ask them too"
     )]
     AddressNotAllowed { host: String, address: std::net::IpAddr, what: &'static str },
-    #[error("the pattern {pattern:?} in source.branches is no glob: {why}")]
-    BadPattern { pattern: String, why: String },
-    #[error("there is no branch, tag or commit {revision:?}; name a branch, a tag, or a full commit id of 40 digits")]
+    #[error(
+        "source.branches and build.trigger.onPush take globs over branch names: {0}; write for example main or release/*"
+    )]
+    BadPattern(#[from] BadPattern),
+    #[error(
+        "there is no branch, tag or commit {revision:?}; name a branch, a tag, or a commit id (at least its first 7 digits)"
+    )]
     RevisionNotFound { revision: String },
+    #[error("several commits begin with {revision:?}: {candidates}; give more digits of the one that is meant")]
+    RevisionAmbiguous { revision: String, candidates: String },
     #[error(
         "commit {sha} ({revision:?}) can't be reached from an allowed branch ({patterns}); merge it into one, or allow its branch in source.branches"
     )]
@@ -32,6 +38,16 @@ pub enum GitError {
         "commit {sha} has an entry that landfall does not check out: {path:?} ({why}); remove it from the repository"
     )]
     UnsafeTree { sha: String, path: String, why: &'static str },
+    #[error(
+        "commit {sha} has submodules, which landfall does not fetch: {names}. Put their content into the repository, or set source.submodules of \
+         the Project to Ignore where the build needs none of them; then create a new Build"
+    )]
+    SubmodulesRefused { sha: String, names: String },
+    #[error(
+        "commit {sha} has Git LFS pointers, whose files landfall does not fetch: {names}. Put the files into git itself (git lfs migrate export), or \
+         set source.lfs of the Project to Ignore where the build needs none of them; then create a new Build"
+    )]
+    LfsRefused { sha: String, names: String },
     #[error(
         "commit {sha} has no folder {path:?} ({why}); set source.path to a folder of the repository, or leave it out"
     )]
@@ -96,11 +112,14 @@ impl GitError {
             Self::BadUrl { .. }
             | Self::SchemeNotAllowed { .. }
             | Self::AddressNotAllowed { .. }
-            | Self::BadPattern { .. }
+            | Self::BadPattern(_)
             | Self::RevisionNotFound { .. }
+            | Self::RevisionAmbiguous { .. }
             | Self::CommitNotOnBranch { .. }
             | Self::CommitGone { .. }
             | Self::UnsafeTree { .. }
+            | Self::SubmodulesRefused { .. }
+            | Self::LfsRefused { .. }
             | Self::NoFolder { .. }
             | Self::RedirectRefused { .. }
             | Self::BadSecret { .. }

@@ -33,7 +33,7 @@ pub use self::{
     commits::{CommitList, CommitsWish},
     error::GitError,
     transport::register as register_transports,
-    types::{Branch, Commit, ResolvedCommit, TagOutcome, TagRequest},
+    types::{Branch, CheckoutRequest, Commit, ResolvedCommit, TagOutcome, TagRequest},
 };
 use self::{
     mirror::{Job, Mirror},
@@ -165,7 +165,12 @@ impl Git {
         self.run(source, READS, move |mirror| read::heads_of(mirror, &patterns, &wanted)).await
     }
 
-    /// What a branch, tag or full commit id means in the mirror now. The commit must be reachable from a branch that matches a pattern.
+    /// Names of all tags in the mirror.
+    pub async fn tags(&self, source: &Source) -> Result<Vec<String>, GitError> {
+        self.run(source, READS, read::tags).await
+    }
+
+    /// What a branch, tag or commit id (full, or at least 7 digits where unique) means in the mirror now. The commit must be reachable from a branch that matches a pattern.
     pub async fn resolve(
         &self,
         source: &Source,
@@ -216,13 +221,14 @@ impl Git {
     }
 
     /// Writes exactly that commit's files into `dest`, without `.git`. What stood at `dest` is replaced; a crash leaves no half checkout
-    /// under that name. Refused where an entry leads out of the tree, or where the commit has no folder `path`.
-    pub async fn checkout(&self, source: &Source, sha: &str, path: &str, dest: &Path) -> Result<(), GitError> {
-        let (sha, path, dest) = (sha.to_owned(), path.to_owned(), dest.to_owned());
+    /// under that name. Refused where an entry leads out of the tree, where the commit has no folder `path`, or where content of that folder
+    /// lies elsewhere (submodules, LFS) and the request does not take that.
+    pub async fn checkout(&self, source: &Source, request: &CheckoutRequest, dest: &Path) -> Result<(), GitError> {
+        let (request, dest) = (request.clone(), dest.to_owned());
         let job = Job { long: true, ..READS };
         self.run(source, job, move |mirror| {
-            folder::check(mirror, &sha, &path)?;
-            checkout::checkout(mirror, &sha, &dest)
+            folder::check(mirror, &request.sha, &request.path)?;
+            checkout::checkout(mirror, &request, &dest)
         })
         .await
     }
@@ -233,8 +239,7 @@ impl Git {
         &self,
         gate: &Gate,
         source: &Source,
-        sha: &str,
-        path: &str,
+        request: &CheckoutRequest,
         dest: &Path,
     ) -> Result<(), GitError> {
         let failed = |error: std::io::Error| GitError::Failed {
@@ -245,12 +250,12 @@ impl Git {
         std::fs::create_dir_all(&self.config.folder).map_err(failed)?;
         let folder = tempfile::Builder::new().prefix(mirrors::ONE).tempdir_in(&self.config.folder).map_err(failed)?;
         let config = GitConfig { folder: folder.path().to_owned(), ..self.config.clone() };
-        let (sha, path, dest) = (sha.to_owned(), path.to_owned(), dest.to_owned());
+        let (request, dest) = (request.clone(), dest.to_owned());
         let job = Job { writes: true, long: true, talks: true };
         let work = mirror::run(&config, &self.turns, source, job, move |mirror| {
-            shallow_fetch::fetch(mirror, &sha)?;
-            folder::check(mirror, &sha, &path)?;
-            checkout::checkout(mirror, &sha, &dest)
+            shallow_fetch::fetch(mirror, &request.sha)?;
+            folder::check(mirror, &request.sha, &request.path)?;
+            checkout::checkout(mirror, &request, &dest)
         });
         gate.pass(Effect::new("git.fetch", &source.url), work).await
     }

@@ -1,7 +1,6 @@
 //! Reading a mirror: branches, commits, what a revision means. User text never reaches revparse.
 
-use git2::{BranchType, Oid, Repository, Sort};
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use git2::{BranchType, ErrorCode, Oid, Repository, Sort};
 use jiff::Timestamp;
 
 use super::{
@@ -9,35 +8,31 @@ use super::{
     mirror::{Mirror, full_id},
     types::clean,
 };
+use crate::model::branch_patterns::BranchPatterns;
 
 /// What a status shows of a project.
 const BRANCHES: usize = 20;
 const COMMITS: usize = 20;
+/// The shortest commit id that is taken for one, as git prints them.
+const SHORT_ID: usize = 7;
+/// Commits that a message names where a short id is not unique.
+const CANDIDATES: usize = 10;
 
-/// The globs of `source.branches`; `*` does not match a slash, `**` does. None means every branch.
+/// The patterns of `source.branches`, as they were read and as they were written.
 pub(super) struct Patterns {
-    set: Option<GlobSet>,
+    read: BranchPatterns,
     text: String,
 }
 
 impl Patterns {
     pub(super) fn new(patterns: &[String]) -> Result<Self, GitError> {
-        let bad = |pattern: &str, error: globset::Error| GitError::BadPattern {
-            pattern: clean(pattern.as_bytes(), 100),
-            why: error.kind().to_string(),
-        };
-        let mut set = GlobSetBuilder::new();
-        for pattern in patterns {
-            let glob = GlobBuilder::new(pattern).literal_separator(true).backslash_escape(false).build();
-            set.add(glob.map_err(|error| bad(pattern, error))?);
-        }
+        let read = BranchPatterns::parse(patterns)?;
         let text = if patterns.is_empty() { "every branch".to_owned() } else { patterns.join(", ") };
-        let set = set.build().map_err(|error| bad(&text, error))?;
-        Ok(Self { set: (!patterns.is_empty()).then_some(set), text })
+        Ok(Self { read, text })
     }
 
     fn allow(&self, branch: &str) -> bool {
-        self.set.as_ref().is_none_or(|set| set.is_match(branch))
+        self.read.allow(branch)
     }
 }
 
@@ -75,7 +70,10 @@ pub(super) fn resolve(m: &Mirror, revision: &str, patterns: &Patterns) -> Result
     let not_found = || GitError::RevisionNotFound { revision: clean(revision.as_bytes(), 100) };
     let commit = match full_id(revision) {
         Some(id) => m.repo.find_commit(id).map_err(|_| not_found())?,
-        None => by_name(&m.repo, revision).ok_or_else(not_found)?,
+        None => match by_name(&m.repo, revision) {
+            Some(commit) => commit,
+            None => by_short_id(m, revision, patterns)?.ok_or_else(not_found)?,
+        },
     };
     let mut heads = heads(m, patterns)?;
     let named = revision.strip_prefix("refs/heads/").unwrap_or(revision);
@@ -110,6 +108,66 @@ fn by_name<'a>(repo: &'a Repository, revision: &str) -> Option<git2::Commit<'a>>
     };
     let valid = names.into_iter().filter(|name| git2::Reference::is_valid_name(name));
     valid.filter_map(|name| repo.find_reference(&name).ok()?.peel_to_commit().ok()).next()
+}
+
+/// A commit whose id begins so, as screens print it. Where several objects begin so, the commits of allowed branches count, and where
+/// several of those do, all of them are named.
+fn by_short_id<'a>(m: &'a Mirror, revision: &str, patterns: &Patterns) -> Result<Option<git2::Commit<'a>>, GitError> {
+    let short = revision.to_ascii_lowercase();
+    if !(SHORT_ID..40).contains(&short.len()) || !short.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
+    let failed = m.failed("look a commit up");
+    let prefix = Oid::from_str(&short).map_err(&failed)?;
+    let found = match m.repo.odb().map_err(&failed)?.exists_prefix(prefix, short.len()) {
+        Ok(id) => vec![id],
+        Err(error) if error.code() == ErrorCode::Ambiguous => beginning_with(m, &short, patterns)?,
+        Err(error) if error.code() == ErrorCode::NotFound => vec![],
+        Err(error) => return Err(failed(error)),
+    };
+    match found.as_slice() {
+        // One object that is no commit is none that was meant.
+        [id] => Ok(m.repo.find_commit(*id).ok()),
+        [] => Ok(None),
+        several => {
+            let candidates = several.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Err(GitError::RevisionAmbiguous { revision: short, candidates })
+        }
+    }
+}
+
+/// Commits of allowed branches whose id begins so; not all of very many.
+fn beginning_with(m: &Mirror, short: &str, patterns: &Patterns) -> Result<Vec<Oid>, GitError> {
+    let failed = m.failed("list commits");
+    let mut walk = m.repo.revwalk().map_err(&failed)?;
+    for head in heads(m, patterns)? {
+        walk.push(head.id).map_err(&failed)?;
+    }
+    let mut found = Vec::new();
+    for id in walk {
+        let id = id.map_err(&failed)?;
+        if m.stopped() {
+            return Err(GitError::TimedOut { url: m.url.clone(), seconds: 0 });
+        }
+        if id.to_string().starts_with(short) {
+            found.push(id);
+        }
+        if found.len() == CANDIDATES {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Names of all tags, without `refs/tags/`. One that is no UTF-8 is none that we could have made.
+pub(super) fn tags(m: &Mirror) -> Result<Vec<String>, GitError> {
+    let failed = m.failed("list its tags");
+    let mut names = Vec::new();
+    for reference in m.repo.references_glob("refs/tags/*").map_err(&failed)? {
+        let reference = reference.map_err(&failed)?;
+        names.extend(reference.name().ok().and_then(|name| name.strip_prefix("refs/tags/")).map(str::to_owned));
+    }
+    Ok(names)
 }
 
 pub(super) fn heads(m: &Mirror, patterns: &Patterns) -> Result<Vec<Head>, GitError> {

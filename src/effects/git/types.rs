@@ -35,6 +35,26 @@ pub struct ResolvedCommit {
     pub branch: String,
 }
 
+/// A commit to check out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckoutRequest {
+    /// 40 hex digits.
+    pub sha: String,
+    /// Folder that the commit must have (relative; `.` is the root). The whole commit is checked out.
+    pub path: String,
+    /// Take a commit with submodules in that folder; theirs are empty folders.
+    pub ignore_submodules: bool,
+    /// Take a commit with Git LFS pointers in that folder; they are written as they are.
+    pub ignore_lfs: bool,
+}
+
+impl CheckoutRequest {
+    /// Refuses what refers to content elsewhere.
+    pub fn new(sha: impl Into<String>, path: impl Into<String>) -> Self {
+        Self { sha: sha.into(), path: path.into(), ignore_submodules: false, ignore_lfs: false }
+    }
+}
+
 /// An annotated tag to push. The same request makes the same tag object, however often it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagRequest {

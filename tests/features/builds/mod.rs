@@ -7,6 +7,7 @@ mod leftovers;
 mod queue;
 mod recipes;
 mod retention;
+mod returns;
 mod sandbox;
 mod sources;
 mod triggers;

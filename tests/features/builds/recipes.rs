@@ -74,10 +74,11 @@ async fn a_script_that_fails_says_its_last_lines_and_a_retry_keeps_number_and_ve
     assert_eq!(first.last_lines, ["first", "no rule to make target"]);
     assert_eq!(condition(&build, "Succeeded"), "False");
     assert!(bench.tags().is_empty());
-    let version = status(&build).version.clone();
+    let tag = status(&build).tag.clone();
+    assert_eq!(status(&build).version, None, "nothing that a Deployment could take");
     bench.retry("shop-1", "1").await;
     let build = bench.until("shop-1", "tried twice", |build| outcomes(build) == [Some(Outcome::Failed); 2]).await;
-    assert_eq!((status(&build).number, &status(&build).version), (Some(1), &version));
+    assert_eq!((status(&build).number, &status(&build).tag), (Some(1), &tag));
     assert_eq!(status(&build).last_handled["landfall.dev/retry"], "1");
 }
 

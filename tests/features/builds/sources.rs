@@ -1,11 +1,14 @@
 //! Where a build comes from and what it is called: revisions, branches, tags, versions.
 
-use kube::api::{Patch, PatchParams};
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
 use landfall::api::Project;
 use serde_json::json;
 
 use crate::{
-    builds::bench::{Bench, condition, status},
+    builds::bench::{Bench, condition, message, status},
     support::repository::git,
 };
 
@@ -25,8 +28,11 @@ async fn a_version_belongs_to_one_build() {
     let bench = Bench::with("version", "echo x > app").await;
     bench.build("shop-1", json!({ "tag": "v1" })).await;
     bench.until_ready("shop-1").await;
+    let owner = bench.builds().get("shop-1").await.unwrap().uid().unwrap();
     bench.build("shop-2", json!({ "tag": "v1" })).await;
-    bench.until_stalled("shop-2", "VersionExists").await;
+    let build = bench.until_stalled("shop-2", "VersionExists").await;
+    let named = format!("{}/shop-1 of commit", bench.namespace.name);
+    assert!(message(&build).contains(&named) && message(&build).contains(&owner), "{}", message(&build));
 }
 
 #[tokio::test]
@@ -123,4 +129,47 @@ async fn a_source_that_goes_and_comes_back_heals_by_itself() {
     assert!(project.status.unwrap().backoff.is_some());
     std::fs::rename(&aside, bench.origin()).unwrap();
     bench.until_project("listed", is("SourceListed")).await;
+}
+
+#[tokio::test]
+async fn submodules_and_lfs_pointers_fail_a_build_before_its_script_with_their_names() {
+    let bench = Bench::with("incomplete", "echo x > app").await;
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
+    bench.commit("logo.png", pointer);
+    bench.build("shop-1", json!({})).await;
+    let build = bench.until_stalled("shop-1", "LfsRefused").await;
+    assert!(message(&build).contains("logo.png") && message(&build).contains("source.lfs"), "{}", message(&build));
+    assert!(status(&build).attempts.is_empty() && bench.tags().is_empty(), "the script did not run");
+    let head = git(&bench.work(), &["rev-parse", "HEAD"]);
+    git(&bench.work(), &["update-index", "--add", "--cacheinfo", &format!("160000,{head},vendor/zlib")]);
+    git(&bench.work(), &["commit", "-q", "-m", "a submodule"]);
+    git(&bench.work(), &["push", "-q", "origin", "HEAD"]);
+    bench.build("shop-2", json!({})).await;
+    let build = bench.until_stalled("shop-2", "SubmodulesRefused").await;
+    assert!(message(&build).contains("vendor/zlib"), "{}", message(&build));
+    let ignore = json!({ "spec": { "source": { "submodules": "Ignore", "lfs": "Ignore" } } });
+    bench.projects().patch("shop", &PatchParams::default(), &Patch::Merge(ignore)).await.unwrap();
+    bench.build("shop-3", json!({})).await;
+    bench.until_ready("shop-3").await;
+}
+
+#[tokio::test]
+async fn a_project_whose_template_names_one_version_only_is_not_ready() {
+    let bench = Bench::new("template").await;
+    bench.project(json!({ "script": "true", "artifacts": [{ "path": "app" }], "tag": { "template": "latest" } })).await;
+    let invalid = |project: &Project| {
+        let conditions = project.status.iter().flat_map(|status| &status.conditions);
+        conditions.into_iter().any(|one| {
+            one.type_ == "Stalled" && one.reason == "InvalidSpec" && one.message.contains("build.tag.template")
+        })
+    };
+    bench.until_project("said to be invalid", invalid).await;
+}
+
+#[tokio::test]
+async fn a_short_commit_id_as_our_screens_print_it_is_built() {
+    let bench = Bench::with("shortid", "echo x > app").await;
+    let head = git(&bench.work(), &["rev-parse", "HEAD"]);
+    bench.build("shop-1", json!({ "revision": head[..12] })).await;
+    assert_eq!(status(&bench.until_ready("shop-1").await).commit.as_ref().unwrap().sha, head);
 }

@@ -9,7 +9,7 @@ use crate::support::{
 };
 use landfall::{
     effects::{
-        git::{Access, CommitsWish, Git, GitConfig, GitError, Limits, Source, TagOutcome},
+        git::{Access, CheckoutRequest, CommitsWish, Git, GitConfig, GitError, Limits, Source, TagOutcome},
         secret::SecretText,
     },
     model::Class,
@@ -88,7 +88,7 @@ async fn a_repository_is_read_and_tagged_over_https_with_a_password_or_a_token_a
     let dest = bench.folder.path().join("out/src");
     let source = bench.source(&[]);
     let head = bench.main(&source).await.unwrap();
-    bench.git.checkout(&source, &head, ".", &dest).await.unwrap();
+    bench.git.checkout(&source, &CheckoutRequest::new(&head, "."), &dest).await.unwrap();
     assert_eq!(std::fs::read_to_string(dest.join("README")).unwrap(), "token-1");
     // One connection for the list and the question that follows it.
     let before = bench.server.connections();
@@ -176,7 +176,7 @@ async fn a_line_that_is_cut_anywhere_leaves_what_was_known_and_the_next_try_goes
                 assert_eq!(error.class(), Class::Transient, "cut at {cut}: {error:?}");
                 assert_eq!(bench.main(&source).await.unwrap(), before, "cut at {cut}");
                 let dest = bench.folder.path().join("out/src");
-                let gone = bench.git.checkout(&source, &after, ".", &dest).await;
+                let gone = bench.git.checkout(&source, &CheckoutRequest::new(&after, "."), &dest).await;
                 assert!(matches!(gone, Err(GitError::CommitGone { .. })) && !dest.exists(), "cut at {cut}");
                 refused += 1;
             }
@@ -369,7 +369,7 @@ async fn more_than_is_taken_is_refused_while_it_comes() {
         Limits { checkout_bytes: 300_000, ..Limits::default() },
         Limits { file_bytes: 100_000, ..Limits::default() },
     ] {
-        let refused = small(limits).checkout(&source, &head, ".", &dest).await;
+        let refused = small(limits).checkout(&source, &CheckoutRequest::new(&head, "."), &dest).await;
         assert!(matches!(&refused, Err(GitError::TooLarge { .. })) && !dest.exists(), "{refused:?}");
     }
 }
@@ -405,7 +405,7 @@ async fn a_build_whose_mirror_was_lost_gets_its_one_commit_without_the_history()
     let (source, dest) = (bench.source(&[]), bench.folder.path().join("out/src"));
     let sent = |server: &GitServer| server.seen().iter().map(|seen| seen.sent).sum::<usize>();
     let begun = tokio::time::Instant::now();
-    patient.checkout_one(&gate(), &source, &head, ".", &dest).await.unwrap();
+    patient.checkout_one(&gate(), &source, &CheckoutRequest::new(&head, "."), &dest).await.unwrap();
     let (one, took_one) = (sent(&bench.server), begun.elapsed());
     assert_eq!(std::fs::read_dir(&dest).unwrap().count(), 50);
     assert_eq!(std::fs::read_dir(bench.folder.path().join("mirrors")).unwrap().count(), 0, "nothing of it stays");
@@ -416,10 +416,10 @@ async fn a_build_whose_mirror_was_lost_gets_its_one_commit_without_the_history()
     assert!(one * 20 < whole, "{one} of {whole} bytes");
     // Not the head of a branch: given where the server says so, as forges do; else it is said.
     let older = git(&bench.repository.origin(), &["rev-parse", "long~7"]);
-    let refused = patient.checkout_one(&gate(), &source, &older, ".", &dest).await;
+    let refused = patient.checkout_one(&gate(), &source, &CheckoutRequest::new(&older, "."), &dest).await;
     assert!(matches!(&refused, Err(GitError::Unreachable { .. })), "{refused:?}");
     git(&bench.repository.origin(), &["config", "uploadpack.allowReachableSHA1InWant", "true"]);
-    patient.checkout_one(&gate(), &source, &older, ".", &dest).await.unwrap();
+    patient.checkout_one(&gate(), &source, &CheckoutRequest::new(&older, "."), &dest).await.unwrap();
     assert!(std::fs::read_to_string(dest.join("f42")).unwrap().starts_with(&format!("line {} ", commits - 8)));
 }
 
@@ -446,7 +446,10 @@ async fn what_one_namespace_has_read_is_no_other_namespaces() {
     assert!(matches!(bench.fetch(&spy).await, Err(GitError::AuthenticationFailed { .. })));
     assert!(matches!(bench.main(&spy).await, Err(GitError::RevisionNotFound { .. })));
     let dest = bench.folder.path().join("out/src");
-    assert!(matches!(bench.git.checkout(&spy, &head, ".", &dest).await, Err(GitError::CommitGone { .. })));
+    assert!(matches!(
+        bench.git.checkout(&spy, &CheckoutRequest::new(&head, "."), &dest).await,
+        Err(GitError::CommitGone { .. })
+    ));
     assert_eq!(bench.git.branches(&spy, &[], None).await.unwrap(), []);
     assert_eq!(bench.main(&shop).await.unwrap(), head);
 }

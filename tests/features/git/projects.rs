@@ -183,6 +183,39 @@ async fn a_project_over_https_waits_for_its_secret_and_is_built_tagged_and_ready
     }
 }
 
+#[tokio::test]
+async fn numbers_go_on_above_the_highest_tag_of_the_template_at_the_remote() {
+    let (bench, repository) = (Bench::new("tags").await, Repository::new());
+    let server = GitServer::start(repository.root()).await;
+    for number in 1..=7 {
+        let tag = format!("v{number}");
+        repository.commit("n", &tag, "another store's");
+        git(&repository.work(), &["tag", &tag]);
+    }
+    // Not of the template.
+    for other in ["v007", "w9", "v8-rc1"] {
+        git(&repository.work(), &["tag", other]);
+    }
+    git(&repository.work(), &["push", "-q", "origin", "--tags"]);
+    repository.commit("n", "new", "to build");
+    server.login(&format!("ann:{PASSWORD}"));
+    let data = json!({ "username": "ann", "password": PASSWORD, "ca.crt": server.ca });
+    bench.secret("shop-git", &server.host(), data).await;
+    bench.project("shop", json!({ "url": server.url("origin.git"), "secretRef": { "name": "shop-git" } })).await;
+    bench.build("shop", "shop-1").await;
+    assert_eq!(bench.build_is("shop-1", "Succeeded").await.status, "True");
+    let build = bench.namespace.api::<Build>().get("shop-1").await.unwrap().status.unwrap();
+    assert_eq!((build.number, build.version.as_deref()), (Some(8), Some("v8")));
+    // Somebody tags after the last listing (once an hour): the build's own fetch tells.
+    git(&repository.work(), &["tag", "v9"]);
+    git(&repository.work(), &["push", "-q", "origin", "v9"]);
+    repository.commit("n", "newer", "to build");
+    bench.build("shop", "shop-2").await;
+    assert_eq!(bench.build_is("shop-2", "Succeeded").await.status, "True");
+    let build = bench.namespace.api::<Build>().get("shop-2").await.unwrap().status.unwrap();
+    assert_eq!(build.version.as_deref(), Some("v10"));
+}
+
 fn base64_of(text: &str) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     STANDARD.encode(text)

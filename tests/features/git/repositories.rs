@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use landfall::{
     effects::{
         gate::Gate,
-        git::{Git, GitConfig, GitError, Source, TagOutcome, TagRequest},
+        git::{CheckoutRequest, Git, GitConfig, GitError, Source, TagOutcome, TagRequest},
     },
     model::ids::FenceToken,
 };
+use sha1::{Digest, Sha1};
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -76,9 +77,16 @@ impl Bench {
         self.git.push_tag(&self.gate, &self.source(), tag(name, sha)).await
     }
 
+    /// With submodules and LFS pointers as they are.
+    async fn checkout_incomplete(&self, sha: &str) -> Result<PathBuf, GitError> {
+        let dest = self.dir.path().join("out/src");
+        let request = CheckoutRequest { ignore_submodules: true, ignore_lfs: true, ..CheckoutRequest::new(sha, ".") };
+        self.git.checkout(&self.source(), &request, &dest).await.map(|()| dest)
+    }
+
     async fn checkout(&self, sha: &str) -> Result<PathBuf, GitError> {
         let dest = self.dir.path().join("out/src");
-        self.git.checkout(&self.source(), sha, ".", &dest).await.map(|()| dest)
+        self.git.checkout(&self.source(), &CheckoutRequest::new(sha, "."), &dest).await.map(|()| dest)
     }
 
     /// Writes a tree by hand, as a hostile client can; its id. Mode, name, and the content, or the id of a tree or commit.
@@ -183,7 +191,7 @@ async fn a_fetch_forgets_what_the_remote_forgot_and_survives_a_branch_that_becam
 }
 
 #[tokio::test]
-async fn a_revision_is_a_branch_a_tag_or_a_full_id_and_nothing_else() {
+async fn a_revision_is_a_branch_a_tag_or_a_commit_id_and_nothing_else() {
     let bench = Bench::new();
     let first = bench.head();
     run(&bench.work(), &["tag", "-a", "v1", "-m", "one"]);
@@ -195,8 +203,13 @@ async fn a_revision_is_a_branch_a_tag_or_a_full_id_and_nothing_else() {
     assert_eq!(bench.resolve("refs/heads/main", &[]).await.unwrap(), main(&second));
     assert_eq!(bench.resolve("v1", &[]).await.unwrap(), main(&first));
     assert_eq!(bench.resolve(&first, &[]).await.unwrap(), main(&first));
+    for length in [7, 10, 39] {
+        assert_eq!(bench.resolve(&first[..length], &[]).await.unwrap(), main(&first), "as our own screens print it");
+    }
+    assert_eq!(bench.resolve(&first[..12].to_uppercase(), &[]).await.unwrap(), main(&first));
     for revision in [
-        &first[..10],
+        &first[..6],
+        "0000000",
         "HEAD",
         "main~1",
         "main^",
@@ -214,7 +227,67 @@ async fn a_revision_is_a_branch_a_tag_or_a_full_id_and_nothing_else() {
         assert!(matches!(answer, Err(GitError::RevisionNotFound { .. })), "{revision:?}: {answer:?}");
     }
     let tree = run(&bench.work(), &["rev-parse", "HEAD^{tree}"]);
-    assert!(matches!(bench.resolve(&tree, &[]).await, Err(GitError::RevisionNotFound { .. })));
+    for revision in [&tree, &tree[..10]] {
+        assert!(matches!(bench.resolve(revision, &[]).await, Err(GitError::RevisionNotFound { .. })));
+    }
+}
+
+/// Two commits whose ids begin with the same seven digits: their ids, and the digits.
+fn twins(bench: &Bench) -> ([String; 2], String) {
+    let (tree, parent) = (run(&bench.work(), &["rev-parse", "HEAD^{tree}"]), bench.head());
+    let who = "Ann <ann@example.com> 1790000000 +0000";
+    let mut met = std::collections::HashMap::new();
+    for n in 0_u32.. {
+        let text = format!("tree {tree}\nparent {parent}\nauthor {who}\ncommitter {who}\n\n{n}\n");
+        let id = Sha1::new().chain_update(format!("commit {}\0{text}", text.len())).finalize();
+        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        if let Some(other) = met.insert(id[..7].to_owned(), text.clone()) {
+            let write =
+                |text: &str| input(&bench.work(), &["hash-object", "-w", "-t", "commit", "--stdin"], text.as_bytes());
+            return ([write(&other), write(&text)], id[..7].to_owned());
+        }
+    }
+    unreachable!()
+}
+
+#[tokio::test]
+async fn a_short_commit_id_is_taken_where_it_is_unique_and_else_refused_with_the_candidates() {
+    let bench = Bench::new();
+    let ([one, two], short) = twins(&bench);
+    let merge = |parents: &[&str]| {
+        let mut args = vec!["commit-tree", "-m", "merge", "HEAD^{tree}"];
+        parents.iter().for_each(|parent| args.extend(["-p", *parent]));
+        run(&bench.work(), &args)
+    };
+    let push = |commit: &str, branch: &str| {
+        run(&bench.work(), &["push", "-q", "--force", "origin", &format!("{commit}:refs/heads/{branch}")]);
+    };
+    push(&merge(&[&one, &two]), "main");
+    bench.fetch().await;
+    let refused = bench.resolve(&short, &[]).await.unwrap_err();
+    assert!(matches!(refused, GitError::RevisionAmbiguous { .. }), "{refused}");
+    assert!(refused.to_string().contains(&one) && refused.to_string().contains(&two), "{refused}");
+    // Of one that only a branch has which is not allowed nobody is told.
+    push(&merge(&[&one]), "main");
+    push(&merge(&[&two]), "wild");
+    bench.fetch().await;
+    assert_eq!(bench.resolve(&short, &["main"]).await.unwrap(), (one.clone(), "main".to_owned()));
+    assert_eq!(bench.resolve(&short, &["wild"]).await.unwrap(), (two, "wild".to_owned()));
+    // A branch of that name is the branch.
+    push(&one, &short);
+    bench.fetch().await;
+    assert_eq!(bench.resolve(&short, &[]).await.unwrap(), (one, short));
+}
+
+#[tokio::test]
+async fn tags_of_the_mirror_are_listed_by_name() {
+    let bench = Bench::new();
+    for name in ["v1", "v7", "release/2"] {
+        run(&bench.work(), &["tag", name]);
+    }
+    run(&bench.work(), &["push", "-q", "origin", "--tags"]);
+    bench.fetch().await;
+    assert_eq!(bench.git.tags(&bench.source()).await.unwrap(), ["release/2", "v1", "v7"]);
 }
 
 #[tokio::test]
@@ -232,7 +305,7 @@ async fn a_commit_that_no_allowed_branch_reaches_is_refused_by_whatever_name() {
     }
     assert_eq!(bench.resolve("sneaky", &["feature/*"]).await.unwrap(), (feature, "feature/x".into()));
     assert_eq!(bench.resolve(&main, &["**"]).await.unwrap(), (main, "main".into()));
-    assert!(matches!(bench.resolve("main", &["["]).await, Err(GitError::BadPattern { .. })));
+    assert!(matches!(bench.resolve("main", &["["]).await, Err(GitError::BadPattern(_))));
 }
 
 #[tokio::test]
@@ -329,7 +402,7 @@ async fn an_odd_tree_is_written_as_it_is_and_goes_nowhere_else() {
     ]);
     let commit = bench.push_tree(&tree);
     bench.fetch().await;
-    let src = bench.checkout(&commit).await.unwrap();
+    let src = bench.checkout_incomplete(&commit).await.unwrap();
     assert_eq!(fs::read_to_string(src.join("README")).unwrap(), "upper");
     assert_eq!(fs::read_to_string(src.join("readme")).unwrap(), "lower");
     assert_eq!(
@@ -339,6 +412,54 @@ async fn an_odd_tree_is_written_as_it_is_and_goes_nowhere_else() {
     );
     assert_eq!(fs::read_dir(&src).unwrap().count(), 5);
     assert!(!Path::new("/tmp/landfall-was-here").exists());
+}
+
+/// As `git lfs` commits it.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n\
+    oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
+
+#[tokio::test]
+async fn a_commit_with_submodules_or_lfs_pointers_is_refused_with_their_names_before_a_byte_is_written() {
+    let bench = Bench::new();
+    let head = bench.head();
+    let lib = bench.crafted(&[("100644", "logo.png", POINTER), ("160000", "zlib", head.as_bytes())]);
+    let app = bench.crafted(&[("100644", "main.c", b"int main;")]);
+    let many: Vec<String> = (0..12).map(|n| format!("big-{n:02}")).collect();
+    let mut entries: Vec<(&str, &str, &[u8])> = vec![("40000", "app", app.as_bytes())];
+    entries.extend(many.iter().map(|name| ("100644", name.as_str(), POINTER)));
+    entries.push(("40000", "lib", lib.as_bytes()));
+    let commit = bench.push_tree(&bench.crafted(&entries));
+    bench.fetch().await;
+    let dest = bench.dir.path().join("out/src");
+    let checkout = |path: &str, ignore_submodules, ignore_lfs| {
+        let request = CheckoutRequest { ignore_submodules, ignore_lfs, ..CheckoutRequest::new(&commit, path) };
+        let (source, dest) = (bench.source(), dest.clone());
+        let bench = &bench;
+        async move { bench.git.checkout(&source, &request, &dest).await }
+    };
+    let refused = checkout(".", false, false).await.unwrap_err();
+    assert!(matches!(&refused, GitError::SubmodulesRefused { names, .. } if names == "lib/zlib"), "{refused}");
+    assert!(refused.to_string().contains("source.submodules"), "{refused}");
+    let refused = checkout("./", true, false).await.unwrap_err();
+    assert!(
+        matches!(&refused, GitError::LfsRefused { names, .. } if names.starts_with("big-00, ") && names.ends_with("big-09 and 3 more")),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("source.lfs"), "{refused}");
+    assert!(!dest.exists(), "nothing was written");
+    let refused = checkout("lib", true, false).await.unwrap_err();
+    assert!(matches!(&refused, GitError::LfsRefused { names, .. } if names == "lib/logo.png"), "{refused}");
+    // What lies beside the project's folder is another project's.
+    checkout("app", false, false).await.unwrap();
+    checkout(".", true, true).await.unwrap();
+    assert_eq!(fs::read(dest.join("lib/logo.png")).unwrap(), POINTER);
+    // A text about it, and a pointer's beginning in a large file, are no pointers.
+    let long = [POINTER, &[b'x'; 2000]].concat();
+    let tree = bench
+        .crafted(&[("100644", "README", b"see version https://git-lfs.github.com/spec/v1"), ("100644", "long", &long)]);
+    let plain = bench.push_tree(&tree);
+    bench.fetch().await;
+    bench.checkout(&plain).await.unwrap();
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ pub use self::{
     recipe::{ArtifactRule, BuildRecipe, Executor, LocalExecutor, TagRule},
     resources::{Cpu, Limits, Resources},
     run::{HttpGet, Process, ReadinessProbe, Run, Stop, StopSignal, TcpSocket},
-    source::Source,
+    source::{ExternalContent, Source},
     status::{ActiveBuild, BranchView, CommitView, ProjectStatus, VersionView},
 };
 

@@ -1,6 +1,7 @@
 //! `Project.spec.source`: which repository, which part of it, and which of its branches.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::LocalRef;
@@ -39,6 +40,22 @@ pub struct Source {
     #[schemars(length(min = 1, max = 20))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && self.matches('[1-9]')").message("interval is a time of at least one second in hours, minutes and seconds: 30s, 1m, 1h30m"))]
     pub interval: String,
+    /// Treatment of submodules in the folder `path`. `Refuse`: a build of a commit that has one fails and names it. `Ignore`: the folder of
+    /// the submodule is empty. Default: `Refuse`.
+    #[serde(default)]
+    pub submodules: ExternalContent,
+    /// Treatment of Git LFS pointers in the folder `path`. `Refuse`: a build of a commit that has one fails and names it. `Ignore`: the
+    /// script finds the pointer, a text of about 130 bytes, in place of the file. Default: `Refuse`.
+    #[serde(default)]
+    pub lfs: ExternalContent,
+}
+
+/// Treatment of content that a commit refers to and that lies outside of the repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ExternalContent {
+    #[default]
+    Refuse,
+    Ignore,
 }
 
 fn whole() -> String {

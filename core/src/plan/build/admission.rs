@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Observed, StatusBuilder, parameters, resources, template};
+use super::{Action, FormerVersion, Observed, StatusBuilder, parameters, publish, resources, template};
 use crate::{
     api::{Reason, Verdict, build::BuildStatus},
     plan::{Plan, project::Denied},
@@ -22,11 +22,14 @@ pub(super) fn plan(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
             format!("there is no Project {project:?} in this namespace; it goes on by itself when there is one");
         return draft.say(false, &Verdict::waiting(Reason::ProjectNotFound, message), None);
     }
-    if let Some((reason, message)) = refusal(observed) {
-        return draft.fail(reason, message);
-    }
     if draft.status.commit.is_none() {
         draft.status.commit.clone_from(&observed.resolved);
+    }
+    if let Some(former) = former_version(&draft) {
+        return publish::published_before(draft, former);
+    }
+    if let Some((reason, message)) = refusal(&draft) {
+        return draft.fail(reason, message);
     }
     if draft.status.commit.is_none() {
         return resolve(draft);
@@ -34,8 +37,21 @@ pub(super) fn plan(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
     queued(draft)
 }
 
+/// The newest version that a Build of this name published from this commit, with these parameters and under this tag: what a git tool
+/// applies again after retention (or a person) deleted the Build.
+fn former_version<'a>(draft: &StatusBuilder<'a>) -> Option<&'a FormerVersion> {
+    let observed = draft.observed;
+    let commit = &draft.status.commit.as_ref()?.sha;
+    let same_tag = |former: &&FormerVersion| observed.spec.tag.as_ref().is_none_or(|tag| *tag == former.version);
+    let same_parameters =
+        |former: &&FormerVersion| former.parameters.as_ref().is_none_or(|given| *given == observed.spec.parameters);
+    let versions = observed.former_versions.iter().filter(|former| former.commit == *commit);
+    versions.filter(same_tag).filter(same_parameters).max_by_key(|former| former.built_at)
+}
+
 /// What is wrong with the spec, as things stand.
-fn refusal(observed: &Observed) -> Option<(Reason, String)> {
+fn refusal(draft: &StatusBuilder<'_>) -> Option<(Reason, String)> {
+    let observed = draft.observed;
     let project = observed.project.as_ref()?;
     if let Err(bad) = parameters::resolve(&project.parameters, &observed.spec.parameters) {
         return Some((bad.reason, bad.message));
@@ -48,17 +64,27 @@ fn refusal(observed: &Observed) -> Option<(Reason, String)> {
             let bad = template::check(&project.tag.template).err()?;
             Some((Reason::TagTemplateInvalid, bad.to_string()))
         }
+        Some(_) if draft.status.commit.is_none() && may_be_published_before(observed) => None,
         Some(tag) => taken(observed, tag).map(|message| (Reason::VersionExists, message)),
     }
 }
 
+/// Whether the owner of the tag had the name of this Build: then the commit decides whether this is the same Build come back.
+fn may_be_published_before(observed: &Observed) -> bool {
+    observed.version_owner.as_ref().is_some_and(|owner| owner.build == observed.name)
+}
+
 /// Says so where the version belongs to another Build.
 pub(super) fn taken(observed: &Observed, version: &str) -> Option<String> {
-    let other = observed.version_of.as_ref().filter(|owner| **owner != observed.uid)?;
-    let message = format!(
-        "version {version} exists already and belongs to another Build (uid {other}); a version is never built twice: create a Build with another tag"
-    );
-    Some(message)
+    let owner = observed.version_owner.as_ref().filter(|owner| owner.uid != observed.uid)?;
+    let (namespace, build, uid) = (&observed.namespace, &owner.build, &owner.uid);
+    let of = match owner.commit.get(..12) {
+        Some(short) => format!(" of commit {short}"),
+        None => String::new(),
+    };
+    Some(format!(
+        "version {version} exists and belongs to the Build {namespace}/{build}{of} (uid {uid}); a version is never built twice: create a Build with another spec.tag"
+    ))
 }
 
 fn resolve(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {

@@ -25,7 +25,7 @@ type Decision = Plan<BuildStatus, Action>;
 
 pub(super) fn plan(mut draft: StatusBuilder<'_>, plan: &BuildPlan) -> Decision {
     draft.status.number = Some(plan.number);
-    draft.status.version = Some(plan.version.clone());
+    draft.status.tag = Some(plan.version.clone());
     draft.status.commit = Some(plan.commit.clone());
     if let Some(release) = &draft.observed.release {
         return publish::plan(draft, plan, release);

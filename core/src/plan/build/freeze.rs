@@ -35,6 +35,8 @@ pub fn freeze(project: &Project, build: &Build, number: i64, granted_at: Time) -
         url: project.spec.source.url.clone(),
         secret: project.spec.source.secret_ref.as_ref().map(|secret| secret.name.clone()),
         path: project.spec.source.path.clone(),
+        submodules: project.spec.source.submodules,
+        lfs: project.spec.source.lfs,
         commit,
         script: recipe.script.clone(),
         env: recipe.env.clone(),

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use self::status::StatusBuilder;
 pub use self::{
     action::Action,
-    observed::{Exit, ExitReason, Observed, ProjectObserved, Step},
+    observed::{Exit, ExitReason, FormerVersion, Observed, ProjectObserved, Step, VersionOwner},
     records::{BuildPlan, LISTED, ReleaseRecord, listed, secrets},
 };
 use super::Plan;
@@ -51,7 +51,7 @@ fn decide(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
     if observed.deleting {
         return leave(draft);
     }
-    if observed.version_of.as_ref() == Some(&observed.uid) {
+    if observed.version_owner.as_ref().is_some_and(|owner| owner.uid == observed.uid) {
         return publish::done(draft);
     }
     if draft.ended() && !draft.retried() {

@@ -20,6 +20,10 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub struct Observed {
     pub uid: String,
+    #[serde(default)]
+    pub namespace: String,
+    #[serde(default)]
+    pub name: String,
     pub generation: i64,
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
@@ -48,9 +52,12 @@ pub struct Observed {
     pub ends: Vec<Attempt>,
     #[serde(default)]
     pub release: Option<ReleaseRecord>,
-    /// Uid of the Build that the version's record belongs to.
+    /// The Build that the version's record belongs to.
     #[serde(default)]
-    pub version_of: Option<String>,
+    pub version_owner: Option<VersionOwner>,
+    /// Versions that other Builds of this very name published before; read until the Build is queued.
+    #[serde(default)]
+    pub former_versions: Vec<FormerVersion>,
     /// What the executor knows of the last attempt that status or store name.
     #[serde(default)]
     pub step: Step,
@@ -73,6 +80,37 @@ pub struct Observed {
     /// Attempts that have ended left more than their logs and records.
     #[serde(default)]
     pub litter: bool,
+}
+
+/// Whose a version is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionOwner {
+    pub uid: String,
+    /// Name of the Build.
+    pub build: String,
+    /// Commit that was built.
+    #[serde(default)]
+    pub commit: String,
+}
+
+/// A version that a Build published which had the name of this one and is gone.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FormerVersion {
+    pub version: String,
+    pub commit: String,
+    /// Uid of the Build that published it.
+    pub uid: String,
+    /// SHA-256 of its release in hex.
+    pub digest: String,
+    pub built_at: Timestamp,
+    /// Retention expired it: no Deployment can take it.
+    #[serde(default)]
+    pub expired: bool,
+    /// Parameters that it was built with, where the record tells.
+    #[serde(default)]
+    pub parameters: Option<BTreeMap<String, String>>,
 }
 
 /// What a Build needs of its Project.

@@ -1,12 +1,13 @@
 //! After the script: the release, the tag, the version's record; in this order.
 
-use super::{Action, BuildPlan, ReleaseRecord, StatusBuilder, admission::taken};
+use super::{Action, BuildPlan, FormerVersion, ReleaseRecord, StatusBuilder, admission::taken};
 use crate::{
     api::{
         Reason, Verdict,
-        build::{Attempt, BuildStatus, Outcome},
+        build::{Attempt, BuildStatus, Outcome, SUCCEEDED},
+        conditions::Extra,
     },
-    model::version::VersionRecord,
+    model::{self, version::VersionRecord},
     plan::Plan,
 };
 
@@ -42,6 +43,7 @@ pub(super) fn plan(
         return tag(draft, plan, release);
     }
     let record = VersionRecord {
+        format: model::version::FORMAT,
         version: plan.version.clone(),
         commit: plan.commit.sha.clone(),
         build: plan.build.clone(),
@@ -50,6 +52,7 @@ pub(super) fn plan(
         size: release.size,
         built_at: built_at(&draft, plan, release),
         run: plan.run.clone(),
+        parameters: Some(draft.observed.spec.parameters.clone()),
     };
     tell_of_the_tag(&mut draft, plan);
     if let Some(held_up) = draft.held_up(true) {
@@ -90,12 +93,41 @@ pub(super) fn done(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
     }
     if let Some(plan) = plan {
         draft.status.number = Some(plan.number);
+        draft.status.tag = Some(plan.version.clone());
         draft.status.version = Some(plan.version.clone());
         draft.status.commit = Some(plan.commit.clone());
         tell_of_the_tag(&mut draft, plan);
     }
     let version = draft.status.version.clone().unwrap_or_default();
     draft.say(false, &Verdict::done(Reason::Succeeded, format!("version {version} is published")), None)
+}
+
+/// A Build that comes back under the name and commit of one that published a version is not run again: the version is this one's, too.
+/// Whether that can still be deployed is another matter, and is said.
+pub(super) fn published_before(mut draft: StatusBuilder<'_>, former: &FormerVersion) -> Plan<BuildStatus, Action> {
+    let FormerVersion { version, commit, uid, digest, expired, .. } = former;
+    let (namespace, name) = (&draft.observed.namespace, &draft.observed.name);
+    let short = commit.get(..12).unwrap_or(commit);
+    let whose =
+        format!("version {version} of commit {short} is published by an earlier Build {namespace}/{name} (uid {uid})");
+    let rest = match expired {
+        false => "; this Build runs nothing. For a version of its own, create a Build under another name".to_owned(),
+        true => format!(
+            ", and its release is deleted, as spec.retention of the Project says; this Build runs nothing, and no Deployment can take {version}. To build the commit again, create a Build under another name"
+        ),
+    };
+    draft.status.tag = Some(version.clone());
+    draft.status.version = (!expired).then(|| version.clone());
+    draft.status.digest = Some(format!("sha256:{digest}"));
+    draft.extras.push(Extra {
+        kind: SUCCEEDED,
+        status: Some(true),
+        reason: Reason::AlreadyPublished,
+        message: whose.clone(),
+    });
+    // The commit was pinned when it was resolved, and nobody needs it any more.
+    draft.add(Action::Tidy { upto: 0, published: true });
+    draft.say(false, &Verdict::done(Reason::AlreadyPublished, format!("{whose}{rest}")), None)
 }
 
 fn show(draft: &mut StatusBuilder<'_>, release: &ReleaseRecord) {

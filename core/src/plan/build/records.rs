@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     build::{Artifact, BuiltCommit},
     lifecycle::CacheRule,
-    project::{ArtifactRule, BuildEnvVar, Resources, Run, SecretKeyRef},
+    project::{ArtifactRule, BuildEnvVar, ExternalContent, Resources, Run, SecretKeyRef},
 };
 
 /// `plan.json`: what was granted. Every attempt reads only this, so an edit of the Project changes later builds alone.
@@ -35,6 +35,10 @@ pub struct BuildPlan {
     /// The folder where the script runs; empty or `.`: the root.
     #[serde(default)]
     pub path: String,
+    #[serde(default)]
+    pub submodules: ExternalContent,
+    #[serde(default)]
+    pub lfs: ExternalContent,
     pub commit: BuiltCommit,
     pub script: String,
     #[serde(default)]

@@ -35,7 +35,11 @@ impl<'a> StatusBuilder<'a> {
         let before = observed.status.clone().unwrap_or_default();
         let first = observed.status.is_none();
         let retried = verbs::asked(RETRY, &observed.annotations, &before.last_handled, first).is_some();
+        // A version is only what can be deployed; statuses of before have the tag there from the grant on.
+        let published = conditions::status_of(&before.conditions, READY) == Some(true);
         let status = BuildStatus {
+            tag: before.tag.or_else(|| before.version.clone()),
+            version: before.version.filter(|_| published),
             observed_generation: observed.generation,
             last_handled: verbs::handled(&[RETRY], &observed.annotations, &before.last_handled),
             attempts: merged(&before.attempts, &observed.ends),

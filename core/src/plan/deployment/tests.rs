@@ -36,6 +36,8 @@ fn digest(version: &str) -> String {
 fn version(name: &str) -> VersionRecord {
     let run = serde_json::json!({ "process": { "command": ["./app"] } });
     VersionRecord {
+        format: crate::model::version::FORMAT,
+        parameters: None,
         version: name.into(),
         commit: "c".repeat(40),
         build: "b".into(),

@@ -12,7 +12,7 @@ pub(super) fn newest(observed: &Observed) -> Option<&Candidate> {
 }
 
 fn age(build: &Candidate) -> (jiff::Timestamp, &str) {
-    (build.created.0, &build.uid)
+    (build.created.0, &build.name)
 }
 
 /// Why this Build, which waits or has the turn, gets or keeps none; `None`: it may.

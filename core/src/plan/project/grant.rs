@@ -55,7 +55,7 @@ fn keep(observed: &Observed, last_number: i64, mut active: ActiveBuild) -> Optio
             active.granted_at = planned.granted_at.clone();
         }
         // Somebody else claimed that number first, so another one is taken.
-        Some(super::GrantObserved { claim: Claim::Anothers, .. }) => active.number = last_number + 1,
+        Some(super::GrantObserved { claim: Claim::Anothers, .. }) => active.number = next_number(observed, last_number),
         _ => {}
     }
     Some(active)
@@ -67,8 +67,8 @@ fn settled(observed: &Observed, active: &ActiveBuild) -> bool {
     planned.is_some_and(|planned| planned.number == active.number)
 }
 
-/// Whose turn it is: first a build that was begun (the status was lost), then who was granted before, then the oldest. Where the newest
-/// replaces the others, the newest.
+/// Whose turn it is: first a build that was begun (the status was lost), then who was granted before, then the oldest; of those
+/// created within one second (times have no smaller unit) the first by name. Where the newest replaces the others, the newest.
 fn next(observed: &Observed, last_number: i64, now: Timestamp) -> Option<ActiveBuild> {
     let ready = |build: &&Candidate| matches!(build.standing, BuildStage::Active | BuildStage::Queued);
     let first = observed.builds.iter().filter(ready).min_by_key(|build| order(build))?;
@@ -77,13 +77,26 @@ fn next(observed: &Observed, last_number: i64, now: Timestamp) -> Option<ActiveB
     let build = newest.unwrap_or(first);
     let (number, granted_at) = match &build.planned {
         Some(planned) => (planned.number, planned.granted_at.clone()),
-        None => (last_number + 1, Time(now)),
+        None if tags_known(observed, build) => (next_number(observed, last_number), Time(now)),
+        // The repository is listed first, or its tags would take the numbers of a store that begins anew.
+        None => return None,
     };
     Some(ActiveBuild { name: build.name.clone(), uid: build.uid.clone(), number, granted_at })
 }
 
+/// Above what store and status know, and above the tags that the repository has: another store may have made those.
+fn next_number(observed: &Observed, last_number: i64) -> i64 {
+    let listed = observed.listing.iter().map(|listing| listing.highest_tag);
+    let resolved = observed.builds.iter().filter_map(|build| build.highest_tag);
+    listed.chain(resolved).fold(last_number, i64::max).saturating_add(1)
+}
+
+fn tags_known(observed: &Observed, build: &Candidate) -> bool {
+    build.highest_tag.is_some() || observed.listing.is_some() || !observed.spec.build.tag.template.contains("{number}")
+}
+
 fn order(build: &Candidate) -> (bool, bool, Timestamp, &str) {
-    (build.standing != BuildStage::Active, build.planned.is_none(), build.created.0, &build.uid)
+    (build.standing != BuildStage::Active, build.planned.is_none(), build.created.0, &build.name)
 }
 
 /// Everybody's place: the active build at 0, then those that wait, then those that wait for nothing any more.

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Observed;
+use super::{Observed, interval};
 use crate::api::{
     Reason, Verdict,
-    common::seconds,
     conditions::{READY, status_of},
     project::{BranchView, ProjectStatus, VersionView},
 };
@@ -15,29 +14,24 @@ use crate::api::{
 /// How many versions a status shows.
 const VERSIONS: usize = 50;
 
-pub(super) struct HostCheck {
+pub(super) struct ListingDecision {
     pub(super) verdict: Verdict,
     /// List now.
     pub(super) list: bool,
     pub(super) next: Duration,
 }
 
-pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, asked: bool, now: Timestamp) -> HostCheck {
+pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, asked: bool, now: Timestamp) -> ListingDecision {
     status.backoff = None;
     status.versions = observed.versions.iter().take(VERSIONS).cloned().collect();
     if let Some(listing) = &observed.listing {
         status.branches.clone_from(&listing.branches);
     }
     mark(&mut status.branches, &observed.versions);
-    let Some(interval) = seconds(&observed.spec.source.interval).filter(|seconds| (1..=31_536_000).contains(seconds))
-    else {
-        let message = format!(
-            "source.interval {:?} is none: write for example 30s, 1m or 1h30m, at least 1s and at most a year",
-            observed.spec.source.interval
-        );
-        return HostCheck { verdict: Verdict::failed(Reason::InvalidSpec, message), list: false, next: hour() };
+    // One that is none is said by the spec's own check.
+    let Some(interval) = interval(&observed.spec) else {
+        return ListingDecision { verdict: verdict(observed, status), list: false, next: hour() };
     };
-    let interval = SignedDuration::from_secs(interval);
     let due_at = match (&observed.fault, &observed.listing) {
         (Some(fault), _) if fault.terminal => fault.at.checked_add(interval).unwrap_or(now),
         (Some(fault), _) => fault.backoff().retry_at.0,
@@ -48,7 +42,7 @@ pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, asked: boo
     let due = asked || now >= due_at;
     let verdict = verdict(observed, status);
     let next = if due { Duration::from_secs(30) } else { until(due_at, now) };
-    HostCheck { verdict, list: asked || (due && !observed.listing_now), next }
+    ListingDecision { verdict, list: asked || (due && !observed.listing_now), next }
 }
 
 fn verdict(observed: &Observed, status: &mut ProjectStatus) -> Verdict {

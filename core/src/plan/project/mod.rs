@@ -5,11 +5,12 @@ mod grant;
 mod listing;
 mod observed;
 mod retention_schedule;
+mod spec;
 pub mod trigger;
 
 use std::{fmt, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub use self::observed::{
     Candidate, Claim, Denied, GrantObserved, Head, Listing, Observed, Planned, PushesObserved, QueuePosition,
@@ -18,8 +19,9 @@ pub use self::observed::{
 use super::{EventDraft, Plan};
 use crate::api::{
     Reason, Verdict,
+    common::seconds,
     conditions::{self, Extra, READY},
-    project::{ActiveBuild, ProjectStatus},
+    project::{ActiveBuild, ProjectSpec, ProjectStatus},
     verbs::{self, REFRESH},
 };
 
@@ -66,6 +68,12 @@ impl fmt::Display for Action {
     }
 }
 
+/// `source.interval`, where it is an interval that can be kept.
+fn interval(spec: &ProjectSpec) -> Option<SignedDuration> {
+    let seconds = seconds(&spec.source.interval).filter(|seconds| (1..=31_536_000).contains(seconds))?;
+    Some(SignedDuration::from_secs(seconds))
+}
+
 /// Decides about a Project.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan<ProjectStatus, Action> {
     let before = observed.status.clone().unwrap_or_default();
@@ -76,7 +84,10 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<ProjectStatus, Action> 
         ..before.clone()
     };
     let mut actions = Vec::new();
-    let look = listing::decide(observed, &mut status, asked, now);
+    let mut look = listing::decide(observed, &mut status, asked, now);
+    if let Some(message) = spec::invalid(&observed.spec) {
+        look.verdict = Verdict::failed(Reason::InvalidSpec, message);
+    }
     if look.list && !observed.deleting {
         actions.push(Action::List { again: asked });
     }

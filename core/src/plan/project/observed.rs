@@ -107,6 +107,9 @@ pub struct Listing {
     /// Of all branches that `build.trigger` names; the oldest first.
     #[serde(default)]
     pub heads: Vec<Head>,
+    /// The highest number of a tag that `build.tag.template` could have made; 0: there is none.
+    #[serde(default)]
+    pub highest_tag: i64,
 }
 
 /// A Build that may get, or has, a turn.
@@ -117,6 +120,9 @@ pub struct Candidate {
     pub uid: String,
     pub created: Time,
     pub standing: BuildStage,
+    /// The highest number of a tag of the template when its commit was resolved, where that happened in this operator's life.
+    #[serde(default)]
+    pub highest_tag: Option<i64>,
     /// Its frozen plan, where it was granted before.
     #[serde(default)]
     pub planned: Option<Planned>,
