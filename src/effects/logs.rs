@@ -3,10 +3,13 @@
 
 use std::{
     io::{self, Read, Seek, SeekFrom},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
-use super::store::{Key, Store, StoreError, keys};
+use super::{
+    gate::Gate,
+    store::{BadPart, Key, Store, StoreError, keys},
+};
 
 /// What one sealed piece holds; only the last one may hold less.
 pub const PIECE: u64 = 1024 * 1024;
@@ -32,6 +35,12 @@ pub enum LogError {
     Store(#[from] StoreError),
 }
 
+impl From<BadPart> for LogError {
+    fn from(error: BadPart) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 impl Log {
     /// Bytes in the file; `None` where there is none.
     pub async fn file_size(&self) -> Option<u64> {
@@ -43,33 +52,50 @@ impl Log {
         if let Some(size) = self.file_size().await {
             return Ok(size);
         }
-        let mut pieces = 0;
-        for key in self.store.list(&self.folder).await? {
-            let number =
-                key.name().parse::<u64>().ok().filter(|_| key.as_str() == format!("{}/{}", self.folder, key.name()));
-            pieces = pieces.max(number.map_or(0, |number| number + 1));
-        }
-        match pieces.checked_sub(1) {
+        match self.sealed_pieces().await?.checked_sub(1) {
             None => Ok(0),
             Some(last) => Ok(last * PIECE + self.store.size(&keys::piece(&self.folder, last)).await?.unwrap_or(0)),
         }
     }
 
+    /// Pieces that are in the store, by their names alone: it costs one listing, whatever they hold.
+    pub async fn sealed_pieces(&self) -> Result<u64, LogError> {
+        let keys = self.store.list(&self.folder).await?;
+        let numbers = keys.iter().filter(|key| **key == keys::below(&self.folder, key.name()));
+        Ok(numbers.filter_map(|key| key.name().parse::<u64>().ok()).max().map_or(0, |last| last + 1))
+    }
+
+    /// Copies pieces from number `from` on into the store: the whole ones, and where the log is over the last one, too. Answers how many
+    /// pieces are there then, which is where the next call goes on: what is sealed is never read again.
+    pub async fn seal(&self, gate: &Gate, from: u64, is_over: bool) -> Result<u64, LogError> {
+        self.seal_pieces(gate, from, is_over, |n| read_file(&self.file, n * PIECE, PIECE)).await
+    }
+
+    async fn seal_pieces<F: Future<Output = io::Result<Option<Vec<u8>>>>>(
+        &self,
+        gate: &Gate,
+        from: u64,
+        is_over: bool,
+        read: impl Fn(u64) -> F,
+    ) -> Result<u64, LogError> {
+        let mut n = from;
+        loop {
+            let piece = read(n).await?.unwrap_or_default();
+            let is_whole = piece.len() as u64 == PIECE;
+            if piece.is_empty() || !(is_whole || is_over) {
+                return Ok(n);
+            }
+            self.store.create(gate, &keys::piece(&self.folder, n), piece).await?;
+            n += 1;
+            if !is_whole {
+                return Ok(n);
+            }
+        }
+    }
+
     /// Raw bytes from `offset`, at most `most`; empty at the end. Show them only through [`super::plain`].
     pub async fn read(&self, offset: u64, most: u64) -> Result<Vec<u8>, LogError> {
-        let file = self.file.clone();
-        let read = move || -> io::Result<Option<Vec<u8>>> {
-            let mut file = match std::fs::File::open(file) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                file => file?,
-            };
-            file.seek(SeekFrom::Start(offset))?;
-            let mut bytes = Vec::new();
-            file.take(most).read_to_end(&mut bytes)?;
-            Ok(Some(bytes))
-        };
-        let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?;
-        match read? {
+        match read_file(&self.file, offset, most).await? {
             Some(bytes) => Ok(bytes),
             None => {
                 let piece = keys::piece(&self.folder, offset / PIECE);
@@ -108,10 +134,28 @@ impl Log {
     }
 }
 
+/// `None` where there is no such file.
+fn read_file(path: &Path, offset: u64, most: u64) -> impl Future<Output = io::Result<Option<Vec<u8>>>> + use<> {
+    let path = path.to_owned();
+    let read = move || {
+        let mut file = match std::fs::File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    };
+    async move { tokio::task::spawn_blocking(read).await.map_err(io::Error::other)? }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
-    use crate::{effects::gate::Gate, model::ids::FenceToken};
+    use crate::{effects::store::memory::Memory, model::ids::FenceToken};
 
     #[tokio::test]
     async fn file_and_sealed_pieces_read_the_same_at_every_offset() {
@@ -149,5 +193,33 @@ mod tests {
         assert_eq!(offsets[0][..3], [size, size / 100 * 100, size / 100 * 100 - 100]);
         assert_eq!(offsets[0][4], 0);
         assert_eq!(offsets[0], offsets[1]);
+    }
+
+    #[tokio::test]
+    async fn what_is_sealed_is_never_read_again_neither_from_the_file_nor_from_the_store() {
+        let (memory, gate) =
+            (Memory::default(), Gate::open_for(FenceToken { epoch: "e".into(), created: 0, transitions: 0 }));
+        let folder = keys::log_folder("u", "1").unwrap();
+        let log = Log { file: PathBuf::from("nowhere"), folder, store: memory.store() };
+        // A log that grows by one piece and a half between two looks.
+        let (looks, reads) = (40, AtomicUsize::new(0));
+        let mut sealed = 0;
+        for look in 1..=looks {
+            let size = look * PIECE * 3 / 2;
+            let read = |n: u64| {
+                reads.fetch_add(1, Ordering::Relaxed);
+                let length = size.saturating_sub(n * PIECE).min(PIECE);
+                std::future::ready(Ok(Some(vec![b'x'; usize::try_from(length).unwrap()])))
+            };
+            // Every other look is that of an operator that was just started and remembers nothing.
+            let from = if look % 2 == 0 { log.sealed_pieces().await.unwrap() } else { sealed };
+            sealed = log.seal_pieces(&gate, from, look == looks, read).await.unwrap();
+        }
+        let pieces = looks * 3 / 2;
+        assert_eq!(sealed, pieces);
+        let reads = reads.load(Ordering::Relaxed) as u64;
+        assert!(reads <= pieces + looks, "{reads} reads of {pieces} pieces in {looks} looks");
+        assert_eq!(memory.reads(), 0, "what is in the store is known by its name");
+        assert_eq!(log.size().await.unwrap(), pieces * PIECE);
     }
 }

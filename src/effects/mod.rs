@@ -8,6 +8,7 @@ pub mod git;
 pub mod host;
 pub mod logs;
 pub mod names;
+pub mod payload;
 pub mod plain;
 pub mod release;
 pub mod remove;

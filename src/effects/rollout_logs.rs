@@ -1,68 +1,116 @@
-//! The diary of a rollout: what was done on which host, when, and what came of it; one line for each. Written for people, as it happens;
+//! Logs of rollouts: what was done on which host, when, and what came of it; one line for each. Written for people, as it happens;
 //! nothing is decided by it, so no gate is passed and a full disk costs lines and nothing else.
 //!
-//! Each line goes into two files of `<data>/rollouts/<deployment uid>/<attempt>/`: the host's, and that of all hosts.
+//! Each line goes into two files of `<data>/rollouts/<deployment uid>/<attempt>/`: the host's, and that of all hosts. One thread does
+//! all writing, in the order of the calls: whoever writes, on threads that renew the lease as well, waits for no disk. What is not written
+//! when the process is killed is lost; [`RolloutLogs::flush`] waits until everything is.
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fmt, fs,
-    io::Write,
-    path::PathBuf,
-    sync::Arc,
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     clock,
     gate::Gate,
-    logs::{Log, PIECE},
-    store::{Key, Store, StoreError, keys},
+    logs::{Log, LogError, PIECE},
+    store::{Store, StoreError, keys},
 };
-use crate::model::text::clean;
-use crate::plan::deployment::{RolloutAttempt, outdated};
-use parking_lot::Mutex;
+use crate::{
+    model::text::clean,
+    plan::deployment::{RolloutAttempt, outdated},
+};
 
 /// The file of all hosts: no host's name has an underscore.
 const ALL: &str = "_all";
-/// More than that is no diary; what is beyond is not kept.
-const MOST: u64 = 64 * PIECE;
+/// The largest file of one attempt; what is beyond is not kept.
+const FILE_MAX: u64 = 64 * PIECE;
+/// Bytes that may wait for the disk. Lines beyond that are lost, and their number is written down.
+const QUEUE_MAX: usize = 8 * 1024 * 1024;
+/// Messages that are written together: each file is opened once for all of them.
+const BATCH: usize = 256;
 
-/// All diaries of one operator. Cheap to clone; all clones are one.
+/// All logs of one operator. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct RolloutLogs {
     folder: PathBuf,
-    /// The newest attempt of each Deployment that something was written of. Held while a line is written, so lines stay whole.
+    /// The newest attempt of each Deployment that something was written of. Held while a line is queued, so that none of an older attempt
+    /// comes behind its end.
     newest: Arc<Mutex<HashMap<String, RolloutAttempt>>>,
+    queue: mpsc::UnboundedSender<Message>,
+    queued: Arc<AtomicUsize>,
+    lost: Arc<AtomicUsize>,
+}
+
+/// What the thread that writes is told, in order.
+enum Message {
+    /// Lines for these files of a folder.
+    Append {
+        folder: PathBuf,
+        host: String,
+        lines: String,
+    },
+    Remove {
+        folder: PathBuf,
+    },
+    /// Answered when everything before it is done.
+    Flush {
+        done: oneshot::Sender<()>,
+    },
 }
 
 impl RolloutLogs {
-    /// `folder`: its own, `<data>/rollouts`.
+    /// `folder`: its own, `<data>/rollouts`. Make one for a process: the order of lines is that of one queue.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, newest: Arc::default() }
+        let (queue, messages) = mpsc::unbounded_channel();
+        let (queued, lost) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let writer = Writer { messages, queued: queued.clone(), lost: lost.clone() };
+        let thread = std::thread::Builder::new().name("rollout-logs".to_owned());
+        if let Err(error) = thread.spawn(move || writer.run()) {
+            tracing::error!(%error, "no thread for the logs of rollouts; they are not kept");
+        }
+        Self { folder, newest: Arc::default(), queue, queued, lost }
     }
 
     /// Notes something of a host, in as many lines as it has. What an older attempt still has to say, when a newer one has begun, is lost:
-    /// its diary may be sealed already.
+    /// its log may be sealed already.
     pub fn write(&self, uid: &str, attempt: RolloutAttempt, host: &str, text: &str) {
         let now = clock::now();
         let lines: String = clean(text.as_bytes()).lines().map(|line| format!("{now} {host}: {line}\n")).collect();
+        if self.queued.load(Ordering::Relaxed) + lines.len() > QUEUE_MAX {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let mut newest = self.newest.lock();
         let known = newest.entry(uid.to_owned()).or_insert(attempt);
         if *known > attempt {
             return;
         }
         *known = attempt;
-        let folder = self.folder.join(uid).join(attempt.to_string());
-        let append = |file: &str| -> std::io::Result<()> {
-            let mut file = fs::File::options().create(true).append(true).open(folder.join(file))?;
-            if file.metadata()?.len() < MOST {
-                file.write_all(lines.as_bytes())?;
-            }
-            Ok(())
-        };
-        let written = fs::create_dir_all(&folder).and_then(|()| append(host)).and_then(|()| append(ALL));
-        if let Err(error) = written {
-            tracing::warn!(uid, host, %error, "a line of a rollout's log is lost");
-        }
+        self.queued.fetch_add(lines.len(), Ordering::Relaxed);
+        let folder = self.attempt_folder(uid, attempt);
+        // Without the thread there is nobody to tell; that was said when it could not be started.
+        let _ = self.queue.send(Message::Append { folder, host: host.to_owned(), lines });
+    }
+
+    /// Comes back when every line of before this call is in its file.
+    pub async fn flush(&self) {
+        let (done, is_done) = oneshot::channel();
+        let _ = self.queue.send(Message::Flush { done });
+        let _ = is_done.await;
+    }
+
+    fn attempt_folder(&self, uid: &str, attempt: RolloutAttempt) -> PathBuf {
+        self.folder.join(uid).join(attempt.to_string())
     }
 
     /// The log of an attempt: one host's part of it, or all of it.
@@ -73,33 +121,33 @@ impl RolloutLogs {
         host: Option<&str>,
         store: &Store,
     ) -> Result<Log, StoreError> {
-        let (name, attempt) = (host.unwrap_or(ALL), attempt.to_string());
+        let name = host.unwrap_or(ALL);
         // The key is made of checked parts, so the path has them too.
-        let folder = keys::host_log_folder(uid, &attempt, name)?;
-        Ok(Log { file: self.folder.join(uid).join(attempt).join(name), folder, store: store.clone() })
+        let folder = keys::host_log_folder(uid, &attempt.to_string(), name)?;
+        Ok(Log { file: self.attempt_folder(uid, attempt).join(name), folder, store: store.clone() })
     }
 
-    /// Puts the diaries of a Deployment into the store, but for the newest attempt's, and removes their files.
-    pub async fn seal(&self, gate: &Gate, store: &Store, uid: &str) -> Result<(), StoreError> {
+    /// Puts the logs of a Deployment into the store, but for the newest attempt's, and removes their files.
+    pub async fn seal(&self, gate: &Gate, store: &Store, uid: &str) -> Result<(), LogError> {
         let newest = self.newest.lock().get(uid).copied();
         let Some(newest) = newest else { return Ok(()) };
-        for name in names(&self.folder.join(uid)) {
+        self.flush().await;
+        for name in names(self.folder.join(uid)).await? {
             let Some(attempt) = name.parse::<RolloutAttempt>().ok().filter(|attempt| *attempt < newest) else {
                 continue;
             };
-            let folder = self.folder.join(uid).join(&name);
-            for host in names(&folder) {
+            let folder = self.attempt_folder(uid, attempt);
+            for host in names(folder.clone()).await? {
                 let log = self.log_of(uid, attempt, Some(&host), store)?;
-                seal(gate, &log).await?;
+                log.seal(gate, log.sealed_pieces().await?, true).await?;
             }
-            if let Err(error) = fs::remove_dir_all(&folder) {
-                tracing::warn!(uid, %error, "the files of a sealed log stay behind");
-            }
+            let _ = self.queue.send(Message::Remove { folder });
         }
+        self.flush().await;
         Ok(())
     }
 
-    /// Removes the diaries of older rollouts than the newest ones, of which `current` is the first. Effect `log.remove`, once for each
+    /// Removes the logs of older rollouts than the newest ones, of which `current` is the first. Effect `log.remove`, once for each
     /// attempt that goes.
     pub async fn limit(
         &self,
@@ -108,61 +156,125 @@ impl RolloutLogs {
         uid: &str,
         current: RolloutAttempt,
         rollouts: usize,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), LogError> {
         let sealed = store.list(&keys::logs(uid)?).await?;
         let sealed = sealed.iter().filter_map(keys::attempt_of_log).map(str::to_owned);
-        let all: BTreeSet<String> = sealed.chain(names(&self.folder.join(uid))).collect();
+        let all: BTreeSet<String> = sealed.chain(names(self.folder.join(uid)).await?).collect();
         let all = all.iter().filter_map(|name| name.parse().ok()).chain([current]);
         for attempt in outdated(all, rollouts).into_iter().filter(|attempt| *attempt < current) {
-            let folder = keys::log_folder(uid, &attempt.to_string())?;
-            let _ = fs::remove_dir_all(self.folder.join(uid).join(attempt.to_string()));
-            store.remove_logs(gate, &folder).await?;
+            let _ = self.queue.send(Message::Remove { folder: self.attempt_folder(uid, attempt) });
+            store.remove_logs(gate, &keys::log_folder(uid, &attempt.to_string())?).await?;
         }
+        self.flush().await;
         Ok(())
     }
 
-    /// Removes all of them: the Deployment goes. Effect `log.remove`, where something was sealed.
+    /// Removes all of them: the Deployment is deleted. Effect `log.remove`, where something was sealed.
     pub async fn remove(&self, gate: &Gate, store: &Store, uid: &str) -> Result<(), StoreError> {
         self.forget(uid);
+        self.flush().await;
         store.remove_logs(gate, &keys::logs(uid)?).await
     }
 
-    /// The Deployment is gone, and nobody can ask for its diaries any more.
+    /// The Deployment is gone, and nobody can ask for its logs any more.
     pub fn forget(&self, uid: &str) {
-        self.newest.lock().remove(uid);
+        let mut newest = self.newest.lock();
+        newest.remove(uid);
         if !uid.is_empty() {
-            let _ = fs::remove_dir_all(self.folder.join(uid));
+            let _ = self.queue.send(Message::Remove { folder: self.folder.join(uid) });
         }
     }
 }
 
-fn names(folder: &std::path::Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+/// The names in a folder; none where it is not there.
+async fn names(folder: PathBuf) -> io::Result<Vec<String>> {
+    let read = move || {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    };
+    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)
 }
 
-async fn seal(gate: &Gate, log: &Log) -> Result<(), StoreError> {
-    let lost = |error: &dyn fmt::Display| StoreError::Failed { what: "seal a log".into(), why: error.to_string() };
-    for n in 0.. {
-        let piece = log.read(n * PIECE, PIECE).await.map_err(|error| lost(&error))?;
-        if piece.is_empty() {
-            break;
-        }
-        let key: Key = keys::piece(&log.folder, n);
-        // One that is there was sealed before a crash, from the same file.
-        if store_lacks(log, &key).await? {
-            log.store.create(gate, &key, piece).await?;
+/// The thread that does what blocks.
+struct Writer {
+    messages: mpsc::UnboundedReceiver<Message>,
+    queued: Arc<AtomicUsize>,
+    lost: Arc<AtomicUsize>,
+}
+
+impl Writer {
+    /// Until every handle is dropped and everything is written.
+    fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while self.messages.blocking_recv_many(&mut batch, BATCH) > 0 {
+            let mut open = OpenFiles::default();
+            for message in batch.drain(..) {
+                match message {
+                    Message::Append { folder, host, lines } => {
+                        self.append(&mut open, &folder, &host, &lines);
+                        self.queued.fetch_sub(lines.len(), Ordering::Relaxed);
+                    }
+                    Message::Remove { folder } => {
+                        open = OpenFiles::default();
+                        if let Err(error) = fs::remove_dir_all(&folder)
+                            && error.kind() != io::ErrorKind::NotFound
+                        {
+                            tracing::warn!(folder = %folder.display(), %error, "logs of a rollout stay behind");
+                        }
+                    }
+                    Message::Flush { done } => {
+                        // Whoever asked may have gone.
+                        let _ = done.send(());
+                    }
+                }
+            }
         }
     }
-    Ok(())
+
+    fn append(&self, open: &mut OpenFiles, folder: &Path, host: &str, lines: &str) {
+        let mut written = Ok(());
+        if let lost @ 1.. = self.lost.swap(0, Ordering::Relaxed) {
+            let note =
+                format!("{} {host}: ({lost} messages of rollouts were lost: the disk was too slow)\n", clock::now());
+            written = open.append(&folder.join(ALL), &note);
+        }
+        let written = written
+            .and_then(|()| open.append(&folder.join(host), lines))
+            .and_then(|()| open.append(&folder.join(ALL), lines));
+        if let Err(error) = written {
+            tracing::warn!(folder = %folder.display(), host, %error, "a line of a rollout's log is lost");
+        }
+    }
 }
 
-async fn store_lacks(log: &Log, key: &Key) -> Result<bool, StoreError> {
-    Ok(log.store.size(key).await?.is_none())
+/// The files of one batch, with their sizes.
+#[derive(Default)]
+struct OpenFiles(HashMap<PathBuf, (fs::File, u64)>);
+
+impl OpenFiles {
+    fn append(&mut self, path: &Path, lines: &str) -> io::Result<()> {
+        if !self.0.contains_key(path) {
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            let file = fs::File::options().create(true).append(true).open(path)?;
+            let size = file.metadata()?.len();
+            self.0.insert(path.to_owned(), (file, size));
+        }
+        if let Some((file, size)) = self.0.get_mut(path)
+            && *size < FILE_MAX
+        {
+            file.write_all(lines.as_bytes())?;
+            *size += lines.len() as u64;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::{effects::gate::LeaseTerm, model::ids::FenceToken};
 
@@ -170,14 +282,19 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn gate() -> Gate {
+        Gate::open_for(FenceToken { epoch: "e".into(), created: 0, transitions: 0 })
+    }
+
     #[tokio::test]
-    async fn a_sealed_diary_reads_as_it_was_and_an_old_attempt_writes_nothing_more() {
+    async fn a_sealed_log_reads_as_it_was_and_an_old_attempt_writes_nothing_more() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::folder(dir.path().join("store")).unwrap();
-        let gate = Gate::open_for(FenceToken { epoch: "e".into(), created: 0, transitions: 0 });
+        let gate = gate();
         let rollout_logs = RolloutLogs::new(dir.path().join("rollouts"));
         rollout_logs.write("u", attempt("1.0.1"), "web-01", "stage v1");
-        rollout_logs.write("u", attempt("1.0.1"), "web-02", "failed: it said\nweb-01: \u{1b}[2Jready");
+        rollout_logs.write("u", attempt("1.0.1"), "web-02", "failed: last line\nweb-01: \u{1b}[2Jready");
+        rollout_logs.flush().await;
         let all = rollout_logs.log_of("u", attempt("1.0.1"), None, &store).unwrap();
         let one = rollout_logs.log_of("u", attempt("1.0.1"), Some("web-02"), &store).unwrap();
         let before = (all.read(0, 9999).await.unwrap(), one.read(0, 9999).await.unwrap());
@@ -200,10 +317,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_sealed_diaries_those_of_the_newest_rollouts_stay_and_none_when_the_deployment_goes() {
+    async fn of_sealed_logs_those_of_the_newest_rollouts_stay_and_none_when_the_deployment_goes() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::folder(dir.path().join("store")).unwrap();
-        let gate = Gate::open_for(FenceToken { epoch: "e".into(), created: 0, transitions: 0 });
+        let gate = gate();
         let rollout_logs = RolloutLogs::new(dir.path().join("rollouts"));
         for uid in ["u", "other"] {
             for name in ["9.0.1", "10.0.1", "10.0.2", "10.1.1", "11.0.1"] {
@@ -226,5 +343,56 @@ mod tests {
         rollout_logs.remove(&gate, &store, "u").await.unwrap();
         assert!(!has("u", "10.1.1").await && !has("u", "11.0.1").await);
         assert!(has("other", "9.0.1").await && has("other", "11.0.1").await);
+    }
+
+    /// Reads whatever comes, and keeps the pipe open for writing, so that it never ends.
+    fn drain(pipe: &Path) {
+        let mut pipe = fs::File::options().read(true).write(true).open(pipe).unwrap();
+        std::thread::spawn(move || io::copy(&mut pipe, &mut io::sink()));
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_holds_up_no_thread_of_the_operator_and_costs_no_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("u/1.0.1");
+        fs::create_dir_all(&folder).unwrap();
+        // A pipe that nobody reads: to open it takes as long as a disk that does not answer.
+        let pipe = folder.join("web-01");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        let rollout_logs = RolloutLogs::new(dir.path().to_owned());
+        let began = Instant::now();
+        for n in 0..1000 {
+            rollout_logs.write("u", attempt("1.0.1"), "web-01", &format!("step {n}"));
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let waiting = tokio::time::timeout(Duration::from_millis(200), rollout_logs.flush()).await;
+        assert!(waiting.is_err(), "nothing is written yet");
+        drain(&pipe);
+        rollout_logs.flush().await;
+        let text = fs::read_to_string(folder.join(ALL)).unwrap();
+        let steps: Vec<&str> = text.lines().filter_map(|line| line.rsplit_once("step ")).map(|(_, n)| n).collect();
+        let wanted: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+        assert_eq!(steps, wanted, "each line once, in order");
+    }
+
+    #[tokio::test]
+    async fn what_the_queue_does_not_take_is_counted_and_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("u/1.0.1");
+        fs::create_dir_all(&folder).unwrap();
+        let pipe = folder.join("web-01");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        let rollout_logs = RolloutLogs::new(dir.path().to_owned());
+        let long = "x".repeat(8000);
+        for _ in 0..2 * QUEUE_MAX / long.len() {
+            rollout_logs.write("u", attempt("1.0.1"), "web-01", &long);
+        }
+        assert!(rollout_logs.queued.load(Ordering::Relaxed) <= QUEUE_MAX);
+        drain(&pipe);
+        rollout_logs.flush().await;
+        rollout_logs.write("u", attempt("1.0.1"), "web-02", "goes on");
+        rollout_logs.flush().await;
+        let text = fs::read_to_string(folder.join(ALL)).unwrap();
+        assert!(text.contains("messages of rollouts were lost") && text.contains("goes on"));
     }
 }

@@ -1,6 +1,7 @@
 //! Configuration, wiring, lease, shutdown, and the development control plane. No knowledge of what is deployed.
 
 pub mod config;
+mod data_folder;
 pub mod dev;
 pub mod lease;
 mod namespace_state;

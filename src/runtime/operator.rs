@@ -2,7 +2,7 @@
 //!
 //! With `--namespaces` each namespace has a lease, a world and controllers of its own. No knowledge of what is deployed.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config, ResourceExt, core::DeserializeGuard};
@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     config::RunArgs,
+    data_folder::{self, DataFolderError},
     lease::{Elector, LeaseError},
     view,
     wiring::{self, Contexts, Effects},
@@ -23,7 +24,7 @@ use crate::{
         frame::{self, Kind},
         gc,
     },
-    effects::{executor::LocalExecutor, gate::Gate, git::Git, store::StoreError},
+    effects::{gate::Gate, store::StoreError},
     server::Leading,
 };
 
@@ -35,6 +36,8 @@ const LAST_LOOKS: Duration = Duration::from_secs(2);
 const CALL_SILENCE: Duration = Duration::from_secs(20);
 /// A watch ends by itself after a minute (`frame`).
 const WATCH_SILENCE: Duration = Duration::from_secs(75);
+/// For the last lines of rollouts to reach the disk.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -46,8 +49,8 @@ pub enum RunError {
     Lease(#[from] LeaseError),
     #[error("the store: {0}")]
     Store(#[from] StoreError),
-    #[error("the data folder {}: {source}; name another with --data-dir", path.display())]
-    DataDir { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    DataFolder(#[from] DataFolderError),
     #[error("this program's own path: {0}")]
     Program(std::io::Error),
     #[error("signals: {0}")]
@@ -57,8 +60,7 @@ pub enum RunError {
 /// Runs the operator. Comes back with `Ok` after TERM or Ctrl-C, with the lease given back.
 pub async fn run(args: RunArgs) -> Result<(), RunError> {
     super::telemetry::start();
-    std::fs::create_dir_all(&args.data_dir)
-        .map_err(|source| RunError::DataDir { path: args.data_dir.clone(), source })?;
+    data_folder::make_private(&args.data_dir)?;
     let config = Config::infer().await?;
     let (url, own) = (config.cluster_url.to_string(), config.default_namespace.clone());
     let cluster = |source| RunError::Cluster { url: url.clone(), source };
@@ -70,16 +72,16 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let scopes: Vec<Option<String>> =
         if args.namespaces.is_empty() { vec![None] } else { args.namespaces.iter().cloned().map(Some).collect() };
     let leading = watch::Sender::new(None);
-    let git = wiring::git(&args);
+    let effects = wiring::effects(&args, std::env::current_exe().map_err(RunError::Program)?)?;
     if let Some(address) = args.view_address {
-        view::start(&args, &client, &own, &git, address, &leading)?;
+        view::start(&args, &client, &own, &effects, address, &leading);
     }
     let mut parts = tokio::task::JoinSet::new();
     for scope in scopes {
         let namespace = scope.clone().unwrap_or_else(|| own.clone());
         let clients = Clients { calls: client.clone(), watches: watches.clone() };
-        let (control_plane_id, git, leading) = (control_plane_id.clone(), git.clone(), leading.clone());
-        let run = Run { args: args.clone(), clients, control_plane_id, git, leading };
+        let (control_plane_id, effects, leading) = (control_plane_id.clone(), effects.clone(), leading.clone());
+        let run = Run { args: args.clone(), clients, control_plane_id, effects, leading };
         parts.spawn(operate(run, scope, namespace, stop.clone()));
     }
     let asked = stop_signal().map_err(RunError::Signals)?;
@@ -115,7 +117,7 @@ struct Run {
     args: RunArgs,
     clients: Clients,
     control_plane_id: String,
-    git: Git,
+    effects: Effects,
     /// What the aggregated API may ask, while the lease is held.
     leading: watch::Sender<Leading>,
 }
@@ -144,7 +146,7 @@ enum Ended {
 
 /// From the lease to its end.
 async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Receiver<bool>) -> Result<Ended, RunError> {
-    let Run { args, clients, control_plane_id, git, leading } = run;
+    let Run { args, clients, control_plane_id, effects, leading } = run;
     let gate = Gate::shut();
     let elector = Elector::new(clients.calls.clone(), lease_in, args.lease(), control_plane_id.clone(), gate.clone())
         .of_its_namespace(scope.is_some())
@@ -156,12 +158,7 @@ async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Rece
     if lease.is_some() {
         tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");
     }
-    let effects = Effects {
-        store: wiring::store(&args)?,
-        git,
-        executor: executor(&args)?,
-        rollout_logs: wiring::rollout_logs(&args),
-    };
+    let rollout_logs = effects.rollout_logs.clone();
     let Contexts { project, build, host_group, deployment, garbage, fleet, tasks } =
         wiring::contexts(clients.calls, gate, args.resync(), control_plane_id, effects);
     leading.send_replace(Some(view::known(&fleet)));
@@ -180,6 +177,8 @@ async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Rece
     controllers.abort_all();
     collector.abort();
     tasks.cancel_all();
+    // A disk that does not answer must not keep the lease from being given back.
+    let _ = tokio::time::timeout(FLUSH_TIMEOUT, rollout_logs.flush()).await;
     elector.release().await;
     ended
 }
@@ -195,11 +194,6 @@ async fn control<K: Kind>(
         None => Api::all(client),
     };
     frame::run::<K>(context, api, stopped(stop)).await;
-}
-
-pub(super) fn executor(args: &RunArgs) -> Result<LocalExecutor, RunError> {
-    let runner = std::env::current_exe().map_err(RunError::Program)?;
-    Ok(wiring::executor(args, runner))
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

@@ -6,15 +6,10 @@ use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::watch;
 
-use super::{
-    config::RunArgs,
-    operator::{self, RunError},
-    wiring,
-};
+use super::{config::RunArgs, wiring::Effects};
 use crate::{
     api::deployment::Phase,
     controllers::hosts::{Fleet, HostKey, HostWorkerKey},
-    effects::git::Git,
     plan::hostgroup::HostCheck,
     server::{self, Hosts, Leading},
 };
@@ -24,22 +19,22 @@ pub fn start(
     args: &RunArgs,
     client: &Client,
     own: &str,
-    git: &Git,
+    effects: &Effects,
     address: SocketAddr,
     leading: &watch::Sender<Leading>,
-) -> Result<(), RunError> {
+) {
+    let Effects { store, git, executor, rollout_logs } = effects.clone();
     let parts = server::Parts {
         client: client.clone(),
         namespace: own.to_owned(),
-        executor: operator::executor(args)?,
-        rollout_logs: wiring::rollout_logs(args),
-        store: wiring::store(args)?,
-        git: git.clone(),
+        executor,
+        rollout_logs,
+        store,
+        git,
         leading: leading.subscribe(),
         advertised: advertised(args).unwrap_or_default(),
     };
     tokio::spawn(server::serve(parts, address));
-    Ok(())
 }
 
 /// Where other replicas reach this one.

@@ -33,7 +33,9 @@ use crate::{
 
 const MAX_LOG_BYTES: u64 = 100 << 20;
 
-/// The effects of one process; several scopes share them.
+/// The effects of one process, made once: the scopes and the aggregated API share them, so what one writes the others read, and a release
+/// that one of them is about to need is removed by none.
+#[derive(Clone)]
 pub struct Effects {
     pub store: Store,
     pub git: Git,
@@ -103,11 +105,18 @@ pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: 
     }
 }
 
-pub fn store(args: &RunArgs) -> Result<Store, StoreError> {
-    Store::folder(args.data_dir.join("store"))
+/// `runner`: the path of this very program.
+pub fn effects(args: &RunArgs, runner: PathBuf) -> Result<Effects, StoreError> {
+    let data = &args.data_dir;
+    Ok(Effects {
+        store: Store::folder(data.join("store"))?,
+        git: git(args),
+        executor: executor(args, runner),
+        rollout_logs: RolloutLogs::new(data.join("rollouts")),
+    })
 }
 
-pub fn git(args: &RunArgs) -> Git {
+fn git(args: &RunArgs) -> Git {
     Git::new(GitConfig {
         allow_file: args.allow_file_git,
         allow_local: args.allow_local_git,
@@ -115,12 +124,7 @@ pub fn git(args: &RunArgs) -> Git {
     })
 }
 
-pub fn rollout_logs(args: &RunArgs) -> RolloutLogs {
-    RolloutLogs::new(args.data_dir.join("rollouts"))
-}
-
-/// `runner`: the path of this very program.
-pub fn executor(args: &RunArgs, runner: PathBuf) -> LocalExecutor {
+fn executor(args: &RunArgs, runner: PathBuf) -> LocalExecutor {
     let data = &args.data_dir;
     let mut hidden = args.hide.clone();
     hidden.push(data.clone());

@@ -44,7 +44,7 @@ pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuer
             // Who follows a change that nobody has looked at yet wants that one, not the one before.
             Some(attempt) if seen || !query.follow || wished.is_some() => {
                 check_host(view, &deployment, query.host.as_deref()).await?;
-                return readable(view, &deployment, attempt, query);
+                return readable(view, &deployment, attempt, query).await;
             }
             Some(_) => {}
             None if query.follow && !(seen && is_stalled(&status)) => {}
@@ -101,7 +101,7 @@ fn is_due(asked: &mut Option<Instant>) -> bool {
     due
 }
 
-fn readable(
+async fn readable(
     view: &Arc<View>,
     deployment: &Deployment,
     attempt: RolloutAttempt,
@@ -110,26 +110,33 @@ fn readable(
     let uid = deployment.uid().unwrap_or_default();
     let log = view.rollout_logs.log_of(&uid, attempt, query.host.as_deref(), &view.store);
     let log = log.map_err(|error| ApiError::bad_request(error.to_string()))?;
+    // What the status tells was written down before it; a line may still wait for the disk.
+    view.rollout_logs.flush().await;
     let here = log.file.exists();
     let over = is_over(&deployment.status.clone().unwrap_or_default(), attempt);
     let (client, namespace, name) =
         (view.client.clone(), deployment.namespace().unwrap_or_default(), deployment.name_any());
-    let asked = Mutex::new(None);
+    let (asked, rollout_logs) = (Mutex::new(None), view.rollout_logs.clone());
     let ended = move || {
         let api = Api::<Deployment>::namespaced(client.clone(), &namespace);
         let (name, uid) = (name.clone(), uid.clone());
         let due = is_due(&mut asked.lock());
+        let rollout_logs = rollout_logs.clone();
         async move {
             if !due {
                 return false;
             }
-            match api.get_opt(&name).await {
+            let over = match api.get_opt(&name).await {
                 Ok(Some(now)) if now.uid().as_deref() == Some(&uid) => {
                     is_over(&now.status.unwrap_or_default(), attempt)
                 }
                 Ok(_) => true,
                 Err(_) => false,
+            };
+            if over {
+                rollout_logs.flush().await;
             }
+            over
         }
     };
     Ok(Readable { log, attempt: attempt.to_string(), here, over, ended: Box::new(move || Box::pin(ended())) })

@@ -180,7 +180,7 @@ async fn stage(context: &StepContext<'_>) -> Result<Acted, StepError> {
         release: target.release.clone(),
         digest: release.digest,
         size: release.size,
-        tar: release.path,
+        tar: release.tar,
         absent_with_free: free,
     };
     Ok(context.host.stage(&context.controller.shared.gate, &context.call()?, &spec).await?)

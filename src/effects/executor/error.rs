@@ -2,7 +2,7 @@
 
 use super::types::AttemptId;
 use crate::{
-    effects::{gate::GateShut, store::StoreError},
+    effects::{gate::GateShut, logs::LogError, store::StoreError},
     model::Class,
 };
 
@@ -28,6 +28,15 @@ pub enum ExecutorError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Shut(#[from] GateShut),
+}
+
+impl From<LogError> for ExecutorError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::File(error) => Self::io("read a build's log", &error),
+            LogError::Store(error) => error.into(),
+        }
+    }
 }
 
 impl ExecutorError {

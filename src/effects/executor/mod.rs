@@ -20,23 +20,23 @@ mod masks;
 mod runner;
 mod sandbox;
 mod script;
-mod seal;
 pub mod secrets;
 mod slot;
 mod trusted;
 mod types;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
 
+use parking_lot::Mutex;
+
 pub use self::{
     error::ExecutorError,
     limits::Limits,
-    seal::sealed_log,
     secrets::Secrets,
     types::{AttemptId, BuildStep, Cache, Caches, ExecutorConfig, Exit, ExitReason, Isolation, StepState},
 };
@@ -52,11 +52,13 @@ use crate::model::text;
 pub struct LocalExecutor {
     config: Arc<ExecutorConfig>,
     tried: Arc<tokio::sync::OnceCell<()>>,
+    /// Pieces of logs that are in the store, of attempts that still run.
+    sealed: Arc<Mutex<HashMap<AttemptId, u64>>>,
 }
 
 impl LocalExecutor {
     pub fn new(config: ExecutorConfig) -> Self {
-        Self { config: Arc::new(config), tried: Arc::default() }
+        Self { config: Arc::new(config), tried: Arc::default(), sealed: Arc::default() }
     }
 
     /// Whether this machine can isolate scripts; `ExecutorUnsafe` where not. Tried until it worked once. Always fine when trusted.
@@ -165,7 +167,22 @@ impl LocalExecutor {
     /// Copies the log into the store as `logs/<uid>/<attempt>/<n>`, pieces of 1 MiB: the whole ones while it runs, the last one when
     /// it has ended. Idempotent. Returns how many pieces are sealed.
     pub async fn seal(&self, gate: &Gate, store: &Store, attempt: &AttemptId) -> Result<u64, ExecutorError> {
-        seal::seal(self, gate, store, attempt).await
+        // Asked first: what is read after it is the whole log.
+        let is_over = !matches!(self.state(attempt).await?, StepState::Running { .. });
+        let log = self.log_of(attempt, store)?;
+        let known = self.sealed.lock().get(attempt).copied();
+        let from = match known {
+            Some(sealed) => sealed,
+            None => log.sealed_pieces().await?,
+        };
+        let sealed = log.seal(gate, from, is_over).await?;
+        let mut all = self.sealed.lock();
+        if is_over {
+            all.remove(attempt);
+        } else {
+            all.insert(attempt.clone(), sealed);
+        }
+        Ok(sealed)
     }
 
     /// Uids of the builds that have a folder here.

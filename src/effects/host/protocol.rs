@@ -1,11 +1,11 @@
 //! What is said to the helper script and what it says back: `key=value` lines, an empty line, a payload; an answer framed by a nonce.
 //! Whatever stands outside the frame (banners, a talkative login shell) is no answer.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::fmt::Write as _;
 
 use super::{HostError, types::ActCall};
 use crate::{
-    effects::ssh::Output,
+    effects::{payload::Payload, ssh::Output},
     model::{
         ids::{ActId, FenceToken, Owner},
         text::last_lines,
@@ -25,7 +25,7 @@ fn plain(value: &str) -> bool {
 pub(super) struct Request {
     text: String,
     bad: Option<&'static str>,
-    pub payload: Option<PathBuf>,
+    pub payload: Option<Payload>,
 }
 
 impl Request {

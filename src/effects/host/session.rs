@@ -130,7 +130,7 @@ impl Session {
     async fn install(&self, root: &str, mode: &str, bytes: Vec<u8>) -> Result<Answer, HostError> {
         let nonce = nonce();
         let command = format!("exec /bin/sh -c '{INSTALL}' sh {root} {} {nonce} {mode}", *HELPER_DIGEST);
-        let output = self.connection.exec(command, Input { bytes, file: None }, SHORT).await?;
+        let output = self.connection.exec(command, Input { bytes, payload: None }, SHORT).await?;
         let answer = Answer::read(&nonce, &output)?;
         if let Some(why) = answer.get("unsafe") {
             let why = format!(
@@ -158,7 +158,7 @@ impl Session {
         }
         let nonce = nonce();
         let command = format!("exec /bin/sh {} {nonce}", self.script);
-        let input = Input { bytes: head, file: request.payload.clone() };
+        let input = Input { bytes: head, payload: request.payload.clone() };
         let output: Output = self.connection.exec(command, input, limit).await?;
         Answer::read(&nonce, &output)
     }

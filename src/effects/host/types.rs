@@ -1,9 +1,10 @@
 //! What an acting call on a host is told. Plain values.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use crate::{
     api::hostgroup::BecomeMethod,
+    effects::payload::Payload,
     model::{
         facts::{FolderFacts, ProcessFacts},
         ids::{ActId, FenceToken, FolderName, Owner, ReleaseName},
@@ -32,16 +33,16 @@ pub struct ActCall {
     pub act: ActId,
 }
 
-/// What is put on the host: one tar, already on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is put on the host: one tar.
+#[derive(Clone, Debug)]
 pub struct StageSpec {
     pub release: ReleaseName,
     /// SHA-256 of the tar, 64 hex digits.
     pub digest: String,
     /// Its length in bytes.
     pub size: u64,
-    /// Where the tar lies on this machine.
-    pub tar: PathBuf,
+    /// The tar itself.
+    pub tar: Payload,
     /// Bytes free on the host, where its facts also said that the release is not there: then it is sent without asking first.
     pub absent_with_free: Option<u64>,
 }

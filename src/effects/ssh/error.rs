@@ -66,8 +66,8 @@ pub enum SshError {
          what is behind a jump host is reached so)"
     )]
     NoForwarding { address: String },
-    #[error("{path} on this machine can't be read: {why}")]
-    LocalFile { path: std::path::PathBuf, why: String },
+    #[error("{name} on this machine can't be read: {why}")]
+    LocalFile { name: String, why: String },
     #[error("{address} broke the SSH protocol: {why}")]
     Protocol { address: String, why: String },
 }

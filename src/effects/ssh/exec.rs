@@ -1,12 +1,13 @@
 //! One command on the host: bytes in, bytes out. Nothing here waits without a deadline or keeps without a cap.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client::Msg};
 use tokio::io::AsyncReadExt;
 
 use super::{SshError, connection::Connection};
+use crate::effects::payload::Payload;
 
 /// A command that says more, on stdout and stderr together, is cut off with an error: no answer of the helper is that long, and who talks
 /// without end is not listened to until a deadline.
@@ -22,7 +23,7 @@ const STALL: Duration = Duration::from_secs(30);
 pub struct Input {
     pub bytes: Vec<u8>,
     /// Sent after `bytes`.
-    pub file: Option<PathBuf>,
+    pub payload: Option<Payload>,
 }
 
 /// What came back. `status` alone proves nothing: a server may invent it.
@@ -79,12 +80,13 @@ impl Connection {
         for chunk in input.bytes.chunks(CHUNK) {
             send(Bytes::copy_from_slice(chunk)).await?;
         }
-        if let Some(path) = input.file {
-            let unreadable = |error: std::io::Error| SshError::LocalFile { path: path.clone(), why: error.to_string() };
-            let mut file = tokio::fs::File::open(&path).await.map_err(unreadable)?;
+        if let Some(payload) = input.payload {
+            let unreadable =
+                |error: std::io::Error| SshError::LocalFile { name: payload.name(), why: error.to_string() };
+            let mut stream = payload.open().await.map_err(unreadable)?;
             let mut buffer = vec![0; CHUNK];
             loop {
-                let n = file.read(&mut buffer).await.map_err(unreadable)?;
+                let n = stream.read(&mut buffer).await.map_err(unreadable)?;
                 if n == 0 {
                     break;
                 }

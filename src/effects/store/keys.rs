@@ -235,6 +235,11 @@ pub fn piece(folder: &Key, n: u64) -> Key {
     Key(format!("{folder}/{n}"))
 }
 
+/// The key of this name right below a folder; both are parts of keys already.
+pub(crate) fn below(folder: &Key, name: &str) -> Key {
+    Key(format!("{folder}/{name}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,24 +1,30 @@
 //! The object store: records and releases that are created once and never changed. It must not know what a record means.
 //!
-//! A folder now, any `object_store` backend later; so only create-if-absent, get, list and delete are used. Everything is synced before a
-//! call returns.
+//! A plug point: `interface.rs` says what a place for objects must do, `factory.rs` which ones there are, `contract.rs` tests all of them
+//! alike. What stands here and in `removal.rs` is the same for each place: the gate, deadlines, errors, limits.
 
+#[cfg(test)]
+mod contract;
 mod error;
+mod factory;
+mod folder;
+mod interface;
 pub mod keys;
-mod releases;
+#[cfg(test)]
+pub(crate) mod memory;
 mod removal;
-mod sweep;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, local::LocalFileSystem};
+use object_store::{ObjectStoreExt, PutMode, PutPayload};
 use tokio::sync::RwLock;
 
+use self::interface::Backend;
 pub use self::{
     error::StoreError,
+    interface::Release,
     keys::{BadPart, Key},
-    releases::Release,
     removal::Entry,
 };
 use super::gate::{Effect, Gate};
@@ -31,8 +37,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    backend: Arc<LocalFileSystem>,
-    root: PathBuf,
+    backend: Arc<dyn Backend>,
     /// Who has stored a release and not put on record yet who needs it, against who removes what nobody needs.
     releases: Arc<RwLock<()>>,
 }
@@ -56,17 +61,6 @@ impl Create {
 }
 
 impl Store {
-    /// The store in a folder, which is made where it is missing.
-    pub fn folder(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        let root: PathBuf = path.into();
-        std::fs::create_dir_all(&root).map_err(|error| StoreError::from_io("make the store's folder", &error))?;
-        let root = root.canonicalize().map_err(|error| StoreError::from_io("find the store's folder", &error))?;
-        let backend = LocalFileSystem::new_with_prefix(&root)
-            .map_err(|error| StoreError::Failed { what: "open its folder".into(), why: error.to_string() })?
-            .with_fsync(true);
-        Ok(Self { backend: Arc::new(backend), root, releases: Arc::default() })
-    }
-
     /// Writes an object if there is none of that name. Effect `store.create`.
     pub async fn create(&self, gate: &Gate, key: &Key, bytes: Vec<u8>) -> Result<Create, StoreError> {
         gate.pass(Effect::new("store.create", key.as_str()), self.create_ungated(key, bytes)).await
@@ -74,7 +68,7 @@ impl Store {
 
     async fn create_ungated(&self, key: &Key, bytes: Vec<u8>) -> Result<Create, StoreError> {
         let path = key.path();
-        let put = self.backend.put_opts(&path, PutPayload::from(bytes), PutMode::Create.into());
+        let put = self.backend.objects().put_opts(&path, PutPayload::from(bytes), PutMode::Create.into());
         match within(&format!("write {key}"), put).await? {
             Ok(_) => Ok(Create::Created),
             Err(object_store::Error::AlreadyExists { .. }) => match self.get(key).await? {
@@ -88,7 +82,7 @@ impl Store {
     /// The bytes of an object; `None` where there is none.
     pub async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         let read = async {
-            let found = match self.backend.get(&key.path()).await {
+            let found = match self.backend.objects().get(&key.path()).await {
                 Ok(found) => found,
                 Err(object_store::Error::NotFound { .. }) => return Ok(None),
                 Err(error) => return Err(StoreError::from_backend(key, "read", error)),
@@ -104,7 +98,7 @@ impl Store {
 
     /// Bytes in an object; `None` where there is none.
     pub async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
-        match within(&format!("read {key}"), self.backend.head(&key.path())).await? {
+        match within(&format!("read {key}"), self.backend.objects().head(&key.path())).await? {
             Ok(found) => Ok(Some(found.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(StoreError::from_backend(key, "read", error)),
@@ -117,14 +111,30 @@ impl Store {
         if from >= end {
             return Ok(Vec::new());
         }
-        let part = within(&format!("read {key}"), self.backend.get_range(&key.path(), from..end)).await?;
+        let part = within(&format!("read {key}"), self.backend.objects().get_range(&key.path(), from..end)).await?;
         Ok(part.map_err(|error| StoreError::from_backend(key, "read", error))?.to_vec())
+    }
+
+    /// Stores a tar under the digest of the bytes that were stored; doing it again is fine. Effect `store.create`.
+    pub async fn put_release(&self, gate: &Gate, tar: &Path) -> Result<Release, StoreError> {
+        let subject = format!("release {}", tar.file_name().unwrap_or_default().to_string_lossy());
+        gate.pass(Effect::new("store.create", subject), self.backend.put_release(tar)).await
+    }
+
+    /// A release, verified again: its bytes still have that digest.
+    pub async fn release(&self, digest: &str) -> Result<Release, StoreError> {
+        self.backend.release(&keys::release(digest)?, digest).await
     }
 
     /// The keys below a folder, sorted by name.
     pub async fn list(&self, folder: &Key) -> Result<Vec<Key>, StoreError> {
         let prefix = folder.path();
-        let listed = self.backend.list(Some(&prefix)).map_ok(|meta| Key::found(&meta.location)).try_collect::<Vec<_>>();
+        let listed = self
+            .backend
+            .objects()
+            .list(Some(&prefix))
+            .map_ok(|meta| Key::found(&meta.location))
+            .try_collect::<Vec<_>>();
         let mut keys = within(&format!("list {folder}"), listed)
             .await?
             .map_err(|error| StoreError::from_backend(folder, "list", error))?;
@@ -138,6 +148,3 @@ async fn within<T>(what: &str, work: impl Future<Output = T>) -> Result<T, Store
         .await
         .map_err(|_| StoreError::Failed { what: what.to_owned(), why: format!("no answer in {DEADLINE:?}") })
 }
-
-#[cfg(test)]
-mod tests;

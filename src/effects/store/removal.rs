@@ -1,13 +1,11 @@
 //! What is taken out of the store again. It must not know why; each removal may be done twice.
 
-use std::{fs, path::Path};
-
 use futures::TryStreamExt;
 use jiff::Timestamp;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStoreExt;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
-use super::{Key, Store, StoreError, keys, releases::blocking, within};
+use super::{Key, Store, StoreError, keys, within};
 use crate::effects::gate::{Effect, Gate};
 
 /// One object, as a listing tells of it.
@@ -35,6 +33,7 @@ impl Store {
         let prefix = folder.path();
         let listed = self
             .backend
+            .objects()
             .list(Some(&prefix))
             .map_ok(|meta| Entry {
                 key: Key::found(&meta.location),
@@ -53,7 +52,7 @@ impl Store {
     }
 
     async fn remove_ungated(&self, key: &Key) -> Result<(), StoreError> {
-        match within(&format!("remove {key}"), self.backend.delete(&key.path())).await? {
+        match within(&format!("remove {key}"), self.backend.objects().delete(&key.path())).await? {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(StoreError::from_backend(key, "remove", error)),
         }
@@ -83,12 +82,19 @@ impl Store {
         for key in keys {
             self.remove_ungated(key).await?;
         }
-        let path = self.root.join(folder.as_str());
-        blocking(move || {
-            remove_empty(&path);
-            Ok(())
-        })
-        .await
+        self.backend.emptied(folder).await;
+        Ok(())
+    }
+
+    /// Removes what killed writers left more than an hour ago; says how many. Effect `store.sweep`, where there is something.
+    pub async fn sweep(&self, gate: &Gate) -> Result<usize, StoreError> {
+        let found = self.backend.leftovers().await?;
+        if found.is_empty() {
+            return Ok(0);
+        }
+        let count = found.len();
+        gate.pass(Effect::new("store.sweep", "leftovers"), self.backend.remove_leftovers(found)).await?;
+        Ok(count)
     }
 
     /// Whether the bytes of a release are there.
@@ -99,14 +105,5 @@ impl Store {
     /// Removes the bytes of a release. Effect `store.remove`. Hold [`Store::judge_releases`].
     pub async fn remove_release(&self, gate: &Gate, digest: &str) -> Result<(), StoreError> {
         self.remove(gate, &keys::release(digest)?).await
-    }
-}
-
-/// Folders are no objects, and nobody misses an empty one; one that got something meanwhile stays.
-fn remove_empty(folder: &Path) {
-    for entry in walkdir::WalkDir::new(folder).contents_first(true).into_iter().flatten() {
-        if entry.file_type().is_dir() {
-            let _ = fs::remove_dir(entry.path());
-        }
     }
 }

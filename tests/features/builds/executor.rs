@@ -14,7 +14,7 @@ use landfall::{
         clock::monotonic,
         executor::{
             AttemptId, BuildStep, Cache, Caches, ExecutorConfig, ExecutorError, Exit, ExitReason, Isolation, Limits,
-            LocalExecutor, Secrets, StepState, sealed_log,
+            LocalExecutor, Secrets, StepState,
         },
         gate::Gate,
         store::Store,
@@ -511,7 +511,7 @@ async fn a_log_is_sealed_in_pieces_while_it_grows_and_read_back_whole() {
     assert_eq!(bench.executor.state(&id).await.unwrap(), StepState::Absent);
     let mut sealed = Vec::new();
     loop {
-        let piece = sealed_log(&store, &id, sealed.len() as u64).await.unwrap();
+        let piece = bench.executor.log_of(&id, &store).unwrap().read(sealed.len() as u64, 1 << 20).await.unwrap();
         if piece.is_empty() {
             break;
         }

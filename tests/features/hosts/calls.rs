@@ -10,6 +10,7 @@ use landfall::{
     effects::{
         gate::Gate,
         host::{ActCall, Acted, Host, HostError, Listener, MarkSpec, StageSpec, StartSpec, StopSpec, UpdateSpec},
+        payload::Payload,
         ssh::{Credentials, SshError, SshTarget},
     },
     model::{
@@ -76,7 +77,13 @@ impl Bench {
         let tar = self.local.path().join(format!("{version}.tar"));
         let digest = pack(&tar, files);
         let size = std::fs::metadata(&tar).unwrap().len();
-        StageSpec { release: ReleaseName::new(version, &digest), digest, size, tar, absent_with_free: None }
+        StageSpec {
+            release: ReleaseName::new(version, &digest),
+            digest,
+            size,
+            tar: Payload::file(tar),
+            absent_with_free: None,
+        }
     }
 
     async fn stage(&mut self, spec: &StageSpec) {
@@ -261,7 +268,7 @@ async fn an_act_on_an_old_view_is_refused_and_a_staged_release_is_kept() {
     assert_eq!(bench.folder().await.current, None);
 
     // Staged again without the bytes: there is nothing to send.
-    std::fs::remove_file(&v1.tar).unwrap();
+    std::fs::remove_file(v1.tar.name()).unwrap();
     bench.stage(&v1).await;
     assert_eq!(bench.call.act.n, 4);
 }
@@ -281,7 +288,7 @@ async fn a_release_that_somebody_changed_is_replaced() {
 async fn bytes_that_are_not_the_release_never_appear_on_the_host() {
     let bench = Bench::new().await;
     let mut v1 = bench.release("v1", &[("app", SLEEPER)]);
-    pack(&v1.tar, &[("app", "#!/bin/sh\nexec sleep 1001\n")]);
+    pack(v1.tar.name().as_ref(), &[("app", "#!/bin/sh\nexec sleep 1001\n")]);
     let refused = bench.host.stage(&bench.gate, &bench.call, &v1).await;
     assert!(
         matches!(&refused, Err(HostError::DigestMismatch { expected, .. }) if *expected == v1.digest),
@@ -667,7 +674,13 @@ async fn every_shell_an_ordinary_user_and_a_talkative_login_shell_do() {
         let tar = local.path().join("v1.tar");
         let digest = pack(&tar, &[("app", WEB)]);
         let size = std::fs::metadata(&tar).unwrap().len();
-        let spec = StageSpec { release: ReleaseName::new("v1", &digest), digest, size, tar, absent_with_free: None };
+        let spec = StageSpec {
+            release: ReleaseName::new("v1", &digest),
+            digest,
+            size,
+            tar: Payload::file(tar),
+            absent_with_free: None,
+        };
         let mut call = ActCall {
             folder: FolderName::new("shop", "web"),
             owner: owner("web-production", &at.name),

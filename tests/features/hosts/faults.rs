@@ -7,6 +7,7 @@ use landfall::{
     effects::{
         gate::Gate,
         host::{ActCall, Host, HostError, Listener, MarkSpec, StageSpec, StartSpec, StopSpec},
+        payload::Payload,
         ssh::{Credentials, SshError, SshTarget},
     },
     model::{
@@ -59,7 +60,7 @@ impl Release {
             release: ReleaseName::new(version, &digest),
             digest,
             size: bytes.len() as u64,
-            tar,
+            tar: Payload::file(tar),
             absent_with_free: None,
         };
         Self { _folder: folder, spec }

@@ -43,7 +43,7 @@ fn private(key: &PrivateKey) -> String {
 }
 
 async fn run(connection: &Connection, command: &str) -> String {
-    let input = Input { bytes: Vec::new(), file: None };
+    let input = Input { bytes: Vec::new(), payload: None };
     let output = connection.exec(command.to_owned(), input, Duration::from_secs(60)).await.unwrap();
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
@@ -296,7 +296,7 @@ async fn jump_hosts_are_checked_one_by_one_and_an_error_names_the_hop() {
 
     // The way is lost: the host is not to blame.
     hosts.host(1).hangup().await;
-    let input = Input { bytes: Vec::new(), file: None };
+    let input = Input { bytes: Vec::new(), payload: None };
     let error = connection.exec("sleep 1000".into(), input, Duration::from_secs(60)).await.err().unwrap();
     assert!(
         matches!(&error, SshError::Jump { hop, .. } if *hop == second.address) && error.is_unreachable(),

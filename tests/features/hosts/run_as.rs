@@ -15,6 +15,7 @@ use landfall::{
     effects::{
         gate::Gate,
         host::{ActCall, Host, HostError, Listener, RunAs, StageSpec, StartSpec, StopSpec},
+        payload::Payload,
         ssh::{Credentials, SshTarget},
     },
     model::ids::{ActId, FenceToken, FolderName, Owner, ReleaseName},
@@ -59,7 +60,13 @@ impl Stage {
         let tar = local.path().join("v1.tar");
         let digest = pack(&tar, APP);
         let size = std::fs::metadata(&tar).unwrap().len();
-        let spec = StageSpec { release: ReleaseName::new("v1", &digest), digest, size, tar, absent_with_free: None };
+        let spec = StageSpec {
+            release: ReleaseName::new("v1", &digest),
+            digest,
+            size,
+            tar: Payload::file(tar),
+            absent_with_free: None,
+        };
         let uid = "uid-of-web".to_owned();
         let owner = Owner {
             control_plane_id: "plane-1".to_owned(),
