@@ -95,7 +95,7 @@ fn of_verdict(conditions: &[Value]) -> Vec<String> {
         wrong.push("Ready, and Reconciling or Stalled".into());
     }
     let alone = reconciling.is_none() && stalled.is_none();
-    if alone && ready["status"] != "True" && ready["reason"] != "Paused" {
+    if alone && ready["status"] != "True" {
         wrong
             .push(format!("Ready is {} for {} with neither Reconciling nor Stalled", ready["status"], ready["reason"]));
     }

@@ -19,8 +19,6 @@ pub enum Verdict {
     Failed { reason: Reason, message: String },
     /// Everything is as declared.
     Done { reason: Reason, message: String },
-    /// Held by a person's wish: neither in progress nor failed. `ready` is what was last known.
-    Paused { ready: Option<bool>, reason: Reason, message: String },
 }
 
 impl Verdict {
@@ -43,19 +41,13 @@ impl Verdict {
 
     pub fn reason(&self) -> Reason {
         match self {
-            Self::InProgress { reason, .. }
-            | Self::Failed { reason, .. }
-            | Self::Done { reason, .. }
-            | Self::Paused { reason, .. } => *reason,
+            Self::InProgress { reason, .. } | Self::Failed { reason, .. } | Self::Done { reason, .. } => *reason,
         }
     }
 
     pub fn message(&self) -> &str {
         match self {
-            Self::InProgress { message, .. }
-            | Self::Failed { message, .. }
-            | Self::Done { message, .. }
-            | Self::Paused { message, .. } => message,
+            Self::InProgress { message, .. } | Self::Failed { message, .. } | Self::Done { message, .. } => message,
         }
     }
 }
@@ -81,7 +73,6 @@ pub fn conditions(
         Verdict::InProgress { known_bad, .. } => (known_bad.then_some(false), Some(RECONCILING)),
         Verdict::Failed { .. } => (Some(false), Some(STALLED)),
         Verdict::Done { .. } => (Some(true), None),
-        Verdict::Paused { ready, .. } => (*ready, None),
     };
     let set = |kind: &str, status: Option<bool>, reason: Reason, message: &str| {
         condition(before, generation, now, kind, status, reason, message)

@@ -222,6 +222,10 @@ pub struct DeploymentStatus {
     /// Number of selected hosts, by how far each is.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub hosts: RolloutCounts,
+    /// Hash of the release and the environment that the spec asked for when it was last decided on, with the name of its algorithm (`1:…`).
+    /// Another hash begins another revision.
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    pub wanted_hash: Option<String>,
     /// Versions that run, as the hosts themselves tell, each with its number of hosts.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<VersionCount>,
@@ -258,15 +262,18 @@ pub struct RolloutCounts {
     /// Hosts whose update has not begun.
     #[serde(default)]
     pub pending: i32,
+    /// Selected hosts that are suspended: in no other number, neither updated nor healed.
+    #[serde(default)]
+    pub skipped: i32,
 }
 
 /// Current rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// Id of the rollout: its revision and serial, as `3.0`.
+    /// Id of the rollout: its revision and serial, as `3.0`. Each redeploy takes the next serial, so ids never repeat.
     pub id: String,
-    /// Hash of the release and the environment that the rollout brings.
+    /// Hash of the release and the environment that the rollout brings, with the name of its algorithm (`1:…`).
     pub hash: String,
     /// Number of the attempt, from 1.
     pub attempt: i64,
@@ -284,6 +291,34 @@ pub struct Rollout {
     /// Number of batches.
     #[serde(default)]
     pub batches: i32,
+    /// What the operator has begun; complete, whatever is cut from `exceptions`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<RolloutIntent>,
+}
+
+/// What the operator has begun. Decisions rest on it and on nothing that is shown to people.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutIntent {
+    /// Names of the hosts whose update was begun and is not seen to be over, sorted.
+    #[serde(default)]
+    pub updating: Vec<String>,
+    /// Whether the rollout ended as Failed: no further host is updated until a `retry`.
+    #[serde(default)]
+    pub failed: bool,
+    /// Redeploys, newest first: a process of the same release and environment with a lower serial is started again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redeploys: Vec<RedeploySerial>,
+}
+
+/// Redeploy of one release with one environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RedeploySerial {
+    /// Hash of the release and the environment.
+    pub hash: String,
+    /// Serial of the rollout that the redeploy began.
+    pub serial: i64,
 }
 
 /// Host that is not ready.
@@ -320,6 +355,8 @@ pub enum Phase {
     Ready,
     Failed,
     Unreachable,
+    /// Suspended: neither updated nor healed.
+    Skipped,
     /// Written by a later version of landfall.
     #[serde(other)]
     Unknown,
@@ -335,6 +372,11 @@ pub struct HistoryEntry {
     pub version: String,
     /// Id of the commit that the version was built from.
     pub commit: String,
+    /// What differs from the rollout before: `Version`, `Environment`, `VersionAndEnvironment`, `Redeploy` (nothing differs), or `Adopt`
+    /// (hosts were taken over).
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub change: Option<HistoryChange>,
     /// Time at which it began.
     pub started_at: Time,
     /// Time at which it ended; absent while it goes on.
@@ -347,6 +389,20 @@ pub struct HistoryEntry {
     /// Number of hosts whose update failed.
     #[serde(default)]
     pub failed_hosts: i32,
+}
+
+/// What one rollout changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HistoryChange {
+    /// Another version; also the first one.
+    Version,
+    /// The same version with another effective environment.
+    Environment,
+    VersionAndEnvironment,
+    /// Nothing: the hosts were started again because a person asked for it.
+    Redeploy,
+    /// Hosts of another control plane, or of a later state of this one, were taken over.
+    Adopt,
 }
 
 /// How a rollout ended.

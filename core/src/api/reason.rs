@@ -278,7 +278,7 @@ pub enum Reason {
     ProcessDied,
     /// The process did not become ready in time.
     NotReady,
-    /// The process ended too often in a row.
+    /// The process ended too often in a row; operators of before gave it up then.
     RestartedTooOften,
     /// The helper script on the host failed.
     HelperFailed,

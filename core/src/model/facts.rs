@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{FenceToken, FolderName, Owner, ReleaseName};
+use super::{
+    ids::{FenceToken, FolderName, Owner, ReleaseName},
+    rollout::ProcessId,
+};
 
 /// One host at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +100,12 @@ pub struct ProcessFacts {
     pub rollout: String,
     /// pid, start time and boot id all match a process that is no zombie. A stranger under a reused pid is not alive.
     pub alive: bool,
+}
+
+impl ProcessFacts {
+    pub fn id(&self) -> ProcessId {
+        ProcessId { pid: self.pid, start: self.start }
+    }
 }
 
 /// Readiness as it was recorded on the host.

@@ -40,4 +40,23 @@ pub struct HostFailure {
     /// With the last lines of what ran, cleaned.
     pub message: String,
     pub at: Timestamp,
+    /// The process that failed, where one lives all the same: another attempt starts another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessId>,
+}
+
+impl HostFailure {
+    /// An operator of before gave up healing; one of now does not.
+    pub fn is_given_up_healing(&self) -> bool {
+        self.reason == Reason::RestartedTooOften
+    }
+}
+
+/// One process of one boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessId {
+    pub pid: i64,
+    /// Field 22 of `/proc/PID/stat`, in clock ticks since boot.
+    pub start: u64,
 }

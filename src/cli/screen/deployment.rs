@@ -81,7 +81,7 @@ fn ready<'a>(object: &Deployment, status: &DeploymentStatus, group: &'a HostGrou
     let count = |n: i32| usize::try_from(n).unwrap_or(0);
     let current = object.spec.hosts.is_none() || Some(status.observed_generation) == object.metadata.generation;
     let whole = count(status.hosts.ready) + status.exceptions.len() == selected.len();
-    if !current || !whole || count(status.hosts.total) != selected.len() {
+    if !current || !whole || count(status.hosts.total) + count(status.hosts.skipped) != selected.len() {
         return Vec::new();
     }
     let named = |host: &&Host| status.exceptions.iter().any(|exception| exception.host == host.name);

@@ -1,4 +1,4 @@
-//! Why a step on a host did not succeed, and what that means for the turn.
+//! Why a step on a host did not succeed, and what that means for the task.
 
 use crate::{
     api::{Reason, conditions::clip},
@@ -33,7 +33,7 @@ pub enum Recovery {
     RetryLimited(Failure),
     /// The host was lost, or does not let us in (any more).
     Disconnected,
-    /// This operator may not act, or not on this host. The planner decides anew.
+    /// This operator may not act, or not on this host. The planner decides again.
     Yield,
     Fail(Failure),
 }

@@ -96,23 +96,23 @@ fn limit_logs(deployment: &Deployment, rollouts: usize, context: &Arc<Deployment
 }
 
 /// Gives a host its goal; a task that is under way there takes it up after its step.
-fn assign(deployment: &Deployment, drive: Assignment, context: &Arc<DeploymentContext>) {
+fn assign(deployment: &Deployment, assignment: Assignment, context: &Arc<DeploymentContext>) {
     let place = HostRef {
         namespace: deployment.namespace().unwrap_or_default(),
         deployment: deployment.name_any(),
         uid: deployment.uid().unwrap_or_default(),
         project: deployment.spec.project_ref.name.clone(),
         group: deployment.spec.host_group_ref.name.clone(),
-        host: drive.host.clone(),
+        host: assignment.host.clone(),
     };
     let key = place.worker_key();
-    match drive.key.kind {
-        GoalKind::Heal => context.fleet.hosts.workers.heal(&key, drive.key.attempt, clock::now()),
+    match assignment.key.kind {
+        GoalKind::Heal => context.fleet.hosts.workers.heal(&key, assignment.key.attempt, clock::now()),
         GoalKind::Run => context.fleet.hosts.workers.healed(&key),
         _ => {}
     }
-    if let Some(number) = context.fleet.hosts.workers.set(&key, drive) {
-        let task = format!("turn/{}/{}/{number}", key.uid, key.host);
+    if let Some(number) = context.fleet.hosts.workers.set(&key, assignment) {
+        let task = format!("host-task/{}/{}/{number}", key.uid, key.host);
         context.tasks.start(task, worker::run(context.clone(), place, number));
     }
 }

@@ -72,16 +72,17 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
 }
 
 fn observe_host(context: &DeploymentContext, key: &HostKey, uid: &str, folder: &FolderName) -> HostObserved {
-    let turn = HostWorkerKey { uid: uid.to_owned(), host: key.host.clone() };
-    let task = context.fleet.hosts.workers.task(&turn);
-    // While our own task acts there, its last look is the newest there can be.
+    let worker = HostWorkerKey { uid: uid.to_owned(), host: key.host.clone() };
+    let task = context.fleet.hosts.workers.task(&worker);
+    // While our own task acts there, its last check is the newest there can be.
     let look = if task.is_some() { context.fleet.hosts.last_check(key) } else { context.fleet.hosts.check(key) };
     let look = match look {
         HostCheck::Unknown => FolderCheck::Unknown,
         HostCheck::Facts(facts) => FolderCheck::Facts(Box::new(folder_view(&facts, folder))),
         HostCheck::Failed(problem) => FolderCheck::Failed(problem),
     };
-    HostObserved { look, task, healing: context.fleet.hosts.workers.healing(&turn) }
+    let (healing, heal_failure) = context.fleet.hosts.workers.healing(&worker);
+    HostObserved { look, task, healing, heal_failure }
 }
 
 /// The part of a host's facts that is one project's.

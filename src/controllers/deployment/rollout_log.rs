@@ -11,29 +11,29 @@ use crate::{
     plan::deployment::{Assignment, Goal, RolloutAttempt, Step},
 };
 
-/// The diary of one turn on one host.
+/// The log of one task on one host.
 pub struct RolloutLog<'a> {
     logs: &'a RolloutLogs,
-    place: &'a HostRef,
+    host_ref: &'a HostRef,
     attempt: Option<RolloutAttempt>,
     goal: &'a Goal,
-    /// Whether the turn has said what it is for.
+    /// Whether the task has said what it is for.
     begun: Mutex<bool>,
 }
 
 impl<'a> RolloutLog<'a> {
-    pub fn new(logs: &'a RolloutLogs, place: &'a HostRef, drive: &'a Assignment) -> Self {
-        let attempt = RolloutAttempt::new(&drive.key.rollout, drive.key.attempt);
-        Self { logs, place, attempt, goal: &drive.goal, begun: Mutex::new(false) }
+    pub fn new(logs: &'a RolloutLogs, host_ref: &'a HostRef, assignment: &'a Assignment) -> Self {
+        let attempt = RolloutAttempt::new(&assignment.key.rollout, assignment.key.attempt);
+        Self { logs, host_ref, attempt, goal: &assignment.goal, begun: Mutex::new(false) }
     }
 
     fn say(&self, text: &str) {
         if let Some(attempt) = self.attempt {
-            self.logs.write(&self.place.uid, attempt, &self.place.host, text);
+            self.logs.write(&self.host_ref.uid, attempt, &self.host_ref.host, text);
         }
     }
 
-    /// A turn that finds nothing to do says nothing.
+    /// A task that finds nothing to do says nothing.
     fn head(&self) {
         let mut begun = self.begun.lock();
         if !std::mem::replace(&mut *begun, true) {
@@ -70,7 +70,7 @@ impl<'a> RolloutLog<'a> {
 
     pub fn lost(&self) {
         self.head();
-        self.say("the host can't be reached; the turn goes on when it can");
+        self.say("no connection to the host; goes on when there is one");
     }
 
     pub fn reached(&self, goal: &Goal) {
@@ -94,7 +94,7 @@ impl<'a> RolloutLog<'a> {
 /// What older attempts had to say goes into the store, in the background.
 pub fn seal(context: &Arc<DeploymentContext>, uid: &str) {
     let (then, of) = (context.clone(), uid.to_owned());
-    let _ = context.tasks.start(format!("diary/{uid}"), async move {
+    let _ = context.tasks.start(format!("rollout-log/{uid}"), async move {
         if let Err(error) = then.rollout_logs.seal(&then.shared.gate, &then.store, &of).await {
             tracing::warn!(uid = of, %error, "the log of an older rollout is not in the store yet");
         }
@@ -104,7 +104,7 @@ pub fn seal(context: &Arc<DeploymentContext>, uid: &str) {
 /// Removes the logs of older rollouts, in the background. What is left of them goes when the next one begins.
 pub fn limit(context: &Arc<DeploymentContext>, uid: &str, current: RolloutAttempt, rollouts: usize) {
     let (then, of) = (context.clone(), uid.to_owned());
-    let _ = context.tasks.start(format!("diary/{uid}/limit"), async move {
+    let _ = context.tasks.start(format!("rollout-log/{uid}/limit"), async move {
         if let Err(error) = then.rollout_logs.limit(&then.shared.gate, &then.store, &of, current, rollouts).await {
             tracing::warn!(uid = of, %error, "logs of old rollouts are removed later");
         }
@@ -114,8 +114,8 @@ pub fn limit(context: &Arc<DeploymentContext>, uid: &str, current: RolloutAttemp
 fn purpose(goal: &Goal) -> String {
     match goal {
         Goal::Stage(target) => format!("{} is to be staged", target.version),
-        Goal::Run { target, heal: false } => format!("{} is to run here", target.version),
-        Goal::Run { target, heal: true } => format!("{} ran here and ended; it is to run again", target.version),
+        Goal::Run { target, heal: false, .. } => format!("{} is to run here", target.version),
+        Goal::Run { target, heal: true, .. } => format!("{} ran here and ended; it is to run again", target.version),
         Goal::Release => "the claim is to be given up".to_owned(),
         Goal::Remove => "everything is to be removed".to_owned(),
         Goal::Adopt => "the host is to be taken over".to_owned(),
@@ -137,6 +137,6 @@ fn name(step: &Step) -> &'static str {
         Step::Remove => "remove",
         Step::Adopt => "take over",
         Step::Died => "start",
-        Step::Reached => "look",
+        Step::Reached => "check",
     }
 }

@@ -43,7 +43,7 @@ impl From<HostError> for StepError {
     }
 }
 
-/// Everything that a step needs to know of its turn.
+/// Everything that a step needs to know of its task.
 pub struct StepContext<'a> {
     pub controller: &'a DeploymentContext,
     pub host_ref: &'a HostRef,
@@ -209,8 +209,10 @@ async fn port_is_taken(context: &StepContext<'_>) -> Result<bool, StepError> {
 /// Whose socket answered is looked at on the host, in the same call.
 async fn mark(context: &StepContext<'_>, keep: &[ReleaseName]) -> Result<Acted, StepError> {
     let target = context.target()?;
+    // Of the rollout that started the process: the target may have come back to what ran already.
+    let process = context.observed.folder.process.as_ref();
     let spec = MarkSpec {
-        rollout: target.rollout.clone(),
+        rollout: process.map_or_else(|| target.rollout.clone(), |process| process.rollout.clone()),
         port: target.port(),
         keep: keep.to_vec(),
         at_most: target.releases_kept,
@@ -223,7 +225,7 @@ async fn mark(context: &StepContext<'_>, keep: &[ReleaseName]) -> Result<Acted, 
     }
 }
 
-/// A start by itself, where a turn found somebody on the port: who still listens after a moment is a stranger, who would answer the probe.
+/// A start by itself, where an update found somebody on the port: who still listens after a moment is a stranger, who would answer the probe.
 async fn start(context: &StepContext<'_>) -> Result<Acted, StepError> {
     if let Some(port) = context.target()?.port() {
         let mut tries = 0;

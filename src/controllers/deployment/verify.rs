@@ -14,7 +14,7 @@ use crate::{
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// So often it is asked whether a process that does not answer yet lives at all.
+/// Pause between checks whether a process that does not answer yet lives at all.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 const LAST_LINES: usize = 5;
 

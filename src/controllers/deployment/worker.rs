@@ -14,7 +14,12 @@ use crate::{
     api::deployment::Phase,
     controllers::hosts::{self, HostKey, HostWorkerKey, HostWorkers, Link},
     effects::{clock, host::HostError},
-    model::{facts::HostFacts, ids::FolderName, rollout::HostFailure},
+    model::{
+        self, Class,
+        facts::{HostFacts, ProcessFacts},
+        ids::FolderName,
+        rollout::{HostFailure, ProcessId},
+    },
     plan::{
         deployment::{Assignment, Goal, Step, StepProgress, next_step},
         hostgroup::HostCheck,
@@ -51,12 +56,16 @@ enum End {
     Reached,
     /// Another goal was given.
     Changed,
-    /// Lost, or not ours to act on: the planner decides anew.
+    /// The host could not be reached at all: nothing was done.
+    NotReached,
+    /// Lost, or not ours to act on: the planner decides again.
     Yielded,
+    /// What ran could not be started again; tried again later.
+    NotHealed(model::Failure),
     Failed(HostFailure),
 }
 
-/// So often something that should pass by itself is tried again.
+/// Retries for errors that should pass by themselves.
 const MAX_RETRIES: u32 = 3;
 /// After a goal that did not work out and has no verdict, so that it is not tried in a hot loop.
 const FAILURE_PAUSE: Duration = Duration::from_secs(3);
@@ -70,7 +79,18 @@ pub async fn run(context: Arc<DeploymentContext>, host_ref: HostRef, number: u64
         let log = RolloutLog::new(&context.rollout_logs, &host_ref, &assignment);
         match follow(&context, &host_ref, &assignment, version, &log).await {
             End::Changed => continue,
-            End::Reached => log.reached(&assignment.goal),
+            End::Reached => {
+                log.reached(&assignment.goal);
+                context.fleet.hosts.workers.heal_succeeded(&key);
+            }
+            End::NotReached => {
+                context.fleet.hosts.workers.heal_undone(&key);
+                tokio::time::sleep(FAILURE_PAUSE).await;
+            }
+            End::NotHealed(failure) => {
+                context.fleet.hosts.workers.heal_failed(&key, failure);
+                tokio::time::sleep(FAILURE_PAUSE).await;
+            }
             End::Yielded => tokio::time::sleep(FAILURE_PAUSE).await,
             End::Failed(verdict) => {
                 log.failed(&verdict);
@@ -93,7 +113,7 @@ pub async fn run(context: Arc<DeploymentContext>, host_ref: HostRef, number: u64
     rollout_log::seal(&context, &host_ref.uid);
 }
 
-/// Whatever ends the task, a panic too, it runs no more.
+/// Takes the task off the list however it ends, by a panic too.
 struct Guard(HostWorkers, HostWorkerKey, u64);
 
 impl Drop for Guard {
@@ -102,7 +122,7 @@ impl Drop for Guard {
     }
 }
 
-/// A verdict that can't be written is no verdict: without it the next turn finds the same and says it again.
+/// A failure that can't be recorded is none: the next task finds the same and records it.
 async fn record(context: &DeploymentContext, host_ref: &HostRef, verdict: &HostFailure) {
     if let Err(error) = records::write_verdict(context, &host_ref.uid, verdict).await {
         tracing::warn!(host = host_ref.host, %error, "a host's failure is not on record yet");
@@ -122,7 +142,7 @@ async fn follow(
     let (mut done, mut retries) = (StepProgress::default(), 0);
     let Some(link) = connect(context, &host_key).await else {
         log.lost();
-        return End::Yielded;
+        return End::NotReached;
     };
     // Seen over this very connection, so in this boot, and nothing was done since: the host itself refuses what is planned on an old view.
     // What was under way then may be over.
@@ -187,12 +207,15 @@ async fn follow(
             Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
             Next::Changed => return End::Changed,
             Next::Yield => return End::Yielded,
-            Next::Failed(failure, phase) => return failed(assignment, host_ref, phase, failure),
+            Next::Failed(failure, phase) => {
+                let process = observed.folder.process.as_ref().filter(|_| matches!(step, Step::Verify { .. }));
+                return failed(assignment, host_ref, phase, failure, process.map(ProcessFacts::id));
+            }
         }
     }
 }
 
-/// One connection for the whole turn. Why there is none is kept for the planner.
+/// One connection for the whole task. Why there is none is kept for the planner.
 async fn connect(context: &Arc<DeploymentContext>, key: &HostKey) -> Option<Arc<Link>> {
     if let Ok(link) = hosts::link(&context.fleet, key).await {
         return Some(link);
@@ -238,12 +261,28 @@ fn is_anothers_end(step: &Step, error: &HostError, host_ref: &HostRef, assignmen
     !own && matches!(error, HostError::StepFailed { .. } | HostError::DiskFull { .. } | HostError::PortInUse { .. })
 }
 
-/// Bringing a version to a host can fail for good. Healing and letting go are tried again, as the planner sees fit.
-fn failed(assignment: &Assignment, host_ref: &HostRef, phase: Phase, failure: Failure) -> End {
-    let counts = matches!(assignment.goal, Goal::Stage(_) | Goal::Run { heal: false, .. });
-    if !counts {
-        tracing::warn!(host = host_ref.host, reason = %failure.reason, message = failure.message, "a host is tried again later");
-        return End::Yielded;
+/// Bringing a version to a host can fail for good. Healing and releasing are tried again, as the planner sees fit.
+fn failed(
+    assignment: &Assignment,
+    host_ref: &HostRef,
+    phase: Phase,
+    failure: Failure,
+    process: Option<ProcessId>,
+) -> End {
+    match assignment.goal {
+        Goal::Stage(_) | Goal::Run { heal: false, .. } => {}
+        Goal::Run { heal: true, .. } => {
+            return End::NotHealed(model::Failure::new(failure.reason, Class::Transient, failure.message));
+        }
+        Goal::Release | Goal::Remove | Goal::Adopt | Goal::Prune(_) => {
+            tracing::warn!(
+                host = host_ref.host,
+                reason = %failure.reason,
+                message = failure.message,
+                "a host is tried again later"
+            );
+            return End::Yielded;
+        }
     }
     End::Failed(HostFailure {
         rollout: assignment.key.rollout.clone(),
@@ -253,6 +292,7 @@ fn failed(assignment: &Assignment, host_ref: &HostRef, phase: Phase, failure: Fa
         phase,
         message: failure.message,
         at: clock::now(),
+        process,
     })
 }
 

@@ -11,8 +11,11 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     api::deployment::Phase,
-    model::rollout::{HostFailure, RolloutRecord},
-    plan::deployment::{Assignment, Healing, Task},
+    model::{
+        Failure,
+        rollout::{HostFailure, RolloutRecord},
+    },
+    plan::deployment::{Assignment, GoalKind, Healing, Task},
 };
 
 /// One host of one Deployment.
@@ -46,8 +49,18 @@ struct HostWorker {
     /// The number of the task that is under way.
     task: Option<u64>,
     healing: Option<Healing>,
+    /// As it was before the start that is under way: one that never reached the host counts for nothing.
+    healing_before: Option<Healing>,
+    /// Why the last start for healing did not succeed.
+    heal_failure: Option<Failure>,
     /// What the host has on record of healing was taken over, or is older than what this operator did.
     recalled: bool,
+}
+
+impl HostWorker {
+    fn is_healing(&self) -> bool {
+        self.drive.as_ref().is_some_and(|drive| drive.key.kind == GoalKind::Heal)
+    }
 }
 
 impl HostWorkers {
@@ -119,8 +132,29 @@ impl HostWorkers {
     pub fn heal(&self, key: &HostWorkerKey, attempt: i64, now: Timestamp) {
         let mut inner = self.lock();
         let worker = inner.workers.entry(key.clone()).or_default();
+        worker.healing_before = worker.healing;
         worker.healing = Some(Healing::after(worker.healing, attempt, now));
         worker.recalled = true;
+    }
+
+    /// The start that is under way never reached the host.
+    pub fn heal_undone(&self, key: &HostWorkerKey) {
+        if let Some(worker) = self.lock().workers.get_mut(key).filter(|worker| worker.is_healing()) {
+            worker.healing = worker.healing_before;
+        }
+    }
+
+    pub fn heal_failed(&self, key: &HostWorkerKey, failure: Failure) {
+        if let Some(worker) = self.lock().workers.get_mut(key) {
+            worker.heal_failure = Some(failure);
+        }
+    }
+
+    /// The host runs what it should, however that came about.
+    pub fn heal_succeeded(&self, key: &HostWorkerKey) {
+        if let Some(worker) = self.lock().workers.get_mut(key) {
+            worker.heal_failure = None;
+        }
     }
 
     /// The first look at a host tells what an operator before this one did there.
@@ -136,11 +170,13 @@ impl HostWorkers {
     pub fn healed(&self, key: &HostWorkerKey) {
         let mut inner = self.lock();
         let worker = inner.workers.entry(key.clone()).or_default();
-        (worker.healing, worker.recalled) = (None, true);
+        (worker.healing, worker.heal_failure, worker.recalled) = (None, None, true);
     }
 
-    pub fn healing(&self, key: &HostWorkerKey) -> Option<Healing> {
-        self.lock().workers.get(key)?.healing
+    /// The starts for healing, and why the last one did not succeed.
+    pub fn healing(&self, key: &HostWorkerKey) -> (Option<Healing>, Option<Failure>) {
+        let inner = self.lock();
+        inner.workers.get(key).map_or((None, None), |worker| (worker.healing, worker.heal_failure.clone()))
     }
 
     /// Hosts on which this Deployment did something: since this operator began, or by the owner files that were seen.

@@ -33,8 +33,8 @@ fn every_row_of_the_contract_is_accepted() {
         &[("Ready", "Unknown", "Building"), ("Reconciling", "True", "Building")][..],
         &[("Ready", "False", "Unreachable"), ("Reconciling", "True", "Unreachable")],
         &[("Ready", "False", "NoHosts"), ("Stalled", "True", "NoHosts")],
-        &[("Ready", "Unknown", "Paused")],
-        &[("Ready", "False", "Paused")],
+        &[("Ready", "False", "Paused"), ("Reconciling", "True", "Paused")],
+        &[("Ready", "True", "Deployed")],
         &[("Ready", "True", "Deployed"), ("Drifted", "False", "Deployed")],
     ] {
         assert_eq!(violations(&object(row)), Vec::<String>::new(), "{row:?}");
@@ -86,7 +86,8 @@ fn done_is_neither_reconciling_nor_stalled() {
 }
 
 #[test]
-fn not_ready_says_whether_it_goes_on_unless_paused() {
+fn not_ready_says_whether_it_goes_on_also_while_paused() {
+    refused(&object(&[("Ready", "False", "Paused")]), "neither Reconciling nor Stalled");
     refused(&object(&[("Ready", "False", "NoHosts")]), "neither Reconciling nor Stalled");
 }
 

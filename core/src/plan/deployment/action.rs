@@ -19,7 +19,7 @@ pub enum Action {
     RecordFailure(HostFailure),
     /// Bring a host to a goal, in the background. A task that is under way there gets the new goal after its step.
     Assign(Assignment),
-    /// These hosts are no more ours to think of.
+    /// Forget these hosts: the group does not list them any more.
     Forget(Vec<String>),
     /// A rollout begins: of the logs of all rollouts only those of so many stay, this one among them.
     KeepLogs(usize),
@@ -58,7 +58,7 @@ impl fmt::Display for Action {
         match self {
             Self::Probe(hosts) => write!(f, "probe {}", hosts.iter().cloned().collect::<Vec<_>>().join(" ")),
             Self::Record(record) => write!(f, "record revision {} of {}", record.revision, record.version),
-            Self::RecordFailure(verdict) => write!(f, "judge {} {}", verdict.host, verdict.reason),
+            Self::RecordFailure(verdict) => write!(f, "record failure {} {}", verdict.host, verdict.reason),
             Self::Assign(assign) => write!(f, "{assign}"),
             Self::Forget(hosts) => write!(f, "forget {}", hosts.join(" ")),
             Self::KeepLogs(rollouts) => write!(f, "keep the logs of {rollouts} rollouts"),

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Revisions that a restored control plane may have missed.
-const LEAP: i64 = 1_000_000;
+pub const LEAP: i64 = 1_000_000;
 
 /// What stands between this Deployment and one host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,29 +1,116 @@
-//! What people are told when it happens: a rollout that begins or ends, a host that fails or leaves.
+//! What people are told when it happens: a rollout that begins or ends, a host that fails, heals, is lost or leaves.
 
-use super::{rollout::RolloutChange, targets::list_names, view::View};
+use super::{observed::Observed, rollout::RolloutChange, targets::list_names, view::View};
 use crate::{
     api::{
         Reason,
-        deployment::{DeploymentStatus, Phase, RolloutOutcome},
+        conditions::STALLED,
+        deployment::{DeploymentStatus, HistoryChange, Phase, RolloutException, RolloutOutcome},
     },
+    model::Failure,
     plan::EventDraft,
 };
 
 pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     let mut events = Vec::new();
+    events.extend(view.unmet.as_ref().and_then(|failure| unmet(view.observed, failure)));
     events.extend(begun(view, after));
     events.extend(ended(view, after));
     events.extend(failed_hosts(view, after));
+    events.extend(healing(view, after));
+    events.extend(heal_failures(view, after));
+    events.extend(unreachable(view, after));
+    events.extend(deadline(view, after));
     events.extend(left(view));
     events
+}
+
+/// The spec can't be met, for a reason that the status did not say before.
+pub fn unmet(observed: &Observed, failure: &Failure) -> Option<EventDraft> {
+    let said = observed.before().conditions.iter().any(|condition| condition.reason == failure.reason.as_str());
+    (!said).then(|| EventDraft::warning(failure.reason, "Plan", &failure.message))
+}
+
+/// Hosts that are so now and were not so in the status before. Both lists are cut at the same number, in one order.
+fn news<'a>(
+    view: &View<'_>,
+    after: &'a DeploymentStatus,
+    fits: impl Fn(&RolloutException) -> bool,
+) -> Vec<&'a RolloutException> {
+    let was_so = |host: &str| view.exceptions.get(host).is_some_and(|old| fits(old));
+    after.exceptions.iter().filter(|entry| fits(entry) && !was_so(&entry.host)).collect()
+}
+
+fn is_healing(entry: &RolloutException) -> bool {
+    entry.reason == Reason::Healing.as_str()
+}
+
+/// Processes that ended and are started again; after a reboot of the host it says so.
+fn healing(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
+    let rebooted = |host: &str| {
+        let facts = view.observed.host(host).view();
+        let process = facts.and_then(|facts| facts.folder.process.as_ref());
+        facts.zip(process).is_some_and(|(facts, process)| facts.boot_id != process.boot_id)
+    };
+    let names = news(view, after, is_healing).into_iter().map(|entry| entry.host.as_str());
+    let (rebooted, ended): (Vec<&str>, Vec<&str>) = names.partition(|host| rebooted(host));
+    let event = |names: Vec<&str>, action, what: &str| {
+        let note = format!("{}: {what}; what ran there is started again", list_names(&names));
+        (!names.is_empty()).then(|| EventDraft::warning(Reason::Healing, action, note))
+    };
+    event(rebooted, "HealAfterReboot", "the host rebooted")
+        .into_iter()
+        .chain(event(ended, "Heal", "the process ended"))
+        .collect()
+}
+
+/// A try to start a process again did not succeed, for a reason that was not told before.
+fn heal_failures(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
+    let entries = after.exceptions.iter().filter(|entry| is_healing(entry));
+    let failed = entries.filter_map(|entry| Some((entry, view.observed.host(&entry.host).heal_failure.as_ref()?)));
+    let tries = failed.filter(|(entry, failure)| {
+        let said = format!("{} (", failure.reason);
+        view.exceptions.get(entry.host.as_str()).is_none_or(|old| !old.message.contains(&said))
+    });
+    tries
+        .map(|(entry, failure)| {
+            let note = format!("{}: not started again: {}; tried again later", entry.host, failure.message);
+            EventDraft::warning(failure.reason, "Heal", note)
+        })
+        .collect()
+}
+
+fn unreachable(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
+    let lost = news(view, after, |entry| entry.phase == Phase::Unreachable);
+    let first = lost.first()?;
+    let names: Vec<&str> = lost.iter().map(|entry| entry.host.as_str()).collect();
+    let note = format!("no answer from {}: {}", list_names(&names), first.message);
+    Some(EventDraft::warning(Reason::HostsUnreachable, "Probe", note))
+}
+
+/// Nothing has moved for `progressDeadlineSeconds`.
+fn deadline(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
+    let reasons = [Reason::ProgressDeadlineExceeded, Reason::HostsUnreachable, Reason::Healing].map(Reason::as_str);
+    let stalled = |status: &DeploymentStatus| {
+        let condition = status.conditions.iter().find(|condition| condition.type_ == STALLED)?;
+        reasons.contains(&condition.reason.as_str()).then(|| condition.message.clone())
+    };
+    let message = stalled(after).filter(|_| stalled(view.before).is_none())?;
+    Some(EventDraft::warning(Reason::ProgressDeadlineExceeded, "Rollout", message))
 }
 
 fn begun(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     let active = view.rollout.as_ref()?;
     let (id, version) = (&active.rollout.id, &active.rollout.version);
     match active.change {
-        RolloutChange::Started => {
-            let note = format!("rollout {id} of {version} on {} hosts", after.hosts.total);
+        RolloutChange::Started(change) => {
+            let why = match change {
+                HistoryChange::Version | HistoryChange::VersionAndEnvironment => "",
+                HistoryChange::Environment => ": the environment changed",
+                HistoryChange::Redeploy => ": redeploy",
+                HistoryChange::Adopt => ": taken over",
+            };
+            let note = format!("rollout {id} of {version} on {} hosts{why}", after.hosts.total);
             Some(EventDraft::normal(Reason::RolloutStarted, "Rollout", note))
         }
         RolloutChange::Retry => {
@@ -55,16 +142,9 @@ fn ended(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
 }
 
 fn failed_hosts(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
-    let before = &view.before.exceptions;
-    let known = |host: &str| before.iter().any(|old| old.host == host && old.phase == Phase::Failed);
-    let failed = after.exceptions.iter().filter(|entry| entry.phase == Phase::Failed);
-    failed
-        .filter(|entry| !known(&entry.host))
-        .map(|entry| {
-            let note = format!("{}: {}: {}", entry.host, entry.reason, entry.message);
-            EventDraft::warning(Reason::HostFailed, "Deploy", note)
-        })
-        .collect()
+    let failed = news(view, after, |entry| entry.phase == Phase::Failed);
+    let note = |entry: &RolloutException| format!("{}: {}: {}", entry.host, entry.reason, entry.message);
+    failed.into_iter().map(|entry| EventDraft::warning(Reason::HostFailed, "Deploy", note(entry))).collect()
 }
 
 fn left(view: &View<'_>) -> Option<EventDraft> {

@@ -11,7 +11,7 @@ use super::{
     target::parse_rollout,
     view::View,
 };
-use crate::api::deployment::{HistoryEntry, RolloutOutcome};
+use crate::api::deployment::{HistoryChange, HistoryEntry, RolloutOutcome};
 
 /// How a rollout goes on.
 #[derive(Clone, Copy)]
@@ -25,19 +25,25 @@ pub struct RolloutResume {
 impl RolloutResume {
     /// From the view as it was before anything was scheduled.
     pub fn new(view: &View<'_>) -> Self {
-        Self { again: holds::has_failed(view) && !holds::is_still_failed(view), stuck: holds::too_many_failed(view) }
+        let had_failed =
+            view.rollout.as_ref().is_some_and(|active| active.change == RolloutChange::Same && active.had_failed());
+        Self { again: had_failed && !holds::is_still_failed(view), stuck: holds::too_many_failed(view) }
     }
 }
 
 /// The history after this decision.
 pub fn history(view: &View<'_>, active: &ActiveRollout, resume: RolloutResume, now: Timestamp) -> Vec<HistoryEntry> {
     let mut history = view.before.history.clone();
-    if active.change == RolloutChange::Started || history.is_empty() {
+    let started = match active.change {
+        RolloutChange::Started(change) => Some(change),
+        RolloutChange::Same | RolloutChange::Retry => None,
+    };
+    if started.is_some() || history.is_empty() {
         if let Some(old) = history.first_mut().filter(|old| old.outcome == RolloutOutcome::Progressing) {
             old.outcome = RolloutOutcome::Superseded;
             old.completed_at = Some(Time(now));
         }
-        history.insert(0, entry(active));
+        history.insert(0, entry(active, started));
     }
     if let Some(newest) = history.first_mut() {
         if active.change == RolloutChange::Retry || resume.again {
@@ -57,11 +63,12 @@ pub fn history(view: &View<'_>, active: &ActiveRollout, resume: RolloutResume, n
     history
 }
 
-fn entry(active: &ActiveRollout) -> HistoryEntry {
+fn entry(active: &ActiveRollout, change: Option<HistoryChange>) -> HistoryEntry {
     HistoryEntry {
         revision: parse_rollout(&active.rollout.id).map_or(0, |(revision, _)| revision),
         version: active.rollout.version.clone(),
         commit: active.record.commit.clone(),
+        change,
         started_at: active.rollout.started_at.clone(),
         completed_at: None,
         outcome: RolloutOutcome::Progressing,
@@ -82,7 +89,14 @@ fn outcome(view: &View<'_>, too_many_failed: bool) -> Option<RolloutOutcome> {
     }
     let failed = view.number(|state| matches!(state, HostState::Failed(_))) > 0;
     let to_come = view.number(|state| {
-        matches!(state, HostState::Pending | HostState::Unstaged | HostState::Down | HostState::Unreachable(_))
+        matches!(
+            state,
+            HostState::Pending
+                | HostState::Unstaged
+                | HostState::Down
+                | HostState::Unreachable(_)
+                | HostState::Refused(_)
+        )
     });
     match (failed, to_come > 0) {
         (true, false) => Some(RolloutOutcome::Failed),

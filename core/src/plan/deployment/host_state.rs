@@ -4,16 +4,15 @@ use jiff::Timestamp;
 
 use super::{
     observed::{FolderCheck, FolderView, GoalKind, HostObserved, Observed},
-    steps::{is_down, is_reached, is_staged},
+    rollout::IntentOnRecord,
+    steps::{is_down, is_marked, is_reached, is_staged, is_target},
     target::{Target, parse_rollout},
 };
 use crate::{
-    api::{
-        Reason,
-        deployment::{Phase, Rollout, RolloutException},
-    },
+    api::deployment::{Phase, Rollout, RolloutException},
     model::{
         Failure,
+        facts::FolderFacts,
         rollout::{HostFailure, RolloutRecord},
     },
 };
@@ -22,6 +21,8 @@ use crate::{
 pub enum HostState {
     /// Not asked yet.
     Unknown,
+    /// Selected, and not this Deployment's to act on.
+    Refused(Failure),
     /// No answer, and no update under way.
     Unreachable(Failure),
     /// It failed in this attempt, or can't be used at all.
@@ -48,60 +49,114 @@ pub enum HostState {
 /// Everything that the state of one host is computed from.
 pub struct StateInput<'a> {
     pub observed: &'a Observed,
+    pub name: &'a str,
     pub host: &'a HostObserved,
     pub target: Option<&'a Target>,
+    pub intent: Option<&'a IntentOnRecord>,
+    /// Why it is not ours to act on.
+    pub refused: Option<&'a Failure>,
     /// Its failure in this attempt.
     pub failure: Option<&'a HostFailure>,
+    /// What the status said of it: words for people, and the phase that they saw.
     pub exception: Option<&'a RolloutException>,
 }
 
 impl StateInput<'_> {
     pub fn state(&self) -> HostState {
+        if let Some(failure) = self.refused {
+            return HostState::Refused(failure.clone());
+        }
         if let Some(failure) = self.failure {
             return HostState::Failed(Failure::terminal(failure.reason, &failure.message));
         }
         if let Some(state) = by_task(self.host) {
             return state;
         }
-        let updating = self.exception.and_then(updating_phase_on_record);
         match &self.host.look {
             FolderCheck::Unknown => HostState::Unknown,
-            FolderCheck::Failed(failure) => match updating {
-                Some(phase) => HostState::Updating { phase, lost: Some(failure.clone()) },
-                None => HostState::Unreachable(failure.clone()),
-            },
-            FolderCheck::Facts(view) => self.by_facts(view, updating),
+            FolderCheck::Failed(failure) if self.may_be_updating() => {
+                HostState::Updating { phase: self.phase(), lost: Some(failure.clone()) }
+            }
+            FolderCheck::Failed(failure) => HostState::Unreachable(failure.clone()),
+            FolderCheck::Facts(view) => self.by_facts(view),
         }
     }
 
-    fn by_facts(&self, view: &FolderView, updating: Option<Phase>) -> HostState {
+    fn by_facts(&self, view: &FolderView) -> HostState {
         if let Some(failure) = &view.unfit {
             return HostState::Failed(failure.clone());
         }
+        let folder = &view.folder;
         if let Some(target) = self.target {
-            if is_reached(&view.folder, target) {
+            if is_reached(folder, target) {
                 return HostState::Ready;
             }
-            if let Some(phase) = updating {
-                return HostState::Updating { phase, lost: None };
+            if self.is_updating(folder, target) {
+                return HostState::Updating { phase: self.phase(), lost: None };
             }
         }
-        if is_down(&view.folder) && last_good(self.observed, self.host, self.target).is_some() {
+        if is_down(folder) && last_good(self.observed, self.host, self.target).is_some() {
             return HostState::Down;
         }
         match self.target {
-            Some(target) if is_staged(&view.folder, target) => HostState::Pending,
+            Some(target) if is_staged(folder, target) => HostState::Pending,
             Some(_) => HostState::Unstaged,
-            None if is_down(&view.folder) => HostState::Unstaged,
+            None if is_down(folder) => HostState::Unstaged,
             None => HostState::Pending,
         }
     }
+
+    /// An update that was begun is under way until the host is seen not to be in it: it reached the target, failed, or was not touched.
+    fn is_updating(&self, folder: &FolderFacts, target: &Target) -> bool {
+        !is_at_rest(folder) && self.may_have_begun(folder, target)
+    }
+
+    fn may_have_begun(&self, folder: &FolderFacts, target: &Target) -> bool {
+        match self.intent {
+            Some(IntentOnRecord::Recorded { updating, .. }) => updating.contains(self.name),
+            Some(IntentOnRecord::Exceptions { updating, .. }) => {
+                updating.contains(self.name) || is_unfinished(folder, target)
+            }
+            Some(IntentOnRecord::Missing) => is_unfinished(folder, target),
+            None => false,
+        }
+    }
+
+    /// Of a host that does not answer.
+    fn may_be_updating(&self) -> bool {
+        match self.intent {
+            Some(IntentOnRecord::Recorded { updating, .. }) => updating.contains(self.name),
+            // Where the list was cut nobody knows of the others.
+            Some(IntentOnRecord::Exceptions { updating, cut, .. }) => {
+                updating.contains(self.name) || *cut && self.exception.is_none()
+            }
+            Some(IntentOnRecord::Missing) | None => false,
+        }
+    }
+
+    /// Where people saw it last.
+    fn phase(&self) -> Phase {
+        let phase = self.exception.map(|exception| exception.phase);
+        let updating = [Phase::Stopping, Phase::Switching, Phase::Starting, Phase::Verifying];
+        phase.filter(|phase| updating.contains(phase)).unwrap_or(Phase::Verifying)
+    }
 }
 
-/// An update is on record by the phase in the status: an intent is committed before it is acted on.
-fn updating_phase_on_record(exception: &RolloutException) -> Option<Phase> {
-    let updating = matches!(exception.phase, Phase::Stopping | Phase::Switching | Phase::Starting | Phase::Verifying);
-    (updating && exception.reason != Reason::Healing.as_str()).then_some(exception.phase)
+/// Nothing is under way there, and what runs was seen ready: no update is in its middle.
+fn is_at_rest(folder: &FolderFacts) -> bool {
+    let acting = folder.open.as_ref().is_some_and(|open| open.running);
+    let process = folder.process.as_ref().filter(|process| process.alive && is_marked(folder, process));
+    !acting && process.is_some_and(|process| folder.current == process.release)
+}
+
+/// An update of this rollout left something behind that is not ready: a step under way, or a process that was never seen ready.
+fn is_unfinished(folder: &FolderFacts, target: &Target) -> bool {
+    let act = folder.open.as_ref().filter(|open| open.running && open.uid == target.uid);
+    let step = act.is_some_and(|open| matches!(open.step.as_str(), "turn" | "stop" | "switch" | "start"));
+    let started = folder.process.as_ref().is_some_and(|process| {
+        process.uid == target.uid && process.rollout == target.rollout && !is_marked(folder, process)
+    });
+    step && !is_down(folder) || started && !is_down(folder)
 }
 
 fn by_task(host: &HostObserved) -> Option<HostState> {
@@ -126,7 +181,7 @@ fn updating_phase(phase: Phase) -> Phase {
 /// What was ready on a host last, as the store has it.
 pub fn last_good(observed: &Observed, host: &HostObserved, target: Option<&Target>) -> Option<Target> {
     let process = host.view()?.folder.process.as_ref()?;
-    if let Some(target) = target.filter(|target| target.rollout == process.rollout && target.uid == process.uid) {
+    if let Some(target) = target.filter(|target| is_target(process, target)) {
         return Some(target.clone());
     }
     let (revision, _) = parse_rollout(&process.rollout)?;
@@ -138,28 +193,28 @@ pub fn last_good(observed: &Observed, host: &HostObserved, target: Option<&Targe
 
 /// Whether any host has failed in this attempt of the rollout on record.
 pub fn any_failed(observed: &Observed, rollout: &Rollout) -> bool {
-    observed.verdicts.iter().any(|verdict| verdict.rollout == rollout.id && verdict.attempt == rollout.attempt)
-}
-
-/// How long a host's process must rest before start number `starts` + 1: none, then 10 s, doubled up to 5 min.
-pub fn heal_due(host: &HostObserved, attempt: i64, now: Timestamp) -> Heal {
-    let Some(healing) = host.healing.filter(|healing| healing.counts(attempt, now)) else { return Heal::Now };
-    if healing.starts >= STARTS_IN_A_ROW {
-        return Heal::TooOften;
-    }
-    let wait = (10_i64 << (healing.starts.saturating_sub(1)).min(5)).min(300);
-    let left = wait - now.duration_since(healing.last).as_secs();
-    if left <= 0 { Heal::Now } else { Heal::In(u64::try_from(left).unwrap_or(1)) }
+    let mut failures = observed.verdicts.iter().filter(|failure| !failure.is_given_up_healing());
+    failures.any(|failure| failure.rollout == rollout.id && failure.attempt == rollout.attempt)
 }
 
 /// Seconds after its last start from which a process counts as healed.
 pub const HEALED_AFTER: i64 = 600;
-pub const STARTS_IN_A_ROW: u32 = 5;
+/// The pauses between starts for healing: the first, and the longest.
+const HEAL_PAUSE: i64 = 10;
+const HEAL_PAUSE_MAX: i64 = 300;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heal {
     Now,
     /// Seconds.
     In(u64),
-    TooOften,
+}
+
+/// When a process that had been ready is started again: at once, then after 10 s, twice as long each time, up to 5 min, without an end.
+pub fn heal_due(host: &HostObserved, attempt: i64, now: Timestamp) -> Heal {
+    let Some(healing) = host.healing.filter(|healing| healing.counts(attempt, now)) else { return Heal::Now };
+    let doublings = healing.starts.saturating_sub(1).min(5);
+    let pause = (HEAL_PAUSE << doublings).min(HEAL_PAUSE_MAX);
+    let left = pause - now.duration_since(healing.last).as_secs();
+    if left <= 0 { Heal::Now } else { Heal::In(u64::try_from(left).unwrap_or(1)) }
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::steps::is_marked;
 use crate::model::rollout::{HostFailure, RolloutRecord};
 use crate::{
     api::{
@@ -85,7 +86,8 @@ impl Observed {
     }
 
     pub fn host(&self, host: &str) -> &HostObserved {
-        static UNKNOWN: HostObserved = HostObserved { look: FolderCheck::Unknown, task: None, healing: None };
+        static UNKNOWN: HostObserved =
+            HostObserved { look: FolderCheck::Unknown, task: None, healing: None, heal_failure: None };
         self.hosts.get(host).unwrap_or(&UNKNOWN)
     }
 }
@@ -137,6 +139,9 @@ pub struct HostObserved {
     /// Starts of a process that had been ready before, in this attempt.
     #[serde(default)]
     pub healing: Option<Healing>,
+    /// Why the last try to start it again did not succeed.
+    #[serde(default)]
+    pub heal_failure: Option<Failure>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -184,7 +189,7 @@ pub struct AssignmentId {
 pub enum GoalKind {
     /// The release lies there, verified; nothing that runs is touched.
     Stage,
-    /// It is this host's turn: the release runs and is ready.
+    /// This host is updated: the release runs and is ready.
     Run,
     /// What had been ready and died is started again.
     Heal,
@@ -194,7 +199,7 @@ pub enum GoalKind {
     Remove,
     /// A folder that another control plane acted on is taken over.
     Adopt,
-    /// More releases lie there than stay: a turn ended before it had removed them.
+    /// More releases lie there than stay: an update ended before it had removed them.
     Prune,
 }
 
@@ -204,11 +209,16 @@ pub struct Healing {
     /// Starts in a row.
     pub starts: u32,
     pub last: Timestamp,
-    /// Of the rollout: a `retry` begins anew.
+    /// Of the rollout: a `retry` starts counting again.
     pub attempt: i64,
 }
 
 impl HostObserved {
+    /// The application serves: its process lives, and this very process was seen ready.
+    pub fn is_serving(&self) -> bool {
+        self.view().zip(self.running()).is_some_and(|(view, process)| is_marked(&view.folder, process))
+    }
+
     /// What the host showed, where it answered.
     pub fn view(&self) -> Option<&FolderView> {
         match &self.look {
@@ -224,7 +234,7 @@ impl HostObserved {
 }
 
 impl Healing {
-    /// After one more start. Who had lived for ten minutes begins anew.
+    /// After one more start. A process that lived for ten minutes starts counting again.
     pub fn after(before: Option<Self>, attempt: i64, now: Timestamp) -> Self {
         let recent = before.filter(|before| before.counts(attempt, now));
         Self { starts: recent.map_or(0, |recent| recent.starts).saturating_add(1), last: now, attempt }

@@ -29,39 +29,50 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Actio
     if let Some(deleted) = observed.deleted {
         return deletion::plan(observed, deleted, now);
     }
-    let targets = match targets::choose(observed) {
+    let targets = match targets::choose(observed, now) {
         Ok(targets) => targets,
         Err(failure) => return blocked(observed, &failure, now),
     };
     let unknown = unknown(observed, &targets);
-    if !unknown.is_empty() {
+    if let Some(failure) = &targets.unmet {
+        // Where nothing was ever begun there is nothing to watch.
+        if observed.before().rollout.is_absent() || !unknown.is_empty() {
+            return blocked(observed, failure, now);
+        }
+    } else if !unknown.is_empty() {
         return probe_unknown(observed, &targets, unknown, now);
-    }
-    if !targets.adopt.is_empty() {
+    } else if !targets.adopt.is_empty() {
         return adopt(observed, &targets, now);
     }
     roll_out(observed, &targets, now)
 }
 
-/// Every selected host is known and may be acted on.
+/// Every selected host is known.
 fn roll_out(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<DeploymentStatus, Action> {
-    let (rollout, unmet) = match targets::version(observed) {
-        Ok(version) => (Some(rollout::current(observed, targets.group, version, now)), None),
-        Err(failure) => (rollout::on_record(observed), Some(failure)),
-    };
+    let (rollout, unmet) = rollout(observed, targets, now);
     let mut view = View::new(observed, targets, rollout, unmet);
     let hold = holds::first(&view);
     let resume = RolloutResume::new(&view);
     let mut schedule = schedule::schedule(&view, hold, now);
     view.apply(&schedule);
-    let (leaving, releases) = deletion::leaving(observed, &targets.hosts);
-    schedule.actions.extend(releases);
+    let leaving = schedule.release(&view);
     let (status, later) = status::status(&view, &StatusInput { hold, resume, leaving: &leaving, now });
     if let Some(later) = later {
         schedule.sooner(later);
     }
     let events = events::events(&view, &status);
     finish(observed, view.rollout, schedule, status, events)
+}
+
+/// The rollout of what the spec wants; where that can't be met the one on record, and why.
+fn rollout(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> (Option<ActiveRollout>, Option<Failure>) {
+    if let Some(failure) = &targets.unmet {
+        return (rollout::on_record(observed), Some(failure.clone()));
+    }
+    match targets::version(observed) {
+        Ok(version) => (Some(rollout::current(observed, targets.group, version, now)), None),
+        Err(failure) => (rollout::on_record(observed), Some(failure)),
+    }
 }
 
 /// The finalizer stays on whoever may have touched a host.
@@ -72,10 +83,7 @@ fn needs_finalizer(observed: &Observed) -> bool {
 /// Something stands in the way before any host: nothing is touched.
 fn blocked(observed: &Observed, failure: &Failure, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let (verdict, next) = verdict::waiting(observed, failure, now);
-    let events = match observed.before().conditions.iter().any(|one| one.reason == failure.reason.as_str()) {
-        true => vec![],
-        false => vec![EventDraft::warning(failure.reason, "Plan", &failure.message)],
-    };
+    let events = events::unmet(observed, failure).into_iter().collect();
     Plan {
         finalizer: needs_finalizer(observed),
         status: status_with(observed, &verdict, now),
@@ -134,7 +142,7 @@ fn finish(
     events: Vec<EventDraft>,
 ) -> Plan<DeploymentStatus, Action> {
     let mut actions = Vec::new();
-    if current.as_ref().is_some_and(|current| current.change == RolloutChange::Started) {
+    if current.as_ref().is_some_and(|current| matches!(current.change, RolloutChange::Started(_))) {
         // As many as the history has, which this rollout is in.
         actions.push(Action::KeepLogs(usize::try_from(observed.spec.revision_history_limit).unwrap_or(1).max(1)));
     }

@@ -1,22 +1,29 @@
-//! Which rollout is under way: revision, redeploys and attempt, and the record that says what it runs.
+//! Which rollout is under way: revision, serial and attempt, the record that says what it runs, and the intent that is on record.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    claim::{highest_on_hosts, known_revision},
+    claim::{LEAP, highest_on_hosts, known_revision},
     host_state,
     observed::{Group, Observed},
-    target::{Target, effective_env, hash, parse_rollout, record},
+    target::{Target, effective_env, hash, is_hash_of, parse_rollout, record},
 };
-use crate::model::rollout::RolloutRecord;
 use crate::{
     api::{
-        deployment::{DeploymentStatus, Rollout, RolloutOutcome},
+        Reason,
+        deployment::{
+            DeploymentStatus, HistoryChange, Phase, RedeploySerial, Rollout, RolloutException, RolloutOutcome,
+        },
         verbs,
     },
-    model::version::VersionRecord,
+    model::{rollout::RolloutRecord, version::VersionRecord},
 };
+
+/// Redeploys on record: one for each digest and environment, the newest ones.
+const REDEPLOYS: usize = 20;
 
 /// The rollout that the next status names.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +33,11 @@ pub struct ActiveRollout {
     /// The store lacks the record.
     pub unrecorded: bool,
     pub change: RolloutChange,
+    /// What is on record of what this operator, or one before it, has begun.
+    pub intent: IntentOnRecord,
+    /// Of the spec as decided on; `None` where it could not be resolved and never was.
+    pub wanted_hash: Option<String>,
+    pub redeploys: Vec<RedeploySerial>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,41 +46,89 @@ pub enum RolloutChange {
     /// Another attempt of the same rollout.
     Retry,
     /// Another rollout id.
-    Started,
+    Started(HistoryChange),
+}
+
+/// What the status says of updates that were begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IntentOnRecord {
+    /// `status.rollout.intent`: complete.
+    Recorded { updating: BTreeSet<String>, failed: bool },
+    /// An operator from before the intent wrote this status: the phases of its exceptions, which were cut at a hundred.
+    Exceptions { updating: BTreeSet<String>, failed: bool, cut: bool },
+    /// It can't be read: what the hosts show is all that is known.
+    Missing,
 }
 
 impl ActiveRollout {
     pub fn target(&self, observed: &Observed) -> Target {
         let ready = observed.spec.min_ready_seconds;
-        Target::new(observed, &self.record, &self.rollout.id, self.rollout.attempt, ready)
+        let target = Target::new(observed, &self.record, &self.rollout.id, self.rollout.attempt, ready);
+        Target { redeploy_serial: redeploy_serial(&self.redeploys, &self.record), ..target }
+    }
+
+    /// Whether the rollout had ended as Failed.
+    pub fn had_failed(&self) -> bool {
+        match &self.intent {
+            IntentOnRecord::Recorded { failed, .. } | IntentOnRecord::Exceptions { failed, .. } => *failed,
+            IntentOnRecord::Missing => false,
+        }
     }
 }
 
 /// The rollout on record, where the spec can't be resolved just now: what is under way is finished with it.
 pub fn on_record(observed: &Observed) -> Option<ActiveRollout> {
-    let rollout = observed.before().rollout.as_ref()?.clone();
+    let before = observed.before();
+    let rollout = before.rollout.as_ref()?.clone();
     let (revision, _) = parse_rollout(&rollout.id)?;
     let record = observed.records.iter().find(|record| record.revision == revision)?.clone();
-    Some(ActiveRollout { rollout, record, unrecorded: false, change: RolloutChange::Same })
+    Some(ActiveRollout {
+        intent: intent_on_record(before),
+        wanted_hash: before.wanted_hash.clone(),
+        redeploys: redeploys(before),
+        rollout,
+        record,
+        unrecorded: false,
+        change: RolloutChange::Same,
+    })
 }
 
 /// The rollout of what the spec wants.
 pub fn current(observed: &Observed, group: &Group, version: &VersionRecord, now: Timestamp) -> ActiveRollout {
     let env = effective_env(&version.run.env, &group.env, &observed.spec.env);
     let hash = hash(&version.digest, &env);
+    let is_wanted = |stored: &str| is_hash_of(stored, &version.digest, &env);
     let before = observed.before();
-    let (rollout, change) = match before.rollout.as_ref().cloned().or_else(|| restored(observed, &hash)) {
-        Some(rollout) if rollout.hash == hash && !overtaken(observed) => same(observed, before, rollout, now),
-        _ => {
+    let mut redeploys = redeploys(before);
+    let goes_on = match before.rollout.as_ref() {
+        Some(rollout) => is_wanted(before.wanted_hash.as_ref().unwrap_or(&rollout.hash)).then(|| rollout.clone()),
+        None => restored(observed).filter(|rollout| is_wanted(&rollout.hash)),
+    };
+    let (mut rollout, change) = match goes_on {
+        Some(rollout) if !overtaken(observed) => same(observed, before, rollout, now),
+        other => {
             let revision = known_revision(observed).max(highest_on_hosts(observed)).saturating_add(1);
-            (begin(version, hash.clone(), revision, 0, now), RolloutChange::Started)
+            let change = match other {
+                Some(_) => HistoryChange::Adopt,
+                None => change(observed, &version.digest, &env),
+            };
+            (begin(version, hash.clone(), revision, last_serial(observed), now), RolloutChange::Started(change))
         }
     };
+    if change == RolloutChange::Started(HistoryChange::Redeploy) {
+        let serial = last_serial(observed).saturating_add(1);
+        let revision = parse_rollout(&rollout.id).map_or(1, |(revision, _)| revision);
+        rollout.id = format!("{revision}.{serial}");
+        redeploys.retain(|one| !is_wanted(&one.hash));
+        redeploys.insert(0, RedeploySerial { hash: hash.clone(), serial });
+        redeploys.truncate(REDEPLOYS);
+    }
     let revision = parse_rollout(&rollout.id).map_or(0, |(revision, _)| revision);
     let stored = observed.records.iter().find(|record| record.revision == revision).cloned();
     let unrecorded = stored.is_none();
-    let record = stored.unwrap_or_else(|| record(version, env, hash, revision, rollout.started_at.0));
-    ActiveRollout { rollout, record, unrecorded, change }
+    let record = stored.unwrap_or_else(|| record(version, env, hash.clone(), revision, rollout.started_at.0));
+    let intent = intent_on_record_of(observed);
+    ActiveRollout { rollout, record, unrecorded, change, intent, wanted_hash: Some(hash), redeploys }
 }
 
 /// Hosts have seen a higher revision than we know of, and a person said to go on from there (`adopt`).
@@ -76,9 +136,9 @@ fn overtaken(observed: &Observed) -> bool {
     highest_on_hosts(observed) > known_revision(observed)
 }
 
-fn begin(version: &VersionRecord, hash: String, revision: i64, redeploys: i64, now: Timestamp) -> Rollout {
+fn begin(version: &VersionRecord, hash: String, revision: i64, serial: i64, now: Timestamp) -> Rollout {
     Rollout {
-        id: format!("{revision}.{redeploys}"),
+        id: format!("{revision}.{serial}"),
         hash,
         attempt: 1,
         version: version.version.clone(),
@@ -87,6 +147,19 @@ fn begin(version: &VersionRecord, hash: String, revision: i64, redeploys: i64, n
         progressed_at: Time(now),
         batch: 0,
         batches: 0,
+        intent: None,
+    }
+}
+
+/// What differs from the revision before.
+fn change(observed: &Observed, digest: &str, env: &[crate::api::EnvVar]) -> HistoryChange {
+    let revision = observed.before().rollout.as_ref().and_then(|rollout| parse_rollout(&rollout.id));
+    let before = revision.and_then(|(revision, _)| observed.records.iter().find(|one| one.revision == revision));
+    let Some(before) = before else { return HistoryChange::Version };
+    match (before.digest != digest, before.env != env) {
+        (true, true) => HistoryChange::VersionAndEnvironment,
+        (true, false) => HistoryChange::Version,
+        (false, _) => HistoryChange::Environment,
     }
 }
 
@@ -99,15 +172,12 @@ fn same(
 ) -> (Rollout, RolloutChange) {
     let asked = |verb| verbs::asked(verb, &observed.annotations, &before.last_handled, observed.first()).is_some();
     if asked(verbs::REDEPLOY) {
-        let (revision, redeploys) = parse_rollout(&rollout.id).unwrap_or((1, 0));
-        rollout.id = format!("{revision}.{}", redeploys.saturating_add(1));
         rollout.attempt = 1;
         rollout.started_at = Time(now);
         rollout.progressed_at = Time(now);
-        return (rollout, RolloutChange::Started);
+        return (rollout, RolloutChange::Started(HistoryChange::Redeploy));
     }
-    let failed = before.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed);
-    if asked(verbs::RETRY) && (failed || host_state::any_failed(observed, &rollout)) {
+    if asked(verbs::RETRY) && (ended_failed(before) || host_state::any_failed(observed, &rollout)) {
         rollout.attempt = rollout.attempt.saturating_add(1);
         rollout.progressed_at = Time(now);
         return (rollout, RolloutChange::Retry);
@@ -115,17 +185,17 @@ fn same(
     (rollout, RolloutChange::Same)
 }
 
-/// The status was lost, the store was not: the newest revision goes on if it is still what the spec wants.
-fn restored(observed: &Observed, hash: &str) -> Option<Rollout> {
-    let record = observed.records.iter().max_by_key(|record| record.revision).filter(|record| record.hash == hash)?;
+/// The newest revision of the store, where the status was lost.
+fn restored(observed: &Observed) -> Option<Rollout> {
+    let record = observed.records.iter().max_by_key(|record| record.revision)?;
     let processes = observed.hosts.values().filter_map(|host| host.view()?.folder.process.as_ref());
     let on_hosts = processes.filter(|process| process.uid == observed.uid);
     let ids = on_hosts
         .map(|process| process.rollout.as_str())
         .chain(observed.verdicts.iter().map(|one| one.rollout.as_str()));
-    let redeploys =
-        ids.filter_map(parse_rollout).filter(|(revision, _)| *revision == record.revision).map(|(_, n)| n).max();
-    let id = format!("{}.{}", record.revision, redeploys.unwrap_or(0));
+    let serials = ids.filter_map(parse_rollout).filter(|(revision, _)| *revision == record.revision);
+    let serial = serials.map(|(_, serial)| serial).max().unwrap_or(0);
+    let id = format!("{}.{serial}", record.revision);
     let attempts = observed.verdicts.iter().filter(|verdict| verdict.rollout == id).map(|verdict| verdict.attempt);
     Some(Rollout {
         attempt: attempts.max().unwrap_or(1),
@@ -137,5 +207,76 @@ fn restored(observed: &Observed, hash: &str) -> Option<Rollout> {
         progressed_at: Time(record.started_at),
         batch: 0,
         batches: 0,
+        intent: None,
     })
+}
+
+/// The highest serial that this Deployment ever used, as far as anybody knows: ids never repeat.
+fn last_serial(observed: &Observed) -> i64 {
+    let before = observed.before();
+    let serial = |id: &str| parse_rollout(id).map(|(_, serial)| serial);
+    let redeploys = redeploys(before).into_iter().map(|one| one.serial);
+    let failures = observed.verdicts.iter().filter_map(|failure| serial(&failure.rollout));
+    let known = before.rollout.iter().filter_map(|rollout| serial(&rollout.id)).chain(redeploys).chain(failures);
+    let known = known.max().unwrap_or(0);
+    let processes = observed.hosts.values().filter_map(|host| host.view()?.folder.process.as_ref());
+    let ours = processes.filter(|process| process.uid == observed.uid).filter_map(|process| serial(&process.rollout));
+    // A host that claims a number beyond all reason lies.
+    ours.filter(|serial| *serial <= known.saturating_add(LEAP)).chain([known]).max().unwrap_or(0)
+}
+
+/// The redeploys on record. Before they were, the rollout's id counted those of its revision.
+fn redeploys(before: &DeploymentStatus) -> Vec<RedeploySerial> {
+    let Some(rollout) = before.rollout.as_ref() else { return Vec::new() };
+    if let Some(intent) = &rollout.intent {
+        return intent.redeploys.clone();
+    }
+    match parse_rollout(&rollout.id) {
+        Some((_, serial)) if serial > 0 && before.wanted_hash.is_none() => {
+            vec![RedeploySerial { hash: rollout.hash.clone(), serial }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn redeploy_serial(redeploys: &[RedeploySerial], record: &RolloutRecord) -> i64 {
+    let of_this = redeploys.iter().find(|one| is_hash_of(&one.hash, &record.digest, &record.env));
+    of_this.map_or(0, |one| one.serial)
+}
+
+fn ended_failed(before: &DeploymentStatus) -> bool {
+    let intent = before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let in_history = || before.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed);
+    intent.map_or_else(in_history, |intent| intent.failed)
+}
+
+/// Of an object of which anything was ever decided.
+fn intent_on_record_of(observed: &Observed) -> IntentOnRecord {
+    let before = observed.before();
+    let nothing_begun = before.rollout.is_absent() && before.wanted_hash.is_none() && observed.records.is_empty();
+    match nothing_begun {
+        true => IntentOnRecord::Recorded { updating: BTreeSet::new(), failed: false },
+        false => intent_on_record(before),
+    }
+}
+
+fn intent_on_record(before: &DeploymentStatus) -> IntentOnRecord {
+    let Some(rollout) = before.rollout.as_ref() else { return IntentOnRecord::Missing };
+    if let Some(intent) = &rollout.intent {
+        return IntentOnRecord::Recorded { updating: intent.updating.iter().cloned().collect(), failed: intent.failed };
+    }
+    if before.wanted_hash.is_some() {
+        return IntentOnRecord::Missing;
+    }
+    let updating = before.exceptions.iter().filter(|exception| was_updating(exception));
+    IntentOnRecord::Exceptions {
+        updating: updating.map(|exception| exception.host.clone()).collect(),
+        failed: ended_failed(before),
+        cut: before.exceptions.len() >= super::status::EXCEPTIONS,
+    }
+}
+
+fn was_updating(exception: &RolloutException) -> bool {
+    let updating = matches!(exception.phase, Phase::Stopping | Phase::Switching | Phase::Starting | Phase::Verifying);
+    updating && exception.reason != Reason::Healing.as_str()
 }

@@ -1,5 +1,5 @@
 //! What is done now: updates under way go on, dead processes are healed, releases are staged, further updates begin.
-//! Computed anew from the view at each decision; it remembers nothing.
+//! Computed from the view at each decision; it remembers nothing.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     action::{Action, Assignment},
+    deletion,
     holds::Hold,
     host_state::{Heal, HostState, heal_due, last_good},
     observed::{AssignmentId, GoalKind},
@@ -15,10 +16,7 @@ use super::{
     target::Target,
     view::{HostView, View},
 };
-use crate::{
-    api::{Reason, deployment::Phase},
-    model::{Failure, rollout::HostFailure},
-};
+use crate::api::deployment::Phase;
 
 /// Hosts that are sent a release at the same time.
 const STAGING_AT_ONCE: usize = 16;
@@ -66,7 +64,8 @@ impl Schedule {
     }
 
     fn update(&mut self, view: &View<'_>, index: usize, target: &Target) {
-        self.assign(view, &view.hosts[index], run(target, false), target);
+        let host = &view.hosts[index];
+        self.assign(view, host, run(host, target, false), target);
         self.states.push((index, HostState::Updating { phase: Phase::Stopping, lost: None }));
     }
 
@@ -76,35 +75,32 @@ impl Schedule {
         for host in &view.hosts {
             let updating = matches!(host.state, HostState::Updating { lost: None, .. });
             if updating && !is_busy_with(host, GoalKind::Run, target) {
-                self.assign(view, host, run(target, false), target);
+                self.assign(view, host, run(host, target, false), target);
             }
         }
     }
 
-    /// A host whose process is down goes first and takes no budget. Where nothing new may be started its last good release is.
+    /// A host whose process ended is away already, so it goes first: it is updated where it shall run something else and an update may
+    /// begin, else what ran there is started again.
     fn heal(&mut self, view: &View<'_>, hold: Option<Hold>, now: Timestamp) {
+        let mut updating = view.number(is_update);
         for (index, host) in view.hosts.iter().enumerate() {
             if host.state != HostState::Down {
                 continue;
             }
             let Some(own) = last_good(view.observed, host.observed, view.target.as_ref()) else { continue };
-            let newer = view.target.as_ref().filter(|target| hold.is_none() && target.rollout != own.rollout);
-            if let Some(target) = newer {
+            let differs = view.target.as_ref().filter(|target| hold.is_none() && target.rollout != own.rollout);
+            if let Some(target) = differs.filter(|_| updating < rolling::max_unavailable(view)) {
                 self.update(view, index, target);
+                updating += 1;
                 continue;
             }
             match heal_due(host.observed, own.attempt, now) {
                 Heal::Now => {
-                    self.assign(view, host, run(&own, true), &own);
+                    self.assign(view, host, run(host, &own, true), &own);
                     self.states.push((index, HostState::Healing { phase: Phase::Starting }));
                 }
                 Heal::In(seconds) => self.sooner(Duration::from_secs(seconds)),
-                Heal::TooOften => {
-                    let failure = too_often(host.name, view.target.as_ref().unwrap_or(&own), now);
-                    let state = HostState::Failed(Failure::terminal(failure.reason, &failure.message));
-                    self.states.push((index, state));
-                    self.actions.push(Action::RecordFailure(failure));
-                }
             }
         }
     }
@@ -141,8 +137,17 @@ impl Schedule {
         view.number(|state| matches!(state, HostState::Staging | HostState::Unstaged)) > 0
     }
 
+    /// Hosts that left the selection are released, unless nobody can tell what is selected. Answers their names.
+    pub fn release(&mut self, view: &View<'_>) -> Vec<String> {
+        if view.targets.unmet.is_some() {
+            return Vec::new();
+        }
+        let (names, actions) = deletion::leaving(view.observed, &view.targets.selected());
+        self.actions.extend(actions);
+        names
+    }
+
     fn begin(&mut self, view: &View<'_>, target: &Target) {
-        let is_update = |state: &HostState| matches!(state, HostState::Updating { .. });
         let begun = self.states.iter().filter(|(_, state)| is_update(state)).count();
         let updating = view.number(is_update) + begun;
         for index in rolling::may_begin(view, updating) {
@@ -151,25 +156,15 @@ impl Schedule {
     }
 }
 
-fn run(target: &Target, heal: bool) -> Goal {
-    Goal::Run { target: Box::new(target.clone()), heal }
+fn run(host: &HostView<'_>, target: &Target, heal: bool) -> Goal {
+    Goal::Run { target: Box::new(target.clone()), heal, judged: host.judged }
+}
+
+fn is_update(state: &HostState) -> bool {
+    matches!(state, HostState::Updating { .. })
 }
 
 fn is_busy_with(host: &HostView<'_>, kind: GoalKind, target: &Target) -> bool {
     let goal = AssignmentId { kind, rollout: target.rollout.clone(), attempt: target.attempt };
     host.observed.task.as_ref().is_some_and(|task| task.goal == goal)
-}
-
-fn too_often(host: &str, target: &Target, now: Timestamp) -> HostFailure {
-    HostFailure {
-        rollout: target.rollout.clone(),
-        attempt: target.attempt,
-        host: host.to_owned(),
-        reason: Reason::RestartedTooOften,
-        phase: Phase::Ready,
-        message: "the process ended again and again after it was ready, and was started five times in a row; see why in shared/log on \
-                  the host, then retry"
-            .to_owned(),
-        at: now,
-    }
 }

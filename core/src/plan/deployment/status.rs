@@ -10,7 +10,7 @@ use super::{
     holds::Hold,
     host_state::HostState,
     observed::Observed,
-    rollout::ActiveRollout,
+    rollout::{ActiveRollout, IntentOnRecord},
     steps::is_target,
     strategy::rolling,
     target::parse_rollout,
@@ -20,12 +20,13 @@ use super::{
 use crate::api::{
     Reason, Verdict,
     conditions::{clip, conditions},
-    deployment::{DeploymentStatus, Phase, Rollout, RolloutCounts, RolloutException},
+    deployment::{DeploymentStatus, Phase, Rollout, RolloutCounts, RolloutException, RolloutIntent, RolloutOutcome},
     hostgroup::VersionCount,
     verbs,
 };
 
-const EXCEPTIONS: usize = 100;
+/// Hosts in `exceptions`.
+pub const EXCEPTIONS: usize = 100;
 const MESSAGE_BYTES: usize = 500;
 
 pub fn count(n: usize) -> i32 {
@@ -52,16 +53,35 @@ pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Op
         exceptions: exceptions(view, input.hold, now),
         ..view.before.clone()
     };
-    let rollout = view.rollout.as_ref().map(|active| progress(view, &status, active, now));
-    if let Some((active, rollout)) = view.rollout.as_ref().zip(rollout) {
+    if let Some(active) = &view.rollout {
+        let mut rollout = progress(view, &status, active, now);
         status.version = Some(rollout.version.clone());
         status.revision = parse_rollout(&rollout.id).map(|(revision, _)| revision);
         status.history = history(view, active, input.resume, now);
+        rollout.intent = intent(view, active, &status);
         status.rollout = rollout.into();
+        status.wanted_hash = active.wanted_hash.clone();
     }
     let (verdict, later) = verdict::verdict(view, &status, input.leaving, now);
     status.conditions = conditions(&view.before.conditions, view.observed.generation, now, &verdict, &[]);
     (status, later)
+}
+
+/// What the next decision rests on; complete, whatever is cut from lists for people. `None` while it can't be told from the hosts.
+fn intent(view: &View<'_>, active: &ActiveRollout, status: &DeploymentStatus) -> Option<RolloutIntent> {
+    if !view.unexplained().is_empty() {
+        return None;
+    }
+    let updating = view.hosts.iter().filter(|host| matches!(host.state, HostState::Updating { .. }));
+    let mut updating: Vec<String> = updating.map(|host| host.name.to_owned()).collect();
+    // Out of service in its update: it is in it still when it comes back.
+    if let IntentOnRecord::Recorded { updating: before, .. } = &active.intent {
+        let suspended = view.targets.suspended.iter().map(|(host, _)| &host.name);
+        updating.extend(suspended.filter(|name| before.contains(*name)).cloned());
+    }
+    updating.sort_unstable();
+    let failed = status.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed);
+    Some(RolloutIntent { updating, failed, redeploys: active.redeploys.clone() })
 }
 
 /// The status as it was, with this verdict.
@@ -98,8 +118,16 @@ fn counts(view: &View<'_>) -> RolloutCounts {
             matches!(state, HostState::Unreachable(_) | HostState::Updating { lost: Some(_), .. })
         }),
         pending: number(|state| {
-            matches!(state, HostState::Pending | HostState::Unstaged | HostState::Staging | HostState::Unknown)
+            matches!(
+                state,
+                HostState::Pending
+                    | HostState::Unstaged
+                    | HostState::Staging
+                    | HostState::Unknown
+                    | HostState::Refused(_)
+            )
         }),
+        skipped: count(view.targets.suspended.len()),
     }
 }
 
@@ -113,21 +141,25 @@ fn versions(view: &View<'_>) -> Vec<VersionCount> {
     counts.map(|(version, hosts)| VersionCount { version: version.to_owned(), hosts }).collect()
 }
 
-/// Every host that is not Ready, at most 100: updates first, hosts that wait last. Display only; no decision rests on it.
+/// Every host that is not Ready, at most 100: updates first, hosts out of service last. Display only; no decision rests on it.
 fn exceptions(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> Vec<RolloutException> {
-    let wait = wait(hold);
-    let ranked = |host| summarize(host, wait).map(|summary| (host, summary));
-    let mut all: Vec<(&HostView<'_>, Summary)> = view.hosts.iter().filter_map(ranked).collect();
+    let wait = wait(view, hold);
+    let in_service = view.hosts.iter().filter_map(|host| summarize(host, wait).map(|summary| (host.name, summary)));
+    let suspended = view.targets.suspended.iter().map(|(host, why)| {
+        let (rank, phase, reason) = (6, Phase::Skipped, Reason::HostSuspended);
+        (host.name.as_str(), Summary { rank, phase, reason, message: why.clone() })
+    });
+    let mut all: Vec<(&str, Summary)> = in_service.chain(suspended).collect();
     all.sort_by_key(|(_, summary)| summary.rank);
-    all.into_iter().take(EXCEPTIONS).map(|(host, summary)| exception(host, summary, now)).collect()
+    all.into_iter().take(EXCEPTIONS).map(|(host, summary)| exception(view, host, summary, now)).collect()
 }
 
-fn exception(host: &HostView<'_>, summary: Summary, now: Timestamp) -> RolloutException {
+fn exception(view: &View<'_>, host: &str, summary: Summary, now: Timestamp) -> RolloutException {
     let (phase, reason) = (summary.phase, summary.reason.as_str());
-    let old = host.exception.filter(|old| old.phase == phase && old.reason == reason);
-    let release = host.observed.running().and_then(|process| process.release.as_ref());
+    let old = view.exceptions.get(host).filter(|old| old.phase == phase && old.reason == reason);
+    let release = view.observed.host(host).running().and_then(|process| process.release.as_ref());
     RolloutException {
-        host: host.name.to_owned(),
+        host: host.to_owned(),
         phase,
         version: release.map(|release| release.version().to_owned()),
         reason: reason.to_string(),
@@ -145,12 +177,17 @@ struct Summary {
     message: String,
 }
 
-/// Why a host that answers is not started.
-fn wait(hold: Option<Hold>) -> (Reason, &'static str) {
+/// Why a host that answers is not updated.
+fn wait(view: &View<'_>, hold: Option<Hold>) -> (Reason, &'static str) {
     match hold {
         Some(Hold::Paused) => (Reason::Paused, "waits until spec.paused is false"),
-        Some(_) => (Reason::Pending, "was not begun with: the rollout stands still"),
-        None => (Reason::Pending, "waits for its turn"),
+        Some(Hold::Unmet) => (Reason::Pending, "not started: the spec can't be met"),
+        Some(Hold::StatusUnreadable) => (Reason::StatusUnreadable, "not started: the status can't be read"),
+        Some(Hold::TooManyFailed | Hold::StillFailed) => (Reason::Pending, "not started: the rollout is halted"),
+        None if rolling::is_held_back(view) => {
+            (Reason::Pending, "waits for its update: maxUnavailable is used up by hosts that are away")
+        }
+        None => (Reason::Pending, "waits for its update"),
     }
 }
 
@@ -159,32 +196,37 @@ fn summarize(host: &HostView<'_>, wait: (Reason, &str)) -> Option<Summary> {
         |rank, phase, reason, message: &str| Some(Summary { rank, phase, reason, message: message.to_owned() });
     match &host.state {
         HostState::Updating { phase, lost: Some(failure) } => {
-            summary(0, *phase, failure.reason, &format!("lost in its turn: {}", failure.message))
+            summary(0, *phase, failure.reason, &format!("lost in its update: {}", failure.message))
         }
         HostState::Updating { phase, lost: None } => summary(0, *phase, Reason::RollingOut, doing(*phase)),
-        HostState::Healing { phase } => {
-            summary(1, *phase, Reason::Healing, "what was ready here ended; it is started again")
-        }
-        HostState::Down => {
-            summary(1, Phase::Pending, Reason::Healing, "what was ready here ended; it is started again soon")
-        }
+        HostState::Healing { phase } => summary(1, *phase, Reason::Healing, &healing(host, "is started again")),
+        HostState::Down => summary(1, Phase::Pending, Reason::Healing, &healing(host, "will be started again")),
         HostState::Failed(failure) => summary(2, Phase::Failed, failure.reason, &failure.message),
+        HostState::Refused(failure) => summary(2, Phase::Pending, failure.reason, &failure.message),
         HostState::Unreachable(failure) => summary(3, Phase::Unreachable, failure.reason, &failure.message),
-        HostState::Staging => {
-            summary(4, Phase::Staging, Reason::RollingOut, "the release is brought here and verified")
-        }
+        HostState::Staging => summary(4, Phase::Staging, Reason::RollingOut, "uploading and verifying the release"),
         HostState::Pending => summary(5, Phase::Staged, wait.0, wait.1),
         HostState::Unknown | HostState::Unstaged => summary(5, Phase::Pending, wait.0, wait.1),
         HostState::Ready => None,
     }
 }
 
+/// A process that ended, and why the last try to start it again did not succeed.
+fn healing(host: &HostView<'_>, doing: &str) -> String {
+    match &host.observed.heal_failure {
+        Some(failure) => {
+            format!("the process ended and {doing}; the last try: {} ({})", failure.reason, failure.message)
+        }
+        None => format!("the process ended and {doing}"),
+    }
+}
+
 fn doing(phase: Phase) -> &'static str {
     match phase {
-        Phase::Stopping => "what ran here is stopped",
-        Phase::Switching => "`current` is switched to the new release",
-        Phase::Starting => "the new release is started",
-        _ => "the new release was started and is asked whether it is ready",
+        Phase::Stopping => "stopping what runs",
+        Phase::Switching => "switching `current` to the new release",
+        Phase::Starting => "starting the new release",
+        _ => "started; waiting until it is ready",
     }
 }
 

@@ -1,12 +1,16 @@
-//! One host's way to its goal, step by step: a turn (drainless stop, switch, start) → verify → mark and prune. Each step is chosen from what
-//! the host shows, so a turn goes on wherever an earlier one, of this operator or of one before it, was cut off.
+//! One host's way to its goal, step by step: update (stop, switch, start) → verify → mark and prune. Each step is chosen from what the
+//! host shows, so an update goes on wherever an earlier one, of this operator or of one before it, was cut off.
 
-use super::{observed::FolderView, target::Target};
+use super::{
+    observed::FolderView,
+    target::{Target, parse_rollout},
+};
 use crate::{
     api::deployment::Phase,
     model::{
         facts::{FolderFacts, OpenAct, ProcessFacts},
         ids::ReleaseName,
+        rollout::ProcessId,
     },
 };
 
@@ -15,8 +19,9 @@ use crate::{
 pub enum Goal {
     /// The release lies there, verified.
     Stage(Box<Target>),
-    /// The release runs and is ready. `heal`: it had been before.
-    Run { target: Box<Target>, heal: bool },
+    /// The release runs and is ready. `heal`: it had been before. `judged`: a process that failed in an attempt before; it is no use,
+    /// also where it lives and runs the release, and another is started in its place.
+    Run { target: Box<Target>, heal: bool, judged: Option<ProcessId> },
     /// The claim is given up, what runs goes on.
     Release,
     /// Stopped, and the folder removed.
@@ -27,14 +32,14 @@ pub enum Goal {
     Prune(Box<Target>),
 }
 
-/// What this very turn has done or seen already, that the host does not record.
+/// What this very task has done or seen already, that the host does not record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepProgress {
     /// Ready for long enough, this process; the mark is still to be made.
     pub verified: Option<(i64, u64)>,
-    /// A process was started in this turn.
+    /// This task started a process.
     pub started: bool,
-    /// A turn ended without a start: somebody listens on the port although our process is gone.
+    /// An update ended without a start: somebody listens on the port although our process is gone.
     pub port_taken: bool,
     pub pruned: bool,
     /// The owner's part is over: released, removed, adopted.
@@ -49,7 +54,7 @@ pub enum Step {
     Stage,
     /// Stop the recorded process, switch and start.
     Update,
-    /// The rest of a turn that was left undone.
+    /// The rest of an update that was left undone.
     Switch,
     Start,
     /// Ask until it is ready, this process.
@@ -94,7 +99,7 @@ pub fn next_step(observed: &FolderView, goal: &Goal, done: StepProgress) -> Step
     match goal {
         Goal::Stage(target) if !is_staged(&observed.folder, target) => Step::Stage,
         Goal::Stage(_) => Step::Reached,
-        Goal::Run { target, heal } => run_step(observed, target, *heal, done),
+        Goal::Run { target, heal, judged } => run_step(observed, target, *heal, *judged, done),
         Goal::Release | Goal::Remove | Goal::Adopt if done.left => Step::Reached,
         Goal::Release => Step::Release,
         Goal::Remove => Step::Remove,
@@ -106,12 +111,14 @@ pub fn next_step(observed: &FolderView, goal: &Goal, done: StepProgress) -> Step
     }
 }
 
-fn run_step(observed: &FolderView, target: &Target, heal: bool, done: StepProgress) -> Step {
+fn run_step(observed: &FolderView, target: &Target, heal: bool, judged: Option<ProcessId>, done: StepProgress) -> Step {
     let folder = &observed.folder;
     if !is_staged(folder, target) {
         return Step::Stage;
     }
-    let Some(process) = folder.process.as_ref().filter(|process| process.alive && is_target(process, target)) else {
+    let is_wanted =
+        |process: &&ProcessFacts| process.alive && is_target(process, target) && judged != Some(process.id());
+    let Some(process) = folder.process.as_ref().filter(is_wanted) else {
         return start_step(observed, target, heal, done);
     };
     if folder.current.as_ref() != Some(&target.release) {
@@ -137,7 +144,8 @@ fn start_step(observed: &FolderView, target: &Target, heal: bool, done: StepProg
         return Step::Update;
     }
     let died = folder.process.as_ref().is_some_and(|process| {
-        let untried = target.attempt == 1 && !heal && is_target(process, target) && !was_ready(folder, process);
+        let own = process.uid == target.uid && process.rollout == target.rollout;
+        let untried = target.attempt == 1 && !heal && own && !was_ready(folder, process);
         // After a reboot nobody can tell how it would have gone: it is started again.
         process.boot_id == observed.boot_id && (done.started || untried)
     });
@@ -162,9 +170,14 @@ pub fn is_staged(folder: &FolderFacts, target: &Target) -> bool {
     folder.releases.contains(&target.release)
 }
 
-/// Release digest and rollout id both match: a changed environment or a `redeploy` leaves the release as it was.
+/// The process runs this digest and this environment, and no `redeploy` of them was asked for since it started. Which revision started it
+/// does not matter. The shell helper records no environment: it is that of the revision's record.
 pub fn is_target(process: &ProcessFacts, target: &Target) -> bool {
-    process.uid == target.uid && process.digest == target.digest && process.rollout == target.rollout
+    let serial = parse_rollout(&process.rollout).map_or(0, |(_, serial)| serial);
+    process.uid == target.uid
+        && process.digest == target.digest
+        && target.same_revisions.contains(&process.revision)
+        && serial >= target.redeploy_serial
 }
 
 /// This very process was seen ready.
@@ -184,7 +197,7 @@ pub fn is_reached(folder: &FolderFacts, target: &Target) -> bool {
     process.is_some_and(|process| is_marked(folder, process)) && folder.current.as_ref() == Some(&target.release)
 }
 
-/// A process that had been ready and is no more.
+/// A process that had been ready has ended.
 pub fn is_down(folder: &FolderFacts) -> bool {
     folder.process.as_ref().is_some_and(|process| !process.alive && was_ready(folder, process))
 }

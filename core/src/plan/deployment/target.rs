@@ -1,6 +1,9 @@
 //! What shall run: the effective environment, its hash, and the ids of revisions and rollouts.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -21,9 +24,31 @@ pub fn effective_env(run: &[EnvVar], group: &[EnvVar], deployment: &[EnvVar]) ->
     all.into_iter().map(|(name, value)| EnvVar { name: name.to_owned(), value: value.to_owned() }).collect()
 }
 
-/// Of the release's digest and the effective environment: another hash is another revision. 16 hex digits.
+/// Of the release's digest and the effective environment: another hash is another revision. Names its algorithm: `1:` and 32 hex digits.
 pub fn hash(digest: &str, env: &[EnvVar]) -> String {
     let mut hasher = Sha256::new();
+    hasher.update(b"landfall configuration 1\n");
+    feed(&mut hasher, digest, env);
+    format!("1:{}", hex(hasher, 16))
+}
+
+/// The hash of operators that named no algorithm: 16 hex digits.
+fn hash_without_name(digest: &str, env: &[EnvVar]) -> String {
+    let mut hasher = Sha256::new();
+    feed(&mut hasher, digest, env);
+    hex(hasher, 8)
+}
+
+/// Whether a stored hash is of this digest and environment, by the algorithm that it names.
+pub fn is_hash_of(stored: &str, digest: &str, env: &[EnvVar]) -> bool {
+    match stored.split_once(':') {
+        Some(("1", _)) => stored == hash(digest, env),
+        Some(_) => false,
+        None => stored == hash_without_name(digest, env),
+    }
+}
+
+fn feed(hasher: &mut Sha256, digest: &str, env: &[EnvVar]) {
     hasher.update(digest);
     for var in env {
         // Lengths first, so that no value can pass for the next name.
@@ -32,16 +57,19 @@ pub fn hash(digest: &str, env: &[EnvVar]) -> String {
         hasher.update((var.value.len() as u64).to_be_bytes());
         hasher.update(&var.value);
     }
-    hasher.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
+}
+
+fn hex(hasher: Sha256, bytes: usize) -> String {
+    hasher.finalize().iter().take(bytes).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-/// `<revision>.<redeploys>` in parts; `None` where it is no rollout id.
+/// `<revision>.<serial>` in parts; `None` where it is no rollout id.
 pub fn parse_rollout(id: &str) -> Option<(i64, i64)> {
-    let (revision, redeploys) = id.split_once('.')?;
-    Some((revision.parse().ok()?, redeploys.parse().ok()?))
+    let (revision, serial) = id.split_once('.')?;
+    Some((revision.parse().ok()?, serial.parse().ok()?))
 }
 
 /// What a host is to run, and under which names.
@@ -50,7 +78,11 @@ pub struct Target {
     /// The Deployment's uid.
     pub uid: String,
     pub revision: i64,
-    /// `<revision>.<redeploys>`
+    /// Revisions that run this very digest and environment, this one among them: whichever started a process, it runs what it should.
+    pub same_revisions: BTreeSet<i64>,
+    /// Serial of the last `redeploy` of this digest and environment, 0 without one. A process of an earlier serial is started again.
+    pub redeploy_serial: i64,
+    /// `<revision>.<serial>`
     pub rollout: String,
     pub attempt: i64,
     pub version: String,
@@ -63,7 +95,7 @@ pub struct Target {
     pub env: Vec<EnvVar>,
     pub run: Run,
     pub min_ready_seconds: i64,
-    /// So many releases stay on a host.
+    /// Releases that stay on a host.
     pub releases_kept: usize,
 }
 
@@ -80,9 +112,13 @@ impl Target {
         attempt: i64,
         min_ready_seconds: i64,
     ) -> Self {
+        let same = |one: &&RolloutRecord| one.digest == record.digest && one.env == record.env;
+        let others = observed.records.iter().filter(same).map(|one| one.revision);
         Self {
             uid: observed.uid.clone(),
             revision: record.revision,
+            same_revisions: others.chain([record.revision]).collect(),
+            redeploy_serial: 0,
             rollout: rollout.to_owned(),
             attempt,
             version: record.version.clone(),
@@ -149,5 +185,15 @@ mod tests {
     fn a_value_never_passes_for_another_variable() {
         assert_ne!(hash("d", &[var("A", "1B2")]), hash("d", &[var("A", "1"), var("B", "2")]));
         assert_ne!(hash("d", &[var("A", "1")]), hash("e", &[var("A", "1")]));
+    }
+
+    #[test]
+    fn a_hash_is_compared_by_the_algorithm_that_it_names() {
+        let env = [var("A", "1")];
+        let (named, unnamed) = (hash("d", &env), hash_without_name("d", &env));
+        assert!(named.starts_with("1:") && !unnamed.contains(':'), "{named} {unnamed}");
+        assert!(is_hash_of(&named, "d", &env) && is_hash_of(&unnamed, "d", &env));
+        assert!(!is_hash_of(&named, "d", &[]) && !is_hash_of(&unnamed, "e", &env));
+        assert!(!is_hash_of(&named.replace("1:", "2:"), "d", &env), "an algorithm that nobody knows is another hash");
     }
 }

@@ -1,6 +1,8 @@
-//! What the spec names and what may stand in the way before any host is thought of. A chain of predicates, first hit wins.
+//! What the spec names: the group, its hosts, whose they are, and the version. What can't be met is said, and stops new updates only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
 
 use super::{
     claim::{Claim, Claims, known_revision},
@@ -17,46 +19,85 @@ use crate::{
     plan::hostgroup::duplicate_address,
 };
 
-/// What the Deployment is about, once the group is known and can be reached.
+/// What the Deployment is about, once the group is known.
 pub struct Targets<'a> {
     pub group: &'a Group,
-    /// Selected, in the group's order.
+    /// Selected and in service, in the group's order.
     pub hosts: Vec<&'a Host>,
+    /// Selected and out of service, with what is said of it: in no total, neither updated nor healed.
+    pub suspended: Vec<(&'a Host, String)>,
+    /// Selected hosts that are not this Deployment's to act on, and why.
+    pub refused: BTreeMap<&'a str, Failure>,
     /// Owners that are known to be gone, by host.
     pub replaces: BTreeMap<String, Owner>,
     /// Hosts of another control plane that a person said to take over.
     pub adopt: Vec<(String, Option<Owner>)>,
+    /// The first of what can't be met: no new update begins, and no host is released.
+    pub unmet: Option<Failure>,
 }
 
-/// The group and its hosts, or what keeps us from them.
-pub fn choose(observed: &Observed) -> Result<Targets<'_>, Failure> {
-    let name = &observed.spec.host_group_ref.name;
-    if let Some(failure) = status_unreadable(observed) {
-        return Err(failure);
+impl<'a> Targets<'a> {
+    /// Every selected host, in service or not.
+    pub fn selected(&self) -> Vec<&'a Host> {
+        self.hosts.iter().copied().chain(self.suspended.iter().map(|(host, _)| *host)).collect()
     }
+}
+
+/// The group and its hosts; an error where there is no group, so that nothing is known of any host.
+pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failure> {
+    let name = &observed.spec.host_group_ref.name;
     let Some(group) = &observed.group else {
         let text = format!("HostGroup {name} does not exist (yet) in namespace {}", observed.namespace);
         return Err(Failure::waiting(Reason::HostGroupNotFound, text));
     };
-    if let Some(failure) = &group.secret {
-        return Err(failure.clone());
+    let mut unmet = status_unreadable(observed).or_else(|| group.secret.clone()).or_else(|| twice_listed(group, name));
+    let selected = select(observed.spec.hosts.as_ref(), &group.hosts).unwrap_or_else(|why| {
+        unmet.get_or_insert(unselectable(&why, name));
+        // Nobody can tell what was meant: what is ours is watched and healed.
+        owned(observed, group)
+    });
+    let mut targets = Targets {
+        group,
+        hosts: Vec::new(),
+        suspended: Vec::new(),
+        refused: BTreeMap::new(),
+        replaces: BTreeMap::new(),
+        adopt: Vec::new(),
+        unmet,
+    };
+    for host in selected {
+        match group.suspended(host, now) {
+            Some(why) => targets.suspended.push((host, why)),
+            None => targets.hosts.push(host),
+        }
     }
-    if let Some((first, second, address)) = duplicate_address(&group.hosts) {
-        let text = format!(
-            "hosts {first} and {second} of HostGroup {name} both have the address {address}; list each machine once"
-        );
-        return Err(Failure::terminal(Reason::DuplicateAddress, text));
-    }
-    let hosts = select(observed.spec.hosts.as_ref(), &group.hosts).map_err(|why| unselectable(&why, name))?;
-    own(observed, Targets { group, hosts, replaces: BTreeMap::new(), adopt: Vec::new() })
+    claim(observed, &mut targets);
+    Ok(targets)
+}
+
+fn twice_listed(group: &Group, name: &str) -> Option<Failure> {
+    let (first, second, address) = duplicate_address(&group.hosts)?;
+    let text = format!(
+        "hosts {first} and {second} of HostGroup {name} both have the address {address}; list each machine once"
+    );
+    Some(Failure::terminal(Reason::DuplicateAddress, text))
+}
+
+/// The hosts whose owner file names this Deployment.
+fn owned<'a>(observed: &Observed, group: &'a Group) -> Vec<&'a Host> {
+    let is_ours = |host: &&Host| {
+        let owner = observed.host(&host.name).view().and_then(|view| view.folder.owner.as_ref());
+        owner.is_some_and(|owner| owner.uid == observed.uid && owner.host == host.name)
+    };
+    group.hosts.iter().filter(is_ours).collect()
 }
 
 /// Which hosts are in their update is not known where the record of the rollout can't be read: nothing new begins.
 fn status_unreadable(observed: &Observed) -> Option<Failure> {
     let text = "status.rollout can't be read; a later version of landfall wrote it, or somebody else did. Run that version, or remove \
-                the field, which starts the rollout from its beginning: kubectl patch deployments.landfall.dev NAME \
+                the field, so that the hosts tell how far each is: kubectl -n NAMESPACE patch deployments.landfall.dev NAME \
                 --subresource=status --type=json -p '[{\"op\":\"remove\",\"path\":\"/status/rollout\"}]'";
-    let text = text.replace("NAME", &observed.name);
+    let text = text.replace("NAMESPACE", &observed.namespace).replace("NAME", &observed.name);
     observed.before().rollout.is_unreadable().then(|| Failure::terminal(Reason::StatusUnreadable, text))
 }
 
@@ -79,35 +120,48 @@ fn unselectable(why: &Unselectable, group: &str) -> Failure {
 /// Kept under this name for its callers; it is the planners' own.
 pub(super) use crate::plan::list_names;
 
-/// Whether every selected host may be acted on. One that may not stops all: a half-claimed Deployment touches nothing.
-fn own<'a>(observed: &Observed, mut targets: Targets<'a>) -> Result<Targets<'a>, Failure> {
+/// Whose each selected host is. One that may not be acted on keeps the others from new updates: a half-claimed Deployment begins nothing.
+fn claim(observed: &Observed, targets: &mut Targets<'_>) {
     let claims = Claims::new(observed, targets.group);
     let adopt = verbs::asked(verbs::ADOPT, &observed.annotations, &observed.before().last_handled, observed.first());
-    for host in targets.hosts.clone() {
-        match claims.of(host) {
-            Claim::Ours { replaces: Some(owner) } => _ = targets.replaces.insert(host.name.clone(), owner),
-            Claim::Ours { replaces: None } => {}
-            Claim::Others(who) => {
-                let text = format!(
-                    "host {} can't be Deployment {}'s: {who}; one host has one Deployment per project, so select other hosts or delete \
-                     one of the two. Nothing was touched",
-                    host.name, observed.name
-                );
-                return Err(Failure::terminal(Reason::HostClaimed, text));
+    for host in &targets.hosts {
+        let failure = match claims.of(host) {
+            Claim::Ours { replaces: None } => continue,
+            Claim::Ours { replaces: Some(owner) } => {
+                targets.replaces.insert(host.name.clone(), owner);
+                continue;
             }
             Claim::Foreign { control_plane_id, owner } if adopt == Some(control_plane_id.as_str()) => {
                 targets.adopt.push((host.name.clone(), owner));
-            }
-            Claim::Foreign { control_plane_id, owner } => {
-                return Err(fenced(&host.name, &control_plane_id, owner.as_ref()));
+                continue;
             }
             Claim::Ahead { fenced, .. } if adopt == Some(observed.control_plane_id.as_str()) => {
                 targets.adopt.extend(fenced.then(|| (host.name.clone(), None)));
+                continue;
             }
-            Claim::Ahead { revision, .. } => return Err(ahead(observed, &host.name, revision)),
+            Claim::Others(who) => claimed(observed, &host.name, &who),
+            Claim::Foreign { control_plane_id, owner } => fenced(&host.name, &control_plane_id, owner.as_ref()),
+            Claim::Ahead { revision, .. } => ahead(observed, &host.name, revision),
+        };
+        targets.unmet.get_or_insert_with(|| failure.clone());
+        targets.refused.insert(&host.name, failure);
+    }
+    if targets.unmet.is_some() {
+        let names: BTreeSet<&String> = targets.adopt.iter().map(|(name, _)| name).collect();
+        for host in targets.hosts.iter().filter(|host| names.contains(&host.name)) {
+            let text = format!("host {} is taken over once the spec can be met", host.name);
+            targets.refused.insert(&host.name, Failure::waiting(Reason::FencedByOtherControlPlane, text));
         }
     }
-    Ok(targets)
+}
+
+fn claimed(observed: &Observed, host: &str, who: &str) -> Failure {
+    let text = format!(
+        "host {host} can't be Deployment {}'s: {who}; one host has one Deployment per project, so select other hosts or delete one of \
+         the two. No update begins meanwhile",
+        observed.name
+    );
+    Failure::terminal(Reason::HostClaimed, text)
 }
 
 fn ahead(observed: &Observed, host: &str, revision: i64) -> Failure {
@@ -153,8 +207,9 @@ pub fn version(observed: &Observed) -> Result<&VersionRecord, Failure> {
     }
     let version = observed.version.as_ref().ok_or_else(|| {
         let text = format!(
-            "Project {project} has no version {} (yet); a Build that succeeds publishes one",
-            observed.spec.version
+            "Project {project} has no version {} (yet); a Build that succeeds publishes one. The versions that it has: kubectl -n {} get \
+             projects.landfall.dev {project} -o jsonpath='{{.status.versions[*].version}}'",
+            observed.spec.version, observed.namespace
         );
         Failure::waiting(Reason::VersionNotFound, text)
     })?;

@@ -10,7 +10,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::rollout::HostFailure;
 use crate::{
-    api::{Reason, deployment::Phase, hostgroup::Host, verbs},
+    api::{
+        Reason,
+        deployment::{Phase, Rollout},
+        hostgroup::Host,
+        verbs,
+    },
     model::{
         Failure,
         facts::{FolderFacts, ProcessFacts, ReadyMark},
@@ -115,8 +120,10 @@ impl Simulation {
         let again = super::plan(&self.observed, self.now);
         assert_eq!(plan, again, "the same input gives the same plan");
         let changed = self.observed.status.as_ref() != Some(&plan.status) || !plan.actions.is_empty();
+        let updating = self.intent();
         self.observed.status = Some(plan.status);
         for action in plan.actions {
+            self.check_budget(&action, &updating);
             self.action(action);
         }
         changed
@@ -148,6 +155,45 @@ impl Simulation {
         }
     }
 
+    /// The hosts whose update is on record.
+    fn intent(&self) -> Vec<String> {
+        let rollout = self.observed.status.as_ref().and_then(|status| status.rollout.as_ref());
+        rollout.and_then(|rollout| rollout.intent.clone()).unwrap_or_default().updating
+    }
+
+    /// Whether one more host that serves may be taken away now; what is away for whatever cause counts.
+    fn check_budget(&self, action: &Action, updating: &[String]) {
+        let Action::Assign(Assignment { host, goal: Goal::Run { heal: false, .. }, .. }) = action else { return };
+        let strategy = &self.observed.spec.strategy;
+        let IntOrString::Int(most) = strategy.rolling_update.max_unavailable else { return };
+        let (most, allowed) = (usize::try_from(most).unwrap(), usize::try_from(strategy.max_failures).unwrap());
+        assert!(self.intent().contains(host), "an update is on record before it is done");
+        let is_away = |(name, host): &(&String, &HostObserved)| {
+            let updates = host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Run);
+            updates || !host.is_serving() || self.has_failed(name)
+        };
+        if updating.contains(host) || is_away(&(host, &self.observed.hosts[host])) {
+            return;
+        }
+        let away = self.observed.hosts.iter().filter(is_away).count();
+        assert!(away - self.failed().min(allowed) < most, "{host} is taken away although {away} are away");
+    }
+
+    fn has_failed(&self, host: &str) -> bool {
+        let rollout = self.observed.status.as_ref().and_then(|status| status.rollout.as_ref().cloned());
+        let Some(rollout) = rollout else { return false };
+        let of = |one: &HostFailure| one.rollout == rollout.id && one.attempt == rollout.attempt && one.host == host;
+        self.observed.verdicts.iter().any(of)
+    }
+
+    /// Another operator takes over: what was under way in the memory of the old one is gone.
+    fn restart(&mut self) {
+        for host in self.observed.hosts.values_mut() {
+            host.task = None;
+            host.healing = None;
+        }
+    }
+
     /// Lets one running task end.
     fn finish(&mut self, host: &str) {
         let record = self.observed.records.last().unwrap().clone();
@@ -164,6 +210,7 @@ impl Simulation {
             phase: task.phase,
             message: "it failed".into(),
             at: Timestamp::UNIX_EPOCH,
+            process: None,
         };
         match (task.goal.kind, outcome) {
             (GoalKind::Stage, HostOutcome::FailsToStage) => self.observed.verdicts.push(fail(Reason::DiskFull)),
@@ -277,15 +324,17 @@ proptest! {
 }
 
 fn settled(world: &mut Simulation) {
-    for _ in 0..100 {
+    for _ in 0..1000 {
         let changed = world.reconcile();
-        match world.running().first().cloned() {
-            Some(host) => world.finish(&host),
-            None if !changed => return,
-            None => {}
+        let running = world.running();
+        if running.is_empty() && !changed {
+            return;
         }
+        // One by one where there are few, so that every moment is seen.
+        let at_once = (running.len() / 10).max(1);
+        running.iter().take(at_once).for_each(|host| world.finish(host));
     }
-    panic!("it never ended: {:?}", world.observed.status);
+    panic!("it never ended: {}", world.reason());
 }
 
 #[test]
@@ -321,7 +370,7 @@ fn redeploy_takes_all_hosts_again_and_retry_only_those_that_failed() {
 }
 
 #[test]
-fn a_process_that_ends_again_and_again_is_started_five_times_with_longer_waits() {
+fn a_process_that_ends_again_and_again_is_started_with_growing_pauses_without_an_end() {
     let mut world = Simulation::new(&[HostOutcome::Ready], 1, 0);
     settled(&mut world);
     let mut starts = Vec::new();
@@ -340,10 +389,143 @@ fn a_process_that_ends_again_and_again_is_started_five_times_with_longer_waits()
         }
         world.now = world.now.checked_add(SignedDuration::from_secs(1)).unwrap();
     }
-    let waits: Vec<i64> = starts.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs()).collect();
-    assert_eq!(waits, [10, 20, 40, 80]);
-    assert_eq!(world.reason(), "HostsFailed");
-    assert_eq!(world.observed.verdicts[0].reason, Reason::RestartedTooOften);
+    let pauses: Vec<i64> = starts.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs()).collect();
+    assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300, 300, 300, 300]);
+    assert_eq!(world.reason(), "Healing");
+    assert!(world.observed.verdicts.is_empty());
+}
+
+#[test]
+fn an_update_is_under_way_until_it_is_seen_to_be_over_whatever_was_cut_and_whoever_leads() {
+    let mut world = Simulation::new(&[HostOutcome::Ready; 250], 120, 0);
+    settled(&mut world);
+    world.want("v2");
+    while world.updating_phase() == 0 {
+        world.reconcile();
+        let staging = |host: &HostObserved| host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Stage);
+        let names: Vec<String> =
+            world.observed.hosts.iter().filter(|(_, host)| staging(host)).map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| world.finish(name));
+    }
+    assert_eq!((world.updating_phase(), world.intent().len()), (120, 120));
+    assert_eq!(world.observed.status.as_ref().unwrap().exceptions.len(), 100, "the list for people is cut");
+    let begun = world.intent();
+    world.restart();
+    // A hundred of them are lost, 19 are stopped, and one was not touched yet.
+    for (n, name) in begun.iter().enumerate() {
+        let look = &mut world.observed.hosts.get_mut(name).unwrap().look;
+        match (n, &mut *look) {
+            (0..100, _) => *look = FolderCheck::Failed(Failure::waiting(Reason::Unreachable, "no answer")),
+            (119, _) => {}
+            (_, FolderCheck::Facts(view)) => view.folder.process.as_mut().unwrap().alive = false,
+            _ => unreachable!("every host answers"),
+        }
+    }
+    let turns = world.turns.len();
+    world.reconcile();
+    let resumed: Vec<String> = world.turns.split_off(turns);
+    assert_eq!(resumed[..19], begun[100..119], "those that are stopped go on");
+    assert_eq!(resumed.len(), 20, "and one that serves begins in the place of the one that was not touched");
+    let updating = world.intent();
+    assert!(updating.len() == 120 && begun[..119].iter().all(|name| updating.contains(name)), "{updating:?}");
+    world.restart();
+    world.reconcile();
+    assert!(begun[..119].iter().all(|name| world.intent().contains(name)), "also for the operator after the next one");
+    assert_eq!(world.intent().len(), 120);
+}
+
+#[test]
+fn a_world_of_6257386_is_taken_over_without_a_new_revision_or_a_restart() {
+    let mut world = Simulation::new(&[HostOutcome::Ready; 2], 1, 0);
+    // As 6257386 wrote them: no algorithm in the hash, no intent, no wantedHash; the second redeploy of revision 3.
+    let hash = "d36d9a4db6fef80e";
+    let digest = digest("v1");
+    let record = format!(
+        r#"{{ "revision": 3, "hash": "{hash}", "version": "v1", "commit": "{}", "digest": "{digest}", "size": 1,
+             "env": [{{ "name": "COLOUR", "value": "blue" }}], "run": {{ "process": {{ "command": ["./app"] }} }},
+             "startedAt": "1970-01-11T00:00:00Z" }}"#,
+        "c".repeat(40)
+    );
+    let status = format!(
+        r#"{{ "observedGeneration": 1, "version": "v1", "revision": 3,
+             "conditions": [{{ "type": "Ready", "status": "True", "reason": "Deployed", "message": "all 2 hosts run v1 and are ready",
+                "lastTransitionTime": "1970-01-11T00:00:00Z", "observedGeneration": 1 }}],
+             "lastHandled": {{ "landfall.dev/redeploy": "2" }},
+             "hosts": {{ "total": 2, "updated": 2, "ready": 2, "failed": 0, "unreachable": 0, "pending": 0 }},
+             "versions": [{{ "version": "v1", "hosts": 2 }}],
+             "rollout": {{ "id": "3.2", "hash": "{hash}", "attempt": 1, "version": "v1", "digest": "sha256:{digest}",
+                "startedAt": "1970-01-11T00:00:00Z", "progressedAt": "1970-01-11T00:00:00Z", "batch": 2, "batches": 2 }},
+             "history": [{{ "revision": 3, "version": "v1", "commit": "{}", "startedAt": "1970-01-11T00:00:00Z",
+                "completedAt": "1970-01-11T00:00:00Z", "outcome": "Succeeded", "failedHosts": 0 }}] }}"#,
+        "c".repeat(40)
+    );
+    world.observed.records = vec![serde_json::from_str(&record).unwrap()];
+    world.observed.status = Some(serde_json::from_str(&status).unwrap());
+    world.observed.annotations.insert(verbs::REDEPLOY.into(), "2".into());
+    world.observed.spec.env = vec![crate::api::EnvVar { name: "COLOUR".into(), value: "blue".into() }];
+    let old = Target::new(&world.observed, &world.observed.records[0].clone(), "3.2", 1, 0);
+    for name in ["web-00", "web-01"] {
+        let mut folder = run(&old, name, FolderFacts::default(), true);
+        folder.releases = vec![old.release.clone()];
+        let look = FolderCheck::Facts(Box::new(FolderView { folder, ..FolderView::default() }));
+        world.observed.hosts.insert(name.into(), HostObserved { look, ..HostObserved::default() });
+    }
+    world.reconcile();
+    assert!(world.turns.is_empty() && world.running().is_empty(), "nothing is started: {:?}", world.turns);
+    let status = world.observed.status.clone().unwrap();
+    let rollout = status.rollout.as_ref().unwrap();
+    assert_eq!((rollout.id.as_str(), rollout.attempt, status.revision), ("3.2", 1, Some(3)));
+    assert_eq!((world.reason().as_str(), status.history.len(), world.observed.records.len()), ("Deployed", 1, 1));
+    assert!(status.wanted_hash.unwrap().starts_with("1:"));
+    assert!(!world.reconcile(), "and nothing more is to be said");
+    // A redeploy counts on from there, and takes both.
+    world.observed.annotations.insert(verbs::REDEPLOY.into(), "3".into());
+    settled(&mut world);
+    assert_eq!(world.turns.len(), 2);
+    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "3.3");
+}
+
+#[test]
+fn a_host_in_its_update_by_a_status_of_6257386_stays_in_it() {
+    let mut world = Simulation::new(&[HostOutcome::Ready; 3], 1, 0);
+    settled(&mut world);
+    world.want("v2");
+    while world.updating_phase() == 0 {
+        world.reconcile();
+        let stage = |host: &HostObserved| host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Stage);
+        let names: Vec<String> =
+            world.observed.hosts.iter().filter(|(_, host)| stage(host)).map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| world.finish(name));
+    }
+    let status = world.observed.status.as_mut().unwrap();
+    status.wanted_hash = None;
+    let rollout = status.rollout.as_ref().cloned().unwrap();
+    status.rollout = Rollout { intent: None, ..rollout }.into();
+    world.restart();
+    world.observed.hosts.get_mut("web-00").unwrap().look =
+        FolderCheck::Failed(Failure::waiting(Reason::Unreachable, "no answer"));
+    let turns = world.turns.len();
+    world.reconcile();
+    assert_eq!(world.turns.len(), turns, "nobody else begins");
+    assert_eq!(world.intent(), ["web-00"]);
+}
+
+#[test]
+fn an_interrupted_redeploy_is_finished_also_after_another_version_came_between() {
+    let mut world = Simulation::new(&[HostOutcome::Ready; 3], 1, 0);
+    settled(&mut world);
+    world.observed.annotations.insert(verbs::REDEPLOY.into(), "1".into());
+    world.reconcile();
+    world.observed.spec.paused = true;
+    world.finish("web-00");
+    world.want("v2");
+    world.reconcile();
+    world.observed.spec.paused = false;
+    world.want("v1");
+    let turns = world.turns.len();
+    settled(&mut world);
+    assert_eq!(world.turns.split_off(turns), ["web-01", "web-02"], "web-00 was redeployed already");
+    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "3.1", "serials go on");
 }
 
 #[test]
@@ -383,6 +565,7 @@ fn time_to_plan(hosts: usize) -> std::time::Duration {
                 phase: Phase::Verifying,
                 message: "it failed".into(),
                 at: world.now,
+                process: None,
             });
         }
     }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{host_state::HostState, observed::Observed, view::View};
+use super::{host_state::HostState, observed::Observed, strategy::rolling, targets::list_names, view::View};
 use crate::{
     api::{
         Reason, Verdict,
-        conditions::{READY, RECONCILING, STALLED, status_of},
-        deployment::DeploymentStatus,
+        conditions::{READY, RECONCILING, STALLED},
+        deployment::{DeploymentStatus, HistoryChange},
     },
     model::Failure,
 };
@@ -40,33 +40,60 @@ struct Chain<'a> {
 impl Chain<'_> {
     fn verdict(&self) -> (Verdict, Option<Duration>) {
         let view = self.view;
-        let version = self.status.rollout.as_ref().map_or("", |rollout| rollout.version.as_str());
         let total = view.hosts.len();
         let ready = view.number(|state| *state == HostState::Ready);
         if view.number(|state| matches!(state, HostState::Failed(_))) > 0 {
-            return (self.failed(version, ready), None);
+            return (self.failed(ready), None);
+        }
+        if total == 0 {
+            return (self.all_suspended(), None);
         }
         if ready == total && self.leaving.is_empty() {
-            return (Verdict::done(Reason::Deployed, format!("all {total} hosts run {version} and are ready")), None);
+            let message = format!("all {total} hosts run {} and are ready", self.version());
+            return (Verdict::done(Reason::Deployed, message), None);
         }
         if view.observed.spec.paused {
-            let last = status_of(&view.before.conditions, READY);
             let message = format!(
-                "paused: {ready} of {total} hosts run {version}; no new host is started until spec.paused is false"
+                "paused: {}; no further host is updated until spec.paused is false: kubectl -n {} patch deployments.landfall.dev {} \
+                 --type=merge -p '{{\"spec\":{{\"paused\":false}}}}'",
+                self.progress(ready),
+                view.observed.namespace,
+                view.observed.name
             );
-            return (Verdict::Paused { ready: last, reason: Reason::Paused, message }, None);
+            return (Verdict::waiting(Reason::Paused, message), None);
         }
         if ready == total {
             let names = self.leaving.join(", ");
-            return (Verdict::working(Reason::Removing, format!("{names} left the selection and is let go")), None);
+            return (Verdict::working(Reason::Removing, format!("{names}: no longer selected; being released")), None);
+        }
+        let unexplained = view.unexplained();
+        if !unexplained.is_empty() {
+            return (self.unreadable(&unexplained), None);
         }
         if ready + view.number(is_away) == total {
-            return self.unreachable(version, ready);
+            return self.unreachable(ready);
         }
-        self.under_way(version, ready, total)
+        self.under_way(ready)
     }
 
-    fn failed(&self, version: &str, ready: usize) -> Verdict {
+    fn version(&self) -> &str {
+        self.status.rollout.as_ref().map_or("", |rollout| rollout.version.as_str())
+    }
+
+    /// How far the rollout is, by what it changes: after a change of the environment alone all hosts run the version already.
+    fn progress(&self, ready: usize) -> String {
+        let (total, version) = (self.view.hosts.len(), self.version());
+        let change = self.status.history.first().and_then(|entry| entry.change);
+        match change {
+            Some(HistoryChange::Environment) => {
+                format!("{ready} of {total} hosts run {version} with the new environment")
+            }
+            Some(HistoryChange::Redeploy) => format!("{ready} of {total} hosts are redeployed with {version}"),
+            _ => format!("{ready} of {total} hosts run {version}"),
+        }
+    }
+
+    fn failed(&self, ready: usize) -> Verdict {
         let view = self.view;
         let reasons = view.hosts.iter().filter_map(|host| match &host.state {
             HostState::Failed(failure) => Some(format!("{}: {} ({})", host.name, failure.reason, failure.message)),
@@ -75,49 +102,117 @@ impl Chain<'_> {
         let first: Vec<String> = reasons.take(3).collect();
         let failed = view.names(|state| matches!(state, HostState::Failed(_)));
         let message = format!(
-            "{version} failed on {failed}, {ready} of {} hosts run it. {}. When the cause is mended: kubectl annotate --overwrite \
-             deployments.landfall.dev/{} landfall.dev/retry=$(date +%s)",
-            view.hosts.len(),
+            "{} failed on {failed}; {}. {}. When the cause is mended: kubectl -n {} annotate --overwrite deployments.landfall.dev/{} \
+             landfall.dev/retry=$(date +%s)",
+            self.version(),
+            self.progress(ready),
             first.join("; "),
+            view.observed.namespace,
             view.observed.name
         );
         Verdict::failed(Reason::HostsFailed, message)
     }
 
-    fn unreachable(&self, version: &str, ready: usize) -> (Verdict, Option<Duration>) {
-        let named = self.view.names(is_away);
+    fn all_suspended(&self) -> Verdict {
+        let suspended: Vec<&str> = self.view.targets.suspended.iter().map(|(host, _)| host.name.as_str()).collect();
         let message = format!(
-            "{ready} of {} hosts run {version}; no answer from {named}, brought along when back (why: status.exceptions)",
-            self.view.hosts.len()
+            "every selected host is suspended: {}. To put one back into service: {}",
+            list_names(&suspended),
+            self.group_verb("resume-host", suspended.first().unwrap_or(&"HOST"))
+        );
+        Verdict::waiting(Reason::HostSuspended, message)
+    }
+
+    fn unreadable(&self, hosts: &[&str]) -> Verdict {
+        let observed = self.view.observed;
+        let message = format!(
+            "status.rollout.intent is missing, and {} may be in an update and give no answer; no new update begins until they answer, or a \
+             person says that they are not: kubectl -n {} annotate --overwrite deployments.landfall.dev/{} \
+             landfall.dev/retry=$(date +%s)",
+            list_names(hosts),
+            observed.namespace,
+            observed.name
+        );
+        Verdict::waiting(Reason::StatusUnreadable, message)
+    }
+
+    /// The command by which a person tells the group something about a host.
+    fn group_verb(&self, verb: &str, host: &str) -> String {
+        let observed = self.view.observed;
+        format!(
+            "kubectl -n {} annotate --overwrite hostgroups.landfall.dev/{} landfall.dev/{verb}={host}",
+            observed.namespace, observed.spec.host_group_ref.name
+        )
+    }
+
+    fn unreachable(&self, ready: usize) -> (Verdict, Option<Duration>) {
+        let message = format!(
+            "{}; no answer from {} (why: status.exceptions), updated when back. To leave one out: {}",
+            self.progress(ready),
+            self.view.names(is_away),
+            self.group_verb("suspend-host", self.first(is_away))
         );
         self.until_deadline(Reason::HostsUnreachable, true, message)
     }
 
-    fn under_way(&self, version: &str, ready: usize, total: usize) -> (Verdict, Option<Duration>) {
+    fn under_way(&self, ready: usize) -> (Verdict, Option<Duration>) {
         let view = self.view;
         let is_down = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down);
         let is_updating = |state: &HostState| matches!(state, HostState::Updating { .. });
+        let is_unstaged = |state: &HostState| matches!(state, HostState::Staging | HostState::Unstaged);
         let updating = view.number(is_updating);
-        let rest = view.number(|state| {
-            matches!(state, HostState::Pending | HostState::Unstaged | HostState::Staging | HostState::Unknown)
-        });
-        if updating == 0 && rest == 0 && view.number(is_down) > 0 {
-            let message = format!(
-                "what ran on {} ended and is started again; {ready} of {total} hosts are ready",
-                view.names(is_down)
-            );
-            return self.until_deadline(Reason::Healing, true, message);
+        let staging = view.number(is_unstaged);
+        let waiting = view.number(|state| matches!(state, HostState::Pending | HostState::Unknown));
+        let progress = self.progress(ready);
+        if updating + staging + waiting == 0 && view.number(is_down) > 0 {
+            return self.until_deadline(Reason::Healing, true, self.healing(&progress));
         }
-        let staging = view.number(|state| matches!(state, HostState::Staging | HostState::Unstaged));
+        if rolling::is_held_back(view) {
+            return self.held_back(&progress);
+        }
         let doing = match (updating, staging) {
-            (0, 0) => "waiting for a turn".to_owned(),
-            (0, n) => format!("{n} get the release"),
-            (n, _) => format!("{n} under way: {}", view.names(is_updating)),
+            (0, 0) => "waiting for the next update".to_owned(),
+            (0, n) => format!("staging on {n} hosts"),
+            (n, _) => format!("{n} updating: {}", view.names(is_updating)),
         };
-        self.until_deadline(Reason::RollingOut, false, format!("{ready} of {total} hosts run {version}; {doing}"))
+        self.until_deadline(Reason::RollingOut, false, format!("{progress}; {doing}"))
     }
 
-    /// In progress, until nothing has moved for `progressDeadlineSeconds`; then a person should look. It goes on all the same.
+    fn healing(&self, progress: &str) -> String {
+        let is_down = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down);
+        let names = self.view.names(is_down);
+        let mut down = self.view.hosts.iter().filter(|host| is_down(&host.state));
+        let failure = down.find_map(|host| Some((host.name, host.observed.heal_failure.as_ref()?)));
+        let last_try = failure.map_or(String::new(), |(host, failure)| {
+            format!("; the last try on {host}: {} ({})", failure.reason, failure.message)
+        });
+        format!("the process on {names} ended and is started again{last_try}; {progress}")
+    }
+
+    /// Hosts that are away for another cause than an update use up `maxUnavailable`.
+    fn held_back(&self, progress: &str) -> (Verdict, Option<Duration>) {
+        let view = self.view;
+        let is_blocking = |state: &HostState| {
+            is_away(state) || matches!(state, HostState::Healing { .. } | HostState::Down | HostState::Unknown)
+        };
+        let reason = match view.number(is_away) {
+            0 => Reason::Healing,
+            _ => Reason::HostsUnreachable,
+        };
+        let message = format!(
+            "{progress}; no further host is updated: maxUnavailable {} is used up by {}. To go on without one: {}",
+            rolling::max_unavailable(view),
+            view.names(is_blocking),
+            self.group_verb("suspend-host", self.first(is_blocking))
+        );
+        self.until_deadline(reason, true, message)
+    }
+
+    fn first(&self, fits: impl Fn(&HostState) -> bool) -> &str {
+        self.view.hosts.iter().find(|host| fits(&host.state)).map_or("HOST", |host| host.name)
+    }
+
+    /// In progress, until nothing has moved for `progressDeadlineSeconds`; then a person should act. It goes on all the same.
     fn until_deadline(&self, reason: Reason, known_bad: bool, message: String) -> (Verdict, Option<Duration>) {
         let limit = self.view.observed.spec.progress_deadline_seconds;
         let since = self.status.rollout.as_ref().map_or(self.now, |rollout| rollout.progressed_at.0);
@@ -141,9 +236,9 @@ pub fn waiting(observed: &Observed, failure: &Failure, now: Timestamp) -> (Verdi
     let before = observed.before();
     let of = |kind: &str| before.conditions.iter().find(|condition| condition.type_ == kind);
     let same = of(READY).filter(|ready| ready.reason == failure.reason.as_str());
-    let look_again = Some(patience(failure.reason, same, now));
+    let look_again = recheck_after(failure.reason, same, now);
     if failure.is_terminal() {
-        return (Verdict::failed(failure.reason, &failure.message), look_again);
+        return (Verdict::failed(failure.reason, &failure.message), Some(look_again));
     }
     let stalled = of(STALLED).is_some_and(|condition| condition.reason == failure.reason.as_str());
     let began = of(RECONCILING).map(|condition| condition.last_transition_time.0);
@@ -154,13 +249,15 @@ pub fn waiting(observed: &Observed, failure: &Failure, now: Timestamp) -> (Verdi
     let same_spec = before.observed_generation == observed.generation;
     if same_spec && (stalled || over && began.is_some()) {
         let message = format!("{}; waited {limit} s for it, and still goes on as soon as it is there", failure.message);
-        return (Verdict::failed(failure.reason, message), look_again);
+        return (Verdict::failed(failure.reason, message), Some(look_again));
     }
-    (Verdict::waiting(failure.reason, &failure.message), look_again)
+    let until_deadline = u64::try_from(limit - now.duration_since(since).as_secs()).unwrap_or(1).max(1);
+    let look_again = look_again.min(Duration::from_secs(until_deadline));
+    (Verdict::waiting(failure.reason, &failure.message), Some(look_again))
 }
 
 /// When to look again: the longer it was so, the later. Most of what is waited for tells of itself when it comes.
-fn patience(reason: Reason, since: Option<&Condition>, now: Timestamp) -> Duration {
+fn recheck_after(reason: Reason, since: Option<&Condition>, now: Timestamp) -> Duration {
     let longest = if matches!(reason, Reason::HostClaimed | Reason::ProjectNotFound) { 60 } else { 600 };
     let waited = since.map_or(0, |condition| now.duration_since(condition.last_transition_time.0).as_secs());
     Duration::from_secs(u64::try_from(waited / 4).unwrap_or(0).clamp(3, longest))

@@ -1,23 +1,30 @@
 //! What one decision looks at: every selected host and its state, and the rollout that they are on. Made once; it borrows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
-    host_state::{self, HostState},
+    host_state::{HostState, StateInput, any_failed},
     observed::{HostObserved, Observed},
-    rollout::ActiveRollout,
+    rollout::{ActiveRollout, IntentOnRecord},
     target::Target,
     targets::{Targets, list_names},
 };
 use crate::{
-    api::deployment::{DeploymentStatus, RolloutException},
-    model::{Failure, rollout::HostFailure},
+    api::{
+        deployment::{DeploymentStatus, RolloutException},
+        hostgroup::Host,
+        verbs,
+    },
+    model::{
+        Failure,
+        rollout::{HostFailure, ProcessId},
+    },
 };
 
 pub struct View<'a> {
     pub observed: &'a Observed,
     pub targets: &'a Targets<'a>,
-    /// The selected hosts, in the group's order.
+    /// The selected hosts in service, in the group's order.
     pub hosts: Vec<HostView<'a>>,
     pub rollout: Option<ActiveRollout>,
     /// What the rollout brings to a host.
@@ -26,6 +33,8 @@ pub struct View<'a> {
     pub unmet: Option<Failure>,
     /// The status as it was read.
     pub before: &'a DeploymentStatus,
+    /// What the status said of hosts: words for people.
+    pub exceptions: HashMap<&'a str, &'a RolloutException>,
 }
 
 /// One selected host.
@@ -33,8 +42,8 @@ pub struct HostView<'a> {
     pub name: &'a str,
     pub observed: &'a HostObserved,
     pub state: HostState,
-    /// What the status said of it.
-    pub exception: Option<&'a RolloutException>,
+    /// Its process there now, where it failed in an attempt before.
+    pub judged: Option<ProcessId>,
 }
 
 impl<'a> View<'a> {
@@ -49,21 +58,26 @@ impl<'a> View<'a> {
         let exceptions: HashMap<&str, &RolloutException> =
             before.exceptions.iter().map(|exception| (exception.host.as_str(), exception)).collect();
         let failures = failures(observed, target.as_ref());
-        let host_view = |host: &&'a crate::api::hostgroup::Host| {
+        let judged = judged(observed);
+        let host_view = |host: &&'a Host| {
             let name = host.name.as_str();
-            let exception = exceptions.get(name).copied();
             let host = observed.host(name);
-            let input = host_state::StateInput {
+            let input = StateInput {
                 observed,
+                name,
                 host,
                 target: target.as_ref(),
+                intent: rollout.as_ref().map(|rollout| &rollout.intent),
+                refused: targets.refused.get(name),
                 failure: failures.get(name).copied(),
-                exception,
+                exception: exceptions.get(name).copied(),
             };
-            HostView { name, observed: host, state: input.state(), exception }
+            let process = host.running().map(|process| process.id());
+            let judged = process.filter(|process| judged.contains(&(name, *process)));
+            HostView { name, observed: host, state: input.state(), judged }
         };
         let hosts = targets.hosts.iter().map(host_view).collect();
-        Self { observed, targets, hosts, rollout, target, unmet, before }
+        Self { observed, targets, hosts, rollout, target, unmet, before, exceptions }
     }
 
     /// How many hosts are so.
@@ -79,15 +93,46 @@ impl<'a> View<'a> {
 
     /// Whether any host failed in this attempt by what was done there; that stands until a retry.
     pub fn any_failure_recorded(&self) -> bool {
-        self.rollout.as_ref().is_some_and(|active| host_state::any_failed(self.observed, &active.rollout))
+        self.rollout.as_ref().is_some_and(|active| any_failed(self.observed, &active.rollout))
+    }
+
+    /// Hosts of which nobody can tell whether their update was begun: the intent can't be read, and they don't answer.
+    pub fn unexplained(&self) -> Vec<&'a str> {
+        let missing = self.rollout.as_ref().is_some_and(|active| active.intent == IntentOnRecord::Missing);
+        let (annotations, handled) = (&self.observed.annotations, &self.before.last_handled);
+        let told_to_go_on = verbs::asked(verbs::RETRY, annotations, handled, self.observed.first()).is_some();
+        if !missing || told_to_go_on {
+            return Vec::new();
+        }
+        let silent = |host: &&HostView<'a>| matches!(host.state, HostState::Unreachable(_) | HostState::Unknown);
+        self.hosts.iter().filter(silent).map(|host| host.name).collect()
+    }
+}
+
+impl HostView<'_> {
+    /// Its application serves, the target or what ran before, and no update of it is under way.
+    pub fn is_available(&self) -> bool {
+        match self.state {
+            HostState::Ready => true,
+            HostState::Pending | HostState::Unstaged | HostState::Staging => self.observed.is_serving(),
+            _ => false,
+        }
     }
 }
 
 /// Failures of this attempt, by host.
 fn failures<'a>(observed: &'a Observed, target: Option<&Target>) -> HashMap<&'a str, &'a HostFailure> {
     let Some(target) = target else { return HashMap::new() };
-    let current = |failure: &&HostFailure| failure.rollout == target.rollout && failure.attempt == target.attempt;
+    let current = |failure: &&HostFailure| {
+        failure.rollout == target.rollout && failure.attempt == target.attempt && !failure.is_given_up_healing()
+    };
     // The first of a host stands.
     let newest_first = observed.verdicts.iter().rev().filter(current);
     newest_first.map(|failure| (failure.host.as_str(), failure)).collect()
+}
+
+/// Processes that failed, in whatever attempt.
+fn judged(observed: &Observed) -> HashSet<(&str, ProcessId)> {
+    let processes = observed.verdicts.iter().filter_map(|failure| Some((failure.host.as_str(), failure.process?)));
+    processes.collect()
 }

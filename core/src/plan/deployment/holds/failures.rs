@@ -1,10 +1,7 @@
 //! Hosts failed: more than may, or in a rollout that has ended as Failed.
 
 use super::{Hold, View};
-use crate::{
-    api::deployment::RolloutOutcome,
-    plan::deployment::{host_state::HostState, rollout::RolloutChange},
-};
+use crate::plan::deployment::{host_state::HostState, rollout::RolloutChange};
 
 pub fn too_many(view: &View<'_>) -> Option<Hold> {
     too_many_failed(view).then_some(Hold::TooManyFailed)
@@ -19,14 +16,10 @@ pub fn too_many_failed(view: &View<'_>) -> bool {
     i64::try_from(failed).unwrap_or(i64::MAX) > i64::from(view.observed.spec.strategy.max_failures)
 }
 
-/// The rollout on record ended as Failed.
-pub fn has_failed(view: &View<'_>) -> bool {
-    let same = view.rollout.as_ref().is_some_and(|rollout| rollout.change == RolloutChange::Same);
-    same && view.before.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed)
-}
-
 /// A failed rollout stays failed, unless it failed only because a host was unusable and that host now works.
 pub fn is_still_failed(view: &View<'_>) -> bool {
+    let Some(active) = &view.rollout else { return false };
+    let had_failed = active.change == RolloutChange::Same && active.had_failed();
     let failed = view.hosts.iter().any(|host| matches!(host.state, HostState::Failed(_)));
-    has_failed(view) && (failed || view.any_failure_recorded())
+    had_failed && (failed || view.any_failure_recorded())
 }

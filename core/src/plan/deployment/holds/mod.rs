@@ -4,9 +4,10 @@
 mod failures;
 mod paused;
 mod unmet;
+mod unreadable;
 
+pub use self::failures::{is_still_failed, too_many_failed};
 use super::view::View;
-pub use failures::{has_failed, is_still_failed, too_many_failed};
 
 /// A cause that keeps the rollout waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Hold {
     Paused,
     /// Something that the spec names does not exist, or can't be had.
     Unmet,
+    /// Nobody can tell which updates were begun.
+    StatusUnreadable,
     /// More hosts failed than `maxFailures`.
     TooManyFailed,
     /// The rollout ended as Failed; only a retry goes on.
@@ -22,8 +25,8 @@ pub enum Hold {
 }
 
 /// In the order in which people are told of them.
-const HOLDS: [fn(&View<'_>) -> Option<Hold>; 4] =
-    [paused::paused, unmet::unmet, failures::too_many, failures::still_failed];
+const HOLDS: [fn(&View<'_>) -> Option<Hold>; 5] =
+    [paused::paused, unmet::unmet, unreadable::unreadable, failures::too_many, failures::still_failed];
 
 /// The first cause that holds this rollout, if any.
 pub fn first(view: &View<'_>) -> Option<Hold> {

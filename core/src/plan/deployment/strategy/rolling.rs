@@ -1,8 +1,14 @@
-//! Rolling update: hosts begin in the group's order, within the budget of `maxUnavailable`.
+//! Rolling update: who may begin within the budget of `maxUnavailable`.
+//!
+//! The budget counts all that is away, for whatever cause. A host that serves begins only while there is room for one more; a host that
+//! is away already costs nothing and goes first. Never more than `maxUnavailable` updates are open at once.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::plan::deployment::{host_state::HostState, view::View};
+use crate::plan::deployment::{
+    host_state::HostState,
+    view::{HostView, View},
+};
 
 /// How many hosts may be away at once: a percentage rounds down, to at least one.
 pub fn budget(max_unavailable: &IntOrString, total: usize) -> usize {
@@ -16,16 +22,35 @@ pub fn budget(max_unavailable: &IntOrString, total: usize) -> usize {
     most.max(1)
 }
 
-/// The budget of this rollout.
+/// The budget of this rollout. Suspended hosts are in no total.
 pub fn max_unavailable(view: &View<'_>) -> usize {
     budget(&view.observed.spec.strategy.rolling_update.max_unavailable, view.hosts.len())
 }
 
-/// Whose update may begin now, by index; `updating` updates are open already.
+/// Hosts wait, no update is open, and none may begin: others are away for another cause.
+pub fn is_held_back(view: &View<'_>) -> bool {
+    let open =
+        view.number(|state| matches!(state, HostState::Updating { .. } | HostState::Staging | HostState::Unstaged));
+    open == 0 && away(view) >= max_unavailable(view) && view.number(|state| *state == HostState::Pending) > 0
+}
+
+/// Hosts that are away, without those that `maxFailures` lets fail.
+fn away(view: &View<'_>) -> usize {
+    let away = view.hosts.iter().filter(|host| !host.is_available()).count();
+    let failed = view.number(|state| matches!(state, HostState::Failed(_)));
+    let allowed = usize::try_from(view.observed.spec.strategy.max_failures).unwrap_or(0);
+    away - failed.min(allowed)
+}
+
+/// Whose update may begin now, by index, in the group's order: hosts that are away first. `updating` updates are open already.
 pub fn may_begin(view: &View<'_>, updating: usize) -> Vec<usize> {
-    let waiting = |index: &usize| view.hosts[*index].state == HostState::Pending;
-    let free = max_unavailable(view).saturating_sub(updating);
-    (0..view.hosts.len()).filter(waiting).take(free).collect()
+    let most = max_unavailable(view);
+    let waiting = |(_, host): &(usize, &HostView<'_>)| host.state == HostState::Pending;
+    let candidates = view.hosts.iter().enumerate().filter(waiting);
+    let (serving, down): (Vec<_>, Vec<_>) = candidates.partition(|(_, host)| host.is_available());
+    let room = most.saturating_sub(away(view));
+    let all = down.into_iter().chain(serving.into_iter().take(room));
+    all.map(|(index, _)| index).take(most.saturating_sub(updating)).collect()
 }
 
 #[cfg(test)]
