@@ -204,12 +204,8 @@ fn decided(build: &Value, read: i64, over: bool) -> Option<Next> {
         (State::InProgress, _) => Exit::Failed,
     };
     let outcome = outcome.unwrap_or("without a recorded outcome");
-    eprintln!(
-        "landfall: attempt {read}: {outcome}; {}: {}: {}",
-        verdict.state.words(),
-        verdict.reason,
-        verdict.message
-    );
+    let summary = verdict.message.lines().next().unwrap_or_default();
+    eprintln!("landfall: attempt {read}: {outcome}; {}: {}: {summary}", verdict.state.words(), verdict.reason);
     Some(Next::End(exit))
 }
 

@@ -72,7 +72,7 @@ pub fn verdict(object: &Value) -> Verdict {
     Verdict {
         state,
         reason: text("reason", "Pending"),
-        message: text("message", "not observed yet; check that the operator runs"),
+        message: text("message", "waiting for the operator; if this lasts, check that it runs"),
         observed,
     }
 }

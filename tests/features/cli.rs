@@ -92,7 +92,7 @@ impl Example {
 async fn status_tells_ready_failed_and_in_progress_by_its_exit_code() {
     let example = Example::new().await;
     let fresh = example.status(&[]).await;
-    assert_eq!((code(&fresh), out(&fresh).contains("not observed yet")), (3, true), "{}", out(&fresh));
+    assert_eq!((code(&fresh), out(&fresh).contains("waiting for the operator")), (3, true), "{}", out(&fresh));
     for (wanted, word, conditions) in [
         (3, "in progress", &[("Ready", "False", "RollingOut"), ("Reconciling", "True", "RollingOut")][..]),
         (1, "failed, needs action", &[("Ready", "False", "HostsFailed"), ("Stalled", "True", "HostsFailed")]),

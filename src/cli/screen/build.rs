@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{age, ago, line, short, state, title};
 use crate::{
     api::{Build, build::Attempt},
+    cli::state::{State, verdict},
     model::text::for_terminal,
 };
 
@@ -20,7 +21,13 @@ pub fn build(raw: &Value, object: &Build, now: Timestamp) -> String {
         line(&mut out, "commit", &format!("{} {} ({})", short(&commit.sha), commit.subject, commit.author));
     }
     if let Some(version) = &status.version {
-        line(&mut out, "version", version);
+        // The name is reserved from the grant on; only a published version can be deployed.
+        let note = match verdict(raw).state {
+            State::Ready => "",
+            State::InProgress => " (not published yet)",
+            State::Failed => " (not published)",
+        };
+        line(&mut out, "version", &format!("{version}{note}"));
     }
     state(&mut out, raw);
     if let Some(queue) = &status.queue {
@@ -30,7 +37,9 @@ pub fn build(raw: &Value, object: &Build, now: Timestamp) -> String {
     for (at, attempt) in status.attempts.iter().enumerate() {
         line(&mut out, if at == 0 { "attempts" } else { "" }, &summary(attempt, now));
     }
-    if let Some(last) = status.attempts.last() {
+    let message = verdict(raw).message;
+    let repeats = |lines: &[String]| lines.last().is_some_and(|last| message.contains(last.as_str()));
+    if let Some(last) = status.attempts.last().filter(|attempt| !repeats(&attempt.last_lines)) {
         let skipped = last.last_lines.len().saturating_sub(LAST_LINES);
         for text in last.last_lines.iter().skip(skipped) {
             line(&mut out, "", &format!("| {text}"));
@@ -76,7 +85,7 @@ mod tests {
 Build shop/hello-1
 source    main of project hello
 commit    0123456789 Say it better (alice)
-version   v1
+version   v1 (not published)
 state     failed, needs action: ScriptFailed
           exit code 2
 attempts  #1 Failed (ScriptFailed), started 30s ago, took 12s

@@ -106,6 +106,9 @@ mod tests {
     fn a_fresh_object_says_that_nobody_has_observed_it() {
         let mut out = String::new();
         state(&mut out, &json!({ "metadata": { "generation": 1 }, "status": { "observedGeneration": -1 } }));
-        assert_eq!(out, "state     in progress: Pending\n          not observed yet; check that the operator runs\n");
+        assert_eq!(
+            out,
+            "state     in progress: Pending\n          waiting for the operator; if this lasts, check that it runs\n"
+        );
     }
 }

@@ -119,7 +119,12 @@ fn serves_view(args: &DevArgs) -> bool {
 /// The one line on stdout that scripts may wait for.
 fn announce(options: &Options) {
     say(&format!("logs: {}", options.folder.logs().display()));
-    say(&format!("kubectl: {}", options.binaries.program("kubectl").display()));
+    let kubectl = options.binaries.program("kubectl");
+    say(&format!("kubectl: {}", kubectl.display()));
+    if let Some(folder) = kubectl.parent() {
+        let (config, folder) = (options.kubeconfig.display(), folder.display());
+        say(&format!("in another terminal: export KUBECONFIG={config} PATH=$PATH:{folder}"));
+    }
     println!("ready: export KUBECONFIG={}", options.kubeconfig.display());
 }
 
