@@ -67,7 +67,7 @@ fn every_field_has_a_description() {
 
 #[test]
 fn descriptions_and_messages_are_plain_prose() {
-    // `glossary.md`: noun first, present tense; never these.
+    // As CONTRIBUTING.md says: noun first, present tense; never these.
     let forbidden = [
         "so many",
         "so long",

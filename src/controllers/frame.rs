@@ -51,7 +51,7 @@ const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
 const WATCH_SECONDS: u32 = 60;
 /// An event is for people's eyes: a reconcile does not wait longer for it.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Who may not act looks again so much later; it costs nothing until the lease is back.
+/// Requeue delay while this process does not hold the lease.
 const NOT_LEADING_RETRY: Duration = Duration::from_secs(2);
 /// The longest pause after failures in a row.
 const BACKOFF_MAX_SECONDS: u64 = 60;
@@ -62,7 +62,7 @@ pub struct Shared {
     pub gate: Gate,
     pub recorder: Recorder,
     pub requeue: Requeue,
-    /// How often everything is listed anew.
+    /// Seconds between full lists.
     resync: Duration,
     /// Reconciles that failed in a row, by kind and object.
     failures: Mutex<HashMap<String, u32>>,
@@ -209,7 +209,7 @@ fn mark_uncertain<K: Kind>(object: &K, shared: &Shared) {
     shared.uncertain.lock().insert(key(object));
 }
 
-/// Whether the last write of this object's status was in doubt; it is no more.
+/// Whether the last write of this object's status was in doubt; clears that.
 fn take_uncertain<K: Kind>(object: &K, shared: &Shared) -> bool {
     shared.uncertain.lock().remove(&key(object))
 }

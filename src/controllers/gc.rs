@@ -1,4 +1,4 @@
-//! The broom: what Builds and Projects left that are gone, also those that went while no operator ran. What one Build leaves when it ends
+//! Garbage collector: what Builds and Projects left that are gone, also those that went while no operator ran. What one Build leaves when it ends
 //! or goes is tidied up by its own controller; this is for what was missed. It must not decide what is needed.
 
 use std::{

@@ -78,7 +78,7 @@ pub enum NoSecret {
     NotFound { name: String },
     #[error("the Secret {name} has no key {key:?}; add it")]
     KeyMissing { name: String, key: String },
-    #[error("the key {key:?} of the Secret {name} is not text; write it anew")]
+    #[error("the key {key:?} of the Secret {name} is not text; replace it")]
     Invalid { name: String, key: String },
     #[error("landfall may not read the Secret {name}; allow it with: kubectl apply -n {namespace} -k manifests/tenant")]
     Forbidden { namespace: String, name: String },

@@ -32,7 +32,7 @@ pub enum LeaseError {
         api_message(source)
     )]
     Api { namespace: String, source: kube::Error },
-    #[error("another operator ({0}) has taken the lease; this one ends, to begin anew behind it")]
+    #[error("another operator ({0}) has taken the lease; this one ends and starts again as its successor")]
     Lost(String),
 }
 
@@ -214,7 +214,7 @@ impl Elector {
     async fn let_go(&self) {
         tracing::warn!(
             namespace = self.namespace,
-            "the namespace is being deleted, and the lease with it: what is ours there is let go"
+            "the namespace is being deleted, and the lease with it: what is ours there is released"
         );
         let token = FenceToken { epoch: self.epoch.clone(), created: 0, transitions: 0 };
         self.gate.open(LeaseTerm { until: None, token, letting_go: true });

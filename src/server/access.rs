@@ -16,7 +16,7 @@ use crate::{
     effects::clock,
 };
 
-/// So long an answer is good: a right that is taken away ends with the next request behind it.
+/// How long an answer is cached: a right that is withdrawn ends with the first request after that.
 const FRESH: Duration = Duration::from_secs(10);
 const KEPT: usize = 4096;
 
@@ -90,7 +90,7 @@ async fn review(client: &Client, user: &User, place: &ObjectPath) -> Result<bool
     match answer {
         Ok(answer) => Ok(answer.status.is_some_and(|status| status.allowed)),
         Err(kube::Error::Api(status)) if status.code == 403 => Err(ApiError::internal(
-            &"the operator may not create subjectaccessreviews, so nobody is let in; apply manifests/operator-rights.yaml anew",
+            &"the operator may not create subjectaccessreviews, so nobody is let in; apply manifests/operator-rights.yaml again",
         )),
         Err(error) => Err(ApiError::unavailable(format!("your rights can't be asked for: {error}"), 1)),
     }

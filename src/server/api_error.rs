@@ -42,7 +42,7 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string())
     }
 
-    /// It may be asked again in so many seconds.
+    /// Seconds after which it may be asked again.
     pub fn too_many(message: impl Into<String>, seconds: u32) -> Self {
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
         Self { retry_after: Some(seconds), ..problem }

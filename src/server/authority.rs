@@ -19,7 +19,7 @@ use crate::{
 };
 
 const AUTHORITY_YEARS: i16 = 10;
-/// An authority with less time left is made anew; the old one stays trusted beside it.
+/// An authority with less time left is renewed; the old one stays trusted beside it.
 const RENEW_YEARS: i16 = 2;
 const LEAF_DAYS: i64 = 90;
 const BUNDLE: &str = "ca.crt";

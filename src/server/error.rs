@@ -7,7 +7,7 @@ use crate::api::view::{API_SERVICE, VIEW_SECRET};
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     #[error(
-        "the ConfigMap kube-system/extension-apiserver-authentication can't be read: {source}; apply manifests/ anew, its RoleBinding landfall-view-authentication gives the right"
+        "the ConfigMap kube-system/extension-apiserver-authentication can't be read: {source}; apply manifests/ again, its RoleBinding landfall-view-authentication gives the right"
     )]
     FrontProxyUnread { source: kube::Error },
     #[error(
@@ -15,14 +15,14 @@ pub enum ViewError {
     )]
     FrontProxyUnusable { key: String },
     #[error(
-        "the Secret {namespace}/{VIEW_SECRET}: {source}; apply manifests/ anew, it brings the Secret and the right to it"
+        "the Secret {namespace}/{VIEW_SECRET}: {source}; apply manifests/ again, it brings the Secret and the right to it"
     )]
     Secret { namespace: String, source: kube::Error },
     #[error(
-        "the Secret {namespace}/{VIEW_SECRET} holds no usable authority: {why}; delete its data, it is filled anew"
+        "the Secret {namespace}/{VIEW_SECRET} holds no usable authority: {why}; delete its data, the operator fills it again"
     )]
     BadSecret { namespace: String, why: String },
-    #[error("the APIService {API_SERVICE}: {source}; apply manifests/ anew, it brings the right to it")]
+    #[error("the APIService {API_SERVICE}: {source}; apply manifests/ again, it brings the right to it")]
     ApiService { source: kube::Error },
     #[error("a certificate: {0}")]
     Certificate(#[from] rcgen::Error),

@@ -24,7 +24,7 @@ use crate::{api::view::VIEW_ADDRESS, effects::clock};
 
 const LEASE: &str = "landfall";
 const CONNECT: Duration = Duration::from_secs(2);
-/// So long it is believed that the same one leads.
+/// How long the address of the leader is cached.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Where the leader was found last.

@@ -14,7 +14,7 @@ use crate::effects::{
 
 /// What is read and sent at once.
 const PIECE: u64 = 64 * 1024;
-/// A log that is shorter than it was lost its file; it is looked for so often.
+/// A log that is shorter than it was lost its file; interval between looks for it.
 const LOST: u32 = 50;
 
 /// How a log is read.

@@ -16,3 +16,4 @@ mod rollouts;
 #[path = "../support/mod.rs"]
 mod support;
 mod view;
+mod words;

@@ -72,7 +72,7 @@ pub struct DeploymentSpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 86400))]
     pub min_ready_seconds: i64,
-    /// Seconds without progress after which the Deployment is `Stalled`; it goes on all the same. The time stands still while paused.
+    /// Seconds without progress after which the Deployment is `Stalled`; it goes on all the same. The time stops while paused.
     /// Default: 600.
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 1, max = 86400))]

@@ -107,7 +107,7 @@ pub enum ProcessState {
     Ready,
     /// It runs.
     Running,
-    /// It was started and runs no more.
+    /// It was started and has ended.
     Down,
     /// Nothing was started.
     Absent,

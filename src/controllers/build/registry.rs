@@ -165,7 +165,7 @@ impl Registry {
         self.line(namespace, project).into_iter().find(|place| place.uid == uid)
     }
 
-    /// The build is over: what was said of its place counts no more, also when it is tried again.
+    /// The build is over: what was reported about its place no longer counts, also when it is tried again.
     pub(super) fn leave(&self, namespace: &str, project: &str, uid: &str) {
         if let Some(line) = self.lock().lines.get_mut(&(namespace.to_owned(), project.to_owned())) {
             line.retain(|place| place.uid != uid);

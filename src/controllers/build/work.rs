@@ -135,7 +135,7 @@ async fn secrets(
         if text.expose().contains('\0') || text.expose().len() > executor::secrets::LONGEST {
             let (name, key) = (at.name, at.key);
             let message = format!(
-                "the key {key:?} of the Secret {name} can't be an environment variable: it has a NUL, or more than 64 KiB; write it anew"
+                "the key {key:?} of the Secret {name} can't be an environment variable: it has a NUL, or more than 64 KiB; replace it"
             );
             return Err(Broken { reason: Reason::SecretInvalid, message, class: Class::Transient });
         }
@@ -237,7 +237,7 @@ pub(super) fn tidying(uid: &str) -> String {
     format!("build/{uid}/tidy")
 }
 
-/// The build is over: its checkouts go, and the pin that its commit needs no more. Logs and records stay.
+/// The build is over: its checkouts and the pin of its commit are deleted. Logs and records stay.
 pub(super) async fn tidy(uid: String, upto: i64, pin: Option<String>, context: Arc<BuildContext>) {
     let tidy = async || {
         if let Some(pin) = &pin {

@@ -23,7 +23,7 @@ use crate::{
     plan::deployment::{SiblingDeployment, select},
 };
 
-/// So long somebody waits for the list of somebody else; then he lists himself, beside him.
+/// How long a reconcile waits for a list that another one began; then it lists by itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Namespace and name.

@@ -22,7 +22,7 @@ pub struct HostKeyStore {
 struct Records {
     /// The number of the key that counts.
     current: Option<u32>,
-    /// So many keys were ever seen.
+    /// Number of keys ever seen.
     count: u32,
 }
 

@@ -47,7 +47,7 @@ impl Link {
     }
 }
 
-/// The permit of a host that was missed lately, until it is no more.
+/// The permit of a host that did not answer lately, until it does.
 type Doubt = Arc<parking_lot::Mutex<Option<OwnedSemaphorePermit>>>;
 
 /// Permits come back with the last byte on the wire, not with the last use.

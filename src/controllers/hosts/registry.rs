@@ -51,7 +51,7 @@ pub struct GroupConfig {
     pub credentials: Credentials,
     /// The hosts that the way leads through, in this order.
     pub jumps: Vec<SshTarget>,
-    /// As whom applications may run.
+    /// Users that applications may run as.
     pub r#become: Become,
     /// Name → address.
     pub hosts: BTreeMap<String, String>,
@@ -148,7 +148,7 @@ impl Registry {
     }
 
     /// Takes over how a group is reached now, and answers which of its hosts nobody watches yet. Those that left are forgotten; their
-    /// watchers notice. Where the address, the user or the Secrets changed, what was known is no more.
+    /// watchers notice. Where the address, the user or the Secrets changed, what was known is dropped.
     pub fn configure(&self, namespace: &str, group: &str, config: GroupConfig) -> Vec<String> {
         let mut groups = self.lock();
         let known = groups.entry((namespace.to_owned(), group.to_owned())).or_default();

@@ -112,7 +112,7 @@ impl HostWorkers {
         true
     }
 
-    /// The task of this number is no more, however it ended.
+    /// The task of this number has ended, in whatever way.
     pub fn stop(&self, key: &HostWorkerKey, number: u64) {
         if let Some(worker) = self.lock().workers.get_mut(key).filter(|worker| worker.task == Some(number)) {
             worker.task = None;
@@ -166,7 +166,7 @@ impl HostWorkers {
         }
     }
 
-    /// A person or another version begins anew.
+    /// A person or another version starts at zero.
     pub fn healed(&self, key: &HostWorkerKey) {
         let mut inner = self.lock();
         let worker = inner.workers.entry(key.clone()).or_default();

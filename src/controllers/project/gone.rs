@@ -1,4 +1,4 @@
-//! What Projects left that are gone: with each of them, and by the broom what was missed because no operator ran then.
+//! What Projects left that are gone: with each of them, and by the garbage collector what was missed because no operator ran then.
 
 use std::collections::BTreeSet;
 

@@ -22,7 +22,7 @@ use crate::{
 pub(super) struct Source {
     pub(super) url: String,
     pub(super) branches: Vec<String>,
-    /// Name of its Secret, which is read anew at each look.
+    /// Name of its Secret, which is read again at each listing.
     pub(super) secret: Option<String>,
     /// `build.trigger.onPush`
     pub(super) on_push: Option<Vec<String>>,
@@ -98,7 +98,7 @@ impl Registry {
         Some(TaskSlot { memory: self.clone(), uid: uid.to_owned(), run })
     }
 
-    /// Notes that a task looks at this source by itself; `None`: it does so no more.
+    /// Notes that a task looks at this source by itself; `None`: it no longer does.
     pub(super) fn tick(&self, uid: &str, source: &Source, interval: Option<Duration>) {
         if let Some(known) = self.lock().known.get_mut(uid).filter(|known| known.source == *source) {
             known.ticked = interval;

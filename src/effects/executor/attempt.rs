@@ -23,7 +23,7 @@ use crate::effects::clock;
 const PAUSE: Duration = Duration::from_millis(10);
 /// The runner has only to write its pid file by then.
 const BEGIN: Duration = Duration::from_secs(15);
-/// A runner that does not obey a cancel for so long is killed, and the sandbox with it.
+/// A runner that ignores a cancel for this long is killed, and the sandbox with it.
 const OBEY: Duration = Duration::from_secs(15);
 /// The most that one call reads of a log.
 pub(super) const PIECE: u64 = 1024 * 1024;

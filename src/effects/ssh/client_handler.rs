@@ -12,7 +12,7 @@ use russh::{
 use super::{SshError, printable, trust::Expected};
 use crate::effects::clock;
 
-/// So many key exchanges at most, and one more each minute.
+/// Key exchanges allowed, plus one each minute.
 const EXCHANGES: u64 = 8;
 
 /// What was learned, for the message when the library only says no.

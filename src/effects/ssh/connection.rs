@@ -29,7 +29,7 @@ use super::{
 
 /// Opening a channel is one round trip.
 const OPEN: Duration = Duration::from_secs(15);
-/// So many commands at once; OpenSSH's `MaxSessions` is 10 unless somebody lowered it, which is learned.
+/// Commands at once; OpenSSH's `MaxSessions` is 10 unless somebody lowered it, which is learned.
 const SESSIONS: usize = 8;
 
 /// A stream to a port of the host, through the connection.

@@ -12,7 +12,7 @@ pub enum SshError {
     )]
     Silent { address: String, what: &'static str, seconds: u64 },
     #[error(
-        "{address} shows the host key {got} where known_hosts has {expected}: nothing was sent. If the machine was installed anew, replace \
+        "{address} shows the host key {got} where known_hosts has {expected}: nothing was sent. If the machine was reinstalled, replace \
          its line in known_hosts; if not, somebody stands in between"
     )]
     HostKeyMismatch { address: String, expected: String, got: String },
@@ -32,8 +32,8 @@ pub enum SshError {
     #[error("{address} does not prove by a certificate who it is, and nothing was sent: {why}")]
     HostCertificateRefused { address: String, why: String },
     #[error(
-        "{address} shows the host key {got}; the one that was seen there first is {expected}: nothing was sent. If the machine was installed \
-         anew, annotate the HostGroup with landfall.dev/forget-host-key=HOST; if not, somebody stands in between"
+        "{address} shows the host key {got}; the one that was seen there first is {expected}: nothing was sent. If the machine was \
+         reinstalled, annotate the HostGroup with landfall.dev/forget-host-key=HOST; if not, somebody stands in between"
     )]
     FirstKeyMismatch { address: String, expected: String, got: String },
     #[error("the key that {name} showed first can't be kept or read: {why}; nothing was sent to it")]

@@ -15,7 +15,7 @@ const MAX_OUTPUT: usize = 1024 * 1024;
 /// Of what it says on stderr only the end is kept.
 const MAX_COMPLAINT: usize = 64 * 1024;
 const CHUNK: usize = 64 * 1024;
-/// How long an upload may stand still.
+/// How long an upload may make no progress.
 const STALL: Duration = Duration::from_secs(30);
 
 /// What goes to the command's stdin.
@@ -74,7 +74,7 @@ impl Connection {
 
     async fn feed(&self, writer: &ChannelWriteHalf<Msg>, input: Input) -> Result<(), SshError> {
         let send = async |bytes: Bytes| {
-            let sent = self.within("an upload (it stands still)", STALL, writer.data_bytes(bytes)).await?;
+            let sent = self.within("an upload (no progress)", STALL, writer.data_bytes(bytes)).await?;
             sent.map_err(|error| self.lost("an upload", &error))
         };
         for chunk in input.bytes.chunks(CHUNK) {
@@ -93,7 +93,7 @@ impl Connection {
                 send(Bytes::copy_from_slice(buffer.get(..n).unwrap_or_default())).await?;
             }
         }
-        let ended = self.within("an upload (it stands still)", STALL, writer.eof()).await?;
+        let ended = self.within("an upload (no progress)", STALL, writer.eof()).await?;
         ended.map_err(|error| self.lost("an upload", &error))
     }
 

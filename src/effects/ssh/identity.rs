@@ -136,7 +136,7 @@ fn refuse_other_formats(text: &str) -> Result<(), SshError> {
         return bad("it is in PEM format and has a passphrase; ssh-keygen -p -N '' -f FILE mends both");
     }
     if first.contains("BEGIN EC PRIVATE KEY") || first.contains("BEGIN PRIVATE KEY") {
-        return bad("it is in PEM format; ssh-keygen -p -N '' -f FILE writes it anew in OpenSSH's");
+        return bad("it is in PEM format; ssh-keygen -p -N '' -f FILE converts it to OpenSSH's");
     }
     if first.starts_with("PuTTY-User-Key-File") {
         return bad("it is in PuTTY's format; puttygen FILE -O private-openssh-new -o NEW turns it into OpenSSH's");

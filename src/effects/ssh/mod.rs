@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::model::text::printable_ascii as printable;
 
-/// Where a host's sshd listens and as whom we log in.
+/// Where a host's sshd listens, and the user that signs in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SshTarget {
     /// Name or IP address, without port.

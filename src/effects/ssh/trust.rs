@@ -252,7 +252,7 @@ fn check(
     }
     let (after, before) = (shown.valid_after(), shown.valid_before());
     if now < after || now >= before {
-        return Err(format!("it is valid from {} until {} only; sign it anew", when(after), when(before)));
+        return Err(format!("it is valid from {} until {} only; sign it again", when(after), when(before)));
     }
     let print = authority.fingerprint(HashAlg::Sha256);
     shown.validate_at(now, [&print]).map_err(|_| "its signature is wrong".to_owned())?;

@@ -23,7 +23,7 @@ impl Store {
         self.releases.clone().read_owned().await
     }
 
-    /// Hold this from the look at who needs a release until its bytes are removed.
+    /// Exclusive guard: hold while checking references and deleting.
     pub async fn judge_releases(&self) -> OwnedRwLockWriteGuard<()> {
         self.releases.clone().write_owned().await
     }

@@ -76,7 +76,7 @@ fn tag(mut draft: StatusBuilder<'_>, plan: &BuildPlan, release: &ReleaseRecord) 
     draft.trying(true, Verdict::working(Reason::Tagging, format!("pushes tag {}", plan.version)))
 }
 
-/// The recorded end of the attempt that made the release: the same for every try, so that a tag is never made anew.
+/// The recorded end of the attempt that made the release: the same for every try, so that it is always the same tag.
 fn built_at(draft: &StatusBuilder<'_>, plan: &BuildPlan, release: &ReleaseRecord) -> jiff::Timestamp {
     let made_by = |attempt: &&Attempt| attempt.number == release.attempt;
     let end = draft.observed.ends.iter().find(made_by).and_then(|attempt| attempt.completed_at.as_ref());

@@ -78,7 +78,7 @@ impl BuildPlan {
         std::iter::once(("CI".to_owned(), "true".to_owned())).chain(recipe).chain(parameters).chain(own).collect()
     }
 
-    /// The variables whose values are in Secrets, read anew for each attempt. A parameter of the same name wins.
+    /// The variables whose values are in Secrets, read again for each attempt. A parameter of the same name wins.
     pub fn secrets(&self) -> Vec<(String, SecretKeyRef)> {
         secrets(&self.env).into_iter().filter(|(name, _)| !self.parameters.contains_key(name)).collect()
     }

@@ -79,7 +79,7 @@ impl<'a> StatusBuilder<'a> {
         self.observed.spec.cancelled && !self.status.attempts.iter().any(done)
     }
 
-    /// What the project's policy says against it. A person who asks for another try asks the project anew.
+    /// What the project's policy says against it. A retry asks the project again.
     pub(super) fn denied(&self) -> Option<&'a Denied> {
         self.observed.denied.as_ref().filter(|_| !self.retried)
     }

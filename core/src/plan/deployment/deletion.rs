@@ -69,7 +69,7 @@ pub fn plan(observed: &Observed, deleted: Timestamp, now: Timestamp) -> Plan<Dep
     }
     if deadline_passed {
         let note = format!(
-            "could not be let go in {} s and was left behind: {}",
+            "not released within {} s and left behind: {}",
             observed.spec.progress_deadline_seconds,
             list_names(&waiting)
         );

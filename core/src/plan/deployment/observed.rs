@@ -103,7 +103,7 @@ pub struct Group {
     /// The group's `status.suspended`: hosts that a verb took out of service. The spec's own stand in `hosts`.
     #[serde(default)]
     pub suspended: Vec<SuspendedHost>,
-    /// As whom applications may run there.
+    /// Users that applications may run as there.
     #[serde(default)]
     pub r#become: Become,
     /// Why nobody can log in anywhere: the Secrets.

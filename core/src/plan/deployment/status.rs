@@ -230,7 +230,7 @@ fn doing(phase: Phase) -> &'static str {
     }
 }
 
-/// The rollout with the time at which a host last passed a phase; while paused the clock stands still.
+/// The rollout with the time at which a host last passed a phase; the clock stops while paused.
 fn progress(view: &View<'_>, status: &DeploymentStatus, active: &ActiveRollout, now: Timestamp) -> Rollout {
     let phases = |status: &DeploymentStatus| -> Vec<_> {
         status.exceptions.iter().map(|entry| (entry.host.clone(), entry.phase)).collect()

@@ -62,7 +62,7 @@ pub fn decide(observed: &Observed, before: &HostGroupStatus) -> Decision {
             no(format!("{name:?} is neither a host of this group nor the address of a jump host; nothing is forgotten"))
         }
         Some(Kept { forgotten: true, .. }) => {
-            let note = format!("the key of {name} counts no more; the next that is seen there does");
+            let note = format!("the key of {name} is forgotten; the next key seen there is trusted");
             let event = EventDraft::normal(Reason::HostKeyForgotten, "Forget", note);
             Decision { action: None, event: Some(event), over: true }
         }

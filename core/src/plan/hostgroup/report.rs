@@ -17,7 +17,7 @@ use crate::{
     plan::{EventDraft, list_names},
 };
 
-/// A status may not pass 1 MiB, so it lists so many hosts and no more.
+/// A status may not pass 1 MiB, so it lists a bounded number of hosts.
 const EXCEPTIONS: usize = 100;
 const PROJECTS: usize = 100;
 
