@@ -61,7 +61,7 @@ pub fn refused(secret: &str, labels: &BTreeMap<String, String>, wanted: &SecretU
     let former = labels.get(FORMER_USE_LABEL).map(String::as_str);
     if former == Some(what) {
         return Some(format!(
-            "the Secret {secret} has the label {FORMER_USE_LABEL}={what} of an earlier version, which counts no more; for {kind} {user}: \
+            "the Secret {secret} has the label {FORMER_USE_LABEL}={what} of an earlier version, which no longer counts; for {kind} {user}: \
              {command} {label}={user} {FORMER_USE_LABEL}-"
         ));
     }

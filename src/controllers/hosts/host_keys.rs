@@ -1,5 +1,5 @@
 //! Keys of hosts that were trusted on first use, in the store: created once, never changed. One that is forgotten stays there, with a
-//! record beside it that it counts no more, so the store tells which keys a machine has had.
+//! record beside it that it no longer counts, so the store tells which keys a machine has had.
 
 use futures::future::BoxFuture;
 

@@ -186,7 +186,7 @@ pub fn host_key(namespace: &str, group: &str, address: &str, port: u16, n: u32) 
     Key::of(&["hostkeys", namespace, group, &machine(address, port), &n.to_string()])
 }
 
-/// The record that this key counts no more, with the stamp that asked for it.
+/// The record that this key no longer counts, with the stamp that asked for it.
 pub fn host_key_forgotten(namespace: &str, group: &str, address: &str, port: u16, n: u32) -> Result<Key, BadPart> {
     Key::of(&["hostkeys", namespace, group, &machine(address, port), &format!("{n}.forgotten")])
 }
