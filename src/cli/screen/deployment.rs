@@ -9,7 +9,7 @@ use super::{ago, count, indented, line, short, state, title};
 use crate::{
     api::{
         Deployment, HostGroup,
-        deployment::{DeploymentStatus, HistoryEntry, RolloutException},
+        deployment::{DeploymentStatus, HistoryChange, HistoryEntry, RolloutException},
         hostgroup::Host,
     },
     model::text::for_terminal,
@@ -35,7 +35,8 @@ pub fn deployment(raw: &Value, object: &Deployment, group: Option<&HostGroup>, n
         "{} selected: {} ready, {} updated, {} pending, {} failed, {} unreachable",
         counts.total, counts.ready, counts.updated, counts.pending, counts.failed, counts.unreachable
     );
-    line(&mut out, "hosts", &summary);
+    let skipped = if counts.skipped > 0 { format!(", {} suspended", counts.skipped) } else { String::new() };
+    line(&mut out, "hosts", &format!("{summary}{skipped}"));
     for version in &status.versions {
         let bar = "#".repeat(usize::try_from(version.hosts).unwrap_or(0).min(40));
         line(&mut out, "", &format!("{:<20} {:>4}  {bar}", version.version, version.hosts));
@@ -104,7 +105,23 @@ fn history(out: &mut String, entries: &[HistoryEntry], now: Timestamp) {
         };
         let started = ago(entry.started_at.0, now);
         let (revision, version, commit) = (entry.revision, &entry.version, short(&entry.commit));
-        line(out, label, &format!("#{revision} {version} ({commit}) {:?}{failed}, started {started}", entry.outcome));
+        let change = entry.change.map(changed).unwrap_or_default();
+        line(
+            out,
+            label,
+            &format!("#{revision} {version} ({commit}) {change}{:?}{failed}, started {started}", entry.outcome),
+        );
+    }
+}
+
+/// What tells this rollout from the one before.
+fn changed(change: HistoryChange) -> &'static str {
+    match change {
+        HistoryChange::Version => "new version: ",
+        HistoryChange::Environment => "new environment: ",
+        HistoryChange::VersionAndEnvironment => "new version and environment: ",
+        HistoryChange::Redeploy => "redeploy: ",
+        HistoryChange::Adopt => "hosts adopted: ",
     }
 }
 
@@ -132,13 +149,13 @@ mod tests {
                 "exceptions": [{ "host": "web-02", "phase": "Failed", "version": "v1", "reason": "NotReady", "message": "no answer", "since": "2026-11-24T08:00:00Z" },
                     { "host": "web-03", "phase": "Staged", "version": "v1", "reason": "Pending", "message": "not started: the rollout is halted", "since": "2026-11-24T08:00:00Z" }],
                 "rollout": { "id": "2.0", "hash": "h", "attempt": 1, "version": "v2", "digest": "sha256:d", "startedAt": "2026-11-24T07:59:00Z", "progressedAt": "2026-11-24T07:59:00Z", "batch": 2, "batches": 3 },
-                "history": [{ "revision": 2, "version": "v2", "commit": "0123456789abcdef", "startedAt": "2026-11-24T07:59:00Z", "outcome": "Failed", "failedHosts": 1 }],
+                "history": [{ "revision": 2, "version": "v2", "commit": "0123456789abcdef", "change": "Environment", "startedAt": "2026-11-24T07:59:00Z", "outcome": "Failed", "failedHosts": 1 }],
             },
         })
     }
 
     #[test]
-    fn a_failed_deployment_shows_who_failed_why_and_what_runs_where() {
+    fn a_failed_deployment_shows_who_failed_why_what_runs_where_and_what_changed() {
         let now: Timestamp = "2026-11-24T08:00:30Z".parse().unwrap();
         let screen = show(&example("web-02 failed"), Some(&group(&["web-01", "web-02", "web-03"])), now);
         let expected = "\
@@ -153,7 +170,7 @@ rollout   2.0 of v2, attempt 1, started 90s ago, batch 2 of 3
   web-02           Failed       v1  NotReady, 30s ago: no answer
   web-03           Staged       v1  Pending, 30s ago: not started: the rollout is halted
   web-01           Ready        v2  10.0.0.1
-history   #2 v2 (0123456789) Failed, 1 host failed, started 90s ago
+history   #2 v2 (0123456789) new environment: Failed, 1 host failed, started 90s ago
 ";
         assert_eq!(screen, expected);
     }
