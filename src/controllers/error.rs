@@ -1,4 +1,5 @@
-//! Why a reconcile stopped half way; all of it may pass. What needs a person is no trouble: it is a status that a planner wrote.
+//! Why a reconcile ended early; all of it is expected to be transient. What needs a person is no error here: it is a status that a planner
+//! wrote.
 
 use crate::{
     effects::{
@@ -48,7 +49,7 @@ impl From<BadPart> for ReconcileError {
     }
 }
 
-/// What the API server said, in its own words: they name the verb and the resource where a right is missing.
+/// The API server's own words: they name the verb and the resource where a right is missing.
 pub fn api_message(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => format!("{} ({})", status.message, status.code),

@@ -1,7 +1,6 @@
 //! One thin shell for all kinds: observe → plan → commit → act. No decisions.
 
 pub mod build;
-mod deletions;
 pub mod deployment;
 pub mod error;
 pub mod frame;
@@ -11,6 +10,5 @@ pub mod hosts;
 pub mod project;
 mod releases;
 mod repository;
-pub mod requeue;
 pub mod secrets;
 pub mod tasks;

@@ -4,13 +4,14 @@ use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
+use tracing::Instrument;
 
 use super::build::broken::Broken;
 use crate::model::Class;
 
-/// Pauses between tries double from one second to a minute: so all of them take some seven minutes.
-const TRIES: u32 = 12;
-const LONGEST: Duration = Duration::from_secs(60);
+/// Delays between tries double from one second to a minute: all of them take some seven minutes.
+const MAX_TRIES: u32 = 12;
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// All tasks of one operator. Cheap to clone; all clones are one set.
 #[derive(Clone, Default)]
@@ -20,6 +21,7 @@ pub struct Tasks {
 
 impl Tasks {
     /// Starts `work` under `key`. False: one with this key runs already, and `work` was dropped. A panic ends the task alone.
+    /// Its log lines carry the fields of whoever starts it.
     pub fn start(&self, key: impl Into<String>, work: impl Future<Output = ()> + Send + 'static) -> bool {
         let key = key.into();
         let mut running = self.lock();
@@ -27,7 +29,7 @@ impl Tasks {
             return false;
         }
         running.retain(|_, task| !task.is_finished());
-        running.insert(key, tokio::spawn(work).abort_handle());
+        running.insert(key, tokio::spawn(work.in_current_span()).abort_handle());
         true
     }
 
@@ -42,7 +44,7 @@ impl Tasks {
         }
     }
 
-    /// At shutdown. Nothing is lost: detached steps go on, and the next operator finds them.
+    /// At shutdown. Detached steps go on, and the next operator finds them.
     pub fn cancel_all(&self) {
         for (_, task) in self.lock().drain() {
             task.abort();
@@ -53,18 +55,19 @@ impl Tasks {
         self.running.lock()
     }
 }
-/// Tidies up, again and again: the lease may be away for a moment, or the disk be full, and nobody asks a second time. What no try can help is
-/// left to the next sweep at once, the rest after some tries.
+
+/// Repeats a deletion until it is done: the lease may be away for a moment, or the disk be full, and nobody asks a second time. A terminal
+/// failure is left to the garbage collector at once, others after some tries.
 pub async fn insist<F>(what: &str, of: &str, mut work: impl FnMut() -> F)
 where
     F: Future<Output = Result<(), Broken>>,
 {
-    for nth in 0..TRIES {
+    for nth in 0..MAX_TRIES {
         let Err(broken) = work().await else { return };
-        tracing::warn!(%of, message = %broken.message, "{what} is removed later");
+        tracing::warn!(%of, message = %broken.message, "{what} is deleted later");
         if broken.class == Class::Terminal {
             return;
         }
-        tokio::time::sleep(Duration::from_secs(1 << nth).min(LONGEST)).await;
+        tokio::time::sleep(Duration::from_secs(1 << nth).min(BACKOFF_MAX)).await;
     }
 }

@@ -30,6 +30,9 @@ pub struct RunArgs {
     /// Folder to hide from build scripts, beside the data folder and the kubeconfig's; may be repeated
     #[arg(long, value_name = "DIR")]
     pub hide: Vec<PathBuf>,
+    /// Format of log lines on stderr; RUST_LOG filters them
+    #[arg(long, value_enum, value_name = "FORMAT", env = "LANDFALL_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
     /// Address to serve the aggregated API view.landfall.dev (logs, commits, hosts) at [default: not served]
     #[arg(long, value_name = "ADDRESS:PORT", env = "LANDFALL_VIEW_ADDRESS", conflicts_with = "namespaces")]
     pub view_address: Option<SocketAddr>,
@@ -42,6 +45,14 @@ pub struct RunArgs {
 pub enum LocalExecutorMode {
     Sandboxed,
     Trusted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people, with fields as key=value
+    Text,
+    /// One JSON object a line, with kind, namespace, name and host as fields
+    Json,
 }
 
 impl RunArgs {

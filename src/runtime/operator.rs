@@ -59,7 +59,7 @@ pub enum RunError {
 
 /// Runs the operator. Comes back with `Ok` after TERM or Ctrl-C, with the lease given back.
 pub async fn run(args: RunArgs) -> Result<(), RunError> {
-    super::telemetry::start();
+    super::telemetry::start(args.log_format);
     data_folder::make_private(&args.data_dir)?;
     let config = Config::infer().await?;
     let (url, own) = (config.cluster_url.to_string(), config.default_namespace.clone());

@@ -3,14 +3,10 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use kube::{
-    Client,
-    runtime::events::{Recorder, Reporter},
-};
+use kube::Client;
 
 use super::config::{LocalExecutorMode, RunArgs};
 use crate::{
-    api::FIELD_MANAGER,
     controllers::{
         build::{self, BuildContext},
         deployment::{DeploymentContext, SiblingSelections},
@@ -57,8 +53,7 @@ pub struct Contexts {
 /// `control_plane_id`: uid of the namespace `kube-system`.
 pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: String, effects: Effects) -> Contexts {
     let Effects { store, git, executor, rollout_logs } = effects;
-    let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
-    let shared = Arc::new(Shared::new(client.clone(), gate.clone(), recorder, resync));
+    let shared = Arc::new(Shared::new(client.clone(), gate.clone(), resync));
     let secrets = SecretReader::new(client);
     let tasks = Tasks::default();
     let builds = build::Registry::default();

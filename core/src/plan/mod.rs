@@ -20,7 +20,8 @@ pub struct Plan<Status, Action> {
     pub status: Status,
     /// Done in this order until the first failure, after the status is on record.
     pub actions: Vec<Action>,
-    /// Told if the status changed.
+    /// Edges, not levels: each draft is something that happens now. Published after the status is on record, whether or not it changed; where
+    /// it did not, the same words once an hour.
     pub events: Vec<EventDraft>,
     /// When to look again without being woken; `None`: a change or a wake alone.
     pub next: Option<Duration>,

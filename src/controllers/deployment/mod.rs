@@ -33,6 +33,15 @@ use crate::{
 
 impl Kind for Deployment {
     const KIND: &'static str = "Deployment";
+    const DISPLAY: &'static [&'static str] = &[
+        "/conditions/*/message",
+        "/hosts",
+        "/versions",
+        "/exceptions",
+        "/rollout/progressedAt",
+        "/rollout/batch",
+        "/rollout/batches",
+    ];
     type Observed = Observed;
     type Action = Action;
     type Status = DeploymentStatus;

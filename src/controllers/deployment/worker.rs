@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tracing::Instrument;
+
 use super::{
     context::DeploymentContext,
     failure::{Failure, Recovery, recovery},
@@ -38,6 +40,12 @@ pub struct HostRef {
 }
 
 impl HostRef {
+    /// The fields that every log line about this host carries.
+    pub fn span(&self) -> tracing::Span {
+        let Self { namespace, deployment: name, host, .. } = self;
+        tracing::info_span!(parent: None, "host", kind = "Deployment", namespace, name, host)
+    }
+
     pub fn worker_key(&self) -> HostWorkerKey {
         HostWorkerKey { uid: self.uid.clone(), host: self.host.clone() }
     }
@@ -72,6 +80,11 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(3);
 
 /// Follows a host's goal, and the ones that come after, until there is none to follow.
 pub async fn run(context: Arc<DeploymentContext>, host_ref: HostRef, number: u64) {
+    let span = host_ref.span();
+    follow_goals(context, host_ref, number).instrument(span).await;
+}
+
+async fn follow_goals(context: Arc<DeploymentContext>, host_ref: HostRef, number: u64) {
     let key = host_ref.worker_key();
     let _guard = Guard(context.fleet.hosts.workers.clone(), key.clone(), number);
     let acts = context.fleet.hosts.acts(&host_ref.host_key());
@@ -125,7 +138,7 @@ impl Drop for Guard {
 /// A failure that can't be recorded is none: the next task finds the same and records it.
 async fn record(context: &DeploymentContext, host_ref: &HostRef, verdict: &HostFailure) {
     if let Err(error) = records::write_verdict(context, &host_ref.uid, verdict).await {
-        tracing::warn!(host = host_ref.host, %error, "a host's failure is not on record yet");
+        tracing::warn!(%error, "a host's failure is not on record yet");
         tokio::time::sleep(FAILURE_PAUSE).await;
     }
 }
@@ -276,7 +289,6 @@ fn failed(
         }
         Goal::Release | Goal::Remove | Goal::Adopt | Goal::Prune(_) => {
             tracing::warn!(
-                host = host_ref.host,
                 reason = %failure.reason,
                 message = failure.message,
                 "a host is tried again later"

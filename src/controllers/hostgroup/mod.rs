@@ -25,6 +25,7 @@ use reach::{config, kept_refs};
 
 impl Kind for HostGroup {
     const KIND: &'static str = "HostGroup";
+    const DISPLAY: &'static [&'static str] = &["/conditions/*/message", "/hosts", "/exceptions", "/projects"];
     type Observed = Observed;
     type Action = Action;
     type Status = HostGroupStatus;

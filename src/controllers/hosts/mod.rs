@@ -18,7 +18,7 @@ pub use self::{
     workers::{HostWorkerKey, HostWorkers},
 };
 
-use super::requeue::Requeue;
+use super::frame::Requeue;
 use crate::effects::gate::Gate;
 
 /// The hosts of all groups as background tasks use them. One for all kinds of one operator.

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::Rng;
+use tracing::Instrument;
 
 use super::{
     Fleet,
@@ -31,8 +32,14 @@ const LOG_AFTER: Duration = Duration::from_secs(5);
 /// And so often after the last time that it was long.
 const LOUD_LOOKS: u32 = 24;
 
-/// Looks at a host until it leaves its group.
+/// Probes a host until it leaves its group.
 pub async fn watch(fleet: Arc<Fleet>, key: HostKey) {
+    let (namespace, name, host) = (&key.namespace, &key.group, &key.host);
+    let span = tracing::info_span!(parent: None, "host", kind = "HostGroup", namespace, name, host);
+    probe_by_schedule(fleet, key).instrument(span).await;
+}
+
+async fn probe_by_schedule(fleet: Arc<Fleet>, key: HostKey) {
     let mut loud = 0_u32;
     loop {
         let Some((request_check, _, _)) = fleet.hosts.watching(&key) else { return };

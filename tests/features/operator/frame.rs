@@ -12,15 +12,17 @@ use crate::support::{
     plane::{Dev, TestNamespace, bare_namespace},
     wait,
 };
+use futures::StreamExt;
 use jiff::Timestamp;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, CustomResource, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
-    runtime::events::{Recorder, Reporter},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
 };
 use landfall::{
-    api::{FINALIZER, Project},
+    api::{FINALIZER, Project, Reason},
     controllers::{
         frame::{self, Kind, ReconcileError, Shared},
         gc,
@@ -33,7 +35,7 @@ use landfall::{
         store::Store,
     },
     model::ids::FenceToken,
-    plan::Plan,
+    plan::{EventDraft, Plan},
     runtime::wiring::{self, Contexts, Effects},
 };
 use serde::{Deserialize, Serialize};
@@ -57,6 +59,9 @@ struct GadgetSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct GadgetStatus {
     said: String,
+    /// For display alone.
+    #[serde(default)]
+    shown: usize,
 }
 
 /// What was observed of a gadget, and what its planner makes of it.
@@ -64,6 +69,8 @@ struct Seen {
     does: String,
     going: bool,
     late: bool,
+    /// How often it was observed.
+    times: usize,
 }
 
 /// Every look at any gadget: its name, whether it was going, and whether it had the annotation that comes late.
@@ -79,6 +86,7 @@ fn looks_at(name: &str) -> Vec<(bool, bool)> {
 
 impl Kind for Gadget {
     const KIND: &'static str = "Gadget";
+    const DISPLAY: &'static [&'static str] = &["/shown"];
     type Observed = Seen;
     type Action = ();
     type Status = GadgetStatus;
@@ -89,6 +97,7 @@ impl Kind for Gadget {
             does: self.spec.does.clone(),
             going: self.metadata.deletion_timestamp.is_some(),
             late: self.annotations().contains_key("late"),
+            times: looks_at(&self.name_any()).len(),
         };
         looks().lock().unwrap().push((self.name_any(), observed.going, observed.late));
         if observed.does == "vanish" {
@@ -100,14 +109,14 @@ impl Kind for Gadget {
 
     fn plan(observed: &Seen, _: Timestamp) -> Plan<GadgetStatus, ()> {
         assert!(observed.does != "panic", "as it was told");
-        let holds = observed.does == "hold" && !observed.going;
+        let holds = ["hold", "leave"].contains(&observed.does.as_str()) && !observed.going;
         let acts = if observed.does == "hold" && observed.going && !observed.late { vec![()] } else { vec![] };
         Plan {
             finalizer: holds,
-            status: GadgetStatus { said: observed.does.clone() },
+            status: GadgetStatus { said: observed.does.clone(), shown: shown(observed) },
             actions: acts,
-            events: vec![],
-            next: None,
+            events: events(observed),
+            next: (observed.does == "count" && observed.times < COUNTS).then_some(Duration::from_millis(50)),
         }
     }
 
@@ -124,6 +133,23 @@ impl Kind for Gadget {
     }
 
     fn wake_dependents(&self, _: &Shared) {}
+}
+
+/// So often one that counts is observed.
+const COUNTS: usize = 60;
+
+fn shown(observed: &Seen) -> usize {
+    if observed.does == "count" { observed.times.min(COUNTS) } else { 0 }
+}
+
+/// What it says at every reconcile: each word of `tell a b c`, and one that leaves when it goes.
+fn events(observed: &Seen) -> Vec<EventDraft> {
+    let words = observed.does.strip_prefix("tell ").unwrap_or_default().split_whitespace();
+    let mut events: Vec<_> = words.map(|word| EventDraft::warning(Reason::HostFailed, "Deploy", word)).collect();
+    if observed.does == "leave" && observed.going {
+        events.push(EventDraft::warning(Reason::LeftBehind, "Delete", "left behind"));
+    }
+    events
 }
 
 /// A schema that lets everything through, as one of another version of this program might.
@@ -204,6 +230,37 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// The notes of events about a gadget, of those that stand for one occurrence.
+    async fn events(&self, name: &str) -> Vec<String> {
+        let all = self.space.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+        let about = |event: &Event| event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(name);
+        let mut notes: Vec<_> = all
+            .into_iter()
+            .filter(|event| about(event) && event.series.is_none())
+            .filter_map(|event| event.note)
+            .collect();
+        notes.sort();
+        notes
+    }
+
+    async fn until_told(&self, name: &str, wanted: &[&str]) {
+        let told = async || {
+            let notes = self.events(name).await;
+            if notes == wanted { Ok(()) } else { Err(notes) }
+        };
+        wait::find(&format!("the events of {name} are {wanted:?}"), told, |notes| format!("{notes:?}")).await;
+    }
+
+    /// Has it reconciled, without a change of its status.
+    async fn touch(&self, name: &str, mark: &str) {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": { "mark": mark } } }));
+        let before = looks_at(name).len();
+        self.raw().patch(name, &PatchParams::default(), &patch).await.unwrap();
+        until(&format!("{name} is reconciled"), async || looks_at(name).len() > before).await;
+    }
+}
+
 async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     let look = || {
         let observed = so();
@@ -217,8 +274,7 @@ fn gate() -> Gate {
 }
 
 fn shared(client: Client) -> Shared {
-    let recorder = Recorder::new(client.clone(), Reporter::from("frame-test"));
-    Shared::new(client, gate(), recorder, Duration::from_secs(600))
+    Shared::new(client, gate(), Duration::from_secs(600))
 }
 
 fn contexts(client: Client, folder: &std::path::Path) -> Contexts {
@@ -276,7 +332,7 @@ async fn a_reconcile_that_panics_and_an_object_that_can_not_be_read_cost_the_oth
     bench.until_said("good", "work").await;
     let log_says = |words: &[&str]| log().lines().any(|line| words.iter().all(|word| line.contains(word)));
     until("the log names it", async || log_says(&["name=\"odd\"", "can't be read"])).await;
-    until("the log names it", async || log_says(&["/panics", "panicked"])).await;
+    until("the log names it", async || log_says(&["name=\"panics\"", "panicked"])).await;
     // Both are taken up as soon as they are mended.
     bench.edit("panics", "work").await;
     bench.until_said("panics", "work").await;
@@ -307,7 +363,56 @@ async fn an_object_that_goes_while_it_is_looked_at_is_not_looked_at_again() {
     until("it is looked at", async || !looks_at("vanishing").is_empty()).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(looks_at("vanishing").len(), 1);
-    assert!(!log().contains("/vanishing"), "that is no trouble: {}", log());
+    assert!(!log().contains("name=\"vanishing\""), "that is no trouble: {}", log());
+}
+
+#[tokio::test]
+async fn each_event_has_the_words_of_its_own_occurrence_and_none_is_merged() {
+    let bench = Bench::new().await;
+    bench.create("teller", json!("tell one two three four")).await;
+    bench.until_told("teller", &["four", "one", "three", "two"]).await;
+    // A plan that repeats itself floods nothing, and what it says beside is told although the status stays.
+    bench.touch("teller", "1").await;
+    bench.touch("teller", "2").await;
+    bench.until_told("teller", &["four", "one", "three", "two"]).await;
+    bench.edit("teller", "tell one five").await;
+    bench.until_told("teller", &["five", "four", "one", "one", "three", "two"]).await;
+}
+
+#[tokio::test]
+async fn an_object_that_goes_still_gets_its_event_although_its_status_stays() {
+    let bench = Bench::new().await;
+    bench.create("leaver", json!("leave")).await;
+    bench.until_said("leaver", "leave").await;
+    bench.raw().delete("leaver", &DeleteParams::default()).await.unwrap();
+    until("it goes", async || bench.raw().get_opt("leaver").await.unwrap().is_none()).await;
+    bench.until_told("leaver", &["left behind"]).await;
+}
+
+#[tokio::test]
+async fn what_is_for_display_is_written_at_most_once_in_two_seconds_and_its_last_state_is_never_lost() {
+    let bench = Bench::new().await;
+    let began = std::time::Instant::now();
+    let watch = watcher(bench.raw(), watcher::Config::default().fields("metadata.name=counter"));
+    let mut states = Box::pin(watch.applied_objects());
+    bench.create("counter", json!("count")).await;
+    let mut written = Vec::new();
+    while written.last() != Some(&COUNTS) {
+        let state = tokio::time::timeout(Duration::from_secs(120), states.next()).await.unwrap().unwrap().unwrap();
+        let shown = state.data.pointer("/status/shown").and_then(Value::as_u64).unwrap_or_default() as usize;
+        if written.last() != Some(&shown) {
+            written.push(shown);
+        }
+    }
+    let looks = looks_at("counter").len();
+    assert!(looks >= COUNTS, "{looks}");
+    let most = began.elapsed().as_secs() as usize / 2 + 3;
+    assert!(
+        written.len() <= most,
+        "{} writes of {looks} reconciles in {:?}: {written:?}",
+        written.len(),
+        began.elapsed()
+    );
 }
 
 /// What a Build and a Project left that are gone, beside what belongs to those with these uids.

@@ -1,4 +1,4 @@
-//! Objects that went are reconciled no more: whoever depends on one is told here, once, also where only the next list shows it.
+//! Deleted objects: they are not reconciled any longer, so who depends on one is woken here, once, also where only the next list shows it.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -8,9 +8,9 @@ use kube::{
     runtime::{reflector::Store, watcher::Event},
 };
 
-use super::frame::{Context, Kind};
+use super::{Context, Kind, key, span};
 
-/// Looks at every event of a watch, after `reader` took it over.
+/// Sees every event of a watch, after `reader` took it over.
 pub(super) struct DeletionWatch<K: Kind> {
     context: Arc<K::Context>,
     reader: Store<DeserializeGuard<K>>,
@@ -47,7 +47,9 @@ impl<K: Kind> DeletionWatch<K> {
 
     fn report_deleted(&self, object: &DeserializeGuard<K>) {
         if let Ok(object) = &object.0 {
+            let _fields = span(object).entered();
             self.context.shared().requeue.forget(K::KIND, &object.namespace().unwrap_or_default(), &object.name_any());
+            self.context.shared().writes.forget(&key(object));
             object.wake_dependents(&self.context);
             object.on_deleted(&self.context);
         }
