@@ -106,6 +106,7 @@ async fn follow_goals(context: Arc<DeploymentContext>, host_ref: HostRef, number
             }
             End::Yielded => tokio::time::sleep(FAILURE_PAUSE).await,
             End::Failed(verdict) => {
+                tracing::warn!(reason = %verdict.reason, phase = ?verdict.phase, "the host failed: {}", verdict.message);
                 log.failed(&verdict);
                 record(&context, &host_ref, &verdict).await;
             }

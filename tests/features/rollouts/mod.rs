@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::support::{
     names,
-    rollout::{Bench, SERVES, is, message},
+    rollout::{Bench, SERVES, WAITS, is, message},
     wait::{PATIENCE, find, until},
 };
 use kube::ResourceExt;
 use landfall::api::{
     Deployment, HostGroup,
-    deployment::{HistoryChange, RolloutOutcome},
+    deployment::{HistoryChange, Phase, RolloutOutcome},
 };
 use serde_json::json;
 
@@ -552,6 +552,55 @@ async fn the_screen_shows_every_host_with_its_version_at_every_moment_of_a_rollo
         if fits { Ok(()) } else { Err(screen) }
     };
     find("on the screen as it is", true_to_life, |screen| screen).await;
+}
+
+#[tokio::test]
+async fn four_hosts_that_fail_have_four_events_with_their_own_texts_and_a_log_line_each() {
+    let bench = Bench::new(4).await;
+    bench.publish("v1", &format!("{WAITS}echo no database $LANDFALL_HOST\nexit 3\n"));
+    bench.publish("v2", SERVES);
+    let all_at_once = json!({ "strategy": { "rollingUpdate": { "maxUnavailable": 4 } } });
+    bench.deploy("v1", all_at_once).await;
+    let verifies = |object: &Deployment| {
+        let exceptions = object.status.iter().flat_map(|status| &status.exceptions);
+        exceptions.filter(|one| one.phase == Phase::Verifying).count() == 4
+    };
+    bench.until("verifying all", verifies).await;
+    for i in 0..4 {
+        bench.hosts.host(i).sh("touch /srv/go").await;
+    }
+    bench.until("failed", |object| is(object, "Stalled", "HostsFailed")).await;
+    let names = ["web-01", "web-02", "web-03", "web-04"];
+    let each_once = |notes: &[String]| {
+        names.iter().all(|host| {
+            let own = |note: &&String| {
+                note.starts_with(&format!("{host}: ")) && note.contains(&format!("no database {host}"))
+            };
+            notes.iter().filter(own).count() == 1
+        })
+    };
+    let told = async || {
+        let notes = events(&bench, "HostFailed").await;
+        if notes.len() == 4 && each_once(&notes) { Ok(()) } else { Err(notes) }
+    };
+    find("an event of each host in its own words", told, |notes| format!("{notes:#?}")).await;
+    bench.edit(json!({ "version": "v2" })).await;
+    bench.until_deployed("v2").await;
+    let begun = async || {
+        let mut notes = events(&bench, "RolloutStarted").await;
+        notes.sort();
+        let own = |note: &String, id: &str| note.contains(&format!("rollout {id} of"));
+        if notes.len() == 2 && own(&notes[0], "1.0") && own(&notes[1], "2.0") { Ok(()) } else { Err(notes) }
+    };
+    find("both rollouts have an event with their own id", begun, |notes| format!("{notes:#?}")).await;
+    let log = bench.operator.output();
+    let namespace = format!("namespace=\"{}\"", bench.space.name);
+    for host in names {
+        let host = format!("host=\"{host}\"");
+        let fields = ["kind=\"Deployment\"", &namespace, "name=\"shop\"", &host];
+        let named = |line: &str| fields.iter().all(|field| line.contains(field));
+        assert!(log.lines().any(named), "no line names {fields:?}: {log}");
+    }
 }
 
 async fn events(bench: &Bench, reason: &str) -> Vec<String> {
