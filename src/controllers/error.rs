@@ -9,6 +9,8 @@ use crate::{
     model::Class,
 };
 
+pub use crate::effects::api_server::api_message;
+
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     #[error("the object changed under this decision")]
@@ -46,13 +48,5 @@ impl From<StoreError> for ReconcileError {
 impl From<BadPart> for ReconcileError {
     fn from(error: BadPart) -> Self {
         Self::Effect { class: Class::Terminal, message: error.to_string() }
-    }
-}
-
-/// The API server's own words: they name the verb and the resource where a right is missing.
-pub fn api_message(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => format!("{} ({})", status.message, status.code),
-        other => other.to_string(),
     }
 }

@@ -15,6 +15,7 @@ use kube::{
 
 use super::{
     build::{broken::Broken, read_json, remove_leftovers},
+    error::api_message,
     frame::Shared,
     project,
 };
@@ -143,5 +144,5 @@ async fn sources(context: &GarbageContext, scope: Option<&str>) -> Result<BTreeS
 }
 
 fn unlisted(error: kube::Error) -> Broken {
-    Broken::new(Reason::InternalError, Class::Transient, &error)
+    Broken::new(Reason::InternalError, Class::Transient, &api_message(&error))
 }

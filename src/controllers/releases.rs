@@ -11,6 +11,7 @@ use tokio::sync::OwnedRwLockWriteGuard;
 
 use super::{
     build::{broken::Broken, read_json},
+    error::api_message,
     frame::Shared,
 };
 use crate::{
@@ -110,7 +111,7 @@ pub(super) async fn needed_versions(
     let resource = ApiResource::erase::<Deployment>(&());
     let api = Api::<DynamicObject>::namespaced_with(shared.client.clone(), namespace, &resource);
     let listed = api.list(&selector).await;
-    let listed = listed.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?;
+    let listed = listed.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &api_message(&error)))?;
     let mut needed = BTreeSet::new();
     for deployment in listed {
         // As it stands there, not as it reads here: a version that only a later landfall understands is needed as well.

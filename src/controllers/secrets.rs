@@ -84,6 +84,6 @@ pub enum NoSecret {
     Forbidden { namespace: String, name: String },
     #[error("{message}")]
     NotForThis { message: String },
-    #[error("the API server: {0}")]
+    #[error("the API server: {}", super::error::api_message(.0))]
     Api(kube::Error),
 }

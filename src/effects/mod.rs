@@ -1,5 +1,6 @@
 //! The outside world: git, ssh, hosts, executors, the store and the clock. Effects do; they never decide.
 
+pub mod api_server;
 pub mod certificates;
 pub mod clock;
 pub mod executor;

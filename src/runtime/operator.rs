@@ -18,6 +18,7 @@ use super::{
     view,
     wiring::{self, Contexts, Effects},
 };
+use crate::effects::api_server::api_message;
 use crate::{
     api::{Build, Deployment, HostGroup, Project, view::VIEW_ADDRESS},
     controllers::{
@@ -43,7 +44,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 pub enum RunError {
     #[error("no cluster: {0}; set KUBECONFIG, or try `landfall dev`")]
     Config(#[from] kube::config::InferConfigError),
-    #[error("the cluster at {url} can't be reached or refuses this operator: {source}")]
+    #[error("the cluster at {url} can't be reached or refuses this operator: {}", api_message(source))]
     Cluster { url: String, source: kube::Error },
     #[error(transparent)]
     Lease(#[from] LeaseError),

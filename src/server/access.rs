@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::{api_error::ApiError, front_proxy::User};
 use crate::{
     api::view::{VIEW_GROUP, VIEW_VERSION},
-    effects::clock,
+    effects::{api_server::api_message, clock},
 };
 
 /// How long an answer is cached: a right that is withdrawn ends with the first request after that.
@@ -92,6 +92,6 @@ async fn review(client: &Client, user: &User, place: &ObjectPath) -> Result<bool
         Err(kube::Error::Api(status)) if status.code == 403 => Err(ApiError::internal(
             &"the operator may not create subjectaccessreviews, so nobody is let in; apply manifests/operator-rights.yaml again",
         )),
-        Err(error) => Err(ApiError::unavailable(format!("your rights can't be asked for: {error}"), 1)),
+        Err(error) => Err(ApiError::unavailable(format!("your rights can't be asked for: {}", api_message(&error)), 1)),
     }
 }

@@ -6,6 +6,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use crate::effects::api_server::api_message;
+
 /// Why a request is not answered with what it asked for. The message says what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -59,7 +61,7 @@ impl From<kube::Error> for ApiError {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) if status.code == 404 => Self::not_found(status.message),
-            error => Self::unavailable(format!("the API server: {error}"), 1),
+            error => Self::unavailable(format!("the API server: {}", api_message(&error)), 1),
         }
     }
 }

@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 
-use crate::api::view::{API_SERVICE, VIEW_SECRET};
+use crate::{
+    api::view::{API_SERVICE, VIEW_SECRET},
+    effects::api_server::api_message,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     #[error(
-        "the ConfigMap kube-system/extension-apiserver-authentication can't be read: {source}; apply manifests/ again, its RoleBinding landfall-view-authentication gives the right"
+        "the ConfigMap kube-system/extension-apiserver-authentication can't be read: {}; apply manifests/ again, its RoleBinding landfall-view-authentication gives the right",
+        api_message(source)
     )]
     FrontProxyUnread { source: kube::Error },
     #[error(
@@ -15,14 +19,15 @@ pub enum ViewError {
     )]
     FrontProxyUnusable { key: String },
     #[error(
-        "the Secret {namespace}/{VIEW_SECRET}: {source}; apply manifests/ again, it brings the Secret and the right to it"
+        "the Secret {namespace}/{VIEW_SECRET}: {}; apply manifests/ again, it brings the Secret and the right to it",
+        api_message(source)
     )]
     Secret { namespace: String, source: kube::Error },
     #[error(
         "the Secret {namespace}/{VIEW_SECRET} holds no usable authority: {why}; delete its data, the operator fills it again"
     )]
     BadSecret { namespace: String, why: String },
-    #[error("the APIService {API_SERVICE}: {source}; apply manifests/ again, it brings the right to it")]
+    #[error("the APIService {API_SERVICE}: {}; apply manifests/ again, it brings the right to it", api_message(source))]
     ApiService { source: kube::Error },
     #[error("a certificate: {0}")]
     Certificate(#[from] rcgen::Error),

@@ -1,7 +1,7 @@
 //! The closed list of reasons: every condition, exception and event of landfall carries one of these and no other. A new one gets a line
 //! here that says what it means, and a row in `docs/api/`.
 
-use strum::{Display, EnumIter, IntoStaticStr};
+use strum::{Display, EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 
 /// Why a condition is what it is. The variant's name is the reason's text.
 #[derive(
@@ -15,6 +15,7 @@ use strum::{Display, EnumIter, IntoStaticStr};
     Ord,
     Display,
     EnumIter,
+    EnumString,
     IntoStaticStr,
     serde::Serialize,
     serde::Deserialize,
@@ -291,6 +292,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The whole list, in its order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::iter()
+    }
+
     pub fn as_str(self) -> &'static str {
         self.into()
     }

@@ -8,6 +8,7 @@ use crate::{
     api::{BRANCH_ANNOTATION, Build, LocalRef, Project, Reason, TRIGGER_LABEL, build::BuildSpec},
     controllers::build::{broken::Broken, read_json},
     effects::{
+        api_server::api_message,
         gate::{Effect, Gate, GateShut},
         store::{Store, keys},
     },
@@ -86,7 +87,7 @@ async fn create(project: &Project, head: &Head, context: &ProjectContext) -> Res
         .pass(effect, async { api.create(&PostParams::default(), &build).await.map(|_| ()).map_err(Refused::Api) })
         .await;
     let failed = |error: &kube::Error| {
-        let message = format!("the Build {name} of {} can't be created: {error}", head.branch);
+        let message = format!("the Build {name} of {} can't be created: {}", head.branch, api_message(error));
         Broken { reason: Reason::TriggerFailed, class: Class::Transient, message }
     };
     match created {

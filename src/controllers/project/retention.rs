@@ -26,6 +26,7 @@ use crate::{
         releases::{Excluding, Releases, needed_versions},
     },
     effects::{
+        api_server::api_message,
         clock,
         executor::AttemptId,
         gate::Effect,
@@ -171,7 +172,8 @@ async fn delete(build: &Build, context: &ProjectContext) -> Result<bool, Broken>
         Err(Refused::Shut(shut)) => Err(Broken::new(Reason::InternalError, Class::Waiting, &shut)),
         Err(Refused::Api(error)) => {
             let message = format!(
-                "the Build {name} is kept no longer (spec.retention) and can't be deleted: {error}; see that the operator has the rights of manifests/operator-rights.yaml"
+                "the Build {name} is kept no longer (spec.retention) and can't be deleted: {}; see that the operator has the rights of manifests/operator-rights.yaml",
+                api_message(&error)
             );
             Err(Broken { reason: Reason::RetentionFailed, class: Class::Transient, message })
         }

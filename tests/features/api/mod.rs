@@ -1,4 +1,7 @@
 //! What users write and read: the kinds, their validation, and the contract of every status.
 
 mod examples;
+mod fuzz;
 mod kstatus;
+mod refusals;
+mod specs;
