@@ -182,6 +182,20 @@ fn unclear(status: &Status, places: &[String]) -> Option<String> {
     (!fits && !in_text).then(|| format!("a refusal names none of {places:?}: {message}"))
 }
 
+/// Whether every text that was sent stands there as it was; what the schema does not know is left out by an API server.
+fn same_texts(sent: &Value, taken: &Value) -> bool {
+    match (sent, taken) {
+        (Value::String(sent), Value::String(taken)) => sent == taken,
+        (Value::Object(sent), Value::Object(taken)) => {
+            sent.iter().all(|(key, sent)| taken.get(key).is_none_or(|taken| same_texts(sent, taken)))
+        }
+        (Value::Array(sent), Value::Array(taken)) => {
+            sent.iter().zip(taken).all(|(sent, taken)| same_texts(sent, taken))
+        }
+        _ => true,
+    }
+}
+
 /// Tries every object; answers what was taken, as the API server would store it.
 async fn judge(at_once: usize, objects: Vec<(&'static str, Value, Vec<String>)>) -> Vec<(&'static str, Value)> {
     let client = client().await;
@@ -193,6 +207,9 @@ async fn judge(at_once: usize, objects: Vec<(&'static str, Value, Vec<String>)>)
                 Ok(taken) => {
                     let taken = serde_json::to_value(taken).unwrap();
                     match readable(kind, &taken) {
+                        Ok(()) if !same_texts(&object["spec"], &taken["spec"]) => {
+                            Err(format!("taken, but not exactly: {places:?} {}", taken["spec"]))
+                        }
                         Ok(()) => Ok(Some((kind, object))),
                         Err(error) => Err(format!(
                             "taken, and this operator can't read it: {error}: {places:?} {}",

@@ -10,7 +10,7 @@ use crate::api::common::{SECRET_KEY, VARIABLE_NAME, VARIABLE_NAME_RULE};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!self.name.startsWith('LANDFALL_')").message("LANDFALL_… variables are set by landfall; choose another name").field_path(".name"))]
-#[x_kube(validation = Rule::new("!has(self.type) || self.type != 'Boolean' || !has(self.default) || self.default in ['true', 'false']").message("the default of a Boolean parameter takes \"true\" or \"false\"").field_path(".default"))]
+#[x_kube(validation = Rule::new("!has(self.type) || self.type != 'Boolean' || !has(self.default) || self.default in ['true', 'false']").message("a default for type Boolean is \"true\" or \"false\"").field_path(".default"))]
 #[x_kube(validation = Rule::new("!has(self.enum) || !has(self.default) || self.default in self.enum").message("the default must be one of enum").field_path(".default"))]
 #[x_kube(validation = Rule::new(r"!has(self.default) || !self.default.contains('\x00')").message("a value has no NUL character, which no environment variable can hold").field_path(".default"))]
 pub struct Parameter {
