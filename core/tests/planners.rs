@@ -18,7 +18,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use landfall_core::plan::{Plan, build, deployment, hostgroup, project, retention};
+use landfall_core::plan::{Plan, build, deployment, gc::retention, hostgroup, project};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};

@@ -8,7 +8,6 @@ pub mod gc;
 pub mod hostgroup;
 pub mod hosts;
 pub mod project;
-mod releases;
 mod repository;
 pub mod secrets;
 pub mod tasks;

@@ -6,6 +6,7 @@ pub mod class;
 pub mod facts;
 pub mod failure;
 pub mod ids;
+pub mod mirror;
 pub mod names;
 pub mod retry_state;
 pub mod rollout;

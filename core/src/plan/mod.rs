@@ -5,7 +5,6 @@ pub mod deployment;
 pub mod gc;
 pub mod hostgroup;
 pub mod project;
-pub mod retention;
 pub mod secret_use;
 
 use std::time::Duration;

@@ -18,7 +18,7 @@ use self::{
     broken::Broken,
     registry::{Found, Slot},
 };
-pub use self::{leftovers::remove as remove_leftovers, records::read_json, registry::Registry};
+pub use self::{leftovers::delete as delete_records, records::read_json, registry::Registry};
 use super::frame::{Kind, ReconcileError};
 use crate::{
     api::{Build, build::BuildStatus},

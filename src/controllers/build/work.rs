@@ -264,7 +264,7 @@ pub(super) async fn forget(namespace: String, name: String, uid: String, context
         context.executor.forget(&context.shared.gate, &uid).await?;
         context.git.unpin(&context.shared.gate, &kept_refs::name(&namespace, &uid)).await?;
         tokio::time::sleep(READ_ON).await;
-        leftovers::remove(&uid, &context.shared, &context.store).await
+        leftovers::delete(&uid, &context.shared, &context.store).await
     };
     insist("what a build left that is gone", &uid, remove).await;
 }

@@ -1,8 +1,6 @@
 //! Projects: how to look at one, and how to do what its planner says. It must not decide.
 
-mod caches;
 mod context;
-pub mod gone;
 mod grant;
 mod listing;
 mod observe;
@@ -17,10 +15,11 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 pub use self::context::ProjectContext;
-pub use self::registry::Registry;
+pub use self::{pushes::delete_records as delete_push_records, registry::Registry};
 use super::{
     build::broken::Broken,
     frame::{self, Kind, ReconcileError},
+    gc::{self, GarbageContext},
     tasks::insist,
 };
 use crate::{
@@ -32,29 +31,29 @@ use crate::{
     },
 };
 
-/// Who may not act looks again so much later.
-const SHUT: Duration = Duration::from_secs(1);
+/// Requeue delay while this process does not hold the lease.
+const NOT_LEADING_DELAY: Duration = Duration::from_secs(1);
 
-/// It wakes the project, to go on with what is on record now.
-fn told(done: Result<(), Broken>, project: &Project, context: &ProjectContext) -> Result<(), ReconcileError> {
+/// Wakes the project, to go on with what is on record now.
+fn requeue_after(done: Result<(), Broken>, project: &Project, context: &ProjectContext) -> Result<(), ReconcileError> {
     context.shared.requeue.project(&project.namespace().unwrap_or_default(), &project.name_any());
     done.map_err(|broken| ReconcileError::Effect { class: broken.class, message: broken.message })
 }
 
-/// Removes in the background what is kept no longer, tells of it, and wakes the project.
-fn tidy(project: &Project, context: &Arc<ProjectContext>) {
+/// Collects in the background what retention keeps no longer, publishes an event, and wakes the project.
+fn collect(project: &Project, context: &Arc<ProjectContext>) {
     let uid = project.uid().unwrap_or_default();
-    let Some(of) = context.sources.tidies.begin(&uid) else { return };
+    let Some(of) = context.sources.schedules.begin(&uid) else { return };
     let (project, then) = (project.clone(), context.clone());
-    let _ = context.tasks.start(format!("project/{uid}/tidy"), async move {
-        let (gone, result) = retention::tidy(&project, &then).await;
-        if let Some(note) = gone.note() {
-            frame::publish_event(&project, &EventDraft::normal(Reason::Tidied, "Tidy", note), &then.shared).await;
+    let _ = context.tasks.start(format!("project/{uid}/retention"), async move {
+        let (collected, result) = retention::collect(&project, &then).await;
+        if let Some(note) = collected.note() {
+            frame::publish_event(&project, &EventDraft::normal(Reason::Tidied, "Collect", note), &then.shared).await;
         }
         let shut = result.as_ref().is_err_and(|broken| broken.class == Class::Waiting);
-        then.sources.tidies.end(&uid, of, result);
+        then.sources.schedules.end(&uid, of, result);
         if shut {
-            tokio::time::sleep(SHUT).await;
+            tokio::time::sleep(NOT_LEADING_DELAY).await;
         }
         then.shared.requeue.project(&project.namespace().unwrap_or_default(), &project.name_any());
     });
@@ -79,11 +78,13 @@ impl Kind for Project {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         match action {
             Action::List { again } => listing::start(self, again, context),
-            Action::Watch { baseline, heads } => {
-                told(pushes::watch(self, &baseline, &heads, context).await, self, context)?
+            Action::RecordBaseline { baseline, heads } => {
+                requeue_after(pushes::record_baseline(self, &baseline, &heads, context).await, self, context)?
             }
-            Action::Tidy => tidy(self, context),
-            Action::Unwatch => told(pushes::unwatch(self, None, context).await, self, context)?,
+            Action::CollectGarbage => collect(self, context),
+            Action::DeleteBaselines => {
+                requeue_after(pushes::delete_baselines(self, None, context).await, self, context)?
+            }
             Action::Trigger(heads) => {
                 let done = pushes::trigger(self, &heads, context).await;
                 // What went wrong is told by the status, and tried again as the planner says.
@@ -125,10 +126,17 @@ impl Kind for Project {
         let namespace = self.namespace().unwrap_or_default();
         let then = context.clone();
         let uid = self.uid().unwrap_or_default();
-        let sweep = async move {
-            let left = async || gone::tidy(&uid, &namespace, &then).await;
-            insist("what a project left that is gone", &uid, left).await;
+        let key = format!("project/{uid}/collect");
+        let collect = async move {
+            let garbage = GarbageContext {
+                shared: then.shared.clone(),
+                executor: then.executor.clone(),
+                git: then.git.clone(),
+                store: then.store.clone(),
+            };
+            let collect = async || gc::collect_project(&uid, &namespace, &garbage).await;
+            insist("what a deleted project left", &uid, collect).await;
         };
-        let _ = context.tasks.start(format!("project/{}/gone", self.uid().unwrap_or_default()), sweep);
+        let _ = context.tasks.start(key, collect);
     }
 }

@@ -30,13 +30,13 @@ pub(super) async fn observe(project: &Project, context: &ProjectContext) -> Resu
     let active = status.as_ref().and_then(|status| status.active_build.clone());
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={name}"));
     let builds = frame::readable(context.shared.api::<DeserializeGuard<Build>>(&namespace), &selector).await?;
-    let tidy = context.sources.tidies.observed(&project.uid().unwrap_or_default(), kept(project, &builds)?);
+    let retention = context.sources.schedules.observed(&project.uid().unwrap_or_default(), kept(project, &builds)?);
     let mut candidates = Vec::new();
     for build in builds {
-        let standing = stage::of(&build);
+        let stage = stage::of(&build);
         let is_active = active.as_ref().map(|active| &active.uid) == build.metadata.uid.as_ref();
-        if is_active || matches!(standing, BuildStage::Queued | BuildStage::Active) {
-            candidates.push(candidate(build, standing, context).await.map_err(trouble)?);
+        if is_active || matches!(stage, BuildStage::Queued | BuildStage::Active) {
+            candidates.push(candidate(build, stage, context).await.map_err(trouble)?);
         }
     }
     let grant = match &active {
@@ -59,7 +59,7 @@ pub(super) async fn observe(project: &Project, context: &ProjectContext) -> Resu
         builds: candidates,
         grant,
         announced: context.builds.line(&namespace, &name),
-        tidy,
+        retention,
         name,
     })
 }
@@ -72,12 +72,12 @@ fn kept(project: &Project, builds: &[Build]) -> Result<String, ReconcileError> {
     Ok(format!("{} {}", uids.join(","), serde_json::to_string(&project.spec.retention)?))
 }
 
-async fn candidate(build: Build, standing: BuildStage, context: &ProjectContext) -> Result<Candidate, Broken> {
+async fn candidate(build: Build, stage: BuildStage, context: &ProjectContext) -> Result<Candidate, Broken> {
     let uid = build.uid().unwrap_or_default();
     Ok(Candidate {
         name: build.name_any(),
         created: build.metadata.creation_timestamp.clone().unwrap_or_else(|| Time(clock::now())),
-        standing,
+        stage,
         highest_tag: context.builds.highest_tag(&uid),
         planned: planned(context, &uid).await?,
         uid,

@@ -33,8 +33,8 @@ pub(super) async fn observed(uid: &str, context: &ProjectContext) -> Result<Push
     Ok(observed)
 }
 
-/// Puts the heads that were there on record, then forgets what was on record for another trigger.
-pub(super) async fn watch(
+/// Puts the heads that were there on record, then deletes what was on record for another trigger.
+pub(super) async fn record_baseline(
     project: &Project,
     baseline: &str,
     heads: &[Head],
@@ -42,11 +42,11 @@ pub(super) async fn watch(
 ) -> Result<(), Broken> {
     let key = keys::trigger(&project.uid().unwrap_or_default(), baseline)?;
     context.store.create(&context.shared.gate, &key, json(&heads)?).await?;
-    unwatch(project, Some(baseline), context).await
+    delete_baselines(project, Some(baseline), context).await
 }
 
-/// Forgets which heads were there, but for one record.
-pub(super) async fn unwatch(
+/// Deletes the records of heads that were there, but for one.
+pub(super) async fn delete_baselines(
     project: &Project,
     excluding: Option<&str>,
     context: &ProjectContext,
@@ -166,8 +166,8 @@ fn owner(project: &Project) -> OwnerReference {
     }
 }
 
-/// The Project is gone: its records go.
-pub(super) async fn forget(uid: &str, gate: &Gate, store: &Store) -> Result<(), Broken> {
+/// The Project is deleted: its records go.
+pub async fn delete_records(uid: &str, gate: &Gate, store: &Store) -> Result<(), Broken> {
     for key in store.list(&keys::triggers(uid)?).await? {
         store.remove(gate, &key).await?;
     }

@@ -55,7 +55,7 @@ pub(super) struct ProjectState {
 #[derive(Clone, Default)]
 pub struct Registry {
     inner: Arc<Mutex<Inner>>,
-    pub(super) tidies: RetentionSchedules,
+    pub(super) schedules: RetentionSchedules,
 }
 
 #[derive(Default)]
@@ -110,7 +110,7 @@ impl Registry {
         let mut inner = self.lock();
         inner.known.remove(uid);
         inner.push_faults.remove(uid);
-        self.tidies.forget(uid);
+        self.schedules.forget(uid);
     }
 
     /// How the last Build that a push asked for could not be created.

@@ -1,4 +1,4 @@
-//! What is kept no longer, removed in the background. It must not decide what that is.
+//! What retention keeps no longer, collected in the background. It must not decide what that is.
 //!
 //! No intent is on record: each act may be done twice, and what a crash cut short is found by the next look.
 
@@ -23,7 +23,7 @@ use crate::{
     controllers::{
         build::{broken::Broken, read_json},
         frame,
-        releases::{Excluding, Releases, needed_versions},
+        gc::releases::{Excluding, Releases, needed_versions},
     },
     effects::{
         api_server::api_message,
@@ -35,19 +35,19 @@ use crate::{
     model::{Class, version::VersionRecord},
     plan::{
         build::stage,
-        retention::{self, Action, BuildObserved, LogObserved, Observed, VersionObserved},
+        gc::retention::{self, Action, BuildObserved, LogObserved, Observed, VersionObserved},
     },
 };
 
-/// What was removed, for people.
+/// What was collected, for people.
 #[derive(Default)]
-pub(super) struct Gone {
+pub(super) struct Collected {
     builds: Vec<String>,
     versions: Vec<String>,
     logs: usize,
 }
 
-impl Gone {
+impl Collected {
     /// `None` where it is nothing.
     pub(super) fn note(&self) -> Option<String> {
         if self.builds.len() + self.versions.len() + self.logs == 0 {
@@ -61,40 +61,44 @@ impl Gone {
     }
 }
 
-/// Looks, and removes what the project keeps no longer. What came first of it is told also where the rest failed.
-pub(super) async fn tidy(project: &Project, context: &Arc<ProjectContext>) -> (Gone, Result<(), Broken>) {
-    let mut gone = Gone::default();
+/// Collects what the project keeps no longer. What was collected first is named also where the rest failed.
+pub(super) async fn collect(project: &Project, context: &Arc<ProjectContext>) -> (Collected, Result<(), Broken>) {
+    let mut collected = Collected::default();
     let mut done = Ok(true);
-    // What was put on record as removed is looked at once more before its bytes go.
+    // An expired version is looked at once more before its bytes go.
     while matches!(done, Ok(true)) {
-        done = once(project, &mut gone, context).await;
+        done = collect_once(project, &mut collected, context).await;
     }
-    (gone, done.map(|_| ()))
+    (collected, done.map(|_| ()))
 }
 
-/// One look and what follows. True: versions were put on record as removed, and another look is to follow.
-async fn once(project: &Project, gone: &mut Gone, context: &Arc<ProjectContext>) -> Result<bool, Broken> {
+/// One look and what follows. True: versions expired, and another look is to follow.
+async fn collect_once(
+    project: &Project,
+    collected: &mut Collected,
+    context: &Arc<ProjectContext>,
+) -> Result<bool, Broken> {
     let (observed, builds) = observe(project, context).await?;
-    let acts = retention::plan(&observed, clock::now());
-    drop_releases(project, &acts, gone, context).await?;
+    let actions = retention::plan(&observed, clock::now());
+    delete_releases(project, &actions, collected, context).await?;
     let mut again = false;
-    for act in &acts {
-        match act {
-            Action::Drop { .. } => {}
-            Action::Restore { version } => restore(project, version, context).await?,
-            Action::Retire { version, digest } => {
-                retire(project, version, digest, context).await?;
+    for action in &actions {
+        match action {
+            Action::DeleteRelease { .. } => {}
+            Action::RestoreVersion { version } => restore(project, version, context).await?,
+            Action::ExpireVersion { version, digest } => {
+                expire(project, version, digest, context).await?;
                 again = true;
             }
-            Action::RemoveLog { uid, attempt } => {
-                remove_log(uid, *attempt, context).await?;
-                gone.logs += 1;
+            Action::DeleteLog { uid, attempt } => {
+                delete_log(uid, *attempt, context).await?;
+                collected.logs += 1;
             }
             Action::DeleteBuild { name, uid } => {
                 if let Some(build) = builds.get(uid)
                     && delete(build, context).await?
                 {
-                    gone.builds.push(name.clone());
+                    collected.builds.push(name.clone());
                 }
             }
         }
@@ -103,7 +107,7 @@ async fn once(project: &Project, gone: &mut Gone, context: &Arc<ProjectContext>)
 }
 
 /// From here on no Deployment takes it any more.
-async fn retire(project: &Project, version: &str, digest: &str, context: &ProjectContext) -> Result<(), Broken> {
+async fn expire(project: &Project, version: &str, digest: &str, context: &ProjectContext) -> Result<(), Broken> {
     let record = serde_json::json!({ "version": version, "digest": digest, "at": clock::now() });
     context
         .store
@@ -125,35 +129,35 @@ async fn restore(project: &Project, version: &str, context: &ProjectContext) -> 
     Ok(())
 }
 
-async fn drop_releases(
+async fn delete_releases(
     project: &Project,
-    acts: &[Action],
-    gone: &mut Gone,
+    actions: &[Action],
+    collected: &mut Collected,
     context: &ProjectContext,
 ) -> Result<(), Broken> {
-    if !acts.iter().any(|act| matches!(act, Action::Drop { .. })) {
+    if !actions.iter().any(|action| matches!(action, Action::DeleteRelease { .. })) {
         return Ok(());
     }
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
-    let releases = Releases::look(&context.store).await?;
-    for act in acts {
-        let Action::Drop { version, digest } = act else { continue };
+    let releases = Releases::observe(&context.store).await?;
+    for action in actions {
+        let Action::DeleteRelease { version, digest } = action else { continue };
         let key = keys::version(&namespace, &name, version)?;
-        if releases.remove(digest, Excluding::Version(&key), &context.shared, &context.store).await? {
-            gone.versions.push(version.clone());
+        if releases.delete(digest, Excluding::Version(&key), &context.shared, &context.store).await? {
+            collected.versions.push(version.clone());
         }
     }
     Ok(())
 }
 
-async fn remove_log(uid: &str, attempt: i64, context: &ProjectContext) -> Result<(), Broken> {
+async fn delete_log(uid: &str, attempt: i64, context: &ProjectContext) -> Result<(), Broken> {
     context.executor.remove_log(&context.shared.gate, &AttemptId::new(uid.to_owned(), attempt)).await?;
     let folder = keys::log_folder(uid, &attempt.to_string())?;
     Ok(context.store.remove_below(&context.shared.gate, &folder, None).await?)
 }
 
 /// Exactly the Build that was looked at: one that was touched since is looked at again, and none of ours to tell of (`false`). What
-/// it leaves is removed when it is gone.
+/// it leaves is removed when it is collected.
 async fn delete(build: &Build, context: &ProjectContext) -> Result<bool, Broken> {
     let name = build.name_any();
     let api = context.shared.api::<Build>(&build.namespace().unwrap_or_default());
@@ -193,7 +197,7 @@ async fn observe(project: &Project, context: &ProjectContext) -> Result<(Observe
     }
     let observed = Observed {
         retention: project.spec.retention.clone(),
-        builds: builds.iter().map(|build| checked_at(build, &publishers)).collect(),
+        builds: builds.iter().map(|build| build_observed(build, &publishers)).collect(),
         needed: needed_versions(&namespace, &name, &context.shared).await?,
         versions,
         logs,
@@ -201,7 +205,7 @@ async fn observe(project: &Project, context: &ProjectContext) -> Result<(Observe
     Ok((observed, builds.into_iter().filter_map(|build| Some((build.uid()?, build))).collect()))
 }
 
-fn checked_at(build: &Build, publishers: &BTreeMap<String, String>) -> BuildObserved {
+fn build_observed(build: &Build, publishers: &BTreeMap<String, String>) -> BuildObserved {
     let status = build.status.as_ref();
     let version = status.and_then(|status| status.version.clone().or_else(|| status.tag.clone()));
     let publisher = version.as_ref().and_then(|version| publishers.get(version));

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{error::GitError, kept_refs, metadata, mirror};
-use crate::plan::gc::Mirror;
+use crate::model::mirror::Mirror;
 
 /// What is on its way out, or in. Nobody reads by these names.
 const GOING: &str = "going";

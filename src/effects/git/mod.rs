@@ -41,7 +41,7 @@ use self::{
     url::Remote,
 };
 use super::gate::{Effect, Gate};
-use crate::plan::gc;
+use crate::model::mirror::Mirror as KnownMirror;
 
 /// How git is reached.
 #[derive(Clone, Debug)]
@@ -195,13 +195,13 @@ impl Git {
     }
 
     /// All mirrors with their pins, whoever's they are, and what a crash left of some.
-    pub async fn mirrors(&self) -> Result<Vec<gc::Mirror>, GitError> {
+    pub async fn mirrors(&self) -> Result<Vec<KnownMirror>, GitError> {
         let folder = self.config.folder.clone();
         self.aside(move |_| Ok(mirrors::all(&folder))).await
     }
 
     /// Removes a mirror. False: it is not as it was seen any more, and stays. Idempotent. Effect `git.forget`.
-    pub async fn forget(&self, gate: &Gate, seen: gc::Mirror) -> Result<bool, GitError> {
+    pub async fn forget(&self, gate: &Gate, seen: KnownMirror) -> Result<bool, GitError> {
         let (effect, path) = (Effect::new("git.forget", seen.name.clone()), self.config.folder.join(&seen.name));
         let lock = path.with_extension("git");
         gate.pass(effect, self.alone(lock, move |_, stop| mirrors::remove(&path, &seen, stop))).await

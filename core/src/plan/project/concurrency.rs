@@ -8,7 +8,7 @@ use crate::{
 
 /// The youngest of those that wait.
 pub(super) fn newest(observed: &Observed) -> Option<&Candidate> {
-    observed.builds.iter().filter(|build| build.standing == BuildStage::Queued).max_by_key(|build| age(build))
+    observed.builds.iter().filter(|build| build.stage == BuildStage::Queued).max_by_key(|build| age(build))
 }
 
 fn age(build: &Candidate) -> (jiff::Timestamp, &str) {

@@ -45,7 +45,7 @@ pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, now: Times
 /// The grant as it goes on; `None` where the build ended or vanished.
 fn keep(observed: &Observed, last_number: i64, mut active: ActiveBuild) -> Option<ActiveBuild> {
     let build = observed.builds.iter().find(|build| build.uid == active.uid)?;
-    if build.standing == BuildStage::Ended {
+    if build.stage == BuildStage::Ended {
         return None;
     }
     match &observed.grant {
@@ -70,10 +70,10 @@ fn settled(observed: &Observed, active: &ActiveBuild) -> bool {
 /// Whose turn it is: first a build that was begun (the status was lost), then who was granted before, then the oldest; of those
 /// created within one second (times have no smaller unit) the first by name. Where the newest replaces the others, the newest.
 fn next(observed: &Observed, last_number: i64, now: Timestamp) -> Option<ActiveBuild> {
-    let ready = |build: &&Candidate| matches!(build.standing, BuildStage::Active | BuildStage::Queued);
+    let ready = |build: &&Candidate| matches!(build.stage, BuildStage::Active | BuildStage::Queued);
     let first = observed.builds.iter().filter(ready).min_by_key(|build| order(build))?;
     let replace = observed.spec.build.concurrency_policy == ConcurrencyPolicy::Replace;
-    let newest = concurrency::newest(observed).filter(|_| replace && first.standing == BuildStage::Queued);
+    let newest = concurrency::newest(observed).filter(|_| replace && first.stage == BuildStage::Queued);
     let build = newest.unwrap_or(first);
     let (number, granted_at) = match &build.planned {
         Some(planned) => (planned.number, planned.granted_at.clone()),
@@ -96,13 +96,13 @@ fn tags_known(observed: &Observed, build: &Candidate) -> bool {
 }
 
 fn order(build: &Candidate) -> (bool, bool, Timestamp, &str) {
-    (build.standing != BuildStage::Active, build.planned.is_none(), build.created.0, &build.name)
+    (build.stage != BuildStage::Active, build.planned.is_none(), build.created.0, &build.name)
 }
 
 /// Everybody's place: the active build at 0, then those that wait, then those that wait for nothing any more.
 fn line(observed: &Observed, active: Option<&ActiveBuild>) -> Vec<QueuePosition> {
     let is_active = |build: &Candidate| active.is_some_and(|active| active.uid == build.uid);
-    let queued = observed.builds.iter().filter(|build| build.standing == BuildStage::Queued && !is_active(build));
+    let queued = observed.builds.iter().filter(|build| build.stage == BuildStage::Queued && !is_active(build));
     let (mut denied, mut waiting): (Vec<_>, Vec<_>) = queued
         .map(|build| (build, concurrency::denied(observed, active, build)))
         .partition(|(_, denied)| denied.is_some());

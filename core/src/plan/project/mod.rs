@@ -34,12 +34,12 @@ pub enum Action {
     Grant(ActiveBuild),
     /// Tell the builds that wait where they stand, and the granted one that it is its turn.
     Announce(Vec<QueuePosition>),
-    /// Write down which heads were there when the trigger was declared; what an earlier trigger wrote down goes.
-    Watch { baseline: String, heads: Vec<Head> },
-    /// In the background: remove what is kept no longer.
-    Tidy,
-    /// There is no trigger any more: what was written down goes.
-    Unwatch,
+    /// Record which heads exist when the trigger is declared; the record of an earlier trigger is deleted.
+    RecordBaseline { baseline: String, heads: Vec<Head> },
+    /// In the background: collect what retention keeps no longer.
+    CollectGarbage,
+    /// There is no trigger: the record of heads is deleted.
+    DeleteBaselines,
     /// Create the Build of each of these new heads, and its record.
     Trigger(Vec<Head>),
 }
@@ -48,9 +48,9 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::List { again } => write!(f, "List{}", if *again { " again" } else { "" }),
-            Self::Watch { baseline, heads } => write!(f, "Watch {baseline} {} heads", heads.len()),
-            Self::Tidy => f.write_str("Tidy"),
-            Self::Unwatch => f.write_str("Unwatch"),
+            Self::RecordBaseline { baseline, heads } => write!(f, "RecordBaseline {baseline} {} heads", heads.len()),
+            Self::CollectGarbage => f.write_str("CollectGarbage"),
+            Self::DeleteBaselines => f.write_str("DeleteBaselines"),
             Self::Trigger(heads) => {
                 let each = |head: &Head| format!("{} of {}", head.sha, head.branch);
                 write!(f, "Trigger {}", heads.iter().map(each).collect::<Vec<_>>().join(", "))
@@ -99,24 +99,24 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<ProjectStatus, Action> 
         events.extend(granted.events);
         let pushed = trigger::decide(observed, now);
         actions.extend(pushed.actions);
-        let tidy = retention_schedule::decide(observed, now);
-        actions.extend(tidy.now.then_some(Action::Tidy));
-        extras.extend(pushed.condition.into_iter().chain(tidy.condition));
-        events.extend(extras.iter().filter_map(|extra| heard(&before, extra)));
-        for at in [pushed.retry_at, tidy.next].into_iter().flatten() {
+        let retention = retention_schedule::decide(observed, now);
+        actions.extend(retention.now.then_some(Action::CollectGarbage));
+        extras.extend(pushed.condition.into_iter().chain(retention.condition));
+        events.extend(extras.iter().filter_map(|extra| failure_event(&before, extra)));
+        for at in [pushed.retry_at, retention.next].into_iter().flatten() {
             next = next.min(Duration::try_from(at.duration_since(now)).unwrap_or_default());
         }
     }
-    events.extend(told(&before, &look.verdict));
+    events.extend(verdict_event(&before, &look.verdict));
     status.conditions = conditions::conditions(&before.conditions, observed.generation, now, &look.verdict, &extras);
     Plan { finalizer: false, status, actions, events, next: Some(next.max(Duration::from_millis(100))) }
 }
 
 /// An event when something beside the listing begins to fail.
-fn heard(before: &ProjectStatus, extra: &Extra) -> Option<EventDraft> {
+fn failure_event(before: &ProjectStatus, extra: &Extra) -> Option<EventDraft> {
     let action = match extra.reason {
         Reason::TriggerFailed => "Trigger",
-        Reason::RetentionFailed => "Tidy",
+        Reason::RetentionFailed => "CollectGarbage",
         _ => return None,
     };
     let same = before.conditions.iter().any(|old| old.type_ == extra.kind && old.reason == extra.reason.as_str());
@@ -124,7 +124,7 @@ fn heard(before: &ProjectStatus, extra: &Extra) -> Option<EventDraft> {
 }
 
 /// An event when the verdict's reason changed.
-fn told(before: &ProjectStatus, verdict: &Verdict) -> Option<EventDraft> {
+fn verdict_event(before: &ProjectStatus, verdict: &Verdict) -> Option<EventDraft> {
     let reason = verdict.reason();
     let same = before.conditions.iter().any(|old| old.type_ == READY && old.reason == reason.as_str());
     let warning = match verdict {

@@ -56,7 +56,7 @@ pub struct Observed {
     #[serde(default)]
     pub pushes: PushesObserved,
     #[serde(default)]
-    pub tidy: RetentionObserved,
+    pub retention: RetentionObserved,
 }
 
 /// How it stands with the looks for what is kept no longer.
@@ -119,7 +119,7 @@ pub struct Candidate {
     pub name: String,
     pub uid: String,
     pub created: Time,
-    pub standing: BuildStage,
+    pub stage: BuildStage,
     /// The highest number of a tag of the template when its commit was resolved, where that happened in this operator's life.
     #[serde(default)]
     pub highest_tag: Option<i64>,

@@ -1,4 +1,4 @@
-//! When it is looked for what is kept no longer. What that is decides [`crate::plan::retention`].
+//! When it is looked for what is kept no longer. What that is decides [`crate::plan::gc::retention`].
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -17,18 +17,18 @@ pub(super) struct RetentionSchedule {
 }
 
 pub(super) fn decide(observed: &Observed, now: Timestamp) -> RetentionSchedule {
-    let tidy = &observed.tidy;
-    let condition = tidy.fault.as_ref().map(|fault| Extra {
+    let retention = &observed.retention;
+    let condition = retention.fault.as_ref().map(|fault| Extra {
         kind: RETENTION_FAILED,
         status: Some(true),
         reason: Reason::RetentionFailed,
         message: format!("{}; tried again", fault.message),
     });
-    let at = match (&tidy.fault, tidy.last) {
+    let at = match (&retention.fault, retention.last) {
         (Some(fault), _) => fault.backoff().retry_at.0,
-        (None, Some(last)) if !tidy.stale => last.checked_add(EVERY).unwrap_or(now),
+        (None, Some(last)) if !retention.stale => last.checked_add(EVERY).unwrap_or(now),
         _ => now,
     };
     let due = now >= at;
-    RetentionSchedule { now: due && !tidy.running, next: (!due).then_some(at), condition }
+    RetentionSchedule { now: due && !retention.running, next: (!due).then_some(at), condition }
 }

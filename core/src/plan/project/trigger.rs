@@ -35,7 +35,7 @@ pub(super) struct Pushed {
 pub(super) fn decide(observed: &Observed, now: Timestamp) -> Pushed {
     let Some(trigger) = &observed.spec.build.trigger else {
         // What is pushed while there is none is not made up for when there is one again.
-        let forget = (!observed.pushes.baselines.is_empty()).then_some(Action::Unwatch);
+        let forget = (!observed.pushes.baselines.is_empty()).then_some(Action::DeleteBaselines);
         return Pushed { actions: forget.into_iter().collect(), ..Pushed::default() };
     };
     let mut pushed = Pushed::default();
@@ -44,7 +44,7 @@ pub(super) fn decide(observed: &Observed, now: Timestamp) -> Pushed {
         if observed.pushes.baselines.contains(&baseline) {
             build(observed, &listing.heads, now, &mut pushed);
         } else {
-            pushed.actions.push(Action::Watch { baseline, heads: listing.heads.clone() });
+            pushed.actions.push(Action::RecordBaseline { baseline, heads: listing.heads.clone() });
         }
     }
     pushed.condition = Some(condition(observed, &trigger.on_push));

@@ -1,5 +1,4 @@
-//! Which releases of the store are needed, so that the bytes of others can be removed. Two versions may have the same bytes: one commit,
-//! built under one name in two namespaces.
+//! Who has a claim on which release of the store. Whether the bytes stay decides `plan::gc::releases`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,20 +8,23 @@ use kube::{
 };
 use tokio::sync::OwnedRwLockWriteGuard;
 
-use super::{
-    build::{broken::Broken, read_json},
-    error::api_message,
-    frame::Shared,
-};
 use crate::{
     api::{Deployment, Reason, deployment::versions_named_in},
+    controllers::{
+        build::{broken::Broken, read_json},
+        error::api_message,
+        frame::Shared,
+    },
     effects::store::{Key, Store, keys},
     model::{Class, version::VersionRecord},
-    plan::build::ReleaseRecord,
+    plan::{
+        build::ReleaseRecord,
+        gc::releases::{self, Claim},
+    },
 };
 
 /// Who needs which bytes. While it lives nobody stores a release.
-pub(super) struct Releases {
+pub(crate) struct Releases {
     /// Digest → records of versions that have it.
     versions: BTreeMap<String, Vec<Key>>,
     /// Digest → uids of builds that made it and have not published it.
@@ -32,7 +34,7 @@ pub(super) struct Releases {
 
 impl Releases {
     /// Reads all records. One that can't be read is an error: then nobody can tell what is needed.
-    pub(super) async fn look(store: &Store) -> Result<Self, Broken> {
+    pub(crate) async fn observe(store: &Store) -> Result<Self, Broken> {
         let alone = store.judge_releases().await;
         let (mut versions, mut publishers) = (BTreeMap::<String, Vec<Key>>::new(), BTreeSet::new());
         for key in store.list(&keys::all_versions()?).await? {
@@ -54,55 +56,54 @@ impl Releases {
         Ok(Self { versions, unpublished, _alone: alone })
     }
 
-    /// Removes these bytes, unless somebody else than the version of this record, or than the build of this uid, needs them.
-    pub(super) async fn remove(
+    /// Deletes these bytes, unless somebody else than the version of this record, or than the build of this uid, needs them.
+    pub(crate) async fn delete(
         &self,
         digest: &str,
         excluding: Excluding<'_>,
         shared: &Shared,
         store: &Store,
     ) -> Result<bool, Broken> {
-        if self.needed(digest, excluding, shared, store).await? {
+        if releases::is_needed(&self.claims(digest, excluding, shared, store).await?) {
             return Ok(false);
         }
         store.remove_release(&shared.gate, digest).await?;
         Ok(true)
     }
 
-    async fn needed(
+    async fn claims(
         &self,
         digest: &str,
         excluding: Excluding<'_>,
         shared: &Shared,
         store: &Store,
-    ) -> Result<bool, Broken> {
-        let mut makers = self.unpublished.get(digest).into_iter().flatten();
-        if makers.any(|uid| excluding != Excluding::Build(uid)) {
-            return Ok(true);
-        }
+    ) -> Result<Vec<Claim>, Broken> {
+        let makers = self.unpublished.get(digest).into_iter().flatten();
+        let mut claims: Vec<Claim> =
+            makers.filter(|uid| excluding != Excluding::Build(uid)).map(|_| Claim::Unpublished).collect();
         for key in self.versions.get(digest).into_iter().flatten().filter(|key| excluding != Excluding::Version(key)) {
-            let Some((namespace, project, version)) = keys::version_parts(key) else { return Ok(true) };
-            let removed = keys::removed(namespace, project, version)?;
-            // One that is on record as removed may be wanted all the same, by a Deployment that took it before.
-            if store.get(&removed).await?.is_none()
-                || needed_versions(namespace, project, shared).await?.contains(version)
-            {
-                return Ok(true);
-            }
+            let Some((namespace, project, version)) = keys::version_parts(key) else {
+                // Whose it is can't be told, so it is kept.
+                claims.push(Claim::Version { expired: false, needed: true });
+                continue;
+            };
+            let expired = store.get(&keys::removed(namespace, project, version)?).await?.is_some();
+            let needed = expired && needed_versions(namespace, project, shared).await?.contains(version);
+            claims.push(Claim::Version { expired, needed });
         }
-        Ok(false)
+        Ok(claims)
     }
 }
 
 /// Whose need does not count.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Excluding<'a> {
+pub(crate) enum Excluding<'a> {
     Version(&'a Key),
     Build(&'a str),
 }
 
 /// Versions that Deployments of a project want, run or could go back to, as the API server has them now.
-pub(super) async fn needed_versions(
+pub(crate) async fn needed_versions(
     namespace: &str,
     project: &str,
     shared: &Shared,

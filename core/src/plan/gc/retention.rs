@@ -1,4 +1,4 @@
-//! What of a project is kept no longer: Builds, versions, logs. Pure. What can't be told for sure is kept.
+//! What `spec.retention` of a Project keeps no longer: Builds, versions, releases, logs.
 //!
 //! Nothing goes that runs, waits, or that a Deployment wants, runs or could go back to. A version goes in two looks: it is put on record
 //! as removed, so that no Deployment takes it any more, and its bytes go only if a look after that finds no Deployment that took it before.
@@ -9,10 +9,13 @@ use std::{collections::BTreeSet, fmt};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::build::stage::BuildStage;
-use crate::api::{
-    common::{bytes, seconds},
-    lifecycle::Retention,
+use super::Collectable;
+use crate::{
+    api::{
+        common::{bytes, seconds},
+        lifecycle::Retention,
+    },
+    plan::build::stage::BuildStage,
 };
 
 /// Everything that the decision needs. What lies in the store is listed before Builds and Deployments are.
@@ -87,20 +90,20 @@ pub struct LogObserved {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A removed version is wanted after all, and its bytes are there: it is one again.
-    Restore {
+    RestoreVersion {
         version: String,
     },
     /// Put it on record as removed. The version's own record stays, so that its name is never given to something else.
-    Retire {
+    ExpireVersion {
         version: String,
         digest: String,
     },
     /// Remove its bytes.
-    Drop {
+    DeleteRelease {
         version: String,
         digest: String,
     },
-    RemoveLog {
+    DeleteLog {
         uid: String,
         attempt: i64,
     },
@@ -113,11 +116,24 @@ pub enum Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Restore { version } => write!(f, "Restore {version}"),
-            Self::Retire { version, .. } => write!(f, "Retire {version}"),
-            Self::Drop { version, .. } => write!(f, "Drop {version}"),
-            Self::RemoveLog { uid, attempt } => write!(f, "RemoveLog {uid}/{attempt}"),
+            Self::RestoreVersion { version } => write!(f, "RestoreVersion {version}"),
+            Self::ExpireVersion { version, .. } => write!(f, "ExpireVersion {version}"),
+            Self::DeleteRelease { version, .. } => write!(f, "DeleteRelease {version}"),
+            Self::DeleteLog { uid, attempt } => write!(f, "DeleteLog {uid}/{attempt}"),
             Self::DeleteBuild { name, .. } => write!(f, "DeleteBuild {name}"),
+        }
+    }
+}
+
+impl Action {
+    /// Kind of the thing that goes; `None`: nothing goes.
+    pub fn kind(&self) -> Option<Collectable> {
+        match self {
+            Self::RestoreVersion { .. } => None,
+            Self::ExpireVersion { .. } => Some(Collectable::Version),
+            Self::DeleteRelease { .. } => Some(Collectable::Release),
+            Self::DeleteLog { .. } => Some(Collectable::Log),
+            Self::DeleteBuild { .. } => Some(Collectable::Build),
         }
     }
 }
@@ -145,11 +161,16 @@ fn versions(observed: &Observed) -> Vec<Action> {
     let old =
         there.into_iter().skip(count(observed.retention.succeeded_limit).max(1)).filter(|version| !needed(version));
     let begun = removed.into_iter().filter(|version| version.stored).map(|version| match needed(version) {
-        true => Action::Restore { version: version.version.clone() },
-        false => Action::Drop { version: version.version.clone(), digest: version.digest.clone() },
+        true => Action::RestoreVersion { version: version.version.clone() },
+        false => Action::DeleteRelease { version: version.version.clone(), digest: version.digest.clone() },
     });
     begun
-        .chain(old.map(|version| Action::Retire { version: version.version.clone(), digest: version.digest.clone() }))
+        .chain(
+            old.map(|version| Action::ExpireVersion {
+                version: version.version.clone(),
+                digest: version.digest.clone(),
+            }),
+        )
         .collect()
 }
 
@@ -186,7 +207,7 @@ fn logs(observed: &Observed, now: Timestamp) -> Vec<Action> {
         let old = now.duration_since(log.at).as_secs() > max_age;
         let much = newer > 0 && newer.saturating_add(log.bytes) > max_bytes;
         if (log.torn || old || much) && ended.contains(log.uid.as_str()) {
-            gone.push(Action::RemoveLog { uid: log.uid.clone(), attempt: log.attempt });
+            gone.push(Action::DeleteLog { uid: log.uid.clone(), attempt: log.attempt });
         }
         newer = newer.saturating_add(log.bytes);
     }
@@ -198,6 +219,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::plan::gc::Collector;
 
     fn stage() -> impl Strategy<Value = BuildStage> {
         prop_oneof![
@@ -276,10 +298,10 @@ mod tests {
             observed.versions.iter_mut().filter(|version| version.version == *name).for_each(change);
         };
         match action {
-            Action::Restore { version } => of(version, |version| version.removed = false),
-            Action::Retire { version, .. } => of(version, |version| version.removed = true),
-            Action::Drop { version, .. } => of(version, |version| version.stored = false),
-            Action::RemoveLog { uid, .. } => observed.logs.retain(|log| log.uid != *uid),
+            Action::RestoreVersion { version } => of(version, |version| version.removed = false),
+            Action::ExpireVersion { version, .. } => of(version, |version| version.removed = true),
+            Action::DeleteRelease { version, .. } => of(version, |version| version.stored = false),
+            Action::DeleteLog { uid, .. } => observed.logs.retain(|log| log.uid != *uid),
             Action::DeleteBuild { uid, .. } => observed.builds.retain(|build| build.uid != *uid),
         }
         observed
@@ -287,19 +309,26 @@ mod tests {
 
     proptest! {
         #[test]
+        fn what_goes_is_of_a_kind_that_retention_looks_for(observed in observed()) {
+            for action in plan(&observed, at(10)) {
+                prop_assert!(action.kind().is_none_or(|kind| kind.collector() == Collector::Retention));
+            }
+        }
+
+        #[test]
         fn nothing_goes_that_is_needed_or_under_way_and_the_newest_stays_and_then_there_is_silence(observed in observed()) {
             let now = at(10);
             let newest = observed.versions.iter().filter(|version| !version.removed).map(|version| version.built_at).max();
             let actions = plan(&observed, now);
             for action in &actions {
                 match action {
-                    Action::Drop { version, .. } | Action::Retire { version, .. } => prop_assert!(!observed.needed.contains(version)),
-                    Action::Restore { version } => prop_assert!(observed.needed.contains(version)),
-                    Action::RemoveLog { uid, .. } | Action::DeleteBuild { uid, .. } => {
+                    Action::DeleteRelease { version, .. } | Action::ExpireVersion { version, .. } => prop_assert!(!observed.needed.contains(version)),
+                    Action::RestoreVersion { version } => prop_assert!(observed.needed.contains(version)),
+                    Action::DeleteLog { uid, .. } | Action::DeleteBuild { uid, .. } => {
                         let build = observed.builds.iter().find(|build| build.uid == *uid).unwrap();
                         prop_assert!(build.stage == BuildStage::Ended && !build.busy);
                         let needed = build.version.as_ref().is_some_and(|version| observed.needed.contains(version));
-                        let log = matches!(action, Action::RemoveLog { .. });
+                        let log = matches!(action, Action::DeleteLog { .. });
                         prop_assert!(log || !needed);
                     }
                 }

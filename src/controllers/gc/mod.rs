@@ -1,0 +1,93 @@
+//! The garbage collector: looks at what lies around and at who exists, and deletes what `plan::gc` says nobody needs. What one Build leaves
+//! when it ends or goes is collected by its own controller; this finds what was missed, for example because no operator ran. It must not
+//! decide what is needed.
+
+mod observe;
+pub(super) mod releases;
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    build::{broken::Broken, delete_records},
+    frame::Shared,
+    project::delete_push_records,
+};
+use crate::{
+    effects::{clock, executor::LocalExecutor, git::Git, store::Store},
+    plan::gc::{
+        Collectable,
+        leftovers::{self, Garbage},
+    },
+};
+
+/// What the garbage collector touches.
+pub struct GarbageContext {
+    pub shared: Arc<Shared>,
+    pub executor: LocalExecutor,
+    pub git: Git,
+    pub store: Store,
+}
+
+const COLLECTION_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+
+/// Collects now, and every six hours, for as long as it is polled.
+pub async fn keep(context: Arc<GarbageContext>, scope: Option<String>) {
+    loop {
+        if let Err(broken) = collect(&context, scope.as_deref()).await {
+            tracing::warn!(reason = %broken.reason, message = %broken.message, "garbage is collected later");
+        }
+        tokio::time::sleep(COLLECTION_INTERVAL).await;
+    }
+}
+
+/// One run over all that Builds and Projects left. `scope`: the one namespace whose objects are known; `None`: those of all.
+async fn collect(context: &GarbageContext, scope: Option<&str>) -> Result<(), Broken> {
+    let garbage = leftovers::plan(&observe::everything(context, scope).await?, clock::now());
+    let mut deleted = Vec::new();
+    for one in garbage {
+        let kind = one.kind();
+        if delete(one, context).await? {
+            deleted.push(kind);
+        }
+    }
+    let files = context.store.sweep(&context.shared.gate).await?;
+    if files + deleted.len() > 0 {
+        let count = |kind: Collectable| deleted.iter().filter(|one| **one == kind).count();
+        tracing::info!(
+            folders = count(Collectable::BuildFolder),
+            records = count(Collectable::BuildRecords),
+            pins = count(Collectable::Pin),
+            mirrors = count(Collectable::Mirror),
+            caches = count(Collectable::Caches),
+            push_records = count(Collectable::PushRecords),
+            files,
+            "garbage is collected"
+        );
+    }
+    Ok(())
+}
+
+/// What one Project left that is deleted.
+pub(super) async fn collect_project(uid: &str, namespace: &str, context: &GarbageContext) -> Result<(), Broken> {
+    let (caches, projects) = observe::caches_of(namespace, context).await?;
+    for one in leftovers::of_project(uid, namespace, &caches, &projects) {
+        delete(one, context).await?;
+    }
+    Ok(())
+}
+
+/// False: it is not as it was seen, and stays. Deleting twice is deleting once.
+async fn delete(garbage: Garbage, context: &GarbageContext) -> Result<bool, Broken> {
+    let gate = &context.shared.gate;
+    match garbage {
+        Garbage::BuildFolder { uid } => context.executor.forget(gate, &uid).await?,
+        Garbage::BuildRecords { uid } => delete_records(&uid, &context.shared, &context.store).await?,
+        Garbage::Pin { name } => context.git.unpin(gate, &name).await?,
+        Garbage::Mirror(mirror) => return Ok(context.git.forget(gate, mirror).await?),
+        Garbage::Caches { namespace, projects } => {
+            context.executor.forget_caches(gate, &namespace, projects).await?;
+        }
+        Garbage::PushRecords { project } => delete_push_records(&project, gate, &context.store).await?,
+    }
+    Ok(true)
+}
