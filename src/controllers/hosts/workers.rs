@@ -214,3 +214,26 @@ impl HostWorkers {
         inner.verdicts.retain(|key, _| !of(key));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::deployment::Goal;
+
+    #[test]
+    fn a_start_that_never_reached_the_host_counts_for_nothing() {
+        let (workers, key) = (HostWorkers::default(), HostWorkerKey { uid: "u".into(), host: "web-01".into() });
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let mut assignment = Assignment::new("web-01", Goal::Release, "1.0", 1, None);
+        assignment.key.kind = GoalKind::Heal;
+        for (now, counts) in [(100, true), (110, false), (120, false)] {
+            workers.heal(&key, 1, at(now));
+            workers.set(&key, assignment.clone());
+            if !counts {
+                workers.heal_undone(&key);
+            }
+        }
+        let (healing, _) = workers.healing(&key);
+        assert_eq!(healing.map(|healing| (healing.starts, healing.last)), Some((1, at(100))));
+    }
+}
