@@ -177,6 +177,8 @@ pub enum Reason {
     NoHostReachable,
     /// Hosts answer, and none of them can be used.
     NoHostUsable,
+    /// The HostGroup is deleted, and Deployments that acted on its hosts are not.
+    InUse,
     /// A host that could not be used can be used again.
     HostRecovered,
     /// Two hosts have one address.

@@ -64,6 +64,7 @@ impl Kind for Deployment {
                 context.fleet.hosts.request_check(&namespace, group, &hosts);
                 context.shared.requeue.host_group(&namespace, group);
             }
+            Action::HoldGroup => context.shared.requeue.host_group(&namespace, group),
             Action::Record(record) => records::write_revision(context, &uid, &record).await?,
             Action::RecordFailure(verdict) => records::write_verdict(context, &uid, &verdict).await?,
             Action::Assign(assignment) => assign(self, assignment, context),
@@ -90,8 +91,9 @@ impl Kind for Deployment {
         }
     }
 
-    /// Who claims its hosts may have them now.
+    /// Who claims its hosts may have them now; and its group may go, if it was the last one that held it.
     fn on_deleted(&self, context: &Arc<DeploymentContext>) {
+        context.shared.requeue.host_group(&self.namespace().unwrap_or_default(), &self.spec.host_group_ref.name);
         context.shared.requeue.deployments_in(&self.namespace().unwrap_or_default());
     }
 }

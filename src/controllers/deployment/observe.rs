@@ -6,7 +6,7 @@ use kube::{ResourceExt, core::DeserializeGuard};
 
 use super::{context::DeploymentContext, records};
 use crate::{
-    api::{Deployment, HostGroup, Project},
+    api::{Deployment, FINALIZER, HostGroup, Project},
     controllers::{
         frame::ReconcileError,
         hosts::{HostKey, HostWorkerKey},
@@ -29,6 +29,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
     let group_name = spec.host_group_ref.name.clone();
     let group = context.shared.api::<HostGroup>(&namespace).get_opt(&group_name).await?;
     let group = group.map(|group| Group {
+        held: group.finalizers().iter().any(|name| name == FINALIZER) || group.metadata.deletion_timestamp.is_some(),
         env: group.spec.env.clone(),
         port: group.spec.ssh.port,
         hosts: group.spec.hosts.clone(),
@@ -45,7 +46,8 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
     let all = context.siblings.of(&context.shared, &namespace, &spec.project_ref.name).await?;
     let others = all.iter().filter(|other| other.uid != uid).cloned().collect();
     let known = context.fleet.hosts.workers.hosts_of(&uid);
-    let left = known.into_iter().filter(|host| group.is_some() && !hosts.contains_key(host)).collect();
+    // Where the group is gone these are the hosts of which anybody still knows.
+    let left = known.into_iter().filter(|host| !hosts.contains_key(host)).collect();
     Ok(Observed {
         name: object.name_any(),
         generation: object.metadata.generation.unwrap_or_default(),

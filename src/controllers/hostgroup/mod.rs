@@ -6,7 +6,7 @@ mod reach;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{ResourceExt, api::ListParams};
 
 pub use self::context::HostGroupContext;
 use super::{
@@ -14,7 +14,7 @@ use super::{
     hosts::{GroupConfig, HostKey, watch},
 };
 use crate::{
-    api::{HostGroup, Reason, hostgroup::HostGroupStatus, verbs},
+    api::{Deployment, FINALIZER, HostGroup, Reason, hostgroup::HostGroupStatus, verbs},
     model::{Class, Failure},
     plan::{
         Plan,
@@ -34,12 +34,14 @@ impl Kind for HostGroup {
     async fn observe(&self, context: &HostGroupContext) -> Result<Observed, ReconcileError> {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         let deleting = self.metadata.deletion_timestamp.is_some();
-        let config =
-            if deleting { Err(being_deleted()) } else { config(&namespace, &name, &self.spec, context).await? };
+        let used_by = used_by(&namespace, &name, context).await?;
+        // One that is deleted works on while it is in use.
+        let going = deleting && used_by.is_empty();
+        let config = if going { Err(being_deleted()) } else { config(&namespace, &name, &self.spec, context).await? };
         let watched =
             config.as_ref().is_ok_and(|config| context.fleet.hosts.is_watched(&namespace, &name, config.mark));
         let secret = config.err();
-        if !deleting {
+        if !going {
             context.fleet.hosts.record_secret_failure(&namespace, &name, secret.clone());
         }
         // Whether a host answers does not change with what is done on it.
@@ -51,6 +53,7 @@ impl Kind for HostGroup {
             status: self.status.clone(),
             annotations: self.annotations().clone(),
             deleting,
+            used_by,
             secret,
             hosts: hosts.collect(),
             watched,
@@ -85,7 +88,7 @@ impl Kind for HostGroup {
     fn wake_dependents(&self, context: &HostGroupContext) {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         context.shared.requeue.deployments_in(&namespace);
-        // A group has no finalizer: whether it is gone is asked here, so that its hosts are not dialled any more.
+        // A group that is not in use has no finalizer: whether it is gone is asked here, so that its hosts are not dialled any more.
         let (api, hosts) = (context.shared.api::<HostGroup>(&namespace), context.fleet.hosts.clone());
         context.tasks.start(format!("gone/{namespace}/{name}"), async move {
             if let Ok(None) = api.get_metadata_opt(&name).await {
@@ -93,6 +96,14 @@ impl Kind for HostGroup {
             }
         });
     }
+}
+
+/// Deployments that name this group and carry the finalizer: they may have acted on its hosts.
+async fn used_by(namespace: &str, name: &str, context: &HostGroupContext) -> Result<Vec<String>, ReconcileError> {
+    let of = ListParams::default().fields(&format!("spec.hostGroupRef.name={name}"));
+    let all = context.shared.api::<Deployment>(namespace).list_metadata(&of).await?;
+    let acted = all.iter().filter(|one| one.finalizers().iter().any(|finalizer| finalizer == FINALIZER));
+    Ok(acted.map(ResourceExt::name_any).collect())
 }
 
 /// What is on record of the key that a new stamp wants forgotten.

@@ -13,6 +13,8 @@ use crate::model::rollout::{HostFailure, RolloutRecord};
 pub enum Action {
     /// Ask these hosts of the group now.
     Probe(BTreeSet<String>),
+    /// See that the HostGroup gets its finalizer: it is in use.
+    HoldGroup,
     /// Put the revision on record in the store, before any host learns of it.
     Record(Box<RolloutRecord>),
     /// Put on record that a host failed.
@@ -57,6 +59,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Probe(hosts) => write!(f, "probe {}", hosts.iter().cloned().collect::<Vec<_>>().join(" ")),
+            Self::HoldGroup => f.write_str("hold the group"),
             Self::Record(record) => write!(f, "record revision {} of {}", record.revision, record.version),
             Self::RecordFailure(verdict) => write!(f, "record failure {} {}", verdict.host, verdict.reason),
             Self::Assign(assign) => write!(f, "{assign}"),

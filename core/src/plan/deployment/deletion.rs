@@ -1,94 +1,233 @@
-//! A Deployment that goes: its hosts are let go or cleaned, and what can't be is named.
+//! A Deployment that is deleted: its hosts are released or cleaned. Who can't be, for want of an answer, of the HostGroup or of its Secret,
+//! is waited for until `progressDeadlineSeconds` have passed, and then left behind and named.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     action::{Action, Assignment},
     observed::{FolderCheck, GoalKind, Observed},
     select::select,
-    steps::Goal,
+    steps::{Goal, is_marked},
     targets::list_names,
 };
 use crate::{
     api::{
         Reason, Verdict,
-        conditions::conditions,
-        deployment::{DeletionPolicy, DeploymentStatus},
+        conditions::{clip, conditions},
+        deployment::{DeletionPolicy, DeploymentStatus, Phase, RolloutCounts, RolloutException},
+        hostgroup::VersionCount,
     },
-    model::ids::Owner,
+    model::{Failure, ids::Owner},
     plan::{EventDraft, Plan},
 };
 
+/// Hosts that the status lists.
+const EXCEPTIONS: usize = 100;
+const MESSAGE_BYTES: usize = 500;
+
 /// What is left to do on one host.
+#[derive(Clone, Debug, PartialEq)]
 enum Leftover {
     Nothing,
     Act,
     UnderWay,
     Ask,
-    NoAnswer,
+    /// Nothing can be done there now.
+    Blocked(Failure),
+    /// It is out of service and does not answer: nobody waits for it.
+    Suspended,
+}
+
+/// Hosts on which something is left to do, and why nothing can be done on any, where that is so.
+#[derive(Default)]
+struct Leftovers {
+    hosts: Vec<(String, Leftover)>,
+    blocked: Option<Failure>,
+}
+
+impl Leftovers {
+    fn names(&self, fits: impl Fn(&Leftover) -> bool) -> Vec<String> {
+        self.hosts.iter().filter(|(_, left)| fits(left)).map(|(host, _)| host.clone()).collect()
+    }
+
+    /// Somebody is still waited for.
+    fn is_waiting(&self) -> bool {
+        self.blocked.is_some() || self.hosts.iter().any(|(_, left)| *left != Leftover::Suspended)
+    }
 }
 
 pub fn plan(observed: &Observed, deleted: Timestamp, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let before = observed.before().clone();
-    let acted = !before.rollout.is_absent();
-    if !acted {
+    if before.rollout.is_absent() {
         return Plan { finalizer: false, status: before, actions: vec![], events: vec![], next: None };
     }
-    let gone = |before: DeploymentStatus, events| Plan {
-        finalizer: false,
-        status: before,
-        actions: vec![Action::RemoveLogs],
-        events,
-        next: None,
-    };
-    let Some(group) = observed.group.as_ref().filter(|group| group.secret.is_none()) else {
-        let name = &observed.spec.host_group_ref.name;
-        let note = format!(
-            "HostGroup {name} or its Secret is gone, so nothing was done on its hosts; what runs there was left behind"
-        );
-        return gone(before, vec![EventDraft::warning(Reason::LeftBehind, "Delete", note)]);
-    };
-    let (mut actions, mut unasked, mut left, mut waiting) = (Vec::new(), BTreeSet::new(), Vec::new(), Vec::new());
-    let selected = select(observed.spec.hosts.as_ref(), &group.hosts).unwrap_or_default();
-    for host in &group.hosts {
-        let mine = selected.iter().any(|one| one.name == host.name);
-        match rest(observed, &host.name, mine) {
-            Leftover::Nothing => continue,
-            Leftover::Act => actions.push(Action::Assign(assign(observed, &host.name))),
-            Leftover::UnderWay => {}
-            Leftover::Ask => _ = unasked.insert(host.name.clone()),
-            Leftover::NoAnswer => left.push(host.name.clone()),
-        }
-        waiting.push(host.name.clone());
+    let left = leftovers(observed, now);
+    let seconds = observed.spec.progress_deadline_seconds;
+    let deadline = deleted.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
+    if left.is_waiting() && now < deadline {
+        return wait(observed, &left, deadline, now);
     }
-    let deadline_passed = now.duration_since(deleted).as_secs() >= observed.spec.progress_deadline_seconds;
-    if waiting.is_empty() {
-        return gone(before, vec![]);
-    }
-    if deadline_passed {
-        let note = format!(
-            "not released within {} s and left behind: {}",
-            observed.spec.progress_deadline_seconds,
-            list_names(&waiting)
-        );
-        return gone(before, vec![EventDraft::warning(Reason::LeftBehind, "Delete", note)]);
-    }
+    done(observed, &left, now)
+}
+
+/// Something is left to do, and there is time.
+fn wait(observed: &Observed, left: &Leftovers, deadline: Timestamp, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+    let act = left.names(|left| *left == Leftover::Act);
+    let mut actions: Vec<Action> = act.iter().map(|host| Action::Assign(assign(observed, host))).collect();
+    let unasked: BTreeSet<String> = left.names(|left| *left == Leftover::Ask).into_iter().collect();
     if !unasked.is_empty() {
         actions.push(Action::Probe(unasked));
     }
-    let message = format!("letting go of {}", list_names(&waiting));
-    let verdict = match left.is_empty() {
-        true => Verdict::working(Reason::Removing, message),
-        false => Verdict::waiting(Reason::Removing, format!("{message}; no answer from {}", list_names(&left))),
+    let before = observed.before();
+    let verdict = verdict(observed, left, deadline);
+    let status = DeploymentStatus {
+        observed_generation: observed.generation,
+        conditions: conditions(&before.conditions, observed.generation, now, &verdict, &[]),
+        ..shown(observed, left, now)
     };
-    let mut status = before.clone();
-    status.observed_generation = observed.generation;
-    status.conditions = conditions(&before.conditions, observed.generation, now, &verdict, &[]);
-    let remaining = observed.spec.progress_deadline_seconds - now.duration_since(deleted).as_secs();
-    let next = Some(Duration::from_secs(u64::try_from(remaining).unwrap_or(1).clamp(1, 600)));
+    let remaining = u64::try_from(deadline.duration_since(now).as_secs()).unwrap_or(0);
+    let next = Some(Duration::from_secs(remaining.clamp(1, 600)));
     Plan { finalizer: true, status, actions, events: vec![], next }
+}
+
+/// What is going on, who keeps it, and when that ends.
+fn verdict(observed: &Observed, left: &Leftovers, deadline: Timestamp) -> Verdict {
+    let what = match observed.spec.deletion_policy {
+        DeletionPolicy::Retain => "releasing",
+        DeletionPolicy::Remove => "stopping and removing on",
+    };
+    let hosts = match left.hosts.is_empty() {
+        true => "its hosts".to_owned(),
+        false => list_names(&left.names(|_| true)),
+    };
+    let give_up = format!("at {deadline} the deletion gives up and leaves behind what is left");
+    let no_answer = left.names(|left| matches!(left, Leftover::Blocked(_)));
+    match &left.blocked {
+        Some(failure) => {
+            Verdict::waiting(Reason::Removing, format!("{what} {hosts} waits: {}; {give_up}", failure.message))
+        }
+        None if no_answer.is_empty() => Verdict::working(Reason::Removing, format!("{what} {hosts}; {give_up}")),
+        None => {
+            let message = format!("{what} {hosts}; no answer from {}; {give_up}", list_names(&no_answer));
+            Verdict::waiting(Reason::Removing, message)
+        }
+    }
+}
+
+/// Nothing is left to do, or the time is over. Who is left is named, in the status as well: it is what a watch sees last.
+fn done(observed: &Observed, left: &Leftovers, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+    let (actions, mut events) = (vec![Action::RemoveLogs], vec![]);
+    let mut status = shown(observed, left, now);
+    if left.blocked.is_some() || !left.hosts.is_empty() {
+        let hosts = match left.hosts.is_empty() {
+            true => "its hosts".to_owned(),
+            false => list_names(&left.names(|_| true)),
+        };
+        let why = left.blocked.as_ref().map(|failure| format!(" ({})", failure.message)).unwrap_or_default();
+        let seconds = observed.spec.progress_deadline_seconds;
+        let what = match left.is_waiting() {
+            true => format!("left behind after {seconds} s"),
+            false => "left behind, suspended and without answer".to_owned(),
+        };
+        let note = format!("{what}: {hosts}{why}; what runs there runs on, and landfall's files stay");
+        let verdict = Verdict::failed(Reason::LeftBehind, &note);
+        status.conditions = conditions(&status.conditions, observed.generation, now, &verdict, &[]);
+        events.push(EventDraft::warning(Reason::LeftBehind, "Delete", note));
+    }
+    Plan { finalizer: false, status, actions, events, next: None }
+}
+
+/// Every host on which something is left.
+fn leftovers(observed: &Observed, now: Timestamp) -> Leftovers {
+    let name = &observed.spec.host_group_ref.name;
+    let Some(group) = &observed.group else {
+        let text = format!("HostGroup {name} does not exist");
+        let failure = Failure::waiting(Reason::HostGroupNotFound, text);
+        let hosts = observed.left.iter().map(|host| (host.clone(), Leftover::Blocked(failure.clone()))).collect();
+        return Leftovers { hosts, blocked: Some(failure) };
+    };
+    let selected = select(observed.spec.hosts.as_ref(), &group.hosts).unwrap_or_default();
+    let selected: BTreeSet<&str> = selected.iter().map(|host| host.name.as_str()).collect();
+    // With what this operator still holds of a Secret that was deleted along, its work is finished. Any other fault of it is a person's no.
+    let refused = group.secret.as_ref().filter(|failure| failure.reason != Reason::SecretNotFound);
+    let mut hosts = Vec::new();
+    for host in &group.hosts {
+        let mut left = rest(observed, &host.name, selected.contains(host.name.as_str()));
+        if let (Leftover::Act | Leftover::Ask, Some(failure)) = (&left, refused) {
+            left = Leftover::Blocked(failure.clone());
+        }
+        if let Leftover::Blocked(_) | Leftover::Ask = left
+            && group.suspended(host, now).is_some()
+        {
+            left = Leftover::Suspended;
+        }
+        if left != Leftover::Nothing {
+            hosts.push((host.name.clone(), left));
+        }
+    }
+    let stuck = |left: &Leftover| matches!(left, Leftover::Ask | Leftover::Blocked(_));
+    let all_stuck = !hosts.is_empty() && hosts.iter().all(|(_, left)| stuck(left));
+    Leftovers { hosts, blocked: group.secret.clone().filter(|_| all_stuck) }
+}
+
+/// The status as the hosts show themselves now: of those on which something is left, and of no other.
+fn shown(observed: &Observed, left: &Leftovers, now: Timestamp) -> DeploymentStatus {
+    let before = observed.before();
+    let mut counts = RolloutCounts { total: count(left.hosts.len()), ..RolloutCounts::default() };
+    let mut versions: BTreeMap<String, i32> = BTreeMap::new();
+    let mut exceptions = Vec::new();
+    for (host, left) in &left.hosts {
+        let view = observed.host(host);
+        let running = view.running().and_then(|process| process.release.as_ref()).map(|release| release.version());
+        let marked = view.view().zip(view.running()).is_some_and(|(view, process)| is_marked(&view.folder, process));
+        if let Some(version) = running {
+            *versions.entry(version.to_owned()).or_default() += 1;
+            counts.updated += i32::from(before.version.as_deref() == Some(version));
+            counts.ready += i32::from(before.version.as_deref() == Some(version) && marked);
+        }
+        let (phase, reason, message) = match left {
+            Leftover::Blocked(failure) => (Phase::Unreachable, failure.reason, failure.message.as_str()),
+            Leftover::Suspended => (Phase::Unreachable, Reason::HostSuspended, "it is suspended and does not answer"),
+            Leftover::UnderWay => {
+                let phase = view.task.as_ref().map_or(Phase::Stopping, |task| task.phase);
+                (phase, Reason::Removing, "the deletion is under way here")
+            }
+            _ => (Phase::Pending, Reason::Removing, "the deletion begins here"),
+        };
+        match left {
+            Leftover::Suspended => counts.skipped += 1,
+            Leftover::Blocked(_) => counts.unreachable += 1,
+            _ => counts.pending += 1,
+        }
+        let old = before.exceptions.iter().find(|old| old.host == *host);
+        let old = old.filter(|old| old.phase == phase && old.reason == reason.as_str());
+        exceptions.push(RolloutException {
+            host: host.clone(),
+            phase,
+            version: running.map(str::to_owned),
+            reason: reason.to_string(),
+            message: clip(message, MESSAGE_BYTES),
+            since: old.map_or(Time(now), |old| old.since.clone()),
+        });
+    }
+    exceptions.truncate(EXCEPTIONS);
+    let versions = versions.into_iter().take(EXCEPTIONS);
+    DeploymentStatus {
+        hosts: counts,
+        versions: versions.map(|(version, hosts)| VersionCount { version, hosts }).collect(),
+        exceptions,
+        ..before.clone()
+    }
+}
+
+fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
 }
 
 /// What is done on a host that this Deployment does not have any more.
@@ -125,7 +264,7 @@ fn rest(observed: &Observed, host: &str, selected: bool) -> Leftover {
         FolderCheck::Facts(_) => Leftover::Nothing,
         // Also of hosts that left the selection: right after a restart nobody knows what still runs there.
         FolderCheck::Unknown => Leftover::Ask,
-        FolderCheck::Failed(_) if selected => Leftover::NoAnswer,
+        FolderCheck::Failed(failure) if selected => Leftover::Blocked(failure.clone()),
         FolderCheck::Failed(_) => Leftover::Nothing,
     }
 }

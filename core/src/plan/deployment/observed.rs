@@ -109,6 +109,9 @@ pub struct Group {
     /// Why nobody can log in anywhere: the Secrets.
     #[serde(default)]
     pub secret: Option<Failure>,
+    /// It can't go while this Deployment acts on its hosts: it has its finalizer, or is going already.
+    #[serde(default = "yes")]
+    pub held: bool,
 }
 
 impl Group {
@@ -117,6 +120,10 @@ impl Group {
     pub fn suspended(&self, host: &Host, now: Timestamp) -> Option<String> {
         suspended(host, &self.suspended, now)
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn five() -> usize {

@@ -26,6 +26,15 @@ use crate::{
 
 /// What to do about this Deployment now.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+    let mut plan = decide(observed, now);
+    // Before any act on a host, so that whoever deletes the group then has to wait for the hosts.
+    if plan.finalizer && observed.group.as_ref().is_some_and(|group| !group.held) {
+        plan.actions.insert(0, Action::HoldGroup);
+    }
+    plan
+}
+
+fn decide(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     if let Some(deleted) = observed.deleted {
         return deletion::plan(observed, deleted, now);
     }

@@ -94,6 +94,7 @@ impl Simulation {
                 suspended: vec![],
                 r#become: Default::default(),
                 secret: None,
+                held: true,
             }),
             version: Some(version("v1")),
             releases_kept: 5,
@@ -151,7 +152,7 @@ impl Simulation {
                 let task = Task { goal: assign.key, phase: Phase::Staging };
                 self.observed.hosts.get_mut(&assign.host).unwrap().task = Some(task);
             }
-            Action::Forget(_) | Action::KeepLogs(_) | Action::RemoveLogs => {}
+            Action::HoldGroup | Action::Forget(_) | Action::KeepLogs(_) | Action::RemoveLogs => {}
         }
     }
 

@@ -43,6 +43,9 @@ pub struct Observed {
     /// The object is being deleted.
     #[serde(default)]
     pub deleting: bool,
+    /// Deployments that may have acted on its hosts, by name: they carry the finalizer.
+    #[serde(default)]
+    pub used_by: Vec<String>,
     /// Why nobody can log in anywhere: the Secrets.
     #[serde(default)]
     pub secret: Option<Failure>,
@@ -83,7 +86,7 @@ impl fmt::Display for Action {
 /// What to do about this group now.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action> {
     let before = observed.status.clone().unwrap_or_default();
-    if observed.deleting {
+    if observed.deleting && observed.used_by.is_empty() {
         return Plan { finalizer: false, status: before, actions: vec![Action::Forget], events: vec![], next: None };
     }
     let decided = suspend::decide(observed, &before, now);
@@ -115,11 +118,12 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action
     } else {
         status.observed_generation = observed.generation;
         let extras = [verdict::all_reachable(&view, &verdict)];
+        let verdict = verdict::in_use(observed).unwrap_or(verdict);
         status.conditions = conditions(&before.conditions, observed.generation, now, &verdict, &extras);
         events.extend(report::events(&view, &before));
     }
     let next = schedule::next(observed, &status, now);
-    Plan { finalizer: false, status, actions, events, next: Some(next) }
+    Plan { finalizer: !observed.used_by.is_empty(), status, actions, events, next: Some(next) }
 }
 
 /// A new operator has to ask every host again; until it has, what all hosts were said to be with this very spec stands.
@@ -127,6 +131,7 @@ fn still_known(observed: &Observed, before: &HostGroupStatus, verdict: &Verdict)
     let tried = [Reason::Probed, Reason::NoHostReachable, Reason::NoHostUsable];
     let ready = before.conditions.iter().find(|condition| condition.type_ == READY);
     verdict.reason() == Reason::Probing
+        && !observed.deleting
         && before.observed_generation == observed.generation
         && ready.is_some_and(|ready| tried.iter().any(|reason| reason.as_str() == ready.reason))
 }

@@ -40,6 +40,13 @@ pub fn verdict(observed: &Observed, view: &View<'_>) -> Verdict {
     Verdict::done(Reason::Probed, message)
 }
 
+/// A group that is deleted and in use works on until the last Deployment that acted on its hosts is gone.
+pub fn in_use(observed: &Observed) -> Option<Verdict> {
+    let users = list_names(&observed.used_by);
+    let text = format!("being deleted, and in use: it goes when these Deployments are gone: {users}");
+    (observed.deleting && !observed.used_by.is_empty()).then(|| Verdict::waiting(Reason::InUse, text))
+}
+
 fn failed(failure: &Failure) -> Verdict {
     match failure.is_terminal() {
         true => Verdict::failed(failure.reason, &failure.message),
