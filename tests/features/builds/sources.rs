@@ -154,14 +154,16 @@ async fn submodules_and_lfs_pointers_fail_a_build_before_its_script_with_their_n
 }
 
 #[tokio::test]
-async fn a_project_whose_template_names_one_version_only_is_not_ready() {
-    let bench = Bench::new("template").await;
-    bench.project(json!({ "script": "true", "artifacts": [{ "path": "app" }], "tag": { "template": "latest" } })).await;
+async fn a_project_whose_branches_no_branch_can_match_is_not_ready() {
+    let bench = Bench::with("pattern", "echo x > app").await;
+    // The schema takes it for a glob, and git has no such branch.
+    let branches = json!({ "spec": { "source": { "branches": ["a..b"] } } });
+    bench.projects().patch("shop", &PatchParams::default(), &Patch::Merge(branches)).await.unwrap();
     let invalid = |project: &Project| {
         let conditions = project.status.iter().flat_map(|status| &status.conditions);
-        conditions.into_iter().any(|one| {
-            one.type_ == "Stalled" && one.reason == "InvalidSpec" && one.message.contains("build.tag.template")
-        })
+        conditions
+            .into_iter()
+            .any(|one| one.type_ == "Stalled" && one.reason == "InvalidSpec" && one.message.contains("source.branches"))
     };
     bench.until_project("said to be invalid", invalid).await;
 }
