@@ -1,4 +1,4 @@
-//! SSH servers that misbehave, one vice each. Up to the keys exchanged they are scripts of raw bytes; after that a real server (russh's)
+//! SSH servers that misbehave, one violation each. Up to the keys exchanged they are scripts of raw bytes; after that a real server (russh's)
 //! with a handler that goes bad, behind a relay that may spoil the encrypted stream. They know nothing of landfall but the frame of a
 //! helper's answer, so that they can behave well for a while.
 #![allow(dead_code)]
@@ -25,7 +25,7 @@ use tokio::{
 
 /// What a server does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Vice {
+pub enum Violation {
     // Before any key
     SaysNothing,
     LinesBeforeItsGreetingForEver,
@@ -67,9 +67,9 @@ pub enum Vice {
     FactsWithoutEnd,
 }
 
-use Vice::*;
+use Violation::*;
 
-pub const VICES: [Vice; 34] = [
+pub const VIOLATIONS: [Violation; 34] = [
     SaysNothing,
     LinesBeforeItsGreetingForEver,
     OneLineWithoutEnd,
@@ -108,7 +108,7 @@ pub const VICES: [Vice; 34] = [
 
 /// One server; it ends when this is dropped.
 pub struct Hostile {
-    pub vice: Vice,
+    pub violation: Violation,
     pub address: SocketAddr,
     /// How many connections it was given.
     pub dialled: Arc<AtomicUsize>,
@@ -130,7 +130,7 @@ pub fn known_host(address: SocketAddr, key: &PrivateKey) -> String {
     format!("[{}]:{} {}\n", address.ip(), address.port(), key.public_key().to_openssh().unwrap())
 }
 
-pub async fn serve(address: &str, vice: Vice, key: &PrivateKey) -> Hostile {
+pub async fn serve(address: &str, violation: Violation, key: &PrivateKey) -> Hostile {
     let listener = TcpListener::bind(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
     let address = listener.local_addr().unwrap();
     let (key, dialled) = (key.clone(), Arc::new(AtomicUsize::new(0)));
@@ -141,17 +141,17 @@ pub async fn serve(address: &str, vice: Vice, key: &PrivateKey) -> Hostile {
             count.fetch_add(1, Ordering::Relaxed);
             let key = key.clone();
             connections.spawn(async move {
-                let _ = misbehave(stream, vice, &key).await;
+                let _ = misbehave(stream, violation, &key).await;
             });
             while connections.try_join_next().is_some() {}
         }
     });
-    Hostile { vice, address, dialled, _server: tokio_util::task::AbortOnDropHandle::new(work) }
+    Hostile { violation, address, dialled, _server: tokio_util::task::AbortOnDropHandle::new(work) }
 }
 
-async fn misbehave(mut stream: TcpStream, vice: Vice, key: &PrivateKey) -> std::io::Result<()> {
+async fn misbehave(mut stream: TcpStream, violation: Violation, key: &PrivateKey) -> std::io::Result<()> {
     const GREETING: &[u8] = b"SSH-2.0-OpenSSH_9.2p1\r\n";
-    match vice {
+    match violation {
         SaysNothing => std::future::pending().await,
         LinesBeforeItsGreetingForEver => flood(&mut stream, &b"Welcome to this machine.\r\n".repeat(1000)).await,
         OneLineWithoutEnd => flood(&mut stream, &[b'x'; 16384]).await,
@@ -191,7 +191,7 @@ async fn misbehave(mut stream: TcpStream, vice: Vice, key: &PrivateKey) -> std::
         }
         ShortX25519Key => exchange(&mut stream, GREETING, key, &[9; 31]).await,
         ZeroX25519Key => exchange(&mut stream, GREETING, key, &[0; 32]).await,
-        _ => encrypted(stream, vice, key.clone()).await,
+        _ => encrypted(stream, violation, key.clone()).await,
     }
 }
 
@@ -252,14 +252,14 @@ async fn exchange(stream: &mut TcpStream, greeting: &[u8], key: &PrivateKey, pub
     std::future::pending().await
 }
 
-/// A real server, whose handler and whose line have the vice.
-async fn encrypted(stream: TcpStream, vice: Vice, key: PrivateKey) -> std::io::Result<()> {
+/// A real server, whose handler and whose line have the violation.
+async fn encrypted(stream: TcpStream, violation: Violation, key: PrivateKey) -> std::io::Result<()> {
     let config = Config {
         keys: vec![key],
         auth_rejection_time: Duration::ZERO,
-        window_size: if vice == WindowThatNeverOpens { 0 } else { 2 << 20 },
-        maximum_packet_size: if vice == PacketsOfSizeZero { 0 } else { 32768 },
-        limits: match vice {
+        window_size: if violation == WindowThatNeverOpens { 0 } else { 2 << 20 },
+        maximum_packet_size: if violation == PacketsOfSizeZero { 0 } else { 32768 },
+        limits: match violation {
             NewKeysAllTheTime => Limits::new(1, 1, Duration::from_millis(1)),
             _ => Limits::default(),
         },
@@ -267,13 +267,13 @@ async fn encrypted(stream: TcpStream, vice: Vice, key: PrivateKey) -> std::io::R
     };
     let spoiled = Arc::new(AtomicBool::new(false));
     let (near, far) = duplex(65536);
-    let handler = Bad { vice, spoiled: spoiled.clone() };
+    let handler = Bad { violation, spoiled: spoiled.clone() };
     let running = async {
         if let Ok(session) = server::run_stream(Arc::new(config), far, handler).await {
             let _ = session.await;
         }
     };
-    let relaying = relay(stream, near, vice, spoiled);
+    let relaying = relay(stream, near, violation, spoiled);
     tokio::select! {
         () = running => Ok(()),
         done = relaying => done,
@@ -284,7 +284,7 @@ async fn encrypted(stream: TcpStream, vice: Vice, key: PrivateKey) -> std::io::R
 async fn relay(
     stream: TcpStream,
     near: tokio::io::DuplexStream,
-    vice: Vice,
+    violation: Violation,
     spoiled: Arc<AtomicBool>,
 ) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = stream.into_split();
@@ -297,7 +297,7 @@ async fn relay(
             if n == 0 {
                 return Ok::<(), std::io::Error>(());
             }
-            match (spoiled.load(Ordering::Relaxed), vice) {
+            match (spoiled.load(Ordering::Relaxed), violation) {
                 (true, GarbageInTheStream) => loop {
                     rand::fill(&mut buffer[..]);
                     to_client.write_all(&buffer).await?;
@@ -319,7 +319,7 @@ async fn relay(
 }
 
 struct Bad {
-    vice: Vice,
+    violation: Violation,
     spoiled: Arc<AtomicBool>,
 }
 
@@ -327,15 +327,16 @@ impl Handler for Bad {
     type Error = russh::Error;
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
-        Ok((self.vice == BannerOfManyPages).then(|| "Only for authorized use.\u{1b}]0;owned\u{7}\r\n".repeat(6000)))
+        Ok((self.violation == BannerOfManyPages)
+            .then(|| "Only for authorized use.\u{1b}]0;owned\u{7}\r\n".repeat(6000)))
     }
 
     async fn auth_none(&mut self, _: &str) -> Result<Auth, Self::Error> {
-        Ok(if self.vice == LetsAnybodyInAndKnowsNothing { Auth::Accept } else { Auth::reject() })
+        Ok(if self.violation == LetsAnybodyInAndKnowsNothing { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(&mut self, _: &str, _: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        match self.vice {
+        match self.violation {
             NeverAnswersOurKey => std::future::pending().await,
             HangsUpOnOurKey => Err(russh::Error::Disconnect),
             _ => Ok(Auth::Accept),
@@ -343,7 +344,7 @@ impl Handler for Bad {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        if self.vice == OpensChannelsByItself {
+        if self.violation == OpensChannelsByItself {
             for _ in 0..8 {
                 tokio::spawn(open_for_ever(session.handle()));
             }
@@ -357,7 +358,7 @@ impl Handler for Bad {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        match self.vice {
+        match self.violation {
             NeverOpensAChannel => std::future::pending().await,
             RefusesEveryChannel => Ok(()), // dropped, so refused
             _ => {
@@ -384,7 +385,7 @@ impl Handler for Bad {
         let absent = present.replace("present", "absent");
         let handle = session.handle();
         self.spoiled.store(true, Ordering::Relaxed);
-        match self.vice {
+        match self.violation {
             NeverAnswersACommand | OpensChannelsByItself => {}
             WindowThatNeverOpens | PacketsOfSizeZero if last == "look" || last == "ask" => {
                 answer(session, channel, &absent)?

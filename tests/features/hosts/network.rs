@@ -1,5 +1,5 @@
 //! The network and the servers at its other end go bad: half-open connections, names that point elsewhere, slow lines, and SSH servers
-//! with every vice we could think of. A real operator, real hosts.
+//! with every violation we could think of. A real operator, real hosts.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::hostile::{self, Hostile, VICES, Vice};
+use crate::support::hostile::{self, Hostile, VIOLATIONS, Violation};
 use crate::support::{
     plane::OperatorPlan,
     rollout::{Bench, SERVES, is},
@@ -218,7 +218,7 @@ async fn a_name_server_that_never_answers_is_named_and_keeps_nobody_else_waiting
     }
 }
 
-// ---- servers with vices --------------------------------------------------------------------------------------------------
+// ---- servers with violations --------------------------------------------------------------------------------------------------
 
 /// HostGroup `prod` of the good hosts and of these.
 async fn join(bench: &Bench, good: &Value, bad: &[Hostile]) {
@@ -229,13 +229,13 @@ async fn join(bench: &Bench, good: &Value, bad: &[Hostile]) {
 
 fn name(one: &Hostile) -> String {
     let mut name = String::new();
-    for c in format!("{:?}", one.vice).chars() {
+    for c in format!("{:?}", one.violation).chars() {
         if c.is_ascii_uppercase() && !name.is_empty() {
             name.push('-');
         }
         name.push(c.to_ascii_lowercase());
     }
-    // Several may have one vice.
+    // Several may have one violation.
     format!("{name}-{}", v4(one).octets()[3])
 }
 
@@ -263,13 +263,13 @@ async fn good(port: &str) -> (Bench, Value) {
     (bench, hosts)
 }
 
-/// Puts a server of each of these vices beside the good hosts.
-async fn beset(bench: &Bench, good: &Value, vices: &[Vice]) -> Vec<Hostile> {
+/// Puts a server of each of these violations beside the good hosts.
+async fn beset(bench: &Bench, good: &Value, violations: &[Violation]) -> Vec<Hostile> {
     let (key, net) = (hostile::host_key(), rand::random::<[u8; 2]>());
     let mut bad = Vec::new();
-    for (n, vice) in (1..).zip(vices) {
+    for (n, violation) in (1..).zip(violations) {
         let address = format!("127.{}.{}.{n}:2222", 64 + net[0] % 64, net[1]);
-        bad.push(hostile::serve(&address, *vice, &key).await);
+        bad.push(hostile::serve(&address, *violation, &key).await);
     }
     let known = bad.iter().map(|one| hostile::known_host(one.address, &key)).collect::<String>();
     let known = json!({ "stringData": { "known_hosts": bench.hosts.known_hosts() + &known } });
@@ -345,10 +345,10 @@ async fn nobody_is_slowed(beset: &Bench, alone: &Bench) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_with_every_vice_are_named_within_a_minute_and_neither_slow_the_others_nor_fill_the_memory() {
+async fn servers_with_every_violation_are_named_within_a_minute_and_neither_slow_the_others_nor_fill_the_memory() {
     let ((bench, hosts), (alone, _)) = tokio::join!(good("2222"), good("2222"));
     let before = memory(&bench, "VmRSS");
-    let bad = beset(&bench, &hosts, &VICES).await;
+    let bad = beset(&bench, &hosts, &VIOLATIONS).await;
     let judged = async {
         for (host, (took, reason, message)) in &named(&bench, &bad).await {
             println!("{took:6.1?} s  {host:<36} {reason}: {message}");
