@@ -7,15 +7,18 @@ need() {
   command -v "$1" >/dev/null || { echo "$1 is missing; install $2 and try again" >&2; exit 1; }
 }
 
-# cargo-nextest from crates.io into target/tools, unless some version that .config/nextest.toml is content with is there.
+# cargo-nextest from crates.io into target/tools, unless some version that .config/nextest.toml is content with is there. It is compiled for
+# a short build: what it does is to wait for tests. Fails where it can't be had.
 install_nextest() {
   PATH=$PWD/target/tools/bin:$PATH
   export PATH
-  cargo nextest show-config version >/dev/null 2>&1 && return
+  has_nextest && return
   echo "make test: installing cargo-nextest $NEXTEST_VERSION into target/tools (once; some minutes)" >&2
-  cargo install cargo-nextest --locked --version "$NEXTEST_VERSION" --root target/tools --target-dir target/tools/build
+  CARGO_PROFILE_RELEASE_OPT_LEVEL=0 cargo install cargo-nextest --locked --version "$NEXTEST_VERSION" \
+    --no-default-features --features default-no-update --root target/tools --target-dir target/tools/build || return
   rm -rf target/tools/build
 }
+has_nextest() { cargo nextest show-config version >/dev/null 2>&1; }
 
 # start_plane FOLDER: a control plane for all tests, and where further ones go that tests share by name.
 start_plane() {
@@ -64,6 +67,9 @@ counts() {
   local failed=$(($(of failures) + $(of errors)))
   echo "$(($(of tests) - $(of skipped) - failed)) $failed"
 }
+
+# The same of what cargo test printed.
+counts_of_cargo() { awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0, failed + 0 }' "$1"; }
 
 # The tests that are left out, with their reasons, as the source has them.
 not_run() {
