@@ -128,6 +128,7 @@ fn name(step: &Step) -> &'static str {
         Step::Attach(_) => "wait for what is under way",
         Step::Stage => "stage",
         Step::Update => "stop, switch, start",
+        Step::Stop => "stop",
         Step::Switch => "switch",
         Step::Start => "start",
         Step::Verify { .. } => "verify",

@@ -75,6 +75,7 @@ pub async fn perform(
             (done.started, done.port_taken) = (!updated.port_taken, updated.port_taken);
             updated.acted
         }
+        Step::Stop => host.stop(gate, &context.call()?, &context.stop_spec().await).await?,
         Step::Switch => host.switch(gate, &context.call()?, &context.target()?.release).await?,
         Step::Start => start(context).await?,
         Step::Verify { pid, start } => {
@@ -109,7 +110,7 @@ pub fn verdict_on(step: &Step, error: &HostError) -> (Reason, Phase) {
     match (step, part) {
         (Step::Update | Step::Attach(_), "switch") => (Reason::SwitchFailed, Phase::Switching),
         (Step::Update | Step::Attach(_), "start") => (Reason::StartFailed, Phase::Starting),
-        (Step::Attach(_), "turn" | "stop" | "remove") | (Step::Update | Step::Remove, _) => {
+        (Step::Attach(_), "turn" | "stop" | "remove") | (Step::Stop | Step::Update | Step::Remove, _) => {
             (Reason::StopFailed, step.phase())
         }
         (Step::Switch, _) => (Reason::SwitchFailed, step.phase()),

@@ -52,6 +52,8 @@ pub enum Step {
     /// An act of before is still under way there: wait for it.
     Attach(OpenAct),
     Stage,
+    /// Stop the recorded process. It failed in an attempt before, and an update leaves a process of its own rollout alone.
+    Stop,
     /// Stop the recorded process, switch and start.
     Update,
     /// The rest of an update that was left undone.
@@ -82,7 +84,7 @@ impl Step {
     pub fn phase(&self) -> Phase {
         match self {
             Self::Stage => Phase::Staging,
-            Self::Update | Self::Remove | Self::Release | Self::Adopt | Self::Attach(_) => Phase::Stopping,
+            Self::Stop | Self::Update | Self::Remove | Self::Release | Self::Adopt | Self::Attach(_) => Phase::Stopping,
             Self::Switch => Phase::Switching,
             Self::Start => Phase::Starting,
             Self::Verify { .. } | Self::Mark { .. } | Self::Died => Phase::Verifying,
@@ -116,8 +118,10 @@ fn run_step(observed: &FolderView, target: &Target, heal: bool, judged: Option<P
     if !is_staged(folder, target) {
         return Step::Stage;
     }
-    let is_wanted =
-        |process: &&ProcessFacts| process.alive && is_target(process, target) && judged != Some(process.id());
+    if folder.process.as_ref().is_some_and(|process| process.alive && judged == Some(process.id())) {
+        return Step::Stop;
+    }
+    let is_wanted = |process: &&ProcessFacts| process.alive && is_target(process, target);
     let Some(process) = folder.process.as_ref().filter(is_wanted) else {
         return start_step(observed, target, heal, done);
     };
