@@ -85,6 +85,11 @@ impl Gate {
         *self.inner.held.lock() = Some(held);
     }
 
+    /// The namespace is being deleted, and the lease with it: nothing can be done on hosts any more.
+    pub fn lets_go(&self) -> bool {
+        self.inner.held.lock().as_ref().is_some_and(|held| held.letting_go)
+    }
+
     /// The lease was given back or lost.
     pub fn close(&self) {
         *self.inner.held.lock() = None;

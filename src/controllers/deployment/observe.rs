@@ -57,6 +57,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         status: object.status.clone(),
         control_plane_id: context.fleet.control_plane_id.clone(),
         token: context.shared.gate.token().ok(),
+        letting_go: context.shared.gate.lets_go(),
         project: project.is_some(),
         releases_kept,
         group,

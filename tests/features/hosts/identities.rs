@@ -367,6 +367,11 @@ fn handled(group: &HostGroup, stamp: &str) -> bool {
 
 /// A HostGroup `name` with these hosts, by the Secrets of `prod`.
 async fn group(bench: &Bench, name: &str, ssh: serde_json::Value, hosts: &[usize]) {
+    // Which every group of the namespace may use from now on.
+    for secret in ["prod-identity", "prod-known-hosts"] {
+        let label = json!({ "metadata": { "labels": { "use.landfall.dev/ssh": "" } } });
+        bench.patch::<k8s_openapi::api::core::v1::Secret>(secret, label).await;
+    }
     let mut object = json!({
         "apiVersion": "landfall.dev/v1alpha1", "kind": "HostGroup", "metadata": { "name": name },
         "spec": {

@@ -70,7 +70,8 @@ pub fn plan(observed: &Observed, deleted: Timestamp, now: Timestamp) -> Plan<Dep
     let left = leftovers(observed, now);
     let seconds = observed.spec.progress_deadline_seconds;
     let deadline = deleted.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
-    if left.is_waiting() && now < deadline {
+    // Nobody can act on hosts in a namespace that took the lease along, and it waits for this finalizer.
+    if left.is_waiting() && now < deadline && !observed.letting_go {
         return wait(observed, &left, deadline, now);
     }
     done(observed, &left, now)
@@ -132,6 +133,7 @@ fn done(observed: &Observed, left: &Leftovers, now: Timestamp) -> Plan<Deploymen
         let why = left.blocked.as_ref().map(|failure| format!(" ({})", failure.message)).unwrap_or_default();
         let seconds = observed.spec.progress_deadline_seconds;
         let what = match left.is_waiting() {
+            _ if observed.letting_go => "left behind with the namespace that is deleted".to_owned(),
             true => format!("left behind after {seconds} s"),
             false => "left behind, suspended and without answer".to_owned(),
         };

@@ -43,6 +43,9 @@ pub struct Observed {
     /// With which token this operator acts; `None` where it may not act now.
     #[serde(default)]
     pub token: Option<FenceToken>,
+    /// The namespace is being deleted, and the lease with it: nothing can be done on hosts any more.
+    #[serde(default)]
+    pub letting_go: bool,
     /// The Project exists.
     pub project: bool,
     #[serde(default)]

@@ -86,6 +86,7 @@ impl Simulation {
             status: None,
             control_plane_id: "plane".into(),
             token: None,
+            letting_go: false,
             project: true,
             group: Some(Group {
                 env: vec![],
