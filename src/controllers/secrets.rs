@@ -1,4 +1,4 @@
-//! Secrets as reconciles and background tasks read them: anew each time, and only those that are labelled for the use. Nothing is kept, and
+//! Secrets as reconciles and background tasks read them: fresh each time, and only those that are labelled for the use. Nothing is kept, and
 //! nothing of a Secret is logged.
 
 use std::collections::BTreeMap;

@@ -29,11 +29,11 @@ use crate::{
     server::Leading,
 };
 
-/// From the wish to stop to the end, whatever hangs.
+/// Time from the signal to stop until the process ends, whatever hangs.
 const SHUTDOWN: Duration = Duration::from_secs(15);
-/// For what is being reconciled when the wish to stop comes. A controller itself ends only with its last planned look, a minute away.
-const LAST_LOOKS: Duration = Duration::from_secs(2);
-/// A call that is not answered for so long is given up.
+/// Time for reconciles under way at the signal to stop. A controller itself ends only with its last requeue, up to a minute later.
+const RECONCILE_GRACE: Duration = Duration::from_secs(2);
+/// Timeout of a call without an answer.
 const CALL_SILENCE: Duration = Duration::from_secs(20);
 /// A watch ends by itself after a minute (`frame`).
 const WATCH_SILENCE: Duration = Duration::from_secs(75);
@@ -69,7 +69,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let client = client_for(config, CALL_SILENCE).map_err(cluster)?;
     let system = Api::<Namespace>::all(client.clone()).get("kube-system").await.map_err(cluster)?;
     let control_plane_id = system.uid().unwrap_or_default();
-    let (tell, stop) = watch::channel(false);
+    let (stop_sender, stop) = watch::channel(false);
     let scopes: Vec<Option<String>> =
         if args.namespaces.is_empty() { vec![None] } else { args.namespaces.iter().cloned().map(Some).collect() };
     let leading = watch::Sender::new(None);
@@ -85,13 +85,13 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
         let run = Run { args: args.clone(), clients, control_plane_id, effects, leading };
         parts.spawn(operate(run, scope, namespace, stop.clone()));
     }
-    let asked = stop_signal().map_err(RunError::Signals)?;
-    tokio::pin!(asked);
+    let signalled = stop_signal().map_err(RunError::Signals)?;
+    tokio::pin!(signalled);
     let first = tokio::select! {
-        () = &mut asked => Ok(()),
+        () = &mut signalled => Ok(()),
         Some(ended) = parts.join_next() => ended.unwrap_or(Ok(())),
     };
-    let _ = tell.send(true);
+    let _ = stop_sender.send(true);
     let rest = async { while parts.join_next().await.is_some() {} };
     if tokio::time::timeout(SHUTDOWN, rest).await.is_err() {
         tracing::warn!("not everything ended in time; the next operator goes on");
@@ -99,7 +99,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     first
 }
 
-/// Nothing that is asked of the API server is waited for for ever, and only watches may be silent for long.
+/// Every call to the API server has a timeout, and only watches may be silent for long.
 #[derive(Clone)]
 struct Clients {
     calls: Client,
@@ -172,7 +172,7 @@ async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Rece
     let ended = tokio::select! {
         kept = elector.keep(lease) => kept.map(|()| Ended::NamespaceGone).map_err(RunError::from),
         () = async { while controllers.join_next().await.is_some() {} } => Ok(Ended::Stopped),
-        () = async { stopped(stop).await; tokio::time::sleep(LAST_LOOKS).await } => Ok(Ended::Stopped),
+        () = async { stopped(stop).await; tokio::time::sleep(RECONCILE_GRACE).await } => Ok(Ended::Stopped),
     };
     leading.send_replace(None);
     controllers.abort_all();
