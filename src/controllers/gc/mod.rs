@@ -29,14 +29,20 @@ pub struct GarbageContext {
 }
 
 const COLLECTION_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+/// Delay after a run that failed: the lease was away for a moment, or the API server did not answer.
+const RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// Collects now, and every six hours, for as long as it is polled.
+/// Collects now, and every six hours, for as long as it is polled; a run that failed is made up for within a minute.
 pub async fn keep(context: Arc<GarbageContext>, scope: Option<String>) {
     loop {
-        if let Err(broken) = collect(&context, scope.as_deref()).await {
-            tracing::warn!(reason = %broken.reason, message = %broken.message, "garbage is collected later");
-        }
-        tokio::time::sleep(COLLECTION_INTERVAL).await;
+        let delay = match collect(&context, scope.as_deref()).await {
+            Ok(()) => COLLECTION_INTERVAL,
+            Err(broken) => {
+                tracing::warn!(reason = %broken.reason, message = %broken.message, "garbage is collected later");
+                RETRY_DELAY
+            }
+        };
+        tokio::time::sleep(delay).await;
     }
 }
 

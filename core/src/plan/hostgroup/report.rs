@@ -98,7 +98,7 @@ pub fn events(view: &View<'_>, before: &HostGroupStatus) -> Vec<EventDraft> {
     let full = before.exceptions.len() >= EXCEPTIONS;
     let mut new: BTreeMap<Reason, (Vec<String>, String)> = BTreeMap::new();
     for (host, failure) in problems(view).filter(|_| !full) {
-        if !listed(&host.name, &failure.reason.as_str()) {
+        if !listed(&host.name, failure.reason.as_str()) {
             new.entry(failure.reason).or_insert((Vec::new(), failure.message)).0.push(host.name.clone());
         }
     }
