@@ -97,7 +97,7 @@ async fn what_can_not_work_is_refused_with_a_sentence_of_what_to_write() {
         refused("Deployment", field, value, sentence).await;
     }
     for (field, value, sentence) in [
-        ("spec.revision", json!("a b"), "a branch, a tag or a full commit id"),
+        ("spec.revision", json!("a b"), "a branch, a tag or a commit id"),
         ("spec.tag", json!("v1.lock"), "does not end in '.' or '.lock'"),
         ("spec.parameters", json!({ "A B": "x" }), "the name of a variable"),
         ("spec.projectRef.name", json!("Shop"), "a name of an object"),
