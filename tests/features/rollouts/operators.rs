@@ -1,0 +1,82 @@
+//! Operators that are killed, stopped, and succeeded.
+
+use super::*;
+
+#[tokio::test]
+async fn an_operator_killed_in_the_middle_is_succeeded_and_nothing_is_started_twice() {
+    let mut bench = Bench::new(3).await;
+    bench.publish("v1", SERVES);
+    bench.publish("v2", SERVES);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    bench.edit(json!({ "version": "v2", "minReadySeconds": 1 })).await;
+    for n in 1..3 {
+        bench
+            .until("on its way", |object| object.status.as_ref().is_some_and(|status| status.hosts.updated >= n))
+            .await;
+        bench.operator.restart().await;
+    }
+    bench.until_deployed("v2").await;
+    for i in 0..3 {
+        assert_eq!(bench.version_on(i).await, "v2");
+        assert_eq!(bench.starts(i).await, ["v1", "v2"]);
+    }
+}
+
+#[tokio::test]
+async fn hosts_of_another_control_plane_are_taken_over_only_when_a_person_says_so() {
+    let mut bench = Bench::new(2).await;
+    bench.publish("v1", SERVES);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    bench.operator.kill9().await;
+    let files = format!("{0}/.landfall/owner {0}/.landfall/fence", bench.folder());
+    let script =
+        format!("P=$(cut -d' ' -f1 {}/.landfall/fence); sed -i \"s/$P/plane-elsewhere/\" {files}", bench.folder());
+    bench.hosts.host(1).sh(&script).await;
+    bench.operator.restart().await;
+    let fenced = bench.until("fenced", |object| is(object, "Stalled", "FencedByOtherControlPlane")).await;
+    assert!(message(&fenced).contains("landfall.dev/adopt=plane-elsewhere"), "{}", message(&fenced));
+    bench.stamp("landfall.dev/adopt", "plane-elsewhere").await;
+    bench.until_deployed("v1").await;
+    assert_eq!(bench.starts(1).await.len(), 1, "what runs is taken over as it is");
+    let owner = bench.hosts.host(1).sh(&format!("cat {}/.landfall/owner", bench.folder())).await;
+    assert!(!owner.contains("plane-elsewhere"), "{owner}");
+}
+
+#[tokio::test]
+async fn an_operator_that_is_told_to_stop_leaves_steps_on_hosts_to_the_next_one_which_takes_them_on() {
+    let mut bench = Bench::new(1).await;
+    // The stop ends when it may, which is when the first operator is gone.
+    bench.publish_with(
+        "v1",
+        "trap '' TERM\nbusybox httpd -f -p 8080 -h www & W=$!\nwhile ! [ -e /srv/enough ]; do sleep 0.2; done; kill -9 $W\n",
+        json!({ "httpGet": { "port": 8080, "path": "/version" } }),
+        json!({ "terminationGracePeriodSeconds": 600 }),
+    );
+    bench.publish("v2", SERVES);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    bench.edit(json!({ "version": "v2" })).await;
+    let journal = format!("cat {}/.landfall/journal", bench.folder());
+    let turns = async |word: &str| {
+        let journal = bench.hosts.host(0).sh(&journal).await;
+        journal.lines().filter(|line| line.contains(&format!(" {word} turn "))).count()
+    };
+    until("stopping", || async { turns("begin").await == 2 }).await;
+    let asked = tokio::time::Instant::now();
+    let status = bench.operator.stop().await;
+    // So long a cluster waits before it kills.
+    assert!(status.success() && asked.elapsed() < Duration::from_secs(30), "{status} after {:?}", asked.elapsed());
+    let leases = bench.space.api::<k8s_openapi::api::coordination::v1::Lease>();
+    let holder = leases.get("landfall").await.unwrap().spec.unwrap().holder_identity;
+    assert_eq!(holder.as_deref(), Some(""), "the lease was given back");
+    assert_eq!((turns("begin").await, turns("end").await), (2, 1), "the step goes on without it");
+    bench.operator.restart().await;
+    bench.hosts.host(0).sh("touch /srv/enough").await;
+    bench.until_deployed("v2").await;
+    let journal = bench.hosts.host(0).sh(&journal).await;
+    let turns = |word: &str| journal.lines().filter(|line| line.contains(&format!(" {word} turn "))).count();
+    assert_eq!((turns("begin"), turns("end"), turns("fail")), (2, 2, 0), "{journal}");
+    assert_eq!(bench.starts(0).await, ["v1", "v2"]);
+}
