@@ -101,6 +101,8 @@ fn no_arrow_points_the_wrong_way() {
 fn planners_do_no_io_and_read_no_clock() {
     let mut files = Vec::new();
     sources(&folder("plan"), &mut files);
+    // A file of tests may measure how long a plan takes.
+    files.retain(|(path, _)| !path.ends_with("/tests.rs"));
     let forbidden = ["async fn", "tokio::", "std::fs", "std::net", "kube::Client", "Timestamp::now", "Instant::now"];
     let wrong: Vec<_> = files
         .iter()
