@@ -247,7 +247,9 @@ fn every_command_and_option_says_what_it_is() {
         let lines: Vec<&str> = help.lines().collect();
         for (at, line) in lines.iter().enumerate() {
             let trimmed = line.trim_start();
-            if trimmed.starts_with('-') && line.starts_with("  ") {
+            if let Some(value) = trimmed.strip_prefix("- ") {
+                assert!(value.contains(": "), "{command}: {line}");
+            } else if trimmed.starts_with('-') && line.starts_with("  ") {
                 let next = lines.get(at + 1).map_or("", |next| next.trim());
                 let described = trimmed.contains("  ") || (!next.is_empty() && !next.starts_with('-'));
                 assert!(described, "{command}: {line}");

@@ -200,9 +200,10 @@ fn lua(value: &Value, out: &mut String) {
 fn argo_health(objects: &[Value]) -> Vec<String> {
     let mut program = String::from("local health = assert(loadfile(arg[1]))\n");
     for object in objects {
-        program.push_str("setfenv(health, { ipairs = ipairs, pairs = pairs, obj = ");
+        // A block each: a Lua function has at most 200 local variables.
+        program.push_str("do setfenv(health, { ipairs = ipairs, pairs = pairs, obj = ");
         lua(object, &mut program);
-        program.push_str(" })\nlocal hs = health()\nassert(type(hs.message) == 'string')\nprint(hs.status)\n");
+        program.push_str(" })\nlocal hs = health()\nassert(type(hs.message) == 'string')\nprint(hs.status) end\n");
     }
     let mut child = Command::new("lua5.1")
         .args(["-", "manifests/argocd/health.lua"])
@@ -212,9 +213,10 @@ fn argo_health(objects: &[Value]) -> Vec<String> {
         .stderr(Stdio::piped())
         .spawn()
         .expect("lua5.1; scripts/install-test-tools.sh installs it");
-    child.stdin.take().unwrap().write_all(program.as_bytes()).unwrap();
+    // Where Lua refuses the program it stops reading, and its own words are the better message.
+    let written = child.stdin.take().unwrap().write_all(program.as_bytes());
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success() && written.is_ok(), "{written:?} {}", said(&output));
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
