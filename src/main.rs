@@ -41,7 +41,7 @@ enum Cli {
 #[tokio::main]
 async fn main() -> ExitCode {
     // Before the options: the runner of a build (`landfall build-step DIR`, hidden) has none.
-    if let Some(code) = landfall::effects::executor::run_step_if_asked() {
+    if let Some(code) = landfall::effects::executor::local::run_step_if_asked() {
         return code;
     }
     landfall::effects::git::register_transports();

@@ -25,10 +25,7 @@ use super::{
     logs::{Log, LogError, PIECE},
     store::{Store, StoreError, keys},
 };
-use crate::{
-    model::text::clean,
-    plan::deployment::{RolloutAttempt, outdated},
-};
+use crate::model::{rollout::RolloutAttempt, text::clean};
 
 /// The file of all hosts: no host's name has an underscore.
 const ALL: &str = "_all";
@@ -147,25 +144,25 @@ impl RolloutLogs {
         Ok(())
     }
 
-    /// Removes the logs of older rollouts than the newest ones, of which `current` is the first. Effect `log.remove`, once for each
-    /// attempt that goes.
-    pub async fn limit(
+    /// The attempts of which there is a log, here or in the store.
+    pub async fn attempts(&self, store: &Store, uid: &str) -> Result<BTreeSet<RolloutAttempt>, LogError> {
+        let sealed = store.list(&keys::logs(uid)?).await?;
+        let sealed = sealed.iter().filter_map(keys::attempt_of_log).map(str::to_owned);
+        let names = sealed.chain(names(self.folder.join(uid)).await?);
+        Ok(names.filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Removes the log of one attempt. Effect `log.remove`, where something was sealed.
+    pub async fn remove_attempt(
         &self,
         gate: &Gate,
         store: &Store,
         uid: &str,
-        current: RolloutAttempt,
-        rollouts: usize,
+        attempt: RolloutAttempt,
     ) -> Result<(), LogError> {
-        let sealed = store.list(&keys::logs(uid)?).await?;
-        let sealed = sealed.iter().filter_map(keys::attempt_of_log).map(str::to_owned);
-        let all: BTreeSet<String> = sealed.chain(names(self.folder.join(uid)).await?).collect();
-        let all = all.iter().filter_map(|name| name.parse().ok()).chain([current]);
-        for attempt in outdated(all, rollouts).into_iter().filter(|attempt| *attempt < current) {
-            let _ = self.queue.send(Message::Remove { folder: self.attempt_folder(uid, attempt) });
-            store.remove_logs(gate, &keys::log_folder(uid, &attempt.to_string())?).await?;
-        }
+        let _ = self.queue.send(Message::Remove { folder: self.attempt_folder(uid, attempt) });
         self.flush().await;
+        store.remove_logs(gate, &keys::log_folder(uid, &attempt.to_string())?).await?;
         Ok(())
     }
 
@@ -317,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_sealed_logs_those_of_the_newest_rollouts_stay_and_none_when_the_deployment_goes() {
+    async fn of_sealed_logs_those_that_are_named_go_and_all_when_the_deployment_goes() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::folder(dir.path().join("store")).unwrap();
         let gate = gate();
@@ -328,13 +325,16 @@ mod tests {
             }
             rollout_logs.seal(&gate, &store, uid).await.unwrap();
         }
-        rollout_logs.limit(&gate, &store, "u", attempt("12.0.1"), 3).await.unwrap();
+        assert_eq!(rollout_logs.attempts(&store, "u").await.unwrap().len(), 5);
+        for name in ["9.0.1", "10.0.1", "10.0.2"] {
+            rollout_logs.remove_attempt(&gate, &store, "u", attempt(name)).await.unwrap();
+        }
         let has = async |uid: &str, name: &str| {
             let log = rollout_logs.log_of(uid, attempt(name), Some("web-01"), &store).unwrap();
             log.size().await.unwrap() > 0
         };
         for name in ["9.0.1", "10.0.1", "10.0.2"] {
-            assert!(!has("u", name).await, "{name}: 12.0, 11.0 and 10.1 are the newest");
+            assert!(!has("u", name).await, "{name}");
         }
         assert!(has("u", "10.1.1").await && has("u", "11.0.1").await);
         // Its namespace goes, and there is no lease any more.

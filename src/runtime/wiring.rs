@@ -19,7 +19,7 @@ use crate::{
         tasks::Tasks,
     },
     effects::{
-        executor::{ExecutorConfig, Isolation, LocalExecutor},
+        executor::{self, Executor, ExecutorConfig, Isolation, LocalConfig},
         gate::Gate,
         git::{Git, GitConfig},
         rollout_logs::RolloutLogs,
@@ -35,7 +35,7 @@ const MAX_LOG_BYTES: u64 = 100 << 20;
 pub struct Effects {
     pub store: Store,
     pub git: Git,
-    pub executor: LocalExecutor,
+    pub executor: Arc<dyn Executor>,
     pub rollout_logs: RolloutLogs,
 }
 
@@ -119,7 +119,7 @@ fn git(args: &RunArgs) -> Git {
     })
 }
 
-fn executor(args: &RunArgs, runner: PathBuf) -> LocalExecutor {
+fn executor(args: &RunArgs, runner: PathBuf) -> Arc<dyn Executor> {
     let data = &args.data_dir;
     let mut hidden = args.hide.clone();
     hidden.push(data.clone());
@@ -129,11 +129,11 @@ fn executor(args: &RunArgs, runner: PathBuf) -> LocalExecutor {
         LocalExecutorMode::Sandboxed => Isolation::Sandboxed,
         LocalExecutorMode::Trusted => Isolation::Trusted,
     };
-    LocalExecutor::new(ExecutorConfig {
+    executor::open(ExecutorConfig::Local(LocalConfig {
         folder: data.join("executor"),
         hidden,
         isolation,
         runner,
         max_log_bytes: MAX_LOG_BYTES,
-    })
+    }))
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use kube::{Api, ResourceExt};
 
-use super::{View, api_error::ApiError, logs::Readable, query::LogQuery};
+use super::{api_error::ApiError, logs::Readable, query::LogQuery, state::View};
 use crate::{
     api::{Build, build::Attempt, conditions},
     effects::executor::{AttemptId, StepState},

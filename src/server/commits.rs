@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use kube::{Api, ResourceExt};
 
-use super::{View, api_error::ApiError, logs::away, query::Parameters};
+use super::{api_error::ApiError, logs::away, query::Parameters, state::View};
 use crate::{
     api::{
         Project,

@@ -8,7 +8,7 @@ use std::{
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 
-use super::{View, api_error::ApiError, logs::Readable, query::LogQuery};
+use super::{api_error::ApiError, logs::Readable, query::LogQuery, state::View};
 use crate::{
     api::{
         Deployment, HostGroup,
@@ -16,7 +16,7 @@ use crate::{
         deployment::{DeploymentStatus, RolloutOutcome},
     },
     effects::clock,
-    plan::deployment::RolloutAttempt,
+    model::rollout::RolloutAttempt,
 };
 
 pub const PARAMETERS: [&str; 5] = ["follow", "since", "tail", "attempt", "host"];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::Api;
 
-use super::{View, api_error::ApiError, logs::away};
+use super::{api_error::ApiError, logs::away, state::View};
 use crate::{
     api::{
         HostGroup,
@@ -16,14 +16,6 @@ use crate::{
     model::facts::FolderFacts,
     plan::hostgroup::HostCheck,
 };
-
-/// What the operator that leads knows of hosts. It answers from memory and asks nobody.
-pub trait Hosts: Send + Sync {
-    /// The newest look at a host, and when that was.
-    fn look(&self, namespace: &str, group: &str, host: &str) -> (HostCheck, Option<Timestamp>);
-    /// What a Deployment (by uid) is doing there.
-    fn phase(&self, deployment: &str, host: &str) -> Option<Phase>;
-}
 
 pub async fn matrix(view: &Arc<View>, namespace: &str, name: &str) -> Result<HostMatrix, ApiError> {
     let hosts = view.hosts.borrow().clone().ok_or_else(away)?;

@@ -8,10 +8,10 @@ use axum::{
 };
 
 use super::{
-    View,
     api_error::ApiError,
     query::LogQuery,
     reader_permits::ReaderPermit,
+    state::View,
     stream::{Reading, Until},
 };
 use crate::{

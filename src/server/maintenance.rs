@@ -10,7 +10,7 @@ use kube::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
-use super::{View, authority::Authority, error::ViewError, front_proxy::FrontProxy, tls::Tls};
+use super::{authority::Authority, error::ViewError, front_proxy::FrontProxy, state::View, tls::Tls};
 use crate::{
     api::{FIELD_MANAGER, view::API_SERVICE},
     effects::clock,

@@ -15,12 +15,14 @@ mod error;
 mod followers;
 mod front_proxy;
 mod hosts;
+mod leader;
 mod logs;
 mod maintenance;
 mod query;
 mod reader_permits;
 mod relay;
 mod routes;
+mod state;
 mod stream;
 mod tls;
 
@@ -29,19 +31,19 @@ use std::{net::SocketAddr, sync::Arc};
 use kube::Client;
 use tokio::sync::watch;
 
-use self::{access::Access, followers::LogFollowers, reader_permits::ReaderPermits, relay::Leader};
-pub use self::{error::ViewError, hosts::Hosts};
-use crate::effects::{executor::LocalExecutor, git::Git, rollout_logs::RolloutLogs, store::Store};
-
-/// What the operator knows of hosts, while it leads.
-pub type Leading = Option<Arc<dyn Hosts>>;
+use self::{access::Access, followers::LogFollowers, leader::Leader, reader_permits::ReaderPermits, state::View};
+pub use self::{
+    error::ViewError,
+    state::{Hosts, Leading},
+};
+use crate::effects::{executor::Executor, git::Git, rollout_logs::RolloutLogs, store::Store};
 
 /// What the API is served from.
 pub struct Parts {
     pub client: Client,
     /// The operator's own namespace: there are its Service, its Secret and its Lease.
     pub namespace: String,
-    pub executor: LocalExecutor,
+    pub executor: Arc<dyn Executor>,
     pub rollout_logs: RolloutLogs,
     pub store: Store,
     pub git: Git,
@@ -49,28 +51,6 @@ pub struct Parts {
     pub leading: watch::Receiver<Leading>,
     /// Where other replicas reach this one; it stands on the Lease.
     pub advertised: String,
-}
-
-/// What every request shares.
-struct View {
-    client: Client,
-    namespace: String,
-    executor: LocalExecutor,
-    rollout_logs: RolloutLogs,
-    store: Store,
-    git: Git,
-    hosts: watch::Receiver<Leading>,
-    advertised: String,
-    leader: Leader,
-    access: Access,
-    followers: LogFollowers,
-    reader_permits: ReaderPermits,
-}
-
-impl View {
-    fn leads(&self) -> bool {
-        self.hosts.borrow().is_some()
-    }
 }
 
 /// Serves until the process ends. What is missing (a right, the Secret) is said in the log and waited for: the operator works without it.

@@ -1,7 +1,7 @@
 //! What only the operator that leads knows, fetched from it: over TLS as one replica to another, with the user as the API server named
 //! him. The leader asks for his rights again.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::{
     body::Body,
@@ -9,50 +9,23 @@ use axum::{
     response::Response,
 };
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::Api;
-use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{
-    View,
     connections::Peer,
+    state::View,
     tls::{Caller, Tls},
 };
-use crate::{api::view::VIEW_ADDRESS, effects::clock};
 
-const LEASE: &str = "landfall";
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long the address of the leader is cached.
-const FRESH: Duration = Duration::from_secs(1);
-
-/// Where the leader was found last.
-#[derive(Default)]
-pub struct Leader(Mutex<Option<(Option<String>, Instant)>>);
-
-impl Leader {
-    /// The address of the replica that holds the lease; `None` where none does, or where it is this one or was before it was restarted.
-    async fn address(&self, view: &View) -> Option<String> {
-        let known = self.0.lock().clone();
-        if let Some((address, _)) = known.filter(|(_, at)| at.elapsed() < FRESH) {
-            return address;
-        }
-        let lease = Api::<Lease>::namespaced(view.client.clone(), &view.namespace).get_opt(LEASE).await.ok()??;
-        let held = lease.spec.and_then(|spec| spec.holder_identity).is_some_and(|holder| !holder.is_empty());
-        let address = lease.metadata.annotations.and_then(|mut all| all.remove(VIEW_ADDRESS));
-        let address = address.filter(|address| held && *address != view.advertised);
-        *self.0.lock() = Some((address.clone(), clock::monotonic()));
-        address
-    }
-}
 
 /// The leader's answer, where another replica leads and can be reached. What was relayed once is answered here, whoever leads.
 pub async fn elsewhere(view: &View, peer: &Peer, headers: &HeaderMap, uri: &Uri) -> Option<Response> {
     if view.leads() || peer.caller == Caller::Replica {
         return None;
     }
-    let address = view.leader.address(view).await?;
+    let address = view.leader.address(&view.client, &view.namespace, &view.advertised).await?;
     match relay(&peer.tls, &address, headers, uri).await {
         Ok(response) => Some(response),
         Err(error) => {

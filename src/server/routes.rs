@@ -11,7 +11,6 @@ use axum::{
 };
 
 use super::{
-    View,
     access::ObjectPath,
     api_error::ApiError,
     build_log, commits,
@@ -19,6 +18,7 @@ use super::{
     deployment_log, discovery, hosts, logs,
     query::{LogQuery, Parameters},
     relay::elsewhere,
+    state::View,
 };
 use crate::api::view::{VIEW_API, VIEW_GROUP};
 

@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod branch_patterns;
 pub mod class;
+pub mod exit;
 pub mod facts;
 pub mod failure;
 pub mod ids;

@@ -1,6 +1,8 @@
 //! What lies in the store about rollouts: `rollouts/<uid>/<revision>` and `verdicts/<uid>/<rollout>/<attempt>/<host>`. Both are JSON
 //! and create-only, so a new field needs a default.
 
+use std::{fmt, str::FromStr};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -59,4 +61,58 @@ pub struct ProcessId {
     pub pid: i64,
     /// Field 22 of `/proc/PID/stat`, in clock ticks since boot.
     pub start: u64,
+}
+
+/// One attempt of one rollout: `2.0.1` is the first attempt of rollout `2.0`. A later one is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RolloutAttempt {
+    revision: i64,
+    redeploys: i64,
+    attempt: i64,
+}
+
+impl RolloutAttempt {
+    /// `rollout` is `<revision>.<redeploys>`; `None` where it is not.
+    pub fn new(rollout: &str, attempt: i64) -> Option<Self> {
+        let (revision, redeploys) = rollout.split_once('.')?;
+        Some(Self { revision: revision.parse().ok()?, redeploys: redeploys.parse().ok()?, attempt })
+    }
+
+    /// What all attempts of one rollout have in common, in order: revision and redeploys.
+    pub fn rollout(&self) -> (i64, i64) {
+        (self.revision, self.redeploys)
+    }
+}
+
+impl FromStr for RolloutAttempt {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (rollout, attempt) = text.rsplit_once('.').ok_or(())?;
+        Self::new(rollout, attempt.parse().map_err(|_| ())?).ok_or(())
+    }
+}
+
+impl fmt::Display for RolloutAttempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.revision, self.redeploys, self.attempt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn attempt(text: &str) -> RolloutAttempt {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn attempts_are_ordered_by_number_not_by_text() {
+        assert!(attempt("10.0.1") > attempt("9.3.2"));
+        assert!(attempt("2.0.11") > attempt("2.0.2"));
+        assert_eq!(RolloutAttempt::new("2.1", 3).unwrap().to_string(), "2.1.3");
+        assert!("2.0".parse::<RolloutAttempt>().is_err() && "../x".parse::<RolloutAttempt>().is_err());
+    }
 }

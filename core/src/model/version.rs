@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::project::Run;
 
+/// Artifacts that a status and a record list at most; a release may have any number of files.
+pub const LISTED: usize = 100;
+
 /// One published version of a project.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

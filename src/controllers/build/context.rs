@@ -9,14 +9,14 @@ use crate::{
         secrets::SecretReader,
         tasks::Tasks,
     },
-    effects::{executor::LocalExecutor, git::Git, store::Store},
+    effects::{executor::Executor, git::Git, store::Store},
 };
 
 /// One for all of them, made by the wiring in `runtime`.
 pub struct BuildContext {
     pub shared: Arc<Shared>,
     pub builds: Registry,
-    pub executor: LocalExecutor,
+    pub executor: Arc<dyn Executor>,
     pub git: Git,
     pub secrets: SecretReader,
     pub store: Store,

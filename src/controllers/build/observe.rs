@@ -13,7 +13,7 @@ use crate::{
     },
     model::{names::Version, version::VersionRecord},
     plan::build::{
-        Exit, ExitReason, FormerVersion, Observed, ProjectObserved, Step, VersionOwner,
+        Exit, FormerVersion, Observed, ProjectObserved, Step, VersionOwner,
         stage::{self, BuildStage},
     },
 };
@@ -150,18 +150,8 @@ async fn step(observed: &Observed, context: &BuildContext) -> Result<Step, Broke
 }
 
 fn ended(exit: executor::Exit, lines: Vec<String>) -> Exit {
-    let reason = match exit.reason {
-        executor::ExitReason::Completed => ExitReason::Completed,
-        executor::ExitReason::TimedOut => ExitReason::TimedOut,
-        executor::ExitReason::IdleTimedOut => ExitReason::IdleTimedOut,
-        executor::ExitReason::OutOfMemory => ExitReason::OutOfMemory,
-        executor::ExitReason::ProcessLimit => ExitReason::ProcessLimit,
-        executor::ExitReason::DiskFull => ExitReason::DiskFull,
-        executor::ExitReason::Cancelled => ExitReason::Cancelled,
-        executor::ExitReason::NotStarted => ExitReason::NotStarted,
-    };
     Exit {
-        reason,
+        reason: exit.reason,
         code: exit.code,
         message: exit.message,
         at: whole_seconds(exit.at),

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{
         Build, Project, Reason,
-        build::{Artifact, Attempt, BuiltCommit},
+        build::{Attempt, BuiltCommit},
         common,
         lifecycle::CacheRule,
         project::{ExternalContent, SecretKeyRef},
@@ -132,7 +132,7 @@ async fn secrets(
     let mut found = Vec::new();
     for (variable, at) in wanted {
         let text = context.secrets.secret(&at.name, &at.key, &usage).await?;
-        if text.expose().contains('\0') || text.expose().len() > executor::secrets::LONGEST {
+        if text.expose().contains('\0') || text.expose().len() > executor::VALUE_MAX {
             let (name, key) = (at.name, at.key);
             let message = format!(
                 "the key {key:?} of the Secret {name} can't be an environment variable: it has a NUL, or more than 64 KiB; replace it"
@@ -288,13 +288,12 @@ pub(super) async fn collect(uid: String, attempt: i64, context: Arc<BuildContext
     let id = AttemptId::new(uid.clone(), attempt);
     let checkout = context.executor.checkout_dir(&id);
     let tar = checkout.with_file_name("release.tar");
-    let rules: Vec<_> = plan.artifacts.iter().map(rule).collect();
     let run = plan.run_json().map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))?;
-    let packed = release::pack(&checkout, &plan.path, &rules, run, &tar).await?;
+    let packed = release::pack(&checkout, &plan.path, &plan.artifacts, run, &tar).await?;
     // Until the record says who needs it, nobody may take it for unneeded.
     let _kept = context.store.keep_releases().await;
     let stored = context.store.put_release(&context.shared.gate, &tar).await?;
-    let artifacts = build::listed(packed.artifacts.into_iter().map(shown));
+    let artifacts = build::listed(packed.artifacts);
     let artifact_count = packed.artifact_count;
     let record = ReleaseRecord { attempt, digest: stored.digest, size: stored.size, artifacts, artifact_count };
     context.store.create(&context.shared.gate, &keys::build_release(&uid)?, to_json(&record)?).await?;
@@ -302,18 +301,6 @@ pub(super) async fn collect(uid: String, attempt: i64, context: Arc<BuildContext
         tracing::debug!(%error, "a packed release stays behind until its attempt's folder goes");
     }
     Ok(Found::Nothing)
-}
-
-fn rule(rule: &crate::api::project::ArtifactRule) -> release::ArtifactRule {
-    release::ArtifactRule { path: rule.path.clone(), rename: rule.rename.clone() }
-}
-
-fn shown(artifact: release::Artifact) -> Artifact {
-    Artifact {
-        name: artifact.name,
-        digest: format!("sha256:{}", artifact.digest),
-        size: i64::try_from(artifact.size).unwrap_or(i64::MAX),
-    }
 }
 
 pub(super) async fn tag(uid: String, tagged_at: Timestamp, context: Arc<BuildContext>) -> Done {

@@ -6,9 +6,9 @@ use parking_lot::Mutex;
 
 use super::{context::DeploymentContext, step::StepError, worker::HostRef};
 use crate::{
-    effects::{clock, rollout_logs::RolloutLogs},
-    model::rollout::HostFailure,
-    plan::deployment::{Assignment, Goal, RolloutAttempt, Step},
+    effects::{clock, logs::LogError, rollout_logs::RolloutLogs},
+    model::rollout::{HostFailure, RolloutAttempt},
+    plan::deployment::{Assignment, Goal, Step, outdated},
 };
 
 /// The log of one task on one host.
@@ -105,10 +105,24 @@ pub fn seal(context: &Arc<DeploymentContext>, uid: &str) {
 pub fn limit(context: &Arc<DeploymentContext>, uid: &str, current: RolloutAttempt, rollouts: usize) {
     let (then, of) = (context.clone(), uid.to_owned());
     let _ = context.tasks.start(format!("rollout-log/{uid}/limit"), async move {
-        if let Err(error) = then.rollout_logs.limit(&then.shared.gate, &then.store, &of, current, rollouts).await {
+        if let Err(error) = remove_outdated(&then, &of, current, rollouts).await {
             tracing::warn!(uid = of, %error, "logs of old rollouts are removed later");
         }
     });
+}
+
+async fn remove_outdated(
+    context: &DeploymentContext,
+    uid: &str,
+    current: RolloutAttempt,
+    rollouts: usize,
+) -> Result<(), LogError> {
+    let (logs, gate, store) = (&context.rollout_logs, &context.shared.gate, &context.store);
+    let all = logs.attempts(store, uid).await?.into_iter().chain([current]);
+    for attempt in outdated(all, rollouts).into_iter().filter(|attempt| *attempt < current) {
+        logs.remove_attempt(gate, store, uid, attempt).await?;
+    }
+    Ok(())
 }
 
 fn purpose(goal: &Goal) -> String {

@@ -13,7 +13,7 @@ use super::{
     project::delete_push_records,
 };
 use crate::{
-    effects::{clock, executor::LocalExecutor, git::Git, store::Store},
+    effects::{clock, executor::Executor, git::Git, store::Store},
     plan::gc::{
         Collectable,
         leftovers::{self, Garbage},
@@ -23,7 +23,7 @@ use crate::{
 /// What the garbage collector touches.
 pub struct GarbageContext {
     pub shared: Arc<Shared>,
-    pub executor: LocalExecutor,
+    pub executor: Arc<dyn Executor>,
     pub git: Git,
     pub store: Store,
 }

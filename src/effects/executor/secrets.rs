@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 /// The longest value, in bytes.
-pub const LONGEST: usize = 64 * 1024;
+pub const VALUE_MAX: usize = 64 * 1024;
 
 /// Name and value of each. Values are UTF-8 without NUL.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

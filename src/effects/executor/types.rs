@@ -1,11 +1,11 @@
 //! A build step and what is known of it. Plain values; they also are the files of its folder.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::limits::Limits;
+pub use crate::model::exit::ExitReason;
 
 /// One attempt of one Build.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ impl std::fmt::Display for AttemptId {
     }
 }
 
-/// What to run. The checkout must lie at `LocalExecutor::checkout_dir` by then.
+/// What to run. The checkout must lie at `Executor::checkout_dir` by then.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildStep {
     /// Run with `/bin/sh -e`, or by itself where it begins with `#!`.
@@ -72,24 +72,6 @@ impl std::fmt::Debug for BuildStep {
         let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
         f.debug_struct("BuildStep").field("script", &self.script.len()).field("env", &names).finish_non_exhaustive()
     }
-}
-
-/// Why a step ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ExitReason {
-    /// The script ended by itself; its code says how.
-    Completed,
-    TimedOut,
-    IdleTimedOut,
-    Cancelled,
-    /// The kernel ended one of its processes, because all of them needed more memory than the limit.
-    OutOfMemory,
-    /// It tried to have more processes than the limit.
-    ProcessLimit,
-    /// The disk of the executor's folder was nearly full, by whomever.
-    DiskFull,
-    /// The sandbox could not be made, so the script never began; `message` says why.
-    NotStarted,
 }
 
 /// How a step ended, from its `exit` record.
@@ -139,16 +121,12 @@ pub enum Isolation {
     Trusted,
 }
 
-/// How the local executor works.
-#[derive(Clone, Debug)]
-pub struct ExecutorConfig {
-    /// Its own folder: `<data>/executor`.
-    pub folder: PathBuf,
-    /// Kept out of the sandbox' sight: the data folder, kubeconfigs, keys of the control plane.
-    pub hidden: Vec<PathBuf>,
-    pub isolation: Isolation,
-    /// The program that runs a step detached: this program's own path, with the hidden subcommand `build-step`.
-    pub runner: PathBuf,
-    /// Output beyond this many bytes is cut out of the middle of the log.
-    pub max_log_bytes: u64,
+/// What a script may take of the machine; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Thousandths of a processor.
+    pub cpu: Option<u64>,
+    /// Bytes.
+    pub memory: Option<u64>,
+    pub pids: Option<u64>,
 }

@@ -18,7 +18,7 @@ use crate::effects::{
     gate::{Effect, Gate},
     ssh::{Connection, Credentials, Input, Output, SshTarget},
 };
-use crate::model::text::shell_quote;
+use crate::model::text::{last_lines, shell_quote};
 
 /// One script on the host, in three files here.
 const HELPER: &str = concat!(include_str!("become.sh"), include_str!("look.sh"), include_str!("helper.sh"));
@@ -122,7 +122,7 @@ impl Session {
             None => Err(HostError::StepFailed {
                 step: "putting the helper script".to_owned(),
                 why: "it did not arrive whole".to_owned(),
-                last_lines: super::last_lines(&answer.said, 5),
+                last_lines: last_lines(&answer.said, 5),
             }),
         }
     }
@@ -141,7 +141,7 @@ impl Session {
             return Err(HostError::BadInput { what: "the group's root", why });
         }
         if !["present", "absent", "protocol"].iter().any(|word| answer.get(word).is_some()) {
-            let last_lines = super::last_lines(&answer.said, 5);
+            let last_lines = last_lines(&answer.said, 5);
             let why = "the folder below the group's root can't be made".to_owned();
             return Err(HostError::StepFailed { step: "putting the helper script".to_owned(), why, last_lines });
         }

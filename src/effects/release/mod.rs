@@ -6,46 +6,10 @@ mod pack;
 mod rules;
 mod select;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-pub use self::error::ReleaseError;
-
-/// One line of `build.artifacts`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArtifactRule {
-    /// A glob below the checkout; a folder is taken with all that is in it.
-    pub path: String,
-    /// The name in the release; needs exactly one match. Without it a file keeps its path below the checkout.
-    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
-    pub rename: Option<String>,
-}
-
-/// One file of the release, as `Build.status.artifacts` lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Artifact {
-    /// Its path in the release.
-    pub name: String,
-    /// SHA-256 of the file in hex.
-    pub digest: String,
-    /// Bytes.
-    pub size: u64,
-}
-
-/// A tar that was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packed {
-    pub tar: PathBuf,
-    /// SHA-256 of the tar in hex, of the very bytes that were written.
-    pub digest: String,
-    /// Bytes of the tar.
-    pub size: u64,
-    /// The first regular files by name, without `run.json`; no more than a record lists.
-    pub artifacts: Vec<Artifact>,
-    /// How many there are.
-    pub artifact_count: u64,
-}
+pub use self::{error::ReleaseError, pack::Packed};
+use crate::api::project::ArtifactRule;
 
 /// Packs what the rules select below `folder` of `checkout`, and `run_json` as `run.json`, into `tar` (replaced where it exists).
 ///

@@ -6,7 +6,7 @@ use std::{
     io::{self, Read, Write},
     ops::Bound,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::fs::OFlags;
@@ -14,10 +14,24 @@ use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::{
-    Artifact, Packed, ReleaseError,
+    ReleaseError,
     select::{Entry, RUN},
 };
-use crate::plan::build::LISTED;
+use crate::{api::build::Artifact, model::version::LISTED};
+
+/// A tar that was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Packed {
+    pub tar: PathBuf,
+    /// SHA-256 of the tar in hex, of the very bytes that were written.
+    pub digest: String,
+    /// Bytes of the tar.
+    pub size: u64,
+    /// The first regular files by name, without `run.json`; no more than a record lists.
+    pub artifacts: Vec<Artifact>,
+    /// How many there are.
+    pub artifact_count: u64,
+}
 
 /// Writes the tar of what was selected below `base` under a temporary name, syncs and renames it.
 pub(super) fn write(
@@ -79,7 +93,8 @@ fn append<W: Write>(
             if reader.size != size || grown {
                 return Err(changed());
             }
-            Ok(Some(Artifact { name: name.to_owned(), digest: format!("{:x}", reader.hash.finalize()), size }))
+            let digest = format!("sha256:{:x}", reader.hash.finalize());
+            Ok(Some(Artifact { name: name.to_owned(), digest, size: i64::try_from(size).unwrap_or(i64::MAX) }))
         }
     }
 }

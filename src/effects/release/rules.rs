@@ -4,7 +4,8 @@ use std::path::{Component, Path};
 
 use globset::{Candidate, GlobBuilder, GlobMatcher};
 
-use super::{ArtifactRule, ReleaseError};
+use super::ReleaseError;
+use crate::api::project::ArtifactRule;
 
 /// A line, and what was found for it so far.
 pub(super) struct Wanted<'a> {

@@ -13,10 +13,11 @@ use globset::Candidate;
 use walkdir::DirEntry;
 
 use super::{
-    ArtifactRule, ReleaseError,
+    ReleaseError,
     bounds::{Bound, Bounds},
     rules::Wanted,
 };
+use crate::api::project::ArtifactRule;
 
 /// The file that landfall adds.
 pub(super) const RUN: &str = "run.json";

@@ -78,7 +78,7 @@ fn a_release_has_sorted_entries_without_owner_or_time() {
     let names: Vec<_> = packed.artifacts.iter().map(|a| (a.name.as_str(), a.size)).collect();
     assert_eq!(packed.artifact_count, 4);
     assert_eq!(names, [("app.jar", 3), ("bin/run", 9), ("conf/b", 1), ("conf/sub/a", 1)]);
-    assert_eq!(packed.artifacts[0].digest, format!("{:x}", Sha256::digest(b"jar")));
+    assert_eq!(packed.artifacts[0].digest, format!("sha256:{:x}", Sha256::digest(b"jar")));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One connection: from the first packet to the accepted key, and the channels in it. Deadlines stand outside the library, and the
+//! One connection and the channels in it; `handshake.rs` opens it. Deadlines stand outside the library, and the
 //! library runs in a task of its own, so a server that makes it hang or panic costs its own host and nothing else.
 
 use std::{
@@ -14,16 +14,12 @@ use russh::{
     ChannelOpenFailure,
     client::{Handle, Msg},
 };
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Credentials, SshError, SshTarget,
+    SshError,
     client_handler::{ClientHandler, SharedServerObserved},
-    handshake::{Route, connect},
     throttle::CloseHandle,
 };
 
@@ -61,51 +57,6 @@ impl Connection {
         let (sessions, refused) = (Arc::new(Semaphore::new(SESSIONS)), AtomicUsize::new(0));
         let server = seen.lock().banner.clone();
         Self { handle, address, server, seen, via, close_handle, sessions, refused }
-    }
-
-    /// Stops before authentication where the host does not prove that it is the one.
-    pub async fn open(target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
-        Self::open_via(None, target, credentials).await
-    }
-
-    /// The same through another connection, which lives as long as this one.
-    pub async fn open_via(
-        via: Option<Arc<Connection>>,
-        target: &SshTarget,
-        credentials: &Credentials,
-    ) -> Result<Self, SshError> {
-        Self::sign_in(via.map_or(Route::Dial, Route::Through), target, credentials).await
-    }
-
-    /// The same over a socket that is connected already, by somebody who saw to where.
-    pub async fn open_over(socket: TcpStream, target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
-        Self::sign_in(Route::Over(socket), target, credentials).await
-    }
-
-    async fn sign_in(way: Route, target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
-        let expected = credentials.expected(&target.address, target.port).await?;
-        let (target, identity) = (target.clone(), credentials.identity().clone());
-        let address = target.address.clone();
-        let work = tokio::spawn(async move { connect(way, &target, expected, &identity).await });
-        match AbortOnDropHandle::new(work).await {
-            Ok(done) => done,
-            Err(broken) => Err(SshError::Protocol { address, why: format!("the SSH library gave up ({broken})") }),
-        }
-    }
-
-    /// Through these jump hosts, the first of which is dialled from here. Each proves who it is before it is sent anything.
-    pub async fn open_chain(
-        hops: &[SshTarget],
-        end: &str,
-        credentials: &Credentials,
-    ) -> Result<Option<Arc<Self>>, SshError> {
-        let mut via = None;
-        for hop in hops {
-            let jump =
-                |cause| SshError::Jump { hop: hop.address.clone(), address: end.to_owned(), cause: Box::new(cause) };
-            via = Some(Arc::new(Self::open_via(via, hop, credentials).await.map_err(jump)?));
-        }
-        Ok(via)
     }
 
     /// The server's version banner, for people: printable ASCII, at most 255 characters.

@@ -11,9 +11,10 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Connection, Identity, SshError, SshTarget,
+    Connection, Credentials, Identity, SshError, SshTarget,
     client_handler::{ClientHandler, ServerObserved, SharedServerObserved},
     identity::Proof,
     printable,
@@ -53,6 +54,53 @@ pub(super) async fn connect(
         Ok(_) if handle.is_closed() => Err(lost("the server closed the connection".to_owned())),
         Ok(_) => Err(SshError::AuthenticationFailed { address, user: target.user.clone() }),
         Err(error) => Err(lost(error.to_string())),
+    }
+}
+
+impl Connection {
+    /// Stops before authentication where the host does not prove that it is the one.
+    pub async fn open(target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
+        Self::open_via(None, target, credentials).await
+    }
+
+    /// The same through another connection, which lives as long as this one.
+    pub async fn open_via(
+        via: Option<Arc<Connection>>,
+        target: &SshTarget,
+        credentials: &Credentials,
+    ) -> Result<Self, SshError> {
+        Self::sign_in(via.map_or(Route::Dial, Route::Through), target, credentials).await
+    }
+
+    /// The same over a socket that is connected already, by somebody who saw to where.
+    pub async fn open_over(socket: TcpStream, target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
+        Self::sign_in(Route::Over(socket), target, credentials).await
+    }
+
+    async fn sign_in(way: Route, target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
+        let expected = credentials.expected(&target.address, target.port).await?;
+        let (target, identity) = (target.clone(), credentials.identity().clone());
+        let address = target.address.clone();
+        let work = tokio::spawn(async move { connect(way, &target, expected, &identity).await });
+        match AbortOnDropHandle::new(work).await {
+            Ok(done) => done,
+            Err(broken) => Err(SshError::Protocol { address, why: format!("the SSH library gave up ({broken})") }),
+        }
+    }
+
+    /// Through these jump hosts, the first of which is dialled from here. Each proves who it is before it is sent anything.
+    pub async fn open_chain(
+        hops: &[SshTarget],
+        end: &str,
+        credentials: &Credentials,
+    ) -> Result<Option<Arc<Self>>, SshError> {
+        let mut via = None;
+        for hop in hops {
+            let jump =
+                |cause| SshError::Jump { hop: hop.address.clone(), address: end.to_owned(), cause: Box::new(cause) };
+            via = Some(Arc::new(Self::open_via(via, hop, credentials).await.map_err(jump)?));
+        }
+        Ok(via)
     }
 }
 

@@ -5,11 +5,8 @@ use std::{env, fs, path::PathBuf};
 use super::{
     error::DevError,
     folder::{Folder, home},
-    gobuild,
+    gobuild::{self, PROGRAMS},
 };
-
-/// The programs that one folder of programs must have.
-pub const PROGRAMS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
 
 /// A folder in which every one of [`PROGRAMS`] lies.
 #[derive(Debug, Clone)]

@@ -9,7 +9,10 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{binaries::PROGRAMS, error::DevError};
+use super::error::DevError;
+
+/// The programs that one folder of programs must have.
+pub const PROGRAMS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
 
 const NEED: &str = "1.26";
 const BINARY: &str = "landfall-control-plane";

@@ -28,7 +28,7 @@ use landfall::{
         gc,
     },
     effects::{
-        executor::{ExecutorConfig, Isolation, LocalExecutor},
+        executor::{Isolation, LocalConfig, LocalExecutor},
         gate::Gate,
         git::{Git, GitConfig},
         rollout_logs::RolloutLogs,
@@ -278,7 +278,7 @@ fn shared(client: Client) -> Shared {
 }
 
 fn contexts(client: Client, folder: &std::path::Path) -> Contexts {
-    let executor = LocalExecutor::new(ExecutorConfig {
+    let executor = LocalExecutor::new(LocalConfig {
         folder: folder.join("executor"),
         hidden: vec![],
         isolation: Isolation::Trusted,
@@ -288,7 +288,7 @@ fn contexts(client: Client, folder: &std::path::Path) -> Contexts {
     let effects = Effects {
         store: Store::folder(folder.join("store")).unwrap(),
         git: Git::new(GitConfig::new(folder.join("git"))),
-        executor,
+        executor: Arc::new(executor),
         rollout_logs: RolloutLogs::new(folder.join("rollouts")),
     };
     wiring::contexts(client, gate(), Duration::from_secs(600), "frame".into(), effects)

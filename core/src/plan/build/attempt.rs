@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Action, BuildPlan, Exit, ExitReason, StatusBuilder, Step,
+    Action, BuildPlan, Exit, StatusBuilder, Step,
     admission::{queued, replaced, taken},
     publish,
 };
@@ -14,7 +14,7 @@ use crate::{
         Reason, Verdict,
         build::{Attempt, BuildStatus, Outcome},
     },
-    model::names::Version,
+    model::{exit::ExitReason, names::Version},
     plan::Plan,
 };
 

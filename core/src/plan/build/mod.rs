@@ -21,8 +21,8 @@ use jiff::Timestamp;
 use self::status::StatusBuilder;
 pub use self::{
     action::Action,
-    observed::{Exit, ExitReason, FormerVersion, Observed, ProjectObserved, Step, VersionOwner},
-    records::{BuildPlan, LISTED, ReleaseRecord, listed, secrets},
+    observed::{Exit, FormerVersion, Observed, ProjectObserved, Step, VersionOwner},
+    records::{BuildPlan, ReleaseRecord, listed, secrets},
 };
 use super::Plan;
 use crate::api::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{BuildPlan, ReleaseRecord};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
         build::{Attempt, BuildSpec, BuildStatus, BuiltCommit, QueuePlace},
         project::{Parameter, Resources, TagRule},
     },
-    model::retry_state::RetryState,
+    model::{exit::ExitReason, retry_state::RetryState},
     plan::project::Denied,
 };
 
@@ -159,17 +159,4 @@ pub struct Exit {
     /// The last lines of its output, cleaned.
     #[serde(default)]
     pub last_lines: Vec<String>,
-}
-
-/// Why a step ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ExitReason {
-    Completed,
-    TimedOut,
-    IdleTimedOut,
-    Cancelled,
-    OutOfMemory,
-    ProcessLimit,
-    DiskFull,
-    NotStarted,
 }

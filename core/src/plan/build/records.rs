@@ -11,6 +11,7 @@ use crate::api::{
     lifecycle::CacheRule,
     project::{ArtifactRule, BuildEnvVar, ExternalContent, Resources, Run, SecretKeyRef},
 };
+use crate::model::version::LISTED;
 
 /// `plan.json`: what was granted. Every attempt reads only this, so an edit of the Project changes later builds alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,9 +130,7 @@ impl ReleaseRecord {
     }
 }
 
-/// A release may have any number of files, and neither an object nor a record: so many are listed,
-pub const LISTED: usize = 100;
-/// with names of so many bytes in all.
+/// Bytes of the names of all artifacts that are listed.
 const LISTED_BYTES: usize = 64 * 1024;
 
 /// The first artifacts, as many as a status and a record take. The others are in the release.

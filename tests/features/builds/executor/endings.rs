@@ -116,7 +116,7 @@ async fn the_runner_survives_the_kill_of_whoever_started_it() {
 #[tokio::test]
 async fn helper_that_starts_a_build_and_waits() {
     let Some(data) = std::env::var_os("LANDFALL_HELPER_DATA") else { return };
-    let config = ExecutorConfig {
+    let config = LocalConfig {
         folder: Path::new(&data).join("executor"),
         hidden: vec![],
         isolation: Isolation::Sandboxed,

@@ -65,7 +65,7 @@ async fn a_hidden_file_below_a_folder_that_scripts_see_is_hidden() {
     let folder = tempfile::tempdir_in("/opt").unwrap();
     fs::write(folder.path().join("admin.conf"), "hunter2").unwrap();
     fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    bench.executor = LocalExecutor::new(ExecutorConfig {
+    bench.executor = LocalExecutor::new(LocalConfig {
         folder: bench.data.path().join("executor"),
         hidden: vec![bench.data.path().to_owned(), folder.path().to_owned()],
         isolation: Isolation::Sandboxed,

@@ -61,7 +61,7 @@ async fn without_control_groups_processes_are_limited_by_user_and_memory_by_proc
     let limits = Limits { cpu: Some(500), memory: Some(64 << 20), pids: Some(40) };
     for (n, script) in [HOG, BOMB].into_iter().enumerate() {
         let mut bench = Bench::new();
-        bench.executor = LocalExecutor::new(ExecutorConfig {
+        bench.executor = LocalExecutor::new(LocalConfig {
             folder: bench.data.path().join("executor"),
             hidden: vec![],
             isolation: Isolation::Sandboxed,

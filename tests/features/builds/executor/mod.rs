@@ -1,6 +1,7 @@
 //! The local executor against this machine: real namespaces, real scripts, real kills.
 
 mod caches;
+mod contract;
 mod endings;
 mod isolation;
 mod limits;
@@ -19,7 +20,7 @@ use landfall::{
     effects::{
         clock::monotonic,
         executor::{
-            AttemptId, BuildStep, Cache, Caches, ExecutorConfig, ExecutorError, Exit, ExitReason, Isolation, Limits,
+            AttemptId, BuildStep, Cache, Caches, ExecutorError, Exit, ExitReason, Isolation, Limits, LocalConfig,
             LocalExecutor, Secrets, StepState,
         },
         gate::Gate,
@@ -44,7 +45,7 @@ impl Bench {
     }
 
     fn at(data: tempfile::TempDir, isolation: Isolation) -> Self {
-        let config = ExecutorConfig {
+        let config = LocalConfig {
             folder: data.path().join("executor"),
             hidden: vec![data.path().to_owned()],
             isolation,

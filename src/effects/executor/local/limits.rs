@@ -11,9 +11,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::{runner::End, types::ExitReason};
+use super::super::types::{ExitReason, Limits};
+use super::end::End;
 
 /// Without a limit of its own a script may have so many processes.
 const PROCESSES: u64 = 4096;
@@ -25,16 +24,6 @@ const OURS: &str = "landfall";
 const STALE: Duration = Duration::from_secs(60);
 /// A script that tries to fork so often over its limit does nothing else.
 const FORKS: u64 = 1000;
-
-/// `None` is no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Thousandths of a processor.
-    pub cpu: Option<u64>,
-    /// Bytes.
-    pub memory: Option<u64>,
-    pub pids: Option<u64>,
-}
 
 /// What was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

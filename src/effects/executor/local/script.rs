@@ -7,12 +7,12 @@ use std::{
     path::{Component, Path},
 };
 
-use super::{
+use super::super::{
     error::ExecutorError,
-    files, sandbox,
-    secrets::{LONGEST, Secrets},
+    secrets::{Secrets, VALUE_MAX},
     types::BuildStep,
 };
+use super::{files, sandbox};
 use crate::model::text::shell_quote;
 
 /// Writes `script` and `run` (which sets the environment and executes `script`) into the folder `into`.
@@ -57,7 +57,7 @@ pub(super) fn secret_exports(secrets: &Secrets) -> Vec<u8> {
 /// Names are the shell's, values have no NUL.
 pub(super) fn check(step: &BuildStep, secrets: &Secrets) -> Result<(), ExecutorError> {
     let bad = |name: &str, why| Err(ExecutorError::BadEnv { name: name.chars().take(80).collect(), why });
-    if let Some((name, _)) = secrets.0.iter().find(|(_, value)| value.len() > LONGEST) {
+    if let Some((name, _)) = secrets.0.iter().find(|(_, value)| value.len() > VALUE_MAX) {
         return bad(name, "its value is longer than 64 KiB");
     }
     for (name, value) in step.env.iter().chain(&secrets.0) {

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use super::{attempt, error::ExecutorError, files, types::StepState};
+use super::super::{error::ExecutorError, types::StepState};
+use super::{attempt, files};
 use crate::effects::remove;
 
 /// What is kept of an attempt that has ended.

@@ -5,78 +5,42 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader},
     os::unix::fs::lchown,
     path::Path,
     process::{Child, ChildStdout, Stdio},
     sync::mpsc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::super::{
+    secrets::Secrets,
+    types::{Exit, ExitReason, Isolation},
+};
 use super::{
     cache,
     capture::{self, Captured, LastOutput},
-    disk, files,
+    end::End,
+    files,
     identity::Identity,
     limits::ActiveLimits,
     masks::Masks,
-    sandbox, script,
-    secrets::Secrets,
-    slot, trusted,
-    types::{BuildStep, Exit, ExitReason, Isolation},
+    sandbox, script, slot, trusted,
+    watch::{StepFile, Watch},
 };
 use crate::effects::{clock, remove};
 
-/// How often the runner looks at cancel and the timeouts.
-const TICK: Duration = Duration::from_millis(50);
 /// A sandbox that is not ready by then is not coming.
-const SETUP: Duration = Duration::from_secs(30);
-
-/// `step.json`: what the operator asked for.
-#[derive(Serialize, Deserialize)]
-pub(super) struct StepFile {
-    pub(super) step: BuildStep,
-    pub(super) isolation: Isolation,
-    pub(super) hidden: Vec<std::path::PathBuf>,
-    pub(super) max_log_bytes: u64,
-    /// Where caches are kept.
-    #[serde(default)]
-    pub(super) caches: std::path::PathBuf,
-}
+const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `pid`: who runs it, written before the script begins.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct RunnerFile {
     pub(super) runner: Identity,
     pub(super) started_at: Timestamp,
-}
-
-/// How a script ended.
-pub(super) struct End {
-    pub(super) reason: ExitReason,
-    pub(super) code: Option<i32>,
-    pub(super) message: Option<String>,
-}
-
-impl End {
-    fn not_started(message: impl Into<String>) -> Self {
-        Self { reason: ExitReason::NotStarted, code: None, message: Some(message.into()) }
-    }
-
-    fn succeeded(&self) -> bool {
-        self.reason == ExitReason::Completed && self.code == Some(0)
-    }
-
-    pub(super) fn completed(code: Option<i32>) -> Self {
-        Self { reason: ExitReason::Completed, code, message: None }
-    }
-
-    pub(super) fn killed(reason: ExitReason) -> Self {
-        Self { reason, code: None, message: None }
-    }
 }
 
 /// Runs the attempt in `dir`, if nobody does or did. Errors before the record of the runner are returned; later ones are recorded.
@@ -169,59 +133,6 @@ fn attempt(dir: &Path, asked: &StepFile, secrets: &Secrets) -> io::Result<(End, 
     Ok((end, captured))
 }
 
-/// What ends a script from outside.
-pub(super) struct Watch<'a> {
-    pub(super) dir: &'a Path,
-    pub(super) asked: &'a StepFile,
-    pub(super) secrets: &'a Secrets,
-    pub(super) limits: &'a ActiveLimits,
-    last: LastOutput,
-}
-
-impl Watch<'_> {
-    /// Says a word to the child, and the script's secrets after it; then its stdin is closed. In a thread, so that a child that does
-    /// not read is ended in time all the same.
-    pub(super) fn tell(&self, child: &mut Child, word: &[u8]) {
-        let Some(mut pipe) = child.stdin.take() else { return };
-        let words = [word, &script::secret_exports(self.secrets)].concat();
-        std::thread::spawn(move || pipe.write_all(&words));
-    }
-
-    /// Waits until the child ends, or there is a reason to end it (`Err`).
-    pub(super) fn until_end(
-        &self,
-        child: &mut Child,
-        begun: Instant,
-    ) -> io::Result<Result<std::process::ExitStatus, ExitReason>> {
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(Ok(status));
-            }
-            if let Some(reason) = self.reason(begun) {
-                return Ok(Err(reason));
-            }
-            std::thread::sleep(TICK);
-        }
-    }
-
-    fn reason(&self, begun: Instant) -> Option<ExitReason> {
-        let now = clock::monotonic();
-        let step = &self.asked.step;
-        // Whoever took the folder away wants no result: the script must not run on to its timeout.
-        let wanted = self.dir.join(files::PID).exists();
-        if self.dir.join(files::CANCEL).exists() || !wanted {
-            Some(ExitReason::Cancelled)
-        } else if now.duration_since(begun) >= step.timeout {
-            Some(ExitReason::TimedOut)
-        } else if now.saturating_duration_since(self.last.at().max(begun)) >= step.idle_timeout {
-            Some(ExitReason::IdleTimedOut)
-        } else {
-            let full = disk::nearly_full(self.dir).then_some(ExitReason::DiskFull);
-            self.limits.exceeded().map(ExitReason::from).or(full)
-        }
-    }
-}
-
 fn sandboxed(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> {
     let slot = slot::take(watch.dir)?;
     script::write(&watch.dir.join(files::IN), &watch.asked.step, sandbox::BUILD, sandbox::HOME)?;
@@ -232,7 +143,7 @@ fn sandboxed(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(output).spawn()?;
     drop(command); // it holds a writer of the output
     let said = listen(child.stdout.take());
-    if said.recv_timeout(SETUP).ok().as_deref() != Some("ready") {
+    if said.recv_timeout(SETUP_TIMEOUT).ok().as_deref() != Some("ready") {
         kill_sandbox(&mut child)?;
         let why = crate::model::text::last_lines(&fs::read(watch.dir.join(files::RUNNER_LOG)).unwrap_or_default(), 2)
             .join(" / ");

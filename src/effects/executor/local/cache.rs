@@ -13,12 +13,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{
+use super::super::{
     error::ExecutorError,
-    files,
-    runner::Watch,
     types::{Cache, Caches, ExitReason},
 };
+use super::{files, watch::Watch};
 use crate::effects::{clock, remove};
 
 const CURRENT: &str = "current";

@@ -11,11 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 
-use super::{
-    files, identity,
-    runner::{End, Watch},
-    sandbox, script,
-};
+use super::{end::End, files, identity, sandbox, script, watch::Watch};
 use crate::effects::clock;
 
 pub(super) fn run(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> {

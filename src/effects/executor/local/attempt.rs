@@ -10,14 +10,12 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{
+use super::super::{
     error::ExecutorError,
-    files,
-    runner::{RunnerFile, StepFile},
-    sandbox,
     secrets::Secrets,
     types::{AttemptId, Exit, StepState},
 };
+use super::{files, runner::RunnerFile, sandbox, watch::StepFile};
 use crate::effects::clock;
 
 const PAUSE: Duration = Duration::from_millis(10);

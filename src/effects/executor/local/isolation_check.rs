@@ -7,9 +7,10 @@ use std::{
     process::Stdio,
 };
 
-use super::{ExecutorConfig, ExecutorError, files, sandbox};
+use super::super::error::ExecutorError;
+use super::{config::LocalConfig, files, sandbox};
 
-pub(super) fn isolation(config: &ExecutorConfig) -> Result<(), ExecutorError> {
+pub(super) fn isolation(config: &LocalConfig) -> Result<(), ExecutorError> {
     fs::create_dir_all(&config.folder).map_err(|error| ExecutorError::io("make the executor's folder", &error))?;
     let dir = tempfile::Builder::new()
         .prefix("trial-")
@@ -18,7 +19,7 @@ pub(super) fn isolation(config: &ExecutorConfig) -> Result<(), ExecutorError> {
     try_once(dir.path(), config).map_err(|missing| ExecutorError::ExecutorUnsafe { missing })
 }
 
-fn try_once(dir: &Path, config: &ExecutorConfig) -> Result<(), String> {
+fn try_once(dir: &Path, config: &LocalConfig) -> Result<(), String> {
     let say = |error: io::Error| error.to_string();
     if !rustix::process::geteuid().is_root() {
         return Err("the operator is not root (in a cluster: see \"Builds in a cluster\" in the README)".into());
