@@ -270,7 +270,7 @@ impl OpenFiles {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
     use crate::{effects::gate::LeaseTerm, model::ids::FenceToken};
@@ -360,7 +360,7 @@ mod tests {
         let pipe = folder.join("web-01");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
         let rollout_logs = RolloutLogs::new(dir.path().to_owned());
-        let began = Instant::now();
+        let began = clock::monotonic();
         for n in 0..1000 {
             rollout_logs.write("u", attempt("1.0.1"), "web-01", &format!("step {n}"));
         }
