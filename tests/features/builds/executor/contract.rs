@@ -49,7 +49,7 @@ async fn every_executor_begins_an_attempt_once_keeps_its_end_and_forgets_it_when
         for _ in 0..2 {
             assert_eq!(executor.seal(&gate, &store, &id).await.unwrap(), 1, "{name}");
         }
-        assert_eq!(executor.builds().await.unwrap(), [id.uid.clone()], "{name}");
+        assert_eq!(executor.builds().await.unwrap(), std::slice::from_ref(&id.uid), "{name}");
         assert_eq!(executor.attempts(&id.uid).await.unwrap(), [1], "{name}");
         assert!(executor.litter(&id.uid, 1).await.unwrap(), "{name}");
         executor.tidy(&gate, &id.uid, 1).await.unwrap();
