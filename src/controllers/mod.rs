@@ -3,6 +3,7 @@
 pub mod build;
 pub mod deployment;
 pub mod error;
+mod failure;
 pub mod frame;
 pub mod gc;
 pub mod hostgroup;

@@ -1,7 +1,8 @@
 //! A repository as a namespace reads it now: its Secret is read anew each time, and used only for the host that it is for.
 
-use super::{build::broken::Broken, secrets::SecretReader};
+use super::secrets::SecretReader;
 use crate::effects::git::{self, Access, Source};
+use crate::model::Failure;
 
 pub async fn repository(
     secrets: &SecretReader,
@@ -9,7 +10,7 @@ pub async fn repository(
     project: &str,
     url: &str,
     secret: Option<&str>,
-) -> Result<Source, Broken> {
+) -> Result<Source, Failure> {
     let mut source = Source::open(namespace, url);
     let host = git::host_of(url)?;
     if let (Some(name), Some(host)) = (secret, host) {

@@ -6,8 +6,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-use super::build::broken::Broken;
 use crate::model::Class;
+use crate::model::Failure;
 
 /// Delays between tries double from one second to a minute: all of them take some seven minutes.
 const MAX_TRIES: u32 = 12;
@@ -60,12 +60,12 @@ impl Tasks {
 /// failure is left to the garbage collector at once, others after some tries.
 pub async fn insist<F>(what: &str, of: &str, mut work: impl FnMut() -> F)
 where
-    F: Future<Output = Result<(), Broken>>,
+    F: Future<Output = Result<(), Failure>>,
 {
     for nth in 0..MAX_TRIES {
-        let Err(broken) = work().await else { return };
-        tracing::warn!(%of, message = %broken.message, "{what} is deleted later");
-        if broken.class == Class::Terminal {
+        let Err(failure) = work().await else { return };
+        tracing::warn!(%of, message = %failure.message, "{what} is deleted later");
+        if failure.class == Class::Terminal {
             return;
         }
         tokio::time::sleep(Duration::from_secs(1 << nth).min(BACKOFF_MAX)).await;

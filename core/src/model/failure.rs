@@ -9,7 +9,7 @@ use crate::{api::Reason, model::Class};
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     pub reason: Reason,
-    #[serde(default = "waiting")]
+    #[serde(default = "may_pass")]
     pub class: Class,
     pub message: String,
     /// The last lines of what ran, cleaned.
@@ -17,13 +17,18 @@ pub struct Failure {
     pub lines: Vec<String>,
 }
 
-fn waiting() -> Class {
+fn may_pass() -> Class {
     Class::Transient
 }
 
 impl Failure {
     pub fn new(reason: Reason, class: Class, message: impl Into<String>) -> Self {
         Self { reason, class, message: message.into(), lines: Vec::new() }
+    }
+
+    /// An error of an effect, in its own words.
+    pub fn of(reason: Reason, class: Class, error: &impl ToString) -> Self {
+        Self::new(reason, class, error.to_string())
     }
 
     /// Something is not there yet, and may come.

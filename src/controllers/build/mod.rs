@@ -1,6 +1,5 @@
 //! Builds: how to look at one, and how to do what its planner says. It must not decide.
 
-pub mod broken;
 mod context;
 mod leftovers;
 mod observe;
@@ -8,16 +7,14 @@ mod records;
 mod registry;
 mod work;
 
+use crate::model::Failure;
 use std::{future::Future, sync::Arc};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
 pub use self::context::BuildContext;
-use self::{
-    broken::Broken,
-    registry::{Found, Slot},
-};
+use self::registry::{Found, Slot};
 pub use self::{leftovers::delete as delete_records, records::read_json, registry::Registry};
 use super::frame::{Kind, ReconcileError};
 use crate::{
@@ -113,15 +110,15 @@ fn background(
     build: &Build,
     context: &Arc<BuildContext>,
     slot: Slot,
-    work: impl Future<Output = Result<Found, Broken>> + Send + 'static,
+    work: impl Future<Output = Result<Found, Failure>> + Send + 'static,
 ) {
     let Some(occupied) = context.builds.occupy(&build.uid().unwrap_or_default(), slot) else { return };
     let (namespace, name, then) = (build.namespace().unwrap_or_default(), build.name_any(), context.clone());
     let _ = context.tasks.start(occupied.key(), async move {
         let result = work.await;
-        let shut = result.as_ref().is_err_and(|broken| broken.class == Class::Waiting);
-        if let Err(broken) = &result {
-            tracing::info!(%namespace, %name, reason = %broken.reason, message = %broken.message, "a step of a build failed");
+        let shut = result.as_ref().is_err_and(|failure| failure.class == Class::Waiting);
+        if let Err(failure) = &result {
+            tracing::info!(%namespace, %name, reason = %failure.reason, message = %failure.message, "a step of a build failed");
         }
         occupied.settle(result);
         if shut {
@@ -135,12 +132,12 @@ fn background(
 async fn now(
     build: &Build,
     context: &Arc<BuildContext>,
-    work: impl Future<Output = Result<(), Broken>> + Send,
+    work: impl Future<Output = Result<(), Failure>> + Send,
 ) -> Result<(), ReconcileError> {
     let done = work.await;
-    if let Err(broken) = &done {
-        context.builds.failed(&build.uid().unwrap_or_default(), broken);
+    if let Err(failure) = &done {
+        context.builds.failed(&build.uid().unwrap_or_default(), failure);
     }
     context.shared.requeue.build(&build.namespace().unwrap_or_default(), &build.name_any());
-    done.map_err(|broken| ReconcileError::Effect { class: broken.class, message: broken.message })
+    done.map_err(|failure| ReconcileError::Effect { class: failure.class, message: failure.message })
 }

@@ -1,9 +1,10 @@
 //! Everything that a decision about a Build needs, read anew. It must not decide, nor ask git.
 
+use crate::model::Failure;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{broken::Broken, context::BuildContext, records, registry::Slot, work};
+use super::{context::BuildContext, records, registry::Slot, work};
 use crate::{
     api::{Build, Project, build::QueuePlace},
     controllers::frame::ReconcileError,
@@ -87,7 +88,7 @@ fn needed(project: Project) -> ProjectObserved {
     }
 }
 
-async fn stored(observed: &mut Observed, namespace: &str, context: &BuildContext) -> Result<(), Broken> {
+async fn stored(observed: &mut Observed, namespace: &str, context: &BuildContext) -> Result<(), Failure> {
     observed.plan = records::plan(&context.store, &observed.uid).await?;
     let version = match &observed.plan {
         Some(plan) => {
@@ -106,7 +107,7 @@ async fn stored(observed: &mut Observed, namespace: &str, context: &BuildContext
 }
 
 /// Versions of this project that a Build of this name published. Before the commit is known nobody asks.
-async fn former_versions(observed: &Observed, context: &BuildContext) -> Result<Vec<FormerVersion>, Broken> {
+async fn former_versions(observed: &Observed, context: &BuildContext) -> Result<Vec<FormerVersion>, Failure> {
     let commit = observed.resolved.as_ref().or(observed.status.as_ref().and_then(|status| status.commit.as_ref()));
     if commit.is_none() {
         return Ok(vec![]);
@@ -133,7 +134,7 @@ async fn former_versions(observed: &Observed, context: &BuildContext) -> Result<
 }
 
 /// What the executor knows of the attempt that is named and not ended.
-async fn step(observed: &Observed, context: &BuildContext) -> Result<Step, Broken> {
+async fn step(observed: &Observed, context: &BuildContext) -> Result<Step, Failure> {
     let last = observed.status.iter().flat_map(|status| &status.attempts).next_back();
     let Some(last) = last.filter(|last| last.outcome.is_none()) else { return Ok(Step::Absent) };
     let attempt = AttemptId::new(observed.uid.clone(), last.number);
@@ -180,6 +181,6 @@ fn remembered(observed: &mut Observed, context: &BuildContext) {
     observed.fault = known.fault;
 }
 
-fn trouble(broken: Broken) -> ReconcileError {
-    ReconcileError::Effect { class: broken.class, message: broken.message }
+fn trouble(failure: Failure) -> ReconcileError {
+    ReconcileError::Effect { class: failure.class, message: failure.message }
 }

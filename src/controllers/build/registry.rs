@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::broken::Broken;
+use crate::model::Failure;
 use crate::{
     api::build::BuiltCommit,
     effects::clock,
@@ -111,9 +111,9 @@ impl Registry {
     }
 
     /// A step failed outside the background.
-    pub fn failed(&self, uid: &str, broken: &Broken) {
+    pub fn failed(&self, uid: &str, failure: &Failure) {
         let mut inner = self.lock();
-        note(inner.known.entry(uid.to_owned()).or_default(), broken);
+        note(inner.known.entry(uid.to_owned()).or_default(), failure);
     }
 
     /// A person asked for another try: failures are history.
@@ -173,15 +173,15 @@ impl Registry {
     }
 }
 
-fn note(known: &mut ProjectState, broken: &Broken) {
-    if broken.class == Class::Waiting {
+fn note(known: &mut ProjectState, failure: &Failure) {
+    if failure.class == Class::Waiting {
         return;
     }
-    let before = known.fault.as_ref().filter(|fault| fault.reason == broken.reason).map_or(0, |fault| fault.failures);
+    let before = known.fault.as_ref().filter(|fault| fault.reason == failure.reason).map_or(0, |fault| fault.failures);
     known.fault = Some(RetryState {
-        reason: broken.reason,
-        message: broken.message.clone(),
-        terminal: broken.class == Class::Terminal,
+        reason: failure.reason,
+        message: failure.message.clone(),
+        terminal: failure.class == Class::Terminal,
         failures: before.saturating_add(1),
         at: clock::now(),
     });
@@ -202,11 +202,11 @@ impl TaskSlot {
     }
 
     /// The work is over: what it found counts, and the slot is free.
-    pub(super) fn settle(self, result: Result<Found, Broken>) {
+    pub(super) fn settle(self, result: Result<Found, Failure>) {
         let mut inner = self.memory.lock();
         let known = inner.known.entry(self.uid.clone()).or_default();
         match result {
-            Err(broken) => note(known, &broken),
+            Err(failure) => note(known, &failure),
             Ok(found) => {
                 if self.slot == Slot::Work {
                     known.fault = None;

@@ -1,5 +1,6 @@
 //! The steps of a build, done. Each may be done again after a crash at any instant: it finds what was there, or does it once.
 
+use crate::model::Failure;
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -7,7 +8,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::{
-    broken::Broken,
     context::BuildContext,
     leftovers,
     observe::whole_seconds,
@@ -43,13 +43,13 @@ const GONE_LOOKS: u32 = 50;
 /// Who follows the log of a build that is deleted reads the rest of it within that.
 const READ_ON: Duration = Duration::from_secs(10);
 
-type Done = Result<Found, Broken>;
+type Done = Result<Found, Failure>;
 
 /// Finds out what the revision means now, and pins that commit.
 pub(super) async fn resolve(build: Build, context: Arc<BuildContext>) -> Done {
     let (namespace, uid) = (build.namespace().unwrap_or_default(), build.uid().unwrap_or_default());
     let project = context.shared.api::<Project>(&namespace).get(&build.spec.project_ref.name).await;
-    let spec = project.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?.spec;
+    let spec = project.map_err(|error| Failure::of(Reason::InternalError, Class::Transient, &error))?.spec;
     // Before it is queued: a build that waits for a Secret must not hold up the others.
     secrets(&namespace, &build.spec.project_ref.name, build::secrets(&spec.build.env), &context).await?;
     let source = spec.source;
@@ -110,9 +110,9 @@ fn caches(plan: &BuildPlan) -> Option<Caches> {
 }
 
 /// The plan's repository. Its Secret is the one that the Project names by now: who mends a refused push may have to name another.
-async fn of_plan(plan: &BuildPlan, context: &BuildContext) -> Result<Source, Broken> {
+async fn of_plan(plan: &BuildPlan, context: &BuildContext) -> Result<Source, Failure> {
     let project = context.shared.api::<Project>(&plan.namespace).get_opt(&plan.project).await;
-    let project = project.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &error))?;
+    let project = project.map_err(|error| Failure::of(Reason::InternalError, Class::Transient, &error))?;
     let source = project.map(|project| project.spec.source).filter(|source| source.url == plan.url);
     let secret = match source {
         Some(source) => source.secret_ref.map(|secret| secret.name),
@@ -127,7 +127,7 @@ async fn secrets(
     project: &str,
     wanted: Vec<(String, SecretKeyRef)>,
     context: &BuildContext,
-) -> Result<Secrets, Broken> {
+) -> Result<Secrets, Failure> {
     let usage = SecretUse { namespace, purpose: Purpose::Build, user: project };
     let mut found = Vec::new();
     for (variable, at) in wanted {
@@ -137,7 +137,7 @@ async fn secrets(
             let message = format!(
                 "the key {key:?} of the Secret {name} can't be an environment variable: it has a NUL, or more than 64 KiB; replace it"
             );
-            return Err(Broken { reason: Reason::SecretInvalid, message, class: Class::Transient });
+            return Err(Failure::new(Reason::SecretInvalid, Class::Transient, message));
         }
         found.push((variable, text.expose().to_owned()));
     }
@@ -145,7 +145,7 @@ async fn secrets(
 }
 
 /// Writes the commit's files. A mirror that was lost with the data folder is fetched again first.
-async fn checkout(plan: &BuildPlan, id: &AttemptId, context: &BuildContext) -> Result<(), Broken> {
+async fn checkout(plan: &BuildPlan, id: &AttemptId, context: &BuildContext) -> Result<(), Failure> {
     let folder = context.executor.checkout_dir(id);
     let mirror = Source::open(&plan.namespace, &plan.url);
     let request = CheckoutRequest {
@@ -173,7 +173,7 @@ async fn checkout(plan: &BuildPlan, id: &AttemptId, context: &BuildContext) -> R
 }
 
 /// The intent is on record: the script begins, if it did not before.
-pub(super) async fn start(uid: String, attempt: i64, context: &Arc<BuildContext>) -> Result<(), Broken> {
+pub(super) async fn start(uid: String, attempt: i64, context: &Arc<BuildContext>) -> Result<(), Failure> {
     let plan = records::granted(&context.store, &uid).await?;
     let secrets = secrets(&plan.namespace, &plan.project, plan.secrets(), context).await?;
     // Checked before the grant.
@@ -274,7 +274,7 @@ pub(super) async fn cancel(uid: String, attempt: i64, context: Arc<BuildContext>
     Ok(Found::Nothing)
 }
 
-pub(super) async fn record(uid: String, end: &Attempt, context: &Arc<BuildContext>) -> Result<(), Broken> {
+pub(super) async fn record(uid: String, end: &Attempt, context: &Arc<BuildContext>) -> Result<(), Failure> {
     let key = records::end_key(&uid, end.number)?;
     context.store.create(&context.shared.gate, &key, to_json(end)?).await?;
     // A script that ended before anybody saw it run was not watched.
@@ -288,7 +288,7 @@ pub(super) async fn collect(uid: String, attempt: i64, context: Arc<BuildContext
     let id = AttemptId::new(uid.clone(), attempt);
     let checkout = context.executor.checkout_dir(&id);
     let tar = checkout.with_file_name("release.tar");
-    let run = plan.run_json().map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))?;
+    let run = plan.run_json().map_err(|error| Failure::of(Reason::InternalError, Class::Terminal, &error))?;
     let packed = release::pack(&checkout, &plan.path, &plan.artifacts, run, &tar).await?;
     // Until the record says who needs it, nobody may take it for unneeded.
     let _kept = context.store.keep_releases().await;
@@ -324,10 +324,10 @@ pub(super) async fn tag(uid: String, tagged_at: Timestamp, context: Arc<BuildCon
 }
 
 /// Makes the version deployable. Where another build has it already, the next look says so.
-pub(super) async fn publish(build: &Build, record: &VersionRecord, context: &Arc<BuildContext>) -> Result<(), Broken> {
+pub(super) async fn publish(build: &Build, record: &VersionRecord, context: &Arc<BuildContext>) -> Result<(), Failure> {
     let namespace = build.namespace().unwrap_or_default();
     let key = keys::version(&namespace, &build.spec.project_ref.name, &record.version)?;
-    let bytes = record.to_bytes().map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))?;
+    let bytes = record.to_bytes().map_err(|error| Failure::of(Reason::InternalError, Class::Terminal, &error))?;
     context.store.create(&context.shared.gate, &key, bytes).await?;
     Ok(())
 }

@@ -21,8 +21,9 @@ pub(super) async fn sync_finalizer<K: Kind>(object: &K, wanted: bool, shared: &S
         "metadata": { "resourceVersion": object.resource_version(), "finalizers": finalizers },
     });
     let api = shared.api::<K>(&object.namespace().unwrap_or_default());
-    let name = if wanted { "finalizer.set" } else { "finalizer.remove" };
-    let effect = Effect::new(name, format!("{}/{}", K::KIND, object.name_any()));
+    let subject = format!("{}/{}", K::KIND, object.name_any());
+    // Two literals: the crash harness reads the effects' names from the source.
+    let effect = if wanted { Effect::new("finalizer.set", subject) } else { Effect::new("finalizer.remove", subject) };
     let patch =
         async { api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(merge)).await.map_err(of_object) };
     shared.gate.pass(effect, patch).await?;

@@ -5,13 +5,10 @@
 mod observe;
 pub(super) mod releases;
 
+use crate::model::Failure;
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    build::{broken::Broken, delete_records},
-    frame::Shared,
-    project::delete_push_records,
-};
+use super::{build::delete_records, frame::Shared, project::delete_push_records};
 use crate::{
     effects::{clock, executor::Executor, git::Git, store::Store},
     plan::gc::{
@@ -37,8 +34,8 @@ pub async fn keep(context: Arc<GarbageContext>, scope: Option<String>) {
     loop {
         let delay = match collect(&context, scope.as_deref()).await {
             Ok(()) => COLLECTION_INTERVAL,
-            Err(broken) => {
-                tracing::warn!(reason = %broken.reason, message = %broken.message, "garbage is collected later");
+            Err(failure) => {
+                tracing::warn!(reason = %failure.reason, message = %failure.message, "garbage is collected later");
                 RETRY_DELAY
             }
         };
@@ -47,7 +44,7 @@ pub async fn keep(context: Arc<GarbageContext>, scope: Option<String>) {
 }
 
 /// One run over all that Builds and Projects left. `scope`: the one namespace whose objects are known; `None`: those of all.
-async fn collect(context: &GarbageContext, scope: Option<&str>) -> Result<(), Broken> {
+async fn collect(context: &GarbageContext, scope: Option<&str>) -> Result<(), Failure> {
     let garbage = leftovers::plan(&observe::everything(context, scope).await?, clock::now());
     let mut deleted = Vec::new();
     for one in garbage {
@@ -74,7 +71,7 @@ async fn collect(context: &GarbageContext, scope: Option<&str>) -> Result<(), Br
 }
 
 /// What one Project left that is deleted.
-pub(super) async fn collect_project(uid: &str, namespace: &str, context: &GarbageContext) -> Result<(), Broken> {
+pub(super) async fn collect_project(uid: &str, namespace: &str, context: &GarbageContext) -> Result<(), Failure> {
     let (caches, projects) = observe::caches_of(namespace, context).await?;
     for one in leftovers::of_project(uid, namespace, &caches, &projects) {
         delete(one, context).await?;
@@ -83,7 +80,7 @@ pub(super) async fn collect_project(uid: &str, namespace: &str, context: &Garbag
 }
 
 /// False: it is not as it was seen, and stays. Deleting twice is deleting once.
-async fn delete(garbage: Garbage, context: &GarbageContext) -> Result<bool, Broken> {
+async fn delete(garbage: Garbage, context: &GarbageContext) -> Result<bool, Failure> {
     let gate = &context.shared.gate;
     match garbage {
         Garbage::BuildFolder { uid } => context.executor.forget(gate, &uid).await?,

@@ -1,5 +1,6 @@
 //! What lies around, and who exists. It must not decide what is needed.
 
+use crate::model::Failure;
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::{
@@ -14,10 +15,7 @@ use crate::{
         Build, Project, Reason,
         conditions::{READY, status_of},
     },
-    controllers::{
-        build::{broken::Broken, read_json},
-        error::api_message,
-    },
+    controllers::{build::read_json, error::api_message},
     effects::{git, store::keys},
     model::Class,
     plan::{build::BuildPlan, gc::leftovers::Observed},
@@ -25,7 +23,7 @@ use crate::{
 
 /// Builds and Projects are listed last: whatever lay around before has its own in the list, or it has none. One that can't be read is there
 /// all the same, and stops nothing. Whose it is need be known of the rest alone.
-pub(super) async fn everything(context: &GarbageContext, scope: Option<&str>) -> Result<Observed, Broken> {
+pub(super) async fn everything(context: &GarbageContext, scope: Option<&str>) -> Result<Observed, Failure> {
     let caches = context.executor.cached_projects().await?.into_iter().collect();
     let push_records = context.store.list(&keys::all_triggers()?).await?;
     let push_records = push_records.iter().filter_map(keys::project_of_trigger).map(str::to_owned).collect();
@@ -55,7 +53,7 @@ pub(super) async fn everything(context: &GarbageContext, scope: Option<&str>) ->
 pub(super) async fn caches_of(
     namespace: &str,
     context: &GarbageContext,
-) -> Result<(BTreeSet<(String, String)>, BTreeSet<String>), Broken> {
+) -> Result<(BTreeSet<(String, String)>, BTreeSet<String>), Failure> {
     let caches: BTreeSet<(String, String)> = context.executor.cached_projects().await?.into_iter().collect();
     let existing = projects(context, Some(namespace)).await?;
     Ok((caches, existing.iter().filter_map(ResourceExt::uid).collect()))
@@ -66,12 +64,12 @@ async fn namespaces_of(
     uids: impl IntoIterator<Item = String>,
     builds: &BTreeMap<String, bool>,
     context: &GarbageContext,
-) -> Result<BTreeMap<String, Option<String>>, Broken> {
+) -> Result<BTreeMap<String, Option<String>>, Failure> {
     let mut found = BTreeMap::new();
     for uid in uids.into_iter().filter(|uid| !builds.contains_key(uid)) {
         let plan: Option<BuildPlan> = match read_json(&context.store, &keys::build_plan(&uid)?).await {
             // A record that is no more one tells nothing, and will tell nothing later.
-            Err(broken) if broken.class == Class::Terminal => None,
+            Err(failure) if failure.class == Class::Terminal => None,
             plan => plan?,
         };
         found.insert(uid, plan.map(|plan| plan.namespace));
@@ -80,7 +78,7 @@ async fn namespaces_of(
 }
 
 /// Uids, and whether they are published.
-async fn builds(context: &GarbageContext, scope: Option<&str>) -> Result<BTreeMap<String, bool>, Broken> {
+async fn builds(context: &GarbageContext, scope: Option<&str>) -> Result<BTreeMap<String, bool>, Failure> {
     let client = context.shared.client.clone();
     let api: Api<DeserializeGuard<Build>> = match scope {
         Some(namespace) => Api::namespaced(client, namespace),
@@ -95,7 +93,7 @@ async fn builds(context: &GarbageContext, scope: Option<&str>) -> Result<BTreeMa
 }
 
 /// As they stand there: one that can't be read exists all the same.
-async fn projects(context: &GarbageContext, scope: Option<&str>) -> Result<Vec<DynamicObject>, Broken> {
+async fn projects(context: &GarbageContext, scope: Option<&str>) -> Result<Vec<DynamicObject>, Failure> {
     let (client, resource) = (context.shared.client.clone(), ApiResource::erase::<Project>(&()));
     let api: Api<DynamicObject> = match scope {
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
@@ -110,6 +108,6 @@ fn mirror_of(project: &DynamicObject) -> Option<String> {
     git::mirror_of(&project.namespace()?, url).ok()
 }
 
-fn unlisted(error: kube::Error) -> Broken {
-    Broken::new(Reason::InternalError, Class::Transient, &api_message(&error))
+fn unlisted(error: kube::Error) -> Failure {
+    Failure::of(Reason::InternalError, Class::Transient, &api_message(&error))
 }

@@ -1,5 +1,6 @@
 //! Who has a claim on which release of the store. Whether the bytes stay decides `plan::gc::releases`.
 
+use crate::model::Failure;
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::{
@@ -10,11 +11,7 @@ use tokio::sync::OwnedRwLockWriteGuard;
 
 use crate::{
     api::{Deployment, Reason, deployment::versions_named_in},
-    controllers::{
-        build::{broken::Broken, read_json},
-        error::api_message,
-        frame::Shared,
-    },
+    controllers::{build::read_json, error::api_message, frame::Shared},
     effects::store::{Key, Store, keys},
     model::{Class, version::VersionRecord},
     plan::{
@@ -34,7 +31,7 @@ pub(crate) struct Releases {
 
 impl Releases {
     /// Reads all records. One that can't be read is an error: then nobody can tell what is needed.
-    pub(crate) async fn observe(store: &Store) -> Result<Self, Broken> {
+    pub(crate) async fn observe(store: &Store) -> Result<Self, Failure> {
         let alone = store.judge_releases().await;
         let (mut versions, mut publishers) = (BTreeMap::<String, Vec<Key>>::new(), BTreeSet::new());
         for key in store.list(&keys::all_versions()?).await? {
@@ -63,7 +60,7 @@ impl Releases {
         excluding: Excluding<'_>,
         shared: &Shared,
         store: &Store,
-    ) -> Result<bool, Broken> {
+    ) -> Result<bool, Failure> {
         if releases::is_needed(&self.claims(digest, excluding, shared, store).await?) {
             return Ok(false);
         }
@@ -77,7 +74,7 @@ impl Releases {
         excluding: Excluding<'_>,
         shared: &Shared,
         store: &Store,
-    ) -> Result<Vec<Claim>, Broken> {
+    ) -> Result<Vec<Claim>, Failure> {
         let makers = self.unpublished.get(digest).into_iter().flatten();
         let mut claims: Vec<Claim> =
             makers.filter(|uid| excluding != Excluding::Build(uid)).map(|_| Claim::Unpublished).collect();
@@ -107,23 +104,25 @@ pub(crate) async fn needed_versions(
     namespace: &str,
     project: &str,
     shared: &Shared,
-) -> Result<BTreeSet<String>, Broken> {
+) -> Result<BTreeSet<String>, Failure> {
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={project}"));
     let resource = ApiResource::erase::<Deployment>(&());
     let api = Api::<DynamicObject>::namespaced_with(shared.client.clone(), namespace, &resource);
     let listed = api.list(&selector).await;
-    let listed = listed.map_err(|error| Broken::new(Reason::InternalError, Class::Transient, &api_message(&error)))?;
+    let listed = listed.map_err(|error| Failure::of(Reason::InternalError, Class::Transient, &api_message(&error)))?;
     let mut needed = BTreeSet::new();
     for deployment in listed {
         // As it stands there, not as it reads here: a version that only a later landfall understands is needed as well.
         needed.extend(versions_named_in(&deployment.data));
-        deployment.clone().try_parse::<Deployment>().map_err(|error| Broken {
-            reason: Reason::RetentionFailed,
-            class: Class::Transient,
-            message: format!(
-                "the Deployment {} can't be read ({error}), so nobody can tell which versions it needs; mend it",
-                deployment.name_any()
-            ),
+        deployment.clone().try_parse::<Deployment>().map_err(|error| {
+            Failure::new(
+                Reason::RetentionFailed,
+                Class::Transient,
+                format!(
+                    "the Deployment {} can't be read ({error}), so nobody can tell which versions it needs; mend it",
+                    deployment.name_any()
+                ),
+            )
         })?;
     }
     Ok(needed)

@@ -7,9 +7,9 @@ use kube::ResourceExt;
 use super::context::ProjectContext;
 use crate::{
     api::{Build, Project, Reason, project::ActiveBuild},
-    controllers::build::broken::Broken,
     effects::store::keys,
     model::Class,
+    model::Failure,
     plan::build::freeze::freeze,
 };
 
@@ -17,9 +17,9 @@ pub(super) async fn grant(
     project: &Project,
     active: &ActiveBuild,
     context: &Arc<ProjectContext>,
-) -> Result<(), Broken> {
+) -> Result<(), Failure> {
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
-    let internal = |error: &dyn std::error::Error| Broken::new(Reason::InternalError, Class::Transient, &error);
+    let internal = |error: &dyn std::error::Error| Failure::of(Reason::InternalError, Class::Transient, &error);
     let build =
         context.shared.api::<Build>(&namespace).get_opt(&active.name).await.map_err(|error| internal(&error))?;
     // Gone, or another one of that name: the next look frees the turn.

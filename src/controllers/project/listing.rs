@@ -1,5 +1,6 @@
 //! The background listing of a repository.
 
+use crate::model::Failure;
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -15,7 +16,7 @@ use crate::{
         common::seconds,
         project::{BranchView, CommitView},
     },
-    controllers::{build::broken::Broken, repository::repository},
+    controllers::repository::repository,
     effects::git::Branch,
     plan::{build::template, project::Head},
 };
@@ -115,7 +116,7 @@ async fn list(
     (namespace, name, uid): (&str, &str, &str),
     source: &Source,
     context: &ProjectContext,
-) -> Result<Listed, Broken> {
+) -> Result<Listed, Failure> {
     let repository =
         repository(&context.secrets, namespace, name, &source.url, source.secret.as_deref()).await?.read_by(uid);
     context.git.fetch(&context.shared.gate, &repository).await?;

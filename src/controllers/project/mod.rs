@@ -9,6 +9,7 @@ mod registry;
 mod retention;
 mod retention_schedule;
 
+use crate::model::Failure;
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -17,7 +18,6 @@ use kube::ResourceExt;
 pub use self::context::ProjectContext;
 pub use self::{pushes::delete_records as delete_push_records, registry::Registry};
 use super::{
-    build::broken::Broken,
     frame::{self, Kind, ReconcileError},
     gc::{self, GarbageContext},
     tasks::insist,
@@ -35,9 +35,9 @@ use crate::{
 const NOT_LEADING_DELAY: Duration = Duration::from_secs(1);
 
 /// Wakes the project, to go on with what is on record now.
-fn requeue_after(done: Result<(), Broken>, project: &Project, context: &ProjectContext) -> Result<(), ReconcileError> {
+fn requeue_after(done: Result<(), Failure>, project: &Project, context: &ProjectContext) -> Result<(), ReconcileError> {
     context.shared.requeue.project(&project.namespace().unwrap_or_default(), &project.name_any());
-    done.map_err(|broken| ReconcileError::Effect { class: broken.class, message: broken.message })
+    done.map_err(|failure| ReconcileError::Effect { class: failure.class, message: failure.message })
 }
 
 /// Collects in the background what retention keeps no longer, publishes an event, and wakes the project.
@@ -50,7 +50,7 @@ fn collect(project: &Project, context: &Arc<ProjectContext>) {
         if let Some(note) = collected.note() {
             frame::publish_event(&project, &EventDraft::normal(Reason::Tidied, "Collect", note), &then.shared).await;
         }
-        let shut = result.as_ref().is_err_and(|broken| broken.class == Class::Waiting);
+        let shut = result.as_ref().is_err_and(|failure| failure.class == Class::Waiting);
         then.sources.schedules.end(&uid, of, result);
         if shut {
             tokio::time::sleep(NOT_LEADING_DELAY).await;
@@ -101,11 +101,11 @@ impl Kind for Project {
                 // To take another number where this one was gone, and to tell the build.
                 context.shared.requeue.project(&namespace, &name);
                 context.shared.requeue.build(&namespace, &active.name);
-                if let Err(broken) = &done {
+                if let Err(failure) = &done {
                     // The build has its turn and can't begin: it is the one that says why.
-                    context.builds.failed(&active.uid, broken);
+                    context.builds.failed(&active.uid, failure);
                 }
-                done.map_err(|broken| ReconcileError::Effect { class: broken.class, message: broken.message })?;
+                done.map_err(|failure| ReconcileError::Effect { class: failure.class, message: failure.message })?;
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Everything that a decision about a Project needs, read anew. It must not decide, nor ask git.
 
+use crate::model::Failure;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,7 +10,7 @@ use super::{context::ProjectContext, listing, pushes, retention};
 use crate::{
     api::{Build, Project, project::VersionView},
     controllers::{
-        build::{broken::Broken, read_json},
+        build::read_json,
         frame::{self, ReconcileError},
     },
     effects::{clock, store::keys},
@@ -72,7 +73,7 @@ fn kept(project: &Project, builds: &[Build]) -> Result<String, ReconcileError> {
     Ok(format!("{} {}", uids.join(","), serde_json::to_string(&project.spec.retention)?))
 }
 
-async fn candidate(build: Build, stage: BuildStage, context: &ProjectContext) -> Result<Candidate, Broken> {
+async fn candidate(build: Build, stage: BuildStage, context: &ProjectContext) -> Result<Candidate, Failure> {
     let uid = build.uid().unwrap_or_default();
     Ok(Candidate {
         name: build.name_any(),
@@ -84,7 +85,7 @@ async fn candidate(build: Build, stage: BuildStage, context: &ProjectContext) ->
     })
 }
 
-async fn planned(context: &ProjectContext, uid: &str) -> Result<Option<Planned>, Broken> {
+async fn planned(context: &ProjectContext, uid: &str) -> Result<Option<Planned>, Failure> {
     let plan: Option<BuildPlan> = read_json(&context.store, &keys::build_plan(uid)?).await?;
     Ok(plan.map(|plan| Planned { number: plan.number, granted_at: plan.granted_at }))
 }
@@ -95,7 +96,7 @@ async fn granted(
     name: &str,
     uid: &str,
     number: i64,
-) -> Result<GrantObserved, Broken> {
+) -> Result<GrantObserved, Failure> {
     let claim = match context.store.get(&keys::number(namespace, name, number)?).await? {
         None => Claim::Nobodys,
         Some(holder) if holder == uid.as_bytes() => Claim::Ours,
@@ -104,13 +105,13 @@ async fn granted(
     Ok(GrantObserved { claim, planned: planned(context, uid).await? })
 }
 
-async fn highest(context: &ProjectContext, namespace: &str, name: &str) -> Result<i64, Broken> {
+async fn highest(context: &ProjectContext, namespace: &str, name: &str) -> Result<i64, Failure> {
     let keys = context.store.list(&keys::numbers(namespace, name)?).await?;
     Ok(keys.iter().filter_map(|key| key.name().parse().ok()).max().unwrap_or(0))
 }
 
 /// Every version of the project that was not removed, newest first. A record never changes, so each is read once.
-async fn versions(context: &ProjectContext, namespace: &str, name: &str) -> Result<Vec<VersionView>, Broken> {
+async fn versions(context: &ProjectContext, namespace: &str, name: &str) -> Result<Vec<VersionView>, Failure> {
     let mut keys = context.store.list(&keys::versions(namespace, name)?).await?;
     let removed = retention::removed(namespace, name, context).await?;
     keys.retain(|key| !removed.contains(key.name()));
@@ -126,10 +127,10 @@ async fn versions(context: &ProjectContext, namespace: &str, name: &str) -> Resu
                 known.insert(key.name().to_owned(), view(record));
             }
             Ok(None) => {}
-            Err(broken) if broken.class == Class::Terminal => {
-                tracing::warn!(%key, message = %broken.message, "a version is not shown");
+            Err(failure) if failure.class == Class::Terminal => {
+                tracing::warn!(%key, message = %failure.message, "a version is not shown");
             }
-            Err(broken) => return Err(broken),
+            Err(failure) => return Err(failure),
         }
     }
     context.sources.remember(namespace, name, known.clone());
@@ -148,6 +149,6 @@ fn view(record: VersionRecord) -> VersionView {
     }
 }
 
-fn trouble(broken: Broken) -> ReconcileError {
-    ReconcileError::Effect { class: broken.class, message: broken.message }
+fn trouble(failure: Failure) -> ReconcileError {
+    ReconcileError::Effect { class: failure.class, message: failure.message }
 }

@@ -1,12 +1,13 @@
 //! Heads that were pushed: what the store knows of them, and their Builds. It must not decide which are new.
 
+use crate::model::Failure;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt, api::PostParams};
 
 use super::context::ProjectContext;
 use crate::{
     api::{BRANCH_ANNOTATION, Build, LocalRef, Project, Reason, TRIGGER_LABEL, build::BuildSpec},
-    controllers::build::{broken::Broken, read_json},
+    controllers::build::read_json,
     effects::{
         api_server::api_message,
         gate::{Effect, Gate, GateShut},
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// What is on record of the heads of this project.
-pub(super) async fn observed(uid: &str, context: &ProjectContext) -> Result<PushesObserved, Broken> {
+pub(super) async fn observed(uid: &str, context: &ProjectContext) -> Result<PushesObserved, Failure> {
     let mut observed = PushesObserved { fault: context.sources.push_fault(uid), ..PushesObserved::default() };
     for key in context.store.list(&keys::triggers(uid)?).await? {
         if !key.name().starts_with(BASELINE) {
@@ -39,7 +40,7 @@ pub(super) async fn record_baseline(
     baseline: &str,
     heads: &[Head],
     context: &ProjectContext,
-) -> Result<(), Broken> {
+) -> Result<(), Failure> {
     let key = keys::trigger(&project.uid().unwrap_or_default(), baseline)?;
     context.store.create(&context.shared.gate, &key, json(&heads)?).await?;
     delete_baselines(project, Some(baseline), context).await
@@ -50,7 +51,7 @@ pub(super) async fn delete_baselines(
     project: &Project,
     excluding: Option<&str>,
     context: &ProjectContext,
-) -> Result<(), Broken> {
+) -> Result<(), Failure> {
     let folder = keys::triggers(&project.uid().unwrap_or_default())?;
     for key in context.store.list(&folder).await? {
         if key.name().starts_with(BASELINE) && Some(key.name()) != excluding {
@@ -61,7 +62,7 @@ pub(super) async fn delete_baselines(
 }
 
 /// Creates the Build of each head, then its record. Either is there already where a former try came so far.
-pub(super) async fn trigger(project: &Project, heads: &[Head], context: &ProjectContext) -> Result<(), Broken> {
+pub(super) async fn trigger(project: &Project, heads: &[Head], context: &ProjectContext) -> Result<(), Failure> {
     let uid = project.uid().unwrap_or_default();
     for head in heads {
         let key = keys::trigger(&uid, &head.sha)?;
@@ -77,7 +78,7 @@ pub(super) async fn trigger(project: &Project, heads: &[Head], context: &Project
     Ok(())
 }
 
-async fn create(project: &Project, head: &Head, context: &ProjectContext) -> Result<String, Broken> {
+async fn create(project: &Project, head: &Head, context: &ProjectContext) -> Result<String, Failure> {
     let build = build(project, head);
     let (name, api) = (build.name_any(), context.shared.api::<Build>(&project.namespace().unwrap_or_default()));
     let effect = Effect::new("build.create", name.clone());
@@ -88,11 +89,11 @@ async fn create(project: &Project, head: &Head, context: &ProjectContext) -> Res
         .await;
     let failed = |error: &kube::Error| {
         let message = format!("the Build {name} of {} can't be created: {}", head.branch, api_message(error));
-        Broken { reason: Reason::TriggerFailed, class: Class::Transient, message }
+        Failure::new(Reason::TriggerFailed, Class::Transient, message)
     };
     match created {
         Ok(()) => Ok(name),
-        Err(Refused::Shut(shut)) => Err(Broken::new(Reason::InternalError, Class::Waiting, &shut)),
+        Err(Refused::Shut(shut)) => Err(Failure::of(Reason::InternalError, Class::Waiting, &shut)),
         Err(Refused::Api(kube::Error::Api(status))) if status.code == 409 => {
             let there = api.get_opt(&name).await.map_err(|error| failed(&error))?;
             let same = |there: &Build| {
@@ -106,14 +107,14 @@ async fn create(project: &Project, head: &Head, context: &ProjectContext) -> Res
                 "{} was pushed, but a Build of the name {name} is there and is not of commit {}; delete that one",
                 head.branch, head.sha
             );
-            Err(Broken { reason: Reason::TriggerFailed, class: Class::Transient, message })
+            Err(Failure::new(Reason::TriggerFailed, Class::Transient, message))
         }
         Err(Refused::Api(kube::Error::Api(status))) if status.code == 403 => {
             let message = format!(
                 "the Build {name} of {} may not be created: {}; see that the operator has the rights of manifests/operator-rights.yaml, and the namespace room in its quota",
                 head.branch, status.message
             );
-            Err(Broken { reason: Reason::TriggerFailed, class: Class::Transient, message })
+            Err(Failure::new(Reason::TriggerFailed, Class::Transient, message))
         }
         Err(Refused::Api(error)) => Err(failed(&error)),
     }
@@ -167,13 +168,13 @@ fn owner(project: &Project) -> OwnerReference {
 }
 
 /// The Project is deleted: its records go.
-pub async fn delete_records(uid: &str, gate: &Gate, store: &Store) -> Result<(), Broken> {
+pub async fn delete_records(uid: &str, gate: &Gate, store: &Store) -> Result<(), Failure> {
     for key in store.list(&keys::triggers(uid)?).await? {
         store.remove(gate, &key).await?;
     }
     Ok(())
 }
 
-fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Broken> {
-    serde_json::to_vec_pretty(value).map_err(|error| Broken::new(Reason::InternalError, Class::Terminal, &error))
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec_pretty(value).map_err(|error| Failure::of(Reason::InternalError, Class::Terminal, &error))
 }

@@ -11,8 +11,8 @@ use parking_lot::{Mutex, MutexGuard};
 use super::retention_schedule::RetentionSchedules;
 use crate::{
     api::project::{BranchView, VersionView},
-    controllers::build::broken::Broken,
     effects::clock,
+    model::Failure,
     model::{Class, retry_state::RetryState},
     plan::project::{Head, Listing},
 };
@@ -118,12 +118,12 @@ impl Registry {
         self.lock().push_faults.get(uid).cloned()
     }
 
-    pub(super) fn pushed(&self, uid: &str, result: Result<(), Broken>) {
+    pub(super) fn pushed(&self, uid: &str, result: Result<(), Failure>) {
         let mut inner = self.lock();
         match result {
             Ok(()) => _ = inner.push_faults.remove(uid),
-            Err(broken) => {
-                let fault = fault(inner.push_faults.get(uid), broken);
+            Err(failure) => {
+                let fault = fault(inner.push_faults.get(uid), failure);
                 inner.push_faults.insert(uid.to_owned(), fault);
             }
         }
@@ -159,7 +159,7 @@ impl TaskSlot {
     }
 
     /// What the look found.
-    pub(super) fn settle(&self, result: Result<Listed, Broken>) -> Settled {
+    pub(super) fn settle(&self, result: Result<Listed, Failure>) -> Settled {
         let mut inner = self.memory.lock();
         let known = inner.known.get_mut(&self.uid).filter(|known| known.runs == self.run);
         let Some(known) = known else { return Settled { again: false, news: true } };
@@ -174,8 +174,8 @@ impl TaskSlot {
                 known.listing = Some(Listing { at: clock::now(), branches, heads, highest_tag });
                 known.fault = None;
             }
-            Err(broken) if broken.class == Class::Waiting => {}
-            Err(broken) => known.fault = Some(fault(known.fault.as_ref(), broken)),
+            Err(failure) if failure.class == Class::Waiting => {}
+            Err(failure) => known.fault = Some(fault(known.fault.as_ref(), failure)),
         }
         Settled { again: std::mem::take(&mut known.again), news }
     }
@@ -189,11 +189,11 @@ impl Drop for TaskSlot {
     }
 }
 
-pub(super) fn fault(before: Option<&RetryState>, broken: Broken) -> RetryState {
+pub(super) fn fault(before: Option<&RetryState>, failure: Failure) -> RetryState {
     RetryState {
-        reason: broken.reason,
-        message: broken.message,
-        terminal: broken.class == Class::Terminal,
+        reason: failure.reason,
+        message: failure.message,
+        terminal: failure.class == Class::Terminal,
         failures: before.map_or(0, |fault| fault.failures).saturating_add(1),
         at: clock::now(),
     }

@@ -2,6 +2,7 @@
 //!
 //! No intent is on record: each act may be done twice, and what a crash cut short is found by the next look.
 
+use crate::model::Failure;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -21,7 +22,7 @@ use crate::{
         verbs::{self, RETRY},
     },
     controllers::{
-        build::{broken::Broken, read_json},
+        build::read_json,
         frame,
         gc::releases::{Excluding, Releases, needed_versions},
     },
@@ -62,7 +63,7 @@ impl Collected {
 }
 
 /// Collects what the project keeps no longer. What was collected first is named also where the rest failed.
-pub(super) async fn collect(project: &Project, context: &Arc<ProjectContext>) -> (Collected, Result<(), Broken>) {
+pub(super) async fn collect(project: &Project, context: &Arc<ProjectContext>) -> (Collected, Result<(), Failure>) {
     let mut collected = Collected::default();
     let mut done = Ok(true);
     // An expired version is looked at once more before its bytes go.
@@ -77,7 +78,7 @@ async fn collect_once(
     project: &Project,
     collected: &mut Collected,
     context: &Arc<ProjectContext>,
-) -> Result<bool, Broken> {
+) -> Result<bool, Failure> {
     let (observed, builds) = observe(project, context).await?;
     let actions = retention::plan(&observed, clock::now());
     delete_releases(project, &actions, collected, context).await?;
@@ -107,7 +108,7 @@ async fn collect_once(
 }
 
 /// From here on no Deployment takes it any more.
-async fn expire(project: &Project, version: &str, digest: &str, context: &ProjectContext) -> Result<(), Broken> {
+async fn expire(project: &Project, version: &str, digest: &str, context: &ProjectContext) -> Result<(), Failure> {
     let record = serde_json::json!({ "version": version, "digest": digest, "at": clock::now() });
     context
         .store
@@ -117,7 +118,7 @@ async fn expire(project: &Project, version: &str, digest: &str, context: &Projec
 }
 
 /// A Deployment took it before it was on record as removed.
-async fn restore(project: &Project, version: &str, context: &ProjectContext) -> Result<(), Broken> {
+async fn restore(project: &Project, version: &str, context: &ProjectContext) -> Result<(), Failure> {
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
     let key = keys::version(&namespace, &name, version)?;
     let Some(record) = read_json::<VersionRecord>(&context.store, &key).await? else { return Ok(()) };
@@ -134,7 +135,7 @@ async fn delete_releases(
     actions: &[Action],
     collected: &mut Collected,
     context: &ProjectContext,
-) -> Result<(), Broken> {
+) -> Result<(), Failure> {
     if !actions.iter().any(|action| matches!(action, Action::DeleteRelease { .. })) {
         return Ok(());
     }
@@ -150,7 +151,7 @@ async fn delete_releases(
     Ok(())
 }
 
-async fn delete_log(uid: &str, attempt: i64, context: &ProjectContext) -> Result<(), Broken> {
+async fn delete_log(uid: &str, attempt: i64, context: &ProjectContext) -> Result<(), Failure> {
     context.executor.remove_log(&context.shared.gate, &AttemptId::new(uid.to_owned(), attempt)).await?;
     let folder = keys::log_folder(uid, &attempt.to_string())?;
     Ok(context.store.remove_below(&context.shared.gate, &folder, None).await?)
@@ -158,7 +159,7 @@ async fn delete_log(uid: &str, attempt: i64, context: &ProjectContext) -> Result
 
 /// Exactly the Build that was looked at: one that was touched since is looked at again, and none of ours to tell of (`false`). What
 /// it leaves is removed when it is collected.
-async fn delete(build: &Build, context: &ProjectContext) -> Result<bool, Broken> {
+async fn delete(build: &Build, context: &ProjectContext) -> Result<bool, Failure> {
     let name = build.name_any();
     let api = context.shared.api::<Build>(&build.namespace().unwrap_or_default());
     let exactly = Preconditions { uid: build.uid(), resource_version: build.resource_version() };
@@ -173,24 +174,24 @@ async fn delete(build: &Build, context: &ProjectContext) -> Result<bool, Broken>
     match deleted {
         Ok(()) => Ok(true),
         Err(Refused::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(false),
-        Err(Refused::Shut(shut)) => Err(Broken::new(Reason::InternalError, Class::Waiting, &shut)),
+        Err(Refused::Shut(shut)) => Err(Failure::of(Reason::InternalError, Class::Waiting, &shut)),
         Err(Refused::Api(error)) => {
             let message = format!(
                 "the Build {name} is kept no longer (spec.retention) and can't be deleted: {}; see that the operator has the rights of manifests/operator-rights.yaml",
                 api_message(&error)
             );
-            Err(Broken { reason: Reason::RetentionFailed, class: Class::Transient, message })
+            Err(Failure::new(Reason::RetentionFailed, Class::Transient, message))
         }
     }
 }
 
 /// The store is listed first: a Deployment that is not in the list then sees what is on record as removed by now.
-async fn observe(project: &Project, context: &ProjectContext) -> Result<(Observed, HashMap<String, Build>), Broken> {
+async fn observe(project: &Project, context: &ProjectContext) -> Result<(Observed, HashMap<String, Build>), Failure> {
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
     let (versions, publishers) = versions(&namespace, &name, context).await?;
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={name}"));
     let builds = frame::readable(context.shared.api::<DeserializeGuard<Build>>(&namespace), &selector).await;
-    let builds = builds.map_err(|error| Broken::new(Reason::RetentionFailed, Class::Transient, &error))?;
+    let builds = builds.map_err(|error| Failure::of(Reason::RetentionFailed, Class::Transient, &error))?;
     let mut logs = Vec::new();
     for uid in builds.iter().filter_map(ResourceExt::uid) {
         logs.extend(logs_of(&uid, context).await?);
@@ -230,7 +231,7 @@ async fn versions(
     namespace: &str,
     name: &str,
     context: &ProjectContext,
-) -> Result<(Vec<VersionObserved>, BTreeMap<String, String>), Broken> {
+) -> Result<(Vec<VersionObserved>, BTreeMap<String, String>), Failure> {
     let removed = removed(namespace, name, context).await?;
     let (mut versions, mut publishers) = (Vec::new(), BTreeMap::new());
     for key in context.store.list(&keys::versions(namespace, name)?).await? {
@@ -248,13 +249,17 @@ async fn versions(
 }
 
 /// Versions of a project that are on record as removed.
-pub(super) async fn removed(namespace: &str, name: &str, context: &ProjectContext) -> Result<BTreeSet<String>, Broken> {
+pub(super) async fn removed(
+    namespace: &str,
+    name: &str,
+    context: &ProjectContext,
+) -> Result<BTreeSet<String>, Failure> {
     let keys = context.store.list(&keys::all_removed(namespace, name)?).await?;
     Ok(keys.iter().map(|key| key.name().to_owned()).collect())
 }
 
 /// What a build's attempts said, as far as it is in the store.
-async fn logs_of(uid: &str, context: &ProjectContext) -> Result<Vec<LogObserved>, Broken> {
+async fn logs_of(uid: &str, context: &ProjectContext) -> Result<Vec<LogObserved>, Failure> {
     let folder = keys::logs(uid)?;
     let mut logs = BTreeMap::<i64, LogObserved>::new();
     for Entry { key, bytes, at } in context.store.entries(&folder).await? {
@@ -272,6 +277,6 @@ async fn logs_of(uid: &str, context: &ProjectContext) -> Result<Vec<LogObserved>
     Ok(logs.into_values().collect())
 }
 
-fn removed_key(project: &Project, version: &str) -> Result<keys::Key, Broken> {
+fn removed_key(project: &Project, version: &str) -> Result<keys::Key, Failure> {
     Ok(keys::removed(&project.namespace().unwrap_or_default(), &project.name_any(), version)?)
 }

@@ -7,8 +7,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::registry::fault;
 use crate::{
-    controllers::build::broken::Broken,
     effects::clock,
+    model::Failure,
     model::{Class, retry_state::RetryState},
     plan::project::RetentionObserved,
 };
@@ -56,15 +56,15 @@ impl RetentionSchedules {
         Some(known.now.clone())
     }
 
-    pub(super) fn end(&self, uid: &str, of: String, result: Result<(), Broken>) {
+    pub(super) fn end(&self, uid: &str, of: String, result: Result<(), Failure>) {
         let mut all = self.lock();
         let Some(known) = all.get_mut(uid) else { return };
         known.running = false;
         match result {
             Ok(()) => (known.last, known.done, known.fault) = (Some(clock::now()), of, None),
             // Not allowed to act just now: no fault of anybody's.
-            Err(broken) if broken.class == Class::Waiting => {}
-            Err(broken) => known.fault = Some(fault(known.fault.as_ref(), broken)),
+            Err(failure) if failure.class == Class::Waiting => {}
+            Err(failure) => known.fault = Some(fault(known.fault.as_ref(), failure)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Errors of effects as facts for the planners: a reason of the closed list, and whether trying again may help.
+//! Errors of effects as [`Failure`]s: a reason of the closed list, and whether trying again may help. It decides nothing.
 
 use crate::{
     api::Reason,
@@ -10,24 +10,10 @@ use crate::{
         ssh::SshError,
         store::{StoreError, keys::BadPart},
     },
-    model::Class,
+    model::{Class, Failure},
 };
 
-/// How a step failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
-    pub reason: Reason,
-    pub message: String,
-    pub class: Class,
-}
-
-impl Broken {
-    pub fn new(reason: Reason, class: Class, error: &impl ToString) -> Self {
-        Self { reason, class, message: error.to_string() }
-    }
-}
-
-impl From<GitError> for Broken {
+impl From<GitError> for Failure {
     fn from(error: GitError) -> Self {
         let reason = match &error {
             GitError::BadUrl { .. } => Reason::UrlInvalid,
@@ -59,7 +45,7 @@ impl From<GitError> for Broken {
             }
             GitError::Failed { .. } | GitError::Shut(_) => Reason::InternalError,
         };
-        Self::new(reason, error.class(), &error)
+        Self::of(reason, error.class(), &error)
     }
 }
 
@@ -71,7 +57,7 @@ fn of_git_ssh(error: &SshError) -> Reason {
 }
 
 /// A Secret is waited for: it may come, or be labelled, at any time.
-impl From<NoSecret> for Broken {
+impl From<NoSecret> for Failure {
     fn from(error: NoSecret) -> Self {
         let reason = match &error {
             NoSecret::NotFound { .. } => Reason::SecretNotFound,
@@ -81,21 +67,21 @@ impl From<NoSecret> for Broken {
             NoSecret::NotForThis { .. } => Reason::SecretNotForThis,
             NoSecret::Api(_) => Reason::InternalError,
         };
-        Self::new(reason, Class::Transient, &error)
+        Self::of(reason, Class::Transient, &error)
     }
 }
 
-impl From<StoreError> for Broken {
+impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let reason = match &error {
             StoreError::DiskFull { .. } => Reason::StoreFull,
             _ => Reason::StoreUnavailable,
         };
-        Self::new(reason, error.class(), &error)
+        Self::of(reason, error.class(), &error)
     }
 }
 
-impl From<ExecutorError> for Broken {
+impl From<ExecutorError> for Failure {
     fn from(error: ExecutorError) -> Self {
         let class = error.class();
         let reason = match error {
@@ -106,18 +92,18 @@ impl From<ExecutorError> for Broken {
             ExecutorError::DiskFull => Reason::StoreFull,
             _ => Reason::InternalError,
         };
-        Self::new(reason, class, &error)
+        Self::of(reason, class, &error)
     }
 }
 
 /// A part of a key that can't be one was let through by whoever checked it first.
-impl From<BadPart> for Broken {
+impl From<BadPart> for Failure {
     fn from(error: BadPart) -> Self {
-        Self::new(Reason::InternalError, Class::Terminal, &error)
+        Self::of(Reason::InternalError, Class::Terminal, &error)
     }
 }
 
-impl From<ReleaseError> for Broken {
+impl From<ReleaseError> for Failure {
     fn from(error: ReleaseError) -> Self {
         let reason = match &error {
             ReleaseError::ArtifactMissing { .. } => Reason::ArtifactMissing,
@@ -128,6 +114,6 @@ impl From<ReleaseError> for Broken {
             ReleaseError::Failed { .. } => Reason::InternalError,
             _ => Reason::ArtifactInvalid,
         };
-        Self::new(reason, error.class(), &error)
+        Self::of(reason, error.class(), &error)
     }
 }
