@@ -193,7 +193,7 @@ fn reads_the_same<K: Kind>(one: &K, other: &K) -> bool {
 }
 
 /// The same without the status, which is ours.
-fn asks_the_same<K: Kind>(one: &K, other: &K) -> bool {
+pub(super) fn asks_the_same<K: Kind>(one: &K, other: &K) -> bool {
     let (a, b) = (one.meta(), other.meta());
     a.uid == b.uid
         && a.generation == b.generation

@@ -34,9 +34,17 @@ impl Kind for HostGroup {
     async fn observe(&self, context: &HostGroupContext) -> Result<Observed, ReconcileError> {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         let deleting = self.metadata.deletion_timestamp.is_some();
-        let used_by = used_by(&namespace, &name, context).await?;
+        let held = self.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+        // Deployments that can't be listed (a right that was taken away, a kind that went) say nothing about their group's hosts.
+        let (used_by, users_unknown) = match used_by(&namespace, &name, context).await {
+            Ok(used_by) => (used_by, false),
+            Err(error) => {
+                tracing::warn!(%error, "the Deployments of this group can't be listed; its finalizer stays as it is");
+                (Vec::new(), true)
+            }
+        };
         // One that is deleted works on while it is in use.
-        let going = deleting && used_by.is_empty();
+        let going = deleting && used_by.is_empty() && !(users_unknown && held);
         let config = if going { Err(being_deleted()) } else { config(&namespace, &name, &self.spec, context).await? };
         let watched =
             config.as_ref().is_ok_and(|config| context.fleet.hosts.is_watched(&namespace, &name, config.mark));
@@ -54,6 +62,8 @@ impl Kind for HostGroup {
             annotations: self.annotations().clone(),
             deleting,
             used_by,
+            users_unknown,
+            held,
             secret,
             hosts: hosts.collect(),
             watched,

@@ -46,6 +46,12 @@ pub struct Observed {
     /// Deployments that may have acted on its hosts, by name: they carry the finalizer.
     #[serde(default)]
     pub used_by: Vec<String>,
+    /// Nobody could say which they are; the finalizer stays as it is.
+    #[serde(default)]
+    pub users_unknown: bool,
+    /// The group carries the finalizer.
+    #[serde(default)]
+    pub held: bool,
     /// Why nobody can log in anywhere: the Secrets.
     #[serde(default)]
     pub secret: Option<Failure>,
@@ -58,6 +64,13 @@ pub struct Observed {
     /// What is on record of the key that a stamp wants forgotten, where there is such a stamp.
     #[serde(default)]
     pub kept: Option<Kept>,
+}
+
+impl Observed {
+    /// A Deployment has acted on its hosts, as far as anybody knows.
+    fn is_in_use(&self) -> bool {
+        !self.used_by.is_empty() || self.users_unknown && self.held
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +99,7 @@ impl fmt::Display for Action {
 /// What to do about this group now.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action> {
     let before = observed.status.clone().unwrap_or_default();
-    if observed.deleting && observed.used_by.is_empty() {
+    if observed.deleting && !observed.is_in_use() {
         return Plan { finalizer: false, status: before, actions: vec![Action::Forget], events: vec![], next: None };
     }
     let decided = suspend::decide(observed, &before, now);
@@ -123,7 +136,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action
         events.extend(report::events(&view, &before));
     }
     let next = schedule::next(observed, &status, now);
-    Plan { finalizer: !observed.used_by.is_empty(), status, actions, events, next: Some(next) }
+    Plan { finalizer: observed.is_in_use(), status, actions, events, next: Some(next) }
 }
 
 /// A new operator has to ask every host again; until it has, what all hosts were said to be with this very spec stands.

@@ -42,9 +42,14 @@ pub fn verdict(observed: &Observed, view: &View<'_>) -> Verdict {
 
 /// A group that is deleted and in use works on until the last Deployment that acted on its hosts is gone.
 pub fn in_use(observed: &Observed) -> Option<Verdict> {
-    let users = list_names(&observed.used_by);
-    let text = format!("being deleted, and in use: it goes when these Deployments are gone: {users}");
-    (observed.deleting && !observed.used_by.is_empty()).then(|| Verdict::waiting(Reason::InUse, text))
+    let text = match observed.users_unknown {
+        true => "being deleted, and in use: it goes when landfall can list the Deployments of this namespace and none uses it".to_owned(),
+        false => {
+            let users = list_names(&observed.used_by);
+            format!("being deleted, and in use: it goes when these Deployments are gone: {users}")
+        }
+    };
+    (observed.deleting && observed.is_in_use()).then(|| Verdict::waiting(Reason::InUse, text))
 }
 
 fn failed(failure: &Failure) -> Verdict {
