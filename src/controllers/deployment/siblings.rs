@@ -91,7 +91,8 @@ async fn list(frame: &frame::Shared, namespace: &str, project: &str) -> Result<V
     let mut groups = HashMap::<String, Option<DeserializeGuard<HostGroup>>>::new();
     for one in api.list(&of).await? {
         let name = one.data["spec"]["hostGroupRef"]["name"].as_str().unwrap_or_default().to_owned();
-        if !groups.contains_key(&name) {
+        // One that names no group is unreadable; there is nothing to ask for.
+        if !name.is_empty() && !groups.contains_key(&name) {
             let group = frame.api::<DeserializeGuard<HostGroup>>(namespace).get_opt(&name).await?;
             groups.insert(name.clone(), group);
         }
