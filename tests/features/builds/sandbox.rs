@@ -148,7 +148,7 @@ async fn a_script_that_takes_too_much_fails_with_the_limit_named_and_the_next_on
     for (limits, says) in [
         (json!({ "cpu": "two" }), "2, 0.5 or 500m"),
         (json!({ "cpu": "0.0" }), "2, 0.5 or 500m"),
-        (json!({ "memory": "5 GB" }), "512Mi, 4Gi"),
+        (json!({ "memory": "5 GB" }), "512Mi or 4Gi"),
         (json!({ "pids": 1 }), "spec.build.resources.limits.pids"),
     ] {
         let patch = Patch::Merge(json!({ "spec": { "build": { "resources": { "limits": limits } } } }));
