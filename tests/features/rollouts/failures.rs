@@ -194,8 +194,13 @@ async fn a_process_that_ends_again_and_again_is_started_with_growing_pauses_with
         })
         .await;
     assert!(message(&healing).contains("no database"), "its last words: {}", message(&healing));
-    let told = events(&bench, "ProcessDied").await;
-    assert!(told.iter().any(|note| note.contains("web-01") && note.contains("no database")), "{told:?}");
+    // An event follows the status that it is about.
+    let told = async || {
+        let told = events(&bench, "ProcessDied").await;
+        let is_told = told.iter().any(|note| note.contains("web-01") && note.contains("no database"));
+        if is_told { Ok(()) } else { Err(told) }
+    };
+    crate::support::wait::find("an event has the last words", told, |told| format!("{told:?}")).await;
     assert_eq!(bench.starts(0).await.len(), 2, "one start for healing, the fifth in a row");
     bench.operator.restart().await;
     tokio::time::sleep(Duration::from_secs(3)).await;
