@@ -329,11 +329,13 @@ async fn a_crash_before_or_after_any_effect_loses_nothing_and_does_nothing_twice
     let limit = setting("LANDFALL_CRASH_SECONDS").map(|text| Duration::from_secs(text.parse().unwrap()));
     let only = setting("LANDFALL_CRASH_ONLY").unwrap_or_default();
     let lanes = setting("LANDFALL_CRASH_LANES").map_or(LANES, |text| text.parse().unwrap());
+    // Read first: what can't be read is told before anything is played.
+    let named = named(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     let (first, second) = tokio::join!(calm(0), calm(1));
     println!("{}: {:#}\n{}: {:#}", STORIES[0].name, first.end, STORIES[1].name, second.end);
     deploys_both_versions_once(&first.end);
     ends_where_it_was_told_to(&second.end);
-    every_effect_that_the_source_names_is_reached_by_a_story(&first, &second);
+    every_effect_that_the_source_names_is_reached_by_a_story(&named, &first, &second);
 
     let stories = [(STORIES[0], first), (STORIES[1], second)];
     let mut chance = StdRng::seed_from_u64(support::seed());
@@ -361,9 +363,8 @@ async fn a_crash_before_or_after_any_effect_loses_nothing_and_does_nothing_twice
     }
 }
 
-fn every_effect_that_the_source_names_is_reached_by_a_story(first: &Run, second: &Run) {
+fn every_effect_that_the_source_names_is_reached_by_a_story(named: &BTreeSet<String>, first: &Run, second: &Run) {
     let reached: BTreeSet<&str> = first.effects.iter().chain(&second.effects).map(String::as_str).collect();
-    let named = named(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     assert!(named.len() >= 18, "the names are looked for in vain: {named:?}");
     let named: BTreeSet<&str> = named.iter().map(String::as_str).collect();
     let never: Vec<&&str> = named.difference(&reached).filter(|name| !UNTOLD.contains(name)).collect();
