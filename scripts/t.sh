@@ -25,12 +25,14 @@ export PATH
 # Only what has such a test is built: golden cases and planners without I/O need neither landfall nor a control plane.
 last=${name##*::} path=${name//::/\/} where=()
 named() { grep -rqE "fn [a-z0-9_]*$last" "$@"; }
-if [ -n "$(find core/tests/cases -name "*$last*.yaml" -not -name '_*')" ] || named core/src core/tests; then where+=(core); fi
+if [ -n "$(find core/tests/cases -name "*$last*.yaml" -not -name '_*')" ]; then where+=(cases); fi
+if named core/src core/tests; then where+=(core); fi
 if named src; then where+=(src); fi
 if named tests/features || [ -d "tests/features/$path" ] || [ -f "tests/features/$path.rs" ]; then where+=(features); fi
 if named tests/crashes; then where+=(crashes); fi
 case "${where[*]}" in
-  core) what=(-p landfall-core) ;;
+  cases) what=(-p landfall-core --test planners) ;;
+  core | "cases core") what=(-p landfall-core) ;;
   src) what=(-p landfall --lib --bins) ;;
   features | crashes) what=(-p landfall --test "${where[0]}") ;;
   *) what=(--workspace) ;;
