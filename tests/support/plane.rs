@@ -202,6 +202,8 @@ impl Dev {
                 let mut command = Command::new(BINARY);
                 command.args(["dev", "--ready-file"]).arg(&ready).args(arguments).process_group(0);
                 command.stdin(Stdio::null()).stdout(output.try_clone().expect("a log")).stderr(output);
+                // It outlives this test on purpose: other tests share it, and scripts/test.sh ends it by its pid file.
+                #[allow(clippy::zombie_processes)]
                 let mut child = command.spawn().expect("landfall starts");
                 fs::write(pid, child.id().to_string()).expect("a pid file");
                 while fs::read_to_string(&ready).unwrap_or_default().is_empty() {

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_a_plan_repeats_is_told_once_an_hour_and_what_happens_again_each_time() {
-        let (recent, now) = (RecentEvents::default(), Instant::now());
+        let (recent, now) = (RecentEvents::default(), crate::effects::clock::monotonic());
         let later = |seconds: u64| now + Duration::from_secs(seconds);
         assert!(recent.admit(1, Once::AnHour, now));
         assert!(!recent.admit(1, Once::AnHour, later(1)));
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_of_events_is_bounded() {
-        let (recent, now) = (RecentEvents::default(), Instant::now());
+        let (recent, now) = (RecentEvents::default(), crate::effects::clock::monotonic());
         for event in 0..3 * RECENT_MAX as u64 {
             assert!(recent.admit(event, Once::AnHour, now));
         }

@@ -71,7 +71,7 @@ mod tests {
     }
 
     fn worth(change: impl Fn(&mut Value), since: Option<u64>) -> Worth {
-        let written = Instant::now();
+        let written = crate::effects::clock::monotonic();
         let mut after = status();
         change(&mut after);
         let now = written + Duration::from_millis(since.unwrap_or_default());
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_status_that_is_not_there_yet_is_a_decision() {
-        let now = Instant::now();
+        let now = crate::effects::clock::monotonic();
         assert_eq!(worth_writing_now(&Value::Null, &status(), &DISPLAY, None, now), Worth::Decision);
     }
 }
