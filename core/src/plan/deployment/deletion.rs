@@ -7,29 +7,26 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     action::{Action, Assignment},
+    exceptions::{EXCEPTIONS, HostDisplay, count, exception},
+    folder::is_marked,
     observed::{FolderCheck, GoalKind, Observed},
     select::select,
-    steps::{Goal, is_marked},
+    steps::Goal,
     targets::list_names,
 };
 use crate::{
     api::{
         Reason, Verdict,
-        conditions::{clip, conditions},
-        deployment::{DeletionPolicy, DeploymentStatus, Phase, RolloutCounts, RolloutException},
+        conditions::conditions,
+        deployment::{DeletionPolicy, DeploymentStatus, Phase, RolloutCounts},
         hostgroup::VersionCount,
     },
     model::{Failure, ids::Owner},
     plan::{EventDraft, Plan},
 };
-
-/// Hosts that the status lists.
-const EXCEPTIONS: usize = 100;
-const MESSAGE_BYTES: usize = 500;
 
 /// What is left to do on one host.
 #[derive(Clone, Debug, PartialEq)]
@@ -208,15 +205,7 @@ fn shown(observed: &Observed, left: &Leftovers, now: Timestamp) -> DeploymentSta
             _ => counts.pending += 1,
         }
         let old = before.exceptions.iter().find(|old| old.host == *host);
-        let old = old.filter(|old| old.phase == phase && old.reason == reason.as_str());
-        exceptions.push(RolloutException {
-            host: host.clone(),
-            phase,
-            version: running.map(str::to_owned),
-            reason: reason.to_string(),
-            message: clip(message, MESSAGE_BYTES),
-            since: old.map_or(Time(now), |old| old.since.clone()),
-        });
+        exceptions.push(exception(observed, old, host, &HostDisplay { phase, reason, message }, now));
     }
     exceptions.truncate(EXCEPTIONS);
     let versions = versions.into_iter().take(EXCEPTIONS);
@@ -226,10 +215,6 @@ fn shown(observed: &Observed, left: &Leftovers, now: Timestamp) -> DeploymentSta
         exceptions,
         ..before.clone()
     }
-}
-
-fn count(n: usize) -> i32 {
-    i32::try_from(n).unwrap_or(i32::MAX)
 }
 
 /// What is done on a host that this Deployment does not have any more.

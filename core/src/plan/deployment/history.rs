@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    exceptions::count,
     holds,
     host_state::HostState,
     rollout::{ActiveRollout, RolloutChange},
-    status::count,
     target::parse_rollout,
     view::View,
 };

@@ -1,15 +1,14 @@
 //! The state of each host: from what it shows, from the task that acts on it, and from what is on record about its update.
 
-use jiff::Timestamp;
-
 use super::{
+    folder::{is_down, is_marked},
+    intent::IntentOnRecord,
     observed::{FolderCheck, FolderView, GoalKind, HostObserved, Observed},
-    rollout::IntentOnRecord,
-    steps::{is_down, is_marked, is_reached, is_staged, is_target},
+    steps::{is_reached, is_staged, is_target},
     target::{Target, parse_rollout},
 };
 use crate::{
-    api::deployment::{Phase, Rollout, RolloutException},
+    api::deployment::{Phase, RolloutException},
     model::{
         Failure,
         facts::FolderFacts,
@@ -189,32 +188,4 @@ pub fn last_good(observed: &Observed, host: &HostObserved, target: Option<&Targe
     let record = observed.records.iter().find(fits)?;
     let attempt = target.map_or(1, |target| target.attempt);
     Some(Target::new(observed, record, &process.rollout, attempt, 0))
-}
-
-/// Whether any host has failed in this attempt of the rollout on record.
-pub fn any_failed(observed: &Observed, rollout: &Rollout) -> bool {
-    let mut failures = observed.verdicts.iter().filter(|failure| !failure.is_given_up_healing());
-    failures.any(|failure| failure.rollout == rollout.id && failure.attempt == rollout.attempt)
-}
-
-/// Seconds after its last start from which a process counts as healed.
-pub const HEALED_AFTER: i64 = 600;
-/// The pauses between starts for healing: the first, and the longest.
-const HEAL_PAUSE: i64 = 10;
-const HEAL_PAUSE_MAX: i64 = 300;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heal {
-    Now,
-    /// Seconds.
-    In(u64),
-}
-
-/// When a process that had been ready is started again: at once, then after 10 s, twice as long each time, up to 5 min, without an end.
-pub fn heal_due(host: &HostObserved, attempt: i64, now: Timestamp) -> Heal {
-    let Some(healing) = host.healing.filter(|healing| healing.counts(attempt, now)) else { return Heal::Now };
-    let doublings = healing.starts.saturating_sub(1).min(5);
-    let pause = (HEAL_PAUSE << doublings).min(HEAL_PAUSE_MAX);
-    let left = pause - now.duration_since(healing.last).as_secs();
-    if left <= 0 { Heal::Now } else { Heal::In(u64::try_from(left).unwrap_or(1)) }
 }

@@ -8,11 +8,16 @@ mod attempt;
 mod claim;
 mod deletion;
 mod events;
+mod exceptions;
+mod folder;
+mod healing;
 mod history;
 mod holds;
 mod host_state;
+mod intent;
 mod observed;
 mod plan;
+mod records;
 mod rollout;
 mod schedule;
 mod select;
@@ -29,10 +34,9 @@ mod view;
 pub use self::{
     action::{Action, Assignment},
     attempt::{RolloutAttempt, outdated},
-    host_state::HEALED_AFTER,
+    healing::{HEALED_AFTER, Healing},
     observed::{
-        AssignmentId, FolderCheck, FolderView, GoalKind, Group, Healing, HostObserved, Observed, SiblingDeployment,
-        Task,
+        AssignmentId, FolderCheck, FolderView, GoalKind, Group, HostObserved, Observed, SiblingDeployment, Task,
     },
     plan::plan,
     select::select,

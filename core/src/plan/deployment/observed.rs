@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::steps::is_marked;
+use super::{folder::is_marked, healing::Healing};
 use crate::model::rollout::{HostFailure, RolloutRecord};
 use crate::{
     api::{
@@ -15,7 +15,7 @@ use crate::{
     },
     model::{
         Failure,
-        facts::{FolderFacts, HealFact, ProcessFacts},
+        facts::{FolderFacts, ProcessFacts},
         ids::FenceToken,
         version::VersionRecord,
     },
@@ -213,16 +213,6 @@ pub enum GoalKind {
     Prune,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Healing {
-    /// Starts in a row.
-    pub starts: u32,
-    pub last: Timestamp,
-    /// Of the rollout: a `retry` starts counting again.
-    pub attempt: i64,
-}
-
 impl HostObserved {
     /// The application serves: its process lives, and this very process was seen ready.
     pub fn is_serving(&self) -> bool {
@@ -243,36 +233,6 @@ impl HostObserved {
     }
 }
 
-impl Healing {
-    /// After one more start. A process that lived for ten minutes starts counting again.
-    pub fn after(before: Option<Self>, attempt: i64, now: Timestamp) -> Self {
-        let recent = before.filter(|before| before.counts(attempt, now));
-        Self { starts: recent.map_or(0, |recent| recent.starts).saturating_add(1), last: now, attempt }
-    }
-
-    /// Whether it says anything of this attempt now.
-    pub fn counts(&self, attempt: i64, now: Timestamp) -> bool {
-        self.attempt == attempt && now.duration_since(self.last).as_secs() <= super::HEALED_AFTER
-    }
-
-    /// What the host has on record; the starts and `uptime` in seconds since its boot, `now` the time of the look.
-    pub fn recorded(heals: &[HealFact], uptime: u64, now: Timestamp) -> Option<Self> {
-        let newest = heals.last()?;
-        let longest = super::HEALED_AFTER.unsigned_abs();
-        let mut starts = 1;
-        for pair in heals.windows(2).rev() {
-            let [older, newer] = pair else { break };
-            if older.attempt != newest.attempt || newer.at.saturating_sub(older.at) > longest {
-                break;
-            }
-            starts += 1;
-        }
-        let ago = i64::try_from(uptime.saturating_sub(newest.at)).unwrap_or(i64::MAX);
-        let last = now.checked_sub(jiff::SignedDuration::from_secs(ago)).ok()?;
-        Some(Self { starts, last, attempt: newest.attempt })
-    }
-}
-
 /// Another Deployment of the same project.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -290,32 +250,4 @@ pub struct SiblingDeployment {
     /// owner, and those that nobody owns where it is the older one.
     #[serde(default)]
     pub unreadable: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn heal(at: u64, attempt: i64) -> HealFact {
-        HealFact { at, attempt }
-    }
-
-    #[test]
-    fn what_a_host_has_on_record_counts_starts_in_a_row_of_one_attempt() {
-        let now: Timestamp = "2026-11-24T09:00:00Z".parse().unwrap();
-        let recorded = |heals: &[HealFact]| Healing::recorded(heals, 5000, now);
-        assert_eq!(recorded(&[]), None);
-        let three = recorded(&[heal(100, 1), heal(4000, 1), heal(4500, 1), heal(4990, 1)]).unwrap();
-        assert_eq!((three.starts, three.attempt, three.last), (3, 1, "2026-11-24T08:59:50Z".parse().unwrap()));
-        let other_attempt = recorded(&[heal(4900, 1), heal(4950, 1), heal(4990, 2)]).unwrap();
-        assert_eq!((other_attempt.starts, other_attempt.attempt), (1, 2));
-    }
-
-    #[test]
-    fn another_attempt_begins_anew() {
-        let now: Timestamp = "2026-11-24T09:00:00Z".parse().unwrap();
-        let first = Healing::after(None, 1, now);
-        assert_eq!(Healing::after(Some(first), 1, now).starts, 2);
-        assert_eq!(Healing::after(Some(first), 2, now).starts, 1);
-    }
 }

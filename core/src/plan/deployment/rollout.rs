@@ -1,22 +1,18 @@
 //! Which rollout is under way: revision, serial and attempt, the record that says what it runs, and the intent that is on record.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     claim::{LEAP, highest_on_hosts, known_revision},
-    host_state,
+    intent::{IntentOnRecord, ended_failed, intent_on_record, intent_on_record_of, redeploys},
     observed::{Group, Observed},
-    target::{Target, effective_env, hash, is_hash_of, parse_rollout, record},
+    records::{any_failed, record},
+    target::{Target, effective_env, hash, is_hash_of, parse_rollout},
 };
 use crate::{
     api::{
-        Reason,
-        deployment::{
-            DeploymentStatus, HistoryChange, Phase, RedeploySerial, Rollout, RolloutException, RolloutOutcome,
-        },
+        deployment::{DeploymentStatus, HistoryChange, RedeploySerial, Rollout},
         verbs,
     },
     model::{rollout::RolloutRecord, version::VersionRecord},
@@ -47,17 +43,6 @@ pub enum RolloutChange {
     Retry,
     /// Another rollout id.
     Started(HistoryChange),
-}
-
-/// What the status says of updates that were begun.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IntentOnRecord {
-    /// `status.rollout.intent`: complete.
-    Recorded { updating: BTreeSet<String>, failed: bool },
-    /// An operator from before the intent wrote this status: the phases of its exceptions, which were cut at a hundred.
-    Exceptions { updating: BTreeSet<String>, failed: bool, cut: bool },
-    /// It can't be read: what the hosts show is all that is known.
-    Missing,
 }
 
 impl ActiveRollout {
@@ -177,7 +162,7 @@ fn same(
         rollout.progressed_at = Time(now);
         return (rollout, RolloutChange::Started(HistoryChange::Redeploy));
     }
-    if asked(verbs::RETRY) && (ended_failed(before) || host_state::any_failed(observed, &rollout)) {
+    if asked(verbs::RETRY) && (ended_failed(before) || any_failed(observed, &rollout)) {
         rollout.attempt = rollout.attempt.saturating_add(1);
         rollout.progressed_at = Time(now);
         return (rollout, RolloutChange::Retry);
@@ -225,58 +210,7 @@ fn last_serial(observed: &Observed) -> i64 {
     ours.filter(|serial| *serial <= known.saturating_add(LEAP)).chain([known]).max().unwrap_or(0)
 }
 
-/// The redeploys on record. Before they were, the rollout's id counted those of its revision.
-fn redeploys(before: &DeploymentStatus) -> Vec<RedeploySerial> {
-    let Some(rollout) = before.rollout.as_ref() else { return Vec::new() };
-    if let Some(intent) = &rollout.intent {
-        return intent.redeploys.clone();
-    }
-    match parse_rollout(&rollout.id) {
-        Some((_, serial)) if serial > 0 && before.wanted_hash.is_none() => {
-            vec![RedeploySerial { hash: rollout.hash.clone(), serial }]
-        }
-        _ => Vec::new(),
-    }
-}
-
 fn redeploy_serial(redeploys: &[RedeploySerial], record: &RolloutRecord) -> i64 {
     let of_this = redeploys.iter().find(|one| is_hash_of(&one.hash, &record.digest, &record.env));
     of_this.map_or(0, |one| one.serial)
-}
-
-fn ended_failed(before: &DeploymentStatus) -> bool {
-    let intent = before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
-    let in_history = || before.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed);
-    intent.map_or_else(in_history, |intent| intent.failed)
-}
-
-/// Of an object of which anything was ever decided.
-fn intent_on_record_of(observed: &Observed) -> IntentOnRecord {
-    let before = observed.before();
-    let nothing_begun = before.rollout.is_absent() && before.wanted_hash.is_none() && observed.records.is_empty();
-    match nothing_begun {
-        true => IntentOnRecord::Recorded { updating: BTreeSet::new(), failed: false },
-        false => intent_on_record(before),
-    }
-}
-
-fn intent_on_record(before: &DeploymentStatus) -> IntentOnRecord {
-    let Some(rollout) = before.rollout.as_ref() else { return IntentOnRecord::Missing };
-    if let Some(intent) = &rollout.intent {
-        return IntentOnRecord::Recorded { updating: intent.updating.iter().cloned().collect(), failed: intent.failed };
-    }
-    if before.wanted_hash.is_some() {
-        return IntentOnRecord::Missing;
-    }
-    let updating = before.exceptions.iter().filter(|exception| was_updating(exception));
-    IntentOnRecord::Exceptions {
-        updating: updating.map(|exception| exception.host.clone()).collect(),
-        failed: ended_failed(before),
-        cut: before.exceptions.len() >= super::status::EXCEPTIONS,
-    }
-}
-
-fn was_updating(exception: &RolloutException) -> bool {
-    let updating = matches!(exception.phase, Phase::Stopping | Phase::Switching | Phase::Starting | Phase::Verifying);
-    updating && exception.reason != Reason::Healing.as_str()
 }

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use super::{
     action::{Action, Assignment},
     deletion,
+    healing::{Heal, heal_due},
     holds::Hold,
-    host_state::{Heal, HostState, heal_due, last_good},
+    host_state::{HostState, last_good},
     observed::{AssignmentId, GoalKind},
     steps::{Goal, has_too_many},
     strategy::rolling,
@@ -95,7 +96,7 @@ impl Schedule {
                 updating += 1;
                 continue;
             }
-            match heal_due(host.observed, own.attempt, now) {
+            match heal_due(host.observed.healing, own.attempt, now) {
                 Heal::Now => {
                     self.assign(view, host, run(host, &own, true), &own);
                     self.states.push((index, HostState::Healing { phase: Phase::Starting }));

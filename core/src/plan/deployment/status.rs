@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    exceptions::{EXCEPTIONS, HostDisplay, count, exception},
     history::{RolloutResume, history},
     holds::Hold,
     host_state::HostState,
+    intent::IntentOnRecord,
     observed::Observed,
-    rollout::{ActiveRollout, IntentOnRecord},
+    rollout::ActiveRollout,
     steps::is_target,
     strategy::rolling,
     target::parse_rollout,
@@ -19,19 +21,11 @@ use super::{
 };
 use crate::api::{
     Reason, Verdict,
-    conditions::{clip, conditions},
+    conditions::conditions,
     deployment::{DeploymentStatus, Phase, Rollout, RolloutCounts, RolloutException, RolloutIntent, RolloutOutcome},
     hostgroup::VersionCount,
     verbs,
 };
-
-/// Hosts in `exceptions`.
-pub const EXCEPTIONS: usize = 100;
-const MESSAGE_BYTES: usize = 500;
-
-pub fn count(n: usize) -> i32 {
-    i32::try_from(n).unwrap_or(i32::MAX)
-}
 
 /// What the status is computed from, beside the view.
 pub struct StatusInput<'a> {
@@ -151,21 +145,11 @@ fn exceptions(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> Vec<Rollou
     });
     let mut all: Vec<(&str, Summary)> = in_service.chain(suspended).collect();
     all.sort_by_key(|(_, summary)| summary.rank);
-    all.into_iter().take(EXCEPTIONS).map(|(host, summary)| exception(view, host, summary, now)).collect()
-}
-
-fn exception(view: &View<'_>, host: &str, summary: Summary, now: Timestamp) -> RolloutException {
-    let (phase, reason) = (summary.phase, summary.reason.as_str());
-    let old = view.exceptions.get(host).filter(|old| old.phase == phase && old.reason == reason);
-    let release = view.observed.host(host).running().and_then(|process| process.release.as_ref());
-    RolloutException {
-        host: host.to_owned(),
-        phase,
-        version: release.map(|release| release.version().to_owned()),
-        reason: reason.to_string(),
-        message: clip(&summary.message, MESSAGE_BYTES),
-        since: old.map_or(Time(now), |old| old.since.clone()),
-    }
+    let entry = |(host, summary): (&str, Summary)| {
+        let display = HostDisplay { phase: summary.phase, reason: summary.reason, message: &summary.message };
+        exception(view.observed, view.exceptions.get(host).copied(), host, &display, now)
+    };
+    all.into_iter().take(EXCEPTIONS).map(entry).collect()
 }
 
 /// What is said of one host.

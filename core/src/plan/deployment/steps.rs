@@ -2,6 +2,7 @@
 //! host shows, so an update goes on wherever an earlier one, of this operator or of one before it, was cut off.
 
 use super::{
+    folder::{is_marked, was_ready},
     observed::FolderView,
     target::{Target, parse_rollout},
 };
@@ -184,24 +185,8 @@ pub fn is_target(process: &ProcessFacts, target: &Target) -> bool {
         && serial >= target.redeploy_serial
 }
 
-/// This very process was seen ready.
-pub fn is_marked(folder: &FolderFacts, process: &ProcessFacts) -> bool {
-    was_ready(folder, process)
-        && folder.ready.as_ref().is_some_and(|mark| mark.pid == process.pid && mark.start == process.start)
-}
-
-/// A process of the same rollout was seen ready here once, this one or one before it.
-pub fn was_ready(folder: &FolderFacts, process: &ProcessFacts) -> bool {
-    folder.ready.as_ref().is_some_and(|mark| mark.uid == process.uid && mark.rollout == process.rollout)
-}
-
 /// The host runs the target and it is ready.
 pub fn is_reached(folder: &FolderFacts, target: &Target) -> bool {
     let process = folder.process.as_ref().filter(|process| process.alive && is_target(process, target));
     process.is_some_and(|process| is_marked(folder, process)) && folder.current.as_ref() == Some(&target.release)
-}
-
-/// A process that had been ready has ended.
-pub fn is_down(folder: &FolderFacts) -> bool {
-    folder.process.as_ref().is_some_and(|process| !process.alive && was_ready(folder, process))
 }

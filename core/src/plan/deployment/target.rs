@@ -5,14 +5,13 @@ use std::{
     fmt::Write,
 };
 
-use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::observed::Observed;
 use crate::model::rollout::RolloutRecord;
 use crate::{
     api::{EnvVar, project::Run},
-    model::{ids::ReleaseName, version::VersionRecord},
+    model::ids::ReleaseName,
 };
 
 /// `run.env`, over it `HostGroup.env`, over it `Deployment.env`; sorted by name.
@@ -145,21 +144,6 @@ impl Target {
         ];
         let given = self.env.iter().map(|var| (var.name.clone(), var.value.clone()));
         given.chain(own.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
-    }
-}
-
-/// The record of a new revision.
-pub fn record(version: &VersionRecord, env: Vec<EnvVar>, hash: String, revision: i64, now: Timestamp) -> RolloutRecord {
-    RolloutRecord {
-        revision,
-        hash,
-        version: version.version.clone(),
-        commit: version.commit.clone(),
-        digest: version.digest.clone(),
-        size: version.size,
-        env,
-        run: version.run.clone(),
-        started_at: now,
     }
 }
 

@@ -548,7 +548,7 @@ fn a_lost_status_is_found_again_in_the_store() {
 /// The shortest of three plans for so many hosts of which half run another version, a tenth failed, and all are listed by a sibling.
 fn time_to_plan(hosts: usize) -> std::time::Duration {
     let mut world = Simulation::new(&vec![HostOutcome::Ready; hosts], 10, 5000);
-    let record = target::record(&version("v1"), vec![], "h".into(), 1, world.now);
+    let record = records::record(&version("v1"), vec![], "h".into(), 1, world.now);
     let old = Target::new(&world.observed, &record, "1.0", 1, 0);
     world.observed.records.push(record);
     let names: Vec<String> = world.fates.keys().cloned().collect();

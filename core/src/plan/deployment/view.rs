@@ -1,11 +1,13 @@
 //! What one decision looks at: every selected host and its state, and the rollout that they are on. Made once; it borrows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{
-    host_state::{HostState, StateInput, any_failed},
+    host_state::{HostState, StateInput},
+    intent::IntentOnRecord,
     observed::{HostObserved, Observed},
-    rollout::{ActiveRollout, IntentOnRecord},
+    records::{any_failed, failures, judged},
+    rollout::ActiveRollout,
     target::Target,
     targets::{Targets, list_names},
 };
@@ -15,10 +17,7 @@ use crate::{
         hostgroup::Host,
         verbs,
     },
-    model::{
-        Failure,
-        rollout::{HostFailure, ProcessId},
-    },
+    model::{Failure, rollout::ProcessId},
 };
 
 pub struct View<'a> {
@@ -118,21 +117,4 @@ impl HostView<'_> {
             _ => false,
         }
     }
-}
-
-/// Failures of this attempt, by host.
-fn failures<'a>(observed: &'a Observed, target: Option<&Target>) -> HashMap<&'a str, &'a HostFailure> {
-    let Some(target) = target else { return HashMap::new() };
-    let current = |failure: &&HostFailure| {
-        failure.rollout == target.rollout && failure.attempt == target.attempt && !failure.is_given_up_healing()
-    };
-    // The first of a host stands.
-    let newest_first = observed.verdicts.iter().rev().filter(current);
-    newest_first.map(|failure| (failure.host.as_str(), failure)).collect()
-}
-
-/// Processes that failed, in whatever attempt.
-fn judged(observed: &Observed) -> HashSet<(&str, ProcessId)> {
-    let processes = observed.verdicts.iter().filter_map(|failure| Some((failure.host.as_str(), failure.process?)));
-    processes.collect()
 }

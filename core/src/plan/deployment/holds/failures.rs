@@ -1,7 +1,7 @@
 //! Hosts failed: more than may, or in a rollout that has ended as Failed.
 
-use super::{Hold, View};
-use crate::plan::deployment::{host_state::HostState, rollout::RolloutChange};
+use super::Hold;
+use crate::plan::deployment::{host_state::HostState, rollout::RolloutChange, view::View};
 
 pub fn too_many(view: &View<'_>) -> Option<Hold> {
     too_many_failed(view).then_some(Hold::TooManyFailed)

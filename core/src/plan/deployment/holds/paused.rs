@@ -1,6 +1,7 @@
 //! A person said: not now.
 
-use super::{Hold, View};
+use super::Hold;
+use crate::plan::deployment::view::View;
 
 pub fn paused(view: &View<'_>) -> Option<Hold> {
     view.observed.spec.paused.then_some(Hold::Paused)

@@ -1,6 +1,7 @@
 //! The spec can't be met: what it names does not exist (yet), or belongs to somebody else.
 
-use super::{Hold, View};
+use super::Hold;
+use crate::plan::deployment::view::View;
 
 pub fn unmet(view: &View<'_>) -> Option<Hold> {
     view.unmet.is_some().then_some(Hold::Unmet)

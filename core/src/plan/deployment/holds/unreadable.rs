@@ -1,6 +1,7 @@
 //! The intent of the status can't be read, and a host that may be in its update does not answer.
 
-use super::{Hold, View};
+use super::Hold;
+use crate::plan::deployment::view::View;
 
 pub fn unreadable(view: &View<'_>) -> Option<Hold> {
     (!view.unexplained().is_empty()).then_some(Hold::StatusUnreadable)

@@ -1,0 +1,47 @@
+//! How a host is shown in `status.exceptions`. Display only; no decision rests on it.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::observed::Observed;
+use crate::api::{
+    Reason,
+    conditions::clip,
+    deployment::{Phase, RolloutException},
+};
+
+/// Entries in `exceptions`.
+pub const EXCEPTIONS: usize = 100;
+const MESSAGE_BYTES: usize = 500;
+
+pub fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+/// What people read of one host.
+pub struct HostDisplay<'a> {
+    pub phase: Phase,
+    pub reason: Reason,
+    pub message: &'a str,
+}
+
+/// `before`: its entry in the status as it was read; `since` stands while phase and reason do.
+pub fn exception(
+    observed: &Observed,
+    before: Option<&RolloutException>,
+    host: &str,
+    display: &HostDisplay<'_>,
+    now: Timestamp,
+) -> RolloutException {
+    let HostDisplay { phase, reason, message } = display;
+    let before = before.filter(|before| before.phase == *phase && before.reason == reason.as_str());
+    let release = observed.host(host).running().and_then(|process| process.release.as_ref());
+    RolloutException {
+        host: host.to_owned(),
+        phase: *phase,
+        version: release.map(|release| release.version().to_owned()),
+        reason: reason.to_string(),
+        message: clip(message, MESSAGE_BYTES),
+        since: before.map_or(Time(now), |before| before.since.clone()),
+    }
+}

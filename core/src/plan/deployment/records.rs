@@ -1,0 +1,53 @@
+//! What the records in the store say of rollouts: which hosts failed in an attempt, which processes are no use. Records are created once
+//! and never changed.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::{observed::Observed, target::Target};
+use crate::{
+    api::{EnvVar, deployment::Rollout},
+    model::{
+        rollout::{HostFailure, ProcessId, RolloutRecord},
+        version::VersionRecord,
+    },
+};
+
+/// The record of a new revision.
+pub fn record(version: &VersionRecord, env: Vec<EnvVar>, hash: String, revision: i64, now: Timestamp) -> RolloutRecord {
+    RolloutRecord {
+        revision,
+        hash,
+        version: version.version.clone(),
+        commit: version.commit.clone(),
+        digest: version.digest.clone(),
+        size: version.size,
+        env,
+        run: version.run.clone(),
+        started_at: now,
+    }
+}
+
+/// Whether any host has failed in this attempt of the rollout on record.
+pub fn any_failed(observed: &Observed, rollout: &Rollout) -> bool {
+    let mut failures = observed.verdicts.iter().filter(|failure| !failure.is_given_up_healing());
+    failures.any(|failure| failure.rollout == rollout.id && failure.attempt == rollout.attempt)
+}
+
+/// Failures of this attempt, by host.
+pub fn failures<'a>(observed: &'a Observed, target: Option<&Target>) -> HashMap<&'a str, &'a HostFailure> {
+    let Some(target) = target else { return HashMap::new() };
+    let current = |failure: &&HostFailure| {
+        failure.rollout == target.rollout && failure.attempt == target.attempt && !failure.is_given_up_healing()
+    };
+    // The first of a host stands.
+    let newest_first = observed.verdicts.iter().rev().filter(current);
+    newest_first.map(|failure| (failure.host.as_str(), failure)).collect()
+}
+
+/// Processes that failed, in whatever attempt.
+pub fn judged(observed: &Observed) -> HashSet<(&str, ProcessId)> {
+    let processes = observed.verdicts.iter().filter_map(|failure| Some((failure.host.as_str(), failure.process?)));
+    processes.collect()
+}
