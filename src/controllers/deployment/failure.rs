@@ -24,6 +24,20 @@ impl Failure {
     }
 }
 
+/// Why a step is not done.
+pub enum StepError {
+    Host(HostError),
+    Failed(Failure),
+    /// The host has another goal by now.
+    Superseded,
+}
+
+impl From<HostError> for StepError {
+    fn from(error: HostError) -> Self {
+        Self::Host(error)
+    }
+}
+
 /// What to do about an error of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recovery {

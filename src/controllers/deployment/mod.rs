@@ -2,6 +2,7 @@
 
 mod context;
 mod failure;
+mod host_ref;
 mod observe;
 mod records;
 mod rollout_log;
@@ -16,8 +17,8 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 pub use self::context::DeploymentContext;
+use self::host_ref::HostRef;
 pub use self::siblings::SiblingSelections;
-use self::worker::HostRef;
 use super::{
     frame::{Kind, ReconcileError},
     hosts::HostWorkerKey,

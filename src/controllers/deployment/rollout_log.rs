@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 
-use super::{context::DeploymentContext, step::StepError, worker::HostRef};
+use super::{context::DeploymentContext, failure::StepError, host_ref::HostRef};
 use crate::{
     effects::{clock, logs::LogError, rollout_logs::RolloutLogs},
     model::rollout::{HostFailure, RolloutAttempt},

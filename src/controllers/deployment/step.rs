@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::{
     context::DeploymentContext,
-    failure::Failure,
+    failure::{Failure, StepError},
+    host_ref::HostRef,
     records,
     rollout_log::RolloutLog,
     verify::{self, Process, Verified},
-    worker::HostRef,
 };
 use crate::{
     api::{Reason, deployment::Phase},
@@ -28,20 +28,6 @@ use crate::{
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// A port may linger for a moment after its process is gone.
 const PORT_TRIES: u32 = 30;
-
-/// Why a step is not done.
-pub enum StepError {
-    Host(HostError),
-    Failed(Failure),
-    /// The host has another goal by now.
-    Superseded,
-}
-
-impl From<HostError> for StepError {
-    fn from(error: HostError) -> Self {
-        Self::Host(error)
-    }
-}
 
 /// Everything that a step needs to know of its task.
 pub struct StepContext<'a> {

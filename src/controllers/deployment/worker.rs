@@ -7,10 +7,11 @@ use tracing::Instrument;
 
 use super::{
     context::DeploymentContext,
-    failure::{Failure, Recovery, recovery},
+    failure::{Failure, Recovery, StepError, recovery},
+    host_ref::HostRef,
     observe, records,
     rollout_log::{self, RolloutLog},
-    step::{self, StepError},
+    step,
 };
 use crate::{
     api::deployment::Phase,
@@ -19,7 +20,6 @@ use crate::{
     model::{
         self, Class,
         facts::{HostFacts, ProcessFacts},
-        ids::FolderName,
         rollout::{HostFailure, ProcessId},
     },
     plan::{
@@ -27,37 +27,6 @@ use crate::{
         hostgroup::HostCheck,
     },
 };
-
-/// Which host, of whom.
-#[derive(Clone, Debug)]
-pub struct HostRef {
-    pub namespace: String,
-    pub deployment: String,
-    pub uid: String,
-    pub project: String,
-    pub group: String,
-    pub host: String,
-}
-
-impl HostRef {
-    /// The fields that every log line about this host carries.
-    pub fn span(&self) -> tracing::Span {
-        let Self { namespace, deployment: name, host, .. } = self;
-        tracing::info_span!(parent: None, "host", kind = "Deployment", namespace, name, host)
-    }
-
-    pub fn worker_key(&self) -> HostWorkerKey {
-        HostWorkerKey { uid: self.uid.clone(), host: self.host.clone() }
-    }
-
-    pub fn host_key(&self) -> HostKey {
-        HostKey::new(&self.namespace, &self.group, &self.host)
-    }
-
-    pub fn folder(&self) -> FolderName {
-        FolderName::new(&self.namespace, &self.project)
-    }
-}
 
 /// How one goal ended.
 enum End {
