@@ -32,6 +32,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         held: group.finalizers().iter().any(|name| name == FINALIZER) || group.metadata.deletion_timestamp.is_some(),
         env: group.spec.env.clone(),
         port: group.spec.ssh.port,
+        jump: group.spec.ssh.jump.clone(),
         hosts: group.spec.hosts.clone(),
         suspended: group.status.as_ref().map(|status| status.suspended.clone()).unwrap_or_default(),
         r#become: group.spec.r#become.clone(),

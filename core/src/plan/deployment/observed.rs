@@ -11,7 +11,7 @@ use crate::{
     api::{
         EnvVar,
         deployment::{DeploymentSpec, DeploymentStatus, Phase},
-        hostgroup::{Become, Host, SuspendedHost},
+        hostgroup::{Become, Host, Jump, SuspendedHost},
     },
     model::{
         Failure,
@@ -102,6 +102,9 @@ pub struct Group {
     pub env: Vec<EnvVar>,
     #[serde(default = "twenty_two")]
     pub port: i32,
+    /// Jump hosts, in connection order.
+    #[serde(default)]
+    pub jump: Vec<Jump>,
     pub hosts: Vec<Host>,
     /// The group's `status.suspended`: hosts that a verb took out of service. The spec's own stand in `hosts`.
     #[serde(default)]

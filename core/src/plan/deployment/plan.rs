@@ -44,8 +44,8 @@ fn decide(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action>
     };
     let unknown = unknown(observed, &targets);
     if let Some(failure) = &targets.unmet {
-        // Where nothing was ever begun there is nothing to watch.
-        if observed.before().rollout.is_absent() || !unknown.is_empty() {
+        // Where nothing was ever begun, or no host is known yet, there is nothing to watch. One host that is not asked stops no healing.
+        if observed.before().rollout.is_absent() || unknown.len() == targets.hosts.len() {
             return blocked(observed, failure, now);
         }
     } else if !unknown.is_empty() {
@@ -56,7 +56,7 @@ fn decide(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action>
     roll_out(observed, &targets, now)
 }
 
-/// Every selected host is known.
+/// Every selected host is known, or no update begins.
 fn roll_out(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let (rollout, unmet) = rollout(observed, targets, now);
     let mut view = View::new(observed, targets, rollout, unmet);

@@ -68,10 +68,11 @@ fn intent(view: &View<'_>, active: &ActiveRollout, status: &DeploymentStatus) ->
     }
     let updating = view.hosts.iter().filter(|host| matches!(host.state, HostState::Updating { .. }));
     let mut updating: Vec<String> = updating.map(|host| host.name.to_owned()).collect();
-    // Out of service in its update: it is in it still when it comes back.
+    // Out of service in its update, or not asked yet: it is in it still.
     if let IntentOnRecord::Recorded { updating: before, .. } = &active.intent {
-        let suspended = view.targets.suspended.iter().map(|(host, _)| &host.name);
-        updating.extend(suspended.filter(|name| before.contains(*name)).cloned());
+        let suspended = view.targets.suspended.iter().map(|(host, _)| host.name.as_str());
+        let unknown = view.hosts.iter().filter(|host| host.state == HostState::Unknown).map(|host| host.name);
+        updating.extend(suspended.chain(unknown).filter(|name| before.contains(*name)).map(str::to_owned));
     }
     updating.sort_unstable();
     let failed = status.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed);

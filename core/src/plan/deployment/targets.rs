@@ -16,7 +16,7 @@ use crate::{
         verbs,
     },
     model::{Failure, ids::Owner, version::VersionRecord},
-    plan::hostgroup::duplicate_address,
+    plan::hostgroup::invalid_hosts,
 };
 
 /// What the Deployment is about, once the group is known.
@@ -50,7 +50,8 @@ pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failur
         let text = format!("HostGroup {name} does not exist (yet) in namespace {}", observed.namespace);
         return Err(Failure::waiting(Reason::HostGroupNotFound, text));
     };
-    let mut unmet = status_unreadable(observed).or_else(|| group.secret.clone()).or_else(|| twice_listed(group, name));
+    let mut unmet =
+        status_unreadable(observed).or_else(|| group.secret.clone()).or_else(|| invalid_group(observed, group));
     let selected = select(observed.spec.hosts.as_ref(), &group.hosts).unwrap_or_else(|why| {
         unmet.get_or_insert(unselectable(&why, name));
         // Nobody can tell what was meant: what is ours is watched and healed.
@@ -75,12 +76,16 @@ pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failur
     Ok(targets)
 }
 
-fn twice_listed(group: &Group, name: &str) -> Option<Failure> {
-    let (first, second, address) = duplicate_address(&group.hosts)?;
+/// A group whose own spec can't work is Stalled, and its new hosts are not asked.
+fn invalid_group(observed: &Observed, group: &Group) -> Option<Failure> {
+    let failure = invalid_hosts(&group.jump, &group.hosts)?;
+    let name = &observed.spec.host_group_ref.name;
     let text = format!(
-        "hosts {first} and {second} of HostGroup {name} both have the address {address}; list each machine once"
+        "HostGroup {name} has an invalid spec: {}. No update begins until it is corrected: kubectl -n {} edit hostgroups.landfall.dev \
+         {name}",
+        failure.message, observed.namespace
     );
-    Some(Failure::terminal(Reason::DuplicateAddress, text))
+    Some(Failure::terminal(failure.reason, text))
 }
 
 /// The hosts whose owner file names this Deployment.

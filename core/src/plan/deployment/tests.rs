@@ -91,6 +91,7 @@ impl Simulation {
             group: Some(Group {
                 env: vec![],
                 port: 22,
+                jump: vec![],
                 hosts,
                 suspended: vec![],
                 r#become: Default::default(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::{
         Reason,
-        hostgroup::{Host, HostGroupSpec},
+        hostgroup::{Host, HostGroupSpec, Jump},
     },
     model::{Failure, facts::HostFacts},
 };
@@ -90,12 +90,15 @@ fn remark(facts: &HostFacts) -> Option<Failure> {
 
 /// What makes a spec one that can't work, where the schema could not refuse it.
 pub fn invalid_spec(spec: &HostGroupSpec) -> Option<Failure> {
-    let jump = spec.ssh.jump.iter().find_map(|jump| invalid_address("spec.ssh.jump", &jump.address, "port"));
-    jump.or_else(|| invalid_hosts(&spec.hosts))
+    invalid_hosts(&spec.ssh.jump, &spec.hosts)
 }
 
-/// The same of its hosts alone.
-pub fn invalid_hosts(hosts: &[Host]) -> Option<Failure> {
+/// The same of its jump hosts and hosts alone.
+pub fn invalid_hosts(jump: &[Jump], hosts: &[Host]) -> Option<Failure> {
+    let failure = jump.iter().find_map(|jump| invalid_address("spec.ssh.jump", &jump.address, "port"));
+    if failure.is_some() {
+        return failure;
+    }
     for host in hosts {
         let field = format!("spec.hosts[{}]", host.name);
         let failure = invalid_address(&field, &host.address, "spec.ssh.port").or_else(|| invalid_label(&field, host));
@@ -163,7 +166,7 @@ fn is_label_value(value: &str) -> bool {
 }
 
 /// Two hosts under one address; the port is the group's, so the address alone tells. CEL would be quadratic.
-pub fn duplicate_address(hosts: &[Host]) -> Option<(&str, &str, &str)> {
+fn duplicate_address(hosts: &[Host]) -> Option<(&str, &str, &str)> {
     let mut observed: BTreeMap<String, &str> = BTreeMap::new();
     for host in hosts {
         if let Some(first) = observed.insert(host.machine(), &host.name) {

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    check::{HostCheck, duplicate_address, invalid_hosts, unfit},
+    check::{HostCheck, invalid_hosts, unfit},
     forget::{Kept, machine_of},
     suspend::suspended,
 };

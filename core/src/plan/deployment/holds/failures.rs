@@ -20,6 +20,6 @@ pub fn too_many_failed(view: &View<'_>) -> bool {
 pub fn is_still_failed(view: &View<'_>) -> bool {
     let Some(active) = &view.rollout else { return false };
     let had_failed = active.change == RolloutChange::Same && active.had_failed();
-    let failed = view.hosts.iter().any(|host| matches!(host.state, HostState::Failed(_)));
-    had_failed && (failed || view.any_failure_recorded())
+    let may_have_failed = view.hosts.iter().any(|host| matches!(host.state, HostState::Failed(_) | HostState::Unknown));
+    had_failed && (may_have_failed || view.any_failure_recorded())
 }
