@@ -25,6 +25,13 @@ pub fn seed() -> u64 {
     })
 }
 
+/// Chance, from that seed, which is printed beside the test's name. Tests that draw in the same order draw the same.
+pub fn chance(test: &str) -> rand::rngs::StdRng {
+    let seed = seed();
+    println!("{test}: LANDFALL_SEED={seed}");
+    rand::SeedableRng::seed_from_u64(seed)
+}
+
 /// The names in a folder, in their order; none where there is no folder (yet). A file that the store is about to put into its place has a
 /// `#` in its name.
 pub fn names(folder: &Path) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Generated objects (F78), hostile texts (F79) and nonsense of size and number (F82) against a real API server: it takes an object, and
 //! then this operator can read it and says something of it; or it refuses it, and the refusal names the field and is a sentence.
 //!
-//! Samples by a printed seed (`LANDFALL_FUZZ_SEED` repeats one); `LANDFALL_NIGHT=1` tries all.
+//! Samples by a printed seed (`LANDFALL_SEED` repeats one); `LANDFALL_NIGHT=1` tries all.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use kube::{
     core::Status,
 };
 use rand::{
-    Rng, SeedableRng,
+    Rng,
     rngs::StdRng,
     seq::{IndexedRandom, SliceRandom},
 };
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::specs::{FieldPath, KINDS, Step, fields, readable, valid, with};
 use crate::support::{
+    chance,
     kstatus::violations,
     plane::{Operator, client, namespace},
     wait::{PATIENCE, until},
@@ -29,12 +30,6 @@ const AT_ONCE: usize = 8;
 
 fn night() -> bool {
     std::env::var_os("LANDFALL_NIGHT").is_some()
-}
-
-fn chance(test: &str) -> StdRng {
-    let seed = std::env::var("LANDFALL_FUZZ_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
-    println!("{test}: LANDFALL_FUZZ_SEED={seed}");
-    StdRng::seed_from_u64(seed)
 }
 
 /// Texts that break what was not written with care.
@@ -164,22 +159,23 @@ fn unclear(status: &Status, places: &[String]) -> Option<String> {
         return Some(format!("code {}: {message}", status.code));
     }
     let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
-    let named = |field: &str| {
-        let field = bare(field);
-        places.iter().map(|place| bare(place)).any(|place| place.starts_with(&field) || field.starts_with(&place))
-    };
-    let fits = causes
-        .iter()
-        .any(|cause| cause.field.starts_with("spec") && named(&cause.field) || cause.field == "metadata.name");
-    // A rule between two fields may be told at the other one; then its text has the name of this one.
-    let sibling = |place: &String| {
-        let place = bare(place);
-        place.rsplit_once('.').is_some_and(|(parent, name)| {
-            causes.iter().any(|cause| bare(&cause.field).starts_with(parent)) && message.contains(name)
+    let message_names = |text: &str| {
+        let inside = |next: Option<char>| next.is_some_and(char::is_alphanumeric);
+        message.match_indices(text).any(|(at, _)| {
+            !inside(message[..at].chars().next_back()) && !inside(message[at + text.len()..].chars().next())
         })
     };
-    let in_text = places.iter().any(|place| message.contains(&bare(place)) || sibling(place));
-    (!fits && !in_text).then(|| format!("a refusal names none of {places:?}: {message}"))
+    // A cause is at the place itself, at what holds it, or within it. A rule between two fields may be told at the other one, beside it; then
+    // its text has the name of this one.
+    let told = |place: &String| {
+        let place = bare(place);
+        let (parent, name) = place.rsplit_once('.').unwrap_or(("", &place));
+        let within = |field: &str, folder: &str| field.strip_prefix(folder).is_some_and(|rest| rest.starts_with('.'));
+        causes.iter().map(|cause| bare(&cause.field)).any(|field| {
+            field == place || field == parent || within(&field, &place) || within(&field, parent) && message_names(name)
+        }) || message_names(&place)
+    };
+    (!places.iter().any(told)).then(|| format!("a refusal names none of {places:?}: {message}"))
 }
 
 /// Whether every text that was sent stands there as it was; what the schema does not know is left out by an API server.

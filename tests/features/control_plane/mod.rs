@@ -12,11 +12,4 @@ mod plane;
 mod story;
 mod watches;
 
-use rand::{SeedableRng, rngs::StdRng};
-
-/// Chance, from a seed that is printed.
-fn chance(test: &str) -> StdRng {
-    let seed = crate::support::seed();
-    println!("{test}: LANDFALL_SEED={seed}");
-    StdRng::seed_from_u64(seed)
-}
+use crate::support::chance;

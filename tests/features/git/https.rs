@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::support::{
+    chance,
     gitserver::{GitServer, RetryState},
     repository::{Repository, gate, git, tag},
     wait,
@@ -14,6 +15,7 @@ use landfall::{
     },
     model::Class,
 };
+use rand::Rng;
 
 const LOGIN: &str = "ann:sword fish/+\u{fc}";
 
@@ -167,7 +169,8 @@ async fn a_line_that_is_cut_anywhere_leaves_what_was_known_and_the_next_try_goes
     let after = bench.repository.head();
     // From within the handshake to within the pack, and a few at random.
     let mut cuts = vec![1, 700, 1500, 2500, 4000, whole / 2];
-    cuts.extend((0..8).map(|_| rand::random_range(1..whole)));
+    let mut chance = chance("https cuts");
+    cuts.extend((0..8).map(|_| chance.random_range(1..whole)));
     let mut refused = 0;
     for cut in cuts {
         bench.server.fault(RetryState::CutAt(cut));

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::support::{
+    chance,
     gitsshd::{GitSshd, Line},
     repository::{Repository, gate, git, tag},
     wait,
@@ -15,6 +16,7 @@ use landfall::{
     },
     model::Class,
 };
+use rand::Rng;
 
 struct Bench {
     repository: Repository,
@@ -160,7 +162,8 @@ async fn a_line_over_ssh_that_is_cut_anywhere_leaves_what_was_known() {
     bench.repository.bulk(20, 5000);
     let after = bench.repository.head();
     let mut cuts = vec![0, 10, 900, 1800, 3000, 60_000];
-    cuts.extend((0..6).map(|_| rand::random_range(1..90_000)));
+    let mut chance = chance("ssh cuts");
+    cuts.extend((0..6).map(|_| chance.random_range(1..90_000)));
     for cut in cuts {
         bench.server.line(Line::CutAt(cut));
         let error = bench.fetch(&source).await.unwrap_err();
