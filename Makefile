@@ -27,7 +27,7 @@ t-down:
 
 # Every point of the crash harness, each with the operator killed there; make test runs a sample.
 crashes:
-	@LANDFALL_CRASH_SECONDS= scripts/test.sh --test crashes
+	@LANDFALL_CRASH_SECONDS= LANDFALL_PROFILE=night scripts/test.sh --test crashes
 
 lint:
 	cargo fmt --all --check

@@ -21,7 +21,7 @@ cargo test --locked --workspace --no-run
 # What is left to chance comes from this number, in the tests of ours and in those of proptest.
 export LANDFALL_SEED=${LANDFALL_SEED:-$((RANDOM * 32768 + RANDOM))}
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-$LANDFALL_SEED}
-profile=default
+profile=${LANDFALL_PROFILE:-default}
 if [ -n "${LANDFALL_NIGHT:-}" ]; then
   profile=night
   export LANDFALL_CRASH_SECONDS=${LANDFALL_CRASH_SECONDS-} PROPTEST_CASES=${PROPTEST_CASES:-4096}

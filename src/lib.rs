@@ -1,7 +1,7 @@
 //! landfall brings a chosen commit to chosen machines over plain SSH, and can always say which version runs where.
 //!
-//! The layers, and what each may use: `api ← model ← plan ← effects ← controllers ← runtime ← main` (`server` stands beside
-//! `controllers`, `cli` beside `runtime`). `tests/features/layering.rs` keeps the arrows; `api`, `model` and `plan` are the package `landfall-core`.
+//! The layers, and what each may use: `api ← model ← plan ← controllers ← runtime ← main`; `effects` stands beside `plan` and uses `model`
+//! and `api` alone, `server` beside `controllers`, `cli` beside `runtime`. `tests/features/layering.rs` keeps the arrows; `api`, `model` and `plan` are the package `landfall-core`.
 
 pub mod cli;
 pub mod controllers;

@@ -306,7 +306,7 @@ async fn calm(nth: usize) -> Arc<Run> {
 
 /// Effects that no story here comes to. Those of builds, caches and mirrors are crashed in tests/features/builds, what removes from the store in
 /// tests/features/builds/retention.rs.
-/// Stop, switch and start are parts of `host.turn`, done alone where one of them was left undone; tests/features/hosts/helper.rs kills the script in each.
+/// Stop, switch and start are parts of `host.turn`, done alone where one of them was left undone; tests/features/hosts/helper/deaths.rs kills the script in each.
 const UNTOLD: [&str; 9] = [
     "build.create",
     "cache.forget",

@@ -145,6 +145,47 @@ fn nothing_cites_a_document_that_is_not_in_the_repository() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// `path.rs` and `path.rs::name` in prose: the file is there, and has a function or a module of that name.
+#[test]
+fn what_prose_cites_of_the_source_is_there() {
+    let mut all: Vec<PathBuf> =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root().join(name)).to_vec();
+    for folder in ["docs", "src", "core", "tests", "scripts"] {
+        files(&root().join(folder), &["md", "rs", "sh"], &mut all);
+    }
+    let (mut wrong, mut cited) = (Vec::new(), 0);
+    for path in &all {
+        let text = fs::read_to_string(path).unwrap();
+        for (at, _) in text.match_indices(".rs") {
+            let is_path = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+            let start = text[..at].rfind(|c| !is_path(c)).map_or(0, |before| before + 1);
+            let name = &text[start..at + 3];
+            // Paths from the root of the repository; others are fragments.
+            if !["src/", "core/", "tests/", "bench/"].iter().any(|folder| name.starts_with(folder)) {
+                continue;
+            }
+            cited += 1;
+            let file = root().join(name);
+            let of_core = root().join("core").join(name);
+            let function = text[at + 3..]
+                .strip_prefix("::")
+                .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default());
+            let source = fs::read_to_string(&file).or_else(|_| fs::read_to_string(of_core));
+            let there = source.is_ok_and(|source| {
+                function.is_none_or(|name| {
+                    ["fn", "mod", "const"].iter().any(|kind| source.contains(&format!("{kind} {name}")))
+                })
+            });
+            if !there && !path.ends_with("words.rs") {
+                let function = function.map_or(String::new(), |name| format!("::{name}"));
+                wrong.push(format!("{}: {name}{function}", path.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(cited > 100, "the reader of citations found {cited}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn a_private_phrase_is_found_and_a_plain_one_is_not() {
     assert_eq!(violations("So many hosts\nno more than 3, so long as it runs\nrunning no more").len(), 2);

@@ -1,5 +1,5 @@
 //! What a place to run scripts must do. A new one is a folder beside `local/`, a line in [`super::open`], and keeps the contract that is
-//! tested in `tests/features/builds/executor.rs`.
+//! tested in `tests/features/builds/executor/contract.rs`.
 
 use std::{collections::BTreeSet, path::PathBuf};
 

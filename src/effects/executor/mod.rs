@@ -1,7 +1,7 @@
 //! Where the scripts of builds run. It must not decide whether to retry, nor read a script's meaning.
 //!
 //! A plug point: `interface.rs` says what a place to run scripts must do, [`open`] makes the one that is asked for, and each has a folder of
-//! its own: `local/` runs them on this machine. The contract that all of them keep is tested in `tests/features/builds/executor.rs`.
+//! its own: `local/` runs them on this machine. The contract that all of them keep is tested in `tests/features/builds/executor/contract.rs`.
 
 mod error;
 mod interface;
