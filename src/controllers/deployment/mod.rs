@@ -40,6 +40,7 @@ impl Kind for Deployment {
         "/versions",
         "/exceptions",
         "/rollout/progressedAt",
+        "/rollout/phases",
         "/rollout/batch",
         "/rollout/batches",
     ];

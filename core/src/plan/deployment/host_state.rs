@@ -45,6 +45,21 @@ pub enum HostState {
     Ready,
 }
 
+impl HostState {
+    /// How far the host is. One that does not answer is away, whatever it was last seen to do.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::Updating { lost: Some(_), .. } | Self::Unreachable(_) => Phase::Unreachable,
+            Self::Updating { phase, lost: None } | Self::Healing { phase } => *phase,
+            Self::Failed(_) => Phase::Failed,
+            Self::Unknown | Self::Refused(_) | Self::Unstaged | Self::Down => Phase::Pending,
+            Self::Staging => Phase::Staging,
+            Self::Pending => Phase::Staged,
+            Self::Ready => Phase::Ready,
+        }
+    }
+}
+
 /// Everything that the state of one host is computed from.
 pub struct StateInput<'a> {
     pub observed: &'a Observed,
@@ -74,7 +89,7 @@ impl StateInput<'_> {
         match &self.host.look {
             FolderCheck::Unknown => HostState::Unknown,
             FolderCheck::Failed(failure) if self.may_be_updating() => {
-                HostState::Updating { phase: self.phase(), lost: Some(failure.clone()) }
+                HostState::Updating { phase: self.last_phase(), lost: Some(failure.clone()) }
             }
             FolderCheck::Failed(failure) => HostState::Unreachable(failure.clone()),
             FolderCheck::Facts(view) => self.by_facts(view),
@@ -91,7 +106,7 @@ impl StateInput<'_> {
                 return HostState::Ready;
             }
             if self.is_updating(folder, target) {
-                return HostState::Updating { phase: self.phase(), lost: None };
+                return HostState::Updating { phase: phase_of(folder, target), lost: None };
             }
         }
         if is_down(folder) && last_good(self.observed, self.host, self.target).is_some() {
@@ -133,11 +148,22 @@ impl StateInput<'_> {
         }
     }
 
-    /// Where people saw it last.
-    fn phase(&self) -> Phase {
+    /// Where people saw it last, for them: of a host that does not answer.
+    fn last_phase(&self) -> Phase {
         let phase = self.exception.map(|exception| exception.phase);
         let updating = [Phase::Stopping, Phase::Switching, Phase::Starting, Phase::Verifying];
         phase.filter(|phase| updating.contains(phase)).unwrap_or(Phase::Verifying)
+    }
+}
+
+/// How far the update of a host is, by what it shows.
+fn phase_of(folder: &FolderFacts, target: &Target) -> Phase {
+    let process = folder.process.as_ref().filter(|process| process.alive);
+    match process {
+        Some(process) if is_target(process, target) => Phase::Verifying,
+        Some(_) => Phase::Stopping,
+        None if folder.current.as_ref() == Some(&target.release) => Phase::Starting,
+        None => Phase::Switching,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which rollout is under way: revision, serial and attempt, the record that says what it runs, and the intent that is on record.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -130,6 +132,7 @@ fn begin(version: &VersionRecord, hash: String, revision: i64, serial: i64, now:
         digest: format!("sha256:{}", version.digest),
         started_at: Time(now),
         progressed_at: Time(now),
+        phases: BTreeMap::new(),
         batch: 0,
         batches: 0,
         intent: None,
@@ -190,6 +193,7 @@ fn restored(observed: &Observed) -> Option<Rollout> {
         digest: format!("sha256:{}", record.digest),
         started_at: Time(record.started_at),
         progressed_at: Time(record.started_at),
+        phases: BTreeMap::new(),
         batch: 0,
         batches: 0,
         intent: None,

@@ -48,7 +48,7 @@ pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Op
         ..view.before.clone()
     };
     if let Some(active) = &view.rollout {
-        let mut rollout = progress(view, &status, active, now);
+        let mut rollout = progress(view, &status.hosts, active, now);
         status.version = Some(rollout.version.clone());
         status.revision = parse_rollout(&rollout.id).map(|(revision, _)| revision);
         status.history = history(view, active, input.resume, now);
@@ -215,21 +215,32 @@ fn doing(phase: Phase) -> &'static str {
     }
 }
 
-/// The rollout with the time at which a host last passed a phase; the clock stops while paused.
-fn progress(view: &View<'_>, status: &DeploymentStatus, active: &ActiveRollout, now: Timestamp) -> Rollout {
-    let phases = |status: &DeploymentStatus| -> Vec<_> {
-        status.exceptions.iter().map(|entry| (entry.host.clone(), entry.phase)).collect()
-    };
-    let before = view.before;
-    let was_paused = before.conditions.iter().any(|condition| condition.reason == Reason::Paused.as_str());
-    let moved =
-        before.hosts != status.hosts || phases(before) != phases(status) || was_paused && !view.observed.spec.paused;
+/// The rollout with the time at which a host last passed a phase; the clock stops while paused. It rests on what is observed of all hosts,
+/// not on the list for people, which is cut.
+fn progress(view: &View<'_>, counts: &RolloutCounts, active: &ActiveRollout, now: Timestamp) -> Rollout {
     let mut rollout = active.rollout.clone();
-    if moved {
+    let phases = phases(view);
+    let moved = match rollout.phases.is_empty() {
+        // A new rollout, or one of an operator that recorded no phases.
+        true => view.before.hosts != *counts,
+        false => rollout.phases != phases,
+    };
+    let was_paused = view.before.conditions.iter().any(|condition| condition.reason == Reason::Paused.as_str());
+    if moved || was_paused && !view.observed.spec.paused {
         rollout.progressed_at = Time(now);
     }
+    rollout.phases = phases;
     (rollout.batch, rollout.batches) = batches(view);
     rollout
+}
+
+/// How many hosts are in each phase.
+fn phases(view: &View<'_>) -> BTreeMap<String, i32> {
+    let mut phases = BTreeMap::new();
+    for host in &view.hosts {
+        *phases.entry(format!("{:?}", host.state.phase())).or_default() += 1;
+    }
+    phases
 }
 
 /// Display only: which batch is under way, and of how many.
