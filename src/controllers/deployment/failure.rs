@@ -16,11 +16,11 @@ pub struct Failure {
 impl Failure {
     /// `lines`: what was said last.
     pub fn new(reason: Reason, message: &str, lines: &[String]) -> Self {
-        let said = match lines.is_empty() {
+        let output = match lines.is_empty() {
             true => String::new(),
             false => format!("; it said last: {}", lines.join(" | ")),
         };
-        Self { reason, message: clip(&format!("{message}{said}"), 1500) }
+        Self { reason, message: clip(&format!("{message}{output}"), 1500) }
     }
 }
 

@@ -68,7 +68,7 @@ impl Kind for Deployment {
             }
             Action::HoldGroup => context.shared.requeue.host_group(&namespace, group),
             Action::Record(record) => records::write_revision(context, &uid, &record).await?,
-            Action::RecordFailure(verdict) => records::write_verdict(context, &uid, &verdict).await?,
+            Action::RecordFailure(failure) => records::write_failure(context, &uid, &failure).await?,
             Action::Assign(assignment) => assign(self, assignment, context),
             Action::Forget(hosts) => {
                 for host in hosts {
@@ -110,7 +110,7 @@ fn limit_logs(deployment: &Deployment, rollouts: usize, context: &Arc<Deployment
 
 /// Gives a host its goal; a task that is under way there takes it up after its step.
 fn assign(deployment: &Deployment, assignment: Assignment, context: &Arc<DeploymentContext>) {
-    let place = HostRef {
+    let host_ref = HostRef {
         namespace: deployment.namespace().unwrap_or_default(),
         deployment: deployment.name_any(),
         uid: deployment.uid().unwrap_or_default(),
@@ -118,7 +118,7 @@ fn assign(deployment: &Deployment, assignment: Assignment, context: &Arc<Deploym
         group: deployment.spec.host_group_ref.name.clone(),
         host: assignment.host.clone(),
     };
-    let key = place.worker_key();
+    let key = host_ref.worker_key();
     match assignment.key.kind {
         GoalKind::Heal => context.fleet.hosts.workers.heal(&key, assignment.key.attempt, clock::now()),
         GoalKind::Run => context.fleet.hosts.workers.healed(&key),
@@ -126,6 +126,6 @@ fn assign(deployment: &Deployment, assignment: Assignment, context: &Arc<Deploym
     }
     if let Some(number) = context.fleet.hosts.workers.set(&key, assignment) {
         let task = format!("host-task/{}/{}/{number}", key.uid, key.host);
-        context.tasks.start(task, worker::run(context.clone(), place, number));
+        context.tasks.start(task, worker::run(context.clone(), host_ref, number));
     }
 }

@@ -45,10 +45,10 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         hosts.insert(host.name.clone(), observe_host(context, &key, &uid, &folder));
     }
     let all = context.siblings.of(&context.shared, &namespace, &spec.project_ref.name).await?;
-    let others = all.iter().filter(|other| other.uid != uid).cloned().collect();
+    let siblings = all.iter().filter(|other| other.uid != uid).cloned().collect();
     let known = context.fleet.hosts.workers.hosts_of(&uid);
     // Where the group is gone these are the hosts of which anybody still knows.
-    let left = known.into_iter().filter(|host| !hosts.contains_key(host)).collect();
+    let unlisted = known.into_iter().filter(|host| !hosts.contains_key(host)).collect();
     Ok(Observed {
         name: object.name_any(),
         generation: object.metadata.generation.unwrap_or_default(),
@@ -58,17 +58,17 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         status: object.status.clone(),
         control_plane_id: context.fleet.control_plane_id.clone(),
         token: context.shared.gate.token().ok(),
-        letting_go: context.shared.gate.lets_go(),
+        namespace_terminating: context.shared.gate.lets_go(),
         project: project.is_some(),
         releases_kept,
         group,
         version: records::version(context, &namespace, &spec.project_ref.name, &spec.version).await?,
-        removed: records::removed(context, &namespace, &spec.project_ref.name, &spec.version).await?,
+        version_removed: records::version_removed(context, &namespace, &spec.project_ref.name, &spec.version).await?,
         hosts,
-        others,
+        siblings,
         records: records::revisions(context, &uid).await?,
-        verdicts: records::verdicts(context, &uid).await?,
-        left,
+        failures: records::failures(context, &uid).await?,
+        unlisted,
         spec,
         namespace,
         uid,
@@ -79,14 +79,14 @@ fn observe_host(context: &DeploymentContext, key: &HostKey, uid: &str, folder: &
     let worker = HostWorkerKey { uid: uid.to_owned(), host: key.host.clone() };
     let task = context.fleet.hosts.workers.task(&worker);
     // While our own task acts there, its last check is the newest there can be.
-    let look = if task.is_some() { context.fleet.hosts.last_check(key) } else { context.fleet.hosts.check(key) };
-    let look = match look {
+    let check = if task.is_some() { context.fleet.hosts.last_check(key) } else { context.fleet.hosts.check(key) };
+    let check = match check {
         HostCheck::Unknown => FolderCheck::Unknown,
         HostCheck::Facts(facts) => FolderCheck::Facts(Box::new(folder_view(&facts, folder))),
         HostCheck::Failed(problem) => FolderCheck::Failed(problem),
     };
     let (healing, heal_failure) = context.fleet.hosts.workers.healing(&worker);
-    HostObserved { look, task, healing, heal_failure }
+    HostObserved { check, task, healing, heal_failure }
 }
 
 /// The part of a host's facts that is one project's.

@@ -28,21 +28,21 @@ pub async fn revisions(context: &DeploymentContext, uid: &str) -> Result<Vec<Rol
     Ok(records)
 }
 
-/// Every verdict about hosts of a Deployment.
-pub async fn verdicts(context: &DeploymentContext, uid: &str) -> Result<Vec<HostFailure>, ReconcileError> {
+/// Every failure of hosts of a Deployment.
+pub async fn failures(context: &DeploymentContext, uid: &str) -> Result<Vec<HostFailure>, ReconcileError> {
     let folder = keys::verdicts_of(uid)?;
-    let mut verdicts = Vec::new();
+    let mut failures = Vec::new();
     for key in context.store.list(&folder).await? {
-        let verdict = match context.fleet.hosts.workers.verdict(key.as_str()) {
-            Some(verdict) => Some(verdict),
+        let failure = match context.fleet.hosts.workers.verdict(key.as_str()) {
+            Some(failure) => Some(failure),
             None => read(context, &key).await?,
         };
-        if let Some(verdict) = verdict {
-            context.fleet.hosts.workers.keep_verdict(key.as_str(), HostFailure::clone(&verdict));
-            verdicts.push(verdict);
+        if let Some(failure) = failure {
+            context.fleet.hosts.workers.keep_verdict(key.as_str(), HostFailure::clone(&failure));
+            failures.push(failure);
         }
     }
-    Ok(verdicts)
+    Ok(failures)
 }
 
 /// The record that makes a version deployable; `None` where it was not published.
@@ -57,7 +57,7 @@ pub async fn version(
 }
 
 /// Whether a version is on record as removed.
-pub async fn removed(
+pub async fn version_removed(
     context: &DeploymentContext,
     namespace: &str,
     project: &str,
@@ -108,14 +108,14 @@ pub async fn write_revision(
     }
 }
 
-/// The first verdict of an attempt about a host stands.
-pub async fn write_verdict(
+/// The first failure of a host in an attempt stands.
+pub async fn write_failure(
     context: &DeploymentContext,
     uid: &str,
-    verdict: &HostFailure,
+    failure: &HostFailure,
 ) -> Result<(), ReconcileError> {
-    let key = keys::verdict(uid, &verdict.rollout, verdict.attempt, &verdict.host)?;
-    let bytes = serde_json::to_vec_pretty(verdict)?;
+    let key = keys::verdict(uid, &failure.rollout, failure.attempt, &failure.host)?;
+    let bytes = serde_json::to_vec_pretty(failure)?;
     context.store.create(&context.shared.gate, &key, bytes).await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::{context::DeploymentContext, failure::StepError, host_ref::HostRef};
 use crate::{
     effects::{clock, logs::LogError, rollout_logs::RolloutLogs},
     model::rollout::{HostFailure, RolloutAttempt},
-    plan::deployment::{Assignment, Goal, Step, outdated},
+    plan::deployment::{Assignment, Goal, Step, outdated_attempts},
 };
 
 /// The log of one task on one host.
@@ -18,46 +18,48 @@ pub struct RolloutLog<'a> {
     attempt: Option<RolloutAttempt>,
     goal: &'a Goal,
     /// Whether the task has said what it is for.
-    begun: Mutex<bool>,
+    purpose_written: Mutex<bool>,
 }
 
 impl<'a> RolloutLog<'a> {
     pub fn new(logs: &'a RolloutLogs, host_ref: &'a HostRef, assignment: &'a Assignment) -> Self {
         let attempt = RolloutAttempt::new(&assignment.key.rollout, assignment.key.attempt);
-        Self { logs, host_ref, attempt, goal: &assignment.goal, begun: Mutex::new(false) }
+        Self { logs, host_ref, attempt, goal: &assignment.goal, purpose_written: Mutex::new(false) }
     }
 
-    fn say(&self, text: &str) {
+    fn write(&self, text: &str) {
         if let Some(attempt) = self.attempt {
             self.logs.write(&self.host_ref.uid, attempt, &self.host_ref.host, text);
         }
     }
 
     /// A task that finds nothing to do says nothing.
-    fn head(&self) {
-        let mut begun = self.begun.lock();
-        if !std::mem::replace(&mut *begun, true) {
-            self.say(&purpose(self.goal));
+    fn write_purpose(&self) {
+        let mut purpose_written = self.purpose_written.lock();
+        if !std::mem::replace(&mut *purpose_written, true) {
+            self.write(&purpose(self.goal));
         }
     }
 
     pub fn begins(&self, step: &Step) -> Instant {
         if !matches!(step, Step::Died | Step::Reached) {
-            self.head();
-            self.say(&format!("{} …", name(step)));
+            self.write_purpose();
+            self.write(&format!("{} …", step_name(step)));
         }
         clock::monotonic()
     }
 
     pub fn done(&self, step: &Step, began: Instant) {
         let took = clock::monotonic().saturating_duration_since(began);
-        self.say(&format!("{}: done in {:.1} s", name(step), took.as_secs_f64()));
+        self.write(&format!("{}: done in {:.1} s", step_name(step), took.as_secs_f64()));
     }
 
     pub fn error(&self, step: &Step, error: &StepError) {
         match error {
-            StepError::Superseded => self.say(&format!("{}: left off, the host has another goal by now", name(step))),
-            StepError::Host(error) => self.say(&format!("{}: not done: {error}", name(step))),
+            StepError::Superseded => {
+                self.write(&format!("{}: left off, the host has another goal by now", step_name(step)))
+            }
+            StepError::Host(error) => self.write(&format!("{}: not done: {error}", step_name(step))),
             // The verdict says it.
             StepError::Failed(_) => {}
         }
@@ -65,17 +67,17 @@ impl<'a> RolloutLog<'a> {
 
     /// Readiness was asked for and the answer was another one than before.
     pub fn not_yet(&self, why: &str) {
-        self.say(&format!("not ready yet: {why}"));
+        self.write(&format!("not ready yet: {why}"));
     }
 
     pub fn lost(&self) {
-        self.head();
-        self.say("no connection to the host; goes on when there is one");
+        self.write_purpose();
+        self.write("no connection to the host; goes on when there is one");
     }
 
     pub fn reached(&self, goal: &Goal) {
-        if *self.begun.lock() {
-            self.say(match goal {
+        if *self.purpose_written.lock() {
+            self.write(match goal {
                 Goal::Stage(_) => "staged",
                 Goal::Run { .. } => "ready",
                 Goal::Release => "given up; what runs goes on",
@@ -87,7 +89,7 @@ impl<'a> RolloutLog<'a> {
     }
 
     pub fn failed(&self, verdict: &HostFailure) {
-        self.say(&format!("FAILED: {}: {}", verdict.reason, verdict.message));
+        self.write(&format!("FAILED: {}: {}", verdict.reason, verdict.message));
     }
 }
 
@@ -119,7 +121,7 @@ async fn remove_outdated(
 ) -> Result<(), LogError> {
     let (logs, gate, store) = (&context.rollout_logs, &context.shared.gate, &context.store);
     let all = logs.attempts(store, uid).await?.into_iter().chain([current]);
-    for attempt in outdated(all, rollouts).into_iter().filter(|attempt| *attempt < current) {
+    for attempt in outdated_attempts(all, rollouts).into_iter().filter(|attempt| *attempt < current) {
         logs.remove_attempt(gate, store, uid, attempt).await?;
     }
     Ok(())
@@ -137,7 +139,7 @@ fn purpose(goal: &Goal) -> String {
     }
 }
 
-fn name(step: &Step) -> &'static str {
+fn step_name(step: &Step) -> &'static str {
     match step {
         Step::Attach(_) => "wait for what is under way",
         Step::Stage => "stage",

@@ -24,13 +24,13 @@ use crate::{
 };
 
 /// How long a reconcile waits for a list that another one began; then it lists by itself.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Namespace and name.
 type ProjectKey = (String, String);
 
 #[derive(Default)]
-pub struct SiblingSelections(Mutex<HashMap<ProjectKey, Arc<Shared<Vec<SiblingDeployment>>>>>);
+pub struct SiblingSelections(Mutex<HashMap<ProjectKey, Arc<SharedList<Vec<SiblingDeployment>>>>>);
 
 impl SiblingSelections {
     /// Of all Deployments of this project, his who asks among them.
@@ -45,40 +45,41 @@ impl SiblingSelections {
             all.retain(|_, shared| Arc::strong_count(shared) > 1 || shared.is_held());
             all.entry((namespace.to_owned(), project.to_owned())).or_default().clone()
         };
-        shared.newer(PATIENCE, list(frame, namespace, project)).await
+        shared.newer(LIST_TIMEOUT, list(frame, namespace, project)).await
     }
 }
 
 /// When the newest one was begun, and what it is, if somebody still has it.
-struct Shared<T>(tokio::sync::Mutex<Option<(Instant, Weak<T>)>>);
+struct SharedList<T>(tokio::sync::Mutex<Option<(Instant, Weak<T>)>>);
 
-impl<T> Default for Shared<T> {
+impl<T> Default for SharedList<T> {
     fn default() -> Self {
         Self(tokio::sync::Mutex::new(None))
     }
 }
 
-impl<T> Shared<T> {
+impl<T> SharedList<T> {
     /// One that was begun after this call: that of another caller, or what `make` makes.
-    async fn newer<E>(&self, patience: Duration, make: impl Future<Output = Result<T, E>>) -> Result<Arc<T>, E> {
-        let asked = clock::monotonic();
-        let Ok(mut newest) = tokio::time::timeout(patience, self.0.lock()).await else {
-            return Ok(Arc::new(make.await?));
+    async fn newer<E>(&self, timeout: Duration, list: impl Future<Output = Result<T, E>>) -> Result<Arc<T>, E> {
+        let requested_at = clock::monotonic();
+        let Ok(mut newest) = tokio::time::timeout(timeout, self.0.lock()).await else {
+            return Ok(Arc::new(list.await?));
         };
-        let other = newest.as_ref().filter(|(began, _)| *began >= asked).and_then(|(_, made)| made.upgrade());
-        if let Some(made) = other {
-            return Ok(made);
+        let other =
+            newest.as_ref().filter(|(began, _)| *began >= requested_at).and_then(|(_, listed)| listed.upgrade());
+        if let Some(listed) = other {
+            return Ok(listed);
         }
         let began = clock::monotonic();
-        let made = Arc::new(make.await?);
-        *newest = Some((began, Arc::downgrade(&made)));
-        Ok(made)
+        let listed = Arc::new(list.await?);
+        *newest = Some((began, Arc::downgrade(&listed)));
+        Ok(listed)
     }
 
     /// Somebody has it, or is about to.
     fn is_held(&self) -> bool {
         let Ok(newest) = self.0.try_lock() else { return true };
-        newest.as_ref().is_some_and(|(_, made)| made.strong_count() > 0)
+        newest.as_ref().is_some_and(|(_, listed)| listed.strong_count() > 0)
     }
 }
 
@@ -111,9 +112,9 @@ fn claim(one: &DynamicObject, group: Option<&DeserializeGuard<HostGroup>>) -> Si
     let all = group.map(|group| group.spec.hosts.as_slice()).unwrap_or_default();
     let port = group.map_or(22, |group| group.spec.ssh.port);
     // Who goes claims nothing new; what it owns is in the owner files.
-    let going = one.metadata.deletion_timestamp.is_some();
+    let is_deleted = one.metadata.deletion_timestamp.is_some();
     let selected = match selection {
-        Ok(selection) if !going => select(selection.as_ref(), all).unwrap_or_default(),
+        Ok(selection) if !is_deleted => select(selection.as_ref(), all).unwrap_or_default(),
         _ => Vec::new(),
     };
     SiblingDeployment {
@@ -167,12 +168,12 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_while_one_is_under_way_gets_the_next_and_shares_it() {
-        let shared = Shared::default();
+        let shared = SharedList::default();
         let (finish, finished) = oneshot::channel();
-        let first = shared.newer(PATIENCE, async { finished.await.map(|()| 1) });
+        let first = shared.newer(LIST_TIMEOUT, async { finished.await.map(|()| 1) });
         let others = async {
-            let next = || shared.newer(PATIENCE, async { Ok::<_, ()>(2) });
-            let never = || shared.newer(PATIENCE, async { Err(()) });
+            let next = || shared.newer(LIST_TIMEOUT, async { Ok::<_, ()>(2) });
+            let never = || shared.newer(LIST_TIMEOUT, async { Err(()) });
             let release = async { finish.send(()) };
             // The first of them makes it; the second would fail.
             tokio::join!(next(), never(), release)
@@ -183,12 +184,12 @@ mod tests {
         assert!(shared.is_held(), "as long as somebody has it");
         drop((next, shares));
         assert!(!shared.is_held());
-        assert_eq!(*shared.newer(PATIENCE, async { Ok::<_, ()>(3) }).await.unwrap(), 3, "nothing is kept");
+        assert_eq!(*shared.newer(LIST_TIMEOUT, async { Ok::<_, ()>(3) }).await.unwrap(), 3, "nothing is kept");
     }
 
     #[tokio::test]
     async fn one_that_hangs_or_fails_holds_nobody_up() {
-        let (shared, soon) = (Shared::<i32>::default(), Duration::from_millis(10));
+        let (shared, soon) = (SharedList::<i32>::default(), Duration::from_millis(10));
         let hangs = shared.newer(soon, std::future::pending::<Result<i32, ()>>());
         let other = shared.newer(soon, async { Ok::<_, ()>(7) });
         tokio::select! {

@@ -80,7 +80,7 @@ pub async fn perform(
     match step {
         Step::Start => done.started = true,
         Step::Prune { .. } => done.pruned = true,
-        Step::Release | Step::Remove | Step::Adopt => done.left = true,
+        Step::Release | Step::Remove | Step::Adopt => done.ownership_done = true,
         _ => {}
     }
     // An attached act says how it ended; what it left is looked at.
@@ -159,7 +159,7 @@ impl StepContext<'_> {
 
 async fn stage(context: &StepContext<'_>) -> Result<Acted, StepError> {
     let target = context.target()?;
-    let release = context.controller.store.release(&target.digest).await.map_err(|error| unreadable(&error))?;
+    let release = context.controller.store.release(&target.digest).await.map_err(|error| store_failure(&error))?;
     let absent = !context.observed.folder.releases.contains(&target.release);
     // What was free a while ago may be less than what is now: where it would not do, the host is asked.
     let free = Some(context.free_bytes).filter(|free| absent && *free >= StageSpec::room_for(release.size));
@@ -173,7 +173,7 @@ async fn stage(context: &StepContext<'_>) -> Result<Acted, StepError> {
     Ok(context.host.stage(&context.controller.shared.gate, &context.call()?, &spec).await?)
 }
 
-fn unreadable(error: &StoreError) -> StepError {
+fn store_failure(error: &StoreError) -> StepError {
     StepError::Failed(Failure::new(Reason::StoreUnavailable, &error.to_string(), &[]))
 }
 

@@ -46,14 +46,14 @@ pub async fn verify(
     let deadline = began + seconds(target.run.healthy_deadline_seconds);
     let probe = target.run.readiness_probe.as_ref();
     let threshold = probe.map_or(1, |probe| probe.success_threshold);
-    let longest = probe.map_or(Duration::from_millis(500), |probe| seconds(probe.period_seconds));
-    let mut looked = began;
+    let pause_max = probe.map_or(Duration::from_millis(500), |probe| seconds(probe.period_seconds));
+    let mut checked_at = began;
     let (mut pause, mut successes, mut ready_since, mut last) = (FIRST_PAUSE, 0, None, String::new());
     loop {
         if !wanted() {
             return Ok(Verified::Superseded);
         }
-        match ask(host, probe).await? {
+        match probe_once(host, probe).await? {
             Ok(()) => successes += 1,
             Err(why) => {
                 if why != last {
@@ -69,8 +69,8 @@ pub async fn verify(
             return Ok(Verified::Ready);
         }
         // While it does not answer yet, a dead process is noticed soon enough.
-        if long_enough || clock::monotonic().duration_since(looked) >= PROBE_INTERVAL {
-            looked = clock::monotonic();
+        if long_enough || clock::monotonic().duration_since(checked_at) >= PROBE_INTERVAL {
+            checked_at = clock::monotonic();
             if let Some(failure) = failed(host, process, probe.filter(|_| enough)).await? {
                 return Ok(Verified::Failed(failure));
             }
@@ -82,7 +82,7 @@ pub async fn verify(
             return Ok(Verified::Failed(not_ready(host, process, target, &last).await));
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(longest);
+        pause = (pause * 2).min(pause_max);
     }
 }
 
@@ -113,7 +113,7 @@ fn min_ready(target: &Target) -> Duration {
 }
 
 /// One try. The text says why not, for a person.
-async fn ask(host: &Host, probe: Option<&ReadinessProbe>) -> Result<Result<(), String>, HostError> {
+async fn probe_once(host: &Host, probe: Option<&ReadinessProbe>) -> Result<Result<(), String>, HostError> {
     let Some((probe, port)) = probe.and_then(|probe| Some((probe, probe.port()?))) else { return Ok(Ok(())) };
     let timeout = seconds(probe.timeout_seconds);
     let Some(http) = &probe.http_get else {

@@ -107,7 +107,7 @@ impl Drop for Guard {
 
 /// A failure that can't be recorded is none: the next task finds the same and records it.
 async fn record(context: &DeploymentContext, host_ref: &HostRef, verdict: &HostFailure) {
-    if let Err(error) = records::write_verdict(context, &host_ref.uid, verdict).await {
+    if let Err(error) = records::write_failure(context, &host_ref.uid, verdict).await {
         tracing::warn!(%error, "a host's failure is not on record yet");
         tokio::time::sleep(FAILURE_PAUSE).await;
     }
@@ -186,7 +186,7 @@ async fn follow(
             Err(error) => error,
         };
         log.error(&step, &error);
-        match judge(error, &step, host_ref, assignment, &mut retries) {
+        match next_after(error, &step, host_ref, assignment, &mut retries) {
             Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
             Next::Changed => return End::Changed,
             Next::Yield => return End::Yielded,
@@ -214,14 +214,14 @@ enum Next {
     Failed(Failure, Phase),
 }
 
-fn judge(error: StepError, step: &Step, host_ref: &HostRef, assignment: &Assignment, retries: &mut u32) -> Next {
+fn next_after(error: StepError, step: &Step, host_ref: &HostRef, assignment: &Assignment, retries: &mut u32) -> Next {
     let error = match error {
         StepError::Superseded => return Next::Changed,
         StepError::Failed(failure) => return Next::Failed(failure, step.phase()),
         StepError::Host(error) => error,
     };
     tracing::info!(%error, ?step, "a step on a host was not done");
-    if is_anothers_end(step, &error, host_ref, assignment) {
+    if is_failure_of_other_act(step, &error, host_ref, assignment) {
         return Next::Again;
     }
     let (reason, phase) = step::verdict_on(step, &error);
@@ -237,7 +237,7 @@ fn judge(error: StepError, step: &Step, host_ref: &HostRef, assignment: &Assignm
 }
 
 /// An act of another Deployment, rollout or attempt was waited for, and has ended not well: that says nothing about this one.
-fn is_anothers_end(step: &Step, error: &HostError, host_ref: &HostRef, assignment: &Assignment) -> bool {
+fn is_failure_of_other_act(step: &Step, error: &HostError, host_ref: &HostRef, assignment: &Assignment) -> bool {
     let Step::Attach(open) = step else { return false };
     let own =
         open.uid == host_ref.uid && open.rollout == assignment.key.rollout && open.attempt == assignment.key.attempt;
@@ -289,23 +289,23 @@ mod tests {
         let [namespace, deployment, uid, project, group, host] =
             ["team", "shop", "u", "shop", "prod", "web-01"].map(str::to_owned);
         let host_ref = HostRef { namespace, deployment, uid, project, group, host };
-        let judged_of = |uid: &str, rollout: &str, attempt, part: &str| {
+        let next_of = |uid: &str, rollout: &str, attempt, part: &str| {
             let (uid, step) = (uid.to_owned(), "turn".to_owned());
             let open = OpenAct { uid, rollout: rollout.to_owned(), attempt, n: 7, step, running: true };
             let error =
                 HostError::StepFailed { step: part.to_owned(), why: "it died".to_owned(), last_lines: Vec::new() };
-            judge(StepError::Host(error), &Step::Attach(open), &host_ref, &assignment, &mut 0)
+            next_after(StepError::Host(error), &Step::Attach(open), &host_ref, &assignment, &mut 0)
         };
-        let judged = |rollout: &str, attempt, part: &str| judged_of("u", rollout, attempt, part);
-        assert!(matches!(judged_of("of the one before", "3.0", 2, "start"), Next::Again));
-        assert!(matches!(judged("2.0", 2, "start"), Next::Again));
-        assert!(matches!(judged("3.0", 1, "start"), Next::Again));
+        let own_act = |rollout: &str, attempt, part: &str| next_of("u", rollout, attempt, part);
+        assert!(matches!(next_of("of the one before", "3.0", 2, "start"), Next::Again));
+        assert!(matches!(own_act("2.0", 2, "start"), Next::Again));
+        assert!(matches!(own_act("3.0", 1, "start"), Next::Again));
         for (part, reason, phase) in [
             ("start", Reason::StartFailed, Phase::Starting),
             ("switch", Reason::SwitchFailed, Phase::Switching),
             ("turn", Reason::StopFailed, Phase::Stopping),
         ] {
-            let Next::Failed(failure, at) = judged("3.0", 2, part) else { panic!("{part}: a verdict") };
+            let Next::Failed(failure, at) = own_act("3.0", 2, part) else { panic!("{part}: a verdict") };
             assert_eq!((failure.reason, at), (reason, phase), "{part}");
         }
     }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Revisions that a restored control plane may have missed.
-pub const LEAP: i64 = 1_000_000;
+pub const REVISION_GAP_MAX: i64 = 1_000_000;
 
 /// What stands between this Deployment and one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct Claims<'a> {
 impl<'a> Claims<'a> {
     pub fn new(observed: &'a Observed, group: &'a Group) -> Self {
         let order = (observed.created, observed.uid.as_str());
-        let earlier = observed.others.iter().filter(|other| (other.created, other.uid.as_str()) < order);
+        let earlier = observed.siblings.iter().filter(|other| (other.created, other.uid.as_str()) < order);
         let (mut first, mut unreadable) = (HashMap::new(), None);
         for other in earlier {
             if other.unreadable {
@@ -92,7 +92,7 @@ impl<'a> Claims<'a> {
         if owner.uid == self.observed.uid {
             return Some(self.own(host, folder, owner));
         }
-        let mut others = self.observed.others.iter();
+        let mut others = self.observed.siblings.iter();
         let holder =
             others.find(|other| other.uid == owner.uid && (other.unreadable || other.hosts.contains(&owner.host)));
         Some(match holder {
@@ -139,5 +139,5 @@ pub fn highest_on_hosts(observed: &Observed) -> i64 {
 
 /// A backup is not that old: a host that claims more lies, and counting on from there would end at the last number that there is.
 fn is_plausible(known: i64, revision: i64) -> bool {
-    revision <= known.saturating_add(LEAP)
+    revision <= known.saturating_add(REVISION_GAP_MAX)
 }

@@ -68,10 +68,10 @@ pub fn plan(observed: &Observed, deleted: Timestamp, now: Timestamp) -> Plan<Dep
     let seconds = observed.spec.progress_deadline_seconds;
     let deadline = deleted.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
     // Nobody can act on hosts in a namespace that took the lease along, and it waits for this finalizer.
-    if left.is_waiting() && now < deadline && !observed.letting_go {
+    if left.is_waiting() && now < deadline && !observed.namespace_terminating {
         return wait(observed, &left, deadline, now);
     }
-    done(observed, &left, now)
+    finish(observed, &left, now)
 }
 
 /// Something is left to do, and there is time.
@@ -87,7 +87,7 @@ fn wait(observed: &Observed, left: &Leftovers, deadline: Timestamp, now: Timesta
     let status = DeploymentStatus {
         observed_generation: observed.generation,
         conditions: conditions(&before.conditions, observed.generation, now, &verdict, &[]),
-        ..shown(observed, left, now)
+        ..status_with(observed, left, now)
     };
     let remaining = u64::try_from(deadline.duration_since(now).as_secs()).unwrap_or(0);
     let next = Some(Duration::from_secs(remaining.clamp(1, 600)));
@@ -119,9 +119,9 @@ fn verdict(observed: &Observed, left: &Leftovers, deadline: Timestamp) -> Verdic
 }
 
 /// Nothing is left to do, or the time is over. Who is left is named, in the status as well: it is what a watch sees last.
-fn done(observed: &Observed, left: &Leftovers, now: Timestamp) -> Plan<DeploymentStatus, Action> {
+fn finish(observed: &Observed, left: &Leftovers, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let (actions, mut events) = (vec![Action::RemoveLogs], vec![]);
-    let mut status = shown(observed, left, now);
+    let mut status = status_with(observed, left, now);
     if left.blocked.is_some() || !left.hosts.is_empty() {
         let hosts = match left.hosts.is_empty() {
             true => "its hosts".to_owned(),
@@ -130,7 +130,7 @@ fn done(observed: &Observed, left: &Leftovers, now: Timestamp) -> Plan<Deploymen
         let why = left.blocked.as_ref().map(|failure| format!(" ({})", failure.message)).unwrap_or_default();
         let seconds = observed.spec.progress_deadline_seconds;
         let what = match left.is_waiting() {
-            _ if observed.letting_go => "left behind with the namespace that is deleted".to_owned(),
+            _ if observed.namespace_terminating => "left behind with the namespace that is deleted".to_owned(),
             true => format!("left behind after {seconds} s"),
             false => "left behind, suspended and without answer".to_owned(),
         };
@@ -148,7 +148,7 @@ fn leftovers(observed: &Observed, now: Timestamp) -> Leftovers {
     let Some(group) = &observed.group else {
         let text = format!("HostGroup {name} does not exist");
         let failure = Failure::waiting(Reason::HostGroupNotFound, text);
-        let hosts = observed.left.iter().map(|host| (host.clone(), Leftover::Blocked(failure.clone()))).collect();
+        let hosts = observed.unlisted.iter().map(|host| (host.clone(), Leftover::Blocked(failure.clone()))).collect();
         return Leftovers { hosts, blocked: Some(failure) };
     };
     let selected = select(observed.spec.hosts.as_ref(), &group.hosts).unwrap_or_default();
@@ -157,7 +157,7 @@ fn leftovers(observed: &Observed, now: Timestamp) -> Leftovers {
     let refused = group.secret.as_ref().filter(|failure| failure.reason != Reason::SecretNotFound);
     let mut hosts = Vec::new();
     for host in &group.hosts {
-        let mut left = rest(observed, &host.name, selected.contains(host.name.as_str()));
+        let mut left = leftover(observed, &host.name, selected.contains(host.name.as_str()));
         if let (Leftover::Act | Leftover::Ask, Some(failure)) = (&left, refused) {
             left = Leftover::Blocked(failure.clone());
         }
@@ -170,13 +170,13 @@ fn leftovers(observed: &Observed, now: Timestamp) -> Leftovers {
             hosts.push((host.name.clone(), left));
         }
     }
-    let stuck = |left: &Leftover| matches!(left, Leftover::Ask | Leftover::Blocked(_));
-    let all_stuck = !hosts.is_empty() && hosts.iter().all(|(_, left)| stuck(left));
-    Leftovers { hosts, blocked: group.secret.clone().filter(|_| all_stuck) }
+    let is_stuck = |left: &Leftover| matches!(left, Leftover::Ask | Leftover::Blocked(_));
+    let all_are_stuck = !hosts.is_empty() && hosts.iter().all(|(_, left)| is_stuck(left));
+    Leftovers { hosts, blocked: group.secret.clone().filter(|_| all_are_stuck) }
 }
 
 /// The status as the hosts show themselves now: of those on which something is left, and of no other.
-fn shown(observed: &Observed, left: &Leftovers, now: Timestamp) -> DeploymentStatus {
+fn status_with(observed: &Observed, left: &Leftovers, now: Timestamp) -> DeploymentStatus {
     let before = observed.before();
     let mut counts = RolloutCounts { total: count(left.hosts.len()), ..RolloutCounts::default() };
     let mut versions: BTreeMap<String, i32> = BTreeMap::new();
@@ -226,27 +226,27 @@ pub fn assign(observed: &Observed, host: &str) -> Assignment {
         DeletionPolicy::Remove => Goal::Remove,
     };
     // It may be ours under a name that it had before.
-    let replaces = ours(observed, host).filter(|owner| owner.host != host);
+    let replaces = own_claim(observed, host).filter(|owner| owner.host != host);
     Assignment::new(host, goal, rollout, attempt, replaces)
 }
 
 /// The owner file of a host, if that host is ours: by its name, or by one that the group does not have any more. A machine that is ours
 /// under another name of the group is that one's business.
-fn ours(observed: &Observed, host: &str) -> Option<Owner> {
+fn own_claim(observed: &Observed, host: &str) -> Option<Owner> {
     let owner = observed.host(host).view()?.folder.owner.as_ref()?;
     let listed = |name: &str| observed.group.iter().flat_map(|group| &group.hosts).any(|one| one.name == name);
     let ours = owner.uid == observed.uid && (owner.host == host || !listed(&owner.host));
     ours.then(|| owner.clone())
 }
 
-fn rest(observed: &Observed, host: &str, selected: bool) -> Leftover {
+fn leftover(observed: &Observed, host: &str, selected: bool) -> Leftover {
     let one = observed.host(host);
     let kind = one.task.as_ref().map(|task| task.goal.kind);
     if matches!(kind, Some(GoalKind::Release | GoalKind::Remove)) {
         return Leftover::UnderWay;
     }
-    match &one.look {
-        FolderCheck::Facts(_) if ours(observed, host).is_some() => Leftover::Act,
+    match &one.check {
+        FolderCheck::Facts(_) if own_claim(observed, host).is_some() => Leftover::Act,
         FolderCheck::Facts(_) if kind.is_some() => Leftover::Act,
         FolderCheck::Facts(_) => Leftover::Nothing,
         // Also of hosts that left the selection: right after a restart nobody knows what still runs there.
@@ -262,7 +262,7 @@ pub fn leaving(observed: &Observed, selected: &[&crate::api::hostgroup::Host]) -
     let selected: BTreeSet<&str> = selected.iter().map(|host| host.name.as_str()).collect();
     let hosts = observed.group.iter().flat_map(|group| &group.hosts);
     for host in hosts.filter(|host| !selected.contains(host.name.as_str())) {
-        match rest(observed, &host.name, false) {
+        match leftover(observed, &host.name, false) {
             Leftover::Act => actions.push(Action::Assign(assign(observed, &host.name))),
             Leftover::UnderWay => {}
             _ => continue,

@@ -14,25 +14,25 @@ use crate::{
 pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     let mut events = Vec::new();
     events.extend(view.unmet.as_ref().and_then(|failure| unmet(view.observed, failure)));
-    events.extend(begun(view, after));
-    events.extend(ended(view, after));
+    events.extend(started(view, after));
+    events.extend(finished(view, after));
     events.extend(failed_hosts(view, after));
     events.extend(healing(view, after));
     events.extend(heal_failures(view, after));
     events.extend(unreachable(view, after));
     events.extend(deadline(view, after));
-    events.extend(left(view));
+    events.extend(unlisted(view));
     events
 }
 
 /// The spec can't be met, for a reason that the status did not say before.
 pub fn unmet(observed: &Observed, failure: &Failure) -> Option<EventDraft> {
-    let said = observed.before().conditions.iter().any(|condition| condition.reason == failure.reason.as_str());
-    (!said).then(|| EventDraft::warning(failure.reason, "Plan", &failure.message))
+    let known = observed.before().conditions.iter().any(|condition| condition.reason == failure.reason.as_str());
+    (!known).then(|| EventDraft::warning(failure.reason, "Plan", &failure.message))
 }
 
 /// Hosts that are so now and were not so in the status before. Both lists are cut at the same number, in one order.
-fn news<'a>(
+fn newly<'a>(
     view: &View<'_>,
     after: &'a DeploymentStatus,
     fits: impl Fn(&RolloutException) -> bool,
@@ -52,7 +52,7 @@ fn healing(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
         let process = facts.and_then(|facts| facts.folder.process.as_ref());
         facts.zip(process).is_some_and(|(facts, process)| facts.boot_id != process.boot_id)
     };
-    let names = news(view, after, is_healing).into_iter().map(|entry| entry.host.as_str());
+    let names = newly(view, after, is_healing).into_iter().map(|entry| entry.host.as_str());
     let (rebooted, ended): (Vec<&str>, Vec<&str>) = names.partition(|host| rebooted(host));
     let event = |names: Vec<&str>, action, what: &str| {
         let note = format!("{}: {what}; what ran there is started again", list_names(&names));
@@ -69,8 +69,8 @@ fn heal_failures(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     let entries = after.exceptions.iter().filter(|entry| is_healing(entry));
     let failed = entries.filter_map(|entry| Some((entry, view.observed.host(&entry.host).heal_failure.as_ref()?)));
     let tries = failed.filter(|(entry, failure)| {
-        let said = format!("{} (", failure.reason);
-        view.exceptions.get(entry.host.as_str()).is_none_or(|old| !old.message.contains(&said))
+        let known = format!("{} (", failure.reason);
+        view.exceptions.get(entry.host.as_str()).is_none_or(|old| !old.message.contains(&known))
     });
     tries
         .map(|(entry, failure)| {
@@ -81,7 +81,7 @@ fn heal_failures(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
 }
 
 fn unreachable(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
-    let lost = news(view, after, |entry| entry.phase == Phase::Unreachable);
+    let lost = newly(view, after, |entry| entry.phase == Phase::Unreachable);
     let first = lost.first()?;
     let names: Vec<&str> = lost.iter().map(|entry| entry.host.as_str()).collect();
     let note = format!("no answer from {}: {}", list_names(&names), first.message);
@@ -99,7 +99,7 @@ fn deadline(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     Some(EventDraft::warning(Reason::ProgressDeadlineExceeded, "Rollout", message))
 }
 
-fn begun(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
+fn started(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     let active = view.rollout.as_ref()?;
     let (id, version) = (&active.rollout.id, &active.rollout.version);
     match active.change {
@@ -121,7 +121,7 @@ fn begun(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     }
 }
 
-fn ended(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
+fn finished(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     let active = view.rollout.as_ref()?;
     let (id, version) = (&active.rollout.id, &active.rollout.version);
     let newest = after.history.first().filter(|entry| entry.completed_at.is_some())?;
@@ -142,16 +142,16 @@ fn ended(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
 }
 
 fn failed_hosts(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
-    let failed = news(view, after, |entry| entry.phase == Phase::Failed);
+    let failed = newly(view, after, |entry| entry.phase == Phase::Failed);
     let note = |entry: &RolloutException| format!("{}: {}: {}", entry.host, entry.reason, entry.message);
     failed.into_iter().map(|entry| EventDraft::warning(Reason::HostFailed, "Deploy", note(entry))).collect()
 }
 
-fn left(view: &View<'_>) -> Option<EventDraft> {
-    let left = &view.observed.left;
-    if left.is_empty() {
+fn unlisted(view: &View<'_>) -> Option<EventDraft> {
+    let unlisted = &view.observed.unlisted;
+    if unlisted.is_empty() {
         return None;
     }
-    let note = format!("{} left the HostGroup; what runs there is not looked at any more", list_names(left));
+    let note = format!("{} left the HostGroup; what runs there is not looked at any more", list_names(unlisted));
     Some(EventDraft::warning(Reason::HostLeft, "Plan", note))
 }

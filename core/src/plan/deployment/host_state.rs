@@ -86,7 +86,7 @@ impl StateInput<'_> {
         if let Some(state) = by_task(self.host) {
             return state;
         }
-        match &self.host.look {
+        match &self.host.check {
             FolderCheck::Unknown => HostState::Unknown,
             FolderCheck::Failed(failure) if self.may_be_updating() => {
                 HostState::Updating { phase: self.last_phase(), lost: Some(failure.clone()) }

@@ -4,7 +4,6 @@
 //! One decision is a pipeline: `Observed → Targets → View → Hold? → Schedule → (Status, Events)`; [`plan`] is the list of its calls.
 
 mod action;
-mod attempt;
 mod claim;
 mod deletion;
 mod events;
@@ -15,6 +14,7 @@ mod history;
 mod holds;
 mod host_state;
 mod intent;
+mod log_retention;
 mod observed;
 mod plan;
 mod records;
@@ -33,8 +33,8 @@ mod view;
 
 pub use self::{
     action::{Action, Assignment},
-    attempt::{RolloutAttempt, outdated},
     healing::{HEALED_AFTER, Healing},
+    log_retention::{RolloutAttempt, outdated_attempts},
     observed::{
         AssignmentId, FolderCheck, FolderView, GoalKind, Group, HostObserved, Observed, SiblingDeployment, Task,
     },

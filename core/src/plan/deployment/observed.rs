@@ -45,7 +45,7 @@ pub struct Observed {
     pub token: Option<FenceToken>,
     /// The namespace is being deleted, and the lease with it: nothing can be done on hosts any more.
     #[serde(default)]
-    pub letting_go: bool,
+    pub namespace_terminating: bool,
     /// The Project exists.
     pub project: bool,
     #[serde(default)]
@@ -58,22 +58,22 @@ pub struct Observed {
     pub releases_kept: usize,
     /// It is on record as removed: its release is kept no longer.
     #[serde(default)]
-    pub removed: bool,
+    pub version_removed: bool,
     /// What is known of the group's hosts, by name; a host that is not here was never asked.
     #[serde(default)]
     pub hosts: BTreeMap<String, HostObserved>,
     /// The other Deployments of this project in this namespace.
     #[serde(default)]
-    pub others: Vec<SiblingDeployment>,
+    pub siblings: Vec<SiblingDeployment>,
     /// Revisions in the store.
     #[serde(default)]
     pub records: Vec<RolloutRecord>,
     /// Verdicts in the store, of the rollouts that are still of interest.
     #[serde(default)]
-    pub verdicts: Vec<HostFailure>,
+    pub failures: Vec<HostFailure>,
     /// Hosts on which this Deployment acted and which the group does not list any more.
     #[serde(default)]
-    pub left: Vec<String>,
+    pub unlisted: Vec<String>,
 }
 
 impl Observed {
@@ -84,13 +84,13 @@ impl Observed {
     }
 
     /// Nothing was ever decided about this object: stamps that are there count as handled.
-    pub fn first(&self) -> bool {
+    pub fn is_first_decision(&self) -> bool {
         self.status.as_ref().is_none_or(|status| status.observed_generation < 0)
     }
 
     pub fn host(&self, host: &str) -> &HostObserved {
         static UNKNOWN: HostObserved =
-            HostObserved { look: FolderCheck::Unknown, task: None, healing: None, heal_failure: None };
+            HostObserved { check: FolderCheck::Unknown, task: None, healing: None, heal_failure: None };
         self.hosts.get(host).unwrap_or(&UNKNOWN)
     }
 }
@@ -145,7 +145,7 @@ fn twenty_two() -> i32 {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostObserved {
     #[serde(default)]
-    pub look: FolderCheck,
+    pub check: FolderCheck,
     /// The background task that acts on it.
     #[serde(default)]
     pub task: Option<Task>,
@@ -224,7 +224,7 @@ impl HostObserved {
 
     /// What the host showed, where it answered.
     pub fn view(&self) -> Option<&FolderView> {
-        match &self.look {
+        match &self.check {
             FolderCheck::Facts(view) => Some(view),
             FolderCheck::Unknown | FolderCheck::Failed(_) => None,
         }

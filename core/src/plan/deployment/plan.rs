@@ -42,14 +42,14 @@ fn decide(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action>
         Ok(targets) => targets,
         Err(failure) => return blocked(observed, &failure, now),
     };
-    let unknown = unknown(observed, &targets);
+    let unchecked = unchecked(observed, &targets);
     if let Some(failure) = &targets.unmet {
         // Where nothing was ever begun, or no host is known yet, there is nothing to watch. One host that is not asked stops no healing.
-        if observed.before().rollout.is_absent() || unknown.len() == targets.hosts.len() {
+        if observed.before().rollout.is_absent() || unchecked.len() == targets.hosts.len() {
             return blocked(observed, failure, now);
         }
-    } else if !unknown.is_empty() {
-        return probe_unknown(observed, &targets, unknown, now);
+    } else if !unchecked.is_empty() {
+        return probe_unknown(observed, &targets, unchecked, now);
     } else if !targets.adopt.is_empty() {
         return adopt(observed, &targets, now);
     }
@@ -65,9 +65,9 @@ fn roll_out(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<
     let mut schedule = schedule::schedule(&view, hold, now);
     view.apply(&schedule);
     let leaving = schedule.release(&view);
-    let (status, later) = status::status(&view, &StatusInput { hold, resume, leaving: &leaving, now });
-    if let Some(later) = later {
-        schedule.sooner(later);
+    let (status, next) = status::status(&view, &StatusInput { hold, resume, leaving: &leaving, now });
+    if let Some(next) = next {
+        schedule.requeue_within(next);
     }
     let events = events::events(&view, &status);
     finish(observed, view.rollout, schedule, status, events)
@@ -102,22 +102,22 @@ fn blocked(observed: &Observed, failure: &Failure, now: Timestamp) -> Plan<Deplo
     }
 }
 
-fn unknown(observed: &Observed, targets: &Targets<'_>) -> BTreeSet<String> {
-    let unknown = |name: &&String| {
+fn unchecked(observed: &Observed, targets: &Targets<'_>) -> BTreeSet<String> {
+    let unchecked = |name: &&String| {
         let host = observed.host(name);
-        host.task.is_none() && host.look == FolderCheck::Unknown
+        host.task.is_none() && host.check == FolderCheck::Unknown
     };
-    targets.hosts.iter().map(|host| &host.name).filter(unknown).cloned().collect()
+    targets.hosts.iter().map(|host| &host.name).filter(unchecked).cloned().collect()
 }
 
 /// Hosts must be asked before anything is decided. What was said of this very spec stands meanwhile.
 fn probe_unknown(
     observed: &Observed,
     targets: &Targets<'_>,
-    unknown: BTreeSet<String>,
+    unchecked: BTreeSet<String>,
     now: Timestamp,
 ) -> Plan<DeploymentStatus, Action> {
-    let known = targets.hosts.len() - unknown.len();
+    let known = targets.hosts.len() - unchecked.len();
     let before = observed.before();
     let message = format!("{known} of {} hosts were asked what runs there", targets.hosts.len());
     let status = match before.observed_generation == observed.generation && before.rollout.is_some() {
@@ -125,7 +125,7 @@ fn probe_unknown(
         false => status_with(observed, &Verdict::working(Reason::Probing, message), now),
     };
     let next = Some(Duration::from_secs(30));
-    Plan { finalizer: needs_finalizer(observed), status, actions: vec![Action::Probe(unknown)], events: vec![], next }
+    Plan { finalizer: needs_finalizer(observed), status, actions: vec![Action::Probe(unchecked)], events: vec![], next }
 }
 
 fn adopt(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<DeploymentStatus, Action> {
@@ -159,8 +159,8 @@ fn finish(
         actions.push(Action::Record(Box::new(current.record)));
     }
     actions.extend(schedule.actions);
-    if !observed.left.is_empty() {
-        actions.push(Action::Forget(observed.left.clone()));
+    if !observed.unlisted.is_empty() {
+        actions.push(Action::Forget(observed.unlisted.clone()));
     }
     Plan {
         finalizer: needs_finalizer(observed) || !status.rollout.is_absent(),

@@ -31,7 +31,7 @@ pub fn record(version: &VersionRecord, env: Vec<EnvVar>, hash: String, revision:
 
 /// Whether any host has failed in this attempt of the rollout on record.
 pub fn any_failed(observed: &Observed, rollout: &Rollout) -> bool {
-    let mut failures = observed.verdicts.iter().filter(|failure| !failure.is_given_up_healing());
+    let mut failures = observed.failures.iter().filter(|failure| !failure.is_given_up_healing());
     failures.any(|failure| failure.rollout == rollout.id && failure.attempt == rollout.attempt)
 }
 
@@ -42,12 +42,12 @@ pub fn failures<'a>(observed: &'a Observed, target: Option<&Target>) -> HashMap<
         failure.rollout == target.rollout && failure.attempt == target.attempt && !failure.is_given_up_healing()
     };
     // The first of a host stands.
-    let newest_first = observed.verdicts.iter().rev().filter(current);
+    let newest_first = observed.failures.iter().rev().filter(current);
     newest_first.map(|failure| (failure.host.as_str(), failure)).collect()
 }
 
 /// Processes that failed, in whatever attempt.
-pub fn judged(observed: &Observed) -> HashSet<(&str, ProcessId)> {
-    let processes = observed.verdicts.iter().filter_map(|failure| Some((failure.host.as_str(), failure.process?)));
+pub fn failed_processes(observed: &Observed) -> HashSet<(&str, ProcessId)> {
+    let processes = observed.failures.iter().filter_map(|failure| Some((failure.host.as_str(), failure.process?)));
     processes.collect()
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    claim::{LEAP, highest_on_hosts, known_revision},
+    claim::{REVISION_GAP_MAX, highest_on_hosts, known_revision},
     intent::{IntentOnRecord, ended_failed, intent_on_record, intent_on_record_of, redeploys},
     observed::{Group, Observed},
     records::{any_failed, record},
@@ -87,19 +87,19 @@ pub fn current(observed: &Observed, group: &Group, version: &VersionRecord, now:
     let is_wanted = |stored: &str| is_hash_of(stored, &version.digest, &env);
     let before = observed.before();
     let mut redeploys = redeploys(before);
-    let goes_on = match before.rollout.as_ref() {
+    let resumed = match before.rollout.as_ref() {
         Some(rollout) => is_wanted(before.wanted_hash.as_ref().unwrap_or(&rollout.hash)).then(|| rollout.clone()),
         None => restored(observed).filter(|rollout| is_wanted(&rollout.hash)),
     };
-    let (mut rollout, change) = match goes_on {
-        Some(rollout) if !overtaken(observed) => same(observed, before, rollout, now),
+    let (mut rollout, change) = match resumed {
+        Some(rollout) if !overtaken(observed) => same_revision(observed, before, rollout, now),
         other => {
             let revision = known_revision(observed).max(highest_on_hosts(observed)).saturating_add(1);
             let change = match other {
                 Some(_) => HistoryChange::Adopt,
                 None => change(observed, &version.digest, &env),
             };
-            (begin(version, hash.clone(), revision, last_serial(observed), now), RolloutChange::Started(change))
+            (new_rollout(version, hash.clone(), revision, last_serial(observed), now), RolloutChange::Started(change))
         }
     };
     if change == RolloutChange::Started(HistoryChange::Redeploy) {
@@ -123,7 +123,7 @@ fn overtaken(observed: &Observed) -> bool {
     highest_on_hosts(observed) > known_revision(observed)
 }
 
-fn begin(version: &VersionRecord, hash: String, revision: i64, serial: i64, now: Timestamp) -> Rollout {
+fn new_rollout(version: &VersionRecord, hash: String, revision: i64, serial: i64, now: Timestamp) -> Rollout {
     Rollout {
         id: format!("{revision}.{serial}"),
         hash,
@@ -152,13 +152,14 @@ fn change(observed: &Observed, digest: &str, env: &[crate::api::EnvVar]) -> Hist
 }
 
 /// The same revision: the verbs alone may ask for something.
-fn same(
+fn same_revision(
     observed: &Observed,
     before: &DeploymentStatus,
     mut rollout: Rollout,
     now: Timestamp,
 ) -> (Rollout, RolloutChange) {
-    let asked = |verb| verbs::asked(verb, &observed.annotations, &before.last_handled, observed.first()).is_some();
+    let asked =
+        |verb| verbs::asked(verb, &observed.annotations, &before.last_handled, observed.is_first_decision()).is_some();
     if asked(verbs::REDEPLOY) {
         rollout.attempt = 1;
         rollout.started_at = Time(now);
@@ -180,11 +181,11 @@ fn restored(observed: &Observed) -> Option<Rollout> {
     let on_hosts = processes.filter(|process| process.uid == observed.uid);
     let ids = on_hosts
         .map(|process| process.rollout.as_str())
-        .chain(observed.verdicts.iter().map(|one| one.rollout.as_str()));
+        .chain(observed.failures.iter().map(|one| one.rollout.as_str()));
     let serials = ids.filter_map(parse_rollout).filter(|(revision, _)| *revision == record.revision);
     let serial = serials.map(|(_, serial)| serial).max().unwrap_or(0);
     let id = format!("{}.{serial}", record.revision);
-    let attempts = observed.verdicts.iter().filter(|verdict| verdict.rollout == id).map(|verdict| verdict.attempt);
+    let attempts = observed.failures.iter().filter(|verdict| verdict.rollout == id).map(|verdict| verdict.attempt);
     Some(Rollout {
         attempt: attempts.max().unwrap_or(1),
         id,
@@ -205,13 +206,13 @@ fn last_serial(observed: &Observed) -> i64 {
     let before = observed.before();
     let serial = |id: &str| parse_rollout(id).map(|(_, serial)| serial);
     let redeploys = redeploys(before).into_iter().map(|one| one.serial);
-    let failures = observed.verdicts.iter().filter_map(|failure| serial(&failure.rollout));
+    let failures = observed.failures.iter().filter_map(|failure| serial(&failure.rollout));
     let known = before.rollout.iter().filter_map(|rollout| serial(&rollout.id)).chain(redeploys).chain(failures);
     let known = known.max().unwrap_or(0);
     let processes = observed.hosts.values().filter_map(|host| host.view()?.folder.process.as_ref());
     let ours = processes.filter(|process| process.uid == observed.uid).filter_map(|process| serial(&process.rollout));
     // A host that claims a number beyond all reason lies.
-    ours.filter(|serial| *serial <= known.saturating_add(LEAP)).chain([known]).max().unwrap_or(0)
+    ours.filter(|serial| *serial <= known.saturating_add(REVISION_GAP_MAX)).chain([known]).max().unwrap_or(0)
 }
 
 fn redeploy_serial(redeploys: &[RedeploySerial], record: &RolloutRecord) -> i64 {

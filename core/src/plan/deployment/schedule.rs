@@ -55,8 +55,8 @@ impl View<'_> {
 }
 
 impl Schedule {
-    pub fn sooner(&mut self, than: Duration) {
-        self.next = Some(self.next.map_or(than, |next| next.min(than)));
+    pub fn requeue_within(&mut self, delay: Duration) {
+        self.next = Some(self.next.map_or(delay, |next| next.min(delay)));
     }
 
     fn assign(&mut self, view: &View<'_>, host: &HostView<'_>, goal: Goal, target: &Target) {
@@ -66,7 +66,7 @@ impl Schedule {
 
     fn update(&mut self, view: &View<'_>, index: usize, target: &Target) {
         let host = &view.hosts[index];
-        self.assign(view, host, run(host, target, false), target);
+        self.assign(view, host, run_goal(host, target, false), target);
         self.states.push((index, HostState::Updating { phase: Phase::Stopping, lost: None }));
     }
 
@@ -76,7 +76,7 @@ impl Schedule {
         for host in &view.hosts {
             let updating = matches!(host.state, HostState::Updating { lost: None, .. });
             if updating && !is_busy_with(host, GoalKind::Run, target) {
-                self.assign(view, host, run(host, target, false), target);
+                self.assign(view, host, run_goal(host, target, false), target);
             }
         }
     }
@@ -98,10 +98,10 @@ impl Schedule {
             }
             match heal_due(host.observed.healing, own.attempt, now) {
                 Heal::Now => {
-                    self.assign(view, host, run(host, &own, true), &own);
+                    self.assign(view, host, run_goal(host, &own, true), &own);
                     self.states.push((index, HostState::Healing { phase: Phase::Starting }));
                 }
-                Heal::In(seconds) => self.sooner(Duration::from_secs(seconds)),
+                Heal::In(seconds) => self.requeue_within(Duration::from_secs(seconds)),
             }
         }
     }
@@ -157,8 +157,8 @@ impl Schedule {
     }
 }
 
-fn run(host: &HostView<'_>, target: &Target, heal: bool) -> Goal {
-    Goal::Run { target: Box::new(target.clone()), heal, judged: host.judged }
+fn run_goal(host: &HostView<'_>, target: &Target, heal: bool) -> Goal {
+    Goal::Run { target: Box::new(target.clone()), heal, failed_process: host.failed_process }
 }
 
 fn is_update(state: &HostState) -> bool {

@@ -56,14 +56,14 @@ pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Op
         status.rollout = rollout.into();
         status.wanted_hash = active.wanted_hash.clone();
     }
-    let (verdict, later) = verdict::verdict(view, &status, input.leaving, now);
+    let (verdict, next) = verdict::verdict(view, &status, input.leaving, now);
     status.conditions = conditions(&view.before.conditions, view.observed.generation, now, &verdict, &[]);
-    (status, later)
+    (status, next)
 }
 
 /// What the next decision rests on; complete, whatever is cut from lists for people. `None` while it can't be told from the hosts.
 fn intent(view: &View<'_>, active: &ActiveRollout, status: &DeploymentStatus) -> Option<RolloutIntent> {
-    if !view.unexplained().is_empty() {
+    if !view.possibly_updating().is_empty() {
         return None;
     }
     let updating = view.hosts.iter().filter(|host| matches!(host.state, HostState::Updating { .. }));
@@ -93,7 +93,7 @@ pub fn status_with(observed: &Observed, verdict: &Verdict, now: Timestamp) -> De
 /// Retry and redeploy are handled once a rollout could be decided; an adopt once no host needs it any more.
 fn handled(observed: &Observed, decided: bool) -> verbs::LastHandled {
     let before = &observed.before().last_handled;
-    if !decided && !observed.first() {
+    if !decided && !observed.is_first_decision() {
         return before.clone();
     }
     verbs::handled(&[verbs::RETRY, verbs::REDEPLOY, verbs::ADOPT], &observed.annotations, before)
@@ -138,8 +138,9 @@ fn versions(view: &View<'_>) -> Vec<VersionCount> {
 
 /// Every host that is not Ready, at most 100: updates first, hosts out of service last. Display only; no decision rests on it.
 fn exceptions(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> Vec<RolloutException> {
-    let wait = wait(view, hold);
-    let in_service = view.hosts.iter().filter_map(|host| summarize(host, wait).map(|summary| (host.name, summary)));
+    let wait_reason = wait_reason(view, hold);
+    let in_service =
+        view.hosts.iter().filter_map(|host| summarize(host, wait_reason).map(|summary| (host.name, summary)));
     let suspended = view.targets.suspended.iter().map(|(host, why)| {
         let (rank, phase, reason) = (6, Phase::Skipped, Reason::HostSuspended);
         (host.name.as_str(), Summary { rank, phase, reason, message: why.clone() })
@@ -163,7 +164,7 @@ struct Summary {
 }
 
 /// Why a host that answers is not updated.
-fn wait(view: &View<'_>, hold: Option<Hold>) -> (Reason, &'static str) {
+fn wait_reason(view: &View<'_>, hold: Option<Hold>) -> (Reason, &'static str) {
     match hold {
         Some(Hold::Paused) => (Reason::Paused, "waits until spec.paused is false"),
         Some(Hold::Unmet) => (Reason::Pending, "not started: the spec can't be met"),
@@ -176,28 +177,28 @@ fn wait(view: &View<'_>, hold: Option<Hold>) -> (Reason, &'static str) {
     }
 }
 
-fn summarize(host: &HostView<'_>, wait: (Reason, &str)) -> Option<Summary> {
+fn summarize(host: &HostView<'_>, wait_reason: (Reason, &str)) -> Option<Summary> {
     let summary =
         |rank, phase, reason, message: &str| Some(Summary { rank, phase, reason, message: message.to_owned() });
     match &host.state {
         HostState::Updating { phase, lost: Some(failure) } => {
             summary(0, *phase, failure.reason, &format!("lost in its update: {}", failure.message))
         }
-        HostState::Updating { phase, lost: None } => summary(0, *phase, Reason::RollingOut, doing(*phase)),
-        HostState::Healing { phase } => summary(1, *phase, Reason::Healing, &healing(host, "is started again")),
-        HostState::Down => summary(1, Phase::Pending, Reason::Healing, &healing(host, "will be started again")),
+        HostState::Updating { phase, lost: None } => summary(0, *phase, Reason::RollingOut, update_message(*phase)),
+        HostState::Healing { phase } => summary(1, *phase, Reason::Healing, &healing_message(host, "is started again")),
+        HostState::Down => summary(1, Phase::Pending, Reason::Healing, &healing_message(host, "will be started again")),
         HostState::Failed(failure) => summary(2, Phase::Failed, failure.reason, &failure.message),
         HostState::Refused(failure) => summary(2, Phase::Pending, failure.reason, &failure.message),
         HostState::Unreachable(failure) => summary(3, Phase::Unreachable, failure.reason, &failure.message),
         HostState::Staging => summary(4, Phase::Staging, Reason::RollingOut, "uploading and verifying the release"),
-        HostState::Pending => summary(5, Phase::Staged, wait.0, wait.1),
-        HostState::Unknown | HostState::Unstaged => summary(5, Phase::Pending, wait.0, wait.1),
+        HostState::Pending => summary(5, Phase::Staged, wait_reason.0, wait_reason.1),
+        HostState::Unknown | HostState::Unstaged => summary(5, Phase::Pending, wait_reason.0, wait_reason.1),
         HostState::Ready => None,
     }
 }
 
 /// A process that ended, and why the last try to start it again did not succeed.
-fn healing(host: &HostView<'_>, doing: &str) -> String {
+fn healing_message(host: &HostView<'_>, doing: &str) -> String {
     match &host.observed.heal_failure {
         Some(failure) => {
             format!("the process ended and {doing}; the last try: {} ({})", failure.reason, failure.message)
@@ -206,7 +207,7 @@ fn healing(host: &HostView<'_>, doing: &str) -> String {
     }
 }
 
-fn doing(phase: Phase) -> &'static str {
+fn update_message(phase: Phase) -> &'static str {
     match phase {
         Phase::Stopping => "stopping what runs",
         Phase::Switching => "switching `current` to the new release",

@@ -22,7 +22,7 @@ pub enum Goal {
     Stage(Box<Target>),
     /// The release runs and is ready. `heal`: it had been before. `judged`: a process that failed in an attempt before; it is no use,
     /// also where it lives and runs the release, and another is started in its place.
-    Run { target: Box<Target>, heal: bool, judged: Option<ProcessId> },
+    Run { target: Box<Target>, heal: bool, failed_process: Option<ProcessId> },
     /// The claim is given up, what runs goes on.
     Release,
     /// Stopped, and the folder removed.
@@ -44,7 +44,7 @@ pub struct StepProgress {
     pub port_taken: bool,
     pub pruned: bool,
     /// The owner's part is over: released, removed, adopted.
-    pub left: bool,
+    pub ownership_done: bool,
 }
 
 /// The next step on a host.
@@ -102,8 +102,8 @@ pub fn next_step(observed: &FolderView, goal: &Goal, done: StepProgress) -> Step
     match goal {
         Goal::Stage(target) if !is_staged(&observed.folder, target) => Step::Stage,
         Goal::Stage(_) => Step::Reached,
-        Goal::Run { target, heal, judged } => run_step(observed, target, *heal, *judged, done),
-        Goal::Release | Goal::Remove | Goal::Adopt if done.left => Step::Reached,
+        Goal::Run { target, heal, failed_process } => run_step(observed, target, *heal, *failed_process, done),
+        Goal::Release | Goal::Remove | Goal::Adopt if done.ownership_done => Step::Reached,
         Goal::Release => Step::Release,
         Goal::Remove => Step::Remove,
         Goal::Adopt => Step::Adopt,
@@ -114,12 +114,18 @@ pub fn next_step(observed: &FolderView, goal: &Goal, done: StepProgress) -> Step
     }
 }
 
-fn run_step(observed: &FolderView, target: &Target, heal: bool, judged: Option<ProcessId>, done: StepProgress) -> Step {
+fn run_step(
+    observed: &FolderView,
+    target: &Target,
+    heal: bool,
+    failed_process: Option<ProcessId>,
+    done: StepProgress,
+) -> Step {
     let folder = &observed.folder;
     if !is_staged(folder, target) {
         return Step::Stage;
     }
-    if folder.process.as_ref().is_some_and(|process| process.alive && judged == Some(process.id())) {
+    if folder.process.as_ref().is_some_and(|process| process.alive && failed_process == Some(process.id())) {
         return Step::Stop;
     }
     let is_wanted = |process: &&ProcessFacts| process.alive && is_target(process, target);

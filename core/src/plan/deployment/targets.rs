@@ -72,7 +72,7 @@ pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failur
             None => targets.hosts.push(host),
         }
     }
-    claim(observed, &mut targets);
+    apply_claims(observed, &mut targets);
     Ok(targets)
 }
 
@@ -126,9 +126,14 @@ fn unselectable(why: &Unselectable, group: &str) -> Failure {
 pub(super) use crate::plan::list_names;
 
 /// Whose each selected host is. One that may not be acted on keeps the others from new updates: a half-claimed Deployment begins nothing.
-fn claim(observed: &Observed, targets: &mut Targets<'_>) {
+fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
     let claims = Claims::new(observed, targets.group);
-    let adopt = verbs::asked(verbs::ADOPT, &observed.annotations, &observed.before().last_handled, observed.first());
+    let adopt = verbs::asked(
+        verbs::ADOPT,
+        &observed.annotations,
+        &observed.before().last_handled,
+        observed.is_first_decision(),
+    );
     for host in &targets.hosts {
         let failure = match claims.of(host) {
             Claim::Ours { replaces: None } => continue,
@@ -202,7 +207,7 @@ pub fn version(observed: &Observed) -> Result<&VersionRecord, Failure> {
         let text = format!("Project {project} does not exist (yet) in namespace {}", observed.namespace);
         return Err(Failure::waiting(Reason::ProjectNotFound, text));
     }
-    if let Some(record) = observed.version.as_ref().filter(|_| observed.removed) {
+    if let Some(record) = observed.version.as_ref().filter(|_| observed.version_removed) {
         let text = format!(
             "version {} was removed, for Project {project} keeps no more than spec.retention.succeededLimit says; deploy another version, \
              or build commit {} again under a new one",

@@ -56,16 +56,16 @@ fn version(name: &str) -> VersionRecord {
 
 struct Simulation {
     observed: Observed,
-    fates: BTreeMap<String, HostOutcome>,
+    outcomes: BTreeMap<String, HostOutcome>,
     now: Timestamp,
     /// Hosts whose turn began, in order, once for every turn.
-    turns: Vec<String>,
+    updates: Vec<String>,
 }
 
 impl Simulation {
-    fn new(fates: &[HostOutcome], max_unavailable: i32, max_failures: i32) -> Self {
+    fn new(outcomes: &[HostOutcome], max_unavailable: i32, max_failures: i32) -> Self {
         let name = |n: usize| format!("web-{n:02}");
-        let hosts = (0..fates.len())
+        let hosts = (0..outcomes.len())
             .map(|n| Host { name: name(n), address: format!("198.18.0.{n}"), labels: BTreeMap::new(), suspend: None })
             .collect();
         let mut spec: crate::api::deployment::DeploymentSpec = serde_json::from_value(serde_json::json!({
@@ -86,7 +86,7 @@ impl Simulation {
             status: None,
             control_plane_id: "plane".into(),
             token: None,
-            letting_go: false,
+            namespace_terminating: false,
             project: true,
             group: Some(Group {
                 env: vec![],
@@ -100,15 +100,15 @@ impl Simulation {
             }),
             version: Some(version("v1")),
             releases_kept: 5,
-            removed: false,
+            version_removed: false,
             hosts: BTreeMap::new(),
-            others: vec![],
+            siblings: vec![],
             records: vec![],
-            verdicts: vec![],
-            left: vec![],
+            failures: vec![],
+            unlisted: vec![],
         };
-        let fates = fates.iter().enumerate().map(|(n, outcome)| (name(n), *outcome)).collect();
-        Self { observed, fates, now: Timestamp::from_second(1_000_000).unwrap(), turns: vec![] }
+        let outcomes = outcomes.iter().enumerate().map(|(n, outcome)| (name(n), *outcome)).collect();
+        Self { observed, outcomes, now: Timestamp::from_second(1_000_000).unwrap(), updates: vec![] }
     }
 
     fn want(&mut self, name: &str) {
@@ -136,20 +136,20 @@ impl Simulation {
         match action {
             Action::Probe(hosts) => {
                 for host in hosts {
-                    let look = match self.fates[&host] {
+                    let check = match self.outcomes[&host] {
                         HostOutcome::Unreachable => {
                             FolderCheck::Failed(Failure::waiting(Reason::Unreachable, "no answer"))
                         }
                         _ => FolderCheck::Facts(Box::default()),
                     };
-                    self.observed.hosts.entry(host).or_default().look = look;
+                    self.observed.hosts.entry(host).or_default().check = check;
                 }
             }
             Action::Record(record) => self.observed.records.push(*record),
-            Action::RecordFailure(verdict) => self.observed.verdicts.push(verdict),
+            Action::RecordFailure(verdict) => self.observed.failures.push(verdict),
             Action::Assign(assign) => {
                 if matches!(assign.goal, Goal::Run { .. }) {
-                    self.turns.push(assign.host.clone());
+                    self.updates.push(assign.host.clone());
                 }
                 let task = Task { goal: assign.key, phase: Phase::Staging };
                 self.observed.hosts.get_mut(&assign.host).unwrap().task = Some(task);
@@ -186,7 +186,7 @@ impl Simulation {
         let rollout = self.observed.status.as_ref().and_then(|status| status.rollout.as_ref().cloned());
         let Some(rollout) = rollout else { return false };
         let of = |one: &HostFailure| one.rollout == rollout.id && one.attempt == rollout.attempt && one.host == host;
-        self.observed.verdicts.iter().any(of)
+        self.observed.failures.iter().any(of)
     }
 
     /// Another operator takes over: what was under way in the memory of the old one is gone.
@@ -200,11 +200,11 @@ impl Simulation {
     /// Lets one running task end.
     fn finish(&mut self, host: &str) {
         let record = self.observed.records.last().unwrap().clone();
-        let outcome = self.fates[host];
+        let outcome = self.outcomes[host];
         let Some(task) = self.observed.hosts.get_mut(host).unwrap().task.take() else { return };
         let target = Target::new(&self.observed, &record, &task.goal.rollout, task.goal.attempt, 0);
         let one = self.observed.hosts.get_mut(host).unwrap();
-        let FolderCheck::Facts(look) = &mut one.look else { return };
+        let FolderCheck::Facts(check) = &mut one.check else { return };
         let fail = |reason| HostFailure {
             rollout: target.rollout.clone(),
             attempt: target.attempt,
@@ -216,13 +216,13 @@ impl Simulation {
             process: None,
         };
         match (task.goal.kind, outcome) {
-            (GoalKind::Stage, HostOutcome::FailsToStage) => self.observed.verdicts.push(fail(Reason::DiskFull)),
-            (GoalKind::Stage, _) => look.folder.releases.push(target.release.clone()),
+            (GoalKind::Stage, HostOutcome::FailsToStage) => self.observed.failures.push(fail(Reason::DiskFull)),
+            (GoalKind::Stage, _) => check.folder.releases.push(target.release.clone()),
             (_, HostOutcome::FailsToStart) => {
-                look.folder = run(&target, host, look.folder.clone(), false);
-                self.observed.verdicts.push(fail(Reason::ProcessDied));
+                check.folder = run(&target, host, check.folder.clone(), false);
+                self.observed.failures.push(fail(Reason::ProcessDied));
             }
-            _ => look.folder = run(&target, host, look.folder.clone(), true),
+            _ => check.folder = run(&target, host, check.folder.clone(), true),
         }
     }
 
@@ -230,7 +230,7 @@ impl Simulation {
         self.observed.hosts.iter().filter(|(_, host)| host.task.is_some()).map(|(name, _)| name.clone()).collect()
     }
 
-    fn updating_phase(&self) -> usize {
+    fn updates_open(&self) -> usize {
         let turn = |host: &&HostObserved| host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Run);
         self.observed.hosts.values().filter(turn).count()
     }
@@ -239,7 +239,7 @@ impl Simulation {
         let rollout = self.observed.status.as_ref().and_then(|status| status.rollout.as_ref().cloned());
         let Some(rollout) = rollout else { return 0 };
         let of = |one: &&HostFailure| one.rollout == rollout.id && one.attempt == rollout.attempt;
-        self.observed.verdicts.iter().filter(of).count()
+        self.observed.failures.iter().filter(of).count()
     }
 
     fn reason(&self) -> String {
@@ -285,161 +285,164 @@ proptest! {
 
     #[test]
     fn a_rollout_keeps_its_budget_and_ends(
-        fates in prop::collection::vec(outcome(), 1..9),
+        outcomes in prop::collection::vec(outcome(), 1..9),
         most in 1..4_i32,
         failures in 0..3_i32,
         order in prop::collection::vec(any::<prop::sample::Index>(), 200),
         second_at in prop::option::of(0..20_usize),
     ) {
-        let mut world = Simulation::new(&fates, most, failures);
+        let mut simulation = Simulation::new(&outcomes, most, failures);
         for (n, index) in order.iter().enumerate() {
             if second_at == Some(n) {
-                world.want("v2");
+                simulation.want("v2");
             }
-            let before = world.turns.len();
-            let failed = world.failed();
-            let old = world.observed.status.as_ref().and_then(|status| status.rollout.as_ref().cloned()).map(|rollout| rollout.id);
-            let changed = world.reconcile();
-            let same = old == world.observed.status.as_ref().and_then(|status| status.rollout.as_ref().cloned()).map(|rollout| rollout.id);
-            prop_assert!(world.updating_phase() <= usize::try_from(most).unwrap(), "too many away");
+            let before = simulation.updates.len();
+            let failed = simulation.failed();
+            let old = simulation.observed.status.as_ref().and_then(|status| status.rollout.as_ref().cloned()).map(|rollout| rollout.id);
+            let changed = simulation.reconcile();
+            let same = old == simulation.observed.status.as_ref().and_then(|status| status.rollout.as_ref().cloned()).map(|rollout| rollout.id);
+            prop_assert!(simulation.updates_open() <= usize::try_from(most).unwrap(), "too many away");
             if same && failed > usize::try_from(failures).unwrap() {
-                prop_assert_eq!(world.turns.len(), before, "a host was started although too many had failed");
+                prop_assert_eq!(simulation.updates.len(), before, "a host was started although too many had failed");
             }
-            let running = world.running();
+            let running = simulation.running();
             if !running.is_empty() {
                 let host: &String = index.get(&running);
-                world.finish(host);
+                simulation.finish(host);
             } else if !changed && second_at.is_none_or(|at| at < n) {
                 break;
             }
-            world.now = world.now.checked_add(SignedDuration::from_secs(1)).unwrap();
+            simulation.now = simulation.now.checked_add(SignedDuration::from_secs(1)).unwrap();
         }
-        prop_assert!(world.running().is_empty(), "it never ended");
-        let failing = fates.iter().any(|outcome| matches!(outcome, HostOutcome::FailsToStage | HostOutcome::FailsToStart));
-        let away = fates.contains(&HostOutcome::Unreachable);
+        prop_assert!(simulation.running().is_empty(), "it never ended");
+        let failing = outcomes.iter().any(|outcome| matches!(outcome, HostOutcome::FailsToStage | HostOutcome::FailsToStart));
+        let away = outcomes.contains(&HostOutcome::Unreachable);
         let wanted = match (failing, away) {
             (true, _) => "HostsFailed",
             (false, true) => "HostsUnreachable",
             (false, false) => "Deployed",
         };
-        prop_assert_eq!(world.reason(), wanted);
+        prop_assert_eq!(simulation.reason(), wanted);
     }
 }
 
-fn settled(world: &mut Simulation) {
+fn settled(simulation: &mut Simulation) {
     for _ in 0..1000 {
-        let changed = world.reconcile();
-        let running = world.running();
+        let changed = simulation.reconcile();
+        let running = simulation.running();
         if running.is_empty() && !changed {
             return;
         }
         // One by one where there are few, so that every moment is seen.
         let at_once = (running.len() / 10).max(1);
-        running.iter().take(at_once).for_each(|host| world.finish(host));
+        running.iter().take(at_once).for_each(|host| simulation.finish(host));
     }
-    panic!("it never ended: {}", world.reason());
+    panic!("it never ended: {}", simulation.reason());
 }
 
 #[test]
 fn editing_the_strategy_starts_nothing() {
-    let mut world = Simulation::new(&[HostOutcome::Ready; 3], 1, 0);
-    settled(&mut world);
-    assert_eq!(world.turns.len(), 3);
-    world.observed.spec.strategy.rolling_update.max_unavailable = IntOrString::Int(2);
-    world.observed.spec.paused = true;
-    world.observed.generation += 1;
-    settled(&mut world);
-    assert_eq!(world.turns.len(), 3);
-    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "1.0");
+    let mut simulation = Simulation::new(&[HostOutcome::Ready; 3], 1, 0);
+    settled(&mut simulation);
+    assert_eq!(simulation.updates.len(), 3);
+    simulation.observed.spec.strategy.rolling_update.max_unavailable = IntOrString::Int(2);
+    simulation.observed.spec.paused = true;
+    simulation.observed.generation += 1;
+    settled(&mut simulation);
+    assert_eq!(simulation.updates.len(), 3);
+    assert_eq!(simulation.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "1.0");
 }
 
 #[test]
 fn redeploy_takes_all_hosts_again_and_retry_only_those_that_failed() {
-    let mut world = Simulation::new(&[HostOutcome::Ready, HostOutcome::FailsToStart, HostOutcome::Ready], 1, 0);
-    settled(&mut world);
-    assert_eq!(world.turns, ["web-00", "web-01"]);
-    assert_eq!(world.reason(), "HostsFailed");
-    world.fates.insert("web-01".into(), HostOutcome::Ready);
-    world.observed.annotations.insert(verbs::RETRY.into(), "1".into());
-    settled(&mut world);
-    assert_eq!(world.turns, ["web-00", "web-01", "web-01", "web-02"]);
-    assert_eq!(world.reason(), "Deployed");
-    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().attempt, 2);
-    world.observed.annotations.insert(verbs::REDEPLOY.into(), "1".into());
-    settled(&mut world);
-    assert_eq!(world.turns.len(), 7);
-    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "1.1");
-    assert_eq!(world.observed.records.len(), 1);
+    let mut simulation = Simulation::new(&[HostOutcome::Ready, HostOutcome::FailsToStart, HostOutcome::Ready], 1, 0);
+    settled(&mut simulation);
+    assert_eq!(simulation.updates, ["web-00", "web-01"]);
+    assert_eq!(simulation.reason(), "HostsFailed");
+    simulation.outcomes.insert("web-01".into(), HostOutcome::Ready);
+    simulation.observed.annotations.insert(verbs::RETRY.into(), "1".into());
+    settled(&mut simulation);
+    assert_eq!(simulation.updates, ["web-00", "web-01", "web-01", "web-02"]);
+    assert_eq!(simulation.reason(), "Deployed");
+    assert_eq!(simulation.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().attempt, 2);
+    simulation.observed.annotations.insert(verbs::REDEPLOY.into(), "1".into());
+    settled(&mut simulation);
+    assert_eq!(simulation.updates.len(), 7);
+    assert_eq!(simulation.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "1.1");
+    assert_eq!(simulation.observed.records.len(), 1);
 }
 
 #[test]
 fn a_process_that_ends_again_and_again_is_started_with_growing_pauses_without_an_end() {
-    let mut world = Simulation::new(&[HostOutcome::Ready], 1, 0);
-    settled(&mut world);
+    let mut simulation = Simulation::new(&[HostOutcome::Ready], 1, 0);
+    settled(&mut simulation);
     let mut starts = Vec::new();
     for _ in 0..2000 {
-        let host = world.observed.hosts.get_mut("web-00").unwrap();
-        if let FolderCheck::Facts(look) = &mut host.look {
-            look.folder.process.as_mut().unwrap().alive = false;
+        let host = simulation.observed.hosts.get_mut("web-00").unwrap();
+        if let FolderCheck::Facts(check) = &mut host.check {
+            check.folder.process.as_mut().unwrap().alive = false;
         }
-        world.reconcile();
-        if let Some(task) = world.observed.hosts["web-00"].task.clone() {
+        simulation.reconcile();
+        if let Some(task) = simulation.observed.hosts["web-00"].task.clone() {
             assert_eq!(task.goal.kind, GoalKind::Heal);
-            starts.push(world.now);
-            let healing = Healing::after(world.observed.hosts["web-00"].healing, 1, world.now);
-            world.observed.hosts.get_mut("web-00").unwrap().healing = Some(healing);
-            world.finish("web-00");
+            starts.push(simulation.now);
+            let healing = Healing::after(simulation.observed.hosts["web-00"].healing, 1, simulation.now);
+            simulation.observed.hosts.get_mut("web-00").unwrap().healing = Some(healing);
+            simulation.finish("web-00");
         }
-        world.now = world.now.checked_add(SignedDuration::from_secs(1)).unwrap();
+        simulation.now = simulation.now.checked_add(SignedDuration::from_secs(1)).unwrap();
     }
     let pauses: Vec<i64> = starts.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs()).collect();
     assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300, 300, 300, 300]);
-    assert_eq!(world.reason(), "Healing");
-    assert!(world.observed.verdicts.is_empty());
+    assert_eq!(simulation.reason(), "Healing");
+    assert!(simulation.observed.failures.is_empty());
 }
 
 #[test]
 fn an_update_is_under_way_until_it_is_seen_to_be_over_whatever_was_cut_and_whoever_leads() {
-    let mut world = Simulation::new(&[HostOutcome::Ready; 250], 120, 0);
-    settled(&mut world);
-    world.want("v2");
-    while world.updating_phase() == 0 {
-        world.reconcile();
+    let mut simulation = Simulation::new(&[HostOutcome::Ready; 250], 120, 0);
+    settled(&mut simulation);
+    simulation.want("v2");
+    while simulation.updates_open() == 0 {
+        simulation.reconcile();
         let staging = |host: &HostObserved| host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Stage);
         let names: Vec<String> =
-            world.observed.hosts.iter().filter(|(_, host)| staging(host)).map(|(name, _)| name.clone()).collect();
-        names.iter().for_each(|name| world.finish(name));
+            simulation.observed.hosts.iter().filter(|(_, host)| staging(host)).map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| simulation.finish(name));
     }
-    assert_eq!((world.updating_phase(), world.intent().len()), (120, 120));
-    assert_eq!(world.observed.status.as_ref().unwrap().exceptions.len(), 100, "the list for people is cut");
-    let begun = world.intent();
-    world.restart();
+    assert_eq!((simulation.updates_open(), simulation.intent().len()), (120, 120));
+    assert_eq!(simulation.observed.status.as_ref().unwrap().exceptions.len(), 100, "the list for people is cut");
+    let begun = simulation.intent();
+    simulation.restart();
     // A hundred of them are lost, 19 are stopped, and one was not touched yet.
     for (n, name) in begun.iter().enumerate() {
-        let look = &mut world.observed.hosts.get_mut(name).unwrap().look;
-        match (n, &mut *look) {
-            (0..100, _) => *look = FolderCheck::Failed(Failure::waiting(Reason::Unreachable, "no answer")),
+        let check = &mut simulation.observed.hosts.get_mut(name).unwrap().check;
+        match (n, &mut *check) {
+            (0..100, _) => *check = FolderCheck::Failed(Failure::waiting(Reason::Unreachable, "no answer")),
             (119, _) => {}
             (_, FolderCheck::Facts(view)) => view.folder.process.as_mut().unwrap().alive = false,
             _ => unreachable!("every host answers"),
         }
     }
-    let turns = world.turns.len();
-    world.reconcile();
-    let resumed: Vec<String> = world.turns.split_off(turns);
+    let updates = simulation.updates.len();
+    simulation.reconcile();
+    let resumed: Vec<String> = simulation.updates.split_off(updates);
     assert_eq!(resumed[..19], begun[100..119], "those that are stopped go on");
     assert_eq!(resumed.len(), 20, "and one that serves begins in the place of the one that was not touched");
-    let updating = world.intent();
+    let updating = simulation.intent();
     assert!(updating.len() == 120 && begun[..119].iter().all(|name| updating.contains(name)), "{updating:?}");
-    world.restart();
-    world.reconcile();
-    assert!(begun[..119].iter().all(|name| world.intent().contains(name)), "also for the operator after the next one");
-    assert_eq!(world.intent().len(), 120);
+    simulation.restart();
+    simulation.reconcile();
+    assert!(
+        begun[..119].iter().all(|name| simulation.intent().contains(name)),
+        "also for the operator after the next one"
+    );
+    assert_eq!(simulation.intent().len(), 120);
 }
 
 #[test]
 fn a_world_of_6257386_is_taken_over_without_a_new_revision_or_a_restart() {
-    let mut world = Simulation::new(&[HostOutcome::Ready; 2], 1, 0);
+    let mut simulation = Simulation::new(&[HostOutcome::Ready; 2], 1, 0);
     // As 6257386 wrote them: no algorithm in the hash, no intent, no wantedHash; the second redeploy of revision 3.
     let hash = "d36d9a4db6fef80e";
     let digest = digest("v1");
@@ -462,117 +465,124 @@ fn a_world_of_6257386_is_taken_over_without_a_new_revision_or_a_restart() {
                 "completedAt": "1970-01-11T00:00:00Z", "outcome": "Succeeded", "failedHosts": 0 }}] }}"#,
         "c".repeat(40)
     );
-    world.observed.records = vec![serde_json::from_str(&record).unwrap()];
-    world.observed.status = Some(serde_json::from_str(&status).unwrap());
-    world.observed.annotations.insert(verbs::REDEPLOY.into(), "2".into());
-    world.observed.spec.env = vec![crate::api::EnvVar { name: "COLOUR".into(), value: "blue".into() }];
-    let old = Target::new(&world.observed, &world.observed.records[0].clone(), "3.2", 1, 0);
+    simulation.observed.records = vec![serde_json::from_str(&record).unwrap()];
+    simulation.observed.status = Some(serde_json::from_str(&status).unwrap());
+    simulation.observed.annotations.insert(verbs::REDEPLOY.into(), "2".into());
+    simulation.observed.spec.env = vec![crate::api::EnvVar { name: "COLOUR".into(), value: "blue".into() }];
+    let old = Target::new(&simulation.observed, &simulation.observed.records[0].clone(), "3.2", 1, 0);
     for name in ["web-00", "web-01"] {
         let mut folder = run(&old, name, FolderFacts::default(), true);
         folder.releases = vec![old.release.clone()];
-        let look = FolderCheck::Facts(Box::new(FolderView { folder, ..FolderView::default() }));
-        world.observed.hosts.insert(name.into(), HostObserved { look, ..HostObserved::default() });
+        let check = FolderCheck::Facts(Box::new(FolderView { folder, ..FolderView::default() }));
+        simulation.observed.hosts.insert(name.into(), HostObserved { check, ..HostObserved::default() });
     }
-    world.reconcile();
-    assert!(world.turns.is_empty() && world.running().is_empty(), "nothing is started: {:?}", world.turns);
-    let status = world.observed.status.clone().unwrap();
+    simulation.reconcile();
+    assert!(
+        simulation.updates.is_empty() && simulation.running().is_empty(),
+        "nothing is started: {:?}",
+        simulation.updates
+    );
+    let status = simulation.observed.status.clone().unwrap();
     let rollout = status.rollout.as_ref().unwrap();
     assert_eq!((rollout.id.as_str(), rollout.attempt, status.revision), ("3.2", 1, Some(3)));
-    assert_eq!((world.reason().as_str(), status.history.len(), world.observed.records.len()), ("Deployed", 1, 1));
+    assert_eq!(
+        (simulation.reason().as_str(), status.history.len(), simulation.observed.records.len()),
+        ("Deployed", 1, 1)
+    );
     assert!(status.wanted_hash.unwrap().starts_with("1:"));
-    assert!(!world.reconcile(), "and nothing more is to be said");
+    assert!(!simulation.reconcile(), "and nothing more is to be said");
     // A redeploy counts on from there, and takes both.
-    world.observed.annotations.insert(verbs::REDEPLOY.into(), "3".into());
-    settled(&mut world);
-    assert_eq!(world.turns.len(), 2);
-    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "3.3");
+    simulation.observed.annotations.insert(verbs::REDEPLOY.into(), "3".into());
+    settled(&mut simulation);
+    assert_eq!(simulation.updates.len(), 2);
+    assert_eq!(simulation.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "3.3");
 }
 
 #[test]
 fn a_host_in_its_update_by_a_status_of_6257386_stays_in_it() {
-    let mut world = Simulation::new(&[HostOutcome::Ready; 3], 1, 0);
-    settled(&mut world);
-    world.want("v2");
-    while world.updating_phase() == 0 {
-        world.reconcile();
+    let mut simulation = Simulation::new(&[HostOutcome::Ready; 3], 1, 0);
+    settled(&mut simulation);
+    simulation.want("v2");
+    while simulation.updates_open() == 0 {
+        simulation.reconcile();
         let stage = |host: &HostObserved| host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Stage);
         let names: Vec<String> =
-            world.observed.hosts.iter().filter(|(_, host)| stage(host)).map(|(name, _)| name.clone()).collect();
-        names.iter().for_each(|name| world.finish(name));
+            simulation.observed.hosts.iter().filter(|(_, host)| stage(host)).map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| simulation.finish(name));
     }
-    let status = world.observed.status.as_mut().unwrap();
+    let status = simulation.observed.status.as_mut().unwrap();
     status.wanted_hash = None;
     let rollout = status.rollout.as_ref().cloned().unwrap();
     status.rollout = Rollout { intent: None, ..rollout }.into();
-    world.restart();
-    world.observed.hosts.get_mut("web-00").unwrap().look =
+    simulation.restart();
+    simulation.observed.hosts.get_mut("web-00").unwrap().check =
         FolderCheck::Failed(Failure::waiting(Reason::Unreachable, "no answer"));
-    let turns = world.turns.len();
-    world.reconcile();
-    assert_eq!(world.turns.len(), turns, "nobody else begins");
-    assert_eq!(world.intent(), ["web-00"]);
+    let updates = simulation.updates.len();
+    simulation.reconcile();
+    assert_eq!(simulation.updates.len(), updates, "nobody else begins");
+    assert_eq!(simulation.intent(), ["web-00"]);
 }
 
 #[test]
 fn an_interrupted_redeploy_is_finished_also_after_another_version_came_between() {
-    let mut world = Simulation::new(&[HostOutcome::Ready; 3], 1, 0);
-    settled(&mut world);
-    world.observed.annotations.insert(verbs::REDEPLOY.into(), "1".into());
-    world.reconcile();
-    world.observed.spec.paused = true;
-    world.finish("web-00");
-    world.want("v2");
-    world.reconcile();
-    world.observed.spec.paused = false;
-    world.want("v1");
-    let turns = world.turns.len();
-    settled(&mut world);
-    assert_eq!(world.turns.split_off(turns), ["web-01", "web-02"], "web-00 was redeployed already");
-    assert_eq!(world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "3.1", "serials go on");
+    let mut simulation = Simulation::new(&[HostOutcome::Ready; 3], 1, 0);
+    settled(&mut simulation);
+    simulation.observed.annotations.insert(verbs::REDEPLOY.into(), "1".into());
+    simulation.reconcile();
+    simulation.observed.spec.paused = true;
+    simulation.finish("web-00");
+    simulation.want("v2");
+    simulation.reconcile();
+    simulation.observed.spec.paused = false;
+    simulation.want("v1");
+    let updates = simulation.updates.len();
+    settled(&mut simulation);
+    assert_eq!(simulation.updates.split_off(updates), ["web-01", "web-02"], "web-00 was redeployed already");
+    assert_eq!(simulation.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id, "3.1", "serials go on");
 }
 
 #[test]
 fn a_lost_status_is_found_again_in_the_store() {
-    let mut world = Simulation::new(&[HostOutcome::Ready; 2], 1, 0);
-    settled(&mut world);
-    world.want("v2");
-    settled(&mut world);
-    let before = world.observed.status.take().unwrap();
-    settled(&mut world);
-    assert_eq!(world.turns.len(), 4);
+    let mut simulation = Simulation::new(&[HostOutcome::Ready; 2], 1, 0);
+    settled(&mut simulation);
+    simulation.want("v2");
+    settled(&mut simulation);
+    let before = simulation.observed.status.take().unwrap();
+    settled(&mut simulation);
+    assert_eq!(simulation.updates.len(), 4);
     assert_eq!(
-        world.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id,
+        simulation.observed.status.as_ref().unwrap().rollout.as_ref().unwrap().id,
         before.rollout.as_ref().unwrap().id
     );
 }
 
 /// The shortest of three plans for so many hosts of which half run another version, a tenth failed, and all are listed by a sibling.
 fn time_to_plan(hosts: usize) -> std::time::Duration {
-    let mut world = Simulation::new(&vec![HostOutcome::Ready; hosts], 10, 5000);
-    let record = records::record(&version("v1"), vec![], "h".into(), 1, world.now);
-    let old = Target::new(&world.observed, &record, "1.0", 1, 0);
-    world.observed.records.push(record);
-    let names: Vec<String> = world.fates.keys().cloned().collect();
+    let mut simulation = Simulation::new(&vec![HostOutcome::Ready; hosts], 10, 5000);
+    let record = records::record(&version("v1"), vec![], "h".into(), 1, simulation.now);
+    let old = Target::new(&simulation.observed, &record, "1.0", 1, 0);
+    simulation.observed.records.push(record);
+    let names: Vec<String> = simulation.outcomes.keys().cloned().collect();
     for (n, name) in names.iter().enumerate() {
         let mut folder = run(&old, name, FolderFacts::default(), true);
         folder.releases = vec![old.release.clone()];
         let view = FolderView { folder, ..FolderView::default() };
-        let host = HostObserved { look: FolderCheck::Facts(Box::new(view)), ..HostObserved::default() };
-        world.observed.hosts.insert(name.clone(), host);
+        let host = HostObserved { check: FolderCheck::Facts(Box::new(view)), ..HostObserved::default() };
+        simulation.observed.hosts.insert(name.clone(), host);
         if n % 10 == 0 {
-            world.observed.verdicts.push(HostFailure {
+            simulation.observed.failures.push(HostFailure {
                 rollout: "2.0".into(),
                 attempt: 1,
                 host: name.clone(),
                 reason: Reason::ProcessDied,
                 phase: Phase::Verifying,
                 message: "it failed".into(),
-                at: world.now,
+                at: simulation.now,
                 process: None,
             });
         }
     }
-    world.observed.others.push(SiblingDeployment {
+    simulation.observed.siblings.push(SiblingDeployment {
         name: "other".into(),
         uid: "uid-2".into(),
         created: Timestamp::UNIX_EPOCH,
@@ -580,12 +590,12 @@ fn time_to_plan(hosts: usize) -> std::time::Duration {
         machines: names.iter().map(|name| format!("{name}:22")).collect(),
         unreadable: false,
     });
-    world.want("v2");
-    world.observed.status = Some(plan(&world.observed, world.now).status);
+    simulation.want("v2");
+    simulation.observed.status = Some(plan(&simulation.observed, simulation.now).status);
     let time = || {
         #[allow(clippy::disallowed_methods, reason = "what is measured here is real time")]
         let began = std::time::Instant::now();
-        let plan = plan(&world.observed, world.now);
+        let plan = plan(&simulation.observed, simulation.now);
         assert_eq!(plan.status.hosts.total, i32::try_from(hosts).unwrap());
         began.elapsed()
     };

@@ -66,9 +66,9 @@ impl Chain<'_> {
             let names = self.leaving.join(", ");
             return (Verdict::working(Reason::Removing, format!("{names}: no longer selected; being released")), None);
         }
-        let unexplained = view.unexplained();
-        if !unexplained.is_empty() {
-            return (self.unreadable(&unexplained), None);
+        let possibly_updating = view.possibly_updating();
+        if !possibly_updating.is_empty() {
+            return (self.unreadable(&possibly_updating), None);
         }
         if ready + view.number(is_away) == total {
             return self.unreachable(ready);
@@ -216,12 +216,12 @@ impl Chain<'_> {
     fn until_deadline(&self, reason: Reason, known_bad: bool, message: String) -> (Verdict, Option<Duration>) {
         let limit = self.view.observed.spec.progress_deadline_seconds;
         let since = self.status.rollout.as_ref().map_or(self.now, |rollout| rollout.progressed_at.0);
-        let gone = self.now.duration_since(since).as_secs();
-        if gone >= limit {
+        let elapsed = self.now.duration_since(since).as_secs();
+        if elapsed >= limit {
             let reason = if reason == Reason::RollingOut { Reason::ProgressDeadlineExceeded } else { reason };
             return (Verdict::failed(reason, format!("{message}. No progress for {limit} s")), None);
         }
-        let next = Duration::from_secs(u64::try_from(limit - gone).unwrap_or(1));
+        let next = Duration::from_secs(u64::try_from(limit - elapsed).unwrap_or(1));
         (Verdict::InProgress { known_bad, reason, message }, Some(next))
     }
 }

@@ -6,7 +6,7 @@ use super::{
     host_state::{HostState, StateInput},
     intent::IntentOnRecord,
     observed::{HostObserved, Observed},
-    records::{any_failed, failures, judged},
+    records::{any_failed, failed_processes, failures},
     rollout::ActiveRollout,
     target::Target,
     targets::{Targets, list_names},
@@ -42,7 +42,7 @@ pub struct HostView<'a> {
     pub observed: &'a HostObserved,
     pub state: HostState,
     /// Its process there now, where it failed in an attempt before.
-    pub judged: Option<ProcessId>,
+    pub failed_process: Option<ProcessId>,
 }
 
 impl<'a> View<'a> {
@@ -57,7 +57,7 @@ impl<'a> View<'a> {
         let exceptions: HashMap<&str, &RolloutException> =
             before.exceptions.iter().map(|exception| (exception.host.as_str(), exception)).collect();
         let failures = failures(observed, target.as_ref());
-        let judged = judged(observed);
+        let failed_processes = failed_processes(observed);
         let host_view = |host: &&'a Host| {
             let name = host.name.as_str();
             let host = observed.host(name);
@@ -72,8 +72,8 @@ impl<'a> View<'a> {
                 exception: exceptions.get(name).copied(),
             };
             let process = host.running().map(|process| process.id());
-            let judged = process.filter(|process| judged.contains(&(name, *process)));
-            HostView { name, observed: host, state: input.state(), judged }
+            let failed_process = process.filter(|process| failed_processes.contains(&(name, *process)));
+            HostView { name, observed: host, state: input.state(), failed_process }
         };
         let hosts = targets.hosts.iter().map(host_view).collect();
         Self { observed, targets, hosts, rollout, target, unmet, before, exceptions }
@@ -96,11 +96,11 @@ impl<'a> View<'a> {
     }
 
     /// Hosts of which nobody can tell whether their update was begun: the intent can't be read, and they don't answer.
-    pub fn unexplained(&self) -> Vec<&'a str> {
+    pub fn possibly_updating(&self) -> Vec<&'a str> {
         let missing = self.rollout.as_ref().is_some_and(|active| active.intent == IntentOnRecord::Missing);
         let (annotations, handled) = (&self.observed.annotations, &self.before.last_handled);
-        let told_to_go_on = verbs::asked(verbs::RETRY, annotations, handled, self.observed.first()).is_some();
-        if !missing || told_to_go_on {
+        let retry_asked = verbs::asked(verbs::RETRY, annotations, handled, self.observed.is_first_decision()).is_some();
+        if !missing || retry_asked {
             return Vec::new();
         }
         let silent = |host: &&HostView<'a>| matches!(host.state, HostState::Unreachable(_) | HostState::Unknown);

@@ -4,5 +4,5 @@ use super::Hold;
 use crate::plan::deployment::view::View;
 
 pub fn unreadable(view: &View<'_>) -> Option<Hold> {
-    (!view.unexplained().is_empty()).then_some(Hold::StatusUnreadable)
+    (!view.possibly_updating().is_empty()).then_some(Hold::StatusUnreadable)
 }
