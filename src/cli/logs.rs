@@ -45,7 +45,7 @@ pub struct LogsArgs {
     /// Start at this byte of the log, counted from 0
     #[arg(long, value_name = "BYTE")]
     pub since: Option<u64>,
-    /// Attempt to show: of a Build 1, 2, …; of a Deployment <revision>.<redeploys>.<attempt> [default: the last one]
+    /// Attempt to show: of a Build 1, 2, …; of a Deployment <revision>.<serial>.<attempt> [default: the last one]
     #[arg(long, value_name = "ATTEMPT")]
     pub attempt: Option<String>,
     /// Show only this host's part of a Deployment's log

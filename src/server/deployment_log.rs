@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuery) -> Result<Readable, ApiError> {
     let wished = match &query.attempt {
         Some(text) => Some(text.parse::<RolloutAttempt>().map_err(|()| {
-            ApiError::bad_request(format!("attempt takes <revision>.<redeploys>.<attempt>, say 2.0.1, not {text:?}"))
+            ApiError::bad_request(format!("attempt takes <revision>.<serial>.<attempt>, say 2.0.1, not {text:?}"))
         })?),
         None => None,
     };

@@ -331,8 +331,8 @@ pub struct RedeploySerial {
 pub struct RolloutException {
     /// Name of the host.
     pub host: String,
-    /// Phase of its update: `Pending`, `Staging`, `Staged`, `Stopping`, `Switching`, `Starting`, `Verifying`, `Ready`, `Failed` or
-    /// `Unreachable`.
+    /// Phase of its update: `Pending`, `Staging`, `Staged`, `Stopping`, `Switching`, `Starting`, `Verifying`, `Ready`, `Failed`,
+    /// `Unreachable` or `Skipped` (suspended).
     #[schemars(with = "String")]
     pub phase: Phase,
     /// Version that runs there; absent where none does.

@@ -57,7 +57,7 @@ pub struct HostGroupSpec {
     #[schemars(length(min = 2, max = 200))]
     #[x_kube(validation = Rule::new("self.matches('^(/[A-Za-z0-9._-]+)+$') && !self.contains('/../') && !self.endsWith('/..') && !self.contains('/./') && !self.endsWith('/.')").message("root is an absolute path of A-Z a-z 0-9 . _ -, without '.' or '..' as a part and without '/' at its end"))]
     pub root: String,
-    /// How often the hosts are looked at.
+    /// How often the hosts are checked.
     #[serde(default)]
     pub probe: Probe,
     /// Environment variables of every process on the group's hosts. They take precedence over `run.env` of a version; those of a
@@ -202,11 +202,11 @@ pub enum BecomeMethod {
     Su,
 }
 
-/// How often the hosts are looked at.
+/// How often the hosts are checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
-    /// Seconds between two looks at a host. Default: 60.
+    /// Seconds between two checks of a host. Default: 60.
     #[serde(default = "sixty")]
     #[schemars(range(min = 1, max = 86400))]
     pub period_seconds: i64,

@@ -75,7 +75,7 @@ pub struct StartSpec {
     /// SHA-256 of the release, 64 hex digits.
     pub digest: String,
     pub revision: i64,
-    /// `<revision>.<redeploys>`.
+    /// `<revision>.<serial>`.
     pub rollout: String,
     /// It had been ready and ended: the host counts this start among those in a row.
     pub heal: bool,
