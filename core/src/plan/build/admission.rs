@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Action, FormerVersion, Observed, StatusBuilder, parameters, publish, resources, template};
+use super::{
+    Action, FormerVersion, Observed, parameters, publish, resources, status::StatusBuilder, template,
+    version_exists::version_exists,
+};
 use crate::{
     api::{Reason, Verdict, build::BuildStatus},
     plan::{Plan, project::Denied},
@@ -65,26 +68,13 @@ fn refusal(draft: &StatusBuilder<'_>) -> Option<(Reason, String)> {
             Some((Reason::TagTemplateInvalid, bad.to_string()))
         }
         Some(_) if draft.status.commit.is_none() && may_be_published_before(observed) => None,
-        Some(tag) => taken(observed, tag).map(|message| (Reason::VersionExists, message)),
+        Some(tag) => version_exists(observed, tag).map(|message| (Reason::VersionExists, message)),
     }
 }
 
 /// Whether the owner of the tag had the name of this Build: then the commit decides whether this is the same Build come back.
 fn may_be_published_before(observed: &Observed) -> bool {
     observed.version_owner.as_ref().is_some_and(|owner| owner.build == observed.name)
-}
-
-/// Says so where the version belongs to another Build.
-pub(super) fn taken(observed: &Observed, version: &str) -> Option<String> {
-    let owner = observed.version_owner.as_ref().filter(|owner| owner.uid != observed.uid)?;
-    let (namespace, build, uid) = (&observed.namespace, &owner.build, &owner.uid);
-    let of = match owner.commit.get(..12) {
-        Some(short) => format!(" of commit {short}"),
-        None => String::new(),
-    };
-    Some(format!(
-        "version {version} exists and belongs to the Build {namespace}/{build}{of} (uid {uid}); a version is never built twice: create a Build with another spec.tag"
-    ))
 }
 
 fn resolve(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {

@@ -5,9 +5,11 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Action, BuildPlan, Exit, StatusBuilder, Step,
-    admission::{queued, replaced, taken},
+    Action, BuildPlan, Exit, Step,
+    admission::{queued, replaced},
     publish,
+    status::StatusBuilder,
+    version_exists::version_exists,
 };
 use crate::{
     api::{
@@ -73,7 +75,7 @@ fn begin(mut draft: StatusBuilder<'_>, plan: &BuildPlan, number: i64) -> Decisio
             format!("{bad}; correct build.tag.template of the project, or give a Build a spec.tag"),
         );
     }
-    if let Some(message) = taken(observed, &plan.version) {
+    if let Some(message) = version_exists(observed, &plan.version) {
         return draft.fail(Reason::VersionExists, message);
     }
     if observed.prepared == Some(number) && draft.fault().is_none() {

@@ -1,7 +1,6 @@
 //! What happens next to a Build. Pure: everything is in [`Observed`].
 //!
-//! A chain of questions, the first that applies answers: is it going, published, ended; before its grant, or after it. All that a
-//! decision needs can be read again from specs, store, git and executor, so that a crash at any instant loses nothing.
+//! The entry is `plan`: a chain of questions, the first that applies answers.
 
 mod action;
 mod admission;
@@ -9,69 +8,18 @@ mod attempt;
 pub mod freeze;
 mod observed;
 pub mod parameters;
+mod plan;
 mod publish;
 mod records;
 pub mod resources;
 pub mod stage;
 mod status;
 pub mod template;
+mod version_exists;
 
-use jiff::Timestamp;
-
-use self::status::StatusBuilder;
 pub use self::{
     action::Action,
     observed::{Exit, FormerVersion, Observed, ProjectObserved, Step, VersionOwner},
+    plan::plan,
     records::{BuildPlan, ReleaseRecord, listed, secrets},
 };
-use super::Plan;
-use crate::api::{
-    Reason,
-    build::BuildStatus,
-    conditions::{READY, STALLED, status_of},
-};
-
-/// Decides about a Build.
-pub fn plan(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
-    let mut plan = decide(observed, now);
-    let is = |kind| status_of(&plan.status.conditions, kind) == Some(true);
-    let ended = plan.status.attempts.iter().rfind(|attempt| attempt.outcome.is_some()).map(|last| last.number);
-    if let Some(upto) =
-        ended.filter(|_| observed.litter && !observed.deleting && !observed.working && (is(READY) || is(STALLED)))
-    {
-        // A refused tag may be pushed again, and a failed script run again: both need the commit.
-        let published = is(READY);
-        plan.actions.push(Action::Tidy { upto, published });
-    }
-    plan
-}
-
-fn decide(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
-    let draft = StatusBuilder::new(observed, now);
-    if observed.deleting {
-        return leave(draft);
-    }
-    if observed.version_owner.as_ref().is_some_and(|owner| owner.uid == observed.uid) {
-        return publish::done(draft);
-    }
-    if draft.ended() && !draft.retried() {
-        return draft.rest();
-    }
-    match &observed.plan {
-        None => admission::plan(draft),
-        Some(plan) => attempt::plan(draft, plan),
-    }
-}
-
-/// A Build that is deleted ends its script first; then it may go.
-fn leave(draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
-    let observed = draft.observed;
-    let running = draft.status.attempts.last().filter(|last| last.outcome.is_none());
-    match (running.map(|last| last.number), &observed.step) {
-        (Some(attempt), Step::Running { .. }) => {
-            let actions = if observed.cancelling { vec![] } else { vec![Action::Cancel { attempt }] };
-            draft.working(Reason::Cancelled, "is deleted: its script is ended first", actions)
-        }
-        _ => draft.go(),
-    }
-}

@@ -1,6 +1,6 @@
 //! After the script: the release, the tag, the version's record; in this order.
 
-use super::{Action, BuildPlan, FormerVersion, ReleaseRecord, StatusBuilder, admission::taken};
+use super::{Action, BuildPlan, FormerVersion, ReleaseRecord, status::StatusBuilder, version_exists::version_exists};
 use crate::{
     api::{
         Reason, Verdict,
@@ -36,7 +36,7 @@ pub(super) fn plan(
     release: &ReleaseRecord,
 ) -> Plan<BuildStatus, Action> {
     show(&mut draft, release);
-    if let Some(message) = taken(draft.observed, &plan.version) {
+    if let Some(message) = version_exists(draft.observed, &plan.version) {
         return draft.fail(Reason::VersionExists, message);
     }
     if plan.push && !draft.observed.tagged {

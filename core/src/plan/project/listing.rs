@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Observed, interval};
+use super::{Observed, spec::interval};
 use crate::api::{
     Reason, Verdict,
     conditions::{READY, status_of},

@@ -1,6 +1,7 @@
 //! What in a Project's spec can never work: said by the Project itself, before a Build fails of it.
 
-use super::interval;
+use jiff::SignedDuration;
+
 use crate::{
     api::{
         common::{bytes, seconds},
@@ -53,4 +54,10 @@ fn log_retention(spec: &ProjectSpec) -> Option<String> {
     }
     let bad = bytes(&logs.max_bytes).is_none();
     bad.then(|| format!("retention.logs.maxBytes {:?} is no size; write for example 500Ki or 5Gi", logs.max_bytes))
+}
+
+/// `source.interval`, where it is an interval that can be kept.
+pub(super) fn interval(spec: &ProjectSpec) -> Option<SignedDuration> {
+    let seconds = seconds(&spec.source.interval).filter(|seconds| (1..=31_536_000).contains(seconds))?;
+    Some(SignedDuration::from_secs(seconds))
 }
