@@ -285,7 +285,7 @@ pub fn publish(data: &Path, namespace: &str, version: &str, script: &str, probe:
         run[key] = value.clone();
     }
     let record = VersionRecord {
-        format: landfall::model::version::FORMAT,
+        format: landfall::model::format::FORMAT,
         parameters: None,
         version: version.into(),
         commit: "c".repeat(40),

@@ -2,10 +2,12 @@
 
 pub mod backoff;
 pub mod branch_patterns;
+pub mod build;
 pub mod class;
 pub mod exit;
 pub mod facts;
 pub mod failure;
+pub mod format;
 pub mod ids;
 pub mod mirror;
 pub mod names;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::format;
 use crate::api::project::Run;
 
 /// Artifacts that a status and a record list at most; a release may have any number of files.
@@ -18,7 +19,7 @@ pub const LISTED: usize = 100;
 #[serde(rename_all = "camelCase")]
 pub struct VersionRecord {
     /// Format of this record; records without it are of the first.
-    #[serde(default = "first_format")]
+    #[serde(default = "format::first")]
     pub format: u32,
     pub version: String,
     /// The commit that was built, 40 hex digits.
@@ -39,13 +40,6 @@ pub struct VersionRecord {
     /// Parameters that the Build was given; absent in records of before, which tell nothing of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<BTreeMap<String, String>>,
-}
-
-/// The format that is written now.
-pub const FORMAT: u32 = 1;
-
-fn first_format() -> u32 {
-    1
 }
 
 impl VersionRecord {

@@ -5,20 +5,24 @@ use serde::de::DeserializeOwned;
 use crate::{
     api::{Reason, build::Attempt},
     effects::store::{Key, Store, keys},
-    model::Class,
-    model::Failure,
-    plan::build::{BuildPlan, ReleaseRecord},
+    model::{
+        Class, Failure,
+        build::{BuildPlan, ReleaseRecord},
+        format::{FORMAT, later_format},
+    },
 };
 
 /// A record, or `None` where there is none.
 pub async fn read_json<T: DeserializeOwned>(store: &Store, key: &Key) -> Result<Option<T>, Failure> {
     let Some(bytes) = store.get(key).await? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-        Failure::new(
-            Reason::StoreUnavailable,
-            Class::Terminal,
-            format!("{key} in the store can't be read as a record ({error}); restore that file from a backup"),
-        )
+        let message = match later_format(&bytes) {
+            Some(later) => format!(
+                "{key} in the store has format {later}, and this landfall reads formats up to {FORMAT} ({error}); run a landfall that is at least as new as the one that wrote it"
+            ),
+            None => format!("{key} in the store can't be read as a record ({error}); restore that file from a backup"),
+        };
+        Failure::new(Reason::StoreUnavailable, Class::Terminal, message)
     })
 }
 

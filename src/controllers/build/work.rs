@@ -29,9 +29,14 @@ use crate::{
         release,
         store::keys,
     },
-    model::{Class, version::VersionRecord},
+    model::{
+        Class,
+        build::{BuildPlan, ReleaseRecord, listed, secrets as secrets_of},
+        format::FORMAT,
+        version::VersionRecord,
+    },
     plan::{
-        build::{self, BuildPlan, ReleaseRecord},
+        build::{resources, template},
         secret_use::{Purpose, SecretUse},
     },
 };
@@ -51,7 +56,7 @@ pub(super) async fn resolve(build: Build, context: Arc<BuildContext>) -> Done {
     let project = context.shared.api::<Project>(&namespace).get(&build.spec.project_ref.name).await;
     let spec = project.map_err(|error| Failure::of(Reason::InternalError, Class::Transient, &error))?.spec;
     // Before it is queued: a build that waits for a Secret must not hold up the others.
-    secrets(&namespace, &build.spec.project_ref.name, build::secrets(&spec.build.env), &context).await?;
+    secrets(&namespace, &build.spec.project_ref.name, secrets_of(&spec.build.env), &context).await?;
     let source = spec.source;
     let secret = source.secret_ref.as_ref().map(|secret| secret.name.as_str());
     let repository =
@@ -61,7 +66,7 @@ pub(super) async fn resolve(build: Build, context: Arc<BuildContext>) -> Done {
     context.git.folder(&repository, &found.commit.sha, &source.path).await?;
     context.git.pin(&repository, &found.commit.sha, &kept_refs::name(&namespace, &uid)).await?;
     let tags = context.git.tags(&repository).await?;
-    let numbers = tags.iter().filter_map(|tag| build::template::number_of(&spec.build.tag.template, tag));
+    let numbers = tags.iter().filter_map(|tag| template::number_of(&spec.build.tag.template, tag));
     let highest_tag = numbers.max().unwrap_or(0);
     let commit = BuiltCommit {
         sha: found.commit.sha,
@@ -177,7 +182,7 @@ pub(super) async fn start(uid: String, attempt: i64, context: &Arc<BuildContext>
     let plan = records::granted(&context.store, &uid).await?;
     let secrets = secrets(&plan.namespace, &plan.project, plan.secrets(), context).await?;
     // Checked before the grant.
-    let limits = build::resources::read(plan.resources.as_ref()).unwrap_or_default();
+    let limits = resources::read(plan.resources.as_ref()).unwrap_or_default();
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1));
     let step = BuildStep {
         env: plan.environment(),
@@ -293,9 +298,10 @@ pub(super) async fn collect(uid: String, attempt: i64, context: Arc<BuildContext
     // Until the record says who needs it, nobody may take it for unneeded.
     let _kept = context.store.keep_releases().await;
     let stored = context.store.put_release(&context.shared.gate, &tar).await?;
-    let artifacts = build::listed(packed.artifacts);
+    let artifacts = listed(packed.artifacts);
     let artifact_count = packed.artifact_count;
-    let record = ReleaseRecord { attempt, digest: stored.digest, size: stored.size, artifacts, artifact_count };
+    let record =
+        ReleaseRecord { format: FORMAT, attempt, digest: stored.digest, size: stored.size, artifacts, artifact_count };
     context.store.create(&context.shared.gate, &keys::build_release(&uid)?, to_json(&record)?).await?;
     if let Err(error) = tokio::fs::remove_file(&tar).await {
         tracing::debug!(%error, "a packed release stays behind until its attempt's folder goes");

@@ -17,8 +17,8 @@ use crate::{
     },
     controllers::{build::read_json, error::api_message},
     effects::{git, store::keys},
-    model::Class,
-    plan::{build::BuildPlan, gc::leftovers::Observed},
+    model::{Class, build::BuildPlan},
+    plan::gc::leftovers::Observed,
 };
 
 /// Builds and Projects are listed last: whatever lay around before has its own in the list, or it has none. One that can't be read is there

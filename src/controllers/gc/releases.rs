@@ -13,11 +13,8 @@ use crate::{
     api::{Deployment, Reason, deployment::versions_named_in},
     controllers::{build::read_json, error::api_message, frame::Shared},
     effects::store::{Key, Store, keys},
-    model::{Class, version::VersionRecord},
-    plan::{
-        build::ReleaseRecord,
-        gc::releases::{self, Claim},
-    },
+    model::{Class, build::ReleaseRecord, version::VersionRecord},
+    plan::gc::releases::{self, Claim},
 };
 
 /// Who needs which bytes. While it lives nobody stores a release.

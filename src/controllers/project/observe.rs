@@ -14,12 +14,9 @@ use crate::{
         frame::{self, ReconcileError},
     },
     effects::{clock, store::keys},
-    model::{Class, version::VersionRecord},
+    model::{Class, build::BuildPlan, version::VersionRecord},
     plan::{
-        build::{
-            BuildPlan,
-            stage::{self, BuildStage},
-        },
+        build::stage::{self, BuildStage},
         project::{Candidate, Claim, GrantObserved, Observed, Planned},
     },
 };

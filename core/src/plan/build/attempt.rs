@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Action, BuildPlan, Exit, Step,
+    Action, Exit, Step,
     admission::{queued, replaced},
     publish,
     status::StatusBuilder,
@@ -16,7 +16,7 @@ use crate::{
         Reason, Verdict,
         build::{Attempt, BuildStatus, Outcome},
     },
-    model::{exit::ExitReason, names::Version},
+    model::{build::BuildPlan, exit::ExitReason, names::Version},
     plan::Plan,
 };
 

@@ -2,8 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{BuildPlan, parameters, template};
-use crate::api::{Build, Project};
+use super::{parameters, template};
+use crate::{
+    api::{Build, Project},
+    model::{build::BuildPlan, format::FORMAT},
+};
 
 /// Why nothing could be granted; the Build's own planner says so to people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +27,7 @@ pub fn freeze(project: &Project, build: &Build, number: i64, granted_at: Time) -
         .map_err(|bad| FreezeError::Parameter(bad.message))?;
     let grant = template::Grant { number, at: granted_at.0 };
     Ok(BuildPlan {
+        format: FORMAT,
         namespace: build.metadata.namespace.clone().ok_or(FreezeError::Incomplete("namespace"))?,
         project: project.metadata.name.clone().ok_or(FreezeError::Incomplete("name"))?,
         build: build.metadata.name.clone().ok_or(FreezeError::Incomplete("name"))?,

@@ -10,7 +10,6 @@ mod observed;
 pub mod parameters;
 mod plan;
 mod publish;
-mod records;
 pub mod resources;
 pub mod stage;
 mod status;
@@ -21,5 +20,4 @@ pub use self::{
     action::Action,
     observed::{Exit, FormerVersion, Observed, ProjectObserved, Step, VersionOwner},
     plan::plan,
-    records::{BuildPlan, ReleaseRecord, listed, secrets},
 };

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{BuildPlan, ReleaseRecord};
 use crate::{
     api::{
         build::{Attempt, BuildSpec, BuildStatus, BuiltCommit, QueuePlace},
         project::{Parameter, Resources, TagRule},
     },
-    model::{exit::ExitReason, retry_state::RetryState},
+    model::{
+        build::{BuildPlan, ReleaseRecord},
+        exit::ExitReason,
+        retry_state::RetryState,
+    },
     plan::project::Denied,
 };
 

@@ -1,13 +1,17 @@
 //! After the script: the release, the tag, the version's record; in this order.
 
-use super::{Action, BuildPlan, FormerVersion, ReleaseRecord, status::StatusBuilder, version_exists::version_exists};
+use super::{Action, FormerVersion, status::StatusBuilder, version_exists::version_exists};
 use crate::{
     api::{
         Reason, Verdict,
         build::{Attempt, BuildStatus, Outcome, SUCCEEDED},
         conditions::Extra,
     },
-    model::{self, version::VersionRecord},
+    model::{
+        build::{BuildPlan, ReleaseRecord},
+        format::FORMAT,
+        version::VersionRecord,
+    },
     plan::Plan,
 };
 
@@ -43,7 +47,7 @@ pub(super) fn plan(
         return tag(draft, plan, release);
     }
     let record = VersionRecord {
-        format: model::version::FORMAT,
+        format: FORMAT,
         version: plan.version.clone(),
         commit: plan.commit.sha.clone(),
         build: plan.build.clone(),

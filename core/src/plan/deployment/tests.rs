@@ -41,7 +41,7 @@ fn digest(version: &str) -> String {
 fn version(name: &str) -> VersionRecord {
     let run = serde_json::json!({ "process": { "command": ["./app"] } });
     VersionRecord {
-        format: crate::model::version::FORMAT,
+        format: crate::model::format::FORMAT,
         parameters: None,
         version: name.into(),
         commit: "c".repeat(40),

@@ -6,17 +6,20 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
+use super::{format, version::LISTED};
 use crate::api::{
     build::{Artifact, BuiltCommit},
     lifecycle::CacheRule,
     project::{ArtifactRule, BuildEnvVar, ExternalContent, Resources, Run, SecretKeyRef},
 };
-use crate::model::version::LISTED;
 
 /// `plan.json`: what was granted. Every attempt reads only this, so an edit of the Project changes later builds alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildPlan {
+    /// Format of this record; records without it are of the first.
+    #[serde(default = "format::first")]
+    pub format: u32,
     pub namespace: String,
     pub project: String,
     /// Name of the Build.
@@ -109,6 +112,9 @@ struct RunJson<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseRecord {
+    /// Format of this record; records without it are of the first.
+    #[serde(default = "format::first")]
+    pub format: u32,
     /// The attempt that made it.
     pub attempt: i64,
     /// SHA-256 of the release in hex, 64 digits.
@@ -161,6 +167,7 @@ mod tests {
         let long = listed(files(50_000, 4000));
         assert_eq!(long.len(), 16);
         let of_before = ReleaseRecord {
+            format: format::FORMAT,
             attempt: 1,
             digest: "d".into(),
             size: 1,
