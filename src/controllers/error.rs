@@ -6,7 +6,7 @@ use crate::{
         gate::GateShut,
         store::{StoreError, keys::BadPart},
     },
-    model::Class,
+    model::{Class, Failure},
 };
 
 pub use crate::effects::api_server::api_message;
@@ -36,6 +36,12 @@ impl From<kube::Error> for ReconcileError {
             kube::Error::Api(status) if status.code == 409 => ReconcileError::Outdated,
             other => ReconcileError::Api(other),
         }
+    }
+}
+
+impl From<Failure> for ReconcileError {
+    fn from(failure: Failure) -> Self {
+        Self::Effect { class: failure.class, message: failure.message }
     }
 }
 

@@ -6,12 +6,11 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-use crate::model::Class;
-use crate::model::Failure;
+use crate::model::{Class, Failure, backoff::Backoff};
 
-/// Delays between tries double from one second to a minute: all of them take some seven minutes.
+/// All tries take some seven minutes.
 const MAX_TRIES: u32 = 12;
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// All tasks of one operator. Cheap to clone; all clones are one set.
 #[derive(Clone, Default)]
@@ -58,16 +57,17 @@ impl Tasks {
 
 /// Repeats a deletion until it is done: the lease may be away for a moment, or the disk be full, and nobody asks a second time. A terminal
 /// failure is left to the garbage collector at once, others after some tries.
-pub async fn insist<F>(what: &str, of: &str, mut work: impl FnMut() -> F)
+pub async fn delete_with_retries<F>(what: &str, of: &str, mut delete: impl FnMut() -> F)
 where
     F: Future<Output = Result<(), Failure>>,
 {
-    for nth in 0..MAX_TRIES {
-        let Err(failure) = work().await else { return };
+    let mut waits = BACKOFF.waits();
+    for _ in 0..MAX_TRIES {
+        let Err(failure) = delete().await else { return };
         tracing::warn!(%of, message = %failure.message, "{what} is deleted later");
         if failure.class == Class::Terminal {
             return;
         }
-        tokio::time::sleep(Duration::from_secs(1 << nth).min(BACKOFF_MAX)).await;
+        tokio::time::sleep(waits.next_wait()).await;
     }
 }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
-use super::backoff;
+use super::{Class, Failure, backoff};
 use crate::api::{Reason, common::Backoff};
 
 /// 1 s, 2 s, 4 s … up to five minutes.
@@ -35,6 +35,17 @@ fn once() -> i32 {
 }
 
 impl RetryState {
+    /// One more failure; `before`: the one that it follows in the row.
+    pub fn after(before: Option<&Self>, failure: &Failure, at: Timestamp) -> Self {
+        Self {
+            reason: failure.reason,
+            message: failure.message.clone(),
+            terminal: failure.class == Class::Terminal,
+            failures: before.map_or(0, |before| before.failures).saturating_add(1),
+            at,
+        }
+    }
+
     /// When the step is tried again.
     pub fn backoff(&self) -> Backoff {
         let mut wait = RETRY.after(u32::try_from(self.failures).unwrap_or(1));

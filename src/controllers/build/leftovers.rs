@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Deletes it all; the plan, which says whose it is, at the end. A version that it published stays.
-pub async fn delete(uid: &str, shared: &Shared, store: &Store) -> Result<(), Failure> {
+pub async fn delete_records(uid: &str, shared: &Shared, store: &Store) -> Result<(), Failure> {
     store.remove_below(&shared.gate, &keys::logs(uid)?, None).await?;
     if let Some(release) = records::release(store, uid).await?
         && store.has_release(&release.digest).await?

@@ -15,7 +15,7 @@ use kube::ResourceExt;
 
 pub use self::context::BuildContext;
 use self::registry::{Found, Slot};
-pub use self::{leftovers::delete as delete_records, records::read_json, registry::Registry};
+pub use self::{leftovers::delete_records, records::read_json, registry::Registry};
 use super::frame::{Kind, ReconcileError};
 use crate::{
     api::{Build, build::BuildStatus},
@@ -66,7 +66,7 @@ impl Kind for Build {
             Action::Tidy { upto, published } => {
                 let pin = published.then(|| kept_refs::name(&self.namespace().unwrap_or_default(), &uid));
                 let work = work::tidy(uid.clone(), upto, pin, context.clone());
-                let _ = context.tasks.start(work::tidying(&uid), work);
+                let _ = context.tasks.start(registry::cleanup_key(&uid), work);
             }
             Action::Start { attempt } => now(self, context, work::start(uid, attempt, context)).await?,
             Action::Record(end) => now(self, context, work::record(uid, &end, context)).await?,
@@ -139,5 +139,5 @@ async fn now(
         context.builds.failed(&build.uid().unwrap_or_default(), failure);
     }
     context.shared.requeue.build(&build.namespace().unwrap_or_default(), &build.name_any());
-    done.map_err(|failure| ReconcileError::Effect { class: failure.class, message: failure.message })
+    Ok(done?)
 }

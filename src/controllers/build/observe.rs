@@ -4,7 +4,11 @@ use crate::model::Failure;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{context::BuildContext, records, registry::Slot, work};
+use super::{
+    context::BuildContext,
+    records,
+    registry::{self, Slot},
+};
 use crate::{
     api::{Build, Project, build::QueuePlace},
     controllers::frame::ReconcileError,
@@ -61,16 +65,17 @@ pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Obs
         fault: None,
         litter: false,
     };
-    stored(&mut observed, &namespace, context).await.map_err(trouble)?;
-    observed.step = step(&observed, context).await.map_err(trouble)?;
+    stored(&mut observed, &namespace, context).await?;
+    observed.step = step(&observed, context).await?;
     remembered(&mut observed, context);
     if stage::of(build) == BuildStage::Early && observed.plan.is_none() {
-        observed.former_versions = former_versions(&observed, context).await.map_err(trouble)?;
+        observed.former_versions = former_versions(&observed, context).await?;
     }
     let last = observed.status.iter().flat_map(|status| &status.attempts).rfind(|attempt| attempt.outcome.is_some());
     // What is being taken away is not asked for a second time.
-    if let Some(number) = last.map(|last| last.number).filter(|_| !context.tasks.running(&work::tidying(&uid))) {
-        observed.litter = context.executor.litter(&uid, number).await.map_err(|error| trouble(error.into()))?;
+    if let Some(number) = last.map(|last| last.number).filter(|_| !context.tasks.running(&registry::cleanup_key(&uid)))
+    {
+        observed.litter = context.executor.litter(&uid, number).await.map_err(Failure::from)?;
     }
     context.builds.set_open(&namespace, project_name, &build.name_any(), open);
     if !open {
@@ -179,8 +184,4 @@ fn remembered(observed: &mut Observed, context: &BuildContext) {
     observed.prepared = known.prepared;
     observed.tagged = known.tagged;
     observed.fault = known.fault;
-}
-
-fn trouble(failure: Failure) -> ReconcileError {
-    ReconcileError::Effect { class: failure.class, message: failure.message }
 }

@@ -177,14 +177,8 @@ fn note(known: &mut ProjectState, failure: &Failure) {
     if failure.class == Class::Waiting {
         return;
     }
-    let before = known.fault.as_ref().filter(|fault| fault.reason == failure.reason).map_or(0, |fault| fault.failures);
-    known.fault = Some(RetryState {
-        reason: failure.reason,
-        message: failure.message.clone(),
-        terminal: failure.class == Class::Terminal,
-        failures: before.saturating_add(1),
-        at: clock::now(),
-    });
+    let before = known.fault.as_ref().filter(|before| before.reason == failure.reason);
+    known.fault = Some(RetryState::after(before, failure, clock::now()));
 }
 
 /// A slot that is taken until this is settled or dropped.
@@ -235,4 +229,9 @@ impl Drop for TaskSlot {
 
 pub(super) fn key(uid: &str, slot: Slot, run: u64) -> String {
     format!("build/{uid}/{slot:?}/{run}")
+}
+
+/// The key of the task that deletes what an ended build left.
+pub(super) fn cleanup_key(uid: &str) -> String {
+    format!("build/{uid}/cleanup")
 }

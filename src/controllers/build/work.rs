@@ -22,7 +22,7 @@ use crate::{
         lifecycle::CacheRule,
         project::{ExternalContent, SecretKeyRef},
     },
-    controllers::{repository::repository, tasks::insist},
+    controllers::{repository::repository, tasks::delete_with_retries},
     effects::{
         executor::{self, AttemptId, BuildStep, Cache, Caches, Limits, Secrets, StepState},
         git::{CheckoutRequest, GitError, Source, TagRequest, kept_refs},
@@ -237,11 +237,6 @@ pub(super) async fn gone(build: Build, context: Arc<BuildContext>) {
     context.shared.requeue.project(&namespace, &build.spec.project_ref.name);
 }
 
-/// The key of the task that [`tidy`] is.
-pub(super) fn tidying(uid: &str) -> String {
-    format!("build/{uid}/tidy")
-}
-
 /// The build is over: its checkouts and the pin of its commit are deleted. Logs and records stay.
 pub(super) async fn tidy(uid: String, upto: i64, pin: Option<String>, context: Arc<BuildContext>) {
     let tidy = async || {
@@ -250,7 +245,7 @@ pub(super) async fn tidy(uid: String, upto: i64, pin: Option<String>, context: A
         }
         Ok(context.executor.tidy(&context.shared.gate, &uid, upto).await?)
     };
-    insist("what a build left", &uid, tidy).await;
+    delete_with_retries("what a build left", &uid, tidy).await;
 }
 
 /// The Build is gone: what still runs for it ends, its folder and its pin go, and at last what it left in the store.
@@ -269,9 +264,9 @@ pub(super) async fn forget(namespace: String, name: String, uid: String, context
         context.executor.forget(&context.shared.gate, &uid).await?;
         context.git.unpin(&context.shared.gate, &kept_refs::name(&namespace, &uid)).await?;
         tokio::time::sleep(READ_ON).await;
-        leftovers::delete(&uid, &context.shared, &context.store).await
+        leftovers::delete_records(&uid, &context.shared, &context.store).await
     };
-    insist("what a build left that is gone", &uid, remove).await;
+    delete_with_retries("what a build left that is gone", &uid, remove).await;
 }
 
 pub(super) async fn cancel(uid: String, attempt: i64, context: Arc<BuildContext>) -> Done {

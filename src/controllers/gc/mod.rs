@@ -2,28 +2,22 @@
 //! when it ends or goes is collected by its own controller; this finds what was missed, for example because no operator ran. It must not
 //! decide what is needed.
 
+mod context;
 mod observe;
 pub(super) mod releases;
 
 use crate::model::Failure;
 use std::{sync::Arc, time::Duration};
 
-use super::{build::delete_records, frame::Shared, project::delete_push_records};
+pub use self::context::GarbageContext;
+use super::{build::delete_records, project::delete_push_records};
 use crate::{
-    effects::{clock, executor::Executor, git::Git, store::Store},
+    effects::clock,
     plan::gc::{
         Collectable,
         leftovers::{self, Garbage},
     },
 };
-
-/// What the garbage collector touches.
-pub struct GarbageContext {
-    pub shared: Arc<Shared>,
-    pub executor: Arc<dyn Executor>,
-    pub git: Git,
-    pub store: Store,
-}
 
 const COLLECTION_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 /// Delay after a run that failed: the lease was away for a moment, or the API server did not answer.

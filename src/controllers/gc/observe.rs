@@ -9,7 +9,7 @@ use kube::{
     core::DeserializeGuard,
 };
 
-use super::GarbageContext;
+use super::context::GarbageContext;
 use crate::{
     api::{
         Build, Project, Reason,

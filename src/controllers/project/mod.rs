@@ -16,11 +16,11 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 pub use self::context::ProjectContext;
-pub use self::{pushes::delete_records as delete_push_records, registry::Registry};
+pub use self::{pushes::delete_push_records, registry::Registry};
 use super::{
     frame::{self, Kind, ReconcileError},
     gc::{self, GarbageContext},
-    tasks::insist,
+    tasks::delete_with_retries,
 };
 use crate::{
     api::{Project, Reason, project::ProjectStatus},
@@ -37,7 +37,7 @@ const NOT_LEADING_DELAY: Duration = Duration::from_secs(1);
 /// Wakes the project, to go on with what is on record now.
 fn requeue_after(done: Result<(), Failure>, project: &Project, context: &ProjectContext) -> Result<(), ReconcileError> {
     context.shared.requeue.project(&project.namespace().unwrap_or_default(), &project.name_any());
-    done.map_err(|failure| ReconcileError::Effect { class: failure.class, message: failure.message })
+    Ok(done?)
 }
 
 /// Collects in the background what retention keeps no longer, publishes an event, and wakes the project.
@@ -105,7 +105,7 @@ impl Kind for Project {
                     // The build has its turn and can't begin: it is the one that says why.
                     context.builds.failed(&active.uid, failure);
                 }
-                done.map_err(|failure| ReconcileError::Effect { class: failure.class, message: failure.message })?;
+                done?;
             }
         }
         Ok(())
@@ -135,7 +135,7 @@ impl Kind for Project {
                 store: then.store.clone(),
             };
             let collect = async || gc::collect_project(&uid, &namespace, &garbage).await;
-            insist("what a deleted project left", &uid, collect).await;
+            delete_with_retries("what a deleted project left", &uid, collect).await;
         };
         let _ = context.tasks.start(key, collect);
     }

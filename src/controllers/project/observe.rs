@@ -34,15 +34,15 @@ pub(super) async fn observe(project: &Project, context: &ProjectContext) -> Resu
         let stage = stage::of(&build);
         let is_active = active.as_ref().map(|active| &active.uid) == build.metadata.uid.as_ref();
         if is_active || matches!(stage, BuildStage::Queued | BuildStage::Active) {
-            candidates.push(candidate(build, stage, context).await.map_err(trouble)?);
+            candidates.push(candidate(build, stage, context).await?);
         }
     }
     let grant = match &active {
-        Some(active) => Some(granted(context, &namespace, &name, &active.uid, active.number).await.map_err(trouble)?),
+        Some(active) => Some(granted(context, &namespace, &name, &active.uid, active.number).await?),
         None => None,
     };
     Ok(Observed {
-        pushes: pushes::observed(&project.uid().unwrap_or_default(), context).await.map_err(trouble)?,
+        pushes: pushes::observed(&project.uid().unwrap_or_default(), context).await?,
         generation: project.metadata.generation.unwrap_or_default(),
         annotations: project.annotations().clone(),
         deleting: project.metadata.deletion_timestamp.is_some(),
@@ -52,8 +52,8 @@ pub(super) async fn observe(project: &Project, context: &ProjectContext) -> Resu
         listing_now: known.running,
         ticked: known.ticked.is_some() && known.ticked == listing::interval(project),
         fault: known.fault,
-        versions: versions(context, &namespace, &name).await.map_err(trouble)?,
-        highest: highest(context, &namespace, &name).await.map_err(trouble)?,
+        versions: versions(context, &namespace, &name).await?,
+        highest: highest(context, &namespace, &name).await?,
         builds: candidates,
         grant,
         announced: context.builds.line(&namespace, &name),
@@ -144,8 +144,4 @@ fn view(record: VersionRecord) -> VersionView {
         digest: format!("sha256:{}", record.digest),
         built_at: Time(record.built_at),
     }
-}
-
-fn trouble(failure: Failure) -> ReconcileError {
-    ReconcileError::Effect { class: failure.class, message: failure.message }
 }

@@ -168,7 +168,7 @@ fn owner(project: &Project) -> OwnerReference {
 }
 
 /// The Project is deleted: its records go.
-pub async fn delete_records(uid: &str, gate: &Gate, store: &Store) -> Result<(), Failure> {
+pub async fn delete_push_records(uid: &str, gate: &Gate, store: &Store) -> Result<(), Failure> {
     for key in store.list(&keys::triggers(uid)?).await? {
         store.remove(gate, &key).await?;
     }

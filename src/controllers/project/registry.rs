@@ -123,7 +123,7 @@ impl Registry {
         match result {
             Ok(()) => _ = inner.push_faults.remove(uid),
             Err(failure) => {
-                let fault = fault(inner.push_faults.get(uid), failure);
+                let fault = RetryState::after(inner.push_faults.get(uid), &failure, clock::now());
                 inner.push_faults.insert(uid.to_owned(), fault);
             }
         }
@@ -175,7 +175,7 @@ impl TaskSlot {
                 known.fault = None;
             }
             Err(failure) if failure.class == Class::Waiting => {}
-            Err(failure) => known.fault = Some(fault(known.fault.as_ref(), failure)),
+            Err(failure) => known.fault = Some(RetryState::after(known.fault.as_ref(), &failure, clock::now())),
         }
         Settled { again: std::mem::take(&mut known.again), news }
     }
@@ -186,15 +186,5 @@ impl Drop for TaskSlot {
         if let Some(known) = self.memory.lock().known.get_mut(&self.uid).filter(|known| known.runs == self.run) {
             known.running = false;
         }
-    }
-}
-
-pub(super) fn fault(before: Option<&RetryState>, failure: Failure) -> RetryState {
-    RetryState {
-        reason: failure.reason,
-        message: failure.message,
-        terminal: failure.class == Class::Terminal,
-        failures: before.map_or(0, |fault| fault.failures).saturating_add(1),
-        at: clock::now(),
     }
 }

@@ -5,7 +5,6 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::registry::fault;
 use crate::{
     effects::clock,
     model::Failure,
@@ -64,7 +63,7 @@ impl RetentionSchedules {
             Ok(()) => (known.last, known.done, known.fault) = (Some(clock::now()), of, None),
             // Not allowed to act just now: no fault of anybody's.
             Err(failure) if failure.class == Class::Waiting => {}
-            Err(failure) => known.fault = Some(fault(known.fault.as_ref(), failure)),
+            Err(failure) => known.fault = Some(RetryState::after(known.fault.as_ref(), &failure, clock::now())),
         }
     }
 
