@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
     error::GitError,
-    transport::tls::{self, Trust},
+    tls::{self, Trust},
     url::{Remote, RemoteLocation},
 };
 use crate::effects::{secret::SecretText, ssh::Credentials};

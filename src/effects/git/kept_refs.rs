@@ -1,11 +1,14 @@
 //! Pins: the refs that keep a Build's commit in a mirror. It must not decide which are needed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use git2::Repository;
 use tokio_util::sync::CancellationToken;
 
-use super::{error::GitError, mirror, mirrors};
+use super::{
+    error::GitError,
+    mirror::{self, Mirror},
+};
 
 const PINS: &str = "refs/landfall/";
 
@@ -24,12 +27,19 @@ pub(super) fn of(repo: &Repository) -> Result<Vec<String>, git2::Error> {
     Ok(names)
 }
 
-/// The mirrors that have this pin. One that can't be opened has none that could be taken out.
-pub(super) fn having(folder: &Path, name: &str) -> Vec<PathBuf> {
-    let has = |path: &PathBuf| {
-        Repository::open_bare(path).is_ok_and(|repo| repo.find_reference(&format!("{PINS}{name}")).is_ok())
-    };
-    mirrors::paths(folder).into_iter().filter(has).collect()
+/// Whether a mirror has this pin.
+pub(super) fn has(repo: &Repository, name: &str) -> bool {
+    repo.find_reference(&format!("{PINS}{name}")).is_ok()
+}
+
+/// The ref is forced: the same Build resolves once, so another commit under its uid can't be wanted any more.
+pub(super) fn add(mirror: &Mirror, sha: &str, uid: &str) -> Result<(), GitError> {
+    let name = format!("{PINS}{uid}");
+    if uid.contains('/') || !git2::Reference::is_valid_name(&name) {
+        return Err(GitError::BadTagName { name: uid.to_owned(), why: "it is no uid" });
+    }
+    let commit = mirror::commit(mirror, sha)?;
+    mirror.repo.reference(&name, commit.id(), true, "pinned").map(|_| ()).map_err(mirror.failed("pin a commit"))
 }
 
 /// Takes a pin out of a mirror.

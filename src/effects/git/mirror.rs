@@ -1,4 +1,4 @@
-//! The bare mirror of one repository: made, locked, fetched, pinned. It is a cache but for the pins, so it is never repaired by guessing.
+//! The bare mirror of one repository: made, locked, opened. It is a cache but for the pins, so it is never repaired by guessing.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -7,24 +7,19 @@ use std::{
     time::Duration,
 };
 
-use git2::{
-    AutotagOption, ErrorClass, FetchOptions, Oid, Remote as Connection, RemoteCallbacks, RemoteUpdateFlags, Repository,
-    RepositoryInitOptions,
-};
-
+use git2::{ErrorClass, Oid, Remote as Connection, RemoteCallbacks, Repository, RepositoryInitOptions};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    GitConfig, LARGEST_OBJECT, Limits, Source,
+    access::Source,
+    config::{GitConfig, LARGEST_OBJECT, Limits},
     error::GitError,
-    metadata,
+    job::Job,
     repo_locks::RepoLocks,
-    transport::{self, Talk},
+    session::RemoteSession,
+    transport,
     url::Remote,
 };
-
-const HEADS: &str = "+refs/heads/*:refs/heads/*";
-const TAGS: &str = "+refs/tags/*:refs/tags/*";
 
 /// An open mirror, in the thread that works on it.
 pub(super) struct Mirror {
@@ -32,23 +27,23 @@ pub(super) struct Mirror {
     pub(super) url: String,
     pub(super) source: Source,
     pub(super) limits: Limits,
-    talk: Talk,
+    session: RemoteSession,
 }
 
 impl Mirror {
     /// Whether the caller has given up; long work asks now and then.
     pub(super) fn stopped(&self) -> bool {
-        self.talk.stop.is_cancelled()
+        self.session.stop.is_cancelled()
     }
 
     pub(super) fn stop(&self) -> CancellationToken {
-        self.talk.stop.clone()
+        self.session.stop.clone()
     }
 
     /// Callbacks that end a transfer when the caller has given up, or when more comes than is taken.
     pub(super) fn callbacks<'a>(&self) -> RemoteCallbacks<'a> {
-        let (during_fetch, during_talk, limits, url) =
-            (self.talk.clone(), self.talk.stop.clone(), self.limits, self.url.clone());
+        let (during_fetch, during_sideband, limits, url) =
+            (self.session.clone(), self.session.stop.clone(), self.limits, self.url.clone());
         let mut callbacks = RemoteCallbacks::new();
         callbacks.transfer_progress(move |progress| {
             let (bytes, objects) = (progress.received_bytes() as u64, progress.total_objects() as u64);
@@ -57,16 +52,16 @@ impl Mirror {
                 (_, true) => format!("one fetch has {objects} objects, and {} are taken at most", limits.objects),
                 _ => return !during_fetch.stop.is_cancelled(),
             };
-            during_fetch.note(GitError::TooLarge { url: url.clone(), why });
+            during_fetch.record_failure(GitError::TooLarge { url: url.clone(), why });
             false
         });
-        callbacks.sideband_progress(move |_| !during_talk.is_cancelled());
+        callbacks.sideband_progress(move |_| !during_sideband.is_cancelled());
         callbacks
     }
 
     /// A connection to the remote, not yet used.
     pub(super) fn remote(&self) -> Result<Connection<'_>, GitError> {
-        self.talk.begin();
+        self.session.clear_failure();
         self.repo.remote_anonymous(&self.url).map_err(self.failed("name its remote"))
     }
 
@@ -81,10 +76,10 @@ impl Mirror {
 
     /// The remote failed. Our transport knows better than libgit2 what happened.
     pub(super) fn unreachable(&self) -> impl Fn(git2::Error) -> GitError + use<> {
-        let (url, talk) = (self.url.clone(), self.talk.clone());
-        move |error| match (no_room(&error, &url), talk.trouble()) {
+        let (url, session) = (self.url.clone(), self.session.clone());
+        move |error| match (no_room(&error, &url), session.take_failure()) {
             (Some(no_room), _) => no_room,
-            (None, Some(trouble)) => trouble,
+            (None, Some(failure)) => failure,
             (None, None) => GitError::Unreachable { url: url.clone(), why: why(&error) },
         }
     }
@@ -119,7 +114,7 @@ fn no_room(error: &git2::Error, url: &str) -> Option<GitError> {
 /// and the work ends at its next look.
 pub(super) async fn run<T: Send + 'static>(
     config: &GitConfig,
-    turns: &RepoLocks,
+    locks: &RepoLocks,
     source: &Source,
     job: Job,
     work: impl FnOnce(&Mirror) -> Result<T, GitError> + Send + 'static,
@@ -128,7 +123,7 @@ pub(super) async fn run<T: Send + 'static>(
     let (url, stop) = (remote.url.clone(), CancellationToken::new());
     let (folder, name, limits) = (config.folder.clone(), remote.folder_name(&source.namespace), config.limits);
     let source = source.clone();
-    let talk = Talk::new(
+    let session = RemoteSession::new(
         remote,
         Arc::new(source.access.clone()),
         config.silence,
@@ -140,11 +135,11 @@ pub(super) async fn run<T: Send + 'static>(
     let task = async {
         let path = folder.join(&name);
         let alone = job.writes || !path.exists();
-        let turn = turns.take(&path, &source.namespace, job, alone).await;
+        let lock = locks.take(&path, &source.namespace, job, alone).await;
         let work = move || {
-            let _turn = turn;
-            let _current = talk.enter();
-            let (mirror, _lock) = open(&folder, &name, job.writes, source, limits, talk)?;
+            let _lock = lock;
+            let _current = session.enter();
+            let (mirror, _lock) = open(&folder, &name, job.writes, source, limits, session)?;
             work(&mirror)
         };
         tokio::task::spawn_blocking(work).await
@@ -159,17 +154,6 @@ pub(super) async fn run<T: Send + 'static>(
     }
 }
 
-/// What a call may do.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Job {
-    /// Under the mirror's lock.
-    pub(super) writes: bool,
-    /// As much as a whole history may come.
-    pub(super) long: bool,
-    /// With the server, and so for as long as that one likes.
-    pub(super) talks: bool,
-}
-
 /// Tells the thread when the caller is gone, by deadline or because its future was dropped.
 struct GivenUp(#[allow(dead_code)] DropGuard);
 
@@ -179,9 +163,9 @@ fn open(
     writes: bool,
     source: Source,
     limits: Limits,
-    talk: Talk,
+    session: RemoteSession,
 ) -> Result<(Mirror, Option<File>), GitError> {
-    let remote = talk.url();
+    let remote = session.url();
     let io = |what: &'static str| {
         let url = remote.clone();
         move |error: std::io::Error| match error.kind() {
@@ -194,7 +178,7 @@ fn open(
     let mut lock = None;
     if writes || missing {
         fs::create_dir_all(folder).map_err(io("make its folder"))?;
-        lock = Some(take_lock(&folder.join(format!("{name}.lock")), &talk.stop).map_err(io("take its lock"))?);
+        lock = Some(take_lock(&folder.join(format!("{name}.lock")), &session.stop).map_err(io("take its lock"))?);
     }
     if !path.exists() {
         make(folder, &path).map_err(|error| match full(&error) {
@@ -203,19 +187,19 @@ fn open(
         })?;
     }
     if writes {
-        sweep_locks(&path).map_err(io("clear what a killed writer left"))?;
+        delete_stale_locks(&path).map_err(io("clear what a killed writer left"))?;
     }
     let repo = Repository::open_bare(&path).map_err(|error| GitError::Failed {
         url: remote.clone(),
         what: "be opened",
         why: why(&error),
     })?;
-    Ok((Mirror { repo, url: remote, source, limits, talk }, lock.filter(|_| writes)))
+    Ok((Mirror { repo, url: remote, source, limits, session }, lock.filter(|_| writes)))
 }
 
 /// Every writer holds our lock, so libgit2's own lock files that lie here now are those of a writer that was killed. They would
 /// refuse every fetch from then on.
-fn sweep_locks(mirror: &Path) -> std::io::Result<()> {
+fn delete_stale_locks(mirror: &Path) -> std::io::Result<()> {
     let stale = walkdir::WalkDir::new(mirror)
         .into_iter()
         .filter_entry(|entry| entry.file_name() != "objects")
@@ -227,7 +211,7 @@ fn sweep_locks(mirror: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Waits for the lock of a mirror's writers. Whoever asks is this process' only one to wait for it, by [`Turns`].
+/// Waits for the lock of a mirror's writers. Whoever asks is this process' only one to wait for it, by [`RepoLocks`].
 pub(super) fn lock(mirror: &Path, stop: &CancellationToken) -> std::io::Result<File> {
     let name = mirror.file_name().unwrap_or_default().to_string_lossy();
     take_lock(&mirror.with_file_name(format!("{name}.lock")), stop)
@@ -264,35 +248,6 @@ fn make(folder: &Path, path: &Path) -> Result<(), git2::Error> {
     config.set_bool("core.logAllRefUpdates", false)?;
     fs::rename(&making, path).map_err(io)?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
-}
-
-/// All heads and tags, pruned before the new tips are written: a branch `a` that became `a/b` would stand in its own way.
-pub(super) fn fetch(mirror: &Mirror) -> Result<(), GitError> {
-    let failed = mirror.unreachable();
-    let mut remote = mirror.remote()?;
-    let mut options = FetchOptions::new();
-    options.remote_callbacks(mirror.callbacks()).download_tags(AutotagOption::None).update_fetchhead(false);
-    remote.download(&[HEADS, TAGS], Some(&mut options)).map_err(&failed)?;
-    let head = remote.default_branch().ok().and_then(|head| head.as_str().ok().map(str::to_owned));
-    remote.prune(None).map_err(&failed)?;
-    remote
-        .update_tips(None, RemoteUpdateFlags::empty(), AutotagOption::None, Some("fetch"))
-        .map_err(mirror.failed("take over the fetched branches"))?;
-    if let Some(head) = head {
-        mirror.repo.set_head(&head).map_err(mirror.failed("note the default branch"))?;
-    }
-    metadata::fetched(mirror)?;
-    remote.disconnect().map_err(&failed)
-}
-
-/// The ref is forced: the same Build resolves once, so another commit under its uid can't be wanted any more.
-pub(super) fn pin(mirror: &Mirror, sha: &str, uid: &str) -> Result<(), GitError> {
-    let name = format!("refs/landfall/{uid}");
-    if uid.contains('/') || !git2::Reference::is_valid_name(&name) {
-        return Err(GitError::BadTagName { name: uid.to_owned(), why: "it is no uid" });
-    }
-    let commit = commit(mirror, sha)?;
-    mirror.repo.reference(&name, commit.id(), true, "pinned").map(|_| ()).map_err(mirror.failed("pin a commit"))
 }
 
 /// A commit by its full id, if the mirror has it.

@@ -19,11 +19,17 @@ const MAKING: &str = "making";
 pub(super) const ONE: &str = "one-";
 
 /// The mirrors that can be opened.
-pub(super) fn paths(folder: &Path) -> Vec<PathBuf> {
+fn paths(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut paths: Vec<_> = entries.filter(|path| is_mirror(path)).collect();
     paths.sort();
     paths
+}
+
+/// The mirrors that have this pin. One that can't be opened has none that could be taken out.
+pub(super) fn with_pin(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let has = |path: &PathBuf| Repository::open_bare(path).is_ok_and(|repo| kept_refs::has(&repo, name));
+    paths(folder).into_iter().filter(has).collect()
 }
 
 fn is_mirror(path: &Path) -> bool {

@@ -6,8 +6,11 @@
 mod access;
 mod checkout;
 mod commits;
+mod config;
 mod error;
+mod fetch;
 mod folder;
+mod job;
 pub mod kept_refs;
 mod metadata;
 mod mirror;
@@ -15,115 +18,53 @@ mod mirrors;
 mod reach;
 mod read;
 mod repo_locks;
+mod session;
 mod shallow_fetch;
 mod tag;
+mod tls;
 mod transport;
 mod types;
 mod url;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
     access::{Access, KEYS, Source, host_of, mirror_of},
     commits::{CommitList, CommitsWish},
+    config::{GitConfig, Limits},
     error::GitError,
     transport::register as register_transports,
     types::{Branch, CheckoutRequest, Commit, ResolvedCommit, TagOutcome, TagRequest},
 };
 use self::{
-    mirror::{Job, Mirror},
+    job::{Job, READS, WRITES},
+    mirror::Mirror,
     repo_locks::RepoLocks,
     url::Remote,
 };
 use super::gate::{Effect, Gate};
 use crate::model::mirror::Mirror as KnownMirror;
 
-/// How git is reached.
-#[derive(Clone, Debug)]
-pub struct GitConfig {
-    /// Where the mirrors lie: `<data>/git`.
-    pub folder: PathBuf,
-    /// Whether `file://` is taken (`--allow-file-git`).
-    pub allow_file: bool,
-    /// Whether this machine's own loopback and link-local addresses may be dialled (`--allow-local-git`).
-    pub allow_local: bool,
-    /// For one call, the wait for its turn and for the mirror's lock included.
-    pub deadline: Duration,
-    /// The same for a fetch, which may bring a whole history.
-    pub fetch_deadline: Duration,
-    /// A server that says nothing for so long is given up.
-    pub silence: Duration,
-    pub limits: Limits,
-}
-
-impl GitConfig {
-    /// Without `file://` and local addresses, and with the usual deadlines and limits.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self {
-            folder: folder.into(),
-            allow_file: false,
-            allow_local: false,
-            deadline: Duration::from_secs(120),
-            fetch_deadline: Duration::from_secs(1800),
-            silence: Duration::from_secs(60),
-            limits: Limits::default(),
-        }
-    }
-}
-
-/// The most that is taken of a repository: beyond it is no source code but somebody's joke.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Of one fetch.
-    pub fetch_bytes: u64,
-    /// Of one fetch.
-    pub objects: u64,
-    /// Files, folders and links of one checkout.
-    pub entries: u64,
-    /// Of all files of one checkout.
-    pub checkout_bytes: u64,
-    /// Of one file; libgit2 holds it in memory.
-    pub file_bytes: u64,
-}
-
-/// Of one file, and so of any object: a process has one limit for what libgit2 makes in memory.
-const LARGEST_OBJECT: usize = 512 << 20;
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            fetch_bytes: 20 << 30,
-            objects: 50_000_000,
-            entries: 1_000_000,
-            checkout_bytes: 20 << 30,
-            file_bytes: LARGEST_OBJECT as u64,
-        }
-    }
-}
-
-/// Cheap to clone; all clones wait for their turns in one line, so a process needs no second one.
+/// Cheap to clone; all clones share one set of locks, so a process needs no second one.
 #[derive(Clone, Debug)]
 pub struct Git {
     config: GitConfig,
-    turns: RepoLocks,
+    locks: RepoLocks,
 }
 
 impl Git {
     pub fn new(config: GitConfig) -> Self {
         transport::register();
-        Self { config, turns: RepoLocks::default() }
+        Self { config, locks: RepoLocks::default() }
     }
 
     /// Brings the mirror up to date: all heads and tags, pruned. Effect `git.fetch`.
     pub async fn fetch(&self, gate: &Gate, source: &Source) -> Result<(), GitError> {
         self.check(source)?;
         let job = Job { writes: true, long: true, talks: true };
-        gate.pass(Effect::new("git.fetch", &source.url), self.run(source, job, mirror::fetch)).await
+        gate.pass(Effect::new("git.fetch", &source.url), self.run(source, job, fetch::fetch)).await
     }
 
     /// The mirror's branches that match a pattern (none: all), with their newest 20 commits each; `default_branch` (else the remote's
@@ -187,37 +128,37 @@ impl Git {
         self.run(source, READS, move |mirror| folder::check(mirror, &sha, &path)).await
     }
 
-    /// Keeps a commit in the mirror under `refs/landfall/<name>` (see [`pins::name`]), so that a later force-push does not lose it.
+    /// Keeps a commit in the mirror under `refs/landfall/<name>` (see [`kept_refs::name`]), so that a later force-push does not lose it.
     /// Idempotent.
     pub async fn pin(&self, source: &Source, sha: &str, name: &str) -> Result<(), GitError> {
         let (sha, uid) = (sha.to_owned(), name.to_owned());
-        self.run(source, WRITES, move |mirror| mirror::pin(mirror, &sha, &uid)).await
+        self.run(source, WRITES, move |mirror| kept_refs::add(mirror, &sha, &uid)).await
     }
 
     /// All mirrors with their pins, whoever's they are, and what a crash left of some.
     pub async fn mirrors(&self) -> Result<Vec<KnownMirror>, GitError> {
         let folder = self.config.folder.clone();
-        self.aside(move |_| Ok(mirrors::all(&folder))).await
+        self.blocking(move |_| Ok(mirrors::all(&folder))).await
     }
 
     /// Removes a mirror. False: it is not as it was seen any more, and stays. Idempotent. Effect `git.forget`.
     pub async fn forget(&self, gate: &Gate, seen: KnownMirror) -> Result<bool, GitError> {
         let (effect, path) = (Effect::new("git.forget", seen.name.clone()), self.config.folder.join(&seen.name));
         let lock = path.with_extension("git");
-        gate.pass(effect, self.alone(lock, move |_, stop| mirrors::remove(&path, &seen, stop))).await
+        gate.pass(effect, self.exclusive(lock, move |_, stop| mirrors::remove(&path, &seen, stop))).await
     }
 
     /// Lets go of a pinned commit. Idempotent. Effect `git.unpin`.
     pub async fn unpin(&self, gate: &Gate, name: &str) -> Result<(), GitError> {
-        let letting_go = async {
+        let deletion = async {
             let (folder, pin) = (self.config.folder.clone(), name.to_owned());
-            for mirror in self.aside(move |_| Ok(kept_refs::having(&folder, &pin))).await? {
+            for mirror in self.blocking(move |_| Ok(mirrors::with_pin(&folder, &pin))).await? {
                 let pin = name.to_owned();
-                self.alone(mirror, move |mirror, stop| kept_refs::remove(mirror, &pin, stop)).await?;
+                self.exclusive(mirror, move |mirror, stop| kept_refs::remove(mirror, &pin, stop)).await?;
             }
             Ok(())
         };
-        gate.pass(Effect::new("git.unpin", name), letting_go).await
+        gate.pass(Effect::new("git.unpin", name), deletion).await
     }
 
     /// Writes exactly that commit's files into `dest`, without `.git`. What stood at `dest` is replaced; a crash leaves no half checkout
@@ -252,7 +193,7 @@ impl Git {
         let config = GitConfig { folder: folder.path().to_owned(), ..self.config.clone() };
         let (request, dest) = (request.clone(), dest.to_owned());
         let job = Job { writes: true, long: true, talks: true };
-        let work = mirror::run(&config, &self.turns, source, job, move |mirror| {
+        let work = mirror::run(&config, &self.locks, source, job, move |mirror| {
             shallow_fetch::fetch(mirror, &request.sha)?;
             folder::check(mirror, &request.sha, &request.path)?;
             checkout::checkout(mirror, &request, &dest)
@@ -279,24 +220,24 @@ impl Git {
         Remote::parse(&source.url, self.config.allow_file).map(|_| ())
     }
 
-    /// Runs blocking work on one mirror that is there, whoever's it is, with no other task of this process on it.
-    async fn alone<T: Send + 'static>(
+    /// Runs blocking work on one existing mirror of any namespace, with no other task of this process on it.
+    async fn exclusive<T: Send + 'static>(
         &self,
         mirror: PathBuf,
         work: impl FnOnce(&Path, &CancellationToken) -> Result<T, GitError> + Send + 'static,
     ) -> Result<T, GitError> {
         let (url, deadline) = (mirror.display().to_string(), self.config.deadline);
-        let turn = tokio::time::timeout(deadline, self.turns.alone(&mirror)).await;
-        let turn = turn.map_err(|_| GitError::TimedOut { url, seconds: deadline.as_secs() })?;
-        self.aside(move |stop| {
-            let _turn = turn;
+        let lock = tokio::time::timeout(deadline, self.locks.exclusive(&mirror)).await;
+        let lock = lock.map_err(|_| GitError::TimedOut { url, seconds: deadline.as_secs() })?;
+        self.blocking(move |stop| {
+            let _lock = lock;
             work(&mirror, stop)
         })
         .await
     }
 
-    /// Runs blocking work beside the turns; it is told when nobody waits for it any more.
-    async fn aside<T: Send + 'static>(
+    /// Runs blocking work without a lock; `stop` tells it when nobody waits for it any more.
+    async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&CancellationToken) -> Result<T, GitError> + Send + 'static,
     ) -> Result<T, GitError> {
@@ -317,9 +258,6 @@ impl Git {
         job: Job,
         work: impl FnOnce(&Mirror) -> Result<T, GitError> + Send + 'static,
     ) -> Result<T, GitError> {
-        mirror::run(&self.config, &self.turns, source, job, work).await
+        mirror::run(&self.config, &self.locks, source, job, work).await
     }
 }
-
-const READS: Job = Job { writes: false, long: false, talks: false };
-const WRITES: Job = Job { writes: true, long: false, talks: false };

@@ -11,14 +11,14 @@ use std::{
 use parking_lot::Mutex as Shared;
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use super::mirror::Job;
+use super::job::Job;
 
 /// Jobs that talk to a server, and jobs on what is here already: so many of either at once.
 const IN_ALL: usize = 32;
 /// Of these, so many for one namespace.
 const OF_A_NAMESPACE: usize = 4;
 
-/// Cheap to clone; all clones are one set of turns. One process has one.
+/// Cheap to clone; all clones are one set of locks. One process has one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RepoLocks {
     inner: Arc<Inner>,
@@ -50,7 +50,7 @@ pub(super) struct RepoLock {
 impl RepoLocks {
     /// Waits for the mirror first: who waits for it takes no place from others meanwhile.
     pub(super) async fn take(&self, mirror: &Path, namespace: &str, job: Job, alone: bool) -> RepoLock {
-        let alone = if alone { Some(self.alone(mirror).await) } else { None };
+        let alone = if alone { Some(self.exclusive(mirror).await) } else { None };
         let own = shared(&self.inner.namespaces, (namespace.to_owned(), job.talks), || Semaphore::new(OF_A_NAMESPACE));
         let all = if job.talks { &self.inner.talking } else { &self.inner.local };
         // Nobody closes them, so there is always a permit in the end.
@@ -59,7 +59,7 @@ impl RepoLocks {
     }
 
     /// The mirror's lock among the tasks of this process. Other processes are kept away by its file.
-    pub(super) async fn alone(&self, mirror: &Path) -> OwnedMutexGuard<()> {
+    pub(super) async fn exclusive(&self, mirror: &Path) -> OwnedMutexGuard<()> {
         shared(&self.inner.mirrors, mirror.to_owned(), || Mutex::new(())).lock_owned().await
     }
 }

@@ -10,8 +10,8 @@ use super::{
     types::clean,
 };
 
-/// Of what a hook prints.
-const MAX_SAID: usize = 4096;
+/// Bytes of a hook's output that are shown.
+const MAX_OUTPUT: usize = 4096;
 
 /// The grammar of versions: `^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$`, no `..`, not ending in `.` or `.lock`.
 pub(super) fn check_name(name: &str) -> Result<String, GitError> {
@@ -39,13 +39,13 @@ pub(super) fn target(m: &Mirror, name: &str) -> Result<Option<String>, GitError>
     Ok(find(&peeled).or_else(|| find(&plain)))
 }
 
-/// Whatever the push said, the remote's own list decides: an answer may get lost, and another may have been faster.
+/// Whatever the push answers, the remote's own list decides: an answer may get lost, and another may have been faster.
 pub(super) fn push(m: &Mirror, tag: &TagRequest) -> Result<TagOutcome, GitError> {
     if let Some(there) = there(m, tag)? {
         return Ok(there);
     }
-    let said = send(m, tag);
-    match (there(m, tag)?, said) {
+    let sent = send(m, tag);
+    match (there(m, tag)?, sent) {
         (Some(_), Ok(())) => Ok(TagOutcome::Pushed),
         (Some(there), Err(_)) => Ok(there),
         (None, Err(error)) => Err(error),
@@ -71,13 +71,13 @@ fn send(m: &Mirror, tag: &TagRequest) -> Result<(), GitError> {
     let id =
         tagger.and_then(|tagger| m.repo.tag_annotation_create(&tag.name, commit.as_object(), &tagger, &tag.message));
     let id = id.map_err(failed)?;
-    let (refused, said) = (Rc::new(RefCell::new(None)), Rc::new(RefCell::new(Vec::new())));
+    let (refused, output) = (Rc::new(RefCell::new(None)), Rc::new(RefCell::new(Vec::new())));
     let sent = m.remote()?.push(
         &[format!("{id}:refs/tags/{}", tag.name)],
-        Some(PushOptions::new().remote_callbacks(callbacks(m, id, &refused, &said)).packbuilder_parallelism(1)),
+        Some(PushOptions::new().remote_callbacks(callbacks(m, id, &refused, &output)).packbuilder_parallelism(1)),
     );
     let refusal = |words: String| {
-        let more = clean(&said.borrow(), 300);
+        let more = clean(&output.borrow(), 300);
         let words = if more.trim().is_empty() { words } else { format!("{words}: {}", more.trim()) };
         Err(GitError::PushRefused { name: tag.name.clone(), words })
     };
@@ -92,14 +92,14 @@ fn send(m: &Mirror, tag: &TagRequest) -> Result<(), GitError> {
     }
 }
 
-/// Answers that say no land in `refused`; what a hook prints, in `said`.
+/// Answers that say no land in `refused`; what a hook prints, in `output`.
 fn callbacks<'a>(
     m: &Mirror,
     id: git2::Oid,
     refused: &Rc<RefCell<Option<String>>>,
-    said: &Rc<RefCell<Vec<u8>>>,
+    output: &Rc<RefCell<Vec<u8>>>,
 ) -> git2::RemoteCallbacks<'a> {
-    let (refused, said) = (refused.clone(), said.clone());
+    let (refused, output) = (refused.clone(), output.clone());
     let mut callbacks = m.callbacks();
     callbacks.push_negotiation(move |updates| {
         // libgit2 has no rule for tags and would move one that sits on an ancestor.
@@ -113,9 +113,9 @@ fn callbacks<'a>(
     });
     let stop = m.stop();
     callbacks.sideband_progress(move |bytes| {
-        let mut said = said.borrow_mut();
-        let room = MAX_SAID.saturating_sub(said.len()).min(bytes.len());
-        said.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        let mut output = output.borrow_mut();
+        let room = MAX_OUTPUT.saturating_sub(output.len()).min(bytes.len());
+        output.extend_from_slice(bytes.get(..room).unwrap_or_default());
         !stop.is_cancelled()
     });
     callbacks

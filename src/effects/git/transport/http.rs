@@ -15,8 +15,14 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{super::access, super::types::clean, super::url::Server, session::Talk, tls};
-use crate::effects::git::{GitError, transport::tls::Trust};
+use crate::effects::git::{
+    access,
+    error::GitError,
+    session::RemoteSession,
+    tls::{self, Trust},
+    types::clean,
+    url::Server,
+};
 
 const AGENT: &str = concat!("git/2.0 (landfall ", env!("CARGO_PKG_VERSION"), ")");
 /// Of what a server says with a refusal.
@@ -45,14 +51,15 @@ impl GitRequest {
     }
 }
 
-/// Dials and greets.
-pub(super) async fn dial(session: &Talk, server: &Server) -> Result<Line, GitError> {
+/// Opens a connection and completes the TLS handshake.
+pub(super) async fn dial(session: &RemoteSession, server: &Server) -> Result<Line, GitError> {
     let unreachable = |why: String| GitError::Unreachable { url: session.remote.url.clone(), why };
     let trust = session.access.trust.clone().map_or_else(tls::system, Ok).map_err(unreachable)?;
     let socket = session.dial(server).await?;
     let name = ServerName::try_from(server.host.clone()).map_err(|error| unreachable(error.to_string()))?;
     let Trust(config) = trust;
-    let stream = TlsConnector::from(config).connect(name, socket).await.map_err(|error| greeting(server, &error))?;
+    let stream =
+        TlsConnector::from(config).connect(name, socket).await.map_err(|error| handshake_failure(server, &error))?;
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))?;
     let driver = session.runtime().spawn(async move {
@@ -62,7 +69,7 @@ pub(super) async fn dial(session: &Talk, server: &Server) -> Result<Line, GitErr
     Ok(Line { sender, _driver: AbortOnDropHandle::new(driver) })
 }
 
-fn greeting(server: &Server, error: &std::io::Error) -> GitError {
+fn handshake_failure(server: &Server, error: &std::io::Error) -> GitError {
     let host = server.shown.clone();
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match cause {
@@ -82,7 +89,7 @@ impl Line {
     /// One question; the head of a good answer is checked, everything else is an error that says what the server said.
     pub(super) async fn ask(
         &mut self,
-        session: &Talk,
+        session: &RemoteSession,
         server: &Server,
         question: GitRequest,
     ) -> Result<Response<Incoming>, GitError> {
@@ -110,13 +117,13 @@ impl Line {
     }
 }
 
-fn broke(session: &Talk, error: &hyper::Error) -> GitError {
+fn broke(session: &RemoteSession, error: &hyper::Error) -> GitError {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     GitError::Unreachable { url: session.remote.url.clone(), why: format!("the connection broke ({error}{cause})") }
 }
 
 /// The next bytes of an answer; `None` at its end. One that was cut off is an error.
-pub(super) async fn next(session: &Talk, answer: &mut Incoming) -> Result<Option<Bytes>, GitError> {
+pub(super) async fn next(session: &RemoteSession, answer: &mut Incoming) -> Result<Option<Bytes>, GitError> {
     match answer.frame().await {
         None => Ok(None),
         Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
@@ -124,7 +131,7 @@ pub(super) async fn next(session: &Talk, answer: &mut Incoming) -> Result<Option
     }
 }
 
-fn request(session: &Talk, server: &Server, question: GitRequest) -> Result<Request<Full<Bytes>>, GitError> {
+fn request(session: &RemoteSession, server: &Server, question: GitRequest) -> Result<Request<Full<Bytes>>, GitError> {
     let mut headers = HeaderMap::new();
     let host = header::HeaderValue::from_str(&server.shown);
     headers.insert(header::HOST, host.map_err(|error| bad(session, &error))?);
@@ -148,35 +155,37 @@ fn request(session: &Talk, server: &Server, question: GitRequest) -> Result<Requ
     Ok(request)
 }
 
-fn bad(session: &Talk, error: &dyn std::error::Error) -> GitError {
+fn bad(session: &RemoteSession, error: &dyn std::error::Error) -> GitError {
     GitError::BadUrl { url: session.remote.url.clone(), why: error.to_string() }
 }
 
 /// What a status other than 200 means. The server's words are shown, cleaned, where they are plain text.
-async fn refusal(session: &Talk, server: &Server, writes: bool, answer: Response<Incoming>) -> GitError {
+async fn refusal(session: &RemoteSession, server: &Server, writes: bool, answer: Response<Incoming>) -> GitError {
     let (host, url, status) = (server.shown.clone(), session.remote.url.clone(), answer.status());
     if status.is_redirection() {
         let to = answer.headers().get(header::LOCATION).map(|to| clean(to.as_bytes(), 200)).unwrap_or_default();
         return GitError::RedirectRefused { url, to: without_query(&to) };
     }
-    let said = words(answer).await;
+    let detail = words(answer).await;
     match status.as_u16() {
-        401 | 403 | 404 if writes => GitError::PushRefused { name: String::new(), words: format!("{status}{said}") },
+        401 | 403 | 404 if writes => GitError::PushRefused { name: String::new(), words: format!("{status}{detail}") },
         401 if session.access.login.is_none() => GitError::AuthenticationFailed {
             host,
             why: format!(
-                "it wants a login{said}; name a Secret with username and password, or bearerToken, in source.secretRef"
+                "it wants a login{detail}; name a Secret with username and password, or bearerToken, in source.secretRef"
             ),
         },
         401 | 403 => GitError::AuthenticationFailed {
             host,
-            why: format!("it does not accept the login, or not for this repository ({status}{said}); mend the Secret"),
+            why: format!(
+                "it does not accept the login, or not for this repository ({status}{detail}); mend the Secret"
+            ),
         },
         404 => GitError::Unreachable {
             url,
-            why: format!("no such repository, or this login may not see it ({status}{said})"),
+            why: format!("no such repository, or this login may not see it ({status}{detail})"),
         },
-        _ => GitError::Unreachable { url, why: format!("it answers {status}{said}") },
+        _ => GitError::Unreachable { url, why: format!("it answers {status}{detail}") },
     }
 }
 
@@ -194,13 +203,13 @@ async fn words(answer: Response<Incoming>) -> String {
     if !kind.starts_with("text/plain") {
         return String::new();
     }
-    let mut said = Vec::new();
+    let mut text = Vec::new();
     let mut body = answer.into_body();
-    while let (true, Some(Ok(frame))) = (said.len() < WORDS, body.frame().await) {
-        said.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+    while let (true, Some(Ok(frame))) = (text.len() < WORDS, body.frame().await) {
+        text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
     }
-    let said = clean(&said, 300);
-    if said.trim().is_empty() { String::new() } else { format!(": {}", said.trim()) }
+    let text = clean(&text, 300);
+    if text.trim().is_empty() { String::new() } else { format!(": {}", text.trim()) }
 }
 
 /// Kept by a transport between its requests.

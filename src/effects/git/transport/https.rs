@@ -9,13 +9,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream};
 use hyper::{Response, body::Incoming};
 
-use super::{
-    super::url::{RemoteLocation, Server},
-    http::{self, GitRequest, Line, SharedLine},
-    refused,
-    session::Talk,
+use super::http::{self, GitRequest, Line, SharedLine};
+use crate::effects::git::{
+    error::GitError,
+    session::{RemoteSession, refused},
+    url::{RemoteLocation, Server},
 };
-use crate::effects::git::GitError;
 
 /// What is asked is small: wants and haves, or one tag.
 const MAX_REQUEST: usize = 64 << 20;
@@ -27,12 +26,12 @@ pub(super) struct Https {
 }
 
 struct Inner {
-    session: Talk,
+    session: RemoteSession,
     line: SharedLine,
 }
 
 impl Https {
-    pub(super) fn new(session: Talk) -> Self {
+    pub(super) fn new(session: RemoteSession) -> Self {
         Self { inner: Arc::new(Inner { session, line: SharedLine::default() }) }
     }
 }

@@ -5,17 +5,15 @@
 
 mod http;
 mod https;
-mod session;
 mod ssh;
-pub(super) mod tls;
 
 use std::sync::Once;
 
-use git2::{Error, ErrorClass, ErrorCode};
+use git2::Error;
 
-pub(super) use self::session::Talk;
+use crate::effects::git::config::LARGEST_OBJECT;
 
-/// Before anything of libgit2 is used. [`super::Git::new`] calls it too, and all our use of libgit2 goes through a `Git`.
+/// Before anything of libgit2 is used. [`crate::effects::git::Git::new`] calls it too, and all our use of libgit2 goes through a `Git`.
 pub fn register() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -26,7 +24,7 @@ pub fn register() {
 }
 
 fn register_all() -> Result<(), Error> {
-    native::limit_memory(super::LARGEST_OBJECT)?;
+    native::limit_memory(LARGEST_OBJECT)?;
     native::register()
 }
 
@@ -34,10 +32,6 @@ fn register_all() -> Result<(), Error> {
 /// together had too much.
 pub(super) fn was_too_large() -> bool {
     native::TOO_LARGE.take()
-}
-
-fn refused(why: &str) -> Error {
-    Error::new(ErrorCode::GenericError, ErrorClass::Net, why)
 }
 
 /// All that is unsafe: what libgit2 is told before it is used.
@@ -53,7 +47,10 @@ mod native {
     use git2::{Error, transport::Transport};
     use libgit2_sys::{GIT_OPT_SET_ALLOCATOR, GIT_OPT_SET_PACK_MAX_OBJECT_SIZE, git_libgit2_opts};
 
-    use super::{https, refused, session, ssh};
+    use crate::effects::git::{
+        session::{self, refused},
+        transport::{https, ssh},
+    };
 
     pub(super) fn register() -> Result<(), Error> {
         // SAFETY: registering must not run beside the making of transports. It happens inside `Once`, which every `Git` passes before it
@@ -94,13 +91,13 @@ mod native {
         libgit2_sys::init();
         // SAFETY: both take what they are given here (libgit2 copies the allocator, and gets `size_t` for a size), before any other thread
         // uses libgit2, as above. What it allocated before comes from the same `malloc`, so it may be freed by ours.
-        let said = unsafe {
+        let answers = unsafe {
             [
                 git_libgit2_opts(GIT_OPT_SET_ALLOCATOR as c_int, &raw mut allocator),
                 git_libgit2_opts(GIT_OPT_SET_PACK_MAX_OBJECT_SIZE as c_int, object),
             ]
         };
-        if said == [0, 0] { Ok(()) } else { Err(refused("libgit2 takes no limit of its memory")) }
+        if answers == [0, 0] { Ok(()) } else { Err(refused("libgit2 takes no limit of its memory")) }
     }
 
     /// libgit2's `git_allocator`.
@@ -173,7 +170,7 @@ mod tests {
     #[test]
     fn libgit2_gets_no_piece_larger_than_an_object_may_be_and_not_all_there_is() {
         register();
-        let largest = super::super::LARGEST_OBJECT;
+        let largest = LARGEST_OBJECT;
         assert!(native::malloc(2 * largest, null(), 0).is_null() && was_too_large() && !was_too_large());
         // Nothing is written, so it costs no memory.
         let pieces: Vec<_> = (0..8).map(|_| native::malloc(largest, null(), 0)).collect();

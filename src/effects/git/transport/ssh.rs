@@ -10,29 +10,28 @@ use std::{
 use bytes::{Buf, Bytes};
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream};
 
-use super::{
-    super::{
-        types::clean,
-        url::{RemoteLocation, Server},
+use crate::{
+    effects::{
+        git::{
+            error::GitError,
+            session::{RemoteSession, refused},
+            types::clean,
+            url::{RemoteLocation, Server},
+        },
+        ssh::{Connection, Pipe, SshTarget},
     },
-    refused,
-    session::Talk,
+    model::text::shell_quote,
 };
-use crate::effects::{
-    git::GitError,
-    ssh::{Connection, Pipe, SshTarget},
-};
-use crate::model::text::shell_quote;
 
-/// For each part of the way to the accepted key, at most.
+/// Longest time for each step up to the accepted key.
 const CONNECT: Duration = Duration::from_secs(20);
 
 pub(super) struct Ssh {
-    session: Talk,
+    session: RemoteSession,
 }
 
 impl Ssh {
-    pub(super) fn new(session: Talk) -> Self {
+    pub(super) fn new(session: RemoteSession) -> Self {
         Self { session }
     }
 
@@ -90,7 +89,7 @@ impl SmartSubtransport for Ssh {
 }
 
 struct Streams {
-    session: Talk,
+    session: RemoteSession,
     pipe: Pipe,
     writes: bool,
     /// It said something by git's protocol.
@@ -124,17 +123,17 @@ impl Streams {
     /// It ended while more was expected: what it said on stderr is the reason. A program that ran and said no without a word of git's
     /// protocol refuses to write; it will again.
     fn ended(&self) {
-        let (said, status) = self.pipe.complaint();
-        let said = clean(said, 300);
-        let said = if said.trim().is_empty() { "nothing".to_owned() } else { said.trim().to_owned() };
-        let trouble = match (self.writes && !self.heard, status) {
-            (true, Some(1..)) => GitError::PushRefused { name: String::new(), words: said },
+        let (stderr, status) = self.pipe.complaint();
+        let stderr = clean(stderr, 300);
+        let words = if stderr.trim().is_empty() { "nothing".to_owned() } else { stderr.trim().to_owned() };
+        let failure = match (self.writes && !self.heard, status) {
+            (true, Some(1..)) => GitError::PushRefused { name: String::new(), words },
             _ => GitError::Unreachable {
                 url: self.session.remote.url.clone(),
-                why: format!("its git ended early and said: {said}"),
+                why: format!("its git ended early and said: {words}"),
             },
         };
-        self.session.note(trouble);
+        self.session.record_failure(failure);
     }
 }
 

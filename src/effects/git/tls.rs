@@ -13,7 +13,7 @@ use rustls::{
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub(in super::super) struct Trust(pub(super) Arc<ClientConfig>);
+pub(super) struct Trust(pub(super) Arc<ClientConfig>);
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -22,7 +22,7 @@ impl fmt::Debug for Trust {
 }
 
 /// Believes what these PEM certificates signed, and nothing else.
-pub(in super::super) fn trust(pem: &[u8]) -> Result<Trust, String> {
+pub(super) fn trust(pem: &[u8]) -> Result<Trust, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|_| "is no PEM".to_owned())?;

@@ -7,40 +7,36 @@ use tokio::{net::TcpStream, runtime::Handle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{access::SharedAccess, reach},
-    refused,
+    access::SharedAccess,
+    error::GitError,
+    reach,
+    url::{Remote, Server},
 };
-use crate::effects::{
-    git::{
-        GitError,
-        url::{Remote, Server},
-    },
-    ssh::Connection,
-};
+use crate::effects::ssh::Connection;
 
 thread_local! {
-    static CURRENT: RefCell<Option<Talk>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<RemoteSession>> = const { RefCell::new(None) };
 }
 
-/// Cheap to clone; all clones are one talk.
+/// Cheap to clone; all clones are one session.
 #[derive(Clone)]
-pub(in super::super) struct Talk {
+pub(super) struct RemoteSession {
     pub(super) remote: Arc<Remote>,
     pub(super) access: SharedAccess,
-    /// Without a byte for so long it is over.
+    /// Time without a byte after which the remote counts as gone.
     pub(super) silence: Duration,
-    pub(in super::super) stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     /// One SSH connection for the whole call.
     pub(super) line: Arc<Mutex<Option<Arc<Connection>>>>,
     /// Also this machine's own addresses may be dialled.
     allow_local: bool,
     runtime: Handle,
     /// What went wrong first, since libgit2 passes on a line of text at most.
-    trouble: Arc<Mutex<Option<GitError>>>,
+    failure: Arc<Mutex<Option<GitError>>>,
 }
 
-/// While it lives, transports that are made in this thread talk by it.
-pub(in super::super) struct Current;
+/// While it lives, transports that are made in this thread use the session that made it.
+pub(super) struct Current;
 
 impl Drop for Current {
     fn drop(&mut self) {
@@ -49,23 +45,23 @@ impl Drop for Current {
 }
 
 /// What a transport is made with.
-pub(super) fn current() -> Result<Talk, git2::Error> {
-    CURRENT.with(|current| current.borrow().clone()).ok_or_else(|| refused("nobody said whom to talk to"))
+pub(super) fn current() -> Result<RemoteSession, git2::Error> {
+    CURRENT.with(|current| current.borrow().clone()).ok_or_else(|| refused("no remote session in this thread"))
 }
 
-impl Talk {
-    pub(in super::super) fn new(
+impl RemoteSession {
+    pub(super) fn new(
         remote: Remote,
         access: SharedAccess,
         silence: Duration,
         stop: CancellationToken,
         runtime: Handle,
     ) -> Self {
-        let (remote, line, trouble) = (Arc::new(remote), Arc::default(), Arc::default());
-        Self { remote, access, silence, stop, line, allow_local: false, runtime, trouble }
+        let (remote, line, failure) = (Arc::new(remote), Arc::default(), Arc::default());
+        Self { remote, access, silence, stop, line, allow_local: false, runtime, failure }
     }
 
-    pub(in super::super) fn allow_local(self, allow_local: bool) -> Self {
+    pub(super) fn allow_local(self, allow_local: bool) -> Self {
         Self { allow_local, ..self }
     }
 
@@ -75,7 +71,7 @@ impl Talk {
     }
 
     /// Hands it over to the transports of this thread.
-    pub(in super::super) fn enter(&self) -> Current {
+    pub(super) fn enter(&self) -> Current {
         CURRENT.with(|current| *current.borrow_mut() = Some(self.clone()));
         Current
     }
@@ -86,30 +82,30 @@ impl Talk {
             return Ok(());
         }
         let why = "git's configuration on this machine (url.….insteadOf) leads elsewhere; remove it".to_owned();
-        self.note(GitError::Unreachable { url: self.remote.url.clone(), why });
+        self.record_failure(GitError::Unreachable { url: self.remote.url.clone(), why });
         Err(refused("not the URL that was asked for"))
     }
 
-    pub(in super::super) fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         self.remote.url.clone()
     }
 
-    /// Forgets what went wrong before.
-    pub(in super::super) fn begin(&self) {
+    /// A new call begins: earlier failures are none of its own.
+    pub(super) fn clear_failure(&self) {
         self.lock().take();
     }
 
-    pub(in super::super) fn trouble(&self) -> Option<GitError> {
+    pub(super) fn take_failure(&self) -> Option<GitError> {
         self.lock().take()
     }
 
-    /// Keeps the first trouble: what follows it is its consequence.
-    pub(in super::super) fn note(&self, trouble: GitError) {
-        self.lock().get_or_insert(trouble);
+    /// Keeps the first failure: what follows it is its consequence.
+    pub(super) fn record_failure(&self, failure: GitError) {
+        self.lock().get_or_insert(failure);
     }
 
     fn lock(&self) -> parking_lot::MutexGuard<'_, Option<GitError>> {
-        self.trouble.lock()
+        self.failure.lock()
     }
 
     /// Waits in libgit2's thread for something that happens in tokio: until it is done, the caller gives up, or nothing comes for too long.
@@ -126,8 +122,8 @@ impl Talk {
                 }),
             }
         });
-        done.map_err(|trouble| {
-            self.note(trouble);
+        done.map_err(|failure| {
+            self.record_failure(failure);
             RemoteError
         })
     }
@@ -137,7 +133,7 @@ impl Talk {
     }
 }
 
-/// The trouble is noted; libgit2 is told only that there is some.
+/// The failure is recorded; libgit2 is told only that there is one.
 pub(super) struct RemoteError;
 
 impl From<RemoteError> for io::Error {
@@ -150,4 +146,9 @@ impl From<RemoteError> for git2::Error {
     fn from(_: RemoteError) -> Self {
         refused("the transport broke")
     }
+}
+
+/// What libgit2 is told where a transport refuses.
+pub(super) fn refused(why: &str) -> git2::Error {
+    git2::Error::new(git2::ErrorCode::GenericError, git2::ErrorClass::Net, why)
 }
