@@ -49,10 +49,10 @@ const LETS_GO: [&str; 8] = [
     "finalizer.remove",
     "status.commit",
     "build.cancel",
-    "build.tidy",
-    "build.forget",
-    "cache.forget",
-    "git.unpin",
+    "checkout.delete",
+    "workspace.delete",
+    "cache.delete",
+    "pin.delete",
     "log.remove",
 ];
 

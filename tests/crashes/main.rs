@@ -309,8 +309,8 @@ async fn calm(nth: usize) -> Arc<Run> {
 /// Stop, switch and start are parts of `host.turn`, done alone where one of them was left undone; tests/features/hosts/helper/deaths.rs kills the script in each.
 const UNTOLD: [&str; 9] = [
     "build.create",
-    "cache.forget",
-    "git.forget",
+    "cache.delete",
+    "mirror.delete",
     "host.start",
     "host.stop",
     "host.switch",

@@ -67,8 +67,8 @@ pub enum Reason {
     Watching,
     /// The Build of a new head can't be created.
     TriggerFailed,
-    /// Builds, versions and logs beyond the retention were removed.
-    Tidied,
+    /// Builds, versions and logs beyond the retention were collected.
+    Collected,
     /// Something beyond the retention can't be removed.
     RetentionFailed,
 

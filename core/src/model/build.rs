@@ -174,7 +174,7 @@ mod tests {
             artifacts: files(300, 8).collect(),
             artifact_count: 0,
         };
-        let (count, told) = of_before.told();
+        let (count, told) = of_before.shown();
         assert_eq!((count, told.len()), (300, LISTED), "a record that lists all and counts none");
     }
 }

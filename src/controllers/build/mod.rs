@@ -45,8 +45,8 @@ impl Kind for Build {
     async fn act(&self, action: Action, context: &Arc<BuildContext>) -> Result<(), ReconcileError> {
         let uid = self.uid().unwrap_or_default();
         match action {
-            Action::Forget => context.builds.forget(&uid),
-            Action::Abandon => abandon(self, &uid, context),
+            Action::ClearFailures => context.builds.clear_failures(&uid),
+            Action::CancelTasks => cancel_tasks(self, &uid, context),
             Action::Resolve => background(self, context, Slot::Work, work::resolve(self.clone(), context.clone())),
             Action::Prepare { attempt } => {
                 background(self, context, Slot::Work, work::prepare(uid, attempt, context.clone()));
@@ -57,15 +57,15 @@ impl Kind for Build {
             Action::Cancel { attempt } => {
                 background(self, context, Slot::Cancel, work::cancel(uid, attempt, context.clone()))
             }
-            Action::Collect { attempt } => {
-                background(self, context, Slot::Work, work::collect(uid, attempt, context.clone()))
+            Action::Pack { attempt } => {
+                background(self, context, Slot::Work, work::pack(uid, attempt, context.clone()))
             }
             Action::Tag { tagged_at } => {
                 background(self, context, Slot::Work, work::tag(uid, tagged_at, context.clone()))
             }
-            Action::Tidy { upto, published } => {
+            Action::DeleteCheckouts { upto, published } => {
                 let pin = published.then(|| kept_refs::name(&self.namespace().unwrap_or_default(), &uid));
-                let work = work::tidy(uid.clone(), upto, pin, context.clone());
+                let work = work::delete_checkouts(uid.clone(), upto, pin, context.clone());
                 let _ = context.tasks.start(registry::cleanup_key(&uid), work);
             }
             Action::Start { attempt } => now(self, context, work::start(uid, attempt, context)).await?,
@@ -88,13 +88,14 @@ impl Kind for Build {
 
     fn on_deleted(&self, context: &Arc<BuildContext>) {
         let uid = self.uid().unwrap_or_default();
-        let work = work::forget(self.namespace().unwrap_or_default(), self.name_any(), uid.clone(), context.clone());
-        let _ = context.tasks.start(format!("build/{uid}/forget"), work);
+        let work =
+            work::delete_leftovers(self.namespace().unwrap_or_default(), self.name_any(), uid.clone(), context.clone());
+        let _ = context.tasks.start(format!("build/{uid}/delete"), work);
     }
 }
 
 /// It goes: what runs for it stops, and its project hears when it is gone, for its turn is free then.
-fn abandon(build: &Build, uid: &str, context: &Arc<BuildContext>) {
+fn cancel_tasks(build: &Build, uid: &str, context: &Arc<BuildContext>) {
     let known = context.builds.known(uid);
     for slot in [Slot::Work, Slot::Watch, Slot::Cancel] {
         if let Some(run) = known.runs(slot) {
@@ -102,7 +103,7 @@ fn abandon(build: &Build, uid: &str, context: &Arc<BuildContext>) {
         }
     }
     context.builds.drop_build(uid);
-    let _ = context.tasks.start(format!("build/{uid}/gone"), work::gone(build.clone(), context.clone()));
+    let _ = context.tasks.start(format!("build/{uid}/gone"), work::wait_until_deleted(build.clone(), context.clone()));
 }
 
 /// Starts work that outlives the reconcile and wakes the build when it is over.

@@ -33,7 +33,7 @@ pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Obs
     let status = build.status.clone().filter(|status| status.observed_generation > 0);
     let open = stage::of(build) != BuildStage::Ended && build.metadata.deletion_timestamp.is_none();
     if !open {
-        context.builds.leave(&namespace, project_name, &uid);
+        context.builds.leave_queue(&namespace, project_name, &uid);
     }
     let place = context.builds.place(&namespace, project_name, &uid);
     let mut observed = Observed {
@@ -63,7 +63,7 @@ pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Obs
         prepared: None,
         tagged: false,
         fault: None,
-        litter: false,
+        leftovers: false,
     };
     stored(&mut observed, &namespace, context).await?;
     observed.step = step(&observed, context).await?;
@@ -75,7 +75,7 @@ pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Obs
     // What is being taken away is not asked for a second time.
     if let Some(number) = last.map(|last| last.number).filter(|_| !context.tasks.running(&registry::cleanup_key(&uid)))
     {
-        observed.litter = context.executor.litter(&uid, number).await.map_err(Failure::from)?;
+        observed.leftovers = context.executor.has_leftovers(&uid, number).await.map_err(Failure::from)?;
     }
     context.builds.set_open(&namespace, project_name, &build.name_any(), open);
     if !open {

@@ -78,7 +78,7 @@ pub struct Registry {
 struct Inner {
     /// By uid.
     known: HashMap<String, ProjectState>,
-    lines: HashMap<ProjectName, Vec<QueuePosition>>,
+    queues: HashMap<ProjectName, Vec<QueuePosition>>,
     /// Names of builds that have not ended.
     open: HashMap<ProjectName, BTreeSet<String>>,
 }
@@ -117,7 +117,7 @@ impl Registry {
     }
 
     /// A person asked for another try: failures are history.
-    pub(super) fn forget(&self, uid: &str) {
+    pub(super) fn clear_failures(&self, uid: &str) {
         if let Some(known) = self.lock().known.get_mut(uid) {
             (known.fault, known.prepared, known.tagged, known.resolved) = (None, None, false, None);
         }
@@ -148,27 +148,27 @@ impl Registry {
         names.into_iter().flatten().cloned().collect()
     }
 
-    /// The line that was announced last.
-    pub fn line(&self, namespace: &str, project: &str) -> Vec<QueuePosition> {
-        self.lock().lines.get(&(namespace.to_owned(), project.to_owned())).cloned().unwrap_or_default()
+    /// The queue that was announced last.
+    pub fn queue(&self, namespace: &str, project: &str) -> Vec<QueuePosition> {
+        self.lock().queues.get(&(namespace.to_owned(), project.to_owned())).cloned().unwrap_or_default()
     }
 
-    /// Takes a new line; returns the names of the builds whose place changed.
-    pub fn announce(&self, namespace: &str, project: &str, line: Vec<QueuePosition>) -> Vec<String> {
+    /// Takes a new queue; returns the names of the builds whose place changed.
+    pub fn announce(&self, namespace: &str, project: &str, queue: Vec<QueuePosition>) -> Vec<String> {
         let mut inner = self.lock();
-        let before = inner.lines.insert((namespace.to_owned(), project.to_owned()), line.clone()).unwrap_or_default();
-        let moved = line.iter().filter(|place| !before.contains(place)).map(|place| place.name.clone());
+        let before = inner.queues.insert((namespace.to_owned(), project.to_owned()), queue.clone()).unwrap_or_default();
+        let moved = queue.iter().filter(|place| !before.contains(place)).map(|place| place.name.clone());
         moved.collect()
     }
 
     pub(super) fn place(&self, namespace: &str, project: &str, uid: &str) -> Option<QueuePosition> {
-        self.line(namespace, project).into_iter().find(|place| place.uid == uid)
+        self.queue(namespace, project).into_iter().find(|place| place.uid == uid)
     }
 
     /// The build is over: what was reported about its place no longer counts, also when it is tried again.
-    pub(super) fn leave(&self, namespace: &str, project: &str, uid: &str) {
-        if let Some(line) = self.lock().lines.get_mut(&(namespace.to_owned(), project.to_owned())) {
-            line.retain(|place| place.uid != uid);
+    pub(super) fn leave_queue(&self, namespace: &str, project: &str, uid: &str) {
+        if let Some(queue) = self.lock().queues.get_mut(&(namespace.to_owned(), project.to_owned())) {
+            queue.retain(|place| place.uid != uid);
         }
     }
 }

@@ -42,11 +42,11 @@ use crate::{
 };
 
 /// How often a running script is looked at, and how often its output goes to the store.
-const LOOK: Duration = Duration::from_millis(200);
-const LOOKS_PER_SEAL: u32 = 15;
-const GONE_LOOKS: u32 = 50;
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+const POLLS_PER_SEAL: u32 = 15;
+const DELETION_POLLS: u32 = 50;
 /// Who follows the log of a build that is deleted reads the rest of it within that.
-const READ_ON: Duration = Duration::from_secs(10);
+const LOG_READ_TIME: Duration = Duration::from_secs(10);
 
 type Done = Result<Found, Failure>;
 
@@ -203,10 +203,10 @@ pub(super) async fn watch(uid: String, attempt: i64, context: Arc<BuildContext>)
     let mut looks = 0_u32;
     while let StepState::Running { .. } = context.executor.state(&id).await? {
         looks = looks.wrapping_add(1);
-        if looks.is_multiple_of(LOOKS_PER_SEAL) {
+        if looks.is_multiple_of(POLLS_PER_SEAL) {
             seal(&id, &context).await;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     seal_rest(id, &context);
     Ok(Found::Nothing)
@@ -225,10 +225,10 @@ async fn seal(id: &AttemptId, context: &BuildContext) {
 }
 
 /// Waits until a deleted Build is gone, then wakes its project. Whether it goes at once is up to others' finalizers.
-pub(super) async fn gone(build: Build, context: Arc<BuildContext>) {
+pub(super) async fn wait_until_deleted(build: Build, context: Arc<BuildContext>) {
     let (namespace, uid) = (build.namespace().unwrap_or_default(), build.uid());
-    for _ in 0..GONE_LOOKS {
-        tokio::time::sleep(LOOK).await;
+    for _ in 0..DELETION_POLLS {
+        tokio::time::sleep(POLL_INTERVAL).await;
         let there = context.shared.api::<Build>(&namespace).get_opt(&build.name_any()).await;
         if there.is_ok_and(|there| there.is_none_or(|there| there.uid() != uid)) {
             break;
@@ -238,18 +238,18 @@ pub(super) async fn gone(build: Build, context: Arc<BuildContext>) {
 }
 
 /// The build is over: its checkouts and the pin of its commit are deleted. Logs and records stay.
-pub(super) async fn tidy(uid: String, upto: i64, pin: Option<String>, context: Arc<BuildContext>) {
-    let tidy = async || {
+pub(super) async fn delete_checkouts(uid: String, upto: i64, pin: Option<String>, context: Arc<BuildContext>) {
+    let delete = async || {
         if let Some(pin) = &pin {
-            context.git.unpin(&context.shared.gate, pin).await?;
+            context.git.delete_pin(&context.shared.gate, pin).await?;
         }
-        Ok(context.executor.tidy(&context.shared.gate, &uid, upto).await?)
+        Ok(context.executor.delete_checkouts(&context.shared.gate, &uid, upto).await?)
     };
-    delete_with_retries("what a build left", &uid, tidy).await;
+    delete_with_retries("what a build left", &uid, delete).await;
 }
 
 /// The Build is gone: what still runs for it ends, its folder and its pin go, and at last what it left in the store.
-pub(super) async fn forget(namespace: String, name: String, uid: String, context: Arc<BuildContext>) {
+pub(super) async fn delete_leftovers(namespace: String, name: String, uid: String, context: Arc<BuildContext>) {
     // A list may be one of yesterday: nothing is taken away before the API server itself says that the Build is not there.
     match context.shared.api::<Build>(&namespace).get_metadata_opt(&name).await {
         Ok(there) if there.as_ref().and_then(ResourceExt::uid).as_ref() != Some(&uid) => {}
@@ -261,9 +261,9 @@ pub(super) async fn forget(namespace: String, name: String, uid: String, context
             context.executor.cancel(&context.shared.gate, &id).await?;
             seal(&id, &context).await;
         }
-        context.executor.forget(&context.shared.gate, &uid).await?;
-        context.git.unpin(&context.shared.gate, &kept_refs::name(&namespace, &uid)).await?;
-        tokio::time::sleep(READ_ON).await;
+        context.executor.delete_build(&context.shared.gate, &uid).await?;
+        context.git.delete_pin(&context.shared.gate, &kept_refs::name(&namespace, &uid)).await?;
+        tokio::time::sleep(LOG_READ_TIME).await;
         leftovers::delete_records(&uid, &context.shared, &context.store).await
     };
     delete_with_retries("what a build left that is gone", &uid, remove).await;
@@ -283,7 +283,7 @@ pub(super) async fn record(uid: String, end: &Attempt, context: &Arc<BuildContex
 }
 
 /// Packs what the script made, stores it under its digest, and puts that on record.
-pub(super) async fn collect(uid: String, attempt: i64, context: Arc<BuildContext>) -> Done {
+pub(super) async fn pack(uid: String, attempt: i64, context: Arc<BuildContext>) -> Done {
     let plan = records::granted(&context.store, &uid).await?;
     let id = AttemptId::new(uid.clone(), attempt);
     let checkout = context.executor.checkout_dir(&id);

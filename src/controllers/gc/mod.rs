@@ -77,12 +77,12 @@ pub(super) async fn collect_project(uid: &str, namespace: &str, context: &Garbag
 async fn delete(garbage: Garbage, context: &GarbageContext) -> Result<bool, Failure> {
     let gate = &context.shared.gate;
     match garbage {
-        Garbage::BuildFolder { uid } => context.executor.forget(gate, &uid).await?,
+        Garbage::BuildFolder { uid } => context.executor.delete_build(gate, &uid).await?,
         Garbage::BuildRecords { uid } => delete_records(&uid, &context.shared, &context.store).await?,
-        Garbage::Pin { name } => context.git.unpin(gate, &name).await?,
-        Garbage::Mirror(mirror) => return Ok(context.git.forget(gate, mirror).await?),
+        Garbage::Pin { name } => context.git.delete_pin(gate, &name).await?,
+        Garbage::Mirror(mirror) => return Ok(context.git.delete_mirror(gate, mirror).await?),
         Garbage::Caches { namespace, projects } => {
-            context.executor.forget_caches(gate, &namespace, projects).await?;
+            context.executor.delete_caches(gate, &namespace, projects).await?;
         }
         Garbage::PushRecords { project } => delete_push_records(&project, gate, &context.store).await?,
     }

@@ -91,7 +91,7 @@ fn tick(
         loop {
             tokio::time::sleep(interval).await;
             if !then.shared.requeue.knows_project(&namespace, &name) {
-                return then.sources.forget(&uid);
+                return then.sources.remove(&uid);
             }
             if !mine() {
                 return;

@@ -48,7 +48,7 @@ fn collect(project: &Project, context: &Arc<ProjectContext>) {
     let _ = context.tasks.start(format!("project/{uid}/retention"), async move {
         let (collected, result) = retention::collect(&project, &then).await;
         if let Some(note) = collected.note() {
-            frame::publish_event(&project, &EventDraft::normal(Reason::Tidied, "Collect", note), &then.shared).await;
+            frame::publish_event(&project, &EventDraft::normal(Reason::Collected, "Collect", note), &then.shared).await;
         }
         let shut = result.as_ref().is_err_and(|failure| failure.class == Class::Waiting);
         then.sources.schedules.end(&uid, of, result);
@@ -91,8 +91,8 @@ impl Kind for Project {
                 context.sources.pushed(&self.uid().unwrap_or_default(), done);
                 context.shared.requeue.project(&namespace, &name);
             }
-            Action::Announce(line) => {
-                for build in context.builds.announce(&namespace, &name, line) {
+            Action::Announce(queue) => {
+                for build in context.builds.announce(&namespace, &name, queue) {
                     context.shared.requeue.build(&namespace, &build);
                 }
             }

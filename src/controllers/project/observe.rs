@@ -56,7 +56,7 @@ pub(super) async fn observe(project: &Project, context: &ProjectContext) -> Resu
         highest: highest(context, &namespace, &name).await?,
         builds: candidates,
         grant,
-        announced: context.builds.line(&namespace, &name),
+        announced: context.builds.queue(&namespace, &name),
         retention,
         name,
     })
@@ -95,9 +95,9 @@ async fn granted(
     number: i64,
 ) -> Result<GrantObserved, Failure> {
     let claim = match context.store.get(&keys::number(namespace, name, number)?).await? {
-        None => Claim::Nobodys,
-        Some(holder) if holder == uid.as_bytes() => Claim::Ours,
-        Some(_) => Claim::Anothers,
+        None => Claim::Unclaimed,
+        Some(holder) if holder == uid.as_bytes() => Claim::Own,
+        Some(_) => Claim::Foreign,
     };
     Ok(GrantObserved { claim, planned: planned(context, uid).await? })
 }

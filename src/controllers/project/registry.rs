@@ -106,11 +106,11 @@ impl Registry {
     }
 
     /// The project is gone.
-    pub(super) fn forget(&self, uid: &str) {
+    pub(super) fn remove(&self, uid: &str) {
         let mut inner = self.lock();
         inner.known.remove(uid);
         inner.push_faults.remove(uid);
-        self.schedules.forget(uid);
+        self.schedules.remove(uid);
     }
 
     /// How the last Build that a push asked for could not be created.

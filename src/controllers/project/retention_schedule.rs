@@ -68,7 +68,7 @@ impl RetentionSchedules {
     }
 
     /// The project is gone.
-    pub(super) fn forget(&self, uid: &str) {
+    pub(super) fn remove(&self, uid: &str) {
         self.lock().remove(uid);
     }
 }

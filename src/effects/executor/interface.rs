@@ -51,8 +51,8 @@ pub trait Executor: Send + Sync {
     /// Namespaces and uids of the projects that have caches.
     fn cached_projects(&self) -> Done<'_, Vec<(String, String)>>;
 
-    /// Removes the caches of all projects of a namespace but those with these uids, and says whose went. Effect `cache.forget`.
-    fn forget_caches<'a>(
+    /// Removes the caches of all projects of a namespace but those with these uids, and says whose went. Effect `cache.delete`.
+    fn delete_caches<'a>(
         &'a self,
         gate: &'a Gate,
         namespace: &'a str,
@@ -66,15 +66,15 @@ pub trait Executor: Send + Sync {
     fn attempts<'a>(&'a self, uid: &'a str) -> Done<'a, Vec<i64>>;
 
     /// Whether the attempts up to this one left more than their logs and records.
-    fn litter<'a>(&'a self, uid: &'a str, upto: i64) -> Done<'a, bool>;
+    fn has_leftovers<'a>(&'a self, uid: &'a str, upto: i64) -> Done<'a, bool>;
 
     /// Removes the checkouts of a build's attempts up to this one; logs and records stay, and what runs is left alone. Effect
-    /// `build.tidy`.
-    fn tidy<'a>(&'a self, gate: &'a Gate, uid: &'a str, upto: i64) -> Done<'a, ()>;
+    /// `checkout.delete`.
+    fn delete_checkouts<'a>(&'a self, gate: &'a Gate, uid: &'a str, upto: i64) -> Done<'a, ()>;
 
     /// Removes an attempt's log; that of one that runs is left alone. Effect `log.remove`, where there is one.
     fn remove_log<'a>(&'a self, gate: &'a Gate, attempt: &'a AttemptId) -> Done<'a, ()>;
 
-    /// Ends what still runs of a build that is gone, and removes all of it. Effect `build.forget`.
-    fn forget<'a>(&'a self, gate: &'a Gate, uid: &'a str) -> Done<'a, ()>;
+    /// Ends what still runs of a build that is gone, and removes all of it. Effect `workspace.delete`.
+    fn delete_build<'a>(&'a self, gate: &'a Gate, uid: &'a str) -> Done<'a, ()>;
 }

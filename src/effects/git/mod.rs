@@ -141,15 +141,15 @@ impl Git {
         self.blocking(move |_| Ok(mirrors::all(&folder))).await
     }
 
-    /// Removes a mirror. False: it is not as it was seen any more, and stays. Idempotent. Effect `git.forget`.
-    pub async fn forget(&self, gate: &Gate, seen: KnownMirror) -> Result<bool, GitError> {
-        let (effect, path) = (Effect::new("git.forget", seen.name.clone()), self.config.folder.join(&seen.name));
+    /// Deletes a mirror. False: it has changed since it was listed, and stays. Idempotent. Effect `mirror.delete`.
+    pub async fn delete_mirror(&self, gate: &Gate, seen: KnownMirror) -> Result<bool, GitError> {
+        let (effect, path) = (Effect::new("mirror.delete", seen.name.clone()), self.config.folder.join(&seen.name));
         let lock = path.with_extension("git");
         gate.pass(effect, self.exclusive(lock, move |_, stop| mirrors::remove(&path, &seen, stop))).await
     }
 
-    /// Lets go of a pinned commit. Idempotent. Effect `git.unpin`.
-    pub async fn unpin(&self, gate: &Gate, name: &str) -> Result<(), GitError> {
+    /// Deletes the pin of a commit. Idempotent. Effect `pin.delete`.
+    pub async fn delete_pin(&self, gate: &Gate, name: &str) -> Result<(), GitError> {
         let deletion = async {
             let (folder, pin) = (self.config.folder.clone(), name.to_owned());
             for mirror in self.blocking(move |_| Ok(mirrors::with_pin(&folder, &pin))).await? {
@@ -158,7 +158,7 @@ impl Git {
             }
             Ok(())
         };
-        gate.pass(Effect::new("git.unpin", name), deletion).await
+        gate.pass(Effect::new("pin.delete", name), deletion).await
     }
 
     /// Writes exactly that commit's files into `dest`, without `.git`. What stood at `dest` is replaced; a crash leaves no half checkout

@@ -63,7 +63,7 @@ async fn a_mirror_goes_when_no_project_names_it_and_no_build_needs_it_whenever_t
     // An hour passes for it while no operator runs.
     let rest = || std::fs::File::open(mirror.join("landfall/namespace")).unwrap().set_modified(std::time::UNIX_EPOCH);
     let stale = bench.store("incoming/.tmpLeft");
-    let litter = || {
+    let leave_something = || {
         std::fs::create_dir_all(stale.parent().unwrap()).unwrap();
         std::fs::write(&stale, "half a release").unwrap();
         std::fs::File::open(&stale).unwrap().set_modified(std::time::UNIX_EPOCH)
@@ -71,7 +71,7 @@ async fn a_mirror_goes_when_no_project_names_it_and_no_build_needs_it_whenever_t
     bench.operator.kill9().await;
     bench.projects().delete("shop", &DeleteParams::default()).await.unwrap();
     rest().unwrap();
-    litter().unwrap();
+    leave_something().unwrap();
     bench.operator.restart().await;
     // That is the last that a sweep does.
     eventually("swept", || !stale.exists()).await;
@@ -82,13 +82,13 @@ async fn a_mirror_goes_when_no_project_names_it_and_no_build_needs_it_whenever_t
     let going = folder.join("0.going");
     std::fs::create_dir(&going).unwrap();
     rest().unwrap();
-    for (point, left) in [("before git.forget *#2", 1), ("after git.forget *#1", 0)] {
+    for (point, left) in [("before mirror.delete *#2", 1), ("after mirror.delete *#1", 0)] {
         bench.operator.restart_with(|plan| plan.env("LANDFALL_CRASH_AT", point)).await;
         bench.operator.wait().await;
         assert_eq!(mirrors().len(), left, "{point}");
     }
     bench.operator.unset("LANDFALL_CRASH_AT");
-    litter().unwrap();
+    leave_something().unwrap();
     bench.operator.restart().await;
     eventually("swept", || !stale.exists()).await;
     assert_eq!(mirrors(), [] as [PathBuf; 0]);

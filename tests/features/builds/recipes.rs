@@ -220,7 +220,7 @@ async fn caches_survive_builds_that_succeed_and_go_with_their_project_whenever_t
     assert!(caches.exists());
     bench.operator.kill9().await;
     bench.projects().delete("shop", &DeleteParams::default()).await.unwrap();
-    for (point, there) in [("before cache.forget *#1", true), ("after cache.forget *#1", false)] {
+    for (point, there) in [("before cache.delete *#1", true), ("after cache.delete *#1", false)] {
         bench.operator.restart_with(|plan| plan.env("LANDFALL_CRASH_AT", point)).await;
         assert!(tokio::time::timeout(PATIENCE, bench.operator.wait()).await.is_ok(), "nothing crashed {point}");
         bench.operator.unset("LANDFALL_CRASH_AT");

@@ -210,7 +210,7 @@ async fn old_builds_and_versions_and_logs_go_and_what_a_deployment_needs_stays()
     bench.until::<Project>(bench.space(), "shop", "showing what is left", shown).await;
     let told = async || {
         let events = bench.space().api::<Event>().list(&ListParams::default()).await.unwrap();
-        let mut notes = events.iter().filter(|event| event.reason.as_deref() == Some("Tidied"));
+        let mut notes = events.iter().filter(|event| event.reason.as_deref() == Some("Collected"));
         notes.any(|event| event.note.as_ref().is_some_and(|note| note.contains("versions: v2;")))
     };
     bench.eventually("an event tells what was removed", told).await;
@@ -257,8 +257,8 @@ async fn a_crash_before_or_after_any_removal_is_made_good_by_the_next_operator()
         "after store.remove *#1",
         "before build.delete *#1",
         "after build.delete *#1",
-        "before build.forget *#1",
-        "after build.forget *#1",
+        "before workspace.delete *#1",
+        "after workspace.delete *#1",
         "before store.remove *#1",
         "after store.remove *#1",
         "before store.remove *#1",

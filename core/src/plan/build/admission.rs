@@ -23,7 +23,7 @@ pub(super) fn plan(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
     if observed.project.is_none() {
         let message =
             format!("there is no Project {project:?} in this namespace; it goes on by itself when there is one");
-        return draft.say(false, &Verdict::waiting(Reason::ProjectNotFound, message), None);
+        return draft.with_verdict(false, &Verdict::waiting(Reason::ProjectNotFound, message), None);
     }
     if draft.status.commit.is_none() {
         draft.status.commit.clone_from(&observed.resolved);

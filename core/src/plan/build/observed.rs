@@ -82,7 +82,7 @@ pub struct Observed {
     pub fault: Option<RetryState>,
     /// Attempts that have ended left more than their logs and records.
     #[serde(default)]
-    pub litter: bool,
+    pub leftovers: bool,
 }
 
 /// Whose a version is.

@@ -19,11 +19,11 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
     let is = |kind| status_of(&plan.status.conditions, kind) == Some(true);
     let ended = plan.status.attempts.iter().rfind(|attempt| attempt.outcome.is_some()).map(|last| last.number);
     if let Some(upto) =
-        ended.filter(|_| observed.litter && !observed.deleting && !observed.working && (is(READY) || is(STALLED)))
+        ended.filter(|_| observed.leftovers && !observed.deleting && !observed.working && (is(READY) || is(STALLED)))
     {
         // A refused tag may be pushed again, and a failed script run again: both need the commit.
         let published = is(READY);
-        plan.actions.push(Action::Tidy { upto, published });
+        plan.actions.push(Action::DeleteCheckouts { upto, published });
     }
     plan
 }
@@ -31,13 +31,13 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
 fn decide(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
     let draft = StatusBuilder::new(observed, now);
     if observed.deleting {
-        return leave(draft);
+        return delete(draft);
     }
     if observed.version_owner.as_ref().is_some_and(|owner| owner.uid == observed.uid) {
         return publish::done(draft);
     }
     if draft.ended() && !draft.retried() {
-        return draft.rest();
+        return draft.unchanged();
     }
     match &observed.plan {
         None => admission::plan(draft),
@@ -46,7 +46,7 @@ fn decide(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
 }
 
 /// A Build that is deleted ends its script first; then it may go.
-fn leave(draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
+fn delete(draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
     let observed = draft.observed;
     let running = draft.status.attempts.last().filter(|last| last.outcome.is_none());
     match (running.map(|last| last.number), &observed.step) {
@@ -54,6 +54,6 @@ fn leave(draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
             let actions = if observed.cancelling { vec![] } else { vec![Action::Cancel { attempt }] };
             draft.working(Reason::Cancelled, "is deleted: its script is ended first", actions)
         }
-        _ => draft.go(),
+        _ => draft.deleted(),
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn collect(mut draft: StatusBuilder<'_>, last: &Attempt) -> Plan<Buil
         return held_up;
     }
     if !draft.observed.working {
-        draft.add(Action::Collect { attempt: last.number });
+        draft.add(Action::Pack { attempt: last.number });
     }
     draft.trying(true, Verdict::working(Reason::Collecting, "packs the release"))
 }
@@ -58,7 +58,7 @@ pub(super) fn plan(
         run: plan.run.clone(),
         parameters: Some(draft.observed.spec.parameters.clone()),
     };
-    tell_of_the_tag(&mut draft, plan);
+    show_tag(&mut draft, plan);
     if let Some(held_up) = draft.held_up(true) {
         return held_up;
     }
@@ -100,10 +100,10 @@ pub(super) fn done(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
         draft.status.tag = Some(plan.version.clone());
         draft.status.version = Some(plan.version.clone());
         draft.status.commit = Some(plan.commit.clone());
-        tell_of_the_tag(&mut draft, plan);
+        show_tag(&mut draft, plan);
     }
     let version = draft.status.version.clone().unwrap_or_default();
-    draft.say(false, &Verdict::done(Reason::Succeeded, format!("version {version} is published")), None)
+    draft.with_verdict(false, &Verdict::done(Reason::Succeeded, format!("version {version} is published")), None)
 }
 
 /// A Build that comes back under the name and commit of one that published a version is not run again: the version is this one's, too.
@@ -130,19 +130,19 @@ pub(super) fn published_before(mut draft: StatusBuilder<'_>, former: &FormerVers
         message: whose.clone(),
     });
     // The commit was pinned when it was resolved, and nobody needs it any more.
-    draft.add(Action::Tidy { upto: 0, published: true });
-    draft.say(false, &Verdict::done(Reason::AlreadyPublished, format!("{whose}{rest}")), None)
+    draft.add(Action::DeleteCheckouts { upto: 0, published: true });
+    draft.with_verdict(false, &Verdict::done(Reason::AlreadyPublished, format!("{whose}{rest}")), None)
 }
 
 fn show(draft: &mut StatusBuilder<'_>, release: &ReleaseRecord) {
     draft.status.digest = Some(format!("sha256:{}", release.digest));
-    let (count, artifacts) = release.told();
+    let (count, artifacts) = release.shown();
     draft.status.artifact_count = Some(i64::try_from(count).unwrap_or(i64::MAX));
     draft.status.artifacts = artifacts;
     draft.succeeded(format!("attempt {} made the release", release.attempt));
 }
 
-fn tell_of_the_tag(draft: &mut StatusBuilder<'_>, plan: &BuildPlan) {
+fn show_tag(draft: &mut StatusBuilder<'_>, plan: &BuildPlan) {
     match plan.push {
         true => draft.tagged(true, Reason::Tagged, format!("tag {} is at the repository", plan.version)),
         false => draft.tagged(false, Reason::NotTagged, "the project's build.tag.push is false, so no tag was pushed"),

@@ -48,7 +48,7 @@ impl<'a> StatusBuilder<'a> {
             superseded_by: before.superseded_by.filter(|_| !retried),
             ..before
         };
-        let actions = if retried { vec![Action::Forget] } else { vec![] };
+        let actions = if retried { vec![Action::ClearFailures] } else { vec![] };
         Self { observed, now, status, extras: vec![], actions, retried }
     }
 
@@ -132,7 +132,7 @@ impl<'a> StatusBuilder<'a> {
         next: Option<Duration>,
     ) -> Plan<BuildStatus, Action> {
         self.actions.extend(actions);
-        self.say(true, &verdict, next)
+        self.with_verdict(true, &verdict, next)
     }
 
     /// The step failed before: a verdict, or the wait until it is tried again. `None`: go on and do it.
@@ -149,7 +149,7 @@ impl<'a> StatusBuilder<'a> {
         let mut draft = self.copy();
         draft.status.backoff = Some(backoff);
         let verdict = Verdict::waiting(fault.reason, fault.message.clone());
-        Some(draft.say(finalizer, &verdict, Duration::try_from(wait).ok().or(Some(LOOK_AGAIN))))
+        Some(draft.with_verdict(finalizer, &verdict, Duration::try_from(wait).ok().or(Some(LOOK_AGAIN))))
     }
 
     /// While a step that failed before is tried again, the status goes on telling why; else it would flicker with every try.
@@ -161,7 +161,7 @@ impl<'a> StatusBuilder<'a> {
             }
             _ => verdict,
         };
-        self.say(finalizer, &verdict, Some(LOOK_AGAIN))
+        self.with_verdict(finalizer, &verdict, Some(LOOK_AGAIN))
     }
 
     /// Ended; a person must act.
@@ -170,11 +170,11 @@ impl<'a> StatusBuilder<'a> {
         if !self.extras.iter().any(|extra| extra.kind == SUCCEEDED) {
             self.extras.push(Extra { kind: SUCCEEDED, status: Some(false), reason, message: message.clone() });
         }
-        self.say(false, &Verdict::failed(reason, message), None)
+        self.with_verdict(false, &Verdict::failed(reason, message), None)
     }
 
     /// As it was; only what asks nothing is brought up to date.
-    pub(super) fn rest(mut self) -> Plan<BuildStatus, Action> {
+    pub(super) fn unchanged(mut self) -> Plan<BuildStatus, Action> {
         for condition in &mut self.status.conditions {
             condition.observed_generation = Some(self.observed.generation);
         }
@@ -188,12 +188,12 @@ impl<'a> StatusBuilder<'a> {
     }
 
     /// Deleted, and nothing of it runs.
-    pub(super) fn go(mut self) -> Plan<BuildStatus, Action> {
+    pub(super) fn deleted(mut self) -> Plan<BuildStatus, Action> {
         if self.status.conditions.is_empty() {
             let verdict = Verdict::working(Reason::Pending, "is deleted");
             self.status.conditions = conditions::conditions(&[], self.observed.generation, self.now, &verdict, &[]);
         }
-        Plan { finalizer: false, status: self.status, actions: vec![Action::Abandon], events: vec![], next: None }
+        Plan { finalizer: false, status: self.status, actions: vec![Action::CancelTasks], events: vec![], next: None }
     }
 
     /// Whether an attempt's end is in the store.
@@ -201,14 +201,14 @@ impl<'a> StatusBuilder<'a> {
         self.observed.ends.iter().any(|end| end.number == attempt.number)
     }
 
-    pub(super) fn say(
+    pub(super) fn with_verdict(
         mut self,
         finalizer: bool,
         verdict: &Verdict,
         next: Option<Duration>,
     ) -> Plan<BuildStatus, Action> {
         let before = std::mem::take(&mut self.status.conditions);
-        let events = self.told(&before, verdict);
+        let events = self.events_for(&before, verdict);
         self.status.conditions =
             conditions::conditions(&before, self.observed.generation, self.now, verdict, &self.extras);
         let surplus = self.status.attempts.len().saturating_sub(ATTEMPTS);
@@ -217,7 +217,7 @@ impl<'a> StatusBuilder<'a> {
     }
 
     /// An event where the reason changed to one that people want to hear of.
-    fn told(
+    fn events_for(
         &self,
         before: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
         verdict: &Verdict,

@@ -34,7 +34,7 @@ pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, now: Times
             actions.push(Action::Grant(active.clone()));
         }
     }
-    let places = line(observed, status.active_build.as_ref());
+    let places = queue(observed, status.active_build.as_ref());
     status.queued_builds = places.iter().filter(|place| place.position > 0).count().try_into().unwrap_or(i32::MAX);
     if places != observed.announced {
         actions.push(Action::Announce(places));
@@ -55,7 +55,7 @@ fn keep(observed: &Observed, last_number: i64, mut active: ActiveBuild) -> Optio
             active.granted_at = planned.granted_at.clone();
         }
         // Somebody else claimed that number first, so another one is taken.
-        Some(super::GrantObserved { claim: Claim::Anothers, .. }) => active.number = next_number(observed, last_number),
+        Some(super::GrantObserved { claim: Claim::Foreign, .. }) => active.number = next_number(observed, last_number),
         _ => {}
     }
     Some(active)
@@ -100,7 +100,7 @@ fn order(build: &Candidate) -> (bool, bool, Timestamp, &str) {
 }
 
 /// Everybody's place: the active build at 0, then those that wait, then those that wait for nothing any more.
-fn line(observed: &Observed, active: Option<&ActiveBuild>) -> Vec<QueuePosition> {
+fn queue(observed: &Observed, active: Option<&ActiveBuild>) -> Vec<QueuePosition> {
     let is_active = |build: &Candidate| active.is_some_and(|active| active.uid == build.uid);
     let queued = observed.builds.iter().filter(|build| build.stage == BuildStage::Queued && !is_active(build));
     let (mut denied, mut waiting): (Vec<_>, Vec<_>) = queued

@@ -148,9 +148,9 @@ pub struct GrantObserved {
 /// Whose the active build's number is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum Claim {
-    Nobodys,
-    Ours,
-    Anothers,
+    Unclaimed,
+    Own,
+    Foreign,
 }
 
 /// A Build's place in the line; the active one has place 0, and so has one that is denied.

@@ -35,8 +35,8 @@ pub(super) struct Pushed {
 pub(super) fn decide(observed: &Observed, now: Timestamp) -> Pushed {
     let Some(trigger) = &observed.spec.build.trigger else {
         // What is pushed while there is none is not made up for when there is one again.
-        let forget = (!observed.pushes.baselines.is_empty()).then_some(Action::DeleteBaselines);
-        return Pushed { actions: forget.into_iter().collect(), ..Pushed::default() };
+        let delete = (!observed.pushes.baselines.is_empty()).then_some(Action::DeleteBaselines);
+        return Pushed { actions: delete.into_iter().collect(), ..Pushed::default() };
     };
     let mut pushed = Pushed::default();
     if let Some(listing) = observed.listing.as_ref().filter(|_| observed.fault.is_none()) {

@@ -220,7 +220,7 @@ fn sweep(home: &Path, caches: &Caches) {
 }
 
 /// Removes the caches of all projects of a namespace but these. Returns the uids of those that went.
-pub(super) fn forget(root: &Path, namespace: &str, projects: &BTreeSet<String>) -> Result<Vec<String>, ExecutorError> {
+pub(super) fn delete(root: &Path, namespace: &str, projects: &BTreeSet<String>) -> Result<Vec<String>, ExecutorError> {
     let mut gone = Vec::new();
     for entry in fs::read_dir(root.join(namespace)).into_iter().flatten().flatten() {
         let Some(uid) = entry.file_name().to_str().map(str::to_owned) else { continue };

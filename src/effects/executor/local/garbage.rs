@@ -43,15 +43,15 @@ pub(super) fn attempts(build: &Path) -> Vec<i64> {
 }
 
 /// Whether one of the attempts up to this one has more than its log and its records.
-pub(super) fn litter(build: &Path, upto: i64) -> bool {
+pub(super) fn has_leftovers(build: &Path, upto: i64) -> bool {
     attempts(build).into_iter().filter(|number| *number <= upto).any(|number| {
         let entries = fs::read_dir(build.join(number.to_string())).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name()).any(|name| !KEPT.iter().any(|kept| name == *kept))
     })
 }
 
-/// Takes away what a later look would not need of the attempts up to this one; one that runs is left alone.
-pub(super) fn tidy(build: &Path, upto: i64) -> Result<(), ExecutorError> {
+/// Deletes all but logs and records of the attempts up to this one; one that runs is left alone.
+pub(super) fn delete_checkouts(build: &Path, upto: i64) -> Result<(), ExecutorError> {
     for number in attempts(build).into_iter().filter(|number| *number <= upto) {
         let dir = build.join(number.to_string());
         if matches!(attempt::state(&dir)?, StepState::Running { .. }) {
@@ -61,7 +61,7 @@ pub(super) fn tidy(build: &Path, upto: i64) -> Result<(), ExecutorError> {
             if KEPT.iter().any(|kept| entry.file_name() == *kept) {
                 continue;
             }
-            remove::tree(&entry.path()).map_err(|error| ExecutorError::io("tidy up after a build", &error))?;
+            remove::tree(&entry.path()).map_err(|error| ExecutorError::io("delete a checkout", &error))?;
         }
     }
     Ok(())
@@ -76,7 +76,7 @@ pub(super) fn remove_log(dir: &Path) -> Result<(), ExecutorError> {
 }
 
 /// Ends what still runs, and removes the build's folder.
-pub(super) fn forget(build: &Path) -> Result<(), ExecutorError> {
+pub(super) fn delete_build(build: &Path) -> Result<(), ExecutorError> {
     for number in attempts(build) {
         attempt::cancel(&build.join(number.to_string()))?;
     }

@@ -116,16 +116,16 @@ impl LocalExecutor {
         blocking(move || Ok(cache::projects(&root))).await
     }
 
-    /// Removes the caches of all projects of a namespace but those with these uids. Effect `cache.forget`.
-    pub async fn forget_caches(
+    /// Removes the caches of all projects of a namespace but those with these uids. Effect `cache.delete`.
+    pub async fn delete_caches(
         &self,
         gate: &Gate,
         namespace: &str,
         projects: BTreeSet<String>,
     ) -> Result<Vec<String>, ExecutorError> {
         let (root, space) = (self.caches(), namespace.to_owned());
-        let work = blocking(move || cache::forget(&root, &space, &projects));
-        gate.pass(Effect::new("cache.forget", namespace), work).await
+        let work = blocking(move || cache::delete(&root, &space, &projects));
+        gate.pass(Effect::new("cache.delete", namespace), work).await
     }
 
     /// `<data>/caches`, beside the executor's own folder.
@@ -201,16 +201,16 @@ impl LocalExecutor {
     }
 
     /// Whether the attempts up to this one left more than their logs and records.
-    pub async fn litter(&self, uid: &str, upto: i64) -> Result<bool, ExecutorError> {
+    pub async fn has_leftovers(&self, uid: &str, upto: i64) -> Result<bool, ExecutorError> {
         let build = self.config.folder.join(uid);
-        blocking(move || Ok(garbage::litter(&build, upto))).await
+        blocking(move || Ok(garbage::has_leftovers(&build, upto))).await
     }
 
     /// Removes the checkouts of a build's attempts up to this one; logs and records stay, and what runs is left alone.
-    /// Effect `build.tidy`.
-    pub async fn tidy(&self, gate: &Gate, uid: &str, upto: i64) -> Result<(), ExecutorError> {
+    /// Effect `checkout.delete`.
+    pub async fn delete_checkouts(&self, gate: &Gate, uid: &str, upto: i64) -> Result<(), ExecutorError> {
         let build = self.config.folder.join(uid);
-        gate.pass(Effect::new("build.tidy", uid), blocking(move || garbage::tidy(&build, upto))).await
+        gate.pass(Effect::new("checkout.delete", uid), blocking(move || garbage::delete_checkouts(&build, upto))).await
     }
 
     /// Removes an attempt's log; that of one that runs is left alone. Effect `log.remove`, where there is one.
@@ -223,10 +223,10 @@ impl LocalExecutor {
         gate.pass(Effect::new("log.remove", attempt.to_string()), work).await
     }
 
-    /// Ends what still runs of a build that is gone, and removes all of its folder. Effect `build.forget`.
-    pub async fn forget(&self, gate: &Gate, uid: &str) -> Result<(), ExecutorError> {
+    /// Ends what still runs of a build that is gone, and removes all of its folder. Effect `workspace.delete`.
+    pub async fn delete_build(&self, gate: &Gate, uid: &str) -> Result<(), ExecutorError> {
         let build = self.config.folder.join(uid);
-        gate.pass(Effect::new("build.forget", uid), blocking(move || garbage::forget(&build))).await
+        gate.pass(Effect::new("workspace.delete", uid), blocking(move || garbage::delete_build(&build))).await
     }
 }
 
@@ -271,13 +271,13 @@ impl Executor for LocalExecutor {
         Box::pin(self.cached_projects())
     }
 
-    fn forget_caches<'a>(
+    fn delete_caches<'a>(
         &'a self,
         gate: &'a Gate,
         namespace: &'a str,
         projects: BTreeSet<String>,
     ) -> Done<'a, Vec<String>> {
-        Box::pin(self.forget_caches(gate, namespace, projects))
+        Box::pin(self.delete_caches(gate, namespace, projects))
     }
 
     fn builds(&self) -> Done<'_, Vec<String>> {
@@ -288,20 +288,20 @@ impl Executor for LocalExecutor {
         Box::pin(self.attempts(uid))
     }
 
-    fn litter<'a>(&'a self, uid: &'a str, upto: i64) -> Done<'a, bool> {
-        Box::pin(self.litter(uid, upto))
+    fn has_leftovers<'a>(&'a self, uid: &'a str, upto: i64) -> Done<'a, bool> {
+        Box::pin(self.has_leftovers(uid, upto))
     }
 
-    fn tidy<'a>(&'a self, gate: &'a Gate, uid: &'a str, upto: i64) -> Done<'a, ()> {
-        Box::pin(self.tidy(gate, uid, upto))
+    fn delete_checkouts<'a>(&'a self, gate: &'a Gate, uid: &'a str, upto: i64) -> Done<'a, ()> {
+        Box::pin(self.delete_checkouts(gate, uid, upto))
     }
 
     fn remove_log<'a>(&'a self, gate: &'a Gate, attempt: &'a AttemptId) -> Done<'a, ()> {
         Box::pin(self.remove_log(gate, attempt))
     }
 
-    fn forget<'a>(&'a self, gate: &'a Gate, uid: &'a str) -> Done<'a, ()> {
-        Box::pin(self.forget(gate, uid))
+    fn delete_build<'a>(&'a self, gate: &'a Gate, uid: &'a str) -> Done<'a, ()> {
+        Box::pin(self.delete_build(gate, uid))
     }
 }
 

@@ -55,7 +55,7 @@ async fn a_script_finds_the_caches_as_the_last_successful_one_of_its_project_lef
         assert!(bench.run("p", "rm ~/.m2/a; echo three > web/deps/b").await.0.succeeded());
         assert_eq!(bench.run("p", SHOW).await.1, "three\n");
         let gone =
-            bench.0.executor.forget_caches(&bench.0.gate, "shop", BTreeSet::from(["other".into()])).await.unwrap();
+            bench.0.executor.delete_caches(&bench.0.gate, "shop", BTreeSet::from(["other".into()])).await.unwrap();
         assert_eq!(gone, ["p"]);
         assert_eq!(bench.run("p", SHOW).await.1, "");
     }
@@ -93,14 +93,14 @@ async fn folders_that_a_script_nested_20000_deep_are_taken_away_and_end_nobody()
     for name in ["home", "tmp"] {
         assert!(!folder.with_file_name(name).exists(), "the runner takes {name} away");
     }
-    assert!(folder.join("d/d/d").exists() && executor.litter("build-1", 1).await.unwrap());
-    executor.tidy(gate, "build-1", 1).await.unwrap();
-    assert!(!folder.exists() && !executor.litter("build-1", 1).await.unwrap());
+    assert!(folder.join("d/d/d").exists() && executor.has_leftovers("build-1", 1).await.unwrap());
+    executor.delete_checkouts(gate, "build-1", 1).await.unwrap();
+    assert!(!folder.exists() && !executor.has_leftovers("build-1", 1).await.unwrap());
     let id = AttemptId::new("build-1", 2);
     fs::create_dir_all(executor.checkout_dir(&id)).unwrap();
     executor.start(gate, &id, step(&format!("{NEST}; nest . 20000; exit 3")), Secrets::default()).await.unwrap();
     assert_eq!(bench.exit(&id).await.code, Some(3), "{}", bench.log(&id).await);
-    executor.forget(gate, "build-1").await.unwrap();
+    executor.delete_build(gate, "build-1").await.unwrap();
     assert!(!folder.parent().unwrap().parent().unwrap().exists());
 }
 

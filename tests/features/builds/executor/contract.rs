@@ -51,11 +51,11 @@ async fn every_executor_begins_an_attempt_once_keeps_its_end_and_forgets_it_when
         }
         assert_eq!(executor.builds().await.unwrap(), std::slice::from_ref(&id.uid), "{name}");
         assert_eq!(executor.attempts(&id.uid).await.unwrap(), [1], "{name}");
-        assert!(executor.litter(&id.uid, 1).await.unwrap(), "{name}");
-        executor.tidy(&gate, &id.uid, 1).await.unwrap();
-        assert!(!executor.litter(&id.uid, 1).await.unwrap(), "{name}");
+        assert!(executor.has_leftovers(&id.uid, 1).await.unwrap(), "{name}");
+        executor.delete_checkouts(&gate, &id.uid, 1).await.unwrap();
+        assert!(!executor.has_leftovers(&id.uid, 1).await.unwrap(), "{name}");
         for _ in 0..2 {
-            executor.forget(&gate, &id.uid).await.unwrap();
+            executor.delete_build(&gate, &id.uid).await.unwrap();
             assert_eq!(executor.state(&id).await.unwrap(), StepState::Absent, "{name}");
         }
         assert_eq!(executor.log_of(&id, &store).unwrap().read(0, 99).await.unwrap(), b"said\n", "{name}: sealed");

@@ -97,7 +97,7 @@ async fn a_script_that_fills_the_disk_is_ended_before_it_is_full() {
     let fill = "dd if=/dev/zero of=big bs=1M count=62 2>/dev/null; echo filled; sleep 1000";
     let (exit, log) = bench.run(fill).await;
     assert_eq!((exit.reason, exit.code), (ExitReason::DiskFull, None), "{log}");
-    bench.executor.forget(&bench.gate, "build-1").await.unwrap();
+    bench.executor.delete_build(&bench.gate, "build-1").await.unwrap();
     let (exit, log) = bench.run("head -c 1000000 /dev/zero > small").await;
     assert!(exit.succeeded(), "{exit:?} {log}");
 }

@@ -38,7 +38,7 @@ async fn a_log_is_sealed_in_pieces_while_it_grows_and_read_back_whole() {
     assert!(bench.exit(&id).await.succeeded());
     assert_eq!(bench.executor.seal(&bench.gate, &store, &id).await.unwrap(), 3);
     let live = bench.log(&id).await;
-    bench.executor.forget(&bench.gate, &id.uid).await.unwrap();
+    bench.executor.delete_build(&bench.gate, &id.uid).await.unwrap();
     assert_eq!(bench.executor.state(&id).await.unwrap(), StepState::Absent);
     let mut sealed = Vec::new();
     loop {
@@ -57,12 +57,12 @@ async fn a_build_that_ended_keeps_its_log_and_one_that_is_gone_keeps_nothing_and
     let mark = mark();
     let id = bench.start(step(&format!("echo up; sleep {mark}"))).await;
     bench.until_said(&id, "up").await;
-    assert!(bench.executor.litter("build-1", 1).await.unwrap());
-    bench.executor.tidy(&bench.gate, "build-1", 1).await.unwrap();
+    assert!(bench.executor.has_leftovers("build-1", 1).await.unwrap());
+    bench.executor.delete_checkouts(&bench.gate, "build-1", 1).await.unwrap();
     assert!(bench.executor.checkout_dir(&id).exists(), "what runs is left alone");
     bench.executor.cancel(&bench.gate, &id).await.unwrap();
-    bench.executor.tidy(&bench.gate, "build-1", 1).await.unwrap();
-    assert!(!bench.executor.checkout_dir(&id).exists() && !bench.executor.litter("build-1", 1).await.unwrap());
+    bench.executor.delete_checkouts(&bench.gate, "build-1", 1).await.unwrap();
+    assert!(!bench.executor.checkout_dir(&id).exists() && !bench.executor.has_leftovers("build-1", 1).await.unwrap());
     assert_eq!((bench.log(&id).await.as_str(), bench.exit(&id).await.reason), ("up\n", ExitReason::Cancelled));
 
     let second = AttemptId::new("build-1", 2);
@@ -73,8 +73,8 @@ async fn a_build_that_ended_keeps_its_log_and_one_that_is_gone_keeps_nothing_and
         .await
         .unwrap();
     bench.until_said(&second, "up").await;
-    bench.executor.forget(&bench.gate, "build-1").await.unwrap();
+    bench.executor.delete_build(&bench.gate, "build-1").await.unwrap();
     assert_eq!(processes_with(&mark), Vec::<i32>::new(), "a build that is gone runs nothing");
     assert!(!bench.data.path().join("executor/build-1").exists());
-    bench.executor.forget(&bench.gate, "build-1").await.unwrap();
+    bench.executor.delete_build(&bench.gate, "build-1").await.unwrap();
 }
