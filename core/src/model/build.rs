@@ -129,8 +129,8 @@ pub struct ReleaseRecord {
 }
 
 impl ReleaseRecord {
-    /// How many files the release has, and those that are told.
-    pub fn told(&self) -> (u64, Vec<Artifact>) {
+    /// How many files the release has, and those that a status and a record list.
+    pub fn shown(&self) -> (u64, Vec<Artifact>) {
         let count = self.artifact_count.max(self.artifacts.len() as u64);
         (count, listed(self.artifacts.iter().cloned()))
     }
@@ -174,7 +174,7 @@ mod tests {
             artifacts: files(300, 8).collect(),
             artifact_count: 0,
         };
-        let (count, told) = of_before.shown();
-        assert_eq!((count, told.len()), (300, LISTED), "a record that lists all and counts none");
+        let (count, listed) = of_before.shown();
+        assert_eq!((count, listed.len()), (300, LISTED), "a record that lists all and counts none");
     }
 }
