@@ -4,11 +4,13 @@ pub mod build;
 pub mod deployment;
 pub mod gc;
 pub mod hostgroup;
+mod milestone;
 pub mod project;
 pub mod secret_use;
 
 use std::time::Duration;
 
+pub use self::milestone::Milestone;
 use crate::api::Reason;
 
 /// What a planner answers: the *whole* next status, what to do and to tell once that is on record, and when to look again.

@@ -22,7 +22,7 @@ use crate::{
     effects::git::kept_refs,
     model::Class,
     plan::{
-        Plan,
+        Milestone, Plan,
         build::{self, Action, Observed},
     },
 };
@@ -80,6 +80,10 @@ impl Kind for Build {
 
     fn status(&self) -> Option<&BuildStatus> {
         self.status.as_ref()
+    }
+
+    fn milestones(before: Option<&BuildStatus>, after: &BuildStatus) -> Vec<Milestone> {
+        build::milestones(before, after)
     }
 
     fn wake_dependents(&self, context: &BuildContext) {

@@ -27,7 +27,7 @@ use crate::{
     api::{Deployment, deployment::DeploymentStatus},
     effects::clock,
     plan::{
-        Plan,
+        Milestone, Plan,
         deployment::{self, Action, Assignment, GoalKind, Observed, RolloutAttempt},
     },
 };
@@ -83,6 +83,10 @@ impl Kind for Deployment {
 
     fn status(&self) -> Option<&DeploymentStatus> {
         self.status.as_ref()
+    }
+
+    fn milestones(before: Option<&DeploymentStatus>, after: &DeploymentStatus) -> Vec<Milestone> {
+        deployment::milestones(before, after)
     }
 
     /// Nobody depends on a Deployment's status. One that went is forgotten.

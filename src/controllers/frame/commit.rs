@@ -23,7 +23,7 @@ use super::{
 use crate::{
     api::FIELD_MANAGER,
     effects::{clock, gate::Effect},
-    plan::Plan,
+    plan::{Milestone, Plan},
 };
 
 const WRITES_AT_ONCE: u32 = 10;
@@ -111,6 +111,7 @@ pub(super) async fn commit<K: Kind>(
     let committed = written.inspect_err(|_| shared.writes.mark_uncertain(&key))?;
     shared.writes.note(&key, clock::monotonic());
     let doubted = shared.writes.take_uncertain(&key);
+    K::milestones(object.status(), &plan.status).iter().for_each(log);
     publish_all(&object, plan, if same { Once::AnHour } else { Once::AChange }, shared).await;
     if !same || doubted {
         committed.wake_dependents(context);
@@ -125,6 +126,16 @@ pub(super) async fn commit<K: Kind>(
 async fn publish_all<K: Kind>(object: &K, plan: &Plan<K::Status, K::Action>, once: Once, shared: &Shared) {
     for draft in &plan.events {
         publish(object, draft, once, shared).await;
+    }
+}
+
+/// The line names the object by the fields of the reconcile.
+fn log(milestone: &Milestone) {
+    match milestone {
+        Milestone::Begun { what, id, version } => tracing::info!(%id, %version, "{what} begun"),
+        Milestone::Ended { what, id, version, outcome, seconds } => {
+            tracing::info!(%id, %version, %outcome, seconds, "{what} ended");
+        }
     }
 }
 

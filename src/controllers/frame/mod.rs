@@ -35,7 +35,10 @@ pub use self::{
     watch::{readable, run},
 };
 pub use super::error::ReconcileError;
-use crate::{effects::gate::Gate, plan::Plan};
+use crate::{
+    effects::gate::Gate,
+    plan::{Milestone, Plan},
+};
 
 /// What the frame itself needs, for all kinds of one operator. What a kind needs beside is in its own context.
 pub struct Shared {
@@ -107,6 +110,10 @@ pub trait Kind:
         context: &Arc<Self::Context>,
     ) -> impl Future<Output = Result<(), ReconcileError>> + Send;
     fn status(&self) -> Option<&Self::Status>;
+    /// Builds and rollouts that begin or end where a commit replaces the status `before` by `after`: a line of the log each.
+    fn milestones(_before: Option<&Self::Status>, _after: &Self::Status) -> Vec<Milestone> {
+        Vec::new()
+    }
     /// Called with the object as it is after a commit changed its status: wakes who depends on it.
     fn wake_dependents(&self, context: &Self::Context);
     /// Called when the object is gone, at least once where this operator watched: to collect what it left.

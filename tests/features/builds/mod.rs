@@ -1,6 +1,6 @@
 //! Builds end to end: a real API server, a real operator process, real git, real scripts in a real sandbox.
 
-mod bench;
+pub mod bench;
 mod executor;
 mod faults;
 mod leftovers;

@@ -6,6 +6,7 @@ mod action;
 mod admission;
 mod attempt;
 pub mod freeze;
+mod milestones;
 mod observed;
 pub mod parameters;
 mod plan;
@@ -18,6 +19,7 @@ mod version_exists;
 
 pub use self::{
     action::Action,
+    milestones::milestones,
     observed::{Exit, FormerVersion, Observed, ProjectObserved, Step, VersionOwner},
     plan::plan,
 };

@@ -15,6 +15,7 @@ mod holds;
 mod host_state;
 mod intent;
 mod log_retention;
+mod milestones;
 mod observed;
 mod plan;
 mod records;
@@ -35,6 +36,7 @@ pub use self::{
     action::{Action, Assignment},
     healing::{HEALED_AFTER, Healing},
     log_retention::{RolloutAttempt, outdated_attempts},
+    milestones::milestones,
     observed::{
         AssignmentId, FolderCheck, FolderView, GoalKind, Group, HostObserved, Observed, SiblingDeployment, Task,
     },
