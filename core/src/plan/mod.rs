@@ -49,6 +49,14 @@ impl EventDraft {
     }
 }
 
+/// `1 host`, `3 hosts`.
+pub(crate) fn count_hosts(n: usize) -> String {
+    match n {
+        1 => "1 host".to_owned(),
+        n => format!("{n} hosts"),
+    }
+}
+
 /// At most five names, and how many more.
 pub(crate) fn list_names(names: &[impl AsRef<str>]) -> String {
     let first: Vec<&str> = names.iter().take(5).map(AsRef::as_ref).collect();

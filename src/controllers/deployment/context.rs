@@ -1,4 +1,4 @@
-//! What Deployments touch. It decides nothing.
+//! Dependencies of the Deployments' controller. It decides nothing.
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use crate::{
     model::Class,
 };
 
-/// A verdict about the host: it failed in this attempt.
+/// Failure of a host in this attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub reason: Reason,
@@ -14,21 +14,21 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// `lines`: what was said last.
+    /// `lines`: the last lines of output.
     pub fn new(reason: Reason, message: &str, lines: &[String]) -> Self {
         let output = match lines.is_empty() {
             true => String::new(),
-            false => format!("; it said last: {}", lines.join(" | ")),
+            false => format!("; last output: {}", lines.join(" | ")),
         };
         Self { reason, message: clip(&format!("{message}{output}"), 1500) }
     }
 }
 
-/// Why a step is not done.
+/// Why a step failed.
 pub enum StepError {
     Host(HostError),
     Failed(Failure),
-    /// The host has another goal by now.
+    /// The host has a new goal.
     Superseded,
 }
 
@@ -41,13 +41,13 @@ impl From<HostError> for StepError {
 /// What to do about an error of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// Look again and go on.
+    /// Check the host again and continue.
     Again,
-    /// Look again and go on, but not for ever.
+    /// Check the host again and continue, a limited number of times.
     RetryLimited(Failure),
-    /// The host was lost, or does not let us in (any more).
+    /// The connection was lost, or sign-in is refused.
     Disconnected,
-    /// This operator may not act, or not on this host. The planner decides again.
+    /// This operator may not act, or not on this host: the planner decides again.
     Yield,
     Fail(Failure),
 }

@@ -1,4 +1,4 @@
-//! Deployments: how to look at one, and how to do what its planner says. It must not decide.
+//! Controller of Deployments: observes one, and does what its planner says. It must not decide.
 
 mod context;
 mod failure;
@@ -89,7 +89,7 @@ impl Kind for Deployment {
         deployment::milestones(before, after)
     }
 
-    /// Nobody depends on a Deployment's status. One that went is forgotten.
+    /// No object depends on a Deployment's status. State of a deleted one is dropped.
     fn wake_dependents(&self, context: &DeploymentContext) {
         if self.metadata.deletion_timestamp.is_some() && self.finalizers().is_empty() {
             context.fleet.hosts.workers.forget_all(&self.uid().unwrap_or_default());
@@ -97,14 +97,14 @@ impl Kind for Deployment {
         }
     }
 
-    /// Who claims its hosts may have them now; and its group may go, if it was the last one that held it.
+    /// Other Deployments may claim its hosts now; its group may go if this was its last user.
     fn on_deleted(&self, context: &Arc<DeploymentContext>) {
         context.shared.requeue.host_group(&self.namespace().unwrap_or_default(), &self.spec.host_group_ref.name);
         context.shared.requeue.deployments_in(&self.namespace().unwrap_or_default());
     }
 }
 
-/// Of the rollout that stands in the status, which was committed before.
+/// Of the rollout in the status, which was committed before.
 fn limit_logs(deployment: &Deployment, rollouts: usize, context: &Arc<DeploymentContext>) {
     let current = deployment.status.as_ref().and_then(|status| status.rollout.as_ref());
     if let Some(current) = current.and_then(|rollout| RolloutAttempt::new(&rollout.id, rollout.attempt)) {
@@ -112,7 +112,7 @@ fn limit_logs(deployment: &Deployment, rollouts: usize, context: &Arc<Deployment
     }
 }
 
-/// Gives a host its goal; a task that is under way there takes it up after its step.
+/// Gives a host its goal; a task under way there takes it after its step.
 fn assign(deployment: &Deployment, assignment: Assignment, context: &Arc<DeploymentContext>) {
     let host_ref = HostRef {
         namespace: deployment.namespace().unwrap_or_default(),

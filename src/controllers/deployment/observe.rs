@@ -1,4 +1,4 @@
-//! Everything that the planner of a Deployment is told, read into one struct. Failures that matter to it are data.
+//! Observation: the input of a Deployment's planner, in one struct. Failures that matter to it are data.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
     let uid = object.uid().unwrap_or_default();
     let spec = object.spec.clone();
     let project = context.shared.api::<DeserializeGuard<Project>>(&namespace).get_opt(&spec.project_ref.name).await?;
-    // Where it can't be read nothing is removed.
+    // An unreadable Project removes no release.
     let kept = project.as_ref().map(|project| project.0.as_ref().map(|one| one.spec.retention.releases_per_host));
     let releases_kept = kept.and_then(Result::ok).and_then(|kept| usize::try_from(kept).ok()).unwrap_or(usize::MAX);
     let group_name = spec.host_group_ref.name.clone();
@@ -47,7 +47,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
     let all = context.siblings.of(&context.shared, &namespace, &spec.project_ref.name).await?;
     let siblings = all.iter().filter(|other| other.uid != uid).cloned().collect();
     let known = context.fleet.hosts.workers.hosts_of(&uid);
-    // Where the group is gone these are the hosts of which anybody still knows.
+    // Without a group these are the only hosts known.
     let unlisted = known.into_iter().filter(|host| !hosts.contains_key(host)).collect();
     Ok(Observed {
         name: object.name_any(),
@@ -78,7 +78,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
 fn observe_host(context: &DeploymentContext, key: &HostKey, uid: &str, folder: &FolderName) -> HostObserved {
     let worker = HostWorkerKey { uid: uid.to_owned(), host: key.host.clone() };
     let task = context.fleet.hosts.workers.task(&worker);
-    // While our own task acts there, its last check is the newest there can be.
+    // While a task of this operator acts there, its last check is the newest.
     let check = if task.is_some() { context.fleet.hosts.last_check(key) } else { context.fleet.hosts.check(key) };
     let check = match check {
         HostCheck::Unknown => FolderCheck::Unknown,
@@ -89,7 +89,7 @@ fn observe_host(context: &DeploymentContext, key: &HostKey, uid: &str, folder: &
     HostObserved { check, task, healing, heal_failure }
 }
 
-/// The part of a host's facts that is one project's.
+/// The facts of a host for one project.
 pub fn folder_view(facts: &HostFacts, folder: &FolderName) -> FolderView {
     FolderView {
         folder: facts.folders.get(folder).cloned().unwrap_or_default(),

@@ -56,7 +56,7 @@ pub async fn version(
     read(context, &key).await
 }
 
-/// Whether a version is on record as removed.
+/// Whether a version is recorded as deleted.
 pub async fn version_removed(
     context: &DeploymentContext,
     namespace: &str,
@@ -67,7 +67,7 @@ pub async fn version_removed(
     Ok(context.store.size(&key).await?.is_some())
 }
 
-/// What one revision ran, of whatever Deployment.
+/// Record of one revision, of any Deployment.
 pub async fn revision(context: &DeploymentContext, uid: &str, revision: i64) -> Option<RolloutRecord> {
     let key = keys::rollout(uid, revision).ok()?;
     match context.fleet.hosts.workers.revision(key.as_str()) {
@@ -76,7 +76,7 @@ pub async fn revision(context: &DeploymentContext, uid: &str, revision: i64) -> 
     }
 }
 
-/// A record that can't be read is as good as none, and said in the log: one damaged file must not stop a Deployment for ever.
+/// A record that can't be read counts as missing and is logged: one damaged file must not stop a Deployment.
 async fn read<T: serde::de::DeserializeOwned>(
     context: &DeploymentContext,
     key: &Key,
@@ -102,7 +102,7 @@ pub async fn write_revision(
         Create::Created => Ok(()),
         Create::Exists(found) => {
             let same = serde_json::from_slice::<RolloutRecord>(&found).is_ok_and(|found| found.hash == record.hash);
-            // Another hash under our number: the next look sees it and takes the next number.
+            // Another hash under this number: the next reconcile reads it and takes the next number.
             if same { Ok(()) } else { Err(ReconcileError::Outdated) }
         }
     }

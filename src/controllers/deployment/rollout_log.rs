@@ -1,4 +1,4 @@
-//! What the log of a rollout says of one host: each step, how long it took, why it was not done. Words only; nothing depends on them.
+//! Log of a rollout for one host: each step, its duration, its error. Display only; no decision rests on it.
 
 use std::{sync::Arc, time::Instant};
 
@@ -17,7 +17,7 @@ pub struct RolloutLog<'a> {
     host_ref: &'a HostRef,
     attempt: Option<RolloutAttempt>,
     goal: &'a Goal,
-    /// Whether the task has said what it is for.
+    /// Whether the purpose of the task is written.
     purpose_written: Mutex<bool>,
 }
 
@@ -33,7 +33,7 @@ impl<'a> RolloutLog<'a> {
         }
     }
 
-    /// A task that finds nothing to do says nothing.
+    /// A task without any step writes nothing.
     fn write_purpose(&self) {
         let mut purpose_written = self.purpose_written.lock();
         if !std::mem::replace(&mut *purpose_written, true) {
@@ -56,23 +56,21 @@ impl<'a> RolloutLog<'a> {
 
     pub fn error(&self, step: &Step, error: &StepError) {
         match error {
-            StepError::Superseded => {
-                self.write(&format!("{}: left off, the host has another goal by now", step_name(step)))
-            }
+            StepError::Superseded => self.write(&format!("{}: stopped, the host has a new goal", step_name(step))),
             StepError::Host(error) => self.write(&format!("{}: not done: {error}", step_name(step))),
-            // The verdict says it.
+            // Written with the recorded failure.
             StepError::Failed(_) => {}
         }
     }
 
-    /// Readiness was asked for and the answer was another one than before.
+    /// A readiness probe failed for another cause than before.
     pub fn not_yet(&self, why: &str) {
         self.write(&format!("not ready yet: {why}"));
     }
 
     pub fn lost(&self) {
         self.write_purpose();
-        self.write("no connection to the host; goes on when there is one");
+        self.write("no connection to the host; continues when it is back");
     }
 
     pub fn reached(&self, goal: &Goal) {
@@ -80,9 +78,9 @@ impl<'a> RolloutLog<'a> {
             self.write(match goal {
                 Goal::Stage(_) => "staged",
                 Goal::Run { .. } => "ready",
-                Goal::Release => "given up; what runs goes on",
+                Goal::Release => "claim given up; the application keeps running",
                 Goal::Remove => "removed",
-                Goal::Adopt => "taken over",
+                Goal::Adopt => "adopted",
                 Goal::Prune(_) => "pruned",
             });
         }
@@ -93,7 +91,7 @@ impl<'a> RolloutLog<'a> {
     }
 }
 
-/// What older attempts had to say goes into the store, in the background.
+/// Moves the logs of older attempts to the store, in the background.
 pub fn seal(context: &Arc<DeploymentContext>, uid: &str) {
     let (then, of) = (context.clone(), uid.to_owned());
     let _ = context.tasks.start(format!("rollout-log/{uid}"), async move {
@@ -103,7 +101,7 @@ pub fn seal(context: &Arc<DeploymentContext>, uid: &str) {
     });
 }
 
-/// Removes the logs of older rollouts, in the background. What is left of them goes when the next one begins.
+/// Removes the logs of older rollouts, in the background. What remains is removed when the next rollout begins.
 pub fn limit(context: &Arc<DeploymentContext>, uid: &str, current: RolloutAttempt, rollouts: usize) {
     let (then, of) = (context.clone(), uid.to_owned());
     let _ = context.tasks.start(format!("rollout-log/{uid}/limit"), async move {
@@ -129,19 +127,19 @@ async fn remove_outdated(
 
 fn purpose(goal: &Goal) -> String {
     match goal {
-        Goal::Stage(target) => format!("{} is to be staged", target.version),
-        Goal::Run { target, heal: false, .. } => format!("{} is to run here", target.version),
-        Goal::Run { target, heal: true, .. } => format!("{} ran here and ended; it is to run again", target.version),
-        Goal::Release => "the claim is to be given up".to_owned(),
-        Goal::Remove => "everything is to be removed".to_owned(),
-        Goal::Adopt => "the host is to be taken over".to_owned(),
-        Goal::Prune(_) => "releases that are too many are to be removed".to_owned(),
+        Goal::Stage(target) => format!("goal: stage {}", target.version),
+        Goal::Run { target, heal: false, .. } => format!("goal: run {}", target.version),
+        Goal::Run { target, heal: true, .. } => format!("goal: start {} again, its process ended", target.version),
+        Goal::Release => "goal: give up the claim".to_owned(),
+        Goal::Remove => "goal: stop and remove".to_owned(),
+        Goal::Adopt => "goal: adopt the host".to_owned(),
+        Goal::Prune(_) => "goal: prune old releases".to_owned(),
     }
 }
 
 fn step_name(step: &Step) -> &'static str {
     match step {
-        Step::Attach(_) => "wait for what is under way",
+        Step::Attach(_) => "wait for the act under way",
         Step::Stage => "stage",
         Step::Update => "stop, switch, start",
         Step::Stop => "stop",
@@ -152,7 +150,7 @@ fn step_name(step: &Step) -> &'static str {
         Step::Prune { .. } => "prune old releases",
         Step::Release => "give up the claim",
         Step::Remove => "remove",
-        Step::Adopt => "take over",
+        Step::Adopt => "adopt",
         Step::Died => "start",
         Step::Reached => "check",
     }

@@ -1,6 +1,6 @@
-//! Which machines the Deployments of a project select, all of them. Who asks gets a list that was begun after he asked, never an older one;
-//! but those who ask while one is under way share the next. So a thousand Deployments of one project that wake together list each other a
-//! few times, and not a thousand times. Nothing is kept for later. It must not decide who may have a machine.
+//! Machines that the Deployments of a project select. A caller gets a list that was begun after its call, never an older one; calls
+//! during a list share the next one. So a thousand Deployments of one project that wake together list each other a few times, not a
+//! thousand times. Nothing is kept. It must not decide which Deployment a machine belongs to.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ use crate::{
     plan::deployment::{SiblingDeployment, select},
 };
 
-/// How long a reconcile waits for a list that another one began; then it lists by itself.
+/// How long a reconcile waits for the list of another one; then it lists by itself.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Namespace and name.
@@ -33,7 +33,7 @@ type ProjectKey = (String, String);
 pub struct SiblingSelections(Mutex<HashMap<ProjectKey, Arc<SharedList<Vec<SiblingDeployment>>>>>);
 
 impl SiblingSelections {
-    /// Of all Deployments of this project, his who asks among them.
+    /// Of all Deployments of this project, the caller's included.
     pub async fn of(
         &self,
         frame: &frame::Shared,
@@ -49,7 +49,7 @@ impl SiblingSelections {
     }
 }
 
-/// When the newest one was begun, and what it is, if somebody still has it.
+/// Start of the newest list, and the list while a caller still holds it.
 struct SharedList<T>(tokio::sync::Mutex<Option<(Instant, Weak<T>)>>);
 
 impl<T> Default for SharedList<T> {
@@ -59,7 +59,7 @@ impl<T> Default for SharedList<T> {
 }
 
 impl<T> SharedList<T> {
-    /// One that was begun after this call: that of another caller, or what `make` makes.
+    /// A list that was begun after this call: of another caller, or of `list`.
     async fn newer<E>(&self, timeout: Duration, list: impl Future<Output = Result<T, E>>) -> Result<Arc<T>, E> {
         let requested_at = clock::monotonic();
         let Ok(mut newest) = tokio::time::timeout(timeout, self.0.lock()).await else {
@@ -76,7 +76,7 @@ impl<T> SharedList<T> {
         Ok(listed)
     }
 
-    /// Somebody has it, or is about to.
+    /// A caller holds the list, or waits for it.
     fn is_held(&self) -> bool {
         let Ok(newest) = self.0.try_lock() else { return true };
         newest.as_ref().is_some_and(|(_, listed)| listed.strong_count() > 0)
@@ -92,7 +92,7 @@ async fn list(frame: &frame::Shared, namespace: &str, project: &str) -> Result<V
     let mut groups = HashMap::<String, Option<DeserializeGuard<HostGroup>>>::new();
     for one in api.list(&of).await? {
         let name = one.data["spec"]["hostGroupRef"]["name"].as_str().unwrap_or_default().to_owned();
-        // One that names no group is unreadable; there is nothing to ask for.
+        // A Deployment without a group name is unreadable.
         if !name.is_empty() && !groups.contains_key(&name) {
             let group = frame.api::<DeserializeGuard<HostGroup>>(namespace).get_opt(&name).await?;
             groups.insert(name.clone(), group);
@@ -102,7 +102,7 @@ async fn list(frame: &frame::Shared, namespace: &str, project: &str) -> Result<V
     Ok(all)
 }
 
-/// What a Deployment claims, from as much of it as a claim needs: one whose status or strategy a later version wrote claims what it did.
+/// Claim of a Deployment, from the fields that a claim needs: a status or strategy of a later version does not matter.
 fn claim(one: &DynamicObject, group: Option<&DeserializeGuard<HostGroup>>) -> SiblingDeployment {
     let selection = Option::<HostSelection>::deserialize(&one.data["spec"]["hosts"]);
     let unreadable = selection.is_err()
@@ -111,7 +111,7 @@ fn claim(one: &DynamicObject, group: Option<&DeserializeGuard<HostGroup>>) -> Si
     let group = group.and_then(|group| group.0.as_ref().ok());
     let all = group.map(|group| group.spec.hosts.as_slice()).unwrap_or_default();
     let port = group.map_or(22, |group| group.spec.ssh.port);
-    // Who goes claims nothing new; what it owns is in the owner files.
+    // A deleted Deployment claims no further machine; the hosts that it owns name it in their owner files.
     let is_deleted = one.metadata.deletion_timestamp.is_some();
     let selected = match selection {
         Ok(selection) if !is_deleted => select(selection.as_ref(), all).unwrap_or_default(),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_while_one_is_under_way_gets_the_next_and_shares_it() {
+    async fn calls_during_a_list_share_the_next_one() {
         let shared = SharedList::default();
         let (finish, finished) = oneshot::channel();
         let first = shared.newer(LIST_TIMEOUT, async { finished.await.map(|()| 1) });
@@ -181,14 +181,14 @@ mod tests {
         let (first, (next, shares, _)) = tokio::join!(first, others);
         let (next, shares) = (next.unwrap(), shares.unwrap());
         assert_eq!((*first.unwrap(), *next, *shares), (1, 2, 2));
-        assert!(shared.is_held(), "as long as somebody has it");
+        assert!(shared.is_held(), "while a caller has it");
         drop((next, shares));
         assert!(!shared.is_held());
         assert_eq!(*shared.newer(LIST_TIMEOUT, async { Ok::<_, ()>(3) }).await.unwrap(), 3, "nothing is kept");
     }
 
     #[tokio::test]
-    async fn one_that_hangs_or_fails_holds_nobody_up() {
+    async fn a_list_that_hangs_or_fails_blocks_no_other() {
         let (shared, soon) = (SharedList::<i32>::default(), Duration::from_millis(10));
         let hangs = shared.newer(soon, std::future::pending::<Result<i32, ()>>());
         let other = shared.newer(soon, async { Ok::<_, ()>(7) });

@@ -1,4 +1,4 @@
-//! One step on one host, done: the planner's word for it becomes one call of the helper.
+//! One step on one host: the planner's step becomes one call of the helper.
 
 use std::time::Duration;
 
@@ -24,24 +24,24 @@ use crate::{
     plan::deployment::{Assignment, FolderView, Goal, Step, StepProgress, Target, not_allowed},
 };
 
-/// How long an act that another call left open is waited for at once.
+/// How long one call waits for an act of an earlier call.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// A port may linger for a moment after its process is gone.
 const PORT_TRIES: u32 = 30;
 
-/// Everything that a step needs to know of its task.
+/// Input of a step, from its task.
 pub struct StepContext<'a> {
     pub controller: &'a DeploymentContext,
     pub host_ref: &'a HostRef,
     pub assignment: &'a Assignment,
     pub observed: &'a FolderView,
-    /// On the host's disk, as it said last.
+    /// Free bytes on the host's disk at its last check.
     pub free_bytes: u64,
     pub host: &'a Host,
     pub log: &'a RolloutLog<'a>,
 }
 
-/// Does one step; `done` takes what the host does not record. Answers the folder as it is after an act.
+/// Performs one step; `done` takes what the host does not record. Returns the folder after an act.
 pub async fn perform(
     context: &StepContext<'_>,
     step: &Step,
@@ -83,11 +83,11 @@ pub async fn perform(
         Step::Release | Step::Remove | Step::Adopt => done.ownership_done = true,
         _ => {}
     }
-    // An attached act says how it ended; what it left is looked at.
+    // An attached act reports its end; the folder is checked.
     Ok(acted.folder.filter(|_| !matches!(step, Step::Attach(_))))
 }
 
-/// Reason and phase of a verdict where this step failed in this way.
+/// Reason and phase of a failure of this step.
 pub fn verdict_on(step: &Step, error: &HostError) -> (Reason, Phase) {
     let part = match error {
         HostError::StepFailed { step, .. } => step.as_str(),
@@ -111,13 +111,13 @@ impl StepContext<'_> {
         match &self.assignment.goal {
             Goal::Stage(target) | Goal::Run { target, .. } | Goal::Prune(target) => Ok(target),
             Goal::Release | Goal::Remove | Goal::Adopt => {
-                let message = "a step that needs a release was asked for without one; this is a fault of landfall";
+                let message = "a step that needs a release was planned without one; this is a bug of landfall";
                 Err(StepError::Failed(Failure::new(Reason::InternalError, message, &[])))
             }
         }
     }
 
-    /// Who acts, with which token, on which view.
+    /// Owner, fence token and view of an act.
     fn call(&self) -> Result<ActCall, StepError> {
         let fence = self.controller.shared.gate.token().map_err(HostError::from)?;
         let host_ref = self.host_ref;
@@ -161,7 +161,7 @@ async fn stage(context: &StepContext<'_>) -> Result<Acted, StepError> {
     let target = context.target()?;
     let release = context.controller.store.release(&target.digest).await.map_err(|error| store_failure(&error))?;
     let absent = !context.observed.folder.releases.contains(&target.release);
-    // What was free a while ago may be less than what is now: where it would not do, the host is asked.
+    // The last check may be old: where it shows too little room, the host itself decides.
     let free = Some(context.free_bytes).filter(|free| absent && *free >= StageSpec::room_for(release.size));
     let spec = StageSpec {
         release: target.release.clone(),
@@ -177,14 +177,14 @@ fn store_failure(error: &StoreError) -> StepError {
     StepError::Failed(Failure::new(Reason::StoreUnavailable, &error.to_string(), &[]))
 }
 
-/// The host itself looks whether the port is free when the old process is gone.
+/// The host checks that the port is free when the old process is gone.
 async fn update_spec(context: &StepContext<'_>) -> Result<UpdateSpec, StepError> {
     let (start, run_as) = start_spec(context)?;
     Ok(UpdateSpec { stop: context.stop_spec().await, start, run_as, port: context.target()?.port() })
 }
 
-/// Where nothing of ours runs whoever answers is somebody else, also one that only a redirection leads to (such as a cluster's NodePort),
-/// of whom the host itself sees no socket.
+/// Without a running process of this Deployment any answer on the port is foreign, also through a redirection (such as a cluster's
+/// NodePort), where the host itself sees no socket.
 async fn port_is_taken(context: &StepContext<'_>) -> Result<bool, StepError> {
     let idle = !context.observed.folder.process.as_ref().is_some_and(|process| process.alive);
     match context.target()?.port().filter(|_| idle) {
@@ -193,10 +193,10 @@ async fn port_is_taken(context: &StepContext<'_>) -> Result<bool, StepError> {
     }
 }
 
-/// Whose socket answered is looked at on the host, in the same call.
+/// The host checks in the same call that the socket which answered belongs to the process.
 async fn mark(context: &StepContext<'_>, keep: &[ReleaseName]) -> Result<Acted, StepError> {
     let target = context.target()?;
-    // Of the rollout that started the process: the target may have come back to what ran already.
+    // Of the rollout that started the process: after a return to an earlier target the process is older than the rollout.
     let process = context.observed.folder.process.as_ref();
     let spec = MarkSpec {
         rollout: process.map_or_else(|| target.rollout.clone(), |process| process.rollout.clone()),
@@ -212,7 +212,7 @@ async fn mark(context: &StepContext<'_>, keep: &[ReleaseName]) -> Result<Acted, 
     }
 }
 
-/// A start by itself, where an update found somebody on the port: who still listens after a moment is a stranger, who would answer the probe.
+/// A start alone, after an update found the port taken: a listener that stays is foreign and would answer the probe.
 async fn start(context: &StepContext<'_>) -> Result<Acted, StepError> {
     if let Some(port) = context.target()?.port() {
         let mut tries = 0;
@@ -245,7 +245,7 @@ fn start_spec(context: &StepContext<'_>) -> Result<(StartSpec, Option<RunAs>), S
     Ok((spec, run_as))
 }
 
-/// Only whom the group lets it be, also where an older version is started again; never somebody else instead.
+/// Only a user that the group allows, also for an older version; never another user instead.
 fn run_as(target: &Target, dial: Option<&Dial>) -> Result<Option<RunAs>, StepError> {
     let Some(user) = &target.run.user else { return Ok(None) };
     let by = dial.map(|dial| dial.config.r#become.clone()).unwrap_or_default();

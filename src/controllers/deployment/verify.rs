@@ -1,4 +1,4 @@
-//! Readiness: asked through the SSH connection, answered by that very process, for as long as it must hold.
+//! Readiness: probed through the SSH connection, answered by the started process, for `minReadySeconds`.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::{
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// Pause between checks whether a process that does not answer yet lives at all.
+/// Pause between checks that a process which does not answer yet is alive.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 const LAST_LINES: usize = 5;
 
-/// How the asking ended.
+/// Result of the verification.
 pub enum Verified {
-    /// That the socket which answered is that process' own is looked at where this comes on record: on the host.
+    /// The host checks that the socket which answered belongs to the process when it marks it as ready.
     Ready,
     Failed(Failure),
-    /// The host has another goal by now.
+    /// The host has a new goal.
     Superseded,
 }
 
@@ -34,7 +34,7 @@ pub struct Process<'a> {
     pub start: u64,
 }
 
-/// Asks until the process was ready as often and as long as it must be, ends, or its time is over.
+/// Probes until the process was ready for `successThreshold` and `minReadySeconds`, ends, or its deadline passes.
 pub async fn verify(
     host: &Host,
     process: &Process<'_>,
@@ -68,7 +68,7 @@ pub async fn verify(
         if long_enough && probe.is_some() {
             return Ok(Verified::Ready);
         }
-        // While it does not answer yet, a dead process is noticed soon enough.
+        // Without an answer, a dead process is noticed within PROBE_INTERVAL.
         if long_enough || clock::monotonic().duration_since(checked_at) >= PROBE_INTERVAL {
             checked_at = clock::monotonic();
             if let Some(failure) = failed(host, process, probe.filter(|_| enough)).await? {
@@ -86,7 +86,7 @@ pub async fn verify(
     }
 }
 
-/// Asked after the answer: that process must still live, and the socket that answered be one of its session, where that can be told.
+/// After an answer: the process must be alive, and the socket that answered belong to its session, where the host can tell.
 async fn failed(
     host: &Host,
     process: &Process<'_>,
@@ -95,7 +95,7 @@ async fn failed(
     let port = probe.and_then(ReadinessProbe::port);
     let mut now = host.answering(process.folder, port).await?;
     if now.listener == Some(Listener::Foreign) {
-        // One that ends while it is looked at leaves a socket that is nobody's for a moment.
+        // A process that ends during the check leaves a socket without owner for a moment.
         now = host.answering(process.folder, port).await?;
     }
     if !now.process.is_some_and(|one| one.alive && one.pid == process.pid && one.start == process.start) {
@@ -112,7 +112,7 @@ fn min_ready(target: &Target) -> Duration {
     seconds(target.min_ready_seconds)
 }
 
-/// One try. The text says why not, for a person.
+/// One probe. The text has the cause, for people.
 async fn probe_once(host: &Host, probe: Option<&ReadinessProbe>) -> Result<Result<(), String>, HostError> {
     let Some((probe, port)) = probe.and_then(|probe| Some((probe, probe.port()?))) else { return Ok(Ok(())) };
     let timeout = seconds(probe.timeout_seconds);

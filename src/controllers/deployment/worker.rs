@@ -1,5 +1,5 @@
-//! The background task of one host: it looks, takes the next step that the planner's rule names, and looks again, until the goal is
-//! reached, the host failed or was lost, or another goal was given. Killed at any point it leaves nothing but what the host shows.
+//! Background task of one host: it checks the host, takes the next step by the planner's rule, and repeats, until the goal is reached, the
+//! host failed or was lost, or another goal was given. Killed at any point it leaves no state but the host's.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,21 +33,21 @@ enum End {
     Reached,
     /// Another goal was given.
     Changed,
-    /// The host could not be reached at all: nothing was done.
+    /// The host could not be reached: no act was done.
     NotReached,
-    /// Lost, or not ours to act on: the planner decides again.
+    /// The host was lost, or may not be acted on: the planner decides again.
     Yielded,
-    /// What ran could not be started again; tried again later.
+    /// The start for healing failed; tried again later.
     NotHealed(model::Failure),
     Failed(HostFailure),
 }
 
-/// Retries for errors that should pass by themselves.
+/// Retries for errors expected to be transient.
 const MAX_RETRIES: u32 = 3;
-/// After a goal that did not work out and has no verdict, so that it is not tried in a hot loop.
+/// Pause after a goal that was not reached and has no recorded failure, so that it is not tried in a hot loop.
 const FAILURE_PAUSE: Duration = Duration::from_secs(3);
 
-/// Follows a host's goal, and the ones that come after, until there is none to follow.
+/// Follows the goals of a host until there is none.
 pub async fn run(context: Arc<DeploymentContext>, host_ref: HostRef, number: u64) {
     let span = host_ref.span();
     follow_goals(context, host_ref, number).instrument(span).await;
@@ -80,7 +80,7 @@ async fn follow_goals(context: Arc<DeploymentContext>, host_ref: HostRef, number
                 record(&context, &host_ref, &verdict).await;
             }
         }
-        // What is known must be newer than the last act before the planner counts on it.
+        // The planner needs a check that is newer than the last act.
         if matches!(context.fleet.hosts.check(&host_ref.host_key()), HostCheck::Unknown) {
             let _ = hosts::probe(&context.fleet, &host_ref.host_key()).await;
         }
@@ -96,7 +96,7 @@ async fn follow_goals(context: Arc<DeploymentContext>, host_ref: HostRef, number
     rollout_log::seal(&context, &host_ref.uid);
 }
 
-/// Takes the task off the list however it ends, by a panic too.
+/// Removes the task from the list however it ends, also by a panic.
 struct Guard(HostWorkers, HostWorkerKey, u64);
 
 impl Drop for Guard {
@@ -105,10 +105,10 @@ impl Drop for Guard {
     }
 }
 
-/// A failure that can't be recorded is none: the next task finds the same and records it.
+/// A failure that can't be recorded does not count: the next task finds and records it.
 async fn record(context: &DeploymentContext, host_ref: &HostRef, verdict: &HostFailure) {
     if let Err(error) = records::write_failure(context, &host_ref.uid, verdict).await {
-        tracing::warn!(%error, "a host's failure is not on record yet");
+        tracing::warn!(%error, "the failure of a host could not be recorded; tried again");
         tokio::time::sleep(FAILURE_PAUSE).await;
     }
 }
@@ -127,8 +127,8 @@ async fn follow(
         log.lost();
         return End::NotReached;
     };
-    // Seen over this very connection, so in this boot, and nothing was done since: the host itself refuses what is planned on an old view.
-    // What was under way then may be over.
+    // Checked over this connection, so in this boot, and no act was done since: the host refuses acts that are planned on an old view.
+    // An act under way then may be over.
     let at_rest = |facts: &HostFacts| facts.folders.get(&host_ref.folder()).is_none_or(|folder| folder.open.is_none());
     let mut known = match context.fleet.hosts.check(&host_key) {
         HostCheck::Facts(facts) if link.is_verified() && at_rest(&facts) => Some(*facts),
@@ -138,7 +138,7 @@ async fn follow(
         if !wanted() {
             return End::Changed;
         }
-        // An act answers with what is true after it; else the host is asked.
+        // An act returns the facts after it; else the host is checked.
         let facts = match known.take() {
             Some(facts) => facts,
             None => match hosts::probe_over(&context.fleet, &host_key, &link).await {
@@ -176,7 +176,7 @@ async fn follow(
                 known = Some(hosts::after(&context.fleet, &host_key, facts, &host_ref.folder(), folder));
                 continue;
             }
-            // Nothing was done, only looked at: what was known of the folder is as true as before.
+            // No act was done: the known facts still hold.
             Ok(None) if matches!(step, Step::Verify { .. }) => {
                 log.done(&step, began);
                 known = Some(facts);
@@ -198,7 +198,7 @@ async fn follow(
     }
 }
 
-/// One connection for the whole task. Why there is none is kept for the planner.
+/// One connection for the whole task. A failure to connect is kept for the planner.
 async fn connect(context: &Arc<DeploymentContext>, key: &HostKey) -> Option<Arc<Link>> {
     if let Ok(link) = hosts::link(&context.fleet, key).await {
         return Some(link);
@@ -220,7 +220,7 @@ fn next_after(error: StepError, step: &Step, host_ref: &HostRef, assignment: &As
         StepError::Failed(failure) => return Next::Failed(failure, step.phase()),
         StepError::Host(error) => error,
     };
-    tracing::info!(%error, ?step, "a step on a host was not done");
+    tracing::info!(%error, ?step, "a step on a host failed");
     if is_failure_of_other_act(step, &error, host_ref, assignment) {
         return Next::Again;
     }
@@ -236,7 +236,7 @@ fn next_after(error: StepError, step: &Step, host_ref: &HostRef, assignment: &As
     }
 }
 
-/// An act of another Deployment, rollout or attempt was waited for, and has ended not well: that says nothing about this one.
+/// An act of another Deployment, rollout or attempt was waited for and failed: no failure of this one.
 fn is_failure_of_other_act(step: &Step, error: &HostError, host_ref: &HostRef, assignment: &Assignment) -> bool {
     let Step::Attach(open) = step else { return false };
     let own =
@@ -244,7 +244,7 @@ fn is_failure_of_other_act(step: &Step, error: &HostError, host_ref: &HostRef, a
     !own && matches!(error, HostError::StepFailed { .. } | HostError::DiskFull { .. } | HostError::PortInUse { .. })
 }
 
-/// Bringing a version to a host can fail for good. Healing and releasing are tried again, as the planner sees fit.
+/// An update can fail for good. Healing and releasing are tried again as the planner decides.
 fn failed(
     assignment: &Assignment,
     host_ref: &HostRef,

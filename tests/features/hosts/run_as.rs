@@ -276,7 +276,7 @@ async fn a_version_runs_as_the_user_that_its_project_names_and_its_group_allows(
     let name = deployment.metadata.name.unwrap();
     let refused = bench.until("refused", |object: &Deployment| is(object, "Stalled", "UserNotAllowed")).await;
     let text = rollout::message(&refused);
-    assert!(text.contains("has nobody"), "{name}: {text}");
+    assert!(text.contains("has no user"), "{name}: {text}");
     let allow = |users: &[&str]| json!({ "spec": { "become": { "method": "Sudo", "users": users } } });
     // A host that is no use for its group is told as such; the Deployment waits for its own reason.
     bench.patch::<HostGroup>("prod", allow(&["web"])).await;

@@ -237,7 +237,7 @@ async fn an_environment_that_is_taken_back_restarts_nothing_that_ran_with_it() {
     bench.until_deployed("v1").await;
     bench.edit(json!({ "paused": true, "env": [{ "name": "COLOUR", "value": "blue" }] })).await;
     let paused = bench.until("paused", |object| is(object, "Reconciling", "Paused")).await;
-    assert!(message(&paused).contains("0 of 2 hosts run v1 with the new environment"), "{}", message(&paused));
+    assert!(message(&paused).contains("v1 runs with the new environment on 0 of 2 hosts"), "{}", message(&paused));
     bench.edit(json!({ "paused": false, "env": [{ "name": "COLOUR", "value": "red" }] })).await;
     bench.until_deployed("v1").await;
     bench.stamp("landfall.dev/redeploy", "once").await;

@@ -11,21 +11,21 @@ use crate::model::rollout::{HostFailure, RolloutRecord};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Ask these hosts of the group now.
+    /// Check these hosts of the group now.
     Probe(BTreeSet<String>),
-    /// See that the HostGroup gets its finalizer: it is in use.
+    /// Have the HostGroup get its finalizer: it is in use.
     HoldGroup,
-    /// Put the revision on record in the store, before any host learns of it.
+    /// Record the revision in the store, before any act on a host.
     Record(Box<RolloutRecord>),
-    /// Put on record that a host failed.
+    /// Record that a host failed.
     RecordFailure(HostFailure),
-    /// Bring a host to a goal, in the background. A task that is under way there gets the new goal after its step.
+    /// Bring a host to a goal, in the background. A task under way there takes the new goal after its step.
     Assign(Assignment),
-    /// Forget these hosts: the group does not list them any more.
+    /// Forget these hosts: the group no longer lists them.
     Forget(Vec<String>),
-    /// A rollout begins: of the logs of all rollouts only those of so many stay, this one among them.
+    /// A rollout begins: keep the logs of this many rollouts, this one included.
     KeepLogs(usize),
-    /// Nobody can ask for its logs any more.
+    /// Delete the logs: the Deployment is gone.
     RemoveLogs,
 }
 
@@ -33,9 +33,9 @@ pub enum Action {
 pub struct Assignment {
     pub host: String,
     pub goal: Goal,
-    /// Names the act: rollout and attempt.
+    /// Identity of the act: rollout and attempt.
     pub key: AssignmentId,
-    /// An owner that is known to be gone, or whom an `adopt` names.
+    /// Owner that is known to be gone, or that an `adopt` names.
     pub replaces: Option<Owner>,
 }
 

@@ -1,4 +1,4 @@
-//! Whose a host is: one host belongs to one Deployment per project. The owner file decides; on a host without one the older
+//! Which Deployment a host belongs to: one per project. The owner file decides; on a host without one the older
 //! Deployment, then the smaller uid.
 
 use std::collections::{HashMap, HashSet};
@@ -9,24 +9,24 @@ use crate::{
     model::{facts::FolderFacts, ids::Owner},
 };
 
-/// Revisions that a restored control plane may have missed.
+/// Largest number of revisions that a restored control plane may have missed.
 pub const REVISION_GAP_MAX: i64 = 1_000_000;
 
-/// What stands between this Deployment and one host.
+/// Claim of this Deployment on one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Ours, or nobody's. `replaces`: the owner file names somebody who is known to be gone.
+    /// Free, or this Deployment's. `replaces`: the owner file names a Deployment that is known to be gone.
     Ours { replaces: Option<Owner> },
-    /// Another Deployment's; the text names it.
+    /// It belongs to another Deployment; the text names it.
     Others(String),
     /// Another control plane acted on it.
     Foreign { control_plane_id: String, owner: Option<Owner> },
-    /// It has seen a higher revision than this Deployment knows of, or a newer operator than the one that holds the lease: our own past
-    /// was restored from a backup. `fenced`: it would refuse our acts.
+    /// It has seen a higher revision than this Deployment knows of, or a newer operator than the one that holds the lease: this control plane
+    /// was restored from a backup. `fenced`: the host refuses acts of this operator.
     Ahead { revision: i64, fenced: bool },
 }
 
-/// What the claims of all hosts are computed from; made once.
+/// Input of the claims of all hosts; computed once.
 pub struct Claims<'a> {
     observed: &'a Observed,
     /// Names of the group's hosts.
@@ -34,7 +34,7 @@ pub struct Claims<'a> {
     port: i32,
     /// The Deployment that claims a machine, of those that come before this one.
     first: HashMap<&'a str, &'a SiblingDeployment>,
-    /// One of those whose selection can't be read: it may claim any machine.
+    /// An earlier Deployment whose selection can't be read: it may claim any machine.
     unreadable: Option<&'a SiblingDeployment>,
     known_revision: i64,
 }
@@ -72,14 +72,14 @@ impl<'a> Claims<'a> {
         }
         match self.unreadable {
             Some(other) => Claim::Others(format!(
-                "Deployment {} is older, and this operator can't read which hosts it selects (a later version wrote it)",
+                "Deployment {} is older, and its host selection can't be read (a later version of landfall wrote it)",
                 other.name
             )),
             None => Claim::Ours { replaces: None },
         }
     }
 
-    /// `None` where nobody is recorded.
+    /// `None` without a recorded owner.
     fn by_owner_file(&self, host: &Host, folder: &FolderFacts) -> Option<Claim> {
         let ours = &self.observed.control_plane_id;
         let fence = folder.fence.as_ref().map(|fence| &fence.epoch);
@@ -123,13 +123,13 @@ impl<'a> Claims<'a> {
     }
 }
 
-/// The highest revision that status and store know of.
+/// Highest revision in status and store.
 pub fn known_revision(observed: &Observed) -> i64 {
     let records = observed.records.iter().map(|record| record.revision);
     records.chain(observed.before().revision).max().unwrap_or(0)
 }
 
-/// The highest revision of this Deployment that any host shows.
+/// Highest revision of this Deployment on any host.
 pub fn highest_on_hosts(observed: &Observed) -> i64 {
     let known = known_revision(observed);
     let processes = observed.hosts.values().filter_map(|host| host.view()?.folder.process.as_ref());
@@ -137,7 +137,7 @@ pub fn highest_on_hosts(observed: &Observed) -> i64 {
     ours.filter(|revision| is_plausible(known, *revision)).max().unwrap_or(0)
 }
 
-/// A backup is not that old: a host that claims more lies, and counting on from there would end at the last number that there is.
+/// No backup is that old: a host with a higher revision is wrong, and numbers taken from it would run out.
 fn is_plausible(known: i64, revision: i64) -> bool {
     revision <= known.saturating_add(REVISION_GAP_MAX)
 }

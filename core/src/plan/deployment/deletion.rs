@@ -1,5 +1,5 @@
-//! A Deployment that is deleted: its hosts are released or cleaned. Who can't be, for want of an answer, of the HostGroup or of its Secret,
-//! is waited for until `progressDeadlineSeconds` have passed, and then left behind and named.
+//! A Deployment that is deleted: its hosts are released or cleaned. Hosts that do not answer, or whose HostGroup or Secret is missing, are
+//! waited for until `progressDeadlineSeconds` have passed, then left behind and named.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,6 @@ use super::{
     observed::{FolderCheck, GoalKind, Observed},
     select::select,
     steps::Goal,
-    targets::list_names,
 };
 use crate::{
     api::{
@@ -25,10 +24,10 @@ use crate::{
         hostgroup::VersionCount,
     },
     model::{Failure, ids::Owner},
-    plan::{EventDraft, Plan},
+    plan::{EventDraft, Plan, list_names},
 };
 
-/// What is left to do on one host.
+/// Remaining work on one host.
 #[derive(Clone, Debug, PartialEq)]
 enum Leftover {
     Nothing,
@@ -37,11 +36,11 @@ enum Leftover {
     Ask,
     /// Nothing can be done there now.
     Blocked(Failure),
-    /// It is out of service and does not answer: nobody waits for it.
+    /// Out of service and not answering: it is not waited for.
     Suspended,
 }
 
-/// Hosts on which something is left to do, and why nothing can be done on any, where that is so.
+/// Hosts with remaining work; `blocked`: the cause that prevents acts on all of them.
 #[derive(Default)]
 struct Leftovers {
     hosts: Vec<(String, Leftover)>,
@@ -53,7 +52,7 @@ impl Leftovers {
         self.hosts.iter().filter(|(_, left)| fits(left)).map(|(host, _)| host.clone()).collect()
     }
 
-    /// Somebody is still waited for.
+    /// The deletion waits for a host.
     fn is_waiting(&self) -> bool {
         self.blocked.is_some() || self.hosts.iter().any(|(_, left)| *left != Leftover::Suspended)
     }
@@ -67,14 +66,14 @@ pub fn plan(observed: &Observed, deleted: Timestamp, now: Timestamp) -> Plan<Dep
     let left = leftovers(observed, now);
     let seconds = observed.spec.progress_deadline_seconds;
     let deadline = deleted.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
-    // Nobody can act on hosts in a namespace that took the lease along, and it waits for this finalizer.
+    // Without the lease, which went with the namespace, no act is possible; the namespace waits for this finalizer.
     if left.is_waiting() && now < deadline && !observed.namespace_terminating {
         return wait(observed, &left, deadline, now);
     }
     finish(observed, &left, now)
 }
 
-/// Something is left to do, and there is time.
+/// Work remains, and the deadline has not passed.
 fn wait(observed: &Observed, left: &Leftovers, deadline: Timestamp, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let act = left.names(|left| *left == Leftover::Act);
     let mut actions: Vec<Action> = act.iter().map(|host| Action::Assign(assign(observed, host))).collect();
@@ -94,7 +93,7 @@ fn wait(observed: &Observed, left: &Leftovers, deadline: Timestamp, now: Timesta
     Plan { finalizer: true, status, actions, events: vec![], next }
 }
 
-/// What is going on, who keeps it, and when that ends.
+/// The work under way, the hosts that delay it, and the deadline.
 fn verdict(observed: &Observed, left: &Leftovers, deadline: Timestamp) -> Verdict {
     let what = match observed.spec.deletion_policy {
         DeletionPolicy::Retain => "releasing",
@@ -104,7 +103,7 @@ fn verdict(observed: &Observed, left: &Leftovers, deadline: Timestamp) -> Verdic
         true => "its hosts".to_owned(),
         false => list_names(&left.names(|_| true)),
     };
-    let give_up = format!("at {deadline} the deletion gives up and leaves behind what is left");
+    let give_up = format!("at {deadline} the deletion gives up and leaves the remaining hosts behind");
     let no_answer = left.names(|left| matches!(left, Leftover::Blocked(_)));
     match &left.blocked {
         Some(failure) => {
@@ -118,7 +117,7 @@ fn verdict(observed: &Observed, left: &Leftovers, deadline: Timestamp) -> Verdic
     }
 }
 
-/// Nothing is left to do, or the time is over. Who is left is named, in the status as well: it is what a watch sees last.
+/// No work remains, or the deadline has passed. Hosts left behind are named in the status as well: a watch sees it last.
 fn finish(observed: &Observed, left: &Leftovers, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let (actions, mut events) = (vec![Action::RemoveLogs], vec![]);
     let mut status = status_with(observed, left, now);
@@ -130,11 +129,11 @@ fn finish(observed: &Observed, left: &Leftovers, now: Timestamp) -> Plan<Deploym
         let why = left.blocked.as_ref().map(|failure| format!(" ({})", failure.message)).unwrap_or_default();
         let seconds = observed.spec.progress_deadline_seconds;
         let what = match left.is_waiting() {
-            _ if observed.namespace_terminating => "left behind with the namespace that is deleted".to_owned(),
+            _ if observed.namespace_terminating => "left behind with the deleted namespace".to_owned(),
             true => format!("left behind after {seconds} s"),
-            false => "left behind, suspended and without answer".to_owned(),
+            false => "left behind, suspended and not answering".to_owned(),
         };
-        let note = format!("{what}: {hosts}{why}; what runs there runs on, and landfall's files stay");
+        let note = format!("{what}: {hosts}{why}; the application keeps running there, and landfall's files stay");
         let verdict = Verdict::failed(Reason::LeftBehind, &note);
         status.conditions = conditions(&status.conditions, observed.generation, now, &verdict, &[]);
         events.push(EventDraft::warning(Reason::LeftBehind, "Delete", note));
@@ -142,7 +141,7 @@ fn finish(observed: &Observed, left: &Leftovers, now: Timestamp) -> Plan<Deploym
     Plan { finalizer: false, status, actions, events, next: None }
 }
 
-/// Every host on which something is left.
+/// Every host with remaining work.
 fn leftovers(observed: &Observed, now: Timestamp) -> Leftovers {
     let name = &observed.spec.host_group_ref.name;
     let Some(group) = &observed.group else {
@@ -153,7 +152,8 @@ fn leftovers(observed: &Observed, now: Timestamp) -> Leftovers {
     };
     let selected = select(observed.spec.hosts.as_ref(), &group.hosts).unwrap_or_default();
     let selected: BTreeSet<&str> = selected.iter().map(|host| host.name.as_str()).collect();
-    // With what this operator still holds of a Secret that was deleted along, its work is finished. Any other fault of it is a person's no.
+    // A Secret that was deleted along with the Deployment is still in memory and used. Any other failure of the Secret is a decision of a
+    // person.
     let refused = group.secret.as_ref().filter(|failure| failure.reason != Reason::SecretNotFound);
     let mut hosts = Vec::new();
     for host in &group.hosts {
@@ -175,7 +175,7 @@ fn leftovers(observed: &Observed, now: Timestamp) -> Leftovers {
     Leftovers { hosts, blocked: group.secret.clone().filter(|_| all_are_stuck) }
 }
 
-/// The status as the hosts show themselves now: of those on which something is left, and of no other.
+/// The status, with counts of the hosts with remaining work alone.
 fn status_with(observed: &Observed, left: &Leftovers, now: Timestamp) -> DeploymentStatus {
     let before = observed.before();
     let mut counts = RolloutCounts { total: count(left.hosts.len()), ..RolloutCounts::default() };
@@ -192,12 +192,12 @@ fn status_with(observed: &Observed, left: &Leftovers, now: Timestamp) -> Deploym
         }
         let (phase, reason, message) = match left {
             Leftover::Blocked(failure) => (Phase::Unreachable, failure.reason, failure.message.as_str()),
-            Leftover::Suspended => (Phase::Unreachable, Reason::HostSuspended, "it is suspended and does not answer"),
+            Leftover::Suspended => (Phase::Unreachable, Reason::HostSuspended, "suspended and not answering"),
             Leftover::UnderWay => {
                 let phase = view.task.as_ref().map_or(Phase::Stopping, |task| task.phase);
-                (phase, Reason::Removing, "the deletion is under way here")
+                (phase, Reason::Removing, "deletion under way")
             }
-            _ => (Phase::Pending, Reason::Removing, "the deletion begins here"),
+            _ => (Phase::Pending, Reason::Removing, "deletion pending"),
         };
         match left {
             Leftover::Suspended => counts.skipped += 1,
@@ -217,7 +217,7 @@ fn status_with(observed: &Observed, left: &Leftovers, now: Timestamp) -> Deploym
     }
 }
 
-/// What is done on a host that this Deployment does not have any more.
+/// Assignment on a host that this Deployment gives up.
 pub fn assign(observed: &Observed, host: &str) -> Assignment {
     let rollout = observed.before().rollout.as_ref();
     let (rollout, attempt) = rollout.map_or(("0.0", 1), |rollout| (rollout.id.as_str(), rollout.attempt));
@@ -225,13 +225,13 @@ pub fn assign(observed: &Observed, host: &str) -> Assignment {
         DeletionPolicy::Retain => Goal::Release,
         DeletionPolicy::Remove => Goal::Remove,
     };
-    // It may be ours under a name that it had before.
+    // The host may have been renamed in the group.
     let replaces = own_claim(observed, host).filter(|owner| owner.host != host);
     Assignment::new(host, goal, rollout, attempt, replaces)
 }
 
-/// The owner file of a host, if that host is ours: by its name, or by one that the group does not have any more. A machine that is ours
-/// under another name of the group is that one's business.
+/// Owner file of a host that belongs to this Deployment: under its name, or under a name that the group no longer has. A machine that is
+/// listed under a second name of the group is handled under that name.
 fn own_claim(observed: &Observed, host: &str) -> Option<Owner> {
     let owner = observed.host(host).view()?.folder.owner.as_ref()?;
     let listed = |name: &str| observed.group.iter().flat_map(|group| &group.hosts).any(|one| one.name == name);
@@ -249,7 +249,7 @@ fn leftover(observed: &Observed, host: &str, selected: bool) -> Leftover {
         FolderCheck::Facts(_) if own_claim(observed, host).is_some() => Leftover::Act,
         FolderCheck::Facts(_) if kind.is_some() => Leftover::Act,
         FolderCheck::Facts(_) => Leftover::Nothing,
-        // Also of hosts that left the selection: right after a restart nobody knows what still runs there.
+        // Hosts outside the selection as well: right after a restart it is not known what runs there.
         FolderCheck::Unknown => Leftover::Ask,
         FolderCheck::Failed(failure) if selected => Leftover::Blocked(failure.clone()),
         FolderCheck::Failed(_) => Leftover::Nothing,

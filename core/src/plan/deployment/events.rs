@@ -1,6 +1,6 @@
-//! What people are told when it happens: a rollout that begins or ends, a host that fails, heals, is lost or leaves.
+//! Events: a rollout begins or ends; a host fails, is healed, is lost or leaves the group.
 
-use super::{observed::Observed, rollout::RolloutChange, targets::list_names, view::View};
+use super::{observed::Observed, rollout::RolloutChange, view::View};
 use crate::{
     api::{
         Reason,
@@ -8,13 +8,13 @@ use crate::{
         deployment::{DeploymentStatus, HistoryChange, Phase, RolloutException, RolloutOutcome},
     },
     model::Failure,
-    plan::EventDraft,
+    plan::{EventDraft, count_hosts, list_names},
 };
 
 pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     let mut events = Vec::new();
     events.extend(view.unmet.as_ref().and_then(|failure| unmet(view.observed, failure)));
-    events.extend(started(view, after));
+    events.extend(started(view));
     events.extend(finished(view, after));
     events.extend(failed_hosts(view, after));
     events.extend(healing(view, after));
@@ -25,13 +25,13 @@ pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     events
 }
 
-/// The spec can't be met, for a reason that the status did not say before.
+/// The spec can't be met, for a reason that the status did not have before.
 pub fn unmet(observed: &Observed, failure: &Failure) -> Option<EventDraft> {
     let known = observed.before().conditions.iter().any(|condition| condition.reason == failure.reason.as_str());
     (!known).then(|| EventDraft::warning(failure.reason, "Plan", &failure.message))
 }
 
-/// Hosts that are so now and were not so in the status before. Both lists are cut at the same number, in one order.
+/// Hosts that fit now and did not fit in the status before. Both lists are cut at the same number, in one order.
 fn newly<'a>(
     view: &View<'_>,
     after: &'a DeploymentStatus,
@@ -45,7 +45,7 @@ fn is_healing(entry: &RolloutException) -> bool {
     entry.reason == Reason::Healing.as_str()
 }
 
-/// Processes that ended and are started again; after a reboot of the host it says so.
+/// Processes that ended and are started again; a reboot of the host is named as the cause.
 fn healing(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     let rebooted = |host: &str| {
         let facts = view.observed.host(host).view();
@@ -64,7 +64,7 @@ fn healing(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
         .collect()
 }
 
-/// A try to start a process again did not succeed, for a reason that was not told before.
+/// A start for healing failed, for a reason that was not reported before.
 fn heal_failures(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     let entries = after.exceptions.iter().filter(|entry| is_healing(entry));
     let failed = entries.filter_map(|entry| Some((entry, view.observed.host(&entry.host).heal_failure.as_ref()?)));
@@ -88,7 +88,7 @@ fn unreachable(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> 
     Some(EventDraft::warning(Reason::HostsUnreachable, "Probe", note))
 }
 
-/// Nothing has moved for `progressDeadlineSeconds`.
+/// No host has passed a phase for `progressDeadlineSeconds`.
 fn deadline(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     let reasons = [Reason::ProgressDeadlineExceeded, Reason::HostsUnreachable, Reason::Healing].map(Reason::as_str);
     let stalled = |status: &DeploymentStatus| {
@@ -99,7 +99,7 @@ fn deadline(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     Some(EventDraft::warning(Reason::ProgressDeadlineExceeded, "Rollout", message))
 }
 
-fn started(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
+fn started(view: &View<'_>) -> Option<EventDraft> {
     let active = view.rollout.as_ref()?;
     let (id, version) = (&active.rollout.id, &active.rollout.version);
     match active.change {
@@ -108,9 +108,9 @@ fn started(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
                 HistoryChange::Version | HistoryChange::VersionAndEnvironment => "",
                 HistoryChange::Environment => ": the environment changed",
                 HistoryChange::Redeploy => ": redeploy",
-                HistoryChange::Adopt => ": taken over",
+                HistoryChange::Adopt => ": adopted",
             };
-            let note = format!("rollout {id} of {version} on {} hosts{why}", after.hosts.total);
+            let note = format!("rollout {id} of {version} on {}{why}", count_hosts(view.hosts.len()));
             Some(EventDraft::normal(Reason::RolloutStarted, "Rollout", note))
         }
         RolloutChange::Retry => {
@@ -131,11 +131,12 @@ fn finished(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     match newest.outcome {
         _ if old => None,
         RolloutOutcome::Succeeded => {
-            let note = format!("rollout {id}: all {} hosts run {version}", after.hosts.total);
+            let note = format!("rollout {id}: {version} runs on {}", count_hosts(view.hosts.len()));
             Some(EventDraft::normal(Reason::RolloutFinished, "Rollout", note))
         }
         _ => {
-            let note = format!("rollout {id} of {version} failed on {} hosts", newest.failed_hosts);
+            let failed = usize::try_from(newest.failed_hosts).unwrap_or(0);
+            let note = format!("rollout {id} of {version} failed on {}", count_hosts(failed));
             Some(EventDraft::warning(Reason::RolloutFailed, "Rollout", note))
         }
     }
@@ -152,6 +153,6 @@ fn unlisted(view: &View<'_>) -> Option<EventDraft> {
     if unlisted.is_empty() {
         return None;
     }
-    let note = format!("{} left the HostGroup; what runs there is not looked at any more", list_names(unlisted));
+    let note = format!("no longer in the HostGroup: {}; what runs there is not watched", list_names(unlisted));
     Some(EventDraft::warning(Reason::HostLeft, "Plan", note))
 }

@@ -18,14 +18,14 @@ pub fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-/// What people read of one host.
+/// Display of one host.
 pub struct HostDisplay<'a> {
     pub phase: Phase,
     pub reason: Reason,
     pub message: &'a str,
 }
 
-/// `before`: its entry in the status as it was read; `since` stands while phase and reason do.
+/// `before`: entry in the status as it was read; `since` is kept while phase and reason are the same.
 pub fn exception(
     observed: &Observed,
     before: Option<&RolloutException>,

@@ -1,4 +1,4 @@
-//! What a project's folder on a host shows of its process, whatever shall run there. It must not know of targets.
+//! State of the process, as a project's folder on a host shows it. Independent of targets.
 
 use crate::model::facts::{FolderFacts, ProcessFacts};
 

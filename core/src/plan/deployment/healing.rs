@@ -1,4 +1,4 @@
-//! Starting again what had been ready and ended: when the next start is due, and how starts in a row are counted.
+//! Healing: when the next start of a process that had been ready is due, and how starts in a row are counted.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use crate::model::facts::HealFact;
 
 /// Seconds after its last start from which a process counts as healed.
 pub const HEALED_AFTER: i64 = 600;
-/// The pauses between starts for healing: the first, and the longest.
+/// First and longest pause between starts for healing, in seconds.
 const HEAL_PAUSE: i64 = 10;
 const HEAL_PAUSE_MAX: i64 = 300;
 
@@ -17,23 +17,23 @@ pub struct Healing {
     /// Starts in a row.
     pub starts: u32,
     pub last: Timestamp,
-    /// Of the rollout: a `retry` starts counting again.
+    /// Attempt of the rollout: a `retry` resets the count.
     pub attempt: i64,
 }
 
 impl Healing {
-    /// After one more start. A process that lived for ten minutes starts counting again.
+    /// After one more start. A process that lived for ten minutes resets the count.
     pub fn after(before: Option<Self>, attempt: i64, now: Timestamp) -> Self {
         let recent = before.filter(|before| before.counts(attempt, now));
         Self { starts: recent.map_or(0, |recent| recent.starts).saturating_add(1), last: now, attempt }
     }
 
-    /// Whether it says anything of this attempt now.
+    /// Whether it counts for this attempt now.
     pub fn counts(&self, attempt: i64, now: Timestamp) -> bool {
         self.attempt == attempt && now.duration_since(self.last).as_secs() <= HEALED_AFTER
     }
 
-    /// What the host has on record; the starts and `uptime` in seconds since its boot, `now` the time of the look.
+    /// From the starts that the host recorded; they and `uptime` in seconds since its boot, `now` the time of the check.
     pub fn recorded(heals: &[HealFact], uptime: u64, now: Timestamp) -> Option<Self> {
         let newest = heals.last()?;
         let longest = HEALED_AFTER.unsigned_abs();
@@ -58,7 +58,7 @@ pub enum Heal {
     In(u64),
 }
 
-/// When a process that had been ready is started again: at once, then after 10 s, twice as long each time, up to 5 min, without an end.
+/// When a process that had been ready is started again: at once, then after 10 s, twice as long each time, up to 5 min, without limit.
 pub fn heal_due(healing: Option<Healing>, attempt: i64, now: Timestamp) -> Heal {
     let Some(healing) = healing.filter(|healing| healing.counts(attempt, now)) else { return Heal::Now };
     let doublings = healing.starts.saturating_sub(1).min(5);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn another_attempt_begins_anew() {
+    fn another_attempt_counts_from_one() {
         let now: Timestamp = "2026-11-24T09:00:00Z".parse().unwrap();
         let first = Healing::after(None, 1, now);
         assert_eq!(Healing::after(Some(first), 1, now).starts, 2);

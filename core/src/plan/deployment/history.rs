@@ -13,12 +13,12 @@ use super::{
 };
 use crate::api::deployment::{HistoryChange, HistoryEntry, RolloutOutcome};
 
-/// How a rollout goes on.
+/// How a rollout continues.
 #[derive(Clone, Copy)]
 pub struct RolloutResume {
-    /// It had failed, and goes on.
+    /// It had failed, and continues.
     pub again: bool,
-    /// More hosts failed than may.
+    /// More hosts failed than `maxFailures`.
     pub stuck: bool,
 }
 
@@ -76,7 +76,7 @@ fn entry(active: &ActiveRollout, change: Option<HistoryChange>) -> HistoryEntry 
     }
 }
 
-/// How the rollout ended; `None` while anything is under way or still to come.
+/// Outcome of the rollout; `None` while an update is under way or to come.
 fn outcome(view: &View<'_>, too_many_failed: bool) -> Option<RolloutOutcome> {
     let under_way = view.number(|state| {
         matches!(

@@ -1,4 +1,4 @@
-//! The state of each host: from what it shows, from the task that acts on it, and from what is on record about its update.
+//! State of each host: from its facts, the task that acts on it, and the recorded intent.
 
 use super::{
     folder::{is_down, is_marked},
@@ -18,11 +18,11 @@ use crate::{
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum HostState {
-    /// Not asked yet.
+    /// Not checked yet.
     Unknown,
-    /// Selected, and not this Deployment's to act on.
+    /// Selected, and not available to this Deployment.
     Refused(Failure),
-    /// No answer, and no update under way.
+    /// It does not answer, and no update is under way.
     Unreachable(Failure),
     /// It failed in this attempt, or can't be used at all.
     Failed(Failure),
@@ -31,22 +31,22 @@ pub enum HostState {
         phase: Phase,
         lost: Option<Failure>,
     },
-    /// What had been ready is being started again.
+    /// Its process, which had been ready, is being started again.
     Healing {
         phase: Phase,
     },
     Staging,
-    /// Answers, and lacks the release.
+    /// It answers, and lacks the release.
     Unstaged,
-    /// Has the release and waits for its update.
+    /// It has the release and waits for its update.
     Pending,
-    /// What was ready there ended, and it is on record how to start it again.
+    /// Its process, which had been ready, ended; the record of its revision says how to start it.
     Down,
     Ready,
 }
 
 impl HostState {
-    /// How far the host is. One that does not answer is away, whatever it was last seen to do.
+    /// Phase of the host. One that does not answer is Unreachable, also in its update.
     pub fn phase(&self) -> Phase {
         match self {
             Self::Updating { lost: Some(_), .. } | Self::Unreachable(_) => Phase::Unreachable,
@@ -60,18 +60,18 @@ impl HostState {
     }
 }
 
-/// Everything that the state of one host is computed from.
+/// Input of the state of one host.
 pub struct StateInput<'a> {
     pub observed: &'a Observed,
     pub name: &'a str,
     pub host: &'a HostObserved,
     pub target: Option<&'a Target>,
     pub intent: Option<&'a IntentOnRecord>,
-    /// Why it is not ours to act on.
+    /// Why this Deployment may not act on it.
     pub refused: Option<&'a Failure>,
     /// Its failure in this attempt.
     pub failure: Option<&'a HostFailure>,
-    /// What the status said of it: words for people, and the phase that they saw.
+    /// Its entry in the status: display.
     pub exception: Option<&'a RolloutException>,
 }
 
@@ -140,7 +140,7 @@ impl StateInput<'_> {
     fn may_be_updating(&self) -> bool {
         match self.intent {
             Some(IntentOnRecord::Recorded { updating, .. }) => updating.contains(self.name),
-            // Where the list was cut nobody knows of the others.
+            // The list was cut: the state of the other hosts is not known.
             Some(IntentOnRecord::Exceptions { updating, cut, .. }) => {
                 updating.contains(self.name) || *cut && self.exception.is_none()
             }
@@ -148,7 +148,7 @@ impl StateInput<'_> {
         }
     }
 
-    /// Where people saw it last, for them: of a host that does not answer.
+    /// Phase last displayed, of a host that does not answer; display only.
     fn last_phase(&self) -> Phase {
         let phase = self.exception.map(|exception| exception.phase);
         let updating = [Phase::Stopping, Phase::Switching, Phase::Starting, Phase::Verifying];
@@ -156,7 +156,7 @@ impl StateInput<'_> {
     }
 }
 
-/// How far the update of a host is, by what it shows.
+/// Phase of an update under way, by the facts of the host.
 fn phase_of(folder: &FolderFacts, target: &Target) -> Phase {
     let process = folder.process.as_ref().filter(|process| process.alive);
     match process {
@@ -167,14 +167,14 @@ fn phase_of(folder: &FolderFacts, target: &Target) -> Phase {
     }
 }
 
-/// Nothing is under way there, and what runs was seen ready: no update is in its middle.
+/// No act is under way there, and the running process was seen ready: no update is unfinished.
 fn is_at_rest(folder: &FolderFacts) -> bool {
     let acting = folder.open.as_ref().is_some_and(|open| open.running);
     let process = folder.process.as_ref().filter(|process| process.alive && is_marked(folder, process));
     !acting && process.is_some_and(|process| folder.current == process.release)
 }
 
-/// An update of this rollout left something behind that is not ready: a step under way, or a process that was never seen ready.
+/// An update of this rollout is unfinished: a step under way, or a process that was never seen ready.
 fn is_unfinished(folder: &FolderFacts, target: &Target) -> bool {
     let act = folder.open.as_ref().filter(|open| open.running && open.uid == target.uid);
     let step = act.is_some_and(|open| matches!(open.step.as_str(), "turn" | "stop" | "switch" | "start"));
@@ -203,7 +203,7 @@ fn updating_phase(phase: Phase) -> Phase {
     }
 }
 
-/// What was ready on a host last, as the store has it.
+/// The target that was last ready on a host, from the records.
 pub fn last_good(observed: &Observed, host: &HostObserved, target: Option<&Target>) -> Option<Target> {
     let process = host.view()?.folder.process.as_ref()?;
     if let Some(target) = target.filter(|target| is_target(process, target)) {

@@ -1,4 +1,4 @@
-//! What is on record of what this operator, or one before it, has begun.
+//! Intent on record: the updates that this operator, or one before it, has begun.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +8,18 @@ use crate::api::{
     deployment::{DeploymentStatus, Phase, RedeploySerial, RolloutException, RolloutOutcome},
 };
 
-/// What the status says of updates that were begun.
+/// Updates that were begun, as the status has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IntentOnRecord {
     /// `status.rollout.intent`: complete.
     Recorded { updating: BTreeSet<String>, failed: bool },
     /// An operator from before the intent wrote this status: the phases of its exceptions, which were cut at a hundred.
     Exceptions { updating: BTreeSet<String>, failed: bool, cut: bool },
-    /// It can't be read: what the hosts show is all that is known.
+    /// It can't be read: only the facts of hosts are known.
     Missing,
 }
 
-/// The redeploys on record. Before they were, the rollout's id counted those of its revision.
+/// Redeploys on record. Earlier versions counted those of a revision in the rollout's id alone.
 pub fn redeploys(before: &DeploymentStatus) -> Vec<RedeploySerial> {
     let Some(rollout) = before.rollout.as_ref() else { return Vec::new() };
     if let Some(intent) = &rollout.intent {
@@ -39,7 +39,7 @@ pub fn ended_failed(before: &DeploymentStatus) -> bool {
     intent.map_or_else(in_history, |intent| intent.failed)
 }
 
-/// Of an object of which anything was ever decided.
+/// Intent on record, complete and empty before the first rollout.
 pub fn intent_on_record_of(observed: &Observed) -> IntentOnRecord {
     let before = observed.before();
     let nothing_begun = before.rollout.is_absent() && before.wanted_hash.is_none() && observed.records.is_empty();

@@ -1,10 +1,10 @@
-//! Whose logs are kept, of all attempts of rollouts.
+//! Retention of the logs of rollouts.
 
 use std::collections::BTreeSet;
 
 pub use crate::model::rollout::RolloutAttempt;
 
-/// Of these attempts those of other rollouts than the newest ones. A rollout keeps all its attempts, or none.
+/// Attempts outside the newest `rollouts` rollouts. A rollout keeps the logs of all its attempts, or of none.
 pub fn outdated_attempts(attempts: impl IntoIterator<Item = RolloutAttempt>, rollouts: usize) -> Vec<RolloutAttempt> {
     let attempts: BTreeSet<RolloutAttempt> = attempts.into_iter().collect();
     let all: BTreeSet<(i64, i64)> = attempts.iter().map(RolloutAttempt::rollout).collect();

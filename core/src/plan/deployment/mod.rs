@@ -1,5 +1,5 @@
-//! What a Deployment does next: from its spec, what the hosts show and what is on record, to the whole next status and the acts.
-//! It must not ask, wait or remember.
+//! Planner of one Deployment: from its spec, the facts of hosts and the records to the whole next status, events and actions.
+//! It does no I/O, does not wait, and keeps nothing.
 //!
 //! One decision is a pipeline: `Observed → Targets → View → Hold? → Schedule → (Status, Events)`; [`plan`] is the list of its calls.
 

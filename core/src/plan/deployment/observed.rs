@@ -1,4 +1,4 @@
-//! Everything that the planner of a Deployment knows. Plain data; `controllers/deployment/observe.rs` fills it.
+//! Input of a Deployment's planner. Plain data; `controllers/deployment/observe.rs` fills it.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -30,7 +30,7 @@ pub struct Observed {
     pub uid: String,
     pub generation: i64,
     pub created: Timestamp,
-    /// When its deletion was asked for.
+    /// Its deletionTimestamp.
     #[serde(default)]
     pub deleted: Option<Timestamp>,
     #[serde(default)]
@@ -40,10 +40,10 @@ pub struct Observed {
     pub status: Option<DeploymentStatus>,
     /// This control plane: uid of its namespace `kube-system`.
     pub control_plane_id: String,
-    /// With which token this operator acts; `None` where it may not act now.
+    /// Fence token of this operator; `None` where it may not act now.
     #[serde(default)]
     pub token: Option<FenceToken>,
-    /// The namespace is being deleted, and the lease with it: nothing can be done on hosts any more.
+    /// The namespace is being deleted, and the lease with it: no act on hosts is possible.
     #[serde(default)]
     pub namespace_terminating: bool,
     /// The Project exists.
@@ -56,10 +56,10 @@ pub struct Observed {
     /// `retention.releasesPerHost` of the Project.
     #[serde(default = "five")]
     pub releases_kept: usize,
-    /// It is on record as removed: its release is kept no longer.
+    /// The version is recorded as deleted: its release is no longer kept.
     #[serde(default)]
     pub version_removed: bool,
-    /// What is known of the group's hosts, by name; a host that is not here was never asked.
+    /// Hosts of the group, by name; a host that is missing here was never checked.
     #[serde(default)]
     pub hosts: BTreeMap<String, HostObserved>,
     /// The other Deployments of this project in this namespace.
@@ -68,10 +68,10 @@ pub struct Observed {
     /// Revisions in the store.
     #[serde(default)]
     pub records: Vec<RolloutRecord>,
-    /// Verdicts in the store, of the rollouts that are still of interest.
+    /// Failures of hosts in the store.
     #[serde(default)]
     pub failures: Vec<HostFailure>,
-    /// Hosts on which this Deployment acted and which the group does not list any more.
+    /// Hosts on which this Deployment acted and which the group no longer lists.
     #[serde(default)]
     pub unlisted: Vec<String>,
 }
@@ -83,7 +83,7 @@ impl Observed {
         self.status.as_ref().unwrap_or(&NONE)
     }
 
-    /// Nothing was ever decided about this object: stamps that are there count as handled.
+    /// No decision was ever made about this object: verbs that are set count as handled.
     pub fn is_first_decision(&self) -> bool {
         self.status.as_ref().is_none_or(|status| status.observed_generation < 0)
     }
@@ -109,20 +109,20 @@ pub struct Group {
     /// The group's `status.suspended`: hosts that a verb took out of service. The spec's own stand in `hosts`.
     #[serde(default)]
     pub suspended: Vec<SuspendedHost>,
-    /// Users that applications may run as there.
+    /// Users that applications may run as.
     #[serde(default)]
     pub r#become: Become,
-    /// Why nobody can log in anywhere: the Secrets.
+    /// Failure of the group's Secrets: no sign-in is possible.
     #[serde(default)]
     pub secret: Option<Failure>,
-    /// It can't go while this Deployment acts on its hosts: it has its finalizer, or is going already.
+    /// It has its finalizer, so it can't go while this Deployment acts on its hosts; or it is being deleted already.
     #[serde(default = "yes")]
     pub held: bool,
 }
 
 impl Group {
-    /// Why a host of this group is out of service now, as messages say it; `None` where it is in service. The group's own planner looks
-    /// again when a suspension ends, and wakes its Deployments.
+    /// Why a host of this group is out of service now, for messages; `None` in service. The group's planner runs when a suspension ends,
+    /// and wakes its Deployments.
     pub fn suspended(&self, host: &Host, now: Timestamp) -> Option<String> {
         suspended(host, &self.suspended, now)
     }
@@ -140,7 +140,7 @@ fn twenty_two() -> i32 {
     22
 }
 
-/// One host as far as this project is concerned.
+/// One host, from the view of this project.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostObserved {
@@ -152,18 +152,18 @@ pub struct HostObserved {
     /// Starts of a process that had been ready before, in this attempt.
     #[serde(default)]
     pub healing: Option<Healing>,
-    /// Why the last try to start it again did not succeed.
+    /// Failure of the last start for healing.
     #[serde(default)]
     pub heal_failure: Option<Failure>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum FolderCheck {
-    /// Not asked since this operator began, or since the last act on it.
+    /// Not checked since this operator began, or since the last act on it.
     #[default]
     Unknown,
     Facts(Box<FolderView>),
-    /// Asked, and this is why there was no answer.
+    /// Checked, without an answer.
     Failed(Failure),
 }
 
@@ -174,12 +174,12 @@ pub struct FolderView {
     pub folder: FolderFacts,
     #[serde(default)]
     pub boot_id: String,
-    /// Why the host can't be used, whatever shall run there.
+    /// Why the host can't be used for any release.
     #[serde(default)]
     pub unfit: Option<Failure>,
 }
 
-/// What a background task is doing on a host.
+/// Background task on a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Task {
@@ -187,7 +187,7 @@ pub struct Task {
     pub phase: Phase,
 }
 
-/// What tells two goals apart. The same goal twice is one.
+/// Identity of a goal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AssignmentId {
@@ -200,19 +200,19 @@ pub struct AssignmentId {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GoalKind {
-    /// The release lies there, verified; nothing that runs is touched.
+    /// The release is there, verified; no process is touched.
     Stage,
     /// This host is updated: the release runs and is ready.
     Run,
-    /// What had been ready and died is started again.
+    /// A process that had been ready and ended is started again.
     Heal,
     /// The claim is given up.
     Release,
     /// Stopped and removed.
     Remove,
-    /// A folder that another control plane acted on is taken over.
+    /// A folder that another control plane acted on is adopted.
     Adopt,
-    /// More releases lie there than stay: an update ended before it had removed them.
+    /// Surplus releases are removed: an update ended before it had pruned.
     Prune,
 }
 
@@ -222,7 +222,7 @@ impl HostObserved {
         self.view().zip(self.running()).is_some_and(|(view, process)| is_marked(&view.folder, process))
     }
 
-    /// What the host showed, where it answered.
+    /// Facts of the host, where it answered.
     pub fn view(&self) -> Option<&FolderView> {
         match &self.check {
             FolderCheck::Facts(view) => Some(view),
@@ -249,8 +249,8 @@ pub struct SiblingDeployment {
     /// `address:port` of every machine that it selects.
     #[serde(default)]
     pub machines: Vec<String>,
-    /// What it selects can't be read: a later version of landfall wrote it. It may have any host, so it keeps those that name it as their
-    /// owner, and those that nobody owns where it is the older one.
+    /// Its selection can't be read: a later version of landfall wrote it. It may select any host, so it keeps those that name it as their
+    /// owner, and, where it is the older Deployment, those without owner.
     #[serde(default)]
     pub unreadable: bool,
 }

@@ -1,4 +1,4 @@
-//! The decision as a list of calls. Two early answers come before the view: hosts that must be asked first, and hosts to take over.
+//! The decision as a list of calls. Two early answers come before the view: hosts that must be checked first, and hosts to adopt.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -21,13 +21,13 @@ use super::{
 use crate::{
     api::{Reason, Verdict, deployment::DeploymentStatus},
     model::Failure,
-    plan::{EventDraft, Plan},
+    plan::{EventDraft, Plan, count_hosts, list_names},
 };
 
 /// What to do about this Deployment now.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let mut plan = decide(observed, now);
-    // Before any act on a host, so that whoever deletes the group then has to wait for the hosts.
+    // Before any act on a host, so that a deletion of the group waits for the hosts.
     if plan.finalizer && observed.group.as_ref().is_some_and(|group| !group.held) {
         plan.actions.insert(0, Action::HoldGroup);
     }
@@ -44,7 +44,7 @@ fn decide(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action>
     };
     let unchecked = unchecked(observed, &targets);
     if let Some(failure) = &targets.unmet {
-        // Where nothing was ever begun, or no host is known yet, there is nothing to watch. One host that is not asked stops no healing.
+        // Before the first rollout, or while no host is known, there is nothing to watch. A single unchecked host stops no healing.
         if observed.before().rollout.is_absent() || unchecked.len() == targets.hosts.len() {
             return blocked(observed, failure, now);
         }
@@ -73,7 +73,7 @@ fn roll_out(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<
     finish(observed, view.rollout, schedule, status, events)
 }
 
-/// The rollout of what the spec wants; where that can't be met the one on record, and why.
+/// Rollout of the spec; where the spec can't be met the one on record, and the cause.
 fn rollout(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> (Option<ActiveRollout>, Option<Failure>) {
     if let Some(failure) = &targets.unmet {
         return (rollout::on_record(observed), Some(failure.clone()));
@@ -84,12 +84,12 @@ fn rollout(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> (Optio
     }
 }
 
-/// The finalizer stays on whoever may have touched a host.
+/// A Deployment that may have acted on a host keeps its finalizer.
 fn needs_finalizer(observed: &Observed) -> bool {
     !observed.before().rollout.is_absent()
 }
 
-/// Something stands in the way before any host: nothing is touched.
+/// The spec can't be met and no host is known: no act on any host.
 fn blocked(observed: &Observed, failure: &Failure, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let (verdict, next) = verdict::waiting(observed, failure, now);
     let events = events::unmet(observed, failure).into_iter().collect();
@@ -110,7 +110,7 @@ fn unchecked(observed: &Observed, targets: &Targets<'_>) -> BTreeSet<String> {
     targets.hosts.iter().map(|host| &host.name).filter(unchecked).cloned().collect()
 }
 
-/// Hosts must be asked before anything is decided. What was said of this very spec stands meanwhile.
+/// Hosts must be checked before a decision. The status of the same spec is kept meanwhile.
 fn probe_unknown(
     observed: &Observed,
     targets: &Targets<'_>,
@@ -119,7 +119,7 @@ fn probe_unknown(
 ) -> Plan<DeploymentStatus, Action> {
     let known = targets.hosts.len() - unchecked.len();
     let before = observed.before();
-    let message = format!("{known} of {} hosts were asked what runs there", targets.hosts.len());
+    let message = format!("{known} of {} checked", count_hosts(targets.hosts.len()));
     let status = match before.observed_generation == observed.generation && before.rollout.is_some() {
         true => before.clone(),
         false => status_with(observed, &Verdict::working(Reason::Probing, message), now),
@@ -130,7 +130,7 @@ fn probe_unknown(
 
 fn adopt(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let names: Vec<String> = targets.adopt.iter().map(|(host, _)| host.clone()).collect();
-    let verdict = Verdict::working(Reason::RollingOut, format!("taking over {}", targets::list_names(&names)));
+    let verdict = Verdict::working(Reason::RollingOut, format!("adopting {}", list_names(&names)));
     let idle = targets.adopt.iter().filter(|(host, _)| observed.host(host).task.is_none());
     let actions =
         idle.map(|(host, owner)| Action::Assign(Assignment::new(host, Goal::Adopt, "0.0", 1, owner.clone()))).collect();
@@ -152,7 +152,7 @@ fn finish(
 ) -> Plan<DeploymentStatus, Action> {
     let mut actions = Vec::new();
     if current.as_ref().is_some_and(|current| matches!(current.change, RolloutChange::Started(_))) {
-        // As many as the history has, which this rollout is in.
+        // As many as the history has, this rollout included.
         actions.push(Action::KeepLogs(usize::try_from(observed.spec.revision_history_limit).unwrap_or(1).max(1)));
     }
     if let Some(current) = current.filter(|current| current.unrecorded) {

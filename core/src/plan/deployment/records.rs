@@ -1,5 +1,5 @@
-//! What the records in the store say of rollouts: which hosts failed in an attempt, which processes are no use. Records are created once
-//! and never changed.
+//! Records of rollouts in the store: which hosts failed in an attempt, and with which process. Records are created once and never
+//! changed.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,5 +1,5 @@
 //! What is done now: updates under way go on, dead processes are healed, releases are staged, further updates begin.
-//! Computed from the view at each decision; it remembers nothing.
+//! Computed from the view at each decision; it keeps nothing.
 
 use std::time::Duration;
 
@@ -19,18 +19,18 @@ use super::{
 };
 use crate::api::deployment::Phase;
 
-/// Hosts that are sent a release at the same time.
+/// Number of hosts that are staged at the same time.
 const STAGING_AT_ONCE: usize = 16;
 
 #[derive(Default)]
 pub struct Schedule {
     pub actions: Vec<Action>,
-    /// The state of hosts, by index, once what is done is on record.
+    /// State of hosts, by index, once the actions are on record.
     pub states: Vec<(usize, HostState)>,
     pub next: Option<Duration>,
 }
 
-/// Healing and what is under way whatever holds the rollout back; staging and new updates only where nothing does.
+/// Healing and updates under way go on during a hold; staging and new updates do not.
 pub fn schedule(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> Schedule {
     let mut schedule = Schedule::default();
     schedule.resume(view);
@@ -81,8 +81,8 @@ impl Schedule {
         }
     }
 
-    /// A host whose process ended is away already, so it goes first: it is updated where it shall run something else and an update may
-    /// begin, else what ran there is started again.
+    /// A host whose process ended is unavailable already, so it goes first: it is updated where its target differs and an update may begin,
+    /// else its last good release is started again.
     fn heal(&mut self, view: &View<'_>, hold: Option<Hold>, now: Timestamp) {
         let mut updating = view.number(is_update);
         for (index, host) in view.hosts.iter().enumerate() {
@@ -106,7 +106,7 @@ impl Schedule {
         }
     }
 
-    /// An update prunes last, when the host is ready already: one that was cut off just before left that undone.
+    /// An update prunes last, when the host is ready: an interrupted one leaves surplus releases.
     fn prune(&mut self, view: &View<'_>) {
         let Some(target) = &view.target else { return };
         for host in view.hosts.iter().filter(|host| host.state == HostState::Ready) {
@@ -138,7 +138,7 @@ impl Schedule {
         view.number(|state| matches!(state, HostState::Staging | HostState::Unstaged)) > 0
     }
 
-    /// Hosts that left the selection are released, unless nobody can tell what is selected. Answers their names.
+    /// Releases hosts outside the selection, unless the spec can't be met and the selection is not known. Returns their names.
     pub fn release(&mut self, view: &View<'_>) -> Vec<String> {
         if view.targets.unmet.is_some() {
             return Vec::new();

@@ -16,7 +16,7 @@ pub enum Unselectable {
     None,
 }
 
-/// The selected hosts in the group's order. Nothing given means all; a selection of none is an error, never "all".
+/// Selected hosts in the group's order. Without a selection all; a selection of no host is an error, never "all".
 pub fn select<'a>(selection: Option<&HostSelection>, hosts: &'a [Host]) -> Result<Vec<&'a Host>, Unselectable> {
     let targets: Vec<&Host> = match selection {
         None => hosts.iter().collect(),
@@ -37,7 +37,7 @@ pub fn select<'a>(selection: Option<&HostSelection>, hosts: &'a [Host]) -> Resul
     if targets.is_empty() { Err(Unselectable::None) } else { Ok(targets) }
 }
 
-/// Kubernetes' own selector, which does the matching.
+/// The selector of Kubernetes.
 fn label_selector(selector: &HostSelector) -> Selector {
     let labels = selector.match_labels.iter().map(|(key, value)| Expression::Equal(key.clone(), value.clone()));
     labels.chain(selector.match_expressions.iter().map(expression)).collect()

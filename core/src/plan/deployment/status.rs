@@ -27,7 +27,7 @@ use crate::api::{
     verbs,
 };
 
-/// What the status is computed from, beside the view.
+/// Input of the status, beside the view.
 pub struct StatusInput<'a> {
     pub hold: Option<Hold>,
     pub resume: RolloutResume,
@@ -36,7 +36,7 @@ pub struct StatusInput<'a> {
     pub now: Timestamp,
 }
 
-/// The next status, and when time alone would change it.
+/// The next status, and the delay after which time alone would change it.
 pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Option<Duration>) {
     let now = input.now;
     let mut status = DeploymentStatus {
@@ -61,14 +61,14 @@ pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Op
     (status, next)
 }
 
-/// What the next decision rests on; complete, whatever is cut from lists for people. `None` while it can't be told from the hosts.
+/// Intent: what the next decision rests on, complete. `None` while it is missing and can't be restored from the hosts.
 fn intent(view: &View<'_>, active: &ActiveRollout, status: &DeploymentStatus) -> Option<RolloutIntent> {
     if !view.possibly_updating().is_empty() {
         return None;
     }
     let updating = view.hosts.iter().filter(|host| matches!(host.state, HostState::Updating { .. }));
     let mut updating: Vec<String> = updating.map(|host| host.name.to_owned()).collect();
-    // Out of service in its update, or not asked yet: it is in it still.
+    // Hosts out of service or not checked yet stay in their update.
     if let IntentOnRecord::Recorded { updating: before, .. } = &active.intent {
         let suspended = view.targets.suspended.iter().map(|(host, _)| host.name.as_str());
         let unknown = view.hosts.iter().filter(|host| host.state == HostState::Unknown).map(|host| host.name);
@@ -90,7 +90,7 @@ pub fn status_with(observed: &Observed, verdict: &Verdict, now: Timestamp) -> De
     }
 }
 
-/// Retry and redeploy are handled once a rollout could be decided; an adopt once no host needs it any more.
+/// Retry and redeploy are handled once a rollout could be decided; an adopt once no host needs it.
 fn handled(observed: &Observed, decided: bool) -> verbs::LastHandled {
     let before = &observed.before().last_handled;
     if !decided && !observed.is_first_decision() {
@@ -126,7 +126,7 @@ fn counts(view: &View<'_>) -> RolloutCounts {
     }
 }
 
-/// Which version runs on how many of the selected hosts, by what the hosts say.
+/// Number of selected hosts for each version that runs, by the facts of hosts.
 fn versions(view: &View<'_>) -> Vec<VersionCount> {
     let mut versions: BTreeMap<&str, i32> = BTreeMap::new();
     for release in view.hosts.iter().filter_map(|host| host.observed.running()?.release.as_ref()) {
@@ -154,9 +154,9 @@ fn exceptions(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> Vec<Rollou
     all.into_iter().take(EXCEPTIONS).map(entry).collect()
 }
 
-/// What is said of one host.
+/// Display of one host, with its rank in the list.
 struct Summary {
-    /// Lower is said earlier.
+    /// Lower comes earlier.
     rank: u8,
     phase: Phase,
     reason: Reason,
@@ -171,7 +171,7 @@ fn wait_reason(view: &View<'_>, hold: Option<Hold>) -> (Reason, &'static str) {
         Some(Hold::StatusUnreadable) => (Reason::StatusUnreadable, "not started: the status can't be read"),
         Some(Hold::TooManyFailed | Hold::StillFailed) => (Reason::Pending, "not started: the rollout is halted"),
         None if rolling::is_held_back(view) => {
-            (Reason::Pending, "waits for its update: maxUnavailable is used up by hosts that are away")
+            (Reason::Pending, "waits for its update: maxUnavailable is used up by unavailable hosts")
         }
         None => (Reason::Pending, "waits for its update"),
     }
@@ -197,7 +197,7 @@ fn summarize(host: &HostView<'_>, wait_reason: (Reason, &str)) -> Option<Summary
     }
 }
 
-/// A process that ended, and why the last try to start it again did not succeed.
+/// A process that ended, and the failure of the last start for healing.
 fn healing_message(host: &HostView<'_>, doing: &str) -> String {
     match &host.observed.heal_failure {
         Some(failure) => {
@@ -216,13 +216,13 @@ fn update_message(phase: Phase) -> &'static str {
     }
 }
 
-/// The rollout with the time at which a host last passed a phase; the clock stops while paused. It rests on what is observed of all hosts,
-/// not on the list for people, which is cut.
+/// The rollout with the time at which a host last passed a phase; the clock stops while paused. It rests on the phases of all hosts, not
+/// on `exceptions`, which are cut.
 fn progress(view: &View<'_>, counts: &RolloutCounts, active: &ActiveRollout, now: Timestamp) -> Rollout {
     let mut rollout = active.rollout.clone();
     let phases = phases(view);
     let moved = match rollout.phases.is_empty() {
-        // A new rollout, or one of an operator that recorded no phases.
+        // A new rollout, or one of a version that recorded no phases.
         true => view.before.hosts != *counts,
         false => rollout.phases != phases,
     };
@@ -235,7 +235,7 @@ fn progress(view: &View<'_>, counts: &RolloutCounts, active: &ActiveRollout, now
     rollout
 }
 
-/// How many hosts are in each phase.
+/// Number of hosts in each phase.
 fn phases(view: &View<'_>) -> BTreeMap<String, i32> {
     let mut phases = BTreeMap::new();
     for host in &view.hosts {
@@ -244,7 +244,7 @@ fn phases(view: &View<'_>) -> BTreeMap<String, i32> {
     phases
 }
 
-/// Display only: which batch is under way, and of how many.
+/// Display only: number of the batch under way, and of batches.
 fn batches(view: &View<'_>) -> (i32, i32) {
     let most = rolling::max_unavailable(view);
     let batches = view.hosts.len().div_ceil(most);

@@ -18,54 +18,54 @@ use crate::{
 /// Where a host is to be brought.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Goal {
-    /// The release lies there, verified.
+    /// The release is there, verified.
     Stage(Box<Target>),
-    /// The release runs and is ready. `heal`: it had been before. `judged`: a process that failed in an attempt before; it is no use,
-    /// also where it lives and runs the release, and another is started in its place.
+    /// The release runs and is ready. `heal`: it had been before. `failed_process`: a process that failed in an earlier attempt; it
+    /// is replaced, also where it lives and runs the release.
     Run { target: Box<Target>, heal: bool, failed_process: Option<ProcessId> },
-    /// The claim is given up, what runs goes on.
+    /// The claim is given up; the application keeps running.
     Release,
     /// Stopped, and the folder removed.
     Remove,
-    /// Taken over from another control plane.
+    /// Adopted from another control plane.
     Adopt,
-    /// It runs and is ready; releases that are too many are removed.
+    /// The host is ready; surplus releases are removed.
     Prune(Box<Target>),
 }
 
-/// What this very task has done or seen already, that the host does not record.
+/// Progress of this task that the host does not record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepProgress {
-    /// Ready for long enough, this process; the mark is still to be made.
+    /// Process that was ready for `minReadySeconds` and is not marked yet.
     pub verified: Option<(i64, u64)>,
     /// This task started a process.
     pub started: bool,
-    /// An update ended without a start: somebody listens on the port although our process is gone.
+    /// An update ended without a start: the port is taken although the recorded process is gone.
     pub port_taken: bool,
     pub pruned: bool,
-    /// The owner's part is over: released, removed, adopted.
+    /// The claim was released, removed or adopted.
     pub ownership_done: bool,
 }
 
 /// The next step on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// An act of before is still under way there: wait for it.
+    /// An earlier act is under way there: wait for it.
     Attach(OpenAct),
     Stage,
-    /// Stop the recorded process. It failed in an attempt before, and an update leaves a process of its own rollout alone.
+    /// Stop the recorded process, which failed in an earlier attempt: an update does not stop a process of its own rollout.
     Stop,
     /// Stop the recorded process, switch and start.
     Update,
-    /// The rest of an update that was left undone.
+    /// The rest of an interrupted update.
     Switch,
     Start,
-    /// Ask until it is ready, this process.
+    /// Probe until this process is ready.
     Verify {
         pid: i64,
         start: u64,
     },
-    /// Put on record that it is ready, and prune where `keep` is not empty.
+    /// Mark the process as ready, and prune where `keep` is not empty.
     Mark {
         keep: Vec<ReleaseName>,
     },
@@ -75,13 +75,13 @@ pub enum Step {
     Release,
     Remove,
     Adopt,
-    /// The process that an attempt of before started ended before it was ready.
+    /// The process ended before it was ready.
     Died,
     Reached,
 }
 
 impl Step {
-    /// The phase in which a host is while this step is done.
+    /// Phase of the host during this step.
     pub fn phase(&self) -> Phase {
         match self {
             Self::Stage => Phase::Staging,
@@ -94,7 +94,7 @@ impl Step {
     }
 }
 
-/// What is to be done now for this goal; the same view gives the same step.
+/// The next step to the goal; the same view gives the same step.
 pub fn next_step(observed: &FolderView, goal: &Goal, done: StepProgress) -> Step {
     if let Some(open) = observed.folder.open.as_ref().filter(|open| open.running) {
         return Step::Attach(open.clone());
@@ -157,7 +157,7 @@ fn start_step(observed: &FolderView, target: &Target, heal: bool, done: StepProg
     let died = folder.process.as_ref().is_some_and(|process| {
         let own = process.uid == target.uid && process.rollout == target.rollout;
         let untried = target.attempt == 1 && !heal && own && !was_ready(folder, process);
-        // After a reboot nobody can tell how it would have gone: it is started again.
+        // After a reboot the outcome is not known: it is started again.
         process.boot_id == observed.boot_id && (done.started || untried)
     });
     if died {
@@ -172,7 +172,7 @@ fn start_step(observed: &FolderView, target: &Target, heal: bool, done: StepProg
     Step::Start
 }
 
-/// More releases than stay.
+/// More releases than `releasesPerHost`.
 pub fn has_too_many(folder: &FolderFacts, target: &Target) -> bool {
     folder.releases.len() > target.releases_kept
 }

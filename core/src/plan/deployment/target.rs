@@ -1,4 +1,4 @@
-//! What shall run: the effective environment, its hash, and the ids of revisions and rollouts.
+//! Target of hosts: the effective environment, its hash, and the ids of revisions and rollouts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -71,13 +71,13 @@ pub fn parse_rollout(id: &str) -> Option<(i64, i64)> {
     Some((revision.parse().ok()?, serial.parse().ok()?))
 }
 
-/// What a host is to run, and under which names.
+/// What a host runs when its update is over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The Deployment's uid.
     pub uid: String,
     pub revision: i64,
-    /// Revisions that run this very digest and environment, this one among them: whichever started a process, it runs what it should.
+    /// Revisions with the same digest and environment, this one included: a process of any of them runs the target.
     pub same_revisions: BTreeSet<i64>,
     /// Serial of the last `redeploy` of this digest and environment, 0 without one. A process of an earlier serial is started again.
     pub redeploy_serial: i64,
@@ -94,12 +94,12 @@ pub struct Target {
     pub env: Vec<EnvVar>,
     pub run: Run,
     pub min_ready_seconds: i64,
-    /// Releases that stay on a host.
+    /// Number of releases kept on a host.
     pub releases_kept: usize,
 }
 
 impl Target {
-    /// Where readiness is asked for.
+    /// Port of the readiness probe.
     pub fn port(&self) -> Option<u16> {
         self.run.readiness_probe.as_ref()?.port()
     }

@@ -1,4 +1,4 @@
-//! What the spec names: the group, its hosts, whose they are, and the version. What can't be met is said, and stops new updates only.
+//! What the spec names: the group, its hosts and their claims, and the version. A spec that can't be met stops new updates only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,23 +16,23 @@ use crate::{
         verbs,
     },
     model::{Failure, ids::Owner, version::VersionRecord},
-    plan::hostgroup::invalid_hosts,
+    plan::{hostgroup::invalid_hosts, list_names},
 };
 
-/// What the Deployment is about, once the group is known.
+/// Group and hosts of the Deployment.
 pub struct Targets<'a> {
     pub group: &'a Group,
     /// Selected and in service, in the group's order.
     pub hosts: Vec<&'a Host>,
-    /// Selected and out of service, with what is said of it: in no total, neither updated nor healed.
+    /// Selected and out of service, with the cause: in no count, neither updated nor healed.
     pub suspended: Vec<(&'a Host, String)>,
-    /// Selected hosts that are not this Deployment's to act on, and why.
+    /// Selected hosts on which this Deployment may not act, and why.
     pub refused: BTreeMap<&'a str, Failure>,
     /// Owners that are known to be gone, by host.
     pub replaces: BTreeMap<String, Owner>,
-    /// Hosts of another control plane that a person said to take over.
+    /// Hosts of another control plane that the verb `adopt` names.
     pub adopt: Vec<(String, Option<Owner>)>,
-    /// The first of what can't be met: no new update begins, and no host is released.
+    /// First cause for which the spec can't be met: no new update begins, and no host is released.
     pub unmet: Option<Failure>,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// The group and its hosts; an error where there is no group, so that nothing is known of any host.
+/// The group and its hosts; an error without a group: no host is known then.
 pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failure> {
     let name = &observed.spec.host_group_ref.name;
     let Some(group) = &observed.group else {
@@ -54,7 +54,7 @@ pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failur
         status_unreadable(observed).or_else(|| group.secret.clone()).or_else(|| invalid_group(observed, group));
     let selected = select(observed.spec.hosts.as_ref(), &group.hosts).unwrap_or_else(|why| {
         unmet.get_or_insert(unselectable(&why, name));
-        // Nobody can tell what was meant: what is ours is watched and healed.
+        // The selection is not known: hosts that belong to this Deployment are watched and healed.
         owned(observed, group)
     });
     let mut targets = Targets {
@@ -76,7 +76,7 @@ pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failur
     Ok(targets)
 }
 
-/// A group whose own spec can't work is Stalled, and its new hosts are not asked.
+/// A group with an invalid spec is Stalled, and its new hosts are not checked.
 fn invalid_group(observed: &Observed, group: &Group) -> Option<Failure> {
     let failure = invalid_hosts(&group.jump, &group.hosts)?;
     let name = &observed.spec.host_group_ref.name;
@@ -97,10 +97,10 @@ fn owned<'a>(observed: &Observed, group: &'a Group) -> Vec<&'a Host> {
     group.hosts.iter().filter(is_ours).collect()
 }
 
-/// Which hosts are in their update is not known where the record of the rollout can't be read: nothing new begins.
+/// Without a readable rollout it is not known which hosts are in their update: no update begins.
 fn status_unreadable(observed: &Observed) -> Option<Failure> {
-    let text = "status.rollout can't be read; a later version of landfall wrote it, or somebody else did. Run that version, or remove \
-                the field, so that the hosts tell how far each is: kubectl -n NAMESPACE patch deployments.landfall.dev NAME \
+    let text = "status.rollout can't be read: a later version of landfall or another client wrote it. Run that version, or remove the \
+                field, and the state is read from the hosts: kubectl -n NAMESPACE patch deployments.landfall.dev NAME \
                 --subresource=status --type=json -p '[{\"op\":\"remove\",\"path\":\"/status/rollout\"}]'";
     let text = text.replace("NAMESPACE", &observed.namespace).replace("NAME", &observed.name);
     observed.before().rollout.is_unreadable().then(|| Failure::terminal(Reason::StatusUnreadable, text))
@@ -122,10 +122,7 @@ fn unselectable(why: &Unselectable, group: &str) -> Failure {
     }
 }
 
-/// Kept under this name for its callers; it is the planners' own.
-pub(super) use crate::plan::list_names;
-
-/// Whose each selected host is. One that may not be acted on keeps the others from new updates: a half-claimed Deployment begins nothing.
+/// Claims of all selected hosts. One host that belongs to another Deployment stops new updates on all: no update begins on a part.
 fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
     let claims = Claims::new(observed, targets.group);
     let adopt = verbs::asked(
@@ -150,7 +147,9 @@ fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
                 continue;
             }
             Claim::Others(who) => claimed(observed, &host.name, &who),
-            Claim::Foreign { control_plane_id, owner } => fenced(&host.name, &control_plane_id, owner.as_ref()),
+            Claim::Foreign { control_plane_id, owner } => {
+                fenced(observed, &host.name, &control_plane_id, owner.as_ref())
+            }
             Claim::Ahead { revision, .. } => ahead(observed, &host.name, revision),
         };
         targets.unmet.get_or_insert_with(|| failure.clone());
@@ -159,7 +158,7 @@ fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
     if targets.unmet.is_some() {
         let names: BTreeSet<&String> = targets.adopt.iter().map(|(name, _)| name).collect();
         for host in targets.hosts.iter().filter(|host| names.contains(&host.name)) {
-            let text = format!("host {} is taken over once the spec can be met", host.name);
+            let text = format!("host {} is adopted once the spec can be met", host.name);
             targets.refused.insert(&host.name, Failure::waiting(Reason::FencedByOtherControlPlane, text));
         }
     }
@@ -167,8 +166,8 @@ fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
 
 fn claimed(observed: &Observed, host: &str, who: &str) -> Failure {
     let text = format!(
-        "host {host} can't be Deployment {}'s: {who}; one host has one Deployment per project, so select other hosts or delete one of \
-         the two. No update begins meanwhile",
+        "host {host} can't be claimed by Deployment {}: {who}; a host belongs to one Deployment per project: select other hosts, or delete \
+         one of the two Deployments. No update begins meanwhile",
         observed.name
     );
     Failure::terminal(Reason::HostClaimed, text)
@@ -180,8 +179,9 @@ fn ahead(observed: &Observed, host: &str, revision: i64) -> Failure {
         false => "a later operator of this control plane than the one that holds the lease now".to_owned(),
     };
     let text = format!(
-        "host {host} has seen {what}: this control plane was restored from a backup. To go on from there: kubectl annotate --overwrite \
-         deployments.landfall.dev/{} {}={}",
+        "host {host} has seen {what}: this control plane was restored from a backup. To continue from there: kubectl -n {} annotate \
+         --overwrite deployments.landfall.dev/{} {}={}",
+        observed.namespace,
         observed.name,
         verbs::ADOPT,
         observed.control_plane_id
@@ -189,18 +189,20 @@ fn ahead(observed: &Observed, host: &str, revision: i64) -> Failure {
     Failure::terminal(Reason::HostsAhead, text)
 }
 
-fn fenced(host: &str, control_plane_id: &str, owner: Option<&Owner>) -> Failure {
-    let whose =
+fn fenced(observed: &Observed, host: &str, control_plane_id: &str, owner: Option<&Owner>) -> Failure {
+    let owner_name =
         owner.map_or(String::new(), |owner| format!(", as Deployment {}/{}", owner.namespace, owner.deployment));
     let text = format!(
-        "control plane {control_plane_id} acts on host {host}{whose}. If that one is gone, or is to let go, take its hosts over with the annotation \
-         {}={control_plane_id}",
+        "control plane {control_plane_id} acts on host {host}{owner_name}. If that control plane is gone or must give up its hosts: kubectl -n {} \
+         annotate --overwrite deployments.landfall.dev/{} {}={control_plane_id}",
+        observed.namespace,
+        observed.name,
         verbs::ADOPT
     );
     Failure::terminal(Reason::FencedByOtherControlPlane, text)
 }
 
-/// The version that is wanted, or what it waits for.
+/// The version of the spec, or what it waits for.
 pub fn version(observed: &Observed) -> Result<&VersionRecord, Failure> {
     let project = &observed.spec.project_ref.name;
     if !observed.project {
@@ -209,15 +211,15 @@ pub fn version(observed: &Observed) -> Result<&VersionRecord, Failure> {
     }
     if let Some(record) = observed.version.as_ref().filter(|_| observed.version_removed) {
         let text = format!(
-            "version {} was removed, for Project {project} keeps no more than spec.retention.succeededLimit says; deploy another version, \
-             or build commit {} again under a new one",
+            "version {} was deleted by spec.retention of Project {project}; deploy another version, or build commit {} again under a new \
+             version",
             record.version, record.commit
         );
         return Err(Failure::terminal(Reason::VersionRemoved, text));
     }
     let version = observed.version.as_ref().ok_or_else(|| {
         let text = format!(
-            "Project {project} has no version {} (yet); a Build that succeeds publishes one. The versions that it has: kubectl -n {} get \
+            "Project {project} has no version {} (yet); a Build that succeeds publishes it. The versions of the Project: kubectl -n {} get \
              projects.landfall.dev {project} -o jsonpath='{{.status.versions[*].version}}'",
             observed.spec.version, observed.namespace
         );
@@ -229,16 +231,16 @@ pub fn version(observed: &Observed) -> Result<&VersionRecord, Failure> {
     }
 }
 
-/// A version whose `run` has a member that this operator does not know, frozen by a newer one, is started nowhere.
+/// A version with a runtime that this operator does not know, built by a newer one, is started on no host.
 fn runtime_unknown(version: &VersionRecord) -> Option<Failure> {
     let text = format!(
-        "version {} does not run as a process, and this operator knows nothing else; deploy it with the landfall that built it",
+        "version {} has a runtime that this version of landfall does not know; deploy it with the version of landfall that built it",
         version.version
     );
     version.run.process.is_none().then(|| Failure::terminal(Reason::HostUnsupported, text))
 }
 
-/// A version that runs as a user whom the group does not let it be touches no host.
+/// A version that runs as a user that the group does not allow touches no host.
 fn user_refused(observed: &Observed, version: &VersionRecord) -> Option<Failure> {
     let (user, group) = (version.run.user.as_ref()?, observed.group.as_ref()?);
     let text = not_allowed(user, &group.r#become)?;
@@ -246,14 +248,14 @@ fn user_refused(observed: &Observed, version: &VersionRecord) -> Option<Failure>
     Some(Failure::terminal(Reason::UserNotAllowed, format!("version {} on {name}: {text}", version.version)))
 }
 
-/// Why `user` can't be become; `None` where he can.
+/// Why the group does not allow `user`; `None` where it does.
 pub fn not_allowed(user: &str, by: &Become) -> Option<String> {
     if by.method != BecomeMethod::None && by.users.iter().any(|one| one == user) {
         return None;
     }
-    let users = if by.users.is_empty() { "nobody".to_owned() } else { by.users.join(", ") };
+    let users = if by.users.is_empty() { "no user".to_owned() } else { by.users.join(", ") };
     Some(format!(
-        "it runs as {user:?} (run.user), and become.users of the HostGroup has {users}; add it there, with a become.method, or build a \
-         version that runs as somebody else"
+        "run.user is {user:?}, and spec.become.users of the HostGroup has {users}; add the user there, with a method, or build a version \
+         with another run.user"
     ))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{host_state::HostState, observed::Observed, strategy::rolling, targets::list_names, view::View};
+use super::{host_state::HostState, observed::Observed, strategy::rolling, view::View};
 use crate::{
     api::{
         Reason, Verdict,
@@ -13,9 +13,10 @@ use crate::{
         deployment::{DeploymentStatus, HistoryChange},
     },
     model::Failure,
+    plan::{count_hosts, list_names},
 };
 
-/// The verdict, and when time alone would change it.
+/// The verdict, and the delay after which time alone would change it.
 pub fn verdict(
     view: &View<'_>,
     status: &DeploymentStatus,
@@ -28,7 +29,7 @@ pub fn verdict(
     Chain { view, status, leaving, now }.verdict()
 }
 
-/// Everything that the chain looks at.
+/// Input of the chain.
 struct Chain<'a> {
     view: &'a View<'a>,
     /// The next status so far: all but its conditions.
@@ -49,7 +50,10 @@ impl Chain<'_> {
             return (self.all_suspended(), None);
         }
         if ready == total && self.leaving.is_empty() {
-            let message = format!("all {total} hosts run {} and are ready", self.version());
+            let message = match total {
+                1 => format!("the host runs {} and is ready", self.version()),
+                total => format!("all {total} hosts run {} and are ready", self.version()),
+            };
             return (Verdict::done(Reason::Deployed, message), None);
         }
         if view.observed.spec.paused {
@@ -80,16 +84,16 @@ impl Chain<'_> {
         self.status.rollout.as_ref().map_or("", |rollout| rollout.version.as_str())
     }
 
-    /// How far the rollout is, by what it changes: after a change of the environment alone all hosts run the version already.
+    /// Progress of the rollout, by what it changes: after a change of the environment alone all hosts run the version already.
     fn progress(&self, ready: usize) -> String {
-        let (total, version) = (self.view.hosts.len(), self.version());
+        let (hosts, version) = (count_hosts(self.view.hosts.len()), self.version());
         let change = self.status.history.first().and_then(|entry| entry.change);
         match change {
             Some(HistoryChange::Environment) => {
-                format!("{ready} of {total} hosts run {version} with the new environment")
+                format!("{version} runs with the new environment on {ready} of {hosts}")
             }
-            Some(HistoryChange::Redeploy) => format!("{ready} of {total} hosts are redeployed with {version}"),
-            _ => format!("{ready} of {total} hosts run {version}"),
+            Some(HistoryChange::Redeploy) => format!("{version} is redeployed on {ready} of {hosts}"),
+            _ => format!("{version} runs on {ready} of {hosts}"),
         }
     }
 
@@ -102,7 +106,7 @@ impl Chain<'_> {
         let first: Vec<String> = reasons.take(3).collect();
         let failed = view.names(|state| matches!(state, HostState::Failed(_)));
         let message = format!(
-            "{} failed on {failed}; {}. {}. When the cause is mended: kubectl -n {} annotate --overwrite deployments.landfall.dev/{} \
+            "{} failed on {failed}; {}. {}. To retry once the cause is fixed: kubectl -n {} annotate --overwrite deployments.landfall.dev/{} \
              landfall.dev/retry=$(date +%s)",
             self.version(),
             self.progress(ready),
@@ -116,7 +120,7 @@ impl Chain<'_> {
     fn all_suspended(&self) -> Verdict {
         let suspended: Vec<&str> = self.view.targets.suspended.iter().map(|(host, _)| host.name.as_str()).collect();
         let message = format!(
-            "every selected host is suspended: {}. To put one back into service: {}",
+            "every selected host is suspended: {}. To resume one: {}",
             list_names(&suspended),
             self.group_verb("resume-host", suspended.first().unwrap_or(&"HOST"))
         );
@@ -126,8 +130,8 @@ impl Chain<'_> {
     fn unreadable(&self, hosts: &[&str]) -> Verdict {
         let observed = self.view.observed;
         let message = format!(
-            "status.rollout.intent is missing, and {} may be in an update and give no answer; no new update begins until they answer, or a \
-             person says that they are not: kubectl -n {} annotate --overwrite deployments.landfall.dev/{} \
+            "status.rollout.intent is missing, and hosts that may be in an update do not answer: {}; no new update begins until they \
+             answer. If none of them is in an update: kubectl -n {} annotate --overwrite deployments.landfall.dev/{} \
              landfall.dev/retry=$(date +%s)",
             list_names(hosts),
             observed.namespace,
@@ -136,7 +140,7 @@ impl Chain<'_> {
         Verdict::waiting(Reason::StatusUnreadable, message)
     }
 
-    /// The command by which a person tells the group something about a host.
+    /// Command that sets a verb for a host on the group.
     fn group_verb(&self, verb: &str, host: &str) -> String {
         let observed = self.view.observed;
         format!(
@@ -147,7 +151,7 @@ impl Chain<'_> {
 
     fn unreachable(&self, ready: usize) -> (Verdict, Option<Duration>) {
         let message = format!(
-            "{}; no answer from {} (why: status.exceptions), updated when back. To leave one out: {}",
+            "{}; no answer from {} (causes: status.exceptions); they are updated when they answer. To leave one out: {}",
             self.progress(ready),
             self.view.names(is_away),
             self.group_verb("suspend-host", self.first(is_away))
@@ -172,7 +176,7 @@ impl Chain<'_> {
         }
         let doing = match (updating, staging) {
             (0, 0) => "waiting for the next update".to_owned(),
-            (0, n) => format!("staging on {n} hosts"),
+            (0, n) => format!("staging on {}", count_hosts(n)),
             (n, _) => format!("{n} updating: {}", view.names(is_updating)),
         };
         self.until_deadline(Reason::RollingOut, false, format!("{progress}; {doing}"))
@@ -189,7 +193,7 @@ impl Chain<'_> {
         format!("the process on {names} ended and is started again{last_try}; {progress}")
     }
 
-    /// Hosts that are away for another cause than an update use up `maxUnavailable`.
+    /// Hosts that are unavailable for another cause than an update use up `maxUnavailable`.
     fn held_back(&self, progress: &str) -> (Verdict, Option<Duration>) {
         let view = self.view;
         let is_blocking = |state: &HostState| {
@@ -200,7 +204,7 @@ impl Chain<'_> {
             _ => Reason::HostsUnreachable,
         };
         let message = format!(
-            "{progress}; no further host is updated: maxUnavailable {} is used up by {}. To go on without one: {}",
+            "{progress}; no further host is updated: maxUnavailable {} is used up by {}. To continue without one: {}",
             rolling::max_unavailable(view),
             view.names(is_blocking),
             self.group_verb("suspend-host", self.first(is_blocking))
@@ -212,7 +216,7 @@ impl Chain<'_> {
         self.view.hosts.iter().find(|host| fits(&host.state)).map_or("HOST", |host| host.name)
     }
 
-    /// In progress, until nothing has moved for `progressDeadlineSeconds`; then a person should act. It goes on all the same.
+    /// In progress, until no host has passed a phase for `progressDeadlineSeconds`; then Stalled. The rollout goes on in either case.
     fn until_deadline(&self, reason: Reason, known_bad: bool, message: String) -> (Verdict, Option<Duration>) {
         let limit = self.view.observed.spec.progress_deadline_seconds;
         let since = self.status.rollout.as_ref().map_or(self.now, |rollout| rollout.progressed_at.0);
@@ -226,12 +230,12 @@ impl Chain<'_> {
     }
 }
 
-/// No answer, in its update or not.
+/// The host does not answer, in its update or not.
 fn is_away(state: &HostState) -> bool {
     matches!(state, HostState::Unreachable(_) | HostState::Updating { lost: Some(_), .. })
 }
 
-/// Something that the spec names does not exist yet. It is no failure before the deadline, and heals whenever it appears.
+/// The spec names something that does not exist yet: waiting before the deadline, Stalled after it, and resumed whenever it appears.
 pub fn waiting(observed: &Observed, failure: &Failure, now: Timestamp) -> (Verdict, Option<Duration>) {
     let before = observed.before();
     let of = |kind: &str| before.conditions.iter().find(|condition| condition.type_ == kind);
@@ -245,10 +249,10 @@ pub fn waiting(observed: &Observed, failure: &Failure, now: Timestamp) -> (Verdi
     let since = began.max(before.rollout.as_ref().map(|rollout| rollout.progressed_at.0)).unwrap_or(now);
     let limit = observed.spec.progress_deadline_seconds;
     let over = now.duration_since(since).as_secs() >= limit;
-    // Another spec begins another wait.
+    // A changed spec starts the wait again.
     let same_spec = before.observed_generation == observed.generation;
     if same_spec && (stalled || over && began.is_some()) {
-        let message = format!("{}; waited {limit} s for it, and still goes on as soon as it is there", failure.message);
+        let message = format!("{}; waited {limit} s; the rollout goes on when it appears", failure.message);
         return (Verdict::failed(failure.reason, message), Some(look_again));
     }
     let until_deadline = u64::try_from(limit - now.duration_since(since).as_secs()).unwrap_or(1).max(1);
@@ -256,7 +260,7 @@ pub fn waiting(observed: &Observed, failure: &Failure, now: Timestamp) -> (Verdi
     (Verdict::waiting(failure.reason, &failure.message), Some(look_again))
 }
 
-/// When to look again: the longer it was so, the later. Most of what is waited for tells of itself when it comes.
+/// Delay until the next check; it grows with the time waited. Most of what is waited for wakes the Deployment when it appears.
 fn recheck_after(reason: Reason, since: Option<&Condition>, now: Timestamp) -> Duration {
     let longest = if matches!(reason, Reason::HostClaimed | Reason::ProjectNotFound) { 60 } else { 600 };
     let waited = since.map_or(0, |condition| now.duration_since(condition.last_transition_time.0).as_secs());

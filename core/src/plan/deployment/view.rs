@@ -1,4 +1,4 @@
-//! What one decision looks at: every selected host and its state, and the rollout that they are on. Made once; it borrows.
+//! View of one decision: every selected host with its state, and the rollout. Made once; it borrows.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::{
     records::{any_failed, failed_processes, failures},
     rollout::ActiveRollout,
     target::Target,
-    targets::{Targets, list_names},
+    targets::Targets,
 };
 use crate::{
     api::{
@@ -18,6 +18,7 @@ use crate::{
         verbs,
     },
     model::{Failure, rollout::ProcessId},
+    plan::list_names,
 };
 
 pub struct View<'a> {
@@ -28,11 +29,11 @@ pub struct View<'a> {
     pub rollout: Option<ActiveRollout>,
     /// What the rollout brings to a host.
     pub target: Option<Target>,
-    /// Why the spec can't be met now: no new update begins, what runs is watched and healed.
+    /// Why the spec can't be met now: no new update begins; hosts are watched and healed.
     pub unmet: Option<Failure>,
     /// The status as it was read.
     pub before: &'a DeploymentStatus,
-    /// What the status said of hosts: words for people.
+    /// Hosts in `status.exceptions`: display.
     pub exceptions: HashMap<&'a str, &'a RolloutException>,
 }
 
@@ -41,7 +42,7 @@ pub struct HostView<'a> {
     pub name: &'a str,
     pub observed: &'a HostObserved,
     pub state: HostState,
-    /// Its process there now, where it failed in an attempt before.
+    /// Its process, where it failed in an earlier attempt.
     pub failed_process: Option<ProcessId>,
 }
 
@@ -79,23 +80,23 @@ impl<'a> View<'a> {
         Self { observed, targets, hosts, rollout, target, unmet, before, exceptions }
     }
 
-    /// How many hosts are so.
+    /// Number of hosts in such a state.
     pub fn number(&self, fits: impl Fn(&HostState) -> bool) -> usize {
         self.hosts.iter().filter(|host| fits(&host.state)).count()
     }
 
-    /// Names of the hosts that are so, for a message.
+    /// Names of the hosts in such a state, for a message.
     pub fn names(&self, fits: impl Fn(&HostState) -> bool) -> String {
         let names: Vec<&str> = self.hosts.iter().filter(|host| fits(&host.state)).map(|host| host.name).collect();
         list_names(&names)
     }
 
-    /// Whether any host failed in this attempt by what was done there; that stands until a retry.
+    /// Whether a failure of any host is recorded in this attempt; it stands until a retry.
     pub fn any_failure_recorded(&self) -> bool {
         self.rollout.as_ref().is_some_and(|active| any_failed(self.observed, &active.rollout))
     }
 
-    /// Hosts of which nobody can tell whether their update was begun: the intent can't be read, and they don't answer.
+    /// Hosts whose update may have begun: the intent is missing, and they do not answer.
     pub fn possibly_updating(&self) -> Vec<&'a str> {
         let missing = self.rollout.as_ref().is_some_and(|active| active.intent == IntentOnRecord::Missing);
         let (annotations, handled) = (&self.observed.annotations, &self.before.last_handled);
@@ -109,7 +110,7 @@ impl<'a> View<'a> {
 }
 
 impl HostView<'_> {
-    /// Its application serves, the target or what ran before, and no update of it is under way.
+    /// Its application serves, of the target or of an earlier release, and no update of the host is under way.
     pub fn is_available(&self) -> bool {
         match self.state {
             HostState::Ready => true,

@@ -1,4 +1,4 @@
-//! Hosts failed: more than may, or in a rollout that has ended as Failed.
+//! Failed hosts: more than `maxFailures`, or in a rollout that has ended as Failed.
 
 use super::Hold;
 use crate::plan::deployment::{host_state::HostState, rollout::RolloutChange, view::View};

@@ -5,12 +5,12 @@
 pub enum Hold {
     /// `spec.paused`.
     Paused,
-    /// Something that the spec names does not exist, or can't be had.
+    /// The spec can't be met: what it names does not exist, or belongs to another Deployment.
     Unmet,
-    /// Nobody can tell which updates were begun.
+    /// The intent is missing: it is not known which updates were begun.
     StatusUnreadable,
     /// More hosts failed than `maxFailures`.
     TooManyFailed,
-    /// The rollout ended as Failed; only a retry goes on.
+    /// The rollout ended as Failed; it goes on after a retry.
     StillFailed,
 }

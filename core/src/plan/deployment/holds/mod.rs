@@ -1,4 +1,4 @@
-//! What holds a rollout back: no host is given the version while a hold stands. One small function per cause; the first hit wins.
+//! Causes that hold a rollout: no update begins during a hold. One small function per cause; the first hit wins.
 //! A hold never stops an update that has begun, nor healing.
 
 mod failures;
@@ -13,7 +13,7 @@ pub use self::{
 };
 use super::view::View;
 
-/// In the order in which people are told of them.
+/// In the order in which they are reported.
 const HOLDS: [fn(&View<'_>) -> Option<Hold>; 5] =
     [paused::paused, unmet::unmet, unreadable::unreadable, failures::too_many, failures::still_failed];
 

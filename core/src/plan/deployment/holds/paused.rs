@@ -1,4 +1,4 @@
-//! A person said: not now.
+//! The rollout is paused by `spec.paused`.
 
 use super::Hold;
 use crate::plan::deployment::view::View;

@@ -1,4 +1,4 @@
-//! The spec can't be met: what it names does not exist (yet), or belongs to somebody else.
+//! The spec can't be met: what it names does not exist (yet), or belongs to another Deployment.
 
 use super::Hold;
 use crate::plan::deployment::view::View;

@@ -1,4 +1,4 @@
-//! The intent of the status can't be read, and a host that may be in its update does not answer.
+//! The intent is missing from the status, and a host that may be in its update does not answer.
 
 use super::Hold;
 use crate::plan::deployment::view::View;

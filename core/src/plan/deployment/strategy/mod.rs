@@ -1,3 +1,3 @@
-//! Who may begin: one file per strategy.
+//! Which hosts may begin their update: one file per strategy.
 
 pub mod rolling;

@@ -1,7 +1,7 @@
-//! Rolling update: who may begin within the budget of `maxUnavailable`.
+//! Rolling update: which hosts may begin within the budget of `maxUnavailable`.
 //!
-//! The budget counts all that is away, for whatever cause. A host that serves begins only while there is room for one more; a host that
-//! is away already costs nothing and goes first. Never more than `maxUnavailable` updates are open at once.
+//! The budget counts every unavailable host, for whatever cause. A host that serves begins only while the budget has room; a host that is
+//! unavailable already takes none and goes first. Never more than `maxUnavailable` updates are open at once.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -10,7 +10,7 @@ use crate::plan::deployment::{
     view::{HostView, View},
 };
 
-/// How many hosts may be away at once: a percentage rounds down, to at least one.
+/// Number of hosts that may be unavailable at one time: a percentage rounds down, to at least one.
 pub fn budget(max_unavailable: &IntOrString, total: usize) -> usize {
     let most = match max_unavailable {
         IntOrString::Int(count) => usize::try_from(*count).unwrap_or(1),
@@ -22,19 +22,19 @@ pub fn budget(max_unavailable: &IntOrString, total: usize) -> usize {
     most.max(1)
 }
 
-/// The budget of this rollout. Suspended hosts are in no total.
+/// Budget of this rollout. Suspended hosts are in no count.
 pub fn max_unavailable(view: &View<'_>) -> usize {
     budget(&view.observed.spec.strategy.rolling_update.max_unavailable, view.hosts.len())
 }
 
-/// Hosts wait, no update is open, and none may begin: others are away for another cause.
+/// Hosts wait, no update is open, and none may begin: others are unavailable for another cause.
 pub fn is_held_back(view: &View<'_>) -> bool {
     let open =
         view.number(|state| matches!(state, HostState::Updating { .. } | HostState::Staging | HostState::Unstaged));
     open == 0 && away(view) >= max_unavailable(view) && view.number(|state| *state == HostState::Pending) > 0
 }
 
-/// Hosts that are away, without those that `maxFailures` lets fail.
+/// Number of unavailable hosts, without the failures that `maxFailures` allows.
 fn away(view: &View<'_>) -> usize {
     let away = view.hosts.iter().filter(|host| !host.is_available()).count();
     let failed = view.number(|state| matches!(state, HostState::Failed(_)));
@@ -42,7 +42,7 @@ fn away(view: &View<'_>) -> usize {
     away - failed.min(allowed)
 }
 
-/// Whose update may begin now, by index, in the group's order: hosts that are away first. `updating` updates are open already.
+/// Hosts whose update may begin now, by index, in the group's order, unavailable ones first. `updating`: number of open updates.
 pub fn may_begin(view: &View<'_>, updating: usize) -> Vec<usize> {
     let most = max_unavailable(view);
     let waiting = |(_, host): &(usize, &HostView<'_>)| host.state == HostState::Pending;
