@@ -156,7 +156,7 @@ fn check<O: DeserializeOwned, S: Serialize, A: Display>(
     if std::env::var_os("LANDFALL_WRITE_CASES").is_some() {
         let text = fs::read_to_string(path).unwrap();
         let given = text.split(EXPECTED).next().unwrap().trim_end();
-        let expected = serde_saphyr::to_string(&got).unwrap();
+        let expected = folded(&serde_saphyr::to_string(&got).unwrap());
         fs::write(path, format!("{given}\n{EXPECTED}{expected}")).unwrap();
         return Ok(());
     }
@@ -168,6 +168,43 @@ fn check<O: DeserializeOwned, S: Serialize, A: Display>(
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(format!("{}: {}", path.display(), wrong.join("\n\n")).into()) }
+}
+
+/// Columns up to which a text stands on its line.
+const LINE: usize = 100;
+
+/// With long quoted texts as folded blocks, which are read and compared line by line.
+fn folded(yaml: &str) -> String {
+    yaml.lines().map(|line| fold_line(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
+/// `None` where the line stays as it is: short, no quoted text, or a text that a folded block would change.
+fn fold_line(line: &str) -> Option<String> {
+    let quoted = line.find('"').filter(|_| line.len() > LINE && line.ends_with('"'))?;
+    let (before, text) = line.split_at(quoted);
+    if !(before.ends_with(": ") || before.trim_start() == "- ") {
+        return None;
+    }
+    let text: String = serde_json::from_str(text).ok()?;
+    if text.contains(['\n', '\t']) || text.contains("  ") || text.trim() != text {
+        return None;
+    }
+    let indent = before.len() - before.trim_start().len() + 2;
+    let mut block = format!("{before}>-");
+    let mut column = LINE;
+    for word in text.split(' ') {
+        if column + 1 + word.len() > LINE {
+            block.push('\n');
+            block.push_str(&" ".repeat(indent));
+            column = indent;
+        } else {
+            block.push(' ');
+            column += 1;
+        }
+        block.push_str(word);
+        column += word.len();
+    }
+    Some(block)
 }
 
 fn cases_folder() -> PathBuf {
