@@ -27,7 +27,7 @@ pub const TAGGED: &str = "Tagged";
     category = "landfall",
     derive = "PartialEq",
     selectable = ".spec.projectRef.name",
-    doc = "One commit built with parameters. A record: nothing but spec.cancelled can be changed.",
+    doc = "Build of one commit with parameters. A record: nothing but spec.cancelled can be changed.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Project", type_ = "string", json_path = ".spec.projectRef.name"),
@@ -35,6 +35,7 @@ pub const TAGGED: &str = "Tagged";
     printcolumn(name = "Revision", type_ = "string", json_path = ".spec.revision"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("the name of a Build takes at most 63 of a-z 0-9 -, and begins and ends with a letter or digit").field_path(".metadata.name")
 )]
 #[serde(rename_all = "camelCase")]
@@ -73,15 +74,15 @@ pub struct BuildSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildStatus {
-    /// Generation of the spec that this status is about; -1 before the first look.
+    /// Generation of the spec that this status is about; -1 until the operator first observes the object.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub observed_generation: i64,
-    /// State in Kubernetes' form: `Ready` (tagged and published), `Succeeded` (script and artifacts), `Tagged`, and `Reconciling` or
-    /// `Stalled` while True.
+    /// Conditions, as kstatus reads them: `Ready` (tagged and published), `Succeeded` (script and artifacts), `Tagged`, and `Reconciling`
+    /// (the operator works on it) or `Stalled` (a person must act) while True.
     #[serde(default, deserialize_with = "lenient::list")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Annotations that were acted on, with the value each had.
+    /// Verbs (annotations such as `landfall.dev/retry`) that were acted on, each with the value it had.
     #[serde(default, deserialize_with = "lenient::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub last_handled: LastHandled,
     /// Retries for errors expected to be transient; absent while there is none.
@@ -146,11 +147,11 @@ pub struct QueuePlace {
     pub waiting_for: Option<String>,
 }
 
-/// Attempt at the build.
+/// One run of the script.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// Number of the attempt, from 1.
+    /// Number of the attempt, from 1; each `retry` is one more.
     pub number: i64,
     /// Time at which the attempt began.
     pub started_at: Time,
@@ -165,10 +166,10 @@ pub struct Attempt {
     /// Exit code of the script; absent where it ended otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// Cause of the failure in one word, as in the conditions.
+    /// Reason of the failure in one word, as in conditions. Example: `ScriptFailed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Last lines of output of a failed attempt, without control characters.
+    /// Last lines of the output of a failed attempt, without control characters; `landfall logs` shows all of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_lines: Vec<String>,
     /// Size of the whole output in bytes.

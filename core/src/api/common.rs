@@ -33,6 +33,11 @@ pub(super) const LABEL_VALUE: &str =
 pub(super) const BYTES_RULE: &str = "self.matches('^[1-9][0-9]{0,14}(Ki|Mi|Gi|Ti)?$')";
 pub(super) const BYTES: &str = "a size is a number of bytes, or of Ki, Mi, Gi or Ti: 500Mi, 5Gi";
 
+/// Every entry of a list can be a glob over branch names: brackets and braces are closed, and no character is in it that git forbids.
+pub(super) const BRANCH_GLOBS_RULE: &str = r"self.all(glob, glob.matches(r'^([^\[\]{}\\\x00-\x20\x7f~^:]|\[[^\[\]]+\]|\{([^\[\]{}\\\x00-\x20\x7f~^:]|\[[^\[\]]+\])*\})+$'))";
+pub(super) const BRANCH_GLOBS: &str = "a branch glob is a branch name with *, **, ?, [a-z] or {a,b}; brackets and braces are closed, \
+     and blanks, '\\', '~', '^' and ':' do not occur in branch names";
+
 /// Variables that the shell which starts a process on a host sets by itself: their values would be lost, or stop the shell.
 const SHELL_VARIABLES_RULE: &str = "!(self.name in ['UID', 'EUID', 'PPID', 'GROUPS', 'SHELLOPTS', 'BASHOPTS', \
      'BASHPID', 'BASH_VERSINFO', 'BASH_COMMAND', 'BASH_SUBSHELL', 'RANDOM', 'SRANDOM', 'SECONDS', 'EPOCHSECONDS', \

@@ -32,7 +32,7 @@ use super::{
     derive = "PartialEq",
     selectable = ".spec.projectRef.name",
     selectable = ".spec.hostGroupRef.name",
-    doc = "Version that a project shall have on a host group, and how to get there.",
+    doc = "Version of a project to run on a host group, and how it is rolled out.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Project", type_ = "string", json_path = ".spec.projectRef.name"),
@@ -41,7 +41,9 @@ use super::{
     printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.hosts.total"),
     printcolumn(name = "Updated", type_ = "integer", json_path = ".status.hosts.updated"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.hosts.failed", priority = 1),
+    printcolumn(name = "Unreachable", type_ = "integer", json_path = ".status.hosts.unreachable", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("the name of a Deployment takes at most 63 of a-z 0-9 -, and begins and ends with a letter or digit").field_path(".metadata.name")
 )]
 #[serde(rename_all = "camelCase")]
@@ -55,12 +57,12 @@ pub struct DeploymentSpec {
     /// Hosts of the group that get the version; a selection that matches no host is an error. Default: every host of the group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<HostSelection>,
-    /// Version to deploy, as a successful Build published it. An older one goes back. Example: `v1.4.2`.
+    /// Version to deploy, as a successful Build published it. To go back, set an earlier one. Example: `v1.4.2`.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new(VERSION_RULE).message(VERSION))]
     pub version: String,
-    /// Environment variables of the process, over those of the HostGroup and those of the version. A change restarts the processes, host
-    /// after host. Default: none.
+    /// Environment variables of the process, over those of the HostGroup and those of the version. A change rolls out: processes
+    /// restart within `strategy`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -72,20 +74,20 @@ pub struct DeploymentSpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 86400))]
     pub min_ready_seconds: i64,
-    /// Seconds without progress after which the Deployment is `Stalled`; it goes on all the same. The time stops while paused.
-    /// Default: 600.
+    /// Seconds without progress after which the Deployment is `Stalled`; the rollout continues all the same. The clock stops while
+    /// paused. Default: 600.
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 1, max = 86400))]
     pub progress_deadline_seconds: i64,
-    /// Whether the rollout is paused: hosts under way are finished, no further host is updated. Default: false.
+    /// Whether the rollout is paused: updates under way are finished, no further host is updated. Default: false.
     #[serde(default)]
     pub paused: bool,
     /// Number of rollouts in `status.history` and of rollouts whose logs are kept. A redeploy is a rollout. Default: 10.
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 50))]
     pub revision_history_limit: i32,
-    /// Treatment of the hosts when the Deployment is deleted, and of a host that leaves the selection. `Retain`: it stays as it is and the
-    /// claim is released. `Remove`: the process is stopped and the folder of the project is removed. Default: `Retain`.
+    /// Treatment of the hosts when the Deployment is deleted, and of a host that leaves the selection. `Retain`: the process keeps running
+    /// and the claim on the host is released. `Remove`: the process is stopped and the folder of the project is removed. Default: `Retain`.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -108,7 +110,7 @@ pub struct HostSelection {
     #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 63)))]
     #[x_kube(validation = Rule::new("self.all(name, name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))").message(LABEL))]
     pub names: Option<Vec<String>>,
-    /// Selector over the labels of the hosts. A host joins and leaves with its labels.
+    /// Selector over the labels of the hosts. A host joins or leaves the selection when its labels change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<HostSelector>,
 }
@@ -161,21 +163,21 @@ pub enum Operator {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Strategy {
-    /// Update of one batch of hosts after the other.
+    /// Update of the hosts in batches, one after the other.
     #[serde(default)]
     pub rolling_update: RollingUpdate,
-    /// Number of failed hosts with which the rollout still goes on; with one more, no further host is updated. Default: 0.
+    /// Number of hosts that may fail while the rollout still continues; with one more, no further host is updated. Default: 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub max_failures: i32,
 }
 
-/// Update of one batch of hosts after the other.
+/// Update of the hosts in batches, one after the other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RollingUpdate {
-    /// Number of hosts that may be unavailable at one time: a count, or a percentage of the selected hosts, rounded down, at least one.
-    /// Default: 1. Examples: `2`, `25%`.
+    /// Number of hosts that may be unavailable at one time, for whatever cause (in an update, down, not ready, unreachable): a count, or a
+    /// percentage of the selected hosts, rounded down, at least one. Hosts that are away are updated first. Default: 1. Examples: `2`, `25%`.
     #[serde(default = "one")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 && self <= 1000 : self.matches('^([1-9][0-9]?|100)%$')").message("maxUnavailable takes a count of at least 1 or a percentage from 1% to 100%"))]
     pub max_unavailable: IntOrString,
@@ -203,14 +205,14 @@ pub enum DeletionPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentStatus {
-    /// Generation of the spec that this status is about; -1 before the first look.
+    /// Generation of the spec that this status is about; -1 until the operator first observes the object.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub observed_generation: i64,
-    /// State in Kubernetes' form: `Ready`, and `Reconciling` or `Stalled` while True.
+    /// Conditions, as kstatus reads them: `Ready`, and `Reconciling` (the operator works on it) or `Stalled` (a person must act) while True.
     #[serde(default, deserialize_with = "lenient::list")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Annotations that were acted on, with the value each had.
+    /// Verbs (annotations such as `landfall.dev/retry`) that were acted on, each with the value it had.
     #[serde(default, deserialize_with = "lenient::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub last_handled: LastHandled,
     /// Version of the current rollout.
@@ -219,20 +221,20 @@ pub struct DeploymentStatus {
     /// Revision of the current rollout; one more with each change of version or environment.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
-    /// Number of selected hosts, by how far each is.
+    /// Number of selected hosts, by state.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub hosts: RolloutCounts,
-    /// Hash of the release and the environment that the spec asked for when it was last decided on, with the name of its algorithm (`1:…`).
-    /// Another hash begins another revision.
+    /// Hash of the release and the environment that the spec asks for, as last evaluated, with the name of its algorithm (`1:…`). A hash
+    /// that differs from it begins another revision.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub wanted_hash: Option<String>,
-    /// Versions that run, as the hosts themselves tell, each with its number of hosts.
+    /// Versions that run now, as the hosts report them, each with its number of hosts.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<VersionCount>,
     /// Current rollout; absent before the first.
     #[serde(default, skip_serializing_if = "Lenient::is_absent")]
     pub rollout: Lenient<Rollout>,
-    /// Hosts that are not ready, at most 100, those under way first.
+    /// Hosts that are not ready, at most 100, those in an update first.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<RolloutException>,
     /// Rollouts, newest first, as many as `revisionHistoryLimit` says.
@@ -240,23 +242,23 @@ pub struct DeploymentStatus {
     pub history: Vec<HistoryEntry>,
 }
 
-/// Number of selected hosts, by how far each is.
+/// Number of selected hosts, by state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutCounts {
-    /// Selected hosts.
+    /// Selected hosts that are in service.
     #[serde(default)]
     pub total: i32,
-    /// Hosts that run the wanted version with the wanted environment.
+    /// Hosts that run the release and the environment of the current rollout, ready or not.
     #[serde(default)]
     pub updated: i32,
-    /// Updated hosts that are ready.
+    /// Updated hosts that are ready now.
     #[serde(default)]
     pub ready: i32,
     /// Hosts whose update failed.
     #[serde(default)]
     pub failed: i32,
-    /// Hosts that can't be reached.
+    /// Hosts that can't be reached, or were lost in their update.
     #[serde(default)]
     pub unreachable: i32,
     /// Hosts whose update has not begun.
@@ -273,17 +275,17 @@ pub struct RolloutCounts {
 pub struct Rollout {
     /// Id of the rollout: its revision and serial, as `3.0`. Each redeploy takes the next serial, so ids never repeat.
     pub id: String,
-    /// Hash of the release and the environment that the rollout brings, with the name of its algorithm (`1:…`).
+    /// Hash of the release and the environment that the rollout deploys, with the name of its algorithm (`1:…`).
     pub hash: String,
-    /// Number of the attempt, from 1.
+    /// Number of the attempt, from 1; each `retry` is one more.
     pub attempt: i64,
-    /// Version that the rollout brings.
+    /// Version that the rollout deploys.
     pub version: String,
     /// SHA-256 of its release, as `sha256:…`.
     pub digest: String,
     /// Time at which the rollout began.
     pub started_at: Time,
-    /// Time at which a host last passed a phase.
+    /// Time at which a host last entered another phase.
     pub progressed_at: Time,
     /// Number of hosts in each phase, all selected ones in service, when `progressedAt` was set. A difference is progress. Example:
     /// `{"Ready": 3, "Staged": 1}`.
@@ -295,22 +297,22 @@ pub struct Rollout {
     /// Number of batches.
     #[serde(default)]
     pub batches: i32,
-    /// What the operator has begun; complete, whatever is cut from `exceptions`.
+    /// Facts that the operator decides by; complete, unlike `exceptions`, and not to be edited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<RolloutIntent>,
 }
 
-/// What the operator has begun. Decisions rest on it and on nothing that is shown to people.
+/// Facts that the operator decides by: decisions rest on these, and on nothing that is shown to people.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutIntent {
-    /// Names of the hosts whose update was begun and is not seen to be over, sorted.
+    /// Names of the hosts whose update has begun and is not known to have ended, sorted.
     #[serde(default)]
     pub updating: Vec<String>,
     /// Whether the rollout ended as Failed: no further host is updated until a `retry`.
     #[serde(default)]
     pub failed: bool,
-    /// Redeploys, newest first: a process of the same release and environment with a lower serial is started again.
+    /// Redeploys, newest first: a process of the same release and environment with a lower serial is restarted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redeploys: Vec<RedeploySerial>,
 }
@@ -338,11 +340,11 @@ pub struct RolloutException {
     /// Version that runs there; absent where none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Cause in one word. Example: `PortInUse`.
+    /// Reason in one word, as in conditions. Example: `PortInUse`.
     pub reason: String,
-    /// Cause in a sentence, with what helps.
+    /// Cause in one sentence, and the remedy.
     pub message: String,
-    /// Time since which it is so.
+    /// Time since which the host has this reason.
     pub since: Time,
 }
 
@@ -366,28 +368,28 @@ pub enum Phase {
     Unknown,
 }
 
-/// Rollout of the past, or the current one.
+/// Current or past rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {
     /// Revision of the rollout.
     pub revision: i64,
-    /// Version that it brought.
+    /// Version that it deployed.
     pub version: String,
     /// Id of the commit that the version was built from.
     pub commit: String,
-    /// What differs from the rollout before: `Version`, `Environment`, `VersionAndEnvironment`, `Redeploy` (nothing differs), or `Adopt`
-    /// (hosts were taken over).
+    /// What differs from the rollout before: `Version`, `Environment`, `VersionAndEnvironment`, `Redeploy` (nothing; the processes were
+    /// restarted), or `Adopt` (hosts were taken over).
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub change: Option<HistoryChange>,
     /// Time at which it began.
     pub started_at: Time,
-    /// Time at which it ended; absent while it goes on.
+    /// Time at which it ended; absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
-    /// How it ended: `Succeeded`, `Failed`, or `Superseded` where another was asked for before it was everywhere. `Progressing` while it
-    /// goes on.
+    /// How it ended: `Succeeded`, `Failed`, or `Superseded` where another rollout began before it was on every host. `Progressing` until
+    /// it ends.
     #[schemars(with = "String")]
     pub outcome: RolloutOutcome,
     /// Number of hosts whose update failed.

@@ -40,7 +40,9 @@ const ADDRESS: &str = "address is an IPv4 address, an IPv6 address without brack
     printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.hosts.total"),
     printcolumn(name = "Reachable", type_ = "integer", json_path = ".status.hosts.reachable"),
     printcolumn(name = "Unreachable", type_ = "integer", json_path = ".status.hosts.unreachable"),
+    printcolumn(name = "Suspended", type_ = "integer", json_path = ".status.hosts.suspended", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
     validation = Rule::new("!has(self.spec.become) || self.spec.become.method != 'Su' || self.spec.ssh.user == 'root'").message("become.method Su needs ssh.user root; other users take Sudo").field_path(".spec.become.method"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("the name of a HostGroup takes at most 63 of a-z 0-9 -, and begins and ends with a letter or digit").field_path(".metadata.name")
 )]
@@ -52,7 +54,7 @@ pub struct HostGroupSpec {
     /// Users that applications may run as, other than the SSH user. Default: none.
     #[serde(default, skip_serializing_if = "Become::is_none")]
     pub r#become: Become,
-    /// Folder on each host that holds everything of landfall. Nothing outside it is ever removed. Default: `/srv/landfall`.
+    /// Folder on each host for everything that landfall keeps there: releases, data and logs. Nothing outside it is ever removed. Default: `/srv/landfall`.
     #[serde(default = "srv_landfall")]
     #[schemars(length(min = 2, max = 200))]
     #[x_kube(validation = Rule::new("self.matches('^(/[A-Za-z0-9._-]+)+$') && !self.contains('/../') && !self.endsWith('/..') && !self.contains('/./') && !self.endsWith('/.')").message("root is an absolute path of A-Z a-z 0-9 . _ -, without '.' or '..' as a part and without '/' at its end"))]
@@ -61,7 +63,7 @@ pub struct HostGroupSpec {
     #[serde(default)]
     pub probe: Probe,
     /// Environment variables of every process on the group's hosts. They take precedence over `run.env` of a version; those of a
-    /// Deployment take precedence over them. A change restarts the processes, host after host. Default: none.
+    /// Deployment take precedence over them. A change rolls out: processes restart within the `strategy` of each Deployment. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -93,6 +95,7 @@ pub struct Ssh {
     /// the key `identity`: a private key in OpenSSH's format, Ed25519 or ECDSA, without passphrase. Or with the key `ca`: such a key of an authority, which signs a certificate of a few minutes for each connection.
     pub credentials_ref: LocalRef,
     /// Principal of the certificates that the key `ca` signs, for hosts with `AuthorizedPrincipalsFile`. Default: the user that signs in.
+    /// Example: `landfall`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_][A-Za-z0-9_.@-]*$')").message("certificatePrincipal takes at most 63 of A-Z a-z 0-9 _ . @ -, and begins with a letter, a digit or _"))]
@@ -103,11 +106,11 @@ pub struct Ssh {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub jump: Vec<Jump>,
-    /// Seconds that connecting and signing in may take together. Default: 10.
+    /// Seconds that connecting to a host and signing in may take together. Default: 10.
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 120))]
     pub connect_timeout_seconds: i64,
-    /// Connections to hosts of this group at one time. Default: 64.
+    /// Number of connections to hosts of this group at one time. Default: 64.
     #[serde(default = "sixty_four")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent_connections: i32,
@@ -274,14 +277,15 @@ impl Host {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostGroupStatus {
-    /// Generation of the spec that this status is about; -1 before the first look.
+    /// Generation of the spec that this status is about; -1 until the operator first observes the object.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub observed_generation: i64,
-    /// State in Kubernetes' form: `Ready`, and `Reconciling` or `Stalled` while True.
+    /// Conditions, as kstatus reads them: `Ready` (at least one host can be used), `AllReachable` (every host answers), and `Reconciling` (the
+    /// operator works on it) or `Stalled` (a person must act) while True.
     #[serde(default, deserialize_with = "lenient::list")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Annotations that were acted on, with the value each had.
+    /// Verbs (annotations such as `landfall.dev/retry`) that were acted on, each with the value it had.
     #[serde(default, deserialize_with = "lenient::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub last_handled: LastHandled,
     /// Number of hosts by their last observed state.
@@ -291,10 +295,10 @@ pub struct HostGroupStatus {
     /// Hosts with `spec.hosts[].suspend` are not repeated here.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub suspended: Vec<SuspendedHost>,
-    /// Hosts that can't be used, at most 100.
+    /// Hosts with a problem, at most 100; most of them can't be used.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<HostException>,
-    /// Projects that run here, each with its versions.
+    /// Projects that run on hosts of the group, each with its versions.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub projects: Vec<ProjectOnHosts>,
 }
@@ -306,7 +310,7 @@ pub struct HostCounts {
     /// Hosts of the group.
     #[serde(default)]
     pub total: i32,
-    /// Hosts that answered when they were last looked at.
+    /// Hosts that answered when they were last checked.
     #[serde(default)]
     pub reachable: i32,
     /// Hosts that did not answer, or can't be used.
@@ -330,17 +334,17 @@ pub struct SuspendedHost {
     pub since: Time,
 }
 
-/// Host that can't be used.
+/// Host with a problem.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostException {
     /// Name of the host.
     pub host: String,
-    /// Cause in one word. Example: `HostKeyMismatch`.
+    /// Reason in one word, as in conditions. Example: `HostKeyMismatch`.
     pub reason: String,
-    /// Cause in a sentence, with what helps.
+    /// Cause in one sentence, and the remedy.
     pub message: String,
-    /// Time since which it is so.
+    /// Time since which the host has this reason.
     pub since: Time,
 }
 

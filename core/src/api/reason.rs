@@ -23,7 +23,7 @@ use strum::{Display, EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 #[non_exhaustive]
 pub enum Reason {
     // Of every kind
-    /// Seen, not decided yet.
+    /// Observed, not decided yet.
     Pending,
     /// The spec has a value that the schema could not refuse; the message names the field.
     InvalidSpec,
@@ -61,7 +61,7 @@ pub enum Reason {
     CertificateUntrusted,
     /// The branches of the repository were read.
     SourceListed,
-    /// A look at once was asked for.
+    /// A check or fetch at once was asked for.
     RefreshRequested,
     /// New heads of the trigger's branches are built.
     Watching,
@@ -169,11 +169,11 @@ pub enum Reason {
     StoreUnavailable,
 
     // HostGroup
-    /// The hosts are being looked at.
+    /// The hosts are being checked.
     Probing,
-    /// Every host was looked at, and at least one answers.
+    /// Every host was checked, and at least one can be used.
     Probed,
-    /// Every host was looked at, and none answers.
+    /// Every host was checked, and none answers.
     NoHostReachable,
     /// Hosts answer, and none of them can be used.
     NoHostUsable,
@@ -237,7 +237,7 @@ pub enum Reason {
     Fenced,
     /// Hosts have seen a newer state of this control plane.
     HostsAhead,
-    /// The version is brought to the hosts.
+    /// The version is rolled out to the hosts.
     RollingOut,
     /// A process that ended is started again.
     Healing,
@@ -253,7 +253,7 @@ pub enum Reason {
     Deployed,
     /// The hosts are released or cleaned up before the deletion.
     Removing,
-    /// Nothing progressed for `progressDeadlineSeconds`.
+    /// The rollout made no progress for `progressDeadlineSeconds`.
     ProgressDeadlineExceeded,
     /// A rollout began.
     RolloutStarted,
@@ -281,7 +281,7 @@ pub enum Reason {
     ProcessDied,
     /// The process did not become ready in time.
     NotReady,
-    /// The process ended too often in a row; operators of before gave it up then.
+    /// The process ended too often in a row. Only on record: earlier versions of landfall gave up then.
     RestartedTooOften,
     /// The helper script on the host failed.
     HelperFailed,

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::common::{BYTES, BYTES_RULE, LABEL, LABEL_RULE};
+use crate::api::common::{BRANCH_GLOBS, BRANCH_GLOBS_RULE, BYTES, BYTES_RULE, LABEL, LABEL_RULE};
 
 /// Folder that a build finds as the last successful build of its project left it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -45,20 +45,20 @@ pub struct Trigger {
     /// Globs over the branches that `source.branches` allows: each new head of one of them is built. Heads that exist when the trigger is
     /// declared or changed are not. Example: `[main]`.
     #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 250)))]
-    #[x_kube(validation = Rule::new(super::BRANCH_GLOBS).message("a branch glob is a branch name with *, **, ?, [a-z] or {a,b}; brackets and braces are closed, and blanks, '\\', '~', '^' and ':' do not occur in branch names"))]
+    #[x_kube(validation = Rule::new(BRANCH_GLOBS_RULE).message(BRANCH_GLOBS))]
     pub on_push: Vec<String>,
 }
 
-/// How many builds, versions and logs are kept. What runs or waits, and what a Deployment wants, runs or has in its history, is kept
-/// beside that.
+/// How many builds, versions and logs are kept. Beside these, everything is kept that runs or waits, and that a Deployment wants, runs or
+/// has in its history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retention {
-    /// Number of published Builds that are kept, and of versions with their releases; the newest. Default: 50.
+    /// Number of published Builds, and of versions with their releases, that are kept, the newest. Default: 50.
     #[serde(default = "fifty")]
     #[schemars(range(min = 1, max = 1000))]
     pub succeeded_limit: i64,
-    /// Number of Builds without a published version that are kept; the newest. Default: 20.
+    /// Number of Builds without a published version that are kept, the newest. Default: 20.
     #[serde(default = "twenty")]
     #[schemars(range(min = 0, max = 1000))]
     pub failed_limit: i64,

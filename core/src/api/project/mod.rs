@@ -26,9 +26,6 @@ pub const TRIGGERED: &str = "Triggered";
 /// True while something that `retention` does not keep can't be removed.
 pub const RETENTION_FAILED: &str = "RetentionFailed";
 
-/// Every entry of a list can be a glob over branch names: brackets and braces are closed, and no character is in it that git forbids.
-const BRANCH_GLOBS: &str = r"self.all(glob, glob.matches(r'^([^\[\]{}\\\x00-\x20\x7f~^:]|\[[^\[\]]+\]|\{([^\[\]{}\\\x00-\x20\x7f~^:]|\[[^\[\]]+\])*\})+$'))";
-
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "landfall.dev",
@@ -47,6 +44,7 @@ const BRANCH_GLOBS: &str = r"self.all(glob, glob.matches(r'^([^\[\]{}\\\x00-\x20
     printcolumn(name = "Queued", type_ = "integer", json_path = ".status.queuedBuilds"),
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.source.url", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("the name of a Project takes at most 63 of a-z 0-9 -, begins and ends with a letter or digit, and has no dot: it is a part of folder names on hosts").field_path(".metadata.name")
 )]
 #[serde(rename_all = "camelCase")]
@@ -54,12 +52,12 @@ const BRANCH_GLOBS: &str = r"self.all(glob, glob.matches(r'^([^\[\]{}\\\x00-\x20
 pub struct ProjectSpec {
     /// Git repository that the project is built from.
     pub source: Source,
-    /// How a commit becomes a release.
+    /// How a commit becomes a release. It is copied when a Build is granted: a change affects later Builds only.
     pub build: BuildRecipe,
-    /// How a version runs on a host.
+    /// How a version runs on a host. It is a part of the version: a change affects versions that are built later, none that exist.
     pub run: Run,
-    /// How many builds, versions and logs are kept. What runs or waits, and what a Deployment wants, runs or has in its history, is kept
-    /// beside that.
+    /// How many builds, versions and logs are kept. Beside these, everything is kept that runs or waits, and that a Deployment wants, runs
+    /// or has in its history.
     #[serde(default)]
     pub retention: Retention,
 }

@@ -21,7 +21,7 @@ pub struct Parameter {
     /// Kind of values that are taken. `String`: any text. `Boolean`: `"true"` or `"false"`. Default: `String`.
     #[serde(default, rename = "type")]
     pub kind: ParameterType,
-    /// Value where a Build gives none. Without one, every Build has to give a value.
+    /// Value where a Build gives none. Without it, every Build has to give a value. Example: `prod`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub default: Option<String>,
@@ -30,7 +30,7 @@ pub struct Parameter {
     #[schemars(length(min = 1, max = 50), inner(length(max = 1024)))]
     #[x_kube(validation = Rule::new(r"!self.exists(value, value.contains('\x00'))").message("a value has no NUL character, which no environment variable can hold"))]
     pub choices: Option<Vec<String>>,
-    /// Text that tells people what the parameter is for.
+    /// Purpose of the parameter, for people. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
@@ -50,7 +50,7 @@ pub enum ParameterType {
 #[x_kube(validation = Rule::new("!self.name.startsWith('LANDFALL_')").message("LANDFALL_… variables are set by landfall; choose another name").field_path(".name"))]
 #[x_kube(validation = Rule::new("!has(self.value) || !has(self.valueFrom)").message("a variable has either value or valueFrom"))]
 pub struct BuildEnvVar {
-    /// Name of the variable: a letter or `_`, then letters, digits and `_`.
+    /// Name of the variable: a letter or `_`, then letters, digits and `_`. Example: `TOKEN`.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new(VARIABLE_NAME_RULE).message(VARIABLE_NAME))]
     pub name: String,

@@ -32,7 +32,7 @@ pub struct BuildRecipe {
     #[schemars(length(min = 1, max = 65536))]
     #[x_kube(validation = Rule::new(r"!self.contains('\x00')").message("script has a NUL character, which no script can have"))]
     pub script: String,
-    /// Files that the release holds.
+    /// Files of the checkout that go into the release. Example: `[{ path: "target/*.jar", as: app.jar }]`.
     #[schemars(length(min = 1, max = 100))]
     pub artifacts: Vec<ArtifactRule>,
     /// Folders that a build finds as the last successful build of the project left them. Default: none.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// Upper bounds. What is not named has no limit, but for 4096 processes.
+    /// Upper bounds, all optional. Example: `{ cpu: 2, memory: 4Gi, pids: 1024 }`.
     pub limits: Limits,
 }
 

@@ -24,7 +24,7 @@ pub struct Run {
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
-    /// Process in the foreground, started in the folder of the release.
+    /// Process that runs in the foreground, started in the folder of the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     /// How the process is asked to end.
@@ -34,7 +34,8 @@ pub struct Run {
     #[serde(default = "ten_seconds")]
     #[schemars(range(min = 0, max = 3600))]
     pub termination_grace_period_seconds: i64,
-    /// Check that tells whether the process serves. Default: none; a process that lives counts as ready.
+    /// Check of whether the process is ready to serve: either `httpGet` or `tcpSocket`, asked at 127.0.0.1 on the host. It succeeds only
+    /// where that very process holds the port. Default: none; a process that runs counts as ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readiness_probe: Option<ReadinessProbe>,
     /// Seconds a started process may take to become ready, before its host counts as failed. Default: 300.
@@ -70,7 +71,7 @@ fn five_minutes() -> i64 {
     300
 }
 
-/// Process in the foreground, started in the folder of the release.
+/// Process that runs in the foreground, started in the folder of the release.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Process {
@@ -117,22 +118,22 @@ impl StopSignal {
     }
 }
 
-/// Check that tells whether the process serves. It goes to 127.0.0.1 on the host, through the SSH connection.
+/// Check of whether the process is ready to serve. It goes to 127.0.0.1 on the host, through the SSH connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.httpGet) != has(self.tcpSocket)").message("a readinessProbe has either httpGet or tcpSocket"))]
 pub struct ReadinessProbe {
-    /// HTTP request; any answer from 200 to 399 is ready. Redirects are not followed.
+    /// HTTP GET request; any status from 200 to 399 means ready. Redirects are not followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_get: Option<HttpGet>,
-    /// TCP connection; ready where it is accepted.
+    /// TCP connection; ready when it is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_socket: Option<TcpSocket>,
-    /// Longest interval between two tries, in seconds; the first tries follow each other faster. Default: 1.
+    /// Seconds between two tries, at most; the first tries follow each other faster. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 300))]
     pub period_seconds: i64,
-    /// Seconds after which a try without answer has failed. Default: 2.
+    /// Seconds after which a try without an answer fails. Default: 2.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 60))]
     pub timeout_seconds: i64,
@@ -158,11 +159,11 @@ fn two() -> i64 {
     2
 }
 
-/// HTTP request; any answer from 200 to 399 is ready. Redirects are not followed.
+/// HTTP GET request; any status from 200 to 399 means ready. Redirects are not followed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpGet {
-    /// Port on the host.
+    /// Port on the host. Example: `8080`.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
     /// Path and query of the request. Default: `/`. Example: `/actuator/health/readiness`.
@@ -176,11 +177,11 @@ fn slash() -> String {
     "/".to_owned()
 }
 
-/// TCP connection; ready where it is accepted.
+/// TCP connection; ready when it is accepted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TcpSocket {
-    /// Port on the host.
+    /// Port on the host. Example: `8080`.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
 }

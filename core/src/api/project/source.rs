@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::LocalRef;
+use crate::api::common::{BRANCH_GLOBS, BRANCH_GLOBS_RULE, LocalRef};
 
 /// Git repository that the project is built from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -33,9 +33,9 @@ pub struct Source {
     /// Globs over branch names that are listed and may be built. Default: `**`, every branch. Example: `["main", "release/*"]`.
     #[serde(default = "every_branch")]
     #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 250)))]
-    #[x_kube(validation = Rule::new(super::BRANCH_GLOBS).message("a branch glob is a branch name with *, **, ?, [a-z] or {a,b}; brackets and braces are closed, and blanks, '\\', '~', '^' and ':' do not occur in branch names"))]
+    #[x_kube(validation = Rule::new(BRANCH_GLOBS_RULE).message(BRANCH_GLOBS))]
     pub branches: Vec<String>,
-    /// Time between two looks at the repository, at least one second: `30s`, `1m`, `1h30m`. Default: `1m`.
+    /// Time between two fetches of the repository, at least one second: `30s`, `1m`, `1h30m`. Default: `1m`.
     #[serde(default = "one_minute")]
     #[schemars(length(min = 1, max = 20))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$') && self.matches('[1-9]')").message("interval is a time of at least one second in hours, minutes and seconds: 30s, 1m, 1h30m"))]

@@ -13,15 +13,15 @@ use crate::api::{common::Backoff, lenient, verbs::LastHandled};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProjectStatus {
-    /// Generation of the spec that this status is about; -1 before the first look.
+    /// Generation of the spec that this status is about; -1 until the operator first observes the object.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub observed_generation: i64,
-    /// State in Kubernetes' form: `Ready`, and `Reconciling` or `Stalled` while True; `Triggered` where there is a trigger;
-    /// `RetentionFailed` while something that is not kept can't be removed.
+    /// Conditions, as kstatus reads them: `Ready`, and `Reconciling` (the operator works on it) or `Stalled` (a person must act) while True;
+    /// `Triggered` where there is a trigger; `RetentionFailed` while something that is not kept can't be removed.
     #[serde(default, deserialize_with = "lenient::list")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Annotations that were acted on, with the value each had.
+    /// Verbs (annotations such as `landfall.dev/retry`) that were acted on, each with the value it had.
     #[serde(default, deserialize_with = "lenient::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub last_handled: LastHandled,
     /// Retries for errors expected to be transient; absent while there is none.
@@ -30,13 +30,13 @@ pub struct ProjectStatus {
     /// Newest 20 branches at most, with the newest 20 commits of each.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub branches: Vec<BranchView>,
-    /// Newest 50 published versions at most, newest first. The store has all of them.
+    /// Newest 50 published versions at most, newest first. Older ones that `retention` keeps can be deployed as well.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<VersionView>,
     /// Build that may run now; absent while none may.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub active_build: Option<ActiveBuild>,
-    /// Number of Builds that wait for their turn.
+    /// Number of Builds that wait in the queue.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub queued_builds: i32,
     /// Highest number that a build of this project was given.
