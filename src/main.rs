@@ -6,7 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use landfall::{
     api::crds,
     cli::{
-        CliError, Exit,
+        CliError, ExitStatus,
         commits::{CommitsArgs, commits},
         completion::{CompletionArgs, completion},
         hosts::{HostsArgs, hosts},
@@ -53,7 +53,7 @@ async fn main() -> ExitCode {
         Cli::Logs(args) => return answer(logs(args).await),
         Cli::Hosts(args) => return answer(hosts(args).await),
         Cli::Commits(args) => return answer(commits(args).await),
-        Cli::Completion(args) => return answer(completion(&args, Cli::command()).map(|()| Exit::Done)),
+        Cli::Completion(args) => return answer(completion(&args, Cli::command()).map(|()| ExitStatus::Done)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,10 +65,10 @@ async fn main() -> ExitCode {
 }
 
 /// The exit code of a command that asks a cluster.
-fn answer(answer: Result<Exit, CliError>) -> ExitCode {
+fn answer(answer: Result<ExitStatus, CliError>) -> ExitCode {
     let exit = answer.unwrap_or_else(|error| {
         eprintln!("landfall: {error}");
-        Exit::Unanswered
+        ExitStatus::Unanswered
     });
     exit.into()
 }

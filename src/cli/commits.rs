@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     cluster::ClusterArgs,
-    error::{CliError, Exit},
+    error::{CliError, ExitStatus},
     object::{Kind, name_of},
     output,
     screen::ago,
@@ -28,7 +28,7 @@ pub struct CommitsArgs {
     pub project: String,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Branch to list [default: the Project's default branch]
+    /// Branch to list [default: the repository's default branch]
     #[arg(short, long, value_name = "BRANCH")]
     pub branch: Option<String>,
     /// Page to show, of 50 commits each
@@ -37,9 +37,11 @@ pub struct CommitsArgs {
 }
 
 /// Prints the page on stdout.
-pub async fn commits(args: CommitsArgs) -> Result<Exit, CliError> {
-    let name = name_of(Kind::Project, &args.project)
-        .ok_or_else(|| CliError::BadName { object: args.project.clone(), wanted: "the name of a Project" })?;
+pub async fn commits(args: CommitsArgs) -> Result<ExitStatus, CliError> {
+    let name = name_of(Kind::Project, &args.project).ok_or_else(|| CliError::BadName {
+        object: args.project.clone(),
+        wanted: "the name of a Project; `kubectl get lfp` lists them",
+    })?;
     let client = ViewClient::new(&args.cluster).await?;
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("page", &args.page.to_string());
@@ -52,7 +54,7 @@ pub async fn commits(args: CommitsArgs) -> Result<Exit, CliError> {
     if page.more {
         eprintln!("landfall: more commits on --page {}", page.page + 1);
     }
-    Ok(Exit::Done)
+    Ok(ExitStatus::Done)
 }
 
 fn screen(page: &CommitPage, now: Timestamp) -> String {

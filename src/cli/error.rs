@@ -6,20 +6,20 @@ use kube::config::{InferConfigError, KubeconfigError};
 
 use crate::{api::view::API_SERVICE, model::text::clean};
 
-/// What a command's end means to a script. `--help` of each command lists those that it uses.
+/// End of a command, as a script reads it. `--help` of each command lists those that it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub enum ExitStatus {
     /// Ready; or the output is complete.
     Done,
     /// The object failed and needs a person.
     Failed,
-    /// The question could not be answered: usage, no cluster, no such object, no right. clap uses the same code.
+    /// No answer: usage, no cluster, no such object, no right. clap uses the same code.
     Unanswered,
     /// Still in progress.
     InProgress,
 }
 
-impl Exit {
+impl ExitStatus {
     pub fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -30,8 +30,8 @@ impl Exit {
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
+impl From<ExitStatus> for ExitCode {
+    fn from(exit: ExitStatus) -> Self {
         exit.code().into()
     }
 }
@@ -44,7 +44,7 @@ pub enum CliError {
     BadTimeout { value: String },
     #[error("no kubeconfig: {0}; pass --kubeconfig, set KUBECONFIG, or start a control plane with `landfall dev`")]
     NoConfig(#[from] InferConfigError),
-    #[error("the kubeconfig is not usable: {0}")]
+    #[error("the kubeconfig is not usable: {0}; name another one with --kubeconfig or --context")]
     BadConfig(#[from] KubeconfigError),
     #[error(
         "{kind} {namespace}/{name} does not exist; `kubectl get {plural}.landfall.dev -n {namespace}` lists what does"
@@ -57,15 +57,17 @@ pub enum CliError {
     /// The API server's own words, which name user, verb and resource.
     #[error("{0}")]
     Refused(String),
-    #[error("the API server at {address} does not answer: {why}")]
+    #[error(
+        "the API server at {address} does not answer: {why}; check that it runs, or name another cluster with --kubeconfig or --context"
+    )]
     Unreachable { address: String, why: String },
     #[error(
         "the API server at {address} has no answer from {API_SERVICE}: {why}; check that the operator runs: kubectl get apiservice {API_SERVICE}"
     )]
     ViewAway { address: String, why: String },
-    #[error("the answer can't be read: {0}; operator and command line may be of different versions")]
+    #[error("the answer can't be read: {0}; use the `landfall` of the operator's version")]
     Unreadable(#[from] serde_json::Error),
-    #[error("the output can't be written: {0}")]
+    #[error("the output can't be written: {0}; check the disk or the program that reads it")]
     Output(std::io::Error),
 }
 
@@ -104,6 +106,9 @@ mod tests {
     fn who_does_not_answer_is_named_by_its_address() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let error = from_kube(kube::Error::ReadEvents(refused), "https://10.0.0.1:6443/").to_string();
-        assert_eq!(error, "the API server at https://10.0.0.1:6443/ does not answer: connection refused");
+        assert_eq!(
+            error,
+            "the API server at https://10.0.0.1:6443/ does not answer: connection refused; check that it runs, or name another cluster with --kubeconfig or --context"
+        );
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     cluster::ClusterArgs,
-    error::{CliError, Exit},
+    error::{CliError, ExitStatus},
     object::{Kind, name_of},
     output::{self, Format},
     screen::{ago, indented},
@@ -34,28 +34,30 @@ pub struct HostsArgs {
 }
 
 /// Prints the table on stdout.
-pub async fn hosts(args: HostsArgs) -> Result<Exit, CliError> {
-    let name = name_of(Kind::HostGroup, &args.group)
-        .ok_or_else(|| CliError::BadName { object: args.group.clone(), wanted: "the name of a HostGroup" })?;
+pub async fn hosts(args: HostsArgs) -> Result<ExitStatus, CliError> {
+    let name = name_of(Kind::HostGroup, &args.group).ok_or_else(|| CliError::BadName {
+        object: args.group.clone(),
+        wanted: "the name of a HostGroup; `kubectl get lfh` lists them",
+    })?;
     let client = ViewClient::new(&args.cluster).await?;
     let matrix: HostMatrix = client.json(&path(&client.cluster.namespace, "hostgroups", name, "hosts")).await?;
     match args.output {
         Some(Format::Json) => output::print_json(&matrix)?,
         None => output::print(&screen(&matrix, clock::now()))?,
     }
-    Ok(Exit::Done)
+    Ok(ExitStatus::Done)
 }
 
 /// One line for each project on each host; a host without projects has a line as well.
 fn screen(matrix: &HostMatrix, now: Timestamp) -> String {
     let mut out = String::new();
-    let head = ["HOST", "ADDRESS", "PROJECT", "VERSION", "STATE", "SEEN"].map(str::to_owned);
+    let head = ["HOST", "ADDRESS", "PROJECT", "VERSION", "STATE", "CHECKED"].map(str::to_owned);
     let rows: Vec<[String; 6]> =
         std::iter::once(head).chain(matrix.hosts.iter().flat_map(|host| lines(host, now))).collect();
     let width = |column: usize| rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max().unwrap_or(0);
     let [w0, w1, w2, w3, w4] = [0, 1, 2, 3, 4].map(width);
-    for [host, address, project, version, state, seen] in &rows {
-        let _ = writeln!(out, "{host:<w0$}  {address:<w1$}  {project:<w2$}  {version:<w3$}  {state:<w4$}  {seen}");
+    for [host, address, project, version, state, checked] in &rows {
+        let _ = writeln!(out, "{host:<w0$}  {address:<w1$}  {project:<w2$}  {version:<w3$}  {state:<w4$}  {checked}");
     }
     for host in &matrix.hosts {
         if let Some(problem) = &host.problem {
@@ -66,9 +68,9 @@ fn screen(matrix: &HostMatrix, now: Timestamp) -> String {
 }
 
 fn lines(host: &HostRow, now: Timestamp) -> Vec<[String; 6]> {
-    let seen = host.seen_at.map_or_else(|| "-".to_owned(), |at| ago(at, now));
+    let checked = host.seen_at.map_or_else(|| "-".to_owned(), |at| ago(at, now));
     let line = |project: &str, version: &str, state: String| {
-        [host.host.clone(), host.address.clone(), project.to_owned(), version.to_owned(), state, seen.clone()]
+        [host.host.clone(), host.address.clone(), project.to_owned(), version.to_owned(), state, checked.clone()]
     };
     if host.projects.is_empty() {
         let state = match host.state {
@@ -104,7 +106,7 @@ mod tests {
         .unwrap();
         let shown = screen(&matrix, "2026-11-25T08:00:05Z".parse().unwrap());
         let expected = "\
-HOST    ADDRESS   PROJECT  VERSION  STATE        SEEN
+HOST    ADDRESS   PROJECT  VERSION  STATE        CHECKED
 web-01  10.0.0.1  shop     v2       Ready        5s ago
 web-01  10.0.0.1  blog     v1       Verifying    5s ago
 web-02  10.0.0.2  -        -        Unreachable  -

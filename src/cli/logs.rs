@@ -9,20 +9,20 @@ use tokio::io::AsyncWriteExt;
 
 use super::{
     cluster::ClusterArgs,
-    error::{CliError, Exit, from_kube},
+    error::{CliError, ExitStatus, from_kube},
     object::{self, Kind},
     state::{State, verdict},
-    view::{Patience, ViewClient},
+    view::{RetryBudget, ViewClient},
 };
 use crate::{
     api::view::{ATTEMPT_HEADER, OFFSET_HEADER, path},
     effects::plain::Plain,
 };
 
-/// How long an operator may be away.
+/// Time for which an operator that does not answer is waited for.
 const OUTAGE_MAX: Duration = Duration::from_secs(30);
 const OUTAGE_MAX_FOLLOWING: Duration = Duration::from_secs(600);
-/// How often a Build is read whose log has ended.
+/// Interval at which a Build whose log has ended is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Show the log of a Build's script, or of a Deployment's rollout
@@ -54,17 +54,17 @@ pub struct LogsArgs {
 }
 
 /// Prints the log on stdout, and notes about it on stderr.
-pub async fn logs(args: LogsArgs) -> Result<Exit, CliError> {
+pub async fn logs(args: LogsArgs) -> Result<ExitStatus, CliError> {
     let (kind, name) = kind_and_name(&args.object)?;
     let client = ViewClient::for_logs(&args.cluster).await?;
     let path = path(&client.cluster.namespace, kind.plural(), name, "log");
     let mut reading = Reading { path, args: &args, attempt: args.attempt.clone(), at: None };
     loop {
         reading.run(&client).await?;
-        let (true, Kind::Build) = (args.follow, kind) else { return Ok(Exit::Done) };
+        let (true, Kind::Build) = (args.follow, kind) else { return Ok(ExitStatus::Done) };
         match after_attempt(&client, name, reading.attempt.as_deref()).await? {
             // A person who asks for one attempt gets that one.
-            Next::Attempt(_) if args.attempt.is_some() => return Ok(Exit::Failed),
+            Next::Attempt(_) if args.attempt.is_some() => return Ok(ExitStatus::Failed),
             Next::Attempt(next) => {
                 eprintln!("landfall: attempt {next} starts");
                 reading.attempt = Some(next.to_string());
@@ -77,9 +77,10 @@ pub async fn logs(args: LogsArgs) -> Result<Exit, CliError> {
 
 fn kind_and_name(object: &str) -> Result<(Kind, &str), CliError> {
     let has_log = |kind: &Kind| [Kind::Build, Kind::Deployment].contains(kind);
-    object::parse(object)
-        .filter(|(kind, _)| has_log(kind))
-        .ok_or_else(|| CliError::BadName { object: object.to_owned(), wanted: "build/NAME or deployment/NAME" })
+    object::parse(object).filter(|(kind, _)| has_log(kind)).ok_or_else(|| CliError::BadName {
+        object: object.to_owned(),
+        wanted: "build/NAME or deployment/NAME; `kubectl get lfb,lfd` lists them",
+    })
 }
 
 /// One log, read to its end over as many connections as it takes.
@@ -95,9 +96,9 @@ impl Reading<'_> {
     async fn run(&mut self, client: &ViewClient) -> Result<(), CliError> {
         let length = if self.args.follow { OUTAGE_MAX_FOLLOWING } else { OUTAGE_MAX };
         let (mut plain, mut out) = (Plain::default(), tokio::io::stdout());
-        let mut patience = Patience::of(length);
+        let mut budget = RetryBudget::of(length);
         loop {
-            let mut answer = client.get(&self.asked(), &mut patience).await?;
+            let mut answer = client.get(&self.request_path(), &mut budget).await?;
             let header = |name: &str| answer.headers.get(name)?.to_str().ok().map(str::to_owned);
             self.attempt = header(ATTEMPT_HEADER).or(self.attempt.take());
             let mut at = header(OFFSET_HEADER).and_then(|at| at.parse().ok()).or(self.at).unwrap_or(0);
@@ -112,16 +113,16 @@ impl Reading<'_> {
                         let bytes = frame.into_data().unwrap_or_default();
                         at += bytes.len() as u64;
                         write(&mut out, &plain.push(&bytes)).await?;
-                        patience = Patience::of(length);
+                        budget = RetryBudget::of(length);
                     }
                 }
             };
             self.at = Some(at);
-            patience.wait(cut, None).await?;
+            budget.wait(cut, None).await?;
         }
     }
 
-    fn asked(&self) -> String {
+    fn request_path(&self) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         if self.args.follow {
             query.append_pair("follow", "true");
@@ -161,22 +162,22 @@ async fn write(out: &mut tokio::io::Stdout, bytes: &[u8]) -> Result<(), CliError
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Attempt(i64),
-    End(Exit),
+    End(ExitStatus),
 }
 
 /// Waits until the Build is decided, or the operator starts another attempt by itself.
 async fn after_attempt(client: &ViewClient, name: &str, read: Option<&str>) -> Result<Next, CliError> {
-    let Some(read) = read.and_then(|read| read.parse::<i64>().ok()) else { return Ok(Next::End(Exit::Done)) };
-    let mut patience = Patience::of(OUTAGE_MAX);
+    let Some(read) = read.and_then(|read| read.parse::<i64>().ok()) else { return Ok(Next::End(ExitStatus::Done)) };
+    let mut budget = RetryBudget::of(OUTAGE_MAX);
     loop {
         match client.cluster.get(Kind::Build, name).await {
             Ok(build) => {
-                if let Some(next) = decided(&build, read, patience.is_over()) {
+                if let Some(next) = decided(&build, read, budget.is_over()) {
                     return Ok(next);
                 }
             }
             Err(error @ CliError::Unreachable { .. }) => {
-                patience.wait(error, None).await?;
+                budget.wait(error, None).await?;
                 continue;
             }
             Err(error) => return Err(error),
@@ -196,12 +197,12 @@ fn decided(build: &Value, read: i64, over: bool) -> Option<Next> {
     let attempt = attempts.iter().find(|attempt| number(attempt) == Some(read));
     let outcome = attempt.and_then(|attempt| attempt["outcome"].as_str());
     let exit = match (verdict.state, outcome) {
-        (State::Ready, _) => Exit::Done,
-        (State::Failed, _) => Exit::Failed,
+        (State::Ready, _) => ExitStatus::Done,
+        (State::Failed, _) => ExitStatus::Failed,
         // Still being tagged and published, or tried again.
         (State::InProgress, Some("Succeeded" | "Lost") | None) if !over => return None,
-        (State::InProgress, Some("Succeeded")) => Exit::InProgress,
-        (State::InProgress, _) => Exit::Failed,
+        (State::InProgress, Some("Succeeded")) => ExitStatus::InProgress,
+        (State::InProgress, _) => ExitStatus::Failed,
     };
     let outcome = outcome.unwrap_or("without a recorded outcome");
     let summary = verdict.message.lines().next().unwrap_or_default();
@@ -229,9 +230,9 @@ mod tests {
     fn a_cut_log_is_resumed_at_the_next_byte_of_the_same_attempt() {
         let args = args(Some(10), Some(3));
         let mut reading = Reading { path: "/p".into(), args: &args, attempt: None, at: None };
-        assert_eq!(reading.asked(), "/p?follow=true&tail=10&since=3");
+        assert_eq!(reading.request_path(), "/p?follow=true&tail=10&since=3");
         (reading.attempt, reading.at) = (Some("2".into()), Some(1234));
-        assert_eq!(reading.asked(), "/p?follow=true&attempt=2&since=1234");
+        assert_eq!(reading.request_path(), "/p?follow=true&attempt=2&since=1234");
     }
 
     #[test]
@@ -255,15 +256,15 @@ mod tests {
     #[test]
     fn following_a_build_ends_with_the_builds_result() {
         let ready = build(Some("Succeeded"), &[("Ready", "True")]);
-        assert_eq!(decided(&ready, 1, false), Some(Next::End(Exit::Done)));
+        assert_eq!(decided(&ready, 1, false), Some(Next::End(ExitStatus::Done)));
         let failed = build(Some("Failed"), &[("Ready", "False"), ("Stalled", "True")]);
-        assert_eq!(decided(&failed, 1, false), Some(Next::End(Exit::Failed)));
+        assert_eq!(decided(&failed, 1, false), Some(Next::End(ExitStatus::Failed)));
         // The script succeeded and the tag is refused.
         let untagged = build(Some("Succeeded"), &[("Ready", "False"), ("Stalled", "True")]);
-        assert_eq!(decided(&untagged, 1, false), Some(Next::End(Exit::Failed)));
+        assert_eq!(decided(&untagged, 1, false), Some(Next::End(ExitStatus::Failed)));
         let tagging = build(Some("Succeeded"), &[("Ready", "Unknown"), ("Reconciling", "True")]);
         assert_eq!(decided(&tagging, 1, false), None);
-        assert_eq!(decided(&tagging, 1, true), Some(Next::End(Exit::InProgress)));
+        assert_eq!(decided(&tagging, 1, true), Some(Next::End(ExitStatus::InProgress)));
     }
 
     #[test]

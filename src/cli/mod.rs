@@ -13,4 +13,4 @@ mod state;
 pub mod status;
 mod view;
 
-pub use self::error::{CliError, Exit};
+pub use self::error::{CliError, ExitStatus};

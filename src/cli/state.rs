@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::error::Exit;
+use super::error::ExitStatus;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -31,11 +31,11 @@ impl State {
         }
     }
 
-    pub fn exit(self) -> Exit {
+    pub fn exit(self) -> ExitStatus {
         match self {
-            Self::Ready => Exit::Done,
-            Self::InProgress => Exit::InProgress,
-            Self::Failed => Exit::Failed,
+            Self::Ready => ExitStatus::Done,
+            Self::InProgress => ExitStatus::InProgress,
+            Self::Failed => ExitStatus::Failed,
         }
     }
 }
@@ -54,7 +54,7 @@ pub struct Verdict {
 pub fn verdict(object: &Value) -> Verdict {
     let status = &object["status"];
     let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
-    let observed = status["observedGeneration"].as_i64().is_some_and(|seen| seen >= generation);
+    let observed = status["observedGeneration"].as_i64().is_some_and(|observed| observed >= generation);
     let condition = |kind: &str| status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind);
     let is = |kind: &str, value: &str| condition(kind).is_some_and(|condition| condition["status"] == value);
     let text = |field: &str, default: &str| {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     cluster::{Cluster, ClusterArgs},
-    error::{CliError, Exit},
+    error::{CliError, ExitStatus},
     object::{self, Kind},
     output::{self, Format},
     screen,
@@ -22,11 +22,11 @@ use crate::{
     model::text::for_terminal,
 };
 
-/// How often `--watch` reads the object.
+/// Interval at which `--watch` reads the object.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// How long `--watch` bears an API server that does not answer.
+/// Time for which `--watch` waits for an API server that does not answer.
 const OUTAGE_MAX: Duration = Duration::from_secs(60);
-/// How long one answer may take.
+/// Timeout of one answer.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Show an object on one screen: its state, and for a Deployment its hosts, versions, rollout and history
@@ -51,8 +51,8 @@ pub struct StatusArgs {
 }
 
 /// Prints the screen on stdout.
-pub async fn status(args: StatusArgs) -> Result<Exit, CliError> {
-    let wanted = "project/NAME, build/NAME, hostgroup/NAME or deployment/NAME";
+pub async fn status(args: StatusArgs) -> Result<ExitStatus, CliError> {
+    let wanted = "project/NAME, build/NAME, hostgroup/NAME or deployment/NAME; `kubectl get landfall` lists them";
     let (kind, name) =
         object::parse(&args.object).ok_or_else(|| CliError::BadName { object: args.object.clone(), wanted })?;
     let deadline = deadline(args.timeout.as_deref())?;
@@ -81,17 +81,17 @@ async fn watch(
     name: &str,
     deadline: Option<Instant>,
     output: Option<Format>,
-) -> Result<Exit, CliError> {
+) -> Result<ExitStatus, CliError> {
     let terminal = output.is_none() && std::io::stdout().is_terminal();
     let mut last = None;
     let mut answered = clock::monotonic();
     loop {
-        let over = deadline.is_some_and(|deadline| clock::monotonic() >= deadline);
+        let timed_out = deadline.is_some_and(|deadline| clock::monotonic() >= deadline);
         match cluster.get(kind, name).await {
             Ok(object) => {
                 answered = clock::monotonic();
                 let verdict = verdict(&object);
-                if verdict.state != State::InProgress || over {
+                if verdict.state != State::InProgress || timed_out {
                     if terminal {
                         output::print(CLEAR)?;
                     }
@@ -108,7 +108,7 @@ async fn watch(
                 }
                 last = Some(verdict);
             }
-            Err(CliError::Unreachable { .. }) if !over && answered.elapsed() < OUTAGE_MAX => {}
+            Err(CliError::Unreachable { .. }) if !timed_out && answered.elapsed() < OUTAGE_MAX => {}
             Err(error) => return Err(error),
         }
         tokio::time::sleep(WATCH_INTERVAL).await;
@@ -133,7 +133,7 @@ async fn text(cluster: &Cluster, kind: Kind, object: &Value) -> String {
         Kind::HostGroup => parse(object).map(|typed| screen::hostgroup(object, &typed, now)),
         Kind::Deployment => match parse::<Deployment>(object) {
             Ok(typed) => {
-                // Without the right to read the group, or without a group, the screen does without its host names.
+                // Without the right to read the group, or without a group, the screen lacks its host names.
                 let groups = Api::<HostGroup>::namespaced(cluster.client.clone(), &cluster.namespace);
                 let group = groups.get_opt(&typed.spec.host_group_ref.name).await.ok().flatten();
                 Ok(screen::deployment(object, &typed, group.as_ref(), now))

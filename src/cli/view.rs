@@ -20,12 +20,12 @@ use crate::{
 };
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(2));
-/// How long a question is repeated that has one short answer.
+/// Time for which a request with one short answer is repeated.
 const RETRY_MAX: Duration = Duration::from_secs(20);
-/// How long one short answer may take.
+/// Timeout of one short answer.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Asks on behalf of one user.
+/// Client of the aggregated API with the rights of one user.
 pub struct ViewClient {
     pub cluster: Cluster,
 }
@@ -36,18 +36,18 @@ pub struct Answer {
     pub body: Body,
 }
 
-/// A time within which a request is repeated.
-pub struct Patience {
+/// Time within which a request is repeated.
+pub struct RetryBudget {
     until: Instant,
     length: Duration,
     waits: Waits,
-    /// The user hears of the first failure, and of the end.
-    told: bool,
+    /// Whether the user was told: of the first failure only, and of the end.
+    announced: bool,
 }
 
-impl Patience {
+impl RetryBudget {
     pub fn of(length: Duration) -> Self {
-        Self { until: clock::monotonic() + length, length, waits: RETRY.waits(), told: false }
+        Self { until: clock::monotonic() + length, length, waits: RETRY.waits(), announced: false }
     }
 
     pub fn is_over(&self) -> bool {
@@ -59,7 +59,7 @@ impl Patience {
         if self.is_over() {
             return Err(error);
         }
-        if !std::mem::replace(&mut self.told, true) {
+        if !std::mem::replace(&mut self.announced, true) {
             eprintln!("landfall: {error}; retrying for up to {} s", self.length.as_secs());
         }
         let wait = self.waits.next_wait();
@@ -69,7 +69,7 @@ impl Patience {
 }
 
 impl ViewClient {
-    /// For questions with a short answer.
+    /// For requests with a short answer.
     pub async fn new(args: &ClusterArgs) -> Result<Self, CliError> {
         Ok(Self { cluster: args.connect(Some(SILENCE_MAX)).await? })
     }
@@ -79,15 +79,15 @@ impl ViewClient {
         Ok(Self { cluster: args.connect(None).await? })
     }
 
-    /// The answer to a GET, repeated while nobody answers.
-    pub async fn get(&self, path: &str, patience: &mut Patience) -> Result<Answer, CliError> {
+    /// The answer to a GET, repeated while the operator does not answer.
+    pub async fn get(&self, path: &str, budget: &mut RetryBudget) -> Result<Answer, CliError> {
         loop {
             let request = hyper::Request::get(path).body(Body::empty());
             let request = request.map_err(|error| CliError::Refused(format!("{path} is not a path: {error}")))?;
             let response = match self.cluster.client.send(request).await {
                 Ok(response) => response,
                 Err(error) => {
-                    patience.wait(from_kube(error, &self.cluster.address), None).await?;
+                    budget.wait(from_kube(error, &self.cluster.address), None).await?;
                     continue;
                 }
             };
@@ -96,10 +96,10 @@ impl ViewClient {
                 return Ok(Answer { headers: head.headers, body });
             }
             let after = head.headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
-            let said = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            match refusal(head.status.as_u16(), &said) {
+            let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+            match refusal(head.status.as_u16(), &bytes) {
                 Refusal::Final(message) => return Err(CliError::Refused(message)),
-                Refusal::Passing(why) => patience.wait(self.away(why), after.map(Duration::from_secs)).await?,
+                Refusal::Passing(why) => budget.wait(self.away(why), after.map(Duration::from_secs)).await?,
             }
         }
     }
@@ -111,7 +111,7 @@ impl ViewClient {
 
     /// The same, read as JSON.
     pub async fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        let answer = self.get(path, &mut Patience::of(RETRY_MAX)).await?;
+        let answer = self.get(path, &mut RetryBudget::of(RETRY_MAX)).await?;
         let body = answer.body.collect().await.map_err(|error| from_kube(error, &self.cluster.address))?;
         Ok(serde_json::from_slice(&body.to_bytes())?)
     }
@@ -119,12 +119,12 @@ impl ViewClient {
 
 enum Refusal {
     Final(String),
-    /// Nobody can answer at the moment.
+    /// The operator can't answer at the moment.
     Passing(String),
 }
 
-fn refusal(code: u16, said: &Bytes) -> Refusal {
-    let status: Option<serde_json::Value> = serde_json::from_slice(said).ok();
+fn refusal(code: u16, body: &Bytes) -> Refusal {
+    let status: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let message = status.as_ref().and_then(|status| status["message"].as_str()).map(str::to_owned);
     let shown = |text: String| clean(text.as_bytes());
     match (code, message) {
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_refusal_that_may_pass_is_retried_and_a_final_one_is_not() {
         let passing =
-            |code, said: &str| matches!(refusal(code, &Bytes::copy_from_slice(said.as_bytes())), Refusal::Passing(_));
+            |code, body: &str| matches!(refusal(code, &Bytes::copy_from_slice(body.as_bytes())), Refusal::Passing(_));
         assert!(passing(404, "404 page not found"));
         assert!(passing(503, "service unavailable"));
         assert!(passing(429, r#"{"kind":"Status","message":"later"}"#));

@@ -1,4 +1,4 @@
-//! The operator's data folder, which holds releases, logs and trusted keys of everybody who is served: nobody else may read it.
+//! The operator's data folder, which holds releases, logs and trusted keys of all namespaces: no other user may read it.
 //!
 //! A folder that this user owns gets mode 0700. One that belongs to somebody else (the root of a mounted volume) stays as it is, and the
 //! folders in it are made private instead; where strangers may write there, they could put others in their place, so it is refused.

@@ -1,5 +1,5 @@
-//! The lease: the right to act, granted by one object. Small, and ours: expiry is told by monotonic time since the last change
-//! that was *observed*, never by another machine's clock; the fence token comes out of the answer to the PUT that won.
+//! The lease: the right to act, granted by one object. It is an implementation of our own: expiry is judged by monotonic time since the
+//! last change that was *observed*, never by another machine's clock, and the fence token comes from the answer to the PUT that won.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use super::namespace_state::{NamespaceState, fate};
+use super::namespace_state::{NamespaceState, namespace_state};
 use crate::{
     controllers::error::api_message,
     effects::{
@@ -24,7 +24,7 @@ use crate::{
 
 const NAME: &str = "landfall";
 
-/// The lease can't be had; nothing was done without it.
+/// The lease can't be acquired or kept; nothing was done without it.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     #[error(
@@ -37,7 +37,7 @@ pub enum LeaseError {
 }
 
 enum NotRenewed {
-    /// To whom.
+    /// To this holder.
     Lost(String),
     Deleted,
     Api(kube::Error),
@@ -52,10 +52,10 @@ pub struct Elector {
     duration: Duration,
     epoch: String,
     gate: Gate,
-    /// Told to whoever reads the lease, while it is ours.
+    /// Annotations of the lease while it is ours, for its readers.
     annotations: BTreeMap<String, String>,
-    /// The lease lies in the namespace that it is for.
-    lets_go: bool,
+    /// Whether the lease lies in the one namespace that it is for.
+    in_its_namespace: bool,
 }
 
 impl Elector {
@@ -73,24 +73,24 @@ impl Elector {
             epoch,
             gate,
             annotations: BTreeMap::new(),
-            lets_go: false,
+            in_its_namespace: false,
         }
     }
 
-    /// With a word for those who read the lease.
+    /// With an annotation for readers of the lease.
     pub fn annotated(mut self, name: &str, value: Option<String>) -> Self {
         self.annotations.extend(value.map(|value| (name.to_owned(), value)));
         self
     }
 
-    /// For this very namespace alone: when it is deleted, what is ours in it is let go without a lease.
+    /// For the lease's own namespace alone: when that is deleted, what is ours in it is released without a lease.
     pub fn of_its_namespace(mut self, alone: bool) -> Self {
-        self.lets_go = alone;
+        self.in_its_namespace = alone;
         self
     }
 
     /// Waits until the lease is ours; opens the gate. Where it is refused, the only scope of an operator ends with that; one of several
-    /// says so and waits, since the others can go on. `None`: nobody will have it, as its namespace is being deleted.
+    /// logs it and waits, since the others go on. `None`: no operator can have it, as its namespace is being deleted.
     pub async fn acquire(&self, alone: bool) -> Result<Option<Lease>, LeaseError> {
         let mut seen: Option<(String, Instant)> = None;
         loop {
@@ -103,7 +103,7 @@ impl Elector {
                 Ok(Ok(None)) => {}
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403 | 404) => {
-                    if self.fate().await == Some(NamespaceState::Ending) {
+                    if self.namespace_state().await == Some(NamespaceState::Terminating) {
                         return Ok(None);
                     }
                     let error = self.error(kube::Error::Api(status));
@@ -151,25 +151,25 @@ impl Elector {
         self.put(&lease, transitions.saturating_add(1)).await.map(Some)
     }
 
-    /// Keeps it, for as long as that can be done. Comes back when another has it, or with `Ok` when the namespace is gone: until then what
-    /// is ours in it is let go. One request a time, at half of what the lease lasts: an answer that never comes leaves time for a second try.
+    /// Keeps it as long as possible. Returns when another operator has it, or with `Ok` when the namespace is gone: until then what is ours
+    /// in it is released. One request at a time, at half of the lease's duration: an answer that never comes leaves time for a second try.
     pub async fn keep(&self, held: Option<Lease>) -> Result<(), LeaseError> {
         if let Some(held) = held {
             self.keep_renewing(held).await?;
         }
-        self.let_go().await;
+        self.release_namespace().await;
         Ok(())
     }
 
-    /// `Ok`: it can't be renewed any more, as its namespace is being deleted or gone.
+    /// `Ok`: it can't be renewed any longer, as its namespace is being deleted or gone.
     async fn keep_renewing(&self, mut held: Lease) -> Result<(), LeaseError> {
-        let (usual, patience) = (self.duration / 2, (self.duration / 4).max(Duration::from_secs(1)));
+        let (usual, timeout) = (self.duration / 2, (self.duration / 4).max(Duration::from_secs(1)));
         let mut pause = usual;
         loop {
             tokio::time::sleep(pause).await;
             let asked = clock::monotonic();
             pause = self.duration / 8;
-            match tokio::time::timeout(patience, self.renew(&held)).await {
+            match tokio::time::timeout(timeout, self.renew(&held)).await {
                 Ok(Ok(lease)) => {
                     self.open(&lease, asked);
                     (held, pause) = (lease, usual);
@@ -178,17 +178,17 @@ impl Elector {
                     self.gate.close();
                     return Err(LeaseError::Lost(holder));
                 }
-                Ok(Err(NotRenewed::Deleted)) => match self.is_ending().await {
+                Ok(Err(NotRenewed::Deleted)) => match self.is_terminating().await {
                     true => return Ok(()),
                     false => {
                         self.gate.close();
-                        return Err(LeaseError::Lost("somebody who deleted it".to_owned()));
+                        return Err(LeaseError::Lost("unknown: the lease was deleted".to_owned()));
                     }
                 },
-                // Not this time; the gate shuts by itself when the time is over.
+                // Not this time; the gate shuts by itself when the lease expires.
                 Ok(Err(NotRenewed::Api(error))) => {
                     let refused = matches!(&error, kube::Error::Api(status) if matches!(status.code, 403 | 404));
-                    if refused && self.is_ending().await {
+                    if refused && self.is_terminating().await {
                         return Ok(());
                     }
                     tracing::warn!(error = api_message(&error), "the lease can't be renewed; trying again");
@@ -198,27 +198,27 @@ impl Elector {
         }
     }
 
-    async fn is_ending(&self) -> bool {
-        matches!(self.fate().await, Some(NamespaceState::Ending | NamespaceState::Gone))
+    async fn is_terminating(&self) -> bool {
+        matches!(self.namespace_state().await, Some(NamespaceState::Terminating | NamespaceState::Gone))
     }
 
-    /// What becomes of the namespace, where that is known and is all that this operator works for.
-    async fn fate(&self) -> Option<NamespaceState> {
-        if !self.lets_go {
+    /// State of the namespace, where that is known and is all that this operator works for.
+    async fn namespace_state(&self) -> Option<NamespaceState> {
+        if !self.in_its_namespace {
             return None;
         }
-        tokio::time::timeout(self.duration, fate(&self.client, &self.namespace)).await.ok()?.ok()
+        tokio::time::timeout(self.duration, namespace_state(&self.client, &self.namespace)).await.ok()?.ok()
     }
 
-    /// Opens the gate for what lets go of objects, until the namespace is gone. Nobody has the lease then, and nobody can.
-    async fn let_go(&self) {
+    /// Opens the gate for acts that release objects, until the namespace is gone. No operator has the lease then, and none can.
+    async fn release_namespace(&self) {
         tracing::warn!(
             namespace = self.namespace,
             "the namespace is being deleted, and the lease with it: what is ours there is released"
         );
         let token = FenceToken { epoch: self.epoch.clone(), created: 0, transitions: 0 };
         self.gate.open(LeaseTerm { until: None, token, letting_go: true });
-        while !matches!(self.fate().await, Some(NamespaceState::Gone | NamespaceState::Standing)) {
+        while !matches!(self.namespace_state().await, Some(NamespaceState::Gone | NamespaceState::Active)) {
             tokio::time::sleep(self.duration / 4).await;
         }
         self.gate.close();
@@ -231,7 +231,7 @@ impl Elector {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
             done => return done.map_err(NotRenewed::Api),
         }
-        // It is another's, or a write of ours went through of which only the answer was lost.
+        // Another holds it, or a write of ours succeeded and only its answer was lost.
         let Some(lease) = self.api.get_opt(NAME).await.map_err(NotRenewed::Api)? else {
             return Err(NotRenewed::Deleted);
         };
@@ -247,7 +247,7 @@ impl Elector {
         self.api.replace(NAME, &PostParams::default(), &self.lease(Some(&lease.metadata), transitions)).await
     }
 
-    /// Gives it back, so that the next one need not wait.
+    /// Gives it back, so that the next operator need not wait.
     pub async fn release(&self) {
         self.gate.close();
         let Ok(Some(lease)) = self.api.get_opt(NAME).await else { return };

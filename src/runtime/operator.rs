@@ -1,6 +1,6 @@
 //! `landfall run`: lease first, then the controllers of all kinds, until told to stop or until another has the lease.
 //!
-//! With `--namespaces` each namespace has a lease, a world and controllers of its own. No knowledge of what is deployed.
+//! With `--namespaces` each namespace has a lease, contexts and controllers of its own. It must not know what is deployed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -162,7 +162,7 @@ async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Rece
     let rollout_logs = effects.rollout_logs.clone();
     let Contexts { project, build, host_group, deployment, garbage, fleet, tasks } =
         wiring::contexts(clients.calls, gate, args.resync(), control_plane_id, effects);
-    leading.send_replace(Some(view::known(&fleet)));
+    leading.send_replace(Some(view::host_facts(&fleet)));
     let mut controllers = tokio::task::JoinSet::new();
     controllers.spawn(control::<Project>(project, clients.watches.clone(), scope.clone(), stop.clone()));
     controllers.spawn(control::<Build>(build, clients.watches.clone(), scope.clone(), stop.clone()));

@@ -1,4 +1,4 @@
-//! The aggregated API's wiring: what it reads from, and what the operator that leads lets it ask.
+//! Wiring of the aggregated API: its dependencies, and the facts of hosts that the leading operator gives it.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     server::{self, Hosts, Leading},
 };
 
-/// Starts to serve it: before the lease is won, and whoever has it.
+/// Starts to serve it, before the lease is won and whichever replica has it.
 pub fn start(
     args: &RunArgs,
     client: &Client,
@@ -24,7 +24,7 @@ pub fn start(
     leading: &watch::Sender<Leading>,
 ) {
     let Effects { store, git, executor, rollout_logs } = effects.clone();
-    let parts = server::Parts {
+    let context = server::ServerContext {
         client: client.clone(),
         namespace: own.to_owned(),
         executor,
@@ -34,29 +34,29 @@ pub fn start(
         leading: leading.subscribe(),
         advertised: advertised(args).unwrap_or_default(),
     };
-    tokio::spawn(server::serve(parts, address));
+    tokio::spawn(server::serve(context, address));
 }
 
-/// Where other replicas reach this one.
+/// Address at which other replicas reach this one.
 pub fn advertised(args: &RunArgs) -> Option<String> {
     args.view_advertise.clone().or_else(|| Some(args.view_address?.to_string()))
 }
 
-/// What a leader knows.
-pub fn known(fleet: &Arc<Fleet>) -> Arc<dyn Hosts> {
-    Arc::new(Known(fleet.clone()))
+/// Facts of hosts as the server reads them.
+pub fn host_facts(fleet: &Arc<Fleet>) -> Arc<dyn Hosts> {
+    Arc::new(FleetFacts(fleet.clone()))
 }
 
-struct Known(Arc<Fleet>);
+struct FleetFacts(Arc<Fleet>);
 
-impl Hosts for Known {
-    fn look(&self, namespace: &str, group: &str, host: &str) -> (HostCheck, Option<Timestamp>) {
+impl Hosts for FleetFacts {
+    fn last_check(&self, namespace: &str, group: &str, host: &str) -> (HostCheck, Option<Timestamp>) {
         let key = HostKey::new(namespace, group, host);
         (self.0.hosts.last_check(&key), self.0.hosts.checked_at(&key))
     }
 
     fn phase(&self, deployment: &str, host: &str) -> Option<Phase> {
-        let turn = HostWorkerKey { uid: deployment.to_owned(), host: host.to_owned() };
-        self.0.hosts.workers.task(&turn).map(|task| task.phase)
+        let worker = HostWorkerKey { uid: deployment.to_owned(), host: host.to_owned() };
+        self.0.hosts.workers.task(&worker).map(|task| task.phase)
     }
 }

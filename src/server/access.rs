@@ -1,5 +1,5 @@
-//! May this user read that? The API server has asked RBAC before it forwarded the request; this asks again, as every aggregated server of
-//! Kubernetes does, so that a mistake on the way opens nothing. It must not know a right of its own.
+//! Whether a user may read an object. The API server asks RBAC before it forwards a request; this asks again, as every aggregated server of
+//! Kubernetes does, so that a misconfigured proxy gives no access. It must not grant a right by itself.
 
 use std::{
     collections::HashMap,
@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// How long an answer is cached: a right that is withdrawn ends with the first request after that.
-const FRESH: Duration = Duration::from_secs(10);
-const KEPT: usize = 4096;
+const ANSWER_TTL: Duration = Duration::from_secs(10);
+const ANSWERS_MAX: usize = 4096;
 
 /// One subresource of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,22 +36,22 @@ pub struct Access {
 
 impl Access {
     /// `Ok` where the user may `get` it.
-    pub async fn check(&self, client: &Client, user: &User, place: &ObjectPath) -> Result<(), ApiError> {
-        let key = (user.clone(), place.clone());
-        let known = self.lock().get(&key).filter(|(_, at)| at.elapsed() < FRESH).map(|(allowed, _)| *allowed);
+    pub async fn check(&self, client: &Client, user: &User, path: &ObjectPath) -> Result<(), ApiError> {
+        let key = (user.clone(), path.clone());
+        let known = self.lock().get(&key).filter(|(_, at)| at.elapsed() < ANSWER_TTL).map(|(allowed, _)| *allowed);
         let allowed = match known {
             Some(allowed) => allowed,
             None => {
-                let allowed = review(client, user, place).await?;
+                let allowed = review(client, user, path).await?;
                 let mut answers = self.lock();
-                if answers.len() >= KEPT {
+                if answers.len() >= ANSWERS_MAX {
                     answers.clear();
                 }
                 answers.insert(key, (allowed, clock::monotonic()));
                 allowed
             }
         };
-        let ObjectPath { namespace, resource, name, sub } = place;
+        let ObjectPath { namespace, resource, name, sub } = path;
         match allowed {
             true => Ok(()),
             false => Err(ApiError::forbidden(format!(
@@ -66,14 +66,14 @@ impl Access {
     }
 }
 
-async fn review(client: &Client, user: &User, place: &ObjectPath) -> Result<bool, ApiError> {
+async fn review(client: &Client, user: &User, path: &ObjectPath) -> Result<bool, ApiError> {
     let attributes = ResourceAttributes {
         group: Some(VIEW_GROUP.to_owned()),
         version: Some(VIEW_VERSION.to_owned()),
-        resource: Some(place.resource.to_owned()),
-        subresource: Some(place.sub.to_owned()),
-        namespace: Some(place.namespace.clone()),
-        name: Some(place.name.clone()),
+        resource: Some(path.resource.to_owned()),
+        subresource: Some(path.sub.to_owned()),
+        namespace: Some(path.namespace.clone()),
+        name: Some(path.name.clone()),
         verb: Some("get".to_owned()),
         ..ResourceAttributes::default()
     };

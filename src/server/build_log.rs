@@ -1,4 +1,4 @@
-//! `builds/log`: what a script says, while it says it and afterwards.
+//! `builds/log`: the output of a script, while it runs and afterwards.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,13 +12,13 @@ use crate::{
 };
 
 pub const PARAMETERS: [&str; 4] = ["follow", "since", "tail", "attempt"];
-/// Between two looks for a build that has not begun yet.
+/// Between two reads of a build that has not begun yet.
 const BEGIN_POLL: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
 
-/// The log that is asked for. Who follows waits for it to begin.
+/// The requested log. With `follow` it is waited for until the script begins.
 pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuery) -> Result<Readable, ApiError> {
     let api = Api::<Build>::namespaced(view.client.clone(), namespace);
-    let wished = match &query.attempt {
+    let requested = match &query.attempt {
         Some(text) => Some(text.parse::<i64>().map_err(|_| {
             ApiError::bad_request(format!("attempt takes the number of an attempt, from 1, not {text:?}"))
         })?),
@@ -30,19 +30,19 @@ pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuer
             .get_opt(name)
             .await?
             .ok_or_else(|| ApiError::not_found(format!("there is no Build {name:?} in the namespace {namespace:?}")))?;
-        if let Some(attempt) = attempt(&build, wished) {
+        if let Some(attempt) = attempt(&build, requested) {
             return readable(view, &build, attempt).await;
         }
         if !query.follow || is_over(&build) {
-            return Err(without_log(&build, wished));
+            return Err(without_log(&build, requested));
         }
         tokio::time::sleep(waits.next_wait()).await;
     }
 }
 
-fn attempt(build: &Build, wished: Option<i64>) -> Option<&Attempt> {
+fn attempt(build: &Build, requested: Option<i64>) -> Option<&Attempt> {
     let mut attempts = build.status.iter().flat_map(|status| &status.attempts);
-    match wished {
+    match requested {
         Some(number) => attempts.find(|attempt| attempt.number == number),
         None => attempts.next_back(),
     }
@@ -51,20 +51,20 @@ fn attempt(build: &Build, wished: Option<i64>) -> Option<&Attempt> {
 /// No (further) attempt comes, unless a person asks for one.
 fn is_over(build: &Build) -> bool {
     let Some(status) = &build.status else { return false };
-    let holds = |kind: &str| status.conditions.iter().any(|one| one.type_ == kind && one.status == "True");
-    build.metadata.deletion_timestamp.is_some() || holds(conditions::STALLED) || holds("Ready")
+    let is_true = |kind: &str| status.conditions.iter().any(|one| one.type_ == kind && one.status == "True");
+    build.metadata.deletion_timestamp.is_some() || is_true(conditions::STALLED) || is_true("Ready")
 }
 
-fn without_log(build: &Build, wished: Option<i64>) -> ApiError {
+fn without_log(build: &Build, requested: Option<i64>) -> ApiError {
     let name = build.name_any();
-    if let Some(number) = wished {
+    if let Some(number) = requested {
         return ApiError::not_found(format!(
             "the Build {name:?} has no attempt {number} (its status keeps the newest 20)"
         ));
     }
     let ready = build.status.iter().flat_map(|status| &status.conditions).find(|one| one.type_ == "Ready");
     let why =
-        ready.map_or_else(|| "not looked at yet".to_owned(), |ready| format!("{}: {}", ready.reason, ready.message));
+        ready.map_or_else(|| "not observed yet".to_owned(), |ready| format!("{}: {}", ready.reason, ready.message));
     let then = if is_over(build) { "" } else { "; follow=true waits for it" };
     ApiError::not_found(format!("the Build {name:?} has no log, its script did not begin ({why}){then}"))
 }
@@ -74,8 +74,8 @@ async fn readable(view: &Arc<View>, build: &Build, attempt: &Attempt) -> Result<
     let log = view.executor.log_of(&id, &view.store).map_err(|error| ApiError::internal(&error))?;
     let ended = attempt.outcome.is_some();
     let state = view.executor.state(&id).await.map_err(|error| ApiError::internal(&error))?;
-    let said = attempt.log_bytes.is_some_and(|bytes| bytes > 0);
-    if said && ended && log.size().await.map_err(|error| ApiError::internal(&error))? == 0 {
+    let has_output = attempt.log_bytes.is_some_and(|bytes| bytes > 0);
+    if has_output && ended && log.size().await.map_err(|error| ApiError::internal(&error))? == 0 {
         let name = build.name_any();
         return Err(ApiError::not_found(format!(
             "the log of attempt {} of the Build {name:?} is kept no longer, as retention.logs of its Project says",

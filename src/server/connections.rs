@@ -1,4 +1,4 @@
-//! Takes connections: a handshake with a client certificate, then HTTP/1.1, all with limits in time and number.
+//! Accepts connections: a handshake with a client certificate, then HTTP/1.1, all with limits in time and number.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -17,16 +17,16 @@ use tokio_rustls::TlsAcceptor;
 
 use super::tls::{Caller, Tls};
 
-/// More than there may be readers: the API server needs some for its own questions.
-const CONNECTIONS: usize = 512;
-/// Whoever has no certificate keeps a place for no longer.
-const HANDSHAKE: Duration = Duration::from_secs(3);
+/// More than there may be readers: the API server needs some for discovery and health.
+const CONNECTIONS_MAX: usize = 512;
+/// A client without a certificate occupies a connection for at most this long.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// For a request's headers, and between two requests.
-const HEADERS: Duration = Duration::from_secs(60);
-/// A connection whose other side takes no byte for this long is closed: what is sent to the dead must not be kept for them. A client of
-/// ours goes on where it stopped.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection whose other side takes no byte for this long is closed, so that a dead client costs no memory. `landfall logs` resumes
+/// at its offset.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-const BUFFER: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The other end of a connection, known by its certificate.
 #[derive(Clone)]
@@ -35,12 +35,12 @@ pub struct Peer {
     pub tls: Tls,
 }
 
-/// Until the process ends.
-pub async fn take(listener: TcpListener, router: Router, tls: watch::Receiver<Tls>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+/// Runs until the process ends.
+pub async fn accept(listener: TcpListener, router: Router, tls: watch::Receiver<Tls>) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        // Before it is accepted: those who find no place wait in the kernel.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        // Before it is accepted: connections beyond the limit wait in the kernel.
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((connection, _)) => {
                 let (router, tls) = (router.clone(), tls.borrow().clone());
@@ -48,11 +48,11 @@ pub async fn take(listener: TcpListener, router: Router, tls: watch::Receiver<Tl
                     if let Err(error) = serve(connection, router, tls).await {
                         tracing::debug!(%error, "a connection to the aggregated API ended early");
                     }
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "no connection can be taken for the aggregated API; trying again");
+                tracing::warn!(%error, "no connection can be accepted for the aggregated API; trying again");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
@@ -67,15 +67,16 @@ async fn serve(
     connection.set_nodelay(true)?;
     rustix::net::sockopt::set_socket_keepalive(&connection, true)?;
     let connection = with_write_timeout(connection, WRITE_TIMEOUT);
-    let secured = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls.server.clone()).accept(connection)).await??;
+    let secured =
+        tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls.server.clone()).accept(connection)).await??;
     let Some(caller) = tls.caller(secured.get_ref().1) else {
-        return Err("its certificate speaks for nobody: it is not the API server's front proxy".into());
+        return Err("its certificate is not that of the API server's front proxy".into());
     };
     let service = TowerToHyperService::new(router.layer(axum::Extension(Peer { caller, tls })));
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
-        .max_buf_size(BUFFER)
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES)
         .serve_connection(TokioIo::new(secured), service)
         .await?;
     Ok(())

@@ -20,13 +20,14 @@ use crate::{
 };
 
 pub const PARAMETERS: [&str; 5] = ["follow", "since", "tail", "attempt", "host"];
-const PAUSE: Duration = Duration::from_millis(500);
-/// Between two looks whether a rollout has ended, for all who follow it.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval between two reads of a Deployment whose rollout has not begun.
+const BEGIN_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval between two reads of a Deployment to see whether its rollout has ended, for each follower.
+const END_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The log that is asked for. Who follows waits for the rollout to begin.
+/// The requested log. With `follow` it is waited for until the rollout begins.
 pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuery) -> Result<Readable, ApiError> {
-    let wished = match &query.attempt {
+    let requested = match &query.attempt {
         Some(text) => Some(text.parse::<RolloutAttempt>().map_err(|()| {
             ApiError::bad_request(format!("attempt takes <revision>.<serial>.<attempt>, say 2.0.1, not {text:?}"))
         })?),
@@ -38,19 +39,19 @@ pub async fn find(view: &Arc<View>, namespace: &str, name: &str, query: &LogQuer
             ApiError::not_found(format!("there is no Deployment {name:?} in the namespace {namespace:?}"))
         })?;
         let status = deployment.status.clone().unwrap_or_default();
-        let seen = status.observed_generation >= deployment.metadata.generation.unwrap_or_default();
+        let observed = status.observed_generation >= deployment.metadata.generation.unwrap_or_default();
         let current = current(&status);
-        match wished.or(current) {
-            // Who follows a change that nobody has looked at yet wants that one, not the one before.
-            Some(attempt) if seen || !query.follow || wished.is_some() => {
+        match requested.or(current) {
+            // A follower of a change that is not observed yet wants that rollout, not the one before.
+            Some(attempt) if observed || !query.follow || requested.is_some() => {
                 check_host(view, &deployment, query.host.as_deref()).await?;
                 return readable(view, &deployment, attempt, query).await;
             }
             Some(_) => {}
-            None if query.follow && !(seen && is_stalled(&status)) => {}
+            None if query.follow && !(observed && is_stalled(&status)) => {}
             None => return Err(without_log(&deployment, &status)),
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(BEGIN_POLL_INTERVAL).await;
     }
 }
 
@@ -71,7 +72,7 @@ fn is_over(status: &DeploymentStatus, attempt: RolloutAttempt) -> bool {
 fn without_log(deployment: &Deployment, status: &DeploymentStatus) -> ApiError {
     let ready = status.conditions.iter().find(|one| one.type_ == "Ready");
     let why =
-        ready.map_or_else(|| "not looked at yet".to_owned(), |ready| format!("{}: {}", ready.reason, ready.message));
+        ready.map_or_else(|| "not observed yet".to_owned(), |ready| format!("{}: {}", ready.reason, ready.message));
     let then = if is_stalled(status) { "" } else { "; follow=true waits for it" };
     ApiError::not_found(format!(
         "the Deployment {:?} has no log, no rollout has begun ({why}){then}",
@@ -79,7 +80,7 @@ fn without_log(deployment: &Deployment, status: &DeploymentStatus) -> ApiError {
     ))
 }
 
-/// A host that is misspelt is not a host that said nothing.
+/// A misspelt host is an error, not an empty log.
 async fn check_host(view: &View, deployment: &Deployment, host: Option<&str>) -> Result<(), ApiError> {
     let Some(host) = host else { return Ok(()) };
     let (namespace, group) = (deployment.namespace().unwrap_or_default(), &deployment.spec.host_group_ref.name);
@@ -94,7 +95,7 @@ async fn check_host(view: &View, deployment: &Deployment, host: Option<&str>) ->
 
 /// Whether it is time to ask again.
 fn is_due(asked: &mut Option<Instant>) -> bool {
-    let due = asked.is_none_or(|at| at.elapsed() >= LOOK);
+    let due = asked.is_none_or(|at| at.elapsed() >= END_POLL_INTERVAL);
     if due {
         *asked = Some(clock::monotonic());
     }

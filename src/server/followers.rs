@@ -1,4 +1,4 @@
-//! One look-out for each log that is followed, however many follow it: how long the log is by now, and whether it is over.
+//! One poller for each log that is followed, whatever its number of followers: how long the log is, and whether it is complete.
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
@@ -7,16 +7,16 @@ use tokio::sync::watch;
 
 use crate::effects::logs::Log;
 
-/// How often the length is looked at. It costs one `stat`, and half of it is what a line waits for.
-const LOOK: Duration = Duration::from_millis(15);
-/// Looks between two questions whether it is over.
-const LOOKS: u32 = 12;
+/// Interval between reads of the length. Each costs one `stat`; a line waits for half of it on average.
+const POLL_INTERVAL: Duration = Duration::from_millis(15);
+/// Polls between two questions whether the log is complete.
+const POLLS_PER_END_CHECK: u32 = 12;
 
 /// How far a log is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     pub size: u64,
-    /// Nothing more comes, and `size` is all of it.
+    /// The log is complete, and `size` is all of it.
     pub over: bool,
 }
 
@@ -31,7 +31,7 @@ impl LogFollowers {
         self.known.lock()
     }
 
-    /// Joins those who follow this log. `over` is asked a few times a second while anybody does.
+    /// Joins the followers of this log. `over` is asked a few times a second while there are any.
     pub fn join<F, O>(&self, log: &Log, over: F) -> watch::Receiver<Progress>
     where
         F: Fn() -> O + Send + 'static,
@@ -39,19 +39,19 @@ impl LogFollowers {
     {
         let key = log.file.display().to_string();
         let mut known = self.lock();
-        if let Some(tail) = known.get(&key).filter(|tail| tail.has_changed().is_ok()) {
-            return tail.clone();
+        if let Some(progress) = known.get(&key).filter(|progress| progress.has_changed().is_ok()) {
+            return progress.clone();
         }
-        let (tell, tail) = watch::channel(Progress::default());
-        known.insert(key.clone(), tail.clone());
-        tokio::spawn(look(self.clone(), key, log.clone(), tell, over));
-        tail
+        let (sender, progress) = watch::channel(Progress::default());
+        known.insert(key.clone(), progress.clone());
+        tokio::spawn(poll(self.clone(), key, log.clone(), sender, over));
+        progress
     }
 
-    /// Whether nobody but this list follows any more; then it is forgotten.
-    fn left(&self, key: &str, tell: &watch::Sender<Progress>) -> bool {
+    /// Forgets the log where no follower is left, and tells whether that is so. This list is a receiver itself.
+    fn forget_abandoned(&self, key: &str, sender: &watch::Sender<Progress>) -> bool {
         let mut known = self.lock();
-        if tell.receiver_count() > 1 {
+        if sender.receiver_count() > 1 {
             return false;
         }
         known.remove(key);
@@ -59,31 +59,31 @@ impl LogFollowers {
     }
 }
 
-async fn look<F, O>(followers: LogFollowers, key: String, log: Log, tell: watch::Sender<Progress>, over: F)
+async fn poll<F, O>(followers: LogFollowers, key: String, log: Log, sender: watch::Sender<Progress>, over: F)
 where
     F: Fn() -> O,
     O: Future<Output = bool>,
 {
-    let mut looks = 0_u32;
+    let mut polls = 0_u32;
     loop {
         // Asked first: what is measured after it is the whole log.
-        let is_over = looks.is_multiple_of(LOOKS) && over().await;
+        let is_over = polls.is_multiple_of(POLLS_PER_END_CHECK) && over().await;
         let size = match (log.file_size().await, is_over) {
             (Some(size), _) => size,
-            // Only its sealed pieces are left, or it did not begin yet.
+            // Only its sealed pieces are left, or it has not begun yet.
             (None, true) => log.size().await.unwrap_or_default(),
             (None, false) => 0,
         };
         let now = Progress { size, over: is_over };
-        tell.send_if_modified(|before| std::mem::replace(before, now) != now);
+        sender.send_if_modified(|before| std::mem::replace(before, now) != now);
         if is_over {
             followers.lock().remove(&key);
             return;
         }
-        if followers.left(&key, &tell) {
+        if followers.forget_abandoned(&key, &sender) {
             return;
         }
-        looks = looks.wrapping_add(1);
-        tokio::time::sleep(LOOK).await;
+        polls = polls.wrapping_add(1);
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

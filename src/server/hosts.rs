@@ -1,4 +1,4 @@
-//! `hostgroups/hosts`: every host of a group and what runs there, out of the memory of the operator that leads. Pure but for the reads.
+//! `hostgroups/hosts`: every host of a group and what runs there, from the memory of the leading operator. Pure but for the reads.
 
 use std::sync::Arc;
 
@@ -23,21 +23,21 @@ pub async fn matrix(view: &Arc<View>, namespace: &str, name: &str) -> Result<Hos
     let missing = || ApiError::not_found(format!("there is no HostGroup {name:?} in the namespace {namespace:?}"));
     let group = group.ok_or_else(missing)?;
     let rows = group.spec.hosts.iter().map(|host| {
-        let (look, seen_at) = hosts.look(namespace, name, &host.name);
-        row(host, &look, seen_at, namespace, |uid| hosts.phase(uid, &host.name))
+        let (check, checked_at) = hosts.last_check(namespace, name, &host.name);
+        row(host, &check, checked_at, namespace, |uid| hosts.phase(uid, &host.name))
     });
     Ok(HostMatrix { api_version: VIEW_API.to_owned(), kind: "HostMatrix".to_owned(), hosts: rows.collect() })
 }
 
-/// What other namespaces run on the host is not this one's to tell.
+/// Only projects of this namespace: what others run on the host is left out.
 fn row(
     host: &Host,
-    look: &HostCheck,
-    seen_at: Option<Timestamp>,
+    check: &HostCheck,
+    checked_at: Option<Timestamp>,
     namespace: &str,
     phase: impl Fn(&str) -> Option<Phase>,
 ) -> HostRow {
-    let (state, folders) = match look {
+    let (state, folders) = match check {
         HostCheck::Unknown => (HostState::Unknown, None),
         HostCheck::Failed(_) => (HostState::Unreachable, None),
         HostCheck::Facts(facts) => (HostState::Reachable, Some(&facts.folders)),
@@ -59,8 +59,8 @@ fn row(
         host: host.name.clone(),
         address: host.address.clone(),
         state,
-        problem: look.problem().map(|problem| format!("{}: {}", problem.reason, problem.message)),
-        seen_at,
+        problem: check.problem().map(|problem| format!("{}: {}", problem.reason, problem.message)),
+        seen_at: checked_at,
         projects,
     }
 }

@@ -1,5 +1,5 @@
-//! Keeps what the aggregated API stands on: certificates before they end, the API server's front proxy as it is now, and the
-//! APIService's `caBundle`. It never makes the APIService: who takes that away wants it away.
+//! Keeps up to date what the aggregated API is served with: certificates, the API server's front proxy, and the APIService's
+//! `caBundle`. It never creates the APIService: where that was deleted, it stays deleted.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -16,88 +16,89 @@ use crate::{
     effects::clock,
 };
 
-const AGAIN: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_secs(20);
-/// A leaf lasts three months; a new one is made long before.
-const LOOKS_PER_LEAF: u32 = 3 * 60 * 24;
+const START_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(20);
+/// Checks for which a leaf certificate is used: a day. It is valid for three months.
+const CHECKS_PER_LEAF: u32 = 3 * 60 * 24;
 
-/// Comes back when connections can be taken; looks after the rest in the background.
+/// Returns once connections can be accepted, and keeps the rest up to date in the background.
 pub async fn begin(view: &std::sync::Arc<View>, address: SocketAddr) -> (TcpListener, watch::Receiver<Tls>) {
-    let mut said = String::new();
+    let mut last_warning = String::new();
     loop {
         match start(view, address).await {
-            Ok((listener, standing, tls)) => {
-                let (tell, told) = watch::channel(tls);
-                tokio::spawn(keep(view.clone(), standing, tell));
-                return (listener, told);
+            Ok((listener, trusted, tls)) => {
+                let (sender, receiver) = watch::channel(tls);
+                tokio::spawn(keep_current(view.clone(), trusted, sender));
+                return (listener, receiver);
             }
-            Err(error) => say(&mut said, &error),
+            Err(error) => warn_once(&mut last_warning, &error),
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(START_RETRY_INTERVAL).await;
     }
 }
 
-/// Once for each new trouble.
-fn say(said: &mut String, error: &ViewError) {
+/// A log line for each error that differs from the last one.
+fn warn_once(last_warning: &mut String, error: &ViewError) {
     let text = error.to_string();
-    if *said != text {
+    if *last_warning != text {
         tracing::warn!("the aggregated API is not served as it should be: {text}");
-        *said = text;
+        *last_warning = text;
     }
 }
 
-type Standing = (FrontProxy, Authority);
+/// Certificates that connections are verified with.
+type Trusted = (FrontProxy, Authority);
 
-async fn start(view: &View, address: SocketAddr) -> Result<(TcpListener, Standing, Tls), ViewError> {
-    let standing = look(view).await?;
-    let tls = Tls::new(standing.0.clone(), &standing.1, &view.namespace, clock::now())?;
-    // Before anybody is sent here.
-    trust(view, &standing.1).await?;
+async fn start(view: &View, address: SocketAddr) -> Result<(TcpListener, Trusted, Tls), ViewError> {
+    let trusted = read_trusted(view).await?;
+    let tls = Tls::new(trusted.0.clone(), &trusted.1, &view.namespace, clock::now())?;
+    // Before the API server sends requests here.
+    update_ca_bundle(view, &trusted.1).await?;
     let listener = TcpListener::bind(address).await.map_err(|source| ViewError::Listen { address, source })?;
-    Ok((listener, standing, tls))
+    Ok((listener, trusted, tls))
 }
 
-async fn look(view: &View) -> Result<Standing, ViewError> {
+async fn read_trusted(view: &View) -> Result<Trusted, ViewError> {
     let front_proxy = FrontProxy::read(&view.client).await?;
     let authority = Authority::of_secret(&view.client, &view.namespace, clock::now()).await?;
     Ok((front_proxy, authority))
 }
 
-async fn keep(view: std::sync::Arc<View>, mut standing: Standing, tell: watch::Sender<Tls>) {
-    let (mut said, mut looks) = (String::new(), 0_u32);
+async fn keep_current(view: std::sync::Arc<View>, mut trusted: Trusted, sender: watch::Sender<Tls>) {
+    let (mut last_warning, mut checks) = (String::new(), 0_u32);
     loop {
-        tokio::time::sleep(LOOK).await;
-        looks = looks.wrapping_add(1);
+        tokio::time::sleep(CHECK_INTERVAL).await;
+        checks = checks.wrapping_add(1);
         let done = async {
-            let now = look(&view).await?;
-            if now != standing || looks.is_multiple_of(LOOKS_PER_LEAF) {
-                tell.send_replace(Tls::new(now.0.clone(), &now.1, &view.namespace, clock::now())?);
-                standing = now;
+            let now = read_trusted(&view).await?;
+            if now != trusted || checks.is_multiple_of(CHECKS_PER_LEAF) {
+                sender.send_replace(Tls::new(now.0.clone(), &now.1, &view.namespace, clock::now())?);
+                trusted = now;
             }
-            trust(&view, &standing.1).await
+            update_ca_bundle(&view, &trusted.1).await
         };
         match done.await {
-            Ok(()) => said.clear(),
-            Err(error) => say(&mut said, &error),
+            Ok(()) => last_warning.clear(),
+            Err(error) => warn_once(&mut last_warning, &error),
         }
     }
 }
 
-/// Sees that the API server trusts our authority, where it was told of us at all.
-async fn trust(view: &View, authority: &Authority) -> Result<(), ViewError> {
+/// Makes the API server trust our authority, where an APIService exists.
+async fn update_ca_bundle(view: &View, authority: &Authority) -> Result<(), ViewError> {
     let api = Api::<APIService>::all(view.client.clone());
     let failed = |source| ViewError::ApiService { source };
     let Some(known) = api.get_opt(API_SERVICE).await.map_err(failed)? else { return Ok(()) };
     let bundle = k8s_openapi::ByteString(authority.bundle.clone().into_bytes());
-    let trusted = known.spec.and_then(|spec| spec.ca_bundle);
-    if trusted.as_ref() == Some(&bundle) {
+    let current = known.spec.and_then(|spec| spec.ca_bundle);
+    if current.as_ref() == Some(&bundle) {
         return Ok(());
     }
     let patch = serde_json::json!({ "spec": { "caBundle": bundle } });
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch(API_SERVICE, &params, &Patch::Merge(patch)).await {
         Ok(_) => Ok(()),
-        // It was taken away meanwhile.
+        // Deleted meanwhile.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(failed(error)),
     }

@@ -1,7 +1,7 @@
 //! The aggregated API `view.landfall.dev`: what is too large or too quick for a status, read through the API server with its
 //! authentication and its RBAC. It must not write a resource on its own account, nor decide anything.
 //!
-//! Every replica serves it, leader or not: while it is away no namespace of the cluster can be deleted.
+//! Every replica serves it, leader or not: while no replica answers, no namespace of the cluster can be deleted.
 
 mod access;
 mod api_error;
@@ -38,8 +38,8 @@ pub use self::{
 };
 use crate::effects::{executor::Executor, git::Git, rollout_logs::RolloutLogs, store::Store};
 
-/// What the API is served from.
-pub struct Parts {
+/// Dependencies of the server.
+pub struct ServerContext {
     pub client: Client,
     /// The operator's own namespace: there are its Service, its Secret and its Lease.
     pub namespace: String,
@@ -49,13 +49,13 @@ pub struct Parts {
     pub git: Git,
     /// There while this operator holds the lease.
     pub leading: watch::Receiver<Leading>,
-    /// Where other replicas reach this one; it stands on the Lease.
+    /// Address at which other replicas reach this one; an annotation of the Lease.
     pub advertised: String,
 }
 
-/// Serves until the process ends. What is missing (a right, the Secret) is said in the log and waited for: the operator works without it.
-pub async fn serve(parts: Parts, address: SocketAddr) {
-    let Parts { client, namespace, executor, rollout_logs, store, git, leading, advertised } = parts;
+/// Serves until the process ends. What is missing (a right, the Secret) is logged and waited for: the operator works without it.
+pub async fn serve(context: ServerContext, address: SocketAddr) {
+    let ServerContext { client, namespace, executor, rollout_logs, store, git, leading, advertised } = context;
     let view = Arc::new(View {
         client,
         namespace,
@@ -72,5 +72,5 @@ pub async fn serve(parts: Parts, address: SocketAddr) {
     });
     let (listener, tls) = maintenance::begin(&view, address).await;
     tracing::info!(%address, "the aggregated API is served");
-    connections::take(listener, routes::router(view), tls).await;
+    connections::accept(listener, routes::router(view), tls).await;
 }

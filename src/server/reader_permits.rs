@@ -1,14 +1,14 @@
-//! Places for those who read logs: so many in all, and so many for one user, so that no reader takes them from the others.
+//! Permits to read logs: limited in all and for each user, so that no user takes all of them.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::api_error::ApiError;
 use parking_lot::{Mutex, MutexGuard};
 
-/// Readers at one time. Each costs some 200 KiB, whatever it reads.
-const ALL: usize = 256;
-/// Of one user: several terminals, or a page with many builds.
-const EACH: usize = 64;
+/// Readers at one time. Each costs about 200 KiB of memory.
+const READERS_MAX: usize = 256;
+/// Readers of one user at one time: several terminals, or a page with many builds.
+const READERS_PER_USER_MAX: usize = 64;
 const BUSY_SECONDS: u32 = 5;
 
 #[derive(Clone, Default)]
@@ -17,27 +17,27 @@ pub struct ReaderPermits(Arc<Mutex<Taken>>);
 #[derive(Default)]
 struct Taken {
     all: usize,
-    /// Those who have none are not in it.
+    /// Users without a permit are not in it.
     each: HashMap<String, usize>,
 }
 
-/// A place; it is free again when this is dropped.
+/// Permit of one reader; free again when this is dropped.
 pub struct ReaderPermit {
     reader_permits: ReaderPermits,
     user: String,
 }
 
 impl ReaderPermits {
-    /// Takes a place for a user, or says that he has to come again.
+    /// A permit for a user; refused with `Retry-After` where the limit is reached.
     pub fn take(&self, user: &str) -> Result<ReaderPermit, ApiError> {
         let mut taken = self.lock();
         let own = taken.each.get(user).copied().unwrap_or_default();
         let busy = |who: String| ApiError::too_many(format!("{who}; try again in {BUSY_SECONDS} s"), BUSY_SECONDS);
-        if own >= EACH {
-            return Err(busy(format!("{user} follows {EACH} logs already, as many as one user may")));
+        if own >= READERS_PER_USER_MAX {
+            return Err(busy(format!("{user} follows {READERS_PER_USER_MAX} logs already, as many as one user may")));
         }
-        if taken.all >= ALL {
-            return Err(busy(format!("{ALL} readers follow logs already")));
+        if taken.all >= READERS_MAX {
+            return Err(busy(format!("{READERS_MAX} readers follow logs already")));
         }
         taken.all += 1;
         taken.each.insert(user.to_owned(), own + 1);
@@ -70,22 +70,22 @@ mod tests {
     }
 
     #[test]
-    fn one_user_leaves_places_to_the_others_and_a_place_is_free_again_when_its_reader_goes() {
+    fn one_user_leaves_permits_to_others_and_a_dropped_permit_is_free_again() {
         let reader_permits = ReaderPermits::default();
         let greedy = filled(&reader_permits, "greedy");
-        assert_eq!(greedy.len(), EACH);
+        assert_eq!(greedy.len(), READERS_PER_USER_MAX);
         let ann = reader_permits.take("ann");
         assert!(ann.is_ok());
         drop(greedy);
         assert_eq!(reader_permits.lock().each.keys().collect::<Vec<_>>(), ["ann"]);
-        assert_eq!(filled(&reader_permits, "greedy").len(), EACH);
+        assert_eq!(filled(&reader_permits, "greedy").len(), READERS_PER_USER_MAX);
     }
 
     #[test]
-    fn many_users_together_have_so_many_places_and_no_more() {
+    fn all_users_together_stay_within_the_limit() {
         let reader_permits = ReaderPermits::default();
         let all: Vec<ReaderPermit> = (0..10).flat_map(|user| filled(&reader_permits, &user.to_string())).collect();
-        assert_eq!(all.len(), ALL);
+        assert_eq!(all.len(), READERS_MAX);
         assert!(reader_permits.take("ann").is_err());
     }
 }

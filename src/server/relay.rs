@@ -1,5 +1,5 @@
-//! What only the operator that leads knows, fetched from it: over TLS as one replica to another, with the user as the API server named
-//! him. The leader asks for his rights again.
+//! Answers that only the leading operator has, fetched from it: over TLS between replicas, with the user that the API server named. The
+//! leader checks the user's rights again.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use super::{
     tls::{Caller, Tls},
 };
 
-const CONNECT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The leader's answer, where another replica leads and can be reached. What was relayed once is answered here, whoever leads.
-pub async fn elsewhere(view: &View, peer: &Peer, headers: &HeaderMap, uri: &Uri) -> Option<Response> {
+/// The leader's answer, where another replica leads and can be reached. A request that was relayed already is answered here.
+pub async fn relayed(view: &View, peer: &Peer, headers: &HeaderMap, uri: &Uri) -> Option<Response> {
     if view.leads() || peer.caller == Caller::Replica {
         return None;
     }
@@ -35,16 +35,16 @@ pub async fn elsewhere(view: &View, peer: &Peer, headers: &HeaderMap, uri: &Uri)
     }
 }
 
-type Failed = Box<dyn std::error::Error + Send + Sync>;
+type RelayError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn relay(tls: &Tls, address: &str, headers: &HeaderMap, uri: &Uri) -> Result<Response, Failed> {
+async fn relay(tls: &Tls, address: &str, headers: &HeaderMap, uri: &Uri) -> Result<Response, RelayError> {
     let connect = async {
         let connection = TcpStream::connect(address).await?;
         connection.set_nodelay(true)?;
         TlsConnector::from(tls.client.clone()).connect(tls.name.clone(), connection).await
     };
-    let secured = tokio::time::timeout(CONNECT, connect).await??;
-    let (mut ask, connection) = hyper::client::conn::http1::handshake(TokioIo::new(secured)).await?;
+    let secured = tokio::time::timeout(CONNECT_TIMEOUT, connect).await??;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(secured)).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a relayed answer ended early");
@@ -55,8 +55,8 @@ async fn relay(tls: &Tls, address: &str, headers: &HeaderMap, uri: &Uri) -> Resu
     for (name, value) in tls.front_proxy.passed_on(headers) {
         request.headers_mut().append(name, value.clone());
     }
-    let (mut head, body) = ask.send_request(request).await?.into_parts();
-    // Of the connection between the two of us, not of the answer.
+    let (mut head, body) = sender.send_request(request).await?.into_parts();
+    // These belong to the connection between the replicas, not to the answer.
     for name in [header::CONNECTION, header::TRANSFER_ENCODING] {
         head.headers.remove(name);
     }

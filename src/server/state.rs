@@ -1,4 +1,4 @@
-//! What every request shares. It must not answer one.
+//! State that all requests share. It must not answer one.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use crate::{
     plan::hostgroup::HostCheck,
 };
 
-/// What the operator that leads knows of hosts. It answers from memory and asks nobody.
+/// Facts of hosts in the memory of the leading operator. Reading them contacts no host.
 pub trait Hosts: Send + Sync {
-    /// The newest look at a host, and when that was.
-    fn look(&self, namespace: &str, group: &str, host: &str) -> (HostCheck, Option<Timestamp>);
-    /// What a Deployment (by uid) is doing there.
+    /// Newest check of a host, and its time.
+    fn last_check(&self, namespace: &str, group: &str, host: &str) -> (HostCheck, Option<Timestamp>);
+    /// Phase of a Deployment's (by uid) update on the host.
     fn phase(&self, deployment: &str, host: &str) -> Option<Phase>;
 }
 
-/// What the operator knows of hosts, while it leads.
+/// Facts of hosts; there while this operator leads.
 pub type Leading = Option<Arc<dyn Hosts>>;
 
-/// What every request shares.
+/// State that all requests share.
 pub(super) struct View {
     pub(super) client: Client,
     pub(super) namespace: String,

@@ -18,7 +18,7 @@ use crate::{
     },
     model::{names::Version, version::VersionRecord},
     plan::build::{
-        Exit, FormerVersion, Observed, ProjectObserved, Step, VersionOwner,
+        FormerVersion, Observed, ProjectObserved, ScriptEnd, Step, VersionOwner,
         stage::{self, BuildStage},
     },
 };
@@ -155,8 +155,8 @@ async fn step(observed: &Observed, context: &BuildContext) -> Result<Step, Failu
     })
 }
 
-fn ended(exit: executor::Exit, lines: Vec<String>) -> Exit {
-    Exit {
+fn ended(exit: executor::Exit, lines: Vec<String>) -> ScriptEnd {
+    ScriptEnd {
         reason: exit.reason,
         code: exit.code,
         message: exit.message,

@@ -32,7 +32,7 @@ impl Binaries {
             return Ok(found);
         }
         fs::create_dir_all(&cache).map_err(DevError::file("cannot create the folder", &cache))?;
-        let lock = Folder::at(&cache).wait(".lock")?;
+        let lock = Folder::at(&cache).wait_lock(".lock")?;
         // Another may have built it while this one waited.
         let found = match Self::at(built.clone()) {
             Ok(found) => found,

@@ -1,4 +1,4 @@
-//! The command lines of the control plane. Which flags mattered, and why, stands here and nowhere else.
+//! The command lines of the control plane. Flags that matter, and why, are documented here and nowhere else.
 
 use std::{ffi::OsString, path::Path, time::Duration};
 
@@ -67,7 +67,7 @@ impl Commands<'_> {
         flags.path("etcd-certfile", &pki("apiserver-etcd.crt")).path("etcd-keyfile", &pki("apiserver-etcd.key"));
         flags.path("tls-cert-file", &pki("apiserver.crt")).path("tls-private-key-file", &pki("apiserver.key"));
         flags.path("client-ca-file", &pki("cluster-ca.crt"));
-        // An authority of its own for the front proxy: without it an aggregated API can't tell the API server from anybody else.
+        // An authority of its own for the front proxy: without it an aggregated API can't tell the API server from other clients.
         flags.path("requestheader-client-ca-file", &pki("front-proxy-ca.crt"));
         flags.set("requestheader-allowed-names", "front-proxy-client");
         flags

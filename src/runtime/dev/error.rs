@@ -23,16 +23,16 @@ pub enum DevError {
     )]
     GoTooOld { found: String, need: &'static str },
     #[error(
-        "building the control plane failed ({status}); its last words:\n{last}\nThe Go module proxy must be reachable for the first build; start again to try again"
+        "building the control plane failed ({status}); its last lines:\n{last}\nThe Go module proxy must be reachable for the first build; start again to try again"
     )]
     BuildFailed { status: String, last: String },
     #[error("{} is in use by another `landfall dev`; stop that one, or give this one a folder of its own with --data-dir or --ephemeral", folder.display())]
     InUse { folder: PathBuf },
-    #[error("neither XDG_DATA_HOME nor HOME is set: say where the data shall lie with --data-dir, or use --ephemeral")]
+    #[error("neither XDG_DATA_HOME nor HOME is set: name a data folder with --data-dir, or use --ephemeral")]
     NoHome,
     #[error("landfall dev never writes {}: give --kubeconfig another path", path.display())]
     ForeignKubeconfig { path: PathBuf },
-    #[error("{} is not a folder of this user alone; remove it, or set TMPDIR to another place", folder.display())]
+    #[error("{} does not belong to this user alone; remove it, or set TMPDIR to another folder", folder.display())]
     UnsafeFolder { folder: PathBuf },
     #[error("cannot issue the certificate {name}: {source}")]
     Certificate { name: String, source: rcgen::Error },
@@ -52,7 +52,7 @@ pub enum DevError {
     Manifest(String),
     #[error("the custom resources are not served after {seconds} s; look into the API server's log")]
     NotEstablished { seconds: u64 },
-    #[error("the control plane ended ({how}); what it said stands above, its logs lie in {}", logs.display())]
+    #[error("the control plane ended ({how}); its output is above, its logs are in {}", logs.display())]
     Ended { how: String, logs: PathBuf },
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),

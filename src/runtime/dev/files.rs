@@ -18,7 +18,7 @@ pub fn private_folder(path: &Path) -> Result<(), DevError> {
         .map_err(DevError::file("cannot create the folder", path))
 }
 
-/// Whether the path is a real folder (no link) that belongs to this user and that nobody else can write to.
+/// Whether the path is a real folder (no link) that belongs to this user and that no other user can write to.
 pub fn is_ours_alone(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| {
         found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0
@@ -38,7 +38,7 @@ pub fn write_private(path: &Path, content: &str) -> Result<(), DevError> {
     write().map_err(DevError::file("cannot write", path))
 }
 
-/// A log of a child, started anew; the one of the last start is kept as `<name>.1`.
+/// A log of a child, started empty; the one of the last start is kept as `<name>.1`.
 pub fn fresh_log(path: &Path) -> Result<(), DevError> {
     if path.exists() {
         let mut old = path.as_os_str().to_owned();

@@ -1,6 +1,6 @@
-//! The data folder of one development control plane: what lies where, who holds it, and how temporary ones go.
+//! The data folder of one development control plane: its parts, its lock, and the removal of temporary ones.
 //!
-//! A folder is held by a lock on its file `lock`, which the kernel gives back when the holder dies, however it dies.
+//! A folder is locked by its file `lock`, which the kernel releases when the holder dies, however it dies.
 
 use std::{
     env,
@@ -38,7 +38,7 @@ impl Folder {
     pub fn kubeconfig(&self) -> PathBuf {
         self.0.join("kubeconfig")
     }
-    /// The operator's own: the rights of `manifests/` and no more.
+    /// The operator's own: the rights of `manifests/` and no others.
     pub fn operator_kubeconfig(&self) -> PathBuf {
         self.0.join("operator.kubeconfig")
     }
@@ -50,8 +50,8 @@ impl Folder {
         self.0.join("operator")
     }
 
-    /// Takes the lock file of that name, or says that another holds it.
-    pub fn hold(&self, name: &str) -> Result<File, DevError> {
+    /// Locks the lock file of that name; an error where another process holds it.
+    pub fn try_lock(&self, name: &str) -> Result<File, DevError> {
         let path = self.0.join(name);
         let file = open_lock(&path)?;
         match file.try_lock() {
@@ -61,8 +61,8 @@ impl Folder {
         }
     }
 
-    /// Takes the lock file of that name as soon as its holder lets go. Blocks.
-    pub fn wait(&self, name: &str) -> Result<File, DevError> {
+    /// Locks the lock file of that name as soon as its holder releases it. Blocks.
+    pub fn wait_lock(&self, name: &str) -> Result<File, DevError> {
         let path = self.0.join(name);
         let file = open_lock(&path)?;
         file.lock().map_err(DevError::file("cannot lock", path))?;
@@ -90,7 +90,7 @@ impl FolderLock {
         };
         files::private_folder(&path)?;
         let folder = Folder(path);
-        let lock = folder.hold("lock")?;
+        let lock = folder.try_lock("lock")?;
         Ok(Self { folder, temporary: false, lock })
     }
 
@@ -104,10 +104,10 @@ impl FolderLock {
             _ if !files::is_ours_alone(&root) => return Err(DevError::UnsafeFolder { folder: root }),
             _ => {}
         }
-        // Held while folders come and go: nobody sweeps one that is made but not locked yet.
+        // Held while folders are made and removed: none is removed between its creation and its lock.
         let guard = open_lock(&root.join("lock"))?;
         guard.lock().map_err(DevError::file("cannot lock", &root))?;
-        sweep(&root);
+        remove_abandoned(&root);
         let path = tempfile::Builder::new()
             .prefix("plane-")
             .permissions(std::fs::Permissions::from_mode(0o700))
@@ -115,7 +115,7 @@ impl FolderLock {
             .map_err(DevError::file("cannot create a folder in", &root))?
             .keep();
         let folder = Folder(path);
-        let lock = folder.hold("lock")?;
+        let lock = folder.try_lock("lock")?;
         Ok(Self { folder, temporary: true, lock })
     }
 
@@ -131,11 +131,11 @@ impl FolderLock {
     }
 }
 
-/// Removes the temporary folders whose owner is dead. One that can't be removed is left to the next sweep.
-fn sweep(root: &Path) {
+/// Removes the temporary folders whose owner is dead. One that can't be removed is left to the next start.
+fn remove_abandoned(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         let path = entry.path();
-        if entry.file_name().to_string_lossy().starts_with("plane-") && Folder(path.clone()).hold("lock").is_ok() {
+        if entry.file_name().to_string_lossy().starts_with("plane-") && Folder(path.clone()).try_lock("lock").is_ok() {
             let _ = remove::tree(&path);
         }
     }

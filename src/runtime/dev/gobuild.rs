@@ -124,9 +124,9 @@ fn run(go: &Path, folder: &Path, arguments: &[&str], mut line: impl FnMut(&str))
         .spawn()
         .map_err(spawn)?;
     let mut last = std::collections::VecDeque::new();
-    for said in child.stderr.take().into_iter().flat_map(|pipe| BufReader::new(pipe).lines().map_while(Result::ok)) {
-        line(&said);
-        last.push_back(said);
+    for text in child.stderr.take().into_iter().flat_map(|pipe| BufReader::new(pipe).lines().map_while(Result::ok)) {
+        line(&text);
+        last.push_back(text);
         if last.len() > 10 {
             last.pop_front();
         }

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::effects::clock;
 
-/// For taking the APIService away at the end.
-const REMOVE: Duration = Duration::from_secs(5);
+/// For the removal of the APIService at the end.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
 const OPERATOR_GRACE: Duration = Duration::from_secs(20);
 
 /// Runs the control plane and the operator until it is told to stop.
@@ -33,11 +33,11 @@ pub async fn run(args: DevArgs, programs: PathBuf, data: PathBuf) -> Result<(), 
     tokio::pin!(stop);
     let folder = Folder::at(data);
     // What was killed a moment ago may not be quite gone: its supervisor's lock goes first.
-    let held = tokio::task::spawn_blocking({
+    let lock = tokio::task::spawn_blocking({
         let folder = folder.clone();
-        move || folder.wait("inside.lock")
+        move || folder.wait_lock("inside.lock")
     });
-    let _held = held.await.map_err(|lost| DevError::Signals(lost.into()))??;
+    let _lock = lock.await.map_err(|lost| DevError::Signals(lost.into()))??;
     let children = Children::collect().map_err(DevError::Signals)?;
     let kubeconfig = args.kubeconfig.clone().unwrap_or_else(|| folder.kubeconfig());
     let options = Options {
@@ -72,9 +72,9 @@ pub async fn run(args: DevArgs, programs: PathBuf, data: PathBuf) -> Result<(), 
     if let Some(tended) = tended {
         tended.abort();
         // Before the operator stops: while it is announced and away, no namespace can be deleted.
-        let removed = tokio::time::timeout(REMOVE, view::remove(&plane.client)).await;
+        let removed = tokio::time::timeout(REMOVE_TIMEOUT, view::remove(&plane.client)).await;
         if !matches!(removed, Ok(Ok(()))) {
-            say("the APIService could not be taken away; the next start does it");
+            say("the APIService could not be removed; the next start removes it");
         }
     }
     if let Some(operator) = operator {
@@ -97,7 +97,7 @@ fn operator(args: &DevArgs, folder: &Folder, view_port: u16) -> Result<Service, 
     if serves_view(args) {
         arguments.extend(["--view-address".into(), format!("127.0.0.1:{view_port}").into()]);
     }
-    // Everything here is of one user and one machine, his git server too.
+    // Everything here belongs to one user on one machine, a local git server as well.
     const LOCAL: &str = "--allow-local-git";
     arguments.extend((!args.operator_flags.iter().any(|flag| flag == LOCAL)).then(|| LOCAL.into()));
     arguments.extend(args.operator_flags.iter().map(OsString::from));
@@ -128,14 +128,14 @@ fn announce(options: &Options) {
     println!("ready: export KUBECONFIG={}", options.kubeconfig.display());
 }
 
-/// Comes back when this process shall end.
+/// Returns when this process is asked to end.
 fn stop_signal() -> Result<impl Future<Output = ()>, DevError> {
     let mut term = signal(SignalKind::terminate()).map_err(DevError::Signals)?;
     // The supervisor's end of the pipe closes when it asks, and when it is gone. A plain thread: it must not keep the runtime alive.
-    let (tell, closed) = oneshot::channel();
+    let (sender, closed) = oneshot::channel();
     std::thread::spawn(move || {
         let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-        let _ = tell.send(());
+        let _ = sender.send(());
     });
     Ok(async move {
         tokio::select! {

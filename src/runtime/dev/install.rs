@@ -31,10 +31,10 @@ pub async fn install(client: &Client) -> Result<(), DevError> {
     let names: Vec<String> = definitions.iter().map(ResourceExt::name_any).collect();
     for definition in definitions {
         let object = serde_json::to_value(&definition).and_then(serde_json::from_value);
-        apply(client, &object.map_err(|trouble| DevError::Manifest(trouble.to_string()))?).await?;
+        apply(client, &object.map_err(|error| DevError::Manifest(error.to_string()))?).await?;
     }
     for text in MANIFESTS {
-        let objects = serde_saphyr::from_multiple(text).map_err(|trouble| DevError::Manifest(trouble.to_string()))?;
+        let objects = serde_saphyr::from_multiple(text).map_err(|error| DevError::Manifest(error.to_string()))?;
         for object in objects {
             apply(client, &object).await?;
         }
@@ -53,7 +53,7 @@ pub async fn install(client: &Client) -> Result<(), DevError> {
 pub async fn apply(client: &Client, object: &DynamicObject) -> Result<(), DevError> {
     let name = object.name_any();
     let kind = object.types.as_ref().ok_or_else(|| DevError::Manifest(format!("{name} has no kind")))?;
-    let gvk = GroupVersionKind::try_from(kind).map_err(|trouble| DevError::Manifest(format!("{name}: {trouble}")))?;
+    let gvk = GroupVersionKind::try_from(kind).map_err(|error| DevError::Manifest(format!("{name}: {error}")))?;
     let resource = ApiResource::from_gvk(&gvk);
     let api: Api<DynamicObject> = match object.namespace() {
         Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
@@ -76,7 +76,7 @@ where
     let seen = await_condition(api, name, condition);
     match tokio::time::timeout(Duration::from_secs(ESTABLISHED_SECONDS), seen).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(trouble)) => Err(DevError::Manifest(format!("waiting for {name}: {trouble}"))),
+        Ok(Err(error)) => Err(DevError::Manifest(format!("waiting for {name}: {error}"))),
         Err(_) => Err(DevError::NotEstablished { seconds: ESTABLISHED_SECONDS }),
     }
 }

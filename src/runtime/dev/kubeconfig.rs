@@ -30,6 +30,6 @@ pub fn write(
         "contexts": [{ "name": "landfall-dev", "context": { "cluster": "landfall-dev", "user": user, "namespace": namespace }}],
         "current-context": "landfall-dev",
     });
-    let text = serde_saphyr::to_string(&config).map_err(|trouble| DevError::Kubeconfig(trouble.to_string()))?;
+    let text = serde_saphyr::to_string(&config).map_err(|error| DevError::Kubeconfig(error.to_string()))?;
     files::write_private(path, &text)
 }

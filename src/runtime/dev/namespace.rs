@@ -63,7 +63,7 @@ impl Namespace {
         match (&mut self.end).await {
             Ok(Ok(status)) if status.success() => None,
             Ok(Ok(status)) => Some(status.to_string()),
-            Ok(Err(trouble)) => Some(trouble.to_string()),
+            Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("lost".to_owned()),
         }
     }

@@ -1,6 +1,6 @@
 //! The certificates of the control plane: three authorities that last, and leaves that are new at every start.
 //!
-//! Since every start issues every leaf anew, nothing near its end survives a restart. All keys lie in one folder of mode 0700.
+//! Every start issues every leaf again, so nothing near its end survives a restart. All keys lie in one folder of mode 0700.
 
 use std::{fs, path::PathBuf};
 
@@ -61,7 +61,7 @@ impl Pki {
         self.folder.join(name)
     }
 
-    /// The authority of that name; made anew where it is missing or would not outlive the leaves that it signs now.
+    /// The authority of that name; made again where it is missing or would not outlive the leaves that it signs now.
     pub fn authority(&self, name: &str) -> Result<Authority, DevError> {
         let params = authority_params(name, self.now)?;
         let paths = ["crt", "key", "until"].map(|ending| self.path(&format!("{name}.{ending}")));

@@ -1,4 +1,4 @@
-//! One control plane: etcd, the API server and the controllers, started in order, ready when it says so, stopped in reverse.
+//! One control plane: etcd, the API server and the controllers, started in order, ready when `/readyz` says so, stopped in reverse.
 //!
 //! Runs in the first process of a process namespace (`inside`), because it relies on the kernel to end its children with it.
 
@@ -26,11 +26,11 @@ use super::{
 };
 
 const READY_SECONDS: u64 = 120;
-/// A program that dies so often before it was ready will not get better.
-const HOPELESS: u32 = 3;
-/// Starts with other ports, when somebody else was faster to take one.
-const STARTS: u32 = 3;
-const LOOK: Duration = Duration::from_millis(100);
+/// Ends of a program before it was ready after which the start is given up.
+const EARLY_ENDS_MAX: u32 = 3;
+/// Starts, each with other ports where another program has taken one.
+const STARTS_MAX: u32 = 3;
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The identity that `manifests/` gives its rights to.
 const OPERATOR: &str = "system:serviceaccount:landfall-system:landfall";
 const OPERATOR_NAMESPACE: &str = "landfall-system";
@@ -60,12 +60,12 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Comes back when landfall's custom resources are served.
+    /// Returns when landfall's custom resources are served.
     pub async fn start(options: &Options, children: &Children) -> Result<Self, DevError> {
         let mut start = 1;
         loop {
             match Self::start_once(options, children).await {
-                Err(DevError::Died { .. }) if start < STARTS => {
+                Err(DevError::Died { .. }) if start < STARTS_MAX => {
                     start += 1;
                     Ports::forget(&options.folder);
                 }
@@ -100,9 +100,9 @@ impl ControlPlane {
         let plane = Self { view_port: ports.view, client, etcd, apiserver, controllers };
         match plane.become_ready(options).await {
             Ok(()) => Ok(plane),
-            Err(trouble) => {
+            Err(error) => {
                 plane.stop().await;
-                Err(trouble)
+                Err(error)
             }
         }
     }
@@ -110,7 +110,7 @@ impl ControlPlane {
     async fn become_ready(&self, options: &Options) -> Result<(), DevError> {
         let ready = async {
             while self.client.request_text(readyz()?).await.is_err() {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             // One of an operator that was killed with its control plane.
             view::remove(&self.client).await?;
@@ -120,9 +120,9 @@ impl ControlPlane {
             ready = tokio::time::timeout(Duration::from_secs(READY_SECONDS), ready) => {
                 ready.unwrap_or_else(|_| Err(DevError::NotReady { seconds: READY_SECONDS, logs: options.folder.logs() }))
             }
-            died = self.etcd.ended_times(HOPELESS) => Err(died),
-            died = self.apiserver.ended_times(HOPELESS) => Err(died),
-            died = self.controllers.ended_times(HOPELESS + 2) => Err(died),
+            died = self.etcd.ended_times(EARLY_ENDS_MAX) => Err(died),
+            died = self.apiserver.ended_times(EARLY_ENDS_MAX) => Err(died),
+            died = self.controllers.ended_times(EARLY_ENDS_MAX + 2) => Err(died),
         }
     }
 
@@ -156,22 +156,22 @@ fn issue(pki: &Pki, options: &Options, server: &str) -> Result<(), DevError> {
 }
 
 async fn client(path: &PathBuf) -> Result<Client, DevError> {
-    let unusable = |trouble: &dyn std::fmt::Display| DevError::Kubeconfig(trouble.to_string());
-    let config = Kubeconfig::read_from(path).map_err(|trouble| unusable(&trouble))?;
+    let unusable = |error: &dyn std::fmt::Display| DevError::Kubeconfig(error.to_string());
+    let config = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
     let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
-    let mut config = config.map_err(|trouble| unusable(&trouble))?;
+    let mut config = config.map_err(|error| unusable(&error))?;
     config.connect_timeout = Some(Duration::from_secs(2));
     config.read_timeout = Some(Duration::from_secs(20));
-    Client::try_from(config).map_err(|trouble| unusable(&trouble))
+    Client::try_from(config).map_err(|error| unusable(&error))
 }
 
 fn readyz() -> Result<hyper::http::Request<Vec<u8>>, DevError> {
-    hyper::http::Request::get("/readyz").body(Vec::new()).map_err(|trouble| DevError::Kubeconfig(trouble.to_string()))
+    hyper::http::Request::get("/readyz").body(Vec::new()).map_err(|error| DevError::Kubeconfig(error.to_string()))
 }
 
-/// Until something answers on that port.
+/// Returns when something accepts connections on that port.
 async fn listening(port: u16) {
     while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

@@ -1,7 +1,7 @@
 //! The children of the first process of a process namespace.
 //!
 //! It must collect every process that ends in its namespace: the orphans of others, like a build that outlived its operator, fall to it.
-//! So nobody here may wait for a single child: one task collects all and tells those who asked. No `tokio::process` beside it.
+//! So nothing here may wait for a single child: one task collects all and notifies the waiters. No `tokio::process` beside it.
 
 use std::{collections::HashMap, io, process::Command, sync::Arc, time::Duration};
 
@@ -46,8 +46,8 @@ impl Children {
             .ok()
             .and_then(Pid::from_raw)
             .ok_or_else(|| io::Error::other("a child without a process id"))?;
-        let (tell, end) = oneshot::channel();
-        running.insert(pid, tell);
+        let (sender, end) = oneshot::channel();
+        running.insert(pid, sender);
         drop(running);
         Ok(Child { pid, all: self.clone(), end })
     }
@@ -55,8 +55,8 @@ impl Children {
     fn collect_dead(&self) {
         let mut running = self.running();
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            if let Some(tell) = running.remove(&pid) {
-                let _ = tell.send(status);
+            if let Some(sender) = running.remove(&pid) {
+                let _ = sender.send(status);
             }
         }
     }
@@ -84,7 +84,7 @@ impl Child {
         }
     }
 
-    /// Only while it is not collected: its number may be another's after that.
+    /// Only while it is not collected: its pid may belong to another process after that.
     fn signal(&self, signal: Signal) {
         if self.all.running().contains_key(&self.pid) {
             let _ = rustix::process::kill_process(self.pid, signal);

@@ -1,4 +1,4 @@
-//! Keeps one child alive: started again when it ends, later each time it ends soon, until it is told to stop.
+//! Keeps one child alive: restarted when it ends, with growing pauses when it ends soon, until it is stopped.
 
 use std::{
     ffi::OsString,
@@ -33,7 +33,7 @@ pub struct Service {
     pub grace: Duration,
 }
 
-/// A service that is kept alive. It goes on when this is dropped: only [`Kept::stop`] ends it.
+/// A service that is kept alive. It keeps running when this is dropped: only [`Kept::stop`] ends it.
 #[derive(Debug)]
 pub struct Kept {
     service: Service,
@@ -129,7 +129,7 @@ async fn keep(
             () = asked(&mut stopped) => return,
             () = tokio::time::sleep(wait) => {}
         }
-        running = service.start(&children).inspect_err(|trouble| say(&trouble.to_string())).ok();
+        running = service.start(&children).inspect_err(|error| say(&error.to_string())).ok();
     }
 }
 

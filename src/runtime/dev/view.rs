@@ -1,5 +1,5 @@
-//! The aggregated API's announcement follows the operator: there while it serves, gone as soon as it stops or dies. While an API is
-//! announced and its server away, no namespace of the control plane can be deleted.
+//! The APIService follows the operator: registered while it serves, removed as soon as it stops or dies. While an API is registered and its
+//! server does not answer, no namespace of the control plane can be deleted.
 
 use std::time::Duration;
 
@@ -19,68 +19,68 @@ use super::{error::DevError, install::apply, say};
 use crate::api::view::{API_SERVICE, VIEW_GROUP, VIEW_SECRET, VIEW_SERVICE, VIEW_VERSION};
 
 const NAMESPACE: &str = "landfall-system";
-const AGAIN: Duration = Duration::from_millis(300);
-const LOOK: Duration = Duration::from_secs(1);
-const SILENCE: Duration = Duration::from_secs(3);
+const RETRY_INTERVAL: Duration = Duration::from_millis(300);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Until it is aborted. `ends` counts how often the operator ended.
+/// Runs until it is aborted. `ends` counts how often the operator ended.
 pub async fn tend(client: Client, port: u16, mut ends: watch::Receiver<u32>) {
     loop {
         ends.borrow_and_update();
         while !answers(port).await {
-            tokio::time::sleep(AGAIN / 3).await;
+            tokio::time::sleep(RETRY_INTERVAL / 3).await;
         }
-        while let Err(trouble) = announce(&client, port).await {
-            say(&format!("the aggregated API is not announced yet: {trouble}"));
-            tokio::time::sleep(AGAIN).await;
+        while let Err(error) = register(&client, port).await {
+            say(&format!("the aggregated API is not registered yet: {error}"));
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
         tokio::select! {
             _ = ends.changed() => {}
-            () = deaf(port) => {}
+            () = silent(port) => {}
         }
-        while let Err(trouble) = remove(&client).await {
-            say(&format!("the APIService is still there: {trouble}"));
-            tokio::time::sleep(AGAIN).await;
+        while let Err(error) = remove(&client).await {
+            say(&format!("the APIService is still there: {error}"));
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 }
 
-/// Until nothing answers on that port, twice in a row: a busy machine is slow sometimes.
-async fn deaf(port: u16) {
+/// Returns when nothing answers on that port, twice in a row: a busy machine is slow sometimes.
+async fn silent(port: u16) {
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
         if !answers(port).await && !answers(port).await {
             return;
         }
     }
 }
 
-/// Whether a living process takes connections there: the kernel does so for a stopped one too, but only a living one says something to
-/// what is no TLS, or closes.
+/// Whether a running process serves connections there: the kernel accepts them for a stopped one too, but only a running one answers to
+/// bytes that are not TLS, or closes.
 async fn answers(port: u16) -> bool {
-    let ask = async {
+    let request = async {
         let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
-        connection.write_all(b"landfall dev asks whether anybody is there\r\n\r\n").await?;
+        connection.write_all(b"landfall dev checks that the operator answers\r\n\r\n").await?;
         connection.read(&mut [0; 16]).await
     };
-    match tokio::time::timeout(SILENCE, ask).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, request).await {
         Ok(Err(refused)) => refused.kind() == std::io::ErrorKind::ConnectionReset,
         Ok(Ok(_)) => true,
         Err(_) => false,
     }
 }
 
-/// The Service leads to this machine: an EndpointSlice refuses loopback addresses, an external name does not.
-async fn announce(client: &Client, port: u16) -> Result<(), DevError> {
+/// Registers the API. The Service leads to this machine: an EndpointSlice refuses loopback addresses, an external name does not.
+async fn register(client: &Client, port: u16) -> Result<(), DevError> {
     let secret = Api::<Secret>::namespaced(client.clone(), NAMESPACE).get(VIEW_SECRET).await;
-    let secret = secret.map_err(|trouble| DevError::Install { what: VIEW_SECRET.into(), why: trouble.to_string() })?;
+    let secret = secret.map_err(|error| DevError::Install { what: VIEW_SECRET.into(), why: error.to_string() })?;
     let bundle = secret.data.and_then(|mut data| data.remove("ca.crt"));
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": VIEW_SERVICE, "namespace": NAMESPACE },
         "spec": { "type": "ExternalName", "externalName": "localhost", "ports": [{ "port": port }] },
     });
-    let announced = json!({
+    let registered = json!({
         "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
         "metadata": { "name": API_SERVICE },
         "spec": {
@@ -89,21 +89,19 @@ async fn announce(client: &Client, port: u16) -> Result<(), DevError> {
             "caBundle": bundle,
         },
     });
-    for object in [service, announced] {
+    for object in [service, registered] {
         let object: DynamicObject =
-            serde_json::from_value(object).map_err(|trouble| DevError::Manifest(trouble.to_string()))?;
+            serde_json::from_value(object).map_err(|error| DevError::Manifest(error.to_string()))?;
         apply(client, &object).await?;
     }
     Ok(())
 }
 
-/// One that is not there is removed.
+/// Removes the APIService; one that does not exist counts as removed.
 pub async fn remove(client: &Client) -> Result<(), DevError> {
     match Api::<APIService>::all(client.clone()).delete(API_SERVICE, &DeleteParams::default()).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(trouble) => {
-            Err(DevError::Install { what: format!("the removal of {API_SERVICE}"), why: trouble.to_string() })
-        }
+        Err(error) => Err(DevError::Install { what: format!("the removal of {API_SERVICE}"), why: error.to_string() }),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Action, Exit, Step,
+    Action, ScriptEnd, Step,
     admission::{queued, replaced},
     publish,
     status::StatusBuilder,
@@ -123,7 +123,7 @@ fn named(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Deci
     match &observed.step {
         Step::Absent if draft.unwanted() => {
             let now = draft.now;
-            over(draft, plan, last, &Exit::of(ExitReason::Cancelled, now))
+            over(draft, plan, last, &ScriptEnd::of(ExitReason::Cancelled, now))
         }
         Step::Absent => absent(draft, plan, last),
         Step::Running { log_bytes } => {
@@ -141,7 +141,7 @@ fn named(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Deci
 fn absent(draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
     let attempt = last.number;
     if let Some(fault) = draft.fault().filter(|fault| fault.terminal) {
-        let mut exit = Exit::of(ExitReason::NotStarted, draft.now);
+        let mut exit = ScriptEnd::of(ExitReason::NotStarted, draft.now);
         exit.message = Some(fault.message.clone());
         return ended(draft, plan, last, &exit, (Outcome::Failed, Some(fault.reason)));
     }
@@ -176,7 +176,7 @@ fn running(mut draft: StatusBuilder<'_>, attempt: i64) -> Decision {
 
 /// Nothing is known of a lost attempt, and it is not guessed. One more follows by itself.
 fn lost(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
-    let mut exit = Exit::of(ExitReason::NotStarted, draft.now);
+    let mut exit = ScriptEnd::of(ExitReason::NotStarted, draft.now);
     if draft.unwanted() {
         exit.reason = ExitReason::Cancelled;
         return over(draft, plan, last, &exit);
@@ -191,7 +191,7 @@ fn lost(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Decis
     draft.working(Reason::Granted, message, vec![Action::Record(Box::new(record))])
 }
 
-fn over(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt, exit: &Exit) -> Decision {
+fn over(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt, exit: &ScriptEnd) -> Decision {
     let end = match (exit.reason, exit.code) {
         (ExitReason::Completed, Some(0)) => (Outcome::Succeeded, None),
         (ExitReason::Completed, _) => (Outcome::Failed, Some(Reason::ScriptFailed)),
@@ -218,7 +218,7 @@ fn ended(
     mut draft: StatusBuilder<'_>,
     plan: &BuildPlan,
     last: &Attempt,
-    exit: &Exit,
+    exit: &ScriptEnd,
     end: (Outcome, Option<Reason>),
 ) -> Decision {
     let mut record = close(&mut draft, last, exit, end);
@@ -230,7 +230,7 @@ fn ended(
 }
 
 /// Writes an end into the status and returns it as it goes on record.
-fn close(draft: &mut StatusBuilder<'_>, last: &Attempt, exit: &Exit, end: (Outcome, Option<Reason>)) -> Attempt {
+fn close(draft: &mut StatusBuilder<'_>, last: &Attempt, exit: &ScriptEnd, end: (Outcome, Option<Reason>)) -> Attempt {
     let mut lines = exit.last_lines.clone();
     if lines.is_empty() {
         lines.extend(exit.message.clone());
@@ -327,7 +327,7 @@ fn limit(plan: &BuildPlan, name: &str) -> String {
     format!("build.resources.limits.{name} ({})", value.unwrap_or_default())
 }
 
-impl Exit {
+impl ScriptEnd {
     /// An end that the executor has no record of.
     fn of(reason: ExitReason, at: jiff::Timestamp) -> Self {
         Self { reason, code: None, message: None, at, log_bytes: 0, last_lines: vec![] }

@@ -20,6 +20,6 @@ mod version_exists;
 pub use self::{
     action::Action,
     milestones::milestones,
-    observed::{Exit, FormerVersion, Observed, ProjectObserved, Step, VersionOwner},
+    observed::{FormerVersion, Observed, ProjectObserved, ScriptEnd, Step, VersionOwner},
     plan::plan,
 };

@@ -142,7 +142,7 @@ pub enum Step {
     Running {
         log_bytes: i64,
     },
-    Exited(Exit),
+    Exited(ScriptEnd),
     /// It began, and its runner is gone without a record.
     Lost,
 }
@@ -150,7 +150,7 @@ pub enum Step {
 /// The executor's record of an end.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Exit {
+pub struct ScriptEnd {
     pub reason: ExitReason,
     #[serde(default)]
     pub code: Option<i32>,
