@@ -1,9 +1,7 @@
 //! The verb `forget-host-key`: which machine a stamp means, and when it is done with. It is done with only when the store says so, not
 //! when it was begun: a crash in between forgets nothing half.
 
-use serde::{Deserialize, Serialize};
-
-use super::{Action, Observed};
+use super::{action::Action, observed::Observed, records::Kept};
 use crate::{
     api::{
         Reason,
@@ -12,16 +10,6 @@ use crate::{
     },
     plan::EventDraft,
 };
-
-/// What is on record of the machine that a stamp names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Kept {
-    /// A key is kept.
-    pub key: bool,
-    /// This very stamp had one forgotten.
-    pub forgotten: bool,
-}
 
 pub struct Decision {
     pub action: Option<Action>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Observed, suspend};
+use super::{observed::Observed, suspend};
 use crate::api::{
     Reason,
     conditions::READY,

@@ -1,6 +1,11 @@
 //! What there is to say of a group as a whole. A chain, first hit wins: spec, Secrets, whether every host was tried, whether one can be used.
 
-use super::{HostCheck, Observed, View, check, suspend};
+use super::{
+    check::{self, HostCheck},
+    observed::Observed,
+    suspend,
+    view::View,
+};
 use crate::{
     api::{Reason, Verdict, conditions::Extra},
     model::Failure,

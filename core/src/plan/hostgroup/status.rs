@@ -1,25 +1,23 @@
-//! Counts, exceptions and versions of a HostGroup's status, and the events that follow from them.
+//! Counts, exceptions and versions of a HostGroup's status.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{HostCheck, Observed, View};
+use super::{check::HostCheck, observed::Observed, view::View};
 use crate::{
     api::{
-        Reason,
         conditions::clip,
         hostgroup::{Host, HostCounts, HostException, HostGroupStatus, ProjectOnHosts, VersionCount},
         verbs,
     },
     model::Failure,
-    plan::{EventDraft, list_names},
 };
 
 /// A status may not pass 1 MiB, so it lists a bounded number of hosts.
-const EXCEPTIONS: usize = 100;
-const PROJECTS: usize = 100;
+pub(super) const EXCEPTIONS_MAX: usize = 100;
+const PROJECTS_MAX: usize = 100;
 
 /// Everything but conditions, generation and who is suspended. `handled`: the verbs whose stamps are done with.
 pub fn status(
@@ -61,8 +59,8 @@ fn exceptions(view: &View<'_>, before: &HostGroupStatus, now: Timestamp) -> Vec<
 }
 
 /// Hosts in service with which something is wrong, as many as the status lists.
-fn problems<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a Host, Failure)> {
-    view.in_service.iter().filter_map(|(host, check)| Some((*host, check.problem()?))).take(EXCEPTIONS)
+pub(super) fn problems<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a Host, Failure)> {
+    view.in_service.iter().filter_map(|(host, check)| Some((*host, check.problem()?))).take(EXCEPTIONS_MAX)
 }
 
 /// Versions of this namespace's projects that run on the hosts; what other namespaces run there is not ours to tell.
@@ -84,37 +82,8 @@ fn projects(observed: &Observed) -> Vec<ProjectOnHosts> {
         }
     }
     let versions = |versions: BTreeMap<String, i32>| {
-        versions.into_iter().take(EXCEPTIONS).map(|(version, hosts)| VersionCount { version, hosts }).collect()
+        versions.into_iter().take(EXCEPTIONS_MAX).map(|(version, hosts)| VersionCount { version, hosts }).collect()
     };
     let project = |(project, counts)| ProjectOnHosts { project, versions: versions(counts) };
-    running.into_iter().take(PROJECTS).map(project).collect()
-}
-
-/// Hosts with which something else is wrong than before, one event for each reason; and hosts that are well again.
-pub fn events(view: &View<'_>, before: &HostGroupStatus) -> Vec<EventDraft> {
-    let listed =
-        |host: &str, reason: &str| before.exceptions.iter().any(|old| old.host == host && old.reason == reason);
-    // Where the list was full nobody knows whether somebody new in it is news.
-    let full = before.exceptions.len() >= EXCEPTIONS;
-    let mut new: BTreeMap<Reason, (Vec<String>, String)> = BTreeMap::new();
-    for (host, failure) in problems(view).filter(|_| !full) {
-        if !listed(&host.name, failure.reason.as_str()) {
-            new.entry(failure.reason).or_insert((Vec::new(), failure.message)).0.push(host.name.clone());
-        }
-    }
-    let lost = |(reason, (hosts, message)): (Reason, (Vec<String>, String))| {
-        EventDraft::warning(reason, "Probe", format!("{}: {message}", list_names(&hosts)))
-    };
-    let mut events: Vec<EventDraft> = new.into_iter().map(lost).collect();
-    let well = |host: &str| {
-        let found = view.in_service.iter().find(|(one, _)| one.name == host);
-        found.is_some_and(|(_, check)| matches!(check, HostCheck::Facts(_)) && check.problem().is_none())
-    };
-    let back: Vec<String> =
-        before.exceptions.iter().filter(|old| well(&old.host)).map(|old| old.host.clone()).collect();
-    if !back.is_empty() {
-        let note = format!("answers, and nothing is wrong any more: {}", list_names(&back));
-        events.push(EventDraft::normal(Reason::HostRecovered, "Probe", note));
-    }
-    events
+    running.into_iter().take(PROJECTS_MAX).map(project).collect()
 }

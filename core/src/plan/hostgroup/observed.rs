@@ -1,0 +1,55 @@
+//! Everything that the planner of a HostGroup is told. It must not know how any of it was found.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{check::HostCheck, records::Kept};
+use crate::{
+    api::hostgroup::{HostGroupSpec, HostGroupStatus},
+    model::Failure,
+};
+
+/// Everything that the planner knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Observed {
+    pub namespace: String,
+    pub generation: i64,
+    pub spec: HostGroupSpec,
+    #[serde(default)]
+    pub status: Option<HostGroupStatus>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// The object is being deleted.
+    #[serde(default)]
+    pub deleting: bool,
+    /// Deployments that may have acted on its hosts, by name: they carry the finalizer.
+    #[serde(default)]
+    pub used_by: Vec<String>,
+    /// Nobody could say which they are; the finalizer stays as it is.
+    #[serde(default)]
+    pub users_unknown: bool,
+    /// The group carries the finalizer.
+    #[serde(default)]
+    pub held: bool,
+    /// Why nobody can log in anywhere: the Secrets.
+    #[serde(default)]
+    pub secret: Option<Failure>,
+    /// By the host's name; a host that is not here was never asked.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, HostCheck>,
+    /// The hosts are being watched with this very spec and these very Secrets.
+    #[serde(default)]
+    pub watched: bool,
+    /// What is on record of the key that a stamp wants forgotten, where there is such a stamp.
+    #[serde(default)]
+    pub kept: Option<Kept>,
+}
+
+impl Observed {
+    /// A Deployment has acted on its hosts, as far as anybody knows.
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.used_by.is_empty() || self.users_unknown && self.held
+    }
+}
