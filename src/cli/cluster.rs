@@ -12,7 +12,7 @@ use super::{
     error::{CliError, from_kube},
     object::Kind,
 };
-use crate::api::GROUP;
+use crate::{api::GROUP, effects::api_server::name_program};
 
 /// Version of the kinds that this program speaks.
 const API_VERSION: &str = "v1alpha1";
@@ -49,6 +49,7 @@ impl ClusterArgs {
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = silence;
+        name_program(&mut config);
         let address = config.cluster_url.to_string();
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|error| from_kube(error, &address))?;

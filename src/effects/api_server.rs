@@ -1,4 +1,27 @@
-//! What an API server answered, as text for people. kube's own text of a refusal ends in the debug form of the whole answer.
+//! What an API server is told and what it answered: this program's name on each write, and answers as text for people. kube's own text of a
+//! refusal ends in the debug form of the whole answer.
+
+use hyper::header::{HeaderValue, USER_AGENT};
+use kube::{
+    Config,
+    api::{PatchParams, PostParams},
+};
+
+use crate::api::FIELD_MANAGER;
+
+/// For a patch, not an apply.
+pub fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+pub fn post_params() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+/// The program and its version, as audit logs and proxies show it.
+pub fn name_program(config: &mut Config) {
+    config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("landfall/", env!("CARGO_PKG_VERSION")))));
+}
 
 /// Its own words: they name the verb and the resource where a right is missing.
 pub fn api_message(error: &kube::Error) -> String {

@@ -10,12 +10,13 @@ use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, Client};
 
 use super::namespace_state::{NamespaceState, namespace_state};
 use crate::{
     controllers::error::api_message,
     effects::{
+        api_server::post_params,
         clock,
         gate::{Gate, LeaseTerm},
     },
@@ -123,7 +124,7 @@ impl Elector {
     /// One try: the lease if it was won, `None` if another holds it.
     async fn try_once(&self, seen: &mut Option<(String, Instant)>) -> Result<Option<Lease>, kube::Error> {
         let Some(lease) = self.api.get_opt(NAME).await? else {
-            return self.api.create(&PostParams::default(), &self.lease(None, 0)).await.map(Some);
+            return self.api.create(&post_params(), &self.lease(None, 0)).await.map(Some);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
@@ -244,7 +245,7 @@ impl Elector {
 
     /// Writes it as ours, if it is still that version.
     async fn put(&self, lease: &Lease, transitions: i32) -> Result<Lease, kube::Error> {
-        self.api.replace(NAME, &PostParams::default(), &self.lease(Some(&lease.metadata), transitions)).await
+        self.api.replace(NAME, &post_params(), &self.lease(Some(&lease.metadata), transitions)).await
     }
 
     /// Gives it back, so that the next operator need not wait.
@@ -259,7 +260,7 @@ impl Elector {
         if let Some(spec) = &mut next.spec {
             spec.holder_identity = Some(String::new());
         }
-        if let Err(error) = self.api.replace(NAME, &PostParams::default(), &next).await {
+        if let Err(error) = self.api.replace(NAME, &post_params(), &next).await {
             tracing::info!(%error, "the lease was not given back; it expires");
         }
     }

@@ -7,6 +7,8 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 
+use crate::effects::api_server::post_params;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamespaceState {
     Active,
@@ -20,7 +22,7 @@ pub enum NamespaceState {
 pub async fn namespace_state(client: &Client, namespace: &str) -> Result<NamespaceState, kube::Error> {
     let name = format!("landfall-asks-{:016x}", rand::random::<u64>());
     let event = Event { metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() }, ..Event::default() };
-    let asking = PostParams { dry_run: true, ..PostParams::default() };
+    let asking = PostParams { dry_run: true, ..post_params() };
     match Api::<Event>::namespaced(client.clone(), namespace).create(&asking, &event).await {
         // Admission checks the namespace before it validates the event.
         Ok(_) => Ok(NamespaceState::Active),

@@ -18,7 +18,7 @@ use super::{
     view,
     wiring::{self, Contexts, Effects},
 };
-use crate::effects::api_server::api_message;
+use crate::effects::api_server::{api_message, name_program};
 use crate::{
     api::{Build, Deployment, HostGroup, Project, view::VIEW_ADDRESS},
     controllers::{
@@ -109,6 +109,7 @@ struct Clients {
 fn client_for(mut config: Config, silence: Duration) -> Result<Client, kube::Error> {
     config.read_timeout = Some(silence);
     config.reset_reader_on_write = true;
+    name_program(&mut config);
     Client::try_from(config)
 }
 

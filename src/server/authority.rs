@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::{Span, Timestamp};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, Client};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -15,7 +15,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use super::error::ViewError;
 use crate::{
     api::view::{VIEW_SECRET, VIEW_SERVICE},
-    effects::certificates::{set_validity, years_after},
+    effects::{
+        api_server::post_params,
+        certificates::{set_validity, years_after},
+    },
 };
 
 const AUTHORITY_YEARS: i16 = 10;
@@ -59,7 +62,7 @@ impl Authority {
             let entries = [(BUNDLE, new.bundle.clone()), (KEY, new.key.clone()), (UNTIL, new.until.to_string())];
             secret.data = Some(entries.map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes()))).into());
             // The resourceVersion goes along: of two replicas that begin together one makes it, the other reads it.
-            match api.replace(VIEW_SECRET, &PostParams::default(), &secret).await {
+            match api.replace(VIEW_SECRET, &post_params(), &secret).await {
                 Ok(_) => return Ok(new),
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(failed(error)),

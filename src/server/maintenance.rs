@@ -4,16 +4,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, api::Patch};
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{authority::Authority, error::ViewError, front_proxy::FrontProxy, state::View, tls::Tls};
 use crate::{
-    api::{FIELD_MANAGER, view::API_SERVICE},
-    effects::clock,
+    api::view::API_SERVICE,
+    effects::{api_server::patch_params, clock},
 };
 
 const START_RETRY_INTERVAL: Duration = Duration::from_secs(5);
@@ -95,7 +92,7 @@ async fn update_ca_bundle(view: &View, authority: &Authority) -> Result<(), View
         return Ok(());
     }
     let patch = serde_json::json!({ "spec": { "caBundle": bundle } });
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let params = patch_params();
     match api.patch(API_SERVICE, &params, &Patch::Merge(patch)).await {
         Ok(_) => Ok(()),
         // Deleted meanwhile.

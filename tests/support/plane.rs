@@ -17,6 +17,7 @@ use std::{
 };
 
 use futures::StreamExt;
+use hyper::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::{
     core::v1::Namespace,
     rbac::v1::{RoleBinding, RoleRef, Subject},
@@ -69,8 +70,10 @@ pub async fn client() -> Client {
 
 pub async fn client_of(kubeconfig: &Path) -> Client {
     let config = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
-    let config =
+    let mut config =
         Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a usable kubeconfig");
+    // Manager of the fields that tests write.
+    config.headers.push((USER_AGENT, HeaderValue::from_static("features")));
     Client::try_from(config).expect("a client")
 }
 

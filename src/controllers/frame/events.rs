@@ -11,14 +11,14 @@ use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{ResourceExt, api::PostParams};
+use kube::ResourceExt;
 use parking_lot::Mutex;
 
 use super::{Kind, Shared};
 use crate::{
     api::{FIELD_MANAGER, conditions::clip},
     controllers::error::api_message,
-    effects::clock,
+    effects::{api_server::post_params, clock},
     plan::EventDraft,
 };
 
@@ -81,7 +81,7 @@ pub async fn publish_event<K: Kind>(object: &K, draft: &EventDraft, shared: &Sha
         false => tracing::info!(%reason, "{}", draft.note),
     }
     let api = shared.api::<Event>(&object.namespace().unwrap_or_default());
-    let (event, params) = (event(object, draft), PostParams::default());
+    let (event, params) = (event(object, draft), post_params());
     let lost = match tokio::time::timeout(EVENT_TIMEOUT, api.create(&params, &event)).await {
         Ok(Ok(_)) => return,
         Ok(Err(error)) => api_message(&error),

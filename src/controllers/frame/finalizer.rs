@@ -1,15 +1,15 @@
 //! The finalizer, as the plan says. It must not decide who needs one.
 
-use kube::{
-    ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::{ResourceExt, api::Patch};
 
 use super::{
     Kind, ReconcileError, Shared,
     commit::{asks_the_same, of_object},
 };
-use crate::{api::FINALIZER, effects::gate::Effect};
+use crate::{
+    api::FINALIZER,
+    effects::{api_server::patch_params, gate::Effect},
+};
 
 /// Tries in a row where only foreign marks came between a read and a write.
 const WRITES_AT_ONCE: u32 = 10;
@@ -34,10 +34,11 @@ async fn write<K: Kind>(object: &K, wanted: bool, shared: &Shared) -> Result<(),
     let (name, api) = (object.name_any(), shared.api::<K>(&object.namespace().unwrap_or_default()));
     let others = object.finalizers().iter().filter(|name| *name != FINALIZER).cloned();
     let finalizers: Vec<String> = others.chain(wanted.then(|| FINALIZER.to_owned())).collect();
+    let params = patch_params();
     let mut version = object.resource_version();
     for _ in 0..WRITES_AT_ONCE {
         let merge = serde_json::json!({ "metadata": { "resourceVersion": version, "finalizers": finalizers } });
-        match api.patch(&name, &PatchParams::default(), &Patch::Merge(merge)).await.map_err(of_object) {
+        match api.patch(&name, &params, &Patch::Merge(merge)).await.map_err(of_object) {
             Err(ReconcileError::Outdated) => {}
             done => return done.map(|_| ()),
         }

@@ -2,14 +2,14 @@
 
 use crate::model::Failure;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::{Resource, ResourceExt, api::PostParams};
+use kube::{Resource, ResourceExt};
 
 use super::context::ProjectContext;
 use crate::{
     api::{BRANCH_ANNOTATION, Build, LocalRef, Project, Reason, TRIGGER_LABEL, build::BuildSpec},
     controllers::build::read_json,
     effects::{
-        api_server::api_message,
+        api_server::{api_message, post_params},
         gate::{Effect, Gate, GateShut},
         store::{Store, keys},
     },
@@ -85,7 +85,7 @@ async fn create(project: &Project, head: &Head, context: &ProjectContext) -> Res
     let created = context
         .shared
         .gate
-        .pass(effect, async { api.create(&PostParams::default(), &build).await.map(|_| ()).map_err(Refused::Api) })
+        .pass(effect, async { api.create(&post_params(), &build).await.map(|_| ()).map_err(Refused::Api) })
         .await;
     let failed = |error: &kube::Error| {
         let message = format!("the Build {name} of {} can't be created: {}", head.branch, api_message(error));

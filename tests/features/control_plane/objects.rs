@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::{coordination::v1::Lease, events::v1::Event};
 use kube::{
     ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use landfall::api::{Build, Deployment, HostGroup, Project};
-use serde_json::json;
+use landfall::api::{Build, Deployment, FIELD_MANAGER, HostGroup, Project};
+use serde_json::{Value, json};
 
 use crate::{
     control_plane::story::{Object, Story, processes, ready},
@@ -100,4 +101,51 @@ async fn a_build_and_a_deployment_made_again_are_others_and_take_nothing_from_th
         assert_eq!(processes(host).await, "1");
     }
     story.is_silent().await;
+}
+
+/// U19
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_the_operator_writes_names_landfall_as_its_manager() {
+    let story = Story::new("managers").await;
+    story.set_up().await;
+    story.patch::<Project>("shop", json!({ "spec": { "build": { "trigger": { "onPush": ["main"] } } } })).await;
+    story.build("shop-1").await;
+    story.built("shop-1").await;
+    story.deploy("v1").await;
+    story.deployed("v1").await;
+    story.commit("two");
+    story.patch::<Project>("shop", json!({ "metadata": { "annotations": { "landfall.dev/refresh": "1" } } })).await;
+    let builds = story.space.api::<Build>();
+    let triggered = || async {
+        let list = builds.list_metadata(&ListParams::default()).await.unwrap().items;
+        if list.len() == 2 { Ok(()) } else { Err(()) }
+    };
+    find("triggered: a Build", triggered, |()| story.operator.output()).await;
+    let mut all = managers::<Project>(&story).await;
+    all.extend(managers::<Build>(&story).await);
+    all.extend(managers::<HostGroup>(&story).await);
+    all.extend(managers::<Deployment>(&story).await);
+    let (events, leases) = (managers::<Event>(&story).await, managers::<Lease>(&story).await);
+    assert!(all.len() >= 5 && !events.is_empty() && !leases.is_empty(), "{} {}", events.len(), leases.len());
+    for (name, entry) in events.iter().chain(&leases) {
+        assert_eq!(entry["manager"], FIELD_MANAGER, "{name}: {entry:#}");
+    }
+    for (name, entry) in &all {
+        let fields = entry["fieldsV1"].to_string();
+        // Nobody else writes a status or a finalizer; specs are of this test, but for the triggered Build.
+        let ours =
+            entry["subresource"] == "status" || fields.contains("f:finalizers") || fields.contains("f:ownerReferences");
+        let wanted = if ours { FIELD_MANAGER } else { "features" };
+        assert_eq!(entry["manager"], wanted, "{name}: {entry:#}");
+    }
+}
+
+/// Each entry of the managed fields of each object of a kind, with the object's name.
+async fn managers<K: Object>(story: &Story) -> Vec<(String, Value)> {
+    let objects = story.space.api::<K>().list(&ListParams::default()).await.unwrap().items;
+    let entries = |object: K| {
+        let (name, managed) = (object.name_any(), object.managed_fields().to_vec());
+        managed.into_iter().map(move |entry| (name.clone(), serde_json::to_value(entry).unwrap()))
+    };
+    objects.into_iter().flat_map(entries).collect()
 }
