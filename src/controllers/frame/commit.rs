@@ -1,16 +1,19 @@
-//! The status on record, before anything is done: whole, by server-side apply.
+//! The status on record, before anything is done: what differs of it, as a JSON patch.
 //!
-//! A decision is written with the version that was read as its precondition: one made on an old view is refused and taken again. What is for
-//! display alone needs none, so a foreign writer who is faster can't keep it away.
+//! A decision is written on the object that it is about: one made on an old view is refused and taken again. That is the version that was
+//! read; and where foreign marks are new, whatever a decision can rest on, which the API server compares, so that no foreign writer is too
+//! fast. What is for display carries nothing else, and needs the same object alone.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
 use kube::{
     ResourceExt,
-    api::{Patch, PatchParams},
+    api::Patch,
+    core::{Request, params::GetParams},
 };
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -18,17 +21,14 @@ use serde_json::Value;
 use super::{
     Context, DISPLAY_EVERY, Kind, ReconcileError, Shared, Worth,
     events::{Once, publish},
-    key, worth_writing_now,
+    key, patch, worth_writing_now,
 };
 use crate::{
-    api::FIELD_MANAGER,
-    effects::{clock, gate::Effect},
+    effects::{api_server::patch_params, clock, gate::Effect},
     plan::{Milestone, Plan},
 };
 
 const WRITES_AT_ONCE: u32 = 10;
-/// Conflicts in a row over foreign marks alone, after which a decision is written without a version.
-const CONFLICTS_MAX: u32 = 3;
 /// More entries than that are looked through for old ones.
 const WRITTEN_MAX: usize = 1024;
 
@@ -85,6 +85,7 @@ pub(super) struct Committed<K> {
 /// Puts the next status on record, if it differs or acts follow, and publishes the plan's events.
 pub(super) async fn commit<K: Kind>(
     object: K,
+    raw: &Value,
     plan: &Plan<K::Status, K::Action>,
     context: &K::Context,
 ) -> Result<Committed<K>, ReconcileError> {
@@ -97,26 +98,30 @@ pub(super) async fn commit<K: Kind>(
         publish_all(&object, plan, Once::AnHour, shared).await;
         return Ok(Committed { object, write_after: None });
     }
-    let status = serde_json::to_value(&plan.status)?;
+    let before = object.status().map(serde_json::to_value).transpose()?.unwrap_or_default();
+    let after = serde_json::to_value(&plan.status)?;
     // Events of a change that waits are drafted again when it is written: the plan compares with what is on record.
     let decides = !plan.actions.is_empty() || shared.writes.is_uncertain(&key);
-    let precondition = match worth(&object, &status, shared.writes.last(&key))? {
-        _ if decides => Precondition::Version,
-        Worth::Decision => Precondition::Version,
-        Worth::Display => Precondition::Uid,
+    let of = match worth_writing_now(&before, &after, K::DISPLAY, shared.writes.last(&key), clock::monotonic()) {
+        _ if decides => Of::Decision,
+        Worth::Decision => Of::Decision,
+        Worth::Display if patch::display(&raw["status"], &before, &after, K::DISPLAY).is_none() => Of::Decision,
+        Worth::Display => Of::Display,
         Worth::Later(wait) => return Ok(Committed { object, write_after: Some(wait) }),
     };
-    let effect = Effect::new("status.commit", format!("{}/{}", K::KIND, object.name_any()));
-    let written = shared.gate.pass(effect, write(&object, &status, precondition, shared)).await;
+    let (effect, change) =
+        (Effect::new("status.commit", format!("{}/{}", K::KIND, object.name_any())), Change { before, after, of });
+    let written = shared.gate.pass(effect, write(&object, raw, &change, shared)).await;
     let committed = written.inspect_err(|_| shared.writes.mark_uncertain(&key))?;
     shared.writes.note(&key, clock::monotonic());
     let doubted = shared.writes.take_uncertain(&key);
     K::milestones(object.status(), &plan.status).iter().for_each(log);
-    publish_all(&object, plan, if same { Once::AnHour } else { Once::AChange }, shared).await;
     if !same || doubted {
         committed.wake_dependents(context);
     }
-    // On record, but decided on an older view: decided again before anything is done.
+    // On record, so it is told: the next plan finds it there, and no change.
+    publish_all(&object, plan, if same { Once::AnHour } else { Once::AChange }, shared).await;
+    // Display may be on record although the decision was made on an older view: decided again before anything is done.
     if !asks_the_same(&object, &committed) {
         return Err(ReconcileError::Outdated);
     }
@@ -139,11 +144,6 @@ fn log(milestone: &Milestone) {
     }
 }
 
-fn worth<K: Kind>(object: &K, after: &Value, last_written: Option<Instant>) -> Result<Worth, ReconcileError> {
-    let before = object.status().map(serde_json::to_value).transpose()?.unwrap_or_default();
-    Ok(worth_writing_now(&before, after, K::DISPLAY, last_written, clock::monotonic()))
-}
-
 /// Why the object itself could not be written: it may be gone by now.
 pub(super) fn of_object(error: kube::Error) -> ReconcileError {
     match error {
@@ -152,50 +152,85 @@ pub(super) fn of_object(error: kube::Error) -> ReconcileError {
     }
 }
 
-/// What must be as it was read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Precondition {
-    /// The whole object. Where only a foreign mark on the object is new the decision stands, and is written with that version; where foreign
-    /// marks come faster than a read and a write, without one.
-    Version,
-    /// That it is the same object at all.
-    Uid,
+/// The object, and all of it as it stands: a later version may have written what this one does not know.
+pub(super) async fn read<K: Kind>(
+    shared: &Shared,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<(K, Value)>, ReconcileError> {
+    let request = Request::new(K::url_path(&(), Some(namespace))).get(name, &GetParams::default());
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    let raw: Value = match shared.client.request(request).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
+        read => read?,
+    };
+    let object = serde_json::from_value(raw.clone()).map_err(kube::Error::SerdeError)?;
+    Ok(Some((object, raw)))
 }
 
-async fn write<K: Kind>(
-    object: &K,
-    status: &Value,
-    precondition: Precondition,
-    shared: &Shared,
-) -> Result<K, ReconcileError> {
-    let (name, api) = (object.name_any(), shared.api::<K>(&object.namespace().unwrap_or_default()));
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let mut metadata = serde_json::Map::new();
-    metadata.insert("name".to_owned(), name.as_str().into());
-    metadata.insert("uid".to_owned(), object.uid().into());
-    if precondition == Precondition::Version {
-        metadata.insert("resourceVersion".to_owned(), object.resource_version().into());
+/// What a write changes, and what must be as it was read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// The whole status, on the object that the decision is about. Where only a foreign mark on it is new, the decision stands.
+    Decision,
+    /// What is for display, on the same object at all.
+    Display,
+}
+
+struct Change {
+    before: Value,
+    after: Value,
+    of: Of,
+}
+
+impl Change {
+    /// As operations on the object as it stands. `version`: that nothing at all changed since, instead of what the decision rests on.
+    fn operations<K: Kind>(&self, raw: &Value, version: Option<&str>) -> Option<Vec<Value>> {
+        let mut operations = vec![patch::test("/metadata/uid", &raw["metadata"]["uid"])];
+        if self.of == Of::Display {
+            operations.extend(patch::display(&raw["status"], &self.before, &self.after, K::DISPLAY)?);
+            return Some(operations);
+        }
+        match version {
+            // Answered with a conflict, not as a test that failed.
+            Some(version) => operations
+                .push(serde_json::json!({ "op": "replace", "path": "/metadata/resourceVersion", "value": version })),
+            None => operations.extend(patch::unchanged(raw)),
+        }
+        operations.extend(patch::all(&raw["status"], &self.before, &self.after));
+        Some(operations)
     }
-    for nth in 0..WRITES_AT_ONCE {
-        let apply = serde_json::json!({
-            "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "status": status,
-        });
-        match api.patch_status(&name, &params, &Patch::Apply(apply)).await.map_err(of_object) {
-            Err(ReconcileError::Outdated) => {}
+}
+
+async fn write<K: Kind>(object: &K, raw: &Value, change: &Change, shared: &Shared) -> Result<K, ReconcileError> {
+    let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+    let (mut raw, mut version) = (Cow::Borrowed(raw), object.resource_version());
+    for _ in 0..WRITES_AT_ONCE {
+        // For each try: the lease may be lost by now.
+        shared.gate.token()?;
+        let Some(operations) = change.operations::<K>(&raw, version.as_deref()) else { break };
+        let refused = match send(&name, &namespace, operations, shared).await.map_err(of_object) {
+            Err(ReconcileError::Outdated) => None,
+            Err(ReconcileError::Api(kube::Error::Api(status))) if status.code == 422 => Some(kube::Error::Api(status)),
             done => return done,
+        };
+        let latest = read::<K>(shared, &namespace, &name).await?;
+        let Some((_, latest)) = latest.filter(|(latest, _)| reads_the_same(object, latest)) else { break };
+        if let Some(error) = refused {
+            return Err(error.into());
         }
-        let Some(latest) = api.get_opt(&name).await?.filter(|latest| reads_the_same(object, latest)) else { break };
-        if precondition == Precondition::Uid {
-            continue;
-        }
-        metadata.insert("resourceVersion".to_owned(), latest.resource_version().into());
-        // Nobody else writes a status while this process holds the lease, so only a foreign mark can come between; nothing is done before
-        // the object that was written is seen to ask the same.
-        if nth + 1 >= CONFLICTS_MAX && shared.gate.token().is_ok() {
-            metadata.remove("resourceVersion");
-        }
+        // Only a foreign mark is new. The next may come before a write of that version would, so the API server compares what counts.
+        (raw, version) = (Cow::Owned(latest), None);
     }
     Err(ReconcileError::Outdated)
+}
+
+async fn send<K: Kind>(name: &str, namespace: &str, operations: Vec<Value>, shared: &Shared) -> Result<K, kube::Error> {
+    let operations = serde_json::from_value(Value::Array(operations)).map_err(kube::Error::SerdeError)?;
+    let request = Request::new(K::url_path(&(), Some(namespace)))
+        .patch_subresource("status", name, &patch_params(), &Patch::Json::<()>(operations))
+        .map_err(kube::Error::BuildRequest)?;
+    shared.client.request(request.map(patch::as_go_writes)).await
 }
 
 /// Whether a decision about one is a decision about the other.

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `watch.rs` | lists, watches and wakes become reconciles; `deletions.rs` and `requeue.rs` belong to it, `backoff.rs` says when to try again |
 //! | `reconcile.rs` | the driver: one decision about one object, and what follows |
-//! | `commit.rs` | the status on record; `throttle.rs` says which change can wait |
+//! | `commit.rs` | the status on record; `patch.rs` is the change as operations, `throttle.rs` says which one can wait |
 //! | `finalizer.rs` | the finalizer as the plan says |
 //! | `events.rs` | events for people's eyes |
 
@@ -16,6 +16,7 @@ mod commit;
 mod deletions;
 mod events;
 mod finalizer;
+mod patch;
 mod reconcile;
 mod requeue;
 mod throttle;

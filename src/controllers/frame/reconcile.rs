@@ -4,9 +4,15 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use kube::{ResourceExt, core::DeserializeGuard, runtime::controller::Action as ReconcileAction};
+use serde_json::Value;
 use tracing::Instrument;
 
-use super::{Context, Kind, ReconcileError, commit::commit, finalizer::sync_finalizer, key, span};
+use super::{
+    Context, Kind, ReconcileError,
+    commit::{commit, read},
+    finalizer::sync_finalizer,
+    key, span,
+};
 use crate::effects::clock;
 
 const DECISIONS_AT_ONCE: u32 = 5;
@@ -62,8 +68,8 @@ async fn reconcile_fresh<K: Kind>(cached: &K, context: &Arc<K::Context>) -> Resu
     let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
     // Without the lease nothing may be done, so nothing is read.
     shared.gate.token()?;
-    let decided = match shared.api::<K>(&namespace).get_opt(&name).await? {
-        Some(object) => observe_plan_act(object, context).await,
+    let decided = match read::<K>(shared, &namespace, &name).await? {
+        Some((object, raw)) => observe_plan_act(object, &raw, context).await,
         None => Err(ReconcileError::NotFound),
     };
     if let Err(ReconcileError::NotFound) = decided {
@@ -76,7 +82,11 @@ async fn reconcile_fresh<K: Kind>(cached: &K, context: &Arc<K::Context>) -> Resu
     decided
 }
 
-async fn observe_plan_act<K: Kind>(object: K, context: &Arc<K::Context>) -> Result<ReconcileAction, ReconcileError> {
+async fn observe_plan_act<K: Kind>(
+    object: K,
+    raw: &Value,
+    context: &Arc<K::Context>,
+) -> Result<ReconcileAction, ReconcileError> {
     let shared = context.shared();
     shared.requeue.know(K::KIND, &object.namespace().unwrap_or_default(), &object.name_any());
     let observed = object.observe(context).await?;
@@ -84,7 +94,7 @@ async fn observe_plan_act<K: Kind>(object: K, context: &Arc<K::Context>) -> Resu
     if plan.finalizer && sync_finalizer(&object, true, shared).await? {
         return Err(ReconcileError::Outdated);
     }
-    let committed = commit(object, &plan, context).await?;
+    let committed = commit(object, raw, &plan, context).await?;
     for action in plan.actions {
         tracing::debug!(?action, "act");
         committed.object.act(action, context).await?;

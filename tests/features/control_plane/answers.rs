@@ -87,7 +87,22 @@ async fn a_storm_of_conflicts_ends_and_nothing_is_decided_on_an_old_view() {
         story.built("shop-1").await;
         story.deploy("v1").await;
         story.deployed("v1").await;
-        story.second().await;
+        // Edits in its middle: what is asked for while the Deployment is paused is decided on as paused.
+        story.patch::<Deployment>("shop", json!({ "spec": { "paused": true } })).await;
+        story.ask_for_second().await;
+        story
+            .until::<Deployment>("shop", "seen as it was edited", |shop| {
+                shop["status"]["observedGeneration"] == shop["metadata"]["generation"]
+            })
+            .await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for host in story.hosts.all() {
+            assert_eq!(host.sh("cat /srv/starts").await, "v1\n", "{}", host.name);
+        }
+        story.patch::<Deployment>("shop", json!({ "spec": { "paused": false, "minReadySeconds": 2 } })).await;
+        story.half_deployed("v2").await;
+        story.patch::<Deployment>("shop", json!({ "spec": { "minReadySeconds": 1 } })).await;
+        story.deployed("v2").await;
         calm.notify_one();
     };
     let (written, ()) = tokio::join!(storm, play);

@@ -20,7 +20,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use landfall::api::{Deployment, HostGroup, Project};
+use landfall::api::{Deployment, FIELD_MANAGER, HostGroup, Project};
 use rand::Rng;
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
@@ -324,6 +324,10 @@ async fn fields_of_a_later_version_are_kept_and_a_kind_that_goes_and_comes_back_
             &mut later["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part]["properties"];
         properties["future"] = json!({ "type": "string", "maxLength": 10 });
     }
+    let rollout = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/rollout/properties";
+    let rollout = later.pointer_mut(rollout).unwrap();
+    rollout["promoted"] = json!({ "type": "boolean" });
+    rollout["intent"]["properties"]["canaryHosts"] = json!({ "type": "array", "items": { "type": "string" } });
     let later: CustomResourceDefinition = serde_json::from_value(later).unwrap();
     kinds.replace(name, &PostParams::default(), &later).await.unwrap();
     story.first().await;
@@ -333,11 +337,14 @@ async fn fields_of_a_later_version_are_kept_and_a_kind_that_goes_and_comes_back_
         raw(&story).await["spec"]["future"] == "spec"
     })
     .await;
-    let status = Patch::Merge(json!({ "status": { "future": "status" } }));
-    story.space.api::<Deployment>().patch_status("shop", &PatchParams::default(), &status).await.unwrap();
-    story.second().await;
+    story.ask_for_second().await;
+    story.half_deployed("v2").await;
+    written_by_a_later_version(&story).await;
+    story.deployed("v2").await;
     let kept = raw(&story).await;
     assert_eq!((&kept["spec"]["future"], &kept["status"]["future"]), (&json!("spec"), &json!("status")));
+    let rollout = &kept["status"]["rollout"];
+    assert_eq!((&rollout["promoted"], &rollout["intent"]["canaryHosts"]), (&json!(true), &json!(["web-01"])));
     story.is_right().await;
 
     // What other tests left behind has no operator that could let it go.
@@ -369,6 +376,26 @@ async fn fields_of_a_later_version_are_kept_and_a_kind_that_goes_and_comes_back_
     story.deployed("v2").await;
     assert!(story.operator.is_running());
     story.is_silent().await;
+}
+
+/// The whole status with fields that are unknown here, as the same manager of fields, which a later version is.
+async fn written_by_a_later_version(story: &Story) {
+    let write = || async {
+        let mut object = raw(story).await;
+        object["status"]["future"] = json!("status");
+        object["status"]["rollout"]["promoted"] = json!(true);
+        object["status"]["rollout"]["intent"]["canaryHosts"] = json!(["web-01"]);
+        let metadata = json!({ "name": "shop", "resourceVersion": object["metadata"]["resourceVersion"] });
+        let apply = json!({
+            "apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": metadata, "status": object["status"],
+        });
+        let ours = PatchParams::apply(FIELD_MANAGER).force();
+        match story.space.api::<Deployment>().patch_status("shop", &ours, &Patch::Apply(apply)).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => false,
+            written => written.map(|_| true).unwrap(),
+        }
+    };
+    until("written by a later version", write).await;
 }
 
 /// With what our types don't know of.

@@ -4,7 +4,10 @@
 
 use std::{
     io::Write,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,16 +16,18 @@ use crate::support::{
     wait,
 };
 use futures::StreamExt;
+use http_body_util::BodyExt;
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, CustomResource, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
+    client::Body,
     runtime::{WatchStreamExt, watcher},
 };
 use landfall::{
-    api::{FINALIZER, Project, Reason},
+    api::{FIELD_MANAGER, FINALIZER, Project, Reason},
     controllers::{
         frame::{self, Kind, ReconcileError, Shared},
         gc,
@@ -62,6 +67,9 @@ struct GadgetStatus {
     /// For display alone.
     #[serde(default)]
     shown: usize,
+    /// Carried along, as what was begun is.
+    #[serde(default)]
+    intent: String,
 }
 
 /// What was observed of a gadget, and what its planner makes of it.
@@ -71,6 +79,7 @@ struct Seen {
     late: bool,
     /// How often it was observed.
     times: usize,
+    intent: String,
 }
 
 /// Every look at any gadget: its name, whether it was going, and whether it had the annotation that comes late.
@@ -84,11 +93,17 @@ fn looks_at(name: &str) -> Vec<(bool, bool)> {
     looks.iter().filter(|look| look.0 == name).map(|look| (look.1, look.2)).collect()
 }
 
+/// What was done to any gadget: its name, and what the decision was about.
+fn acts() -> &'static Mutex<Vec<(String, String)>> {
+    static ACTS: OnceLock<Mutex<Vec<(String, String)>>> = OnceLock::new();
+    ACTS.get_or_init(Mutex::default)
+}
+
 impl Kind for Gadget {
     const KIND: &'static str = "Gadget";
     const DISPLAY: &'static [&'static str] = &["/shown"];
     type Observed = Seen;
-    type Action = ();
+    type Action = String;
     type Status = GadgetStatus;
     type Context = Shared;
 
@@ -98,6 +113,7 @@ impl Kind for Gadget {
             going: self.metadata.deletion_timestamp.is_some(),
             late: self.annotations().contains_key("late"),
             times: looks_at(&self.name_any()).len(),
+            intent: self.status.clone().unwrap_or_default().intent,
         };
         looks().lock().unwrap().push((self.name_any(), observed.going, observed.late));
         if observed.does == "vanish" {
@@ -107,13 +123,18 @@ impl Kind for Gadget {
         Ok(observed)
     }
 
-    fn plan(observed: &Seen, _: Timestamp) -> Plan<GadgetStatus, ()> {
+    fn plan(observed: &Seen, _: Timestamp) -> Plan<GadgetStatus, String> {
         assert!(observed.does != "panic", "as it was told");
         let holds = ["hold", "leave"].contains(&observed.does.as_str()) && !observed.going;
-        let acts = if observed.does == "hold" && observed.going && !observed.late { vec![()] } else { vec![] };
+        let asked = observed.does == "hold" && observed.going || observed.does.starts_with("act ");
+        let acts = if asked && !observed.late { vec![observed.does.clone()] } else { vec![] };
         Plan {
             finalizer: holds,
-            status: GadgetStatus { said: observed.does.clone(), shown: shown(observed) },
+            status: GadgetStatus {
+                said: observed.does.clone(),
+                shown: shown(observed),
+                intent: observed.intent.clone(),
+            },
             actions: acts,
             events: events(observed),
             next: (observed.does == "count" && observed.times < COUNTS).then_some(Duration::from_millis(50)),
@@ -121,7 +142,8 @@ impl Kind for Gadget {
     }
 
     /// Somebody else writes to it, between the decision and its end.
-    async fn act(&self, (): (), shared: &Arc<Shared>) -> Result<(), ReconcileError> {
+    async fn act(&self, action: String, shared: &Arc<Shared>) -> Result<(), ReconcileError> {
+        acts().lock().unwrap().push((self.name_any(), action));
         let late = Patch::Merge(json!({ "metadata": { "annotations": { "late": "yes" } } }));
         let api = shared.api::<Gadget>(&self.namespace().unwrap());
         api.patch(&self.name_any(), &PatchParams::default(), &late).await?;
@@ -142,9 +164,10 @@ fn shown(observed: &Seen) -> usize {
     if observed.does == "count" { observed.times.min(COUNTS) } else { 0 }
 }
 
-/// What it says at every reconcile: each word of `tell a b c`, and one that leaves when it goes.
+/// What it says at every reconcile: each word of `tell a b c` or `act a`, and one that leaves when it goes.
 fn events(observed: &Seen) -> Vec<EventDraft> {
-    let words = observed.does.strip_prefix("tell ").unwrap_or_default().split_whitespace();
+    let told = ["tell ", "act "].into_iter().find_map(|verb| observed.does.strip_prefix(verb));
+    let words = told.unwrap_or_default().split_whitespace();
     let mut events: Vec<_> = words.map(|word| EventDraft::warning(Reason::HostFailed, "Deploy", word)).collect();
     if observed.does == "leave" && observed.going {
         events.push(EventDraft::warning(Reason::LeftBehind, "Delete", "left behind"));
@@ -195,8 +218,14 @@ impl Bench {
     async fn new() -> Self {
         logged();
         let space = bare_namespace("frame").await;
+        let client = space.client.clone();
+        Self::over(space, client).await
+    }
+
+    /// Its frame writes through `client`.
+    async fn over(space: TestNamespace, client: Client) -> Self {
         define(&space.client).await;
-        let shared = Arc::new(shared(space.client.clone()));
+        let shared = Arc::new(shared(client));
         let scope = Api::namespaced(space.client.clone(), &space.name);
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(async move {
@@ -207,8 +236,7 @@ impl Bench {
     }
 
     fn raw(&self) -> Api<DynamicObject> {
-        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("frame.landfall.test", "v1", "Gadget"));
-        Api::namespaced_with(self.space.client.clone(), &self.space.name, &kind)
+        gadgets(&self.space)
     }
 
     async fn create(&self, name: &str, does: Value) {
@@ -413,6 +441,104 @@ async fn what_is_for_display_is_written_at_most_once_in_two_seconds_and_its_last
         written.len(),
         began.elapsed()
     );
+}
+
+/// A client that lets something happen just before each of its writes of a status, which it tells of: its number, and its body.
+fn interrupted<F>(client: &Client, before: impl Fn(usize, String) -> F + Send + Sync + 'static) -> Client
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (inner, before, written) = (client.clone(), Arc::new(before), Arc::new(AtomicUsize::new(0)));
+    let service = tower::service_fn(move |request: hyper::Request<Body>| {
+        let (inner, before, written) = (inner.clone(), before.clone(), written.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await?.to_bytes();
+            if head.method == hyper::Method::PATCH && head.uri.path().ends_with("/status") {
+                let nth = written.fetch_add(1, Ordering::SeqCst);
+                before(nth, String::from_utf8_lossy(&body).into_owned()).await;
+            }
+            inner.send(hyper::Request::from_parts(head, Body::from(body.to_vec()))).await
+        }
+    });
+    Client::new(service, client.default_namespace())
+}
+
+fn gadgets(space: &TestNamespace) -> Api<DynamicObject> {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("frame.landfall.test", "v1", "Gadget"));
+    Api::namespaced_with(space.client.clone(), &space.name, &kind)
+}
+
+#[tokio::test]
+async fn a_late_display_write_takes_back_no_intent() {
+    let space = bare_namespace("frame").await;
+    let others = gadgets(&space);
+    // The first write is the decision; the leader sleeps before the second, of display alone, and another one leads meanwhile.
+    let client = interrupted(&space.client, move |nth, _| {
+        let others = others.clone();
+        async move {
+            if nth == 1 {
+                let intent = Patch::Merge(json!({ "status": { "intent": "of the next leader" } }));
+                others.patch_status("slow", &PatchParams::default(), &intent).await.unwrap();
+            }
+        }
+    });
+    let bench = Bench::over(space, client).await;
+    bench.create("slow", json!("count")).await;
+    let status = async || bench.raw().get("slow").await.unwrap().data["status"].clone();
+    until("its last state is shown", async || status().await["shown"] == COUNTS).await;
+    assert_eq!(status().await["intent"], "of the next leader");
+}
+
+#[tokio::test]
+async fn a_spec_that_changes_under_an_unversioned_write_is_not_acted_on() {
+    let space = bare_namespace("frame").await;
+    let others = gadgets(&space);
+    let edited = Arc::new(AtomicUsize::new(0));
+    // A foreign mark before each write of a version, and an edit before the first one without.
+    let client = interrupted(&space.client, move |nth, body| {
+        let (others, edited) = (others.clone(), edited.clone());
+        async move {
+            let patch = match body.contains("resourceVersion") {
+                true => json!({ "metadata": { "labels": { "mark": nth.to_string() } } }),
+                false if edited.fetch_add(1, Ordering::SeqCst) == 0 => json!({ "spec": { "does": "act two" } }),
+                false => return,
+            };
+            others.patch("marked", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        }
+    });
+    let bench = Bench::over(space, client).await;
+    let object = json!({
+        "apiVersion": "frame.landfall.test/v1", "kind": "Gadget", "spec": { "does": "act one" },
+        "metadata": { "name": "marked", "annotations": { "note": "<b>\u{2028} & \"ä\"\n\u{1}\u{8}\u{7f}" } },
+    });
+    bench.raw().create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    bench.until_said("marked", "act two").await;
+    let done = || {
+        let acts = acts().lock().unwrap();
+        acts.iter().filter(|act| act.0 == "marked").map(|act| act.1.clone()).collect::<Vec<_>>()
+    };
+    until("it is acted on", async || !done().is_empty()).await;
+    bench.until_told("marked", &["two"]).await;
+    assert_eq!(done(), ["act two"]);
+}
+
+/// A later version is the same manager of fields.
+#[tokio::test]
+async fn what_a_later_version_wrote_into_a_status_stays() {
+    let bench = Bench::new().await;
+    bench.create("later", json!("one")).await;
+    bench.until_said("later", "one").await;
+    let apply = json!({
+        "apiVersion": "frame.landfall.test/v1", "kind": "Gadget",
+        "status": { "said": "one", "shown": 0, "intent": "", "future": { "of": ["status"] } },
+    });
+    let ours = PatchParams::apply(FIELD_MANAGER).force();
+    bench.raw().patch_status("later", &ours, &Patch::Apply(apply)).await.unwrap();
+    bench.edit("later", "two").await;
+    bench.until_said("later", "two").await;
+    let status = bench.raw().get("later").await.unwrap().data["status"].clone();
+    assert_eq!(status["future"], json!({ "of": ["status"] }), "{status}");
 }
 
 /// What a Build and a Project left that are gone, beside what belongs to those with these uids.
