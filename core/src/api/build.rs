@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{Backoff, LocalRef, VARIABLE_NAME, VERSION, VERSION_RULE},
+    common::{LocalRef, RetryAt, VARIABLE_NAME, VERSION, VERSION_RULE},
     lenient,
     verbs::LastHandled,
 };
@@ -87,7 +87,7 @@ pub struct BuildStatus {
     pub last_handled: LastHandled,
     /// Retries for errors expected to be transient; absent while there is none.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
-    pub backoff: Option<Backoff>,
+    pub backoff: Option<RetryAt>,
     /// Commit that `revision` was resolved to.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub commit: Option<BuiltCommit>,

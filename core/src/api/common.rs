@@ -79,7 +79,7 @@ pub struct EnvVar {
 /// Retries for errors expected to be transient.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Backoff {
+pub struct RetryAt {
     /// Failures in a row.
     #[schemars(range(min = 1))]
     pub failures: i32,
@@ -87,7 +87,7 @@ pub struct Backoff {
     pub retry_at: Time,
 }
 
-impl Backoff {
+impl RetryAt {
     /// Whether the wait is over.
     pub fn is_over(&self, now: Timestamp) -> bool {
         now >= self.retry_at.0

@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
-use super::{Class, Failure, backoff};
-use crate::api::{Reason, common::Backoff};
+use super::{Class, Failure, backoff::Backoff};
+use crate::api::{Reason, common::RetryAt};
 
 /// 1 s, 2 s, 4 s … up to five minutes.
-const RETRY: backoff::Backoff = backoff::Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
 /// Secrets are not watched, so one that is missing is looked for at least this often.
 const SECRET_RETRY_MAX: Duration = Duration::from_secs(30);
 
@@ -47,14 +47,14 @@ impl RetryState {
     }
 
     /// When the step is tried again.
-    pub fn backoff(&self) -> Backoff {
+    pub fn backoff(&self) -> RetryAt {
         let mut wait = RETRY.after(u32::try_from(self.failures).unwrap_or(1));
         if self.waits_for_a_secret() {
             wait = wait.min(SECRET_RETRY_MAX);
         }
         let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
         let retry_at = self.at.checked_add(wait).unwrap_or(self.at);
-        Backoff { failures: self.failures.max(1), retry_at: Time(retry_at) }
+        RetryAt { failures: self.failures.max(1), retry_at: Time(retry_at) }
     }
 
     fn waits_for_a_secret(&self) -> bool {

@@ -3,25 +3,19 @@
 use crate::{
     api::{Reason, conditions::clip},
     effects::host::HostError,
-    model::Class,
+    model::{Class, Failure},
 };
 
-/// Failure of a host in this attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    pub reason: Reason,
-    pub message: String,
-}
+/// Length of a failure's message.
+const MESSAGE_BYTES: usize = 1500;
 
-impl Failure {
-    /// `lines`: the last lines of output.
-    pub fn new(reason: Reason, message: &str, lines: &[String]) -> Self {
-        let output = match lines.is_empty() {
-            true => String::new(),
-            false => format!("; last output: {}", lines.join(" | ")),
-        };
-        Self { reason, message: clip(&format!("{message}{output}"), 1500) }
-    }
+/// Failure of a host in this attempt. `lines`: the last lines of output.
+pub fn host_failed(reason: Reason, message: &str, lines: &[String]) -> Failure {
+    let output = match lines.is_empty() {
+        true => String::new(),
+        false => format!("; last output: {}", lines.join(" | ")),
+    };
+    Failure::terminal(reason, clip(&format!("{message}{output}"), MESSAGE_BYTES))
 }
 
 /// Why a step failed.
@@ -53,7 +47,7 @@ pub enum Recovery {
 }
 
 pub fn recovery(error: &HostError, reason: Reason) -> Recovery {
-    let fail = |reason| Failure::new(reason, &error.to_string(), &[]);
+    let fail = |reason| host_failed(reason, &error.to_string(), &[]);
     match error {
         HostError::JournalMoved { .. } | HostError::Busy { .. } => Recovery::Again,
         HostError::Shut(_)
@@ -75,7 +69,7 @@ pub fn recovery(error: &HostError, reason: Reason) -> Recovery {
         HostError::Protocol { .. } => Recovery::RetryLimited(fail(Reason::HelperFailed)),
         HostError::BadInput { .. } => Recovery::Fail(fail(Reason::HelperFailed)),
         HostError::StepFailed { step, why, last_lines } => {
-            Recovery::Fail(Failure::new(reason, &format!("{step} failed on the host: {why}"), last_lines))
+            Recovery::Fail(host_failed(reason, &format!("{step} failed on the host: {why}"), last_lines))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     context::DeploymentContext,
-    failure::{Failure, StepError},
+    failure::{StepError, host_failed},
     host_ref::HostRef,
     records,
     rollout_log::RolloutLog,
@@ -112,7 +112,7 @@ impl StepContext<'_> {
             Goal::Stage(target) | Goal::Run { target, .. } | Goal::Prune(target) => Ok(target),
             Goal::Release | Goal::Remove | Goal::Adopt => {
                 let message = "a step that needs a release was planned without one; this is a bug of landfall";
-                Err(StepError::Failed(Failure::new(Reason::InternalError, message, &[])))
+                Err(StepError::Failed(host_failed(Reason::InternalError, message, &[])))
             }
         }
     }
@@ -174,7 +174,7 @@ async fn stage(context: &StepContext<'_>) -> Result<Acted, StepError> {
 }
 
 fn store_failure(error: &StoreError) -> StepError {
-    StepError::Failed(Failure::new(Reason::StoreUnavailable, &error.to_string(), &[]))
+    StepError::Failed(host_failed(Reason::StoreUnavailable, &error.to_string(), &[]))
 }
 
 /// The host checks that the port is free when the old process is gone.
@@ -252,7 +252,7 @@ fn run_as(target: &Target, dial: Option<&Dial>) -> Result<Option<RunAs>, StepErr
     match not_allowed(user, &by) {
         Some(why) => {
             let message = format!("version {}: {why}", target.version);
-            Err(StepError::Failed(Failure::new(Reason::UserNotAllowed, &message, &[])))
+            Err(StepError::Failed(host_failed(Reason::UserNotAllowed, &message, &[])))
         }
         None => Ok(Some(RunAs { method: by.method, user: user.clone() })),
     }

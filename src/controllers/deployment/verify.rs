@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::failure::Failure;
+use super::failure::host_failed;
 use crate::{
     api::{Reason, project::ReadinessProbe},
     effects::{
         clock,
         host::{Host, HostError, Listener},
     },
-    model::ids::FolderName,
+    model::{Failure, ids::FolderName},
     plan::deployment::Target,
 };
 
@@ -128,7 +128,7 @@ async fn probe_once(host: &Host, probe: Option<&ReadinessProbe>) -> Result<Resul
 }
 
 pub fn port_in_use(port: u16) -> Failure {
-    Failure::new(Reason::PortInUse, &HostError::PortInUse { port }.to_string(), &[])
+    host_failed(Reason::PortInUse, &HostError::PortInUse { port }.to_string(), &[])
 }
 
 async fn tail(host: &Host, folder: &FolderName) -> Vec<String> {
@@ -141,7 +141,7 @@ pub async fn died(host: &Host, process: &Process<'_>) -> Failure {
 
 pub async fn died_in(host: &Host, folder: &FolderName) -> Failure {
     let lines = tail(host, folder).await;
-    Failure::new(
+    host_failed(
         Reason::ProcessDied,
         "the process ended before it was ready; its output is in shared/log on the host",
         &lines,
@@ -151,5 +151,5 @@ pub async fn died_in(host: &Host, folder: &FolderName) -> Failure {
 async fn not_ready(host: &Host, process: &Process<'_>, target: &Target, last: &str) -> Failure {
     let lines = tail(host, process.folder).await;
     let message = format!("not ready after {} s: {last}", target.run.healthy_deadline_seconds);
-    Failure::new(Reason::NotReady, &message, &lines)
+    host_failed(Reason::NotReady, &message, &lines)
 }

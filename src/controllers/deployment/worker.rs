@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use super::{
     context::DeploymentContext,
-    failure::{Failure, Recovery, StepError, recovery},
+    failure::{Recovery, StepError, recovery},
     host_ref::HostRef,
     observe, records,
     rollout_log::{self, RolloutLog},
@@ -18,7 +18,7 @@ use crate::{
     controllers::hosts::{self, HostKey, HostWorkerKey, HostWorkers, Link},
     effects::{clock, host::HostError},
     model::{
-        self, Class,
+        Class, Failure,
         facts::{HostFacts, ProcessFacts},
         rollout::{HostFailure, ProcessId},
     },
@@ -38,7 +38,7 @@ enum End {
     /// The host was lost, or may not be acted on: the planner decides again.
     Yielded,
     /// The start for healing failed; tried again later.
-    NotHealed(model::Failure),
+    NotHealed(Failure),
     Failed(HostFailure),
 }
 
@@ -255,7 +255,7 @@ fn failed(
     match assignment.goal {
         Goal::Stage(_) | Goal::Run { heal: false, .. } => {}
         Goal::Run { heal: true, .. } => {
-            return End::NotHealed(model::Failure::new(failure.reason, Class::Transient, failure.message));
+            return End::NotHealed(Failure::new(failure.reason, Class::Transient, failure.message));
         }
         Goal::Release | Goal::Remove | Goal::Adopt | Goal::Prune(_) => {
             tracing::warn!(

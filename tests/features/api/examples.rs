@@ -1,5 +1,4 @@
-//! What we hand to users: the examples are taken by a real API server, `crds/` is what the types generate, and bad input is refused
-//! with a message that names the field.
+//! What we hand to users: the examples are taken by a real API server, and bad input is refused with a message that names the field.
 
 use crate::support::plane::{client, namespace};
 use kube::{
@@ -35,14 +34,6 @@ async fn refused(object: Value, words: &[&str]) {
     let Err(kube::Error::Api(status)) = answer else { panic!("accepted: {object}") };
     for word in words {
         assert!(status.message.contains(word), "{word:?} is not in: {}", status.message);
-    }
-}
-
-#[test]
-fn crds_on_disk_are_what_the_types_generate() {
-    for (name, text) in landfall::api::crds::files().unwrap() {
-        let path = format!("{}/crds/{name}", env!("CARGO_MANIFEST_DIR"));
-        assert!(std::fs::read_to_string(&path).unwrap() == text, "crds/{name} is stale; run: make crds");
     }
 }
 

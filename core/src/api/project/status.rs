@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{common::Backoff, lenient, verbs::LastHandled};
+use crate::api::{common::RetryAt, lenient, verbs::LastHandled};
 
 /// Last observed state of the project. Written by the operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -26,7 +26,7 @@ pub struct ProjectStatus {
     pub last_handled: LastHandled,
     /// Retries for errors expected to be transient; absent while there is none.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
-    pub backoff: Option<Backoff>,
+    pub backoff: Option<RetryAt>,
     /// Newest 20 branches at most, with the newest 20 commits of each.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub branches: Vec<BranchView>,
