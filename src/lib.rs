@@ -7,6 +7,6 @@ pub mod cli;
 pub mod controllers;
 pub mod effects;
 pub mod runtime;
-pub mod server;
+mod server;
 
 pub use landfall_core::{api, model, plan};

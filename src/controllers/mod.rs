@@ -1,14 +1,14 @@
 //! One thin shell for all kinds: observe → plan → commit → act. No decisions.
 
-pub mod build;
-pub mod deployment;
-pub mod error;
+pub(crate) mod build;
+pub(crate) mod deployment;
+pub(crate) mod error;
 mod failure;
 pub mod frame;
 pub mod gc;
-pub mod hostgroup;
-pub mod hosts;
-pub mod project;
+pub(crate) mod hostgroup;
+pub(crate) mod hosts;
+pub(crate) mod project;
 mod repository;
-pub mod secrets;
-pub mod tasks;
+pub(crate) mod secrets;
+pub(crate) mod tasks;

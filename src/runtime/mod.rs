@@ -3,9 +3,9 @@
 pub mod config;
 mod data_folder;
 pub mod dev;
-pub mod lease;
+pub(crate) mod lease;
 mod namespace_state;
 pub mod operator;
-pub mod telemetry;
+pub(crate) mod telemetry;
 mod view;
 pub mod wiring;

@@ -31,11 +31,8 @@ use std::{net::SocketAddr, sync::Arc};
 use kube::Client;
 use tokio::sync::watch;
 
+pub use self::state::{Hosts, Leading};
 use self::{access::Access, followers::LogFollowers, leader::Leader, reader_permits::ReaderPermits, state::View};
-pub use self::{
-    error::ViewError,
-    state::{Hosts, Leading},
-};
 use crate::effects::{executor::Executor, git::Git, rollout_logs::RolloutLogs, store::Store};
 
 /// Dependencies of the server.

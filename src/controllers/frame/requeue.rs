@@ -53,10 +53,6 @@ impl Requeue {
         self.wake(DEPLOYMENT, namespace, name);
     }
 
-    pub fn builds_in(&self, namespace: &str) {
-        self.wake_known(BUILD, namespace);
-    }
-
     pub fn deployments_in(&self, namespace: &str) {
         self.wake_known(DEPLOYMENT, namespace);
     }

@@ -10,7 +10,7 @@ mod watch;
 mod workers;
 
 pub use self::{
-    failure::{credentials_failure, failure, reason_of_ssh},
+    failure::{credentials_failure, reason_of_ssh},
     host_keys::HostKeyStore,
     link::{Link, link},
     registry::{Dial, GroupConfig, HostKey, Registry},
