@@ -50,7 +50,7 @@ impl RetryBudget {
         Self { until: clock::monotonic() + length, length, waits: RETRY.waits(), announced: false }
     }
 
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         clock::monotonic() >= self.until
     }
 
@@ -75,7 +75,7 @@ impl ViewClient {
     }
 
     /// For logs, which may be silent as long as a build is.
-    pub async fn for_logs(args: &ClusterArgs) -> Result<Self, CliError> {
+    pub(crate) async fn for_logs(args: &ClusterArgs) -> Result<Self, CliError> {
         Ok(Self { cluster: args.connect(None).await? })
     }
 

@@ -30,7 +30,7 @@ impl SecretReader {
     }
 
     /// Those of these keys that a Secret has, if it is labelled for git and annotated with this host.
-    pub async fn git_secret(
+    pub(crate) async fn git_secret(
         &self,
         namespace: &str,
         project: &str,

@@ -44,7 +44,7 @@ impl Tasks {
     }
 
     /// At shutdown. Detached steps go on, and the next operator finds them.
-    pub fn cancel_all(&self) {
+    pub(crate) fn cancel_all(&self) {
         for (_, task) in self.lock().drain() {
             task.abort();
         }

@@ -86,7 +86,7 @@ impl Gate {
     }
 
     /// The namespace is being deleted, and the lease with it: nothing can be done on hosts any more.
-    pub fn lets_go(&self) -> bool {
+    pub(crate) fn lets_go(&self) -> bool {
         self.inner.held.lock().as_ref().is_some_and(|held| held.letting_go)
     }
 

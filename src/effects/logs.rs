@@ -43,7 +43,7 @@ impl From<BadPart> for LogError {
 
 impl Log {
     /// Bytes in the file; `None` where there is none.
-    pub async fn file_size(&self) -> Option<u64> {
+    pub(crate) async fn file_size(&self) -> Option<u64> {
         tokio::fs::metadata(&self.file).await.ok().map(|file| file.len())
     }
 
@@ -59,7 +59,7 @@ impl Log {
     }
 
     /// Pieces that are in the store, by their names alone: it costs one listing, whatever they hold.
-    pub async fn sealed_pieces(&self) -> Result<u64, LogError> {
+    pub(crate) async fn sealed_pieces(&self) -> Result<u64, LogError> {
         let keys = self.store.list(&self.folder).await?;
         let numbers = keys.iter().filter(|key| **key == keys::below(&self.folder, key.name()));
         Ok(numbers.filter_map(|key| key.name().parse::<u64>().ok()).max().map_or(0, |last| last + 1))

@@ -29,7 +29,7 @@ impl Plain {
     }
 
     /// The rest, where nothing more comes.
-    pub fn finish(&mut self) -> Vec<u8> {
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
         show(&std::mem::take(&mut self.held), true).0
     }
 }

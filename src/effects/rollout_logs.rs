@@ -153,7 +153,7 @@ impl RolloutLogs {
     }
 
     /// Removes the log of one attempt. Effect `log.remove`, where something was sealed.
-    pub async fn remove_attempt(
+    pub(crate) async fn remove_attempt(
         &self,
         gate: &Gate,
         store: &Store,

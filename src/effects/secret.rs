@@ -11,7 +11,7 @@ impl SecretText {
     }
 
     /// For whoever hands it over to where it is needed, and to nobody else.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -85,14 +85,14 @@ impl Elector {
     }
 
     /// For the lease's own namespace alone: when that is deleted, what is ours in it is released without a lease.
-    pub fn of_its_namespace(mut self, alone: bool) -> Self {
+    pub(crate) fn of_its_namespace(mut self, alone: bool) -> Self {
         self.in_its_namespace = alone;
         self
     }
 
     /// Waits until the lease is ours; opens the gate. Where it is refused, the only scope of an operator ends with that; one of several
     /// logs it and waits, since the others go on. `None`: no operator can have it, as its namespace is being deleted.
-    pub async fn acquire(&self, alone: bool) -> Result<Option<Lease>, LeaseError> {
+    pub(crate) async fn acquire(&self, alone: bool) -> Result<Option<Lease>, LeaseError> {
         let mut seen: Option<(String, Instant)> = None;
         loop {
             let asked = clock::monotonic();

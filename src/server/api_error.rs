@@ -24,11 +24,11 @@ impl ApiError {
         Self { code, reason, message: message.into(), retry_after: None }
     }
 
-    pub fn bad_request(message: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
-    pub fn unauthorized(message: impl Into<String>) -> Self {
+    pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
     }
 
@@ -36,21 +36,21 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
-    pub fn not_found(message: impl Into<String>) -> Self {
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
-    pub fn internal(error: &dyn std::fmt::Display) -> Self {
+    pub(crate) fn internal(error: &dyn std::fmt::Display) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string())
     }
 
     /// Seconds after which it may be asked again.
-    pub fn too_many(message: impl Into<String>, seconds: u32) -> Self {
+    pub(crate) fn too_many(message: impl Into<String>, seconds: u32) -> Self {
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
         Self { retry_after: Some(seconds), ..problem }
     }
 
-    pub fn unavailable(message: impl Into<String>, seconds: u32) -> Self {
+    pub(crate) fn unavailable(message: impl Into<String>, seconds: u32) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message);
         Self { retry_after: Some(seconds), ..problem }
     }

@@ -46,7 +46,7 @@ pub struct Leaf {
 
 impl Authority {
     /// The one that is in the Secret; where there is none, or it ends, a new one is put there first.
-    pub async fn of_secret(client: &Client, namespace: &str, now: Timestamp) -> Result<Self, ViewError> {
+    pub(crate) async fn of_secret(client: &Client, namespace: &str, now: Timestamp) -> Result<Self, ViewError> {
         let api = Api::<Secret>::namespaced(client.clone(), namespace);
         let failed = |source| ViewError::Secret { namespace: namespace.to_owned(), source };
         loop {
@@ -88,7 +88,7 @@ impl Authority {
         })
     }
 
-    pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, ViewError> {
+    pub(crate) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, ViewError> {
         let all = CertificateDer::pem_slice_iter(self.bundle.as_bytes()).collect::<Result<_, _>>();
         all.map_err(|error| ViewError::Tls(error.to_string()))
     }

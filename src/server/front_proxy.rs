@@ -65,7 +65,7 @@ impl FrontProxy {
     }
 
     /// Whether a certificate of its authority may speak for users.
-    pub fn allows(&self, common_name: Option<&str>) -> bool {
+    pub(crate) fn allows(&self, common_name: Option<&str>) -> bool {
         self.names.is_empty() || common_name.is_some_and(|name| self.names.iter().any(|allowed| allowed == name))
     }
 
@@ -87,7 +87,7 @@ impl FrontProxy {
     }
 
     /// The headers in which the user stands, for another replica that reads them the same way.
-    pub fn passed_on<'a>(
+    pub(crate) fn passed_on<'a>(
         &self,
         headers: &'a HeaderMap,
     ) -> Vec<(&'a axum::http::HeaderName, &'a axum::http::HeaderValue)> {

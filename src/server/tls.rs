@@ -72,7 +72,7 @@ impl Tls {
     }
 
     /// Who is at the other end; `None` for one who may not speak for users.
-    pub fn caller(&self, connection: &ServerConnection) -> Option<Caller> {
+    pub(crate) fn caller(&self, connection: &ServerConnection) -> Option<Caller> {
         let (leaf, more) = connection.peer_certificates()?.split_first()?;
         self.caller_with(leaf, more)
     }

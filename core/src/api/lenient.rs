@@ -23,12 +23,12 @@ pub struct Lenient<T> {
 
 impl<T> Lenient<T> {
     /// Something stands there, and this version can't read it.
-    pub fn is_unreadable(&self) -> bool {
+    pub(crate) fn is_unreadable(&self) -> bool {
         self.unreadable.is_some()
     }
 
     /// Nothing stands there, readable or not; such a field is not written.
-    pub fn is_absent(&self) -> bool {
+    pub(crate) fn is_absent(&self) -> bool {
         self.readable.is_none() && self.unreadable.is_none()
     }
 

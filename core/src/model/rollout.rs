@@ -49,7 +49,7 @@ pub struct HostFailure {
 
 impl HostFailure {
     /// An operator of before gave up healing; one of now does not.
-    pub fn is_given_up_healing(&self) -> bool {
+    pub(crate) fn is_given_up_healing(&self) -> bool {
         self.reason == Reason::RestartedTooOften
     }
 }

@@ -93,7 +93,7 @@ impl Registry {
     }
 
     /// The highest number of a tag of the project's template when this build was resolved, if it was in this operator's life.
-    pub fn highest_tag(&self, uid: &str) -> Option<i64> {
+    pub(crate) fn highest_tag(&self, uid: &str) -> Option<i64> {
         self.known(uid).highest_tag
     }
 
@@ -154,7 +154,7 @@ impl Registry {
     }
 
     /// Takes a new queue; returns the names of the builds whose place changed.
-    pub fn announce(&self, namespace: &str, project: &str, queue: Vec<QueuePosition>) -> Vec<String> {
+    pub(crate) fn announce(&self, namespace: &str, project: &str, queue: Vec<QueuePosition>) -> Vec<String> {
         let mut inner = self.lock();
         let before = inner.queues.insert((namespace.to_owned(), project.to_owned()), queue.clone()).unwrap_or_default();
         let moved = queue.iter().filter(|place| !before.contains(place)).map(|place| place.name.clone());

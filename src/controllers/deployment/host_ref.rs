@@ -18,12 +18,12 @@ pub struct HostRef {
 
 impl HostRef {
     /// The fields that every log line about this host carries.
-    pub fn span(&self) -> tracing::Span {
+    pub(crate) fn span(&self) -> tracing::Span {
         let Self { namespace, deployment: name, host, .. } = self;
         tracing::info_span!(parent: None, "host", kind = "Deployment", namespace, name, host)
     }
 
-    pub fn worker_key(&self) -> HostWorkerKey {
+    pub(crate) fn worker_key(&self) -> HostWorkerKey {
         HostWorkerKey { uid: self.uid.clone(), host: self.host.clone() }
     }
 

@@ -64,7 +64,7 @@ impl<'a> RolloutLog<'a> {
     }
 
     /// A readiness probe failed for another cause than before.
-    pub fn not_yet(&self, why: &str) {
+    pub(crate) fn not_yet(&self, why: &str) {
         self.write(&format!("not ready yet: {why}"));
     }
 

@@ -31,7 +31,7 @@ struct Subscriber {
 
 impl Requeue {
     /// The wakes for a kind from now on; one listener a kind.
-    pub fn listen(&self, kind: &'static str) -> UnboundedReceiver<ObjectName> {
+    pub(crate) fn listen(&self, kind: &'static str) -> UnboundedReceiver<ObjectName> {
         let (sender, receiver) = mpsc::unbounded();
         self.with(kind, |ears| ears.sender = Some(sender));
         receiver
@@ -45,7 +45,7 @@ impl Requeue {
         self.wake(BUILD, namespace, name);
     }
 
-    pub fn host_group(&self, namespace: &str, name: &str) {
+    pub(crate) fn host_group(&self, namespace: &str, name: &str) {
         self.wake(HOST_GROUP, namespace, name);
     }
 
@@ -53,7 +53,7 @@ impl Requeue {
         self.wake(DEPLOYMENT, namespace, name);
     }
 
-    pub fn deployments_in(&self, namespace: &str) {
+    pub(crate) fn deployments_in(&self, namespace: &str) {
         self.wake_known(DEPLOYMENT, namespace);
     }
 
@@ -66,7 +66,7 @@ impl Requeue {
     }
 
     /// Whether there is a Project of this name, as far as was seen.
-    pub fn knows_project(&self, namespace: &str, name: &str) -> bool {
+    pub(crate) fn knows_project(&self, namespace: &str, name: &str) -> bool {
         self.with(PROJECT, |ears| ears.known.contains(&(namespace.to_owned(), name.to_owned())))
     }
 

@@ -54,7 +54,7 @@ impl HostKeyStore {
     }
 
     /// Whether a key is kept, and whether this very stamp has had one forgotten already.
-    pub async fn forgetting(&self, address: &str, port: u16, stamp: &str) -> Result<(bool, bool), String> {
+    pub(crate) async fn forgetting(&self, address: &str, port: u16, stamp: &str) -> Result<(bool, bool), String> {
         let records = self.records(address, port).await?;
         for n in 1..=records.count {
             let key = keys::host_key_forgotten(&self.namespace, &self.group, address, port, n);

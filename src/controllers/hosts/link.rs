@@ -36,13 +36,13 @@ pub struct Link {
 
 impl Link {
     /// It told its facts: it is a host like any other.
-    pub fn mark_healthy(&self) {
+    pub(crate) fn mark_healthy(&self) {
         self.told.store(true, Ordering::Relaxed);
         self.doubt.lock().take();
     }
 
     /// Whether it told its facts over this connection.
-    pub fn is_verified(&self) -> bool {
+    pub(crate) fn is_verified(&self) -> bool {
         self.told.load(Ordering::Relaxed)
     }
 }

@@ -68,12 +68,12 @@ impl GroupConfig {
     }
 
     /// From the first packet to the helper script found: whatever a host says meanwhile, it takes no longer.
-    pub fn sign_in_limit(&self) -> Duration {
+    pub(crate) fn sign_in_limit(&self) -> Duration {
         (self.connect_timeout * 2 + Duration::from_secs(10)).max(Duration::from_secs(30))
     }
 
     /// Every host may keep its connection; else each is closed after its use.
-    pub fn keeps_connections(&self) -> bool {
+    pub(crate) fn keeps_connections(&self) -> bool {
         self.hosts.len() <= self.most_connections
     }
 }
@@ -149,7 +149,7 @@ impl Registry {
 
     /// Takes over how a group is reached now, and answers which of its hosts nobody watches yet. Those that left are forgotten; their
     /// watchers notice. Where the address, the user or the Secrets changed, what was known is dropped.
-    pub fn configure(&self, namespace: &str, group: &str, config: GroupConfig) -> Vec<String> {
+    pub(crate) fn configure(&self, namespace: &str, group: &str, config: GroupConfig) -> Vec<String> {
         let mut groups = self.lock();
         let known = groups.entry((namespace.to_owned(), group.to_owned())).or_default();
         let old = known.config.replace(Arc::new(config.clone()));
@@ -176,18 +176,18 @@ impl Registry {
     }
 
     /// Whether the group is watched with this very configuration.
-    pub fn is_watched(&self, namespace: &str, group: &str, mark: u64) -> bool {
+    pub(crate) fn is_watched(&self, namespace: &str, group: &str, mark: u64) -> bool {
         let groups = self.lock();
         let known = groups.get(&(namespace.to_owned(), group.to_owned()));
         known.and_then(|group| group.config.as_ref()).is_some_and(|config| config.mark == mark)
     }
 
     /// Notes whether anybody can log in at all.
-    pub fn record_secret_failure(&self, namespace: &str, group: &str, failure: Option<Failure>) {
+    pub(crate) fn record_secret_failure(&self, namespace: &str, group: &str, failure: Option<Failure>) {
         self.lock().entry((namespace.to_owned(), group.to_owned())).or_default().secret = failure;
     }
 
-    pub fn secret_failure(&self, namespace: &str, group: &str) -> Option<Failure> {
+    pub(crate) fn secret_failure(&self, namespace: &str, group: &str) -> Option<Failure> {
         self.lock().get(&(namespace.to_owned(), group.to_owned()))?.secret.clone()
     }
 
@@ -205,17 +205,17 @@ impl Registry {
     }
 
     /// The newest look, although something may have been done since.
-    pub fn last_check(&self, key: &HostKey) -> HostCheck {
+    pub(crate) fn last_check(&self, key: &HostKey) -> HostCheck {
         self.with(key, |group, host| group.hosts.get(host).map(|one| one.check.clone()).unwrap_or_default())
     }
 
     /// When that look was.
-    pub fn checked_at(&self, key: &HostKey) -> Option<Timestamp> {
+    pub(crate) fn checked_at(&self, key: &HostKey) -> Option<Timestamp> {
         self.with(key, |group, host| group.hosts.get(host)?.at)
     }
 
     /// Asks the watchers of these hosts to look now.
-    pub fn request_check<'a>(&self, namespace: &str, group: &str, hosts: impl IntoIterator<Item = &'a String>) {
+    pub(crate) fn request_check<'a>(&self, namespace: &str, group: &str, hosts: impl IntoIterator<Item = &'a String>) {
         let groups = self.lock();
         let Some(known) = groups.get(&(namespace.to_owned(), group.to_owned())) else { return };
         for one in hosts.into_iter().filter_map(|host| known.hosts.get(host)) {
@@ -224,7 +224,7 @@ impl Registry {
     }
 
     /// From now on what is known of the host is out of date.
-    pub fn begin_act(&self, key: &HostKey) {
+    pub(crate) fn begin_act(&self, key: &HostKey) {
         self.with(key, |group, host| {
             if let Some(one) = group.hosts.get_mut(host) {
                 one.fresh = false;
@@ -240,7 +240,7 @@ impl Registry {
 
     /// Keeps a look that was begun when `acts` acts had been; one that an act overtook is dropped. Answers to whom it told
     /// anything new.
-    pub fn record_check(&self, key: &HostKey, check: HostCheck, acts: u64) -> CheckChange {
+    pub(crate) fn record_check(&self, key: &HostKey, check: HostCheck, acts: u64) -> CheckChange {
         self.with(key, |group, host| {
             let Some(one) = group.hosts.get_mut(host).filter(|one| one.acts == acts) else {
                 return CheckChange::default();
@@ -258,7 +258,7 @@ impl Registry {
     }
 
     /// How a host is dialled; `None` where it is no host of a watched group (any more).
-    pub fn dial(&self, key: &HostKey) -> Option<Dial> {
+    pub(crate) fn dial(&self, key: &HostKey) -> Option<Dial> {
         self.with(key, |group, host| {
             let config = group.config.clone()?;
             let address = config.hosts.get(host)?.clone();

@@ -89,7 +89,7 @@ impl HostWorkers {
     }
 
     /// Whether that is still the goal.
-    pub fn is_goal(&self, key: &HostWorkerKey, version: u64) -> bool {
+    pub(crate) fn is_goal(&self, key: &HostWorkerKey, version: u64) -> bool {
         self.lock().workers.get(key).is_some_and(|worker| worker.version == version)
     }
 
@@ -138,27 +138,27 @@ impl HostWorkers {
     }
 
     /// The start that is under way never reached the host.
-    pub fn heal_undone(&self, key: &HostWorkerKey) {
+    pub(crate) fn heal_undone(&self, key: &HostWorkerKey) {
         if let Some(worker) = self.lock().workers.get_mut(key).filter(|worker| worker.is_healing()) {
             worker.healing = worker.healing_before;
         }
     }
 
-    pub fn heal_failed(&self, key: &HostWorkerKey, failure: Failure) {
+    pub(crate) fn heal_failed(&self, key: &HostWorkerKey, failure: Failure) {
         if let Some(worker) = self.lock().workers.get_mut(key) {
             worker.heal_failure = Some(failure);
         }
     }
 
     /// The host runs what it should, however that came about.
-    pub fn heal_succeeded(&self, key: &HostWorkerKey) {
+    pub(crate) fn heal_succeeded(&self, key: &HostWorkerKey) {
         if let Some(worker) = self.lock().workers.get_mut(key) {
             worker.heal_failure = None;
         }
     }
 
     /// The first look at a host tells what an operator before this one did there.
-    pub fn recall(&self, key: &HostWorkerKey, healing: Option<Healing>) {
+    pub(crate) fn recall(&self, key: &HostWorkerKey, healing: Option<Healing>) {
         let mut inner = self.lock();
         let worker = inner.workers.entry(key.clone()).or_default();
         if !std::mem::replace(&mut worker.recalled, true) {
@@ -180,7 +180,7 @@ impl HostWorkers {
     }
 
     /// Hosts on which this Deployment did something: since this operator began, or by the owner files that were seen.
-    pub fn hosts_of(&self, uid: &str) -> BTreeSet<String> {
+    pub(crate) fn hosts_of(&self, uid: &str) -> BTreeSet<String> {
         self.lock().workers.keys().filter(|key| key.uid == uid).map(|key| key.host.clone()).collect()
     }
 
@@ -193,7 +193,7 @@ impl HostWorkers {
         self.lock().revisions.get(key).cloned()
     }
 
-    pub fn keep_revision(&self, key: &str, record: RolloutRecord) {
+    pub(crate) fn keep_revision(&self, key: &str, record: RolloutRecord) {
         self.lock().revisions.insert(key.to_owned(), record);
     }
 
@@ -201,12 +201,12 @@ impl HostWorkers {
         self.lock().verdicts.get(key).cloned()
     }
 
-    pub fn keep_verdict(&self, key: &str, verdict: HostFailure) {
+    pub(crate) fn keep_verdict(&self, key: &str, verdict: HostFailure) {
         self.lock().verdicts.insert(key.to_owned(), verdict);
     }
 
     /// The Deployment is gone.
-    pub fn forget_all(&self, uid: &str) {
+    pub(crate) fn forget_all(&self, uid: &str) {
         let mut inner = self.lock();
         inner.workers.retain(|key, worker| key.uid != uid || worker.task.is_some());
         let of = |key: &str| key.split('/').nth(1) == Some(uid);

@@ -142,14 +142,14 @@ impl Git {
     }
 
     /// Deletes a mirror. False: it has changed since it was listed, and stays. Idempotent. Effect `mirror.delete`.
-    pub async fn delete_mirror(&self, gate: &Gate, seen: KnownMirror) -> Result<bool, GitError> {
+    pub(crate) async fn delete_mirror(&self, gate: &Gate, seen: KnownMirror) -> Result<bool, GitError> {
         let (effect, path) = (Effect::new("mirror.delete", seen.name.clone()), self.config.folder.join(&seen.name));
         let lock = path.with_extension("git");
         gate.pass(effect, self.exclusive(lock, move |_, stop| mirrors::remove(&path, &seen, stop))).await
     }
 
     /// Deletes the pin of a commit. Idempotent. Effect `pin.delete`.
-    pub async fn delete_pin(&self, gate: &Gate, name: &str) -> Result<(), GitError> {
+    pub(crate) async fn delete_pin(&self, gate: &Gate, name: &str) -> Result<(), GitError> {
         let deletion = async {
             let (folder, pin) = (self.config.folder.clone(), name.to_owned());
             for mirror in self.blocking(move |_| Ok(mirrors::with_pin(&folder, &pin))).await? {

@@ -58,7 +58,7 @@ impl Host {
 
     /// The same for a look at the host, through another connection, which lives as long as this one: what `facts_for` these users asks
     /// next comes along with the sign-in, where the script is there.
-    pub async fn connect_via(
+    pub(crate) async fn connect_via(
         gate: &Gate,
         name: &str,
         via: Option<Arc<Connection>>,

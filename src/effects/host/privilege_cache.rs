@@ -29,7 +29,7 @@ impl PrivilegeCache {
     }
 
     /// Takes over what these facts say. A user of whom the host said nothing can't be become.
-    pub fn learn(&self, whom: &Become, facts: &mut HostFacts) {
+    pub(crate) fn learn(&self, whom: &Become, facts: &mut HostFacts) {
         if whom.method == BecomeMethod::None {
             facts.cannot_become.clear();
             return;

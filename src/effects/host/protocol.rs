@@ -42,7 +42,7 @@ impl Request {
         self
     }
 
-    pub fn with_act(self, call: &ActCall) -> Self {
+    pub(crate) fn with_act(self, call: &ActCall) -> Self {
         let FenceToken { epoch, created, transitions } = &call.fence;
         let ActId { uid, rollout, attempt, n } = &call.act;
         let replaces = call.replaces.as_ref().map(owner_words).unwrap_or_default();
@@ -55,12 +55,12 @@ impl Request {
     }
 
     /// A word of the command, whatever is in it but NUL.
-    pub fn with_word(mut self, word: &str) -> Self {
+    pub(crate) fn with_word(mut self, word: &str) -> Self {
         self.data("arg=", word);
         self
     }
 
-    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with_env(mut self, name: &str, value: &str) -> Self {
         let fits =
             name.bytes().enumerate().all(|(i, b)| b == b'_' || b.is_ascii_alphabetic() || i > 0 && b.is_ascii_digit());
         if name.is_empty() || !fits {

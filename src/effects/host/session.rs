@@ -68,7 +68,7 @@ const FIRST_IS_GOOD_FOR: Duration = Duration::from_secs(2);
 
 impl Session {
     /// Refuses a root that can't be one before anybody is dialled.
-    pub async fn dial(
+    pub(crate) async fn dial(
         via: Option<Arc<Connection>>,
         target: &SshTarget,
         credentials: &Credentials,

@@ -49,7 +49,7 @@ pub struct StageSpec {
 
 impl StageSpec {
     /// Bytes that a release of this size needs: the tar, and what comes out of it.
-    pub fn room_for(size: u64) -> u64 {
+    pub(crate) fn room_for(size: u64) -> u64 {
         size.saturating_mul(2).saturating_add(1 << 20)
     }
 }

@@ -63,7 +63,7 @@ impl Pipe {
     }
 
     /// What it said on stderr, and its exit status where it came. Neither is proof of anything.
-    pub fn complaint(&self) -> (&[u8], Option<u32>) {
+    pub(crate) fn complaint(&self) -> (&[u8], Option<u32>) {
         (&self.complaint, self.status)
     }
 }

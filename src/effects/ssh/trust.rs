@@ -133,7 +133,7 @@ enum Rule {
 
 impl Expected {
     /// Plain keys that are asked for: of the types that we can check, or a server that has two would show the one that we can't.
-    pub fn algorithms(&self) -> Vec<Algorithm> {
+    pub(crate) fn algorithms(&self) -> Vec<Algorithm> {
         let mut found: Vec<Algorithm> = Vec::new();
         let keys = match &self.rule {
             Rule::Keys(keys) => keys.as_slice(),
@@ -150,7 +150,7 @@ impl Expected {
     }
 
     /// Certificates that are asked for, by the type of the key in them.
-    pub fn certificate_algorithms(&self) -> Vec<Algorithm> {
+    pub(crate) fn certificate_algorithms(&self) -> Vec<Algorithm> {
         if matches!(self.rule, Rule::Authorities(_)) { every_algorithm() } else { Vec::new() }
     }
 
@@ -208,7 +208,7 @@ impl Expected {
     }
 
     /// The server has no key of the types that were asked for.
-    pub fn nothing_in_common(&self, theirs: &[String]) -> SshError {
+    pub(crate) fn nothing_in_common(&self, theirs: &[String]) -> SshError {
         match &self.rule {
             Rule::Keys(_) | Rule::First(_) => self.mismatch(format!("a key of another type ({})", theirs.join(", "))),
             Rule::Authorities(_) => self.no_certificate(theirs),

@@ -116,7 +116,7 @@ impl Store {
     }
 
     /// Stores a tar under the digest of the bytes that were stored; doing it again is fine. Effect `store.create`.
-    pub async fn put_release(&self, gate: &Gate, tar: &Path) -> Result<Release, StoreError> {
+    pub(crate) async fn put_release(&self, gate: &Gate, tar: &Path) -> Result<Release, StoreError> {
         let subject = format!("release {}", tar.file_name().unwrap_or_default().to_string_lossy());
         gate.pass(Effect::new("store.create", subject), self.backend.put_release(tar)).await
     }

@@ -19,12 +19,12 @@ pub struct Entry {
 
 impl Store {
     /// Hold this from storing a release until the record that says who needs it is written.
-    pub async fn keep_releases(&self) -> OwnedRwLockReadGuard<()> {
+    pub(crate) async fn keep_releases(&self) -> OwnedRwLockReadGuard<()> {
         self.releases.clone().read_owned().await
     }
 
     /// Exclusive guard: hold while checking references and deleting.
-    pub async fn judge_releases(&self) -> OwnedRwLockWriteGuard<()> {
+    pub(crate) async fn judge_releases(&self) -> OwnedRwLockWriteGuard<()> {
         self.releases.clone().write_owned().await
     }
 
@@ -60,7 +60,7 @@ impl Store {
 
     /// Removes everything below a folder in the order of the names, `last` at the end of it. Effect `store.remove`, where there is
     /// something.
-    pub async fn remove_below(&self, gate: &Gate, folder: &Key, last: Option<&Key>) -> Result<(), StoreError> {
+    pub(crate) async fn remove_below(&self, gate: &Gate, folder: &Key, last: Option<&Key>) -> Result<(), StoreError> {
         let mut keys = self.list(folder).await?;
         if keys.is_empty() {
             return Ok(());
@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// Removes logs. Effect `log.remove`, where there are some; it may be done also where a namespace goes, and the lease with it.
-    pub async fn remove_logs(&self, gate: &Gate, folder: &Key) -> Result<(), StoreError> {
+    pub(crate) async fn remove_logs(&self, gate: &Gate, folder: &Key) -> Result<(), StoreError> {
         let keys = self.list(folder).await?;
         if keys.is_empty() {
             return Ok(());
@@ -98,12 +98,12 @@ impl Store {
     }
 
     /// Whether the bytes of a release are there.
-    pub async fn has_release(&self, digest: &str) -> Result<bool, StoreError> {
+    pub(crate) async fn has_release(&self, digest: &str) -> Result<bool, StoreError> {
         Ok(self.size(&keys::release(digest)?).await?.is_some())
     }
 
     /// Removes the bytes of a release. Effect `store.remove`. Hold [`Store::judge_releases`].
-    pub async fn remove_release(&self, gate: &Gate, digest: &str) -> Result<(), StoreError> {
+    pub(crate) async fn remove_release(&self, gate: &Gate, digest: &str) -> Result<(), StoreError> {
         self.remove(gate, &keys::release(digest)?).await
     }
 }

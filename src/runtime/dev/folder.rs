@@ -42,7 +42,7 @@ impl Folder {
     pub fn operator_kubeconfig(&self) -> PathBuf {
         self.0.join("operator.kubeconfig")
     }
-    pub fn controllers_kubeconfig(&self) -> PathBuf {
+    pub(crate) fn controllers_kubeconfig(&self) -> PathBuf {
         self.pki().join("kube-controller-manager.kubeconfig")
     }
     /// The operator's data folder.
@@ -51,7 +51,7 @@ impl Folder {
     }
 
     /// Locks the lock file of that name; an error where another process holds it.
-    pub fn try_lock(&self, name: &str) -> Result<File, DevError> {
+    pub(crate) fn try_lock(&self, name: &str) -> Result<File, DevError> {
         let path = self.0.join(name);
         let file = open_lock(&path)?;
         match file.try_lock() {
@@ -62,7 +62,7 @@ impl Folder {
     }
 
     /// Locks the lock file of that name as soon as its holder releases it. Blocks.
-    pub fn wait_lock(&self, name: &str) -> Result<File, DevError> {
+    pub(crate) fn wait_lock(&self, name: &str) -> Result<File, DevError> {
         let path = self.0.join(name);
         let file = open_lock(&path)?;
         file.lock().map_err(DevError::file("cannot lock", path))?;

@@ -47,7 +47,7 @@ impl Namespace {
     }
 
     /// Asks the child to end in order.
-    pub fn ask_to_end(&mut self) {
+    pub(crate) fn ask_to_end(&mut self) {
         self.stdin = None;
     }
 

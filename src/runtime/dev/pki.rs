@@ -90,7 +90,7 @@ impl Pki {
     }
 
     /// The key pair that signs the tokens of service accounts, as `<name>.key` and `<name>.pub`. It stays: tokens must outlive a restart.
-    pub fn key_pair(&self, name: &str) -> Result<(), DevError> {
+    pub(crate) fn key_pair(&self, name: &str) -> Result<(), DevError> {
         let (private, public) = (self.path(&format!("{name}.key")), self.path(&format!("{name}.pub")));
         if private.exists() && public.exists() {
             return Ok(());
@@ -113,7 +113,7 @@ impl Authority {
     }
 
     /// A server that is also a client of its like: etcd among its peers.
-    pub fn peer(&self, name: &str, hosts: &[&str]) -> Result<Leaf, DevError> {
+    pub(crate) fn peer(&self, name: &str, hosts: &[&str]) -> Result<Leaf, DevError> {
         self.leaf(name, None, hosts, &[ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth])
     }
 

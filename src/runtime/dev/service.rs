@@ -65,7 +65,7 @@ impl Service {
 
 impl Kept {
     /// Comes back with an error when the service ended so often since it was kept. Otherwise never.
-    pub async fn ended_times(&self, times: u32) -> DevError {
+    pub(crate) async fn ended_times(&self, times: u32) -> DevError {
         let mut ends = self.ends.clone();
         if ends.wait_for(|ends| *ends >= times).await.is_err() {
             std::future::pending::<()>().await;

@@ -55,7 +55,7 @@ impl JsonSchema for Cpu {
 
 impl Cpu {
     /// In thousandths of a processor; `None` where it is no such number.
-    pub fn milli(&self) -> Option<u64> {
+    pub(crate) fn milli(&self) -> Option<u64> {
         let text = match self {
             Self::Whole(n) => return u64::try_from(*n).ok()?.checked_mul(1000),
             Self::Text(text) => text,

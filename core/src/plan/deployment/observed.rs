@@ -84,7 +84,7 @@ impl Observed {
     }
 
     /// No decision was ever made about this object: verbs that are set count as handled.
-    pub fn is_first_decision(&self) -> bool {
+    pub(crate) fn is_first_decision(&self) -> bool {
         self.status.as_ref().is_none_or(|status| status.observed_generation < 0)
     }
 
@@ -218,7 +218,7 @@ pub enum GoalKind {
 
 impl HostObserved {
     /// The application serves: its process lives, and this very process was seen ready.
-    pub fn is_serving(&self) -> bool {
+    pub(crate) fn is_serving(&self) -> bool {
         self.view().zip(self.running()).is_some_and(|(view, process)| is_marked(&view.folder, process))
     }
 

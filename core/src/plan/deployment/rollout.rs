@@ -55,7 +55,7 @@ impl ActiveRollout {
     }
 
     /// Whether the rollout had ended as Failed.
-    pub fn had_failed(&self) -> bool {
+    pub(crate) fn had_failed(&self) -> bool {
         match &self.intent {
             IntentOnRecord::Recorded { failed, .. } | IntentOnRecord::Exceptions { failed, .. } => *failed,
             IntentOnRecord::Missing => false,

@@ -55,7 +55,7 @@ impl View<'_> {
 }
 
 impl Schedule {
-    pub fn requeue_within(&mut self, delay: Duration) {
+    pub(crate) fn requeue_within(&mut self, delay: Duration) {
         self.next = Some(self.next.map_or(delay, |next| next.min(delay)));
     }
 

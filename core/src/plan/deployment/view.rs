@@ -92,12 +92,12 @@ impl<'a> View<'a> {
     }
 
     /// Whether a failure of any host is recorded in this attempt; it stands until a retry.
-    pub fn any_failure_recorded(&self) -> bool {
+    pub(crate) fn any_failure_recorded(&self) -> bool {
         self.rollout.as_ref().is_some_and(|active| any_failed(self.observed, &active.rollout))
     }
 
     /// Hosts whose update may have begun: the intent is missing, and they do not answer.
-    pub fn possibly_updating(&self) -> Vec<&'a str> {
+    pub(crate) fn possibly_updating(&self) -> Vec<&'a str> {
         let missing = self.rollout.as_ref().is_some_and(|active| active.intent == IntentOnRecord::Missing);
         let (annotations, handled) = (&self.observed.annotations, &self.before.last_handled);
         let retry_asked = verbs::asked(verbs::RETRY, annotations, handled, self.observed.is_first_decision()).is_some();
@@ -111,7 +111,7 @@ impl<'a> View<'a> {
 
 impl HostView<'_> {
     /// Its application serves, of the target or of an earlier release, and no update of the host is under way.
-    pub fn is_available(&self) -> bool {
+    pub(crate) fn is_available(&self) -> bool {
         match self.state {
             HostState::Ready => true,
             HostState::Pending | HostState::Unstaged | HostState::Staging => self.observed.is_serving(),

@@ -111,7 +111,7 @@ impl LocalExecutor {
     }
 
     /// Namespaces and uids of the projects that have caches.
-    pub async fn cached_projects(&self) -> Result<Vec<(String, String)>, ExecutorError> {
+    pub(crate) async fn cached_projects(&self) -> Result<Vec<(String, String)>, ExecutorError> {
         let root = self.caches();
         blocking(move || Ok(cache::projects(&root))).await
     }
@@ -214,7 +214,7 @@ impl LocalExecutor {
     }
 
     /// Removes an attempt's log; that of one that runs is left alone. Effect `log.remove`, where there is one.
-    pub async fn remove_log(&self, gate: &Gate, attempt: &AttemptId) -> Result<(), ExecutorError> {
+    pub(crate) async fn remove_log(&self, gate: &Gate, attempt: &AttemptId) -> Result<(), ExecutorError> {
         let dir = self.dir(attempt);
         if !dir.join(files::LOG).exists() {
             return Ok(());
