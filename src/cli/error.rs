@@ -72,7 +72,7 @@ pub enum CliError {
 }
 
 /// A kube error without Rust's debug output in it.
-pub fn from_kube(error: kube::Error, address: &str) -> CliError {
+pub(crate) fn from_kube(error: kube::Error, address: &str) -> CliError {
     match error {
         kube::Error::Api(status) => CliError::Refused(clean(status.message.as_bytes())),
         kube::Error::SerdeError(error) => CliError::Unreadable(error),

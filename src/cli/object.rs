@@ -57,7 +57,7 @@ pub fn parse(object: &str) -> Option<(Kind, &str)> {
 }
 
 /// The name of `NAME` or `KIND/NAME`, where the kind is known.
-pub fn name_of(kind: Kind, object: &str) -> Option<&str> {
+pub(crate) fn name_of(kind: Kind, object: &str) -> Option<&str> {
     match parse(object) {
         Some((named, name)) => (named == kind).then_some(name),
         None => is_name(object).then_some(object),

@@ -19,6 +19,6 @@ pub fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
-pub fn print_json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
+pub(crate) fn print_json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }

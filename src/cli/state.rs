@@ -42,7 +42,7 @@ impl State {
 
 /// The state with its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     pub state: State,
     pub reason: String,
     pub message: String,
@@ -78,7 +78,7 @@ pub fn verdict(object: &Value) -> Verdict {
 }
 
 /// The shape of `landfall status -o json`: the verdict, and the status as the API server has it.
-pub fn to_json(kind: &str, object: &Value) -> Value {
+pub(crate) fn to_json(kind: &str, object: &Value) -> Value {
     let Verdict { state, reason, message, observed } = verdict(object);
     json!({
         "kind": kind,

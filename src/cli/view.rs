@@ -26,18 +26,18 @@ const RETRY_MAX: Duration = Duration::from_secs(20);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Client of the aggregated API with the rights of one user.
-pub struct ViewClient {
+pub(crate) struct ViewClient {
     pub cluster: Cluster,
 }
 
 /// A successful answer.
-pub struct Answer {
+pub(crate) struct Answer {
     pub headers: hyper::HeaderMap,
     pub body: Body,
 }
 
 /// Time within which a request is repeated.
-pub struct RetryBudget {
+pub(crate) struct RetryBudget {
     until: Instant,
     length: Duration,
     waits: Waits,

@@ -57,7 +57,7 @@ impl Tasks {
 
 /// Repeats a deletion until it is done: the lease may be away for a moment, or the disk be full, and nobody asks a second time. A terminal
 /// failure is left to the garbage collector at once, others after some tries.
-pub async fn delete_with_retries<F>(what: &str, of: &str, mut delete: impl FnMut() -> F)
+pub(crate) async fn delete_with_retries<F>(what: &str, of: &str, mut delete: impl FnMut() -> F)
 where
     F: Future<Output = Result<(), Failure>>,
 {

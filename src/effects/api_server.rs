@@ -10,16 +10,16 @@ use kube::{
 use crate::api::FIELD_MANAGER;
 
 /// For a patch, not an apply.
-pub fn patch_params() -> PatchParams {
+pub(crate) fn patch_params() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
-pub fn post_params() -> PostParams {
+pub(crate) fn post_params() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
 
 /// The program and its version, as audit logs and proxies show it.
-pub fn name_program(config: &mut Config) {
+pub(crate) fn name_program(config: &mut Config) {
     config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("landfall/", env!("CARGO_PKG_VERSION")))));
 }
 

@@ -5,7 +5,7 @@ use jiff::{Span, Timestamp, tz::TimeZone};
 use rcgen::CertificateParams;
 
 /// Valid from the day before `now`, since clocks differ, to the day of `until`.
-pub fn set_validity(params: &mut CertificateParams, now: Timestamp, until: Timestamp) {
+pub(crate) fn set_validity(params: &mut CertificateParams, now: Timestamp, until: Timestamp) {
     let day = |at: Timestamp| {
         let date = at.to_zoned(TimeZone::UTC).date();
         rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
@@ -15,7 +15,7 @@ pub fn set_validity(params: &mut CertificateParams, now: Timestamp, until: Times
 }
 
 /// The same time of another year; an error beyond the calendar.
-pub fn years_after(now: Timestamp, years: i16) -> Result<Timestamp, jiff::Error> {
+pub(crate) fn years_after(now: Timestamp, years: i16) -> Result<Timestamp, jiff::Error> {
     Ok(now.to_zoned(TimeZone::UTC).checked_add(Span::new().years(years))?.timestamp())
 }
 

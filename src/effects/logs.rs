@@ -12,7 +12,7 @@ use super::{
 };
 
 /// What one sealed piece holds; only the last one may hold less.
-pub const PIECE: u64 = 1024 * 1024;
+pub(crate) const PIECE: u64 = 1024 * 1024;
 /// The most that is looked through for the last lines.
 const LOOK_THROUGH: u64 = 16 * PIECE;
 const BLOCK: u64 = 64 * 1024;

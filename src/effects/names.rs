@@ -24,13 +24,18 @@ static OF_GIT_SERVERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Sema
 
 /// Whose names.
 #[derive(Clone, Copy, Debug)]
-pub enum LookupPool {
+pub(crate) enum LookupPool {
     Hosts,
     GitServers,
 }
 
 /// The addresses of `host` (a name or an address), at least one. The error is a text for a person.
-pub async fn look_up(whose: LookupPool, host: &str, port: u16, limit: Duration) -> Result<Vec<SocketAddr>, String> {
+pub(crate) async fn look_up(
+    whose: LookupPool,
+    host: &str,
+    port: u16,
+    limit: Duration,
+) -> Result<Vec<SocketAddr>, String> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }

@@ -7,11 +7,11 @@
 use crate::model::text::is_harmless;
 
 /// Whoever begins in the middle begins so many bytes earlier and throws away so many bytes of what comes out.
-pub const LOOK_BACK: u64 = 4;
+pub(crate) const LOOK_BACK: u64 = 4;
 
 /// A filter over one stream. What can't be judged yet (half a character, a CR) is held back until the next bytes.
 #[derive(Debug, Default)]
-pub struct Plain {
+pub(crate) struct Plain {
     held: Vec<u8>,
 }
 

@@ -28,7 +28,7 @@ pub enum DataFolderError {
 }
 
 /// Makes the folder with its parts where they are missing, and takes what group and others may do there from those that exist.
-pub fn make_private(path: &Path) -> Result<(), DataFolderError> {
+pub(crate) fn make_private(path: &Path) -> Result<(), DataFolderError> {
     if !private(path)? {
         let found = fs::metadata(path).map_err(unusable(path))?;
         if found.mode() & OTHERS_WRITE != 0 {

@@ -45,7 +45,7 @@ enum NotRenewed {
 }
 
 /// One operator's view of one lease.
-pub struct Elector {
+pub(crate) struct Elector {
     client: Client,
     api: Api<Lease>,
     namespace: String,

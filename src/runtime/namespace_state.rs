@@ -10,7 +10,7 @@ use kube::{
 use crate::effects::api_server::post_params;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NamespaceState {
+pub(crate) enum NamespaceState {
     Active,
     /// It is being deleted. That is final, and nothing can be created in it any longer, a lease neither.
     Terminating,
@@ -19,7 +19,7 @@ pub enum NamespaceState {
 
 /// Reads the state without a right to namespaces: by the dry run of an event, which this operator may create everywhere. An error tells
 /// nothing.
-pub async fn namespace_state(client: &Client, namespace: &str) -> Result<NamespaceState, kube::Error> {
+pub(crate) async fn namespace_state(client: &Client, namespace: &str) -> Result<NamespaceState, kube::Error> {
     let name = format!("landfall-asks-{:016x}", rand::random::<u64>());
     let event = Event { metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() }, ..Event::default() };
     let asking = PostParams { dry_run: true, ..post_params() };

@@ -38,12 +38,12 @@ pub fn start(
 }
 
 /// Address at which other replicas reach this one.
-pub fn advertised(args: &RunArgs) -> Option<String> {
+pub(crate) fn advertised(args: &RunArgs) -> Option<String> {
     args.view_advertise.clone().or_else(|| Some(args.view_address?.to_string()))
 }
 
 /// Facts of hosts as the server reads them.
-pub fn host_facts(fleet: &Arc<Fleet>) -> Arc<dyn Hosts> {
+pub(crate) fn host_facts(fleet: &Arc<Fleet>) -> Arc<dyn Hosts> {
     Arc::new(FleetFacts(fleet.clone()))
 }
 

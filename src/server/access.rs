@@ -22,7 +22,7 @@ const ANSWERS_MAX: usize = 4096;
 
 /// One subresource of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ObjectPath {
+pub(crate) struct ObjectPath {
     pub namespace: String,
     pub resource: &'static str,
     pub name: String,

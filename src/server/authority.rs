@@ -39,7 +39,7 @@ pub struct Authority {
 }
 
 /// A certificate of this replica with its key.
-pub struct Leaf {
+pub(crate) struct Leaf {
     pub chain: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
 }
@@ -95,7 +95,7 @@ impl Authority {
 }
 
 /// By which name the API server and other replicas verify a replica.
-pub fn server_name(namespace: &str) -> String {
+pub(crate) fn server_name(namespace: &str) -> String {
     format!("{VIEW_SERVICE}.{namespace}.svc")
 }
 

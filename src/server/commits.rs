@@ -13,7 +13,7 @@ use crate::{
     effects::git::{CommitsWish, GitError, Source},
 };
 
-pub const PARAMETERS: [&str; 2] = ["branch", "page"];
+pub(crate) const PARAMETERS: [&str; 2] = ["branch", "page"];
 const LAST_PAGE: u32 = 1000;
 
 pub async fn page(view: &Arc<View>, namespace: &str, name: &str, query: Option<&str>) -> Result<CommitPage, ApiError> {

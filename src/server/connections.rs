@@ -30,7 +30,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The other end of a connection, known by its certificate.
 #[derive(Clone)]
-pub struct Peer {
+pub(crate) struct Peer {
     pub caller: Caller,
     pub tls: Tls,
 }

@@ -19,7 +19,7 @@ use crate::{
     model::rollout::RolloutAttempt,
 };
 
-pub const PARAMETERS: [&str; 5] = ["follow", "since", "tail", "attempt", "host"];
+pub(crate) const PARAMETERS: [&str; 5] = ["follow", "since", "tail", "attempt", "host"];
 /// Interval between two reads of a Deployment whose rollout has not begun.
 const BEGIN_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Interval between two reads of a Deployment to see whether its rollout has ended, for each follower.

@@ -40,7 +40,7 @@ pub async fn resources() -> Json<Value> {
 }
 
 /// An empty document, with a tag that never changes: the API server asks every minute and is told that it has it.
-pub async fn openapi_v2() -> Response {
+pub(crate) async fn openapi_v2() -> Response {
     let document =
         json!({ "swagger": "2.0", "info": { "title": "landfall view", "version": VIEW_VERSION }, "paths": {} });
     let mut response = Json(document).into_response();
@@ -48,6 +48,6 @@ pub async fn openapi_v2() -> Response {
     response
 }
 
-pub async fn openapi_v3() -> Json<Value> {
+pub(crate) async fn openapi_v3() -> Json<Value> {
     Json(json!({ "paths": {} }))
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[derive(Debug, thiserror::Error)]
-pub enum ViewError {
+pub(crate) enum ViewError {
     #[error(
         "the ConfigMap kube-system/extension-apiserver-authentication can't be read: {}; apply manifests/ again, its RoleBinding landfall-view-authentication gives the right",
         api_message(source)

@@ -14,7 +14,7 @@ const POLLS_PER_END_CHECK: u32 = 12;
 
 /// How far a log is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     pub size: u64,
     /// The log is complete, and `size` is all of it.
     pub over: bool,
@@ -22,7 +22,7 @@ pub struct Progress {
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
-pub struct LogFollowers {
+pub(crate) struct LogFollowers {
     known: Arc<Mutex<HashMap<String, watch::Receiver<Progress>>>>,
 }
 

@@ -14,7 +14,7 @@ const NAME: &str = "extension-apiserver-authentication";
 
 /// What the API server says of its front proxy, in `kube-system/extension-apiserver-authentication`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FrontProxy {
+pub(crate) struct FrontProxy {
     /// Who signs its client certificate.
     pub authority: Vec<CertificateDer<'static>>,
     /// Common names that its certificate may have; empty: any.

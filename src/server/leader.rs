@@ -14,7 +14,7 @@ const ADDRESS_TTL: Duration = Duration::from_secs(1);
 
 /// Where the leader was found last.
 #[derive(Default)]
-pub struct Leader(Mutex<Option<(Option<String>, Instant)>>);
+pub(crate) struct Leader(Mutex<Option<(Option<String>, Instant)>>);
 
 impl Leader {
     /// The address of the replica that holds the lease; `None` where none does, or where it is this one or was before it was restarted.

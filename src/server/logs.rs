@@ -25,7 +25,7 @@ const AWAY_SECONDS: u32 = 2;
 type Ended = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send>;
 
 /// A log that was found.
-pub struct Readable {
+pub(crate) struct Readable {
     pub log: Log,
     /// What it is of, for a header.
     pub attempt: String,

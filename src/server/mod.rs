@@ -36,7 +36,7 @@ use self::{access::Access, followers::LogFollowers, leader::Leader, reader_permi
 use crate::effects::{executor::Executor, git::Git, rollout_logs::RolloutLogs, store::Store};
 
 /// Dependencies of the server.
-pub struct ServerContext {
+pub(crate) struct ServerContext {
     pub client: Client,
     /// The operator's own namespace: there are its Service, its Secret and its Lease.
     pub namespace: String,

@@ -6,7 +6,7 @@ use super::api_error::ApiError;
 
 /// Of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogQuery {
+pub(crate) struct LogQuery {
     /// Go on until it is over.
     pub follow: bool,
     /// The first byte that is wanted, from 0.
@@ -20,7 +20,7 @@ pub struct LogQuery {
 }
 
 /// The parameters, of which only these may be there.
-pub struct Parameters(BTreeMap<String, String>);
+pub(crate) struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
     pub fn read(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {

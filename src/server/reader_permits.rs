@@ -12,7 +12,7 @@ const READERS_PER_USER_MAX: usize = 64;
 const BUSY_SECONDS: u32 = 5;
 
 #[derive(Clone, Default)]
-pub struct ReaderPermits(Arc<Mutex<Taken>>);
+pub(crate) struct ReaderPermits(Arc<Mutex<Taken>>);
 
 #[derive(Default)]
 struct Taken {
@@ -22,7 +22,7 @@ struct Taken {
 }
 
 /// Permit of one reader; free again when this is dropped.
-pub struct ReaderPermit {
+pub(crate) struct ReaderPermit {
     reader_permits: ReaderPermits,
     user: String,
 }

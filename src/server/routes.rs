@@ -22,7 +22,7 @@ use super::{
 };
 use crate::api::view::{VIEW_API, VIEW_GROUP};
 
-pub fn router(view: Arc<View>) -> Router {
+pub(crate) fn router(view: Arc<View>) -> Router {
     let route = |of: &str| format!("/apis/{VIEW_API}/namespaces/{{namespace}}/{of}");
     Router::new()
         .route("/healthz", get(healthy))

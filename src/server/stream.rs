@@ -18,7 +18,7 @@ const PIECE: u64 = 64 * 1024;
 const LOST: u32 = 50;
 
 /// How a log is read.
-pub struct Reading {
+pub(crate) struct Reading {
     log: Log,
     /// The next byte to read.
     at: u64,
@@ -30,7 +30,7 @@ pub struct Reading {
 }
 
 /// Where a reading ends.
-pub enum Until {
+pub(crate) enum Until {
     /// There, with what is held back if nothing more can come.
     Offset { end: u64, over: bool },
     /// When the log is over.

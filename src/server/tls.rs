@@ -20,7 +20,7 @@ use crate::{api::view::VIEW_SERVICE, effects::clock};
 
 /// What a connection is made of, both ways.
 #[derive(Clone)]
-pub struct Tls {
+pub(crate) struct Tls {
     pub server: Arc<ServerConfig>,
     /// For other replicas.
     pub client: Arc<ClientConfig>,
@@ -33,7 +33,7 @@ pub struct Tls {
 
 /// Whom a client certificate makes of a caller. Both speak for users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
+pub(crate) enum Caller {
     ApiServer,
     Replica,
 }

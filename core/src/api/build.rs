@@ -13,8 +13,8 @@ use super::{
     verbs::LastHandled,
 };
 
-pub const SUCCEEDED: &str = "Succeeded";
-pub const TAGGED: &str = "Tagged";
+pub(crate) const SUCCEEDED: &str = "Succeeded";
+pub(crate) const TAGGED: &str = "Tagged";
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(

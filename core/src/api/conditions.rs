@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::Reason;
 
 pub const READY: &str = "Ready";
-pub const RECONCILING: &str = "Reconciling";
+pub(crate) const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 
 /// What there is to say of an object as a whole.

@@ -32,6 +32,6 @@ pub const TRIGGER_LABEL: &str = "landfall.dev/trigger";
 pub const BRANCH_ANNOTATION: &str = "landfall.dev/branch";
 /// A Secret is used for a purpose (`git`, `ssh`, `build`) only if it has the label of this prefix and the purpose, with the Project or
 /// HostGroup that may use it as its value; empty for all of the namespace.
-pub const USE_LABEL_PREFIX: &str = "use.landfall.dev/";
+pub(crate) const USE_LABEL_PREFIX: &str = "use.landfall.dev/";
 /// The label of earlier versions, whose value was the purpose. It no longer counts; messages show what replaces it.
-pub const FORMER_USE_LABEL: &str = "landfall.dev/use";
+pub(crate) const FORMER_USE_LABEL: &str = "landfall.dev/use";

@@ -7,18 +7,18 @@ use sha2::{Digest, Sha256};
 /// Another attempt of a Build, or of a Deployment's failed and never-tried hosts.
 pub const RETRY: &str = "landfall.dev/retry";
 /// Deploy the same version again, on all selected hosts.
-pub const REDEPLOY: &str = "landfall.dev/redeploy";
+pub(crate) const REDEPLOY: &str = "landfall.dev/redeploy";
 /// Take over hosts that another control plane, or a newer state of this one, acted on. The value is the id that the message shows.
-pub const ADOPT: &str = "landfall.dev/adopt";
+pub(crate) const ADOPT: &str = "landfall.dev/adopt";
 /// On a Secret: the server that it is for, `host`, or `host:port` where the port is not the scheme's own.
-pub const GIT_HOST: &str = "landfall.dev/git-host";
+pub(crate) const GIT_HOST: &str = "landfall.dev/git-host";
 /// Look now.
-pub const REFRESH: &str = "landfall.dev/refresh";
+pub(crate) const REFRESH: &str = "landfall.dev/refresh";
 /// Take hosts of a HostGroup out of service: `HOST`, or several separated by commas; `/` and a text behind them is the reason, and makes
 /// the value a new one.
-pub const SUSPEND_HOST: &str = "landfall.dev/suspend-host";
+pub(crate) const SUSPEND_HOST: &str = "landfall.dev/suspend-host";
 /// Put hosts that `suspend-host` took out back into service, named in the same way.
-pub const RESUME_HOST: &str = "landfall.dev/resume-host";
+pub(crate) const RESUME_HOST: &str = "landfall.dev/resume-host";
 /// Forget the key that was seen first on the host (or jump host) that the value names: `HOST`, or `HOST/anything` to ask once more.
 pub const FORGET_HOST_KEY: &str = "landfall.dev/forget-host-key";
 

@@ -2,14 +2,14 @@
 //! direction of writing have no power in what comes out. It must not know where a text comes from.
 
 /// The longest line of [`clean`], in bytes.
-pub const MAX_LINE: usize = 8 * 1024;
+pub(crate) const MAX_LINE: usize = 8 * 1024;
 /// Stands where a line was cut.
 const CUT: &str = " …cut";
 /// The longest that one character becomes: `\u{2066}`.
 const MAX_SHOWN: usize = 8;
 
 /// Marks that turn the direction of writing, so that a text reads as something else than it is.
-pub fn is_bidi_control(c: char) -> bool {
+pub(crate) fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

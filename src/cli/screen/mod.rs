@@ -39,7 +39,7 @@ fn title(object: &Value, kind: &str) -> String {
 }
 
 /// An object that this program can't parse: its title and its state.
-pub fn unreadable(kind: &str, object: &Value, why: &str) -> String {
+pub(crate) fn unreadable(kind: &str, object: &Value, why: &str) -> String {
     let mut out = format!("{}\n", title(object, kind));
     state(&mut out, object);
     line(&mut out, "note", &format!("this program is of another version and can't show more: {why}"));
@@ -66,7 +66,7 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
 }
 
 /// `12s`, `5m`, `3h`, `2d`.
-pub fn age(then: Timestamp, now: Timestamp) -> String {
+pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
     match seconds {
         0..120 => format!("{seconds}s"),
@@ -77,7 +77,7 @@ pub fn age(then: Timestamp, now: Timestamp) -> String {
 }
 
 /// A message of several lines stays in its column, so that no host can write a line that looks like one of ours.
-pub fn indented(message: &str) -> String {
+pub(crate) fn indented(message: &str) -> String {
     message.trim_end().replace('\n', "\n            ")
 }
 

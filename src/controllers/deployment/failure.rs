@@ -10,7 +10,7 @@ use crate::{
 const MESSAGE_BYTES: usize = 1500;
 
 /// Failure of a host in this attempt. `lines`: the last lines of output.
-pub fn host_failed(reason: Reason, message: &str, lines: &[String]) -> Failure {
+pub(crate) fn host_failed(reason: Reason, message: &str, lines: &[String]) -> Failure {
     let output = match lines.is_empty() {
         true => String::new(),
         false => format!("; last output: {}", lines.join(" | ")),
@@ -19,7 +19,7 @@ pub fn host_failed(reason: Reason, message: &str, lines: &[String]) -> Failure {
 }
 
 /// Why a step failed.
-pub enum StepError {
+pub(crate) enum StepError {
     Host(HostError),
     Failed(Failure),
     /// The host has a new goal.
@@ -34,7 +34,7 @@ impl From<HostError> for StepError {
 
 /// What to do about an error of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Recovery {
+pub(crate) enum Recovery {
     /// Check the host again and continue.
     Again,
     /// Check the host again and continue, a limited number of times.
@@ -46,7 +46,7 @@ pub enum Recovery {
     Fail(Failure),
 }
 
-pub fn recovery(error: &HostError, reason: Reason) -> Recovery {
+pub(crate) fn recovery(error: &HostError, reason: Reason) -> Recovery {
     let fail = |reason| host_failed(reason, &error.to_string(), &[]);
     match error {
         HostError::JournalMoved { .. } | HostError::Busy { .. } => Recovery::Again,

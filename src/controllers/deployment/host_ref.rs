@@ -7,7 +7,7 @@ use crate::{
 
 /// The host, and the Deployment that acts on it.
 #[derive(Clone, Debug)]
-pub struct HostRef {
+pub(crate) struct HostRef {
     pub namespace: String,
     pub deployment: String,
     pub uid: String,

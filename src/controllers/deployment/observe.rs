@@ -90,7 +90,7 @@ fn observe_host(context: &DeploymentContext, key: &HostKey, uid: &str, folder: &
 }
 
 /// The facts of a host for one project.
-pub fn folder_view(facts: &HostFacts, folder: &FolderName) -> FolderView {
+pub(crate) fn folder_view(facts: &HostFacts, folder: &FolderName) -> FolderView {
     FolderView {
         folder: facts.folders.get(folder).cloned().unwrap_or_default(),
         boot_id: facts.boot_id.clone(),

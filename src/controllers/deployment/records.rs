@@ -57,7 +57,7 @@ pub async fn version(
 }
 
 /// Whether a version is recorded as deleted.
-pub async fn version_removed(
+pub(crate) async fn version_removed(
     context: &DeploymentContext,
     namespace: &str,
     project: &str,
@@ -91,7 +91,7 @@ async fn read<T: serde::de::DeserializeOwned>(
     }
 }
 
-pub async fn write_revision(
+pub(crate) async fn write_revision(
     context: &DeploymentContext,
     uid: &str,
     record: &RolloutRecord,
@@ -109,7 +109,7 @@ pub async fn write_revision(
 }
 
 /// The first failure of a host in an attempt stands.
-pub async fn write_failure(
+pub(crate) async fn write_failure(
     context: &DeploymentContext,
     uid: &str,
     failure: &HostFailure,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The log of one task on one host.
-pub struct RolloutLog<'a> {
+pub(crate) struct RolloutLog<'a> {
     logs: &'a RolloutLogs,
     host_ref: &'a HostRef,
     attempt: Option<RolloutAttempt>,

@@ -30,7 +30,7 @@ const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 const PORT_TRIES: u32 = 30;
 
 /// Input of a step, from its task.
-pub struct StepContext<'a> {
+pub(crate) struct StepContext<'a> {
     pub controller: &'a DeploymentContext,
     pub host_ref: &'a HostRef,
     pub assignment: &'a Assignment,
@@ -42,7 +42,7 @@ pub struct StepContext<'a> {
 }
 
 /// Performs one step; `done` takes what the host does not record. Returns the folder after an act.
-pub async fn perform(
+pub(crate) async fn perform(
     context: &StepContext<'_>,
     step: &Step,
     done: &mut StepProgress,
@@ -88,7 +88,7 @@ pub async fn perform(
 }
 
 /// Reason and phase of a failure of this step.
-pub fn verdict_on(step: &Step, error: &HostError) -> (Reason, Phase) {
+pub(crate) fn verdict_on(step: &Step, error: &HostError) -> (Reason, Phase) {
     let part = match error {
         HostError::StepFailed { step, .. } => step.as_str(),
         _ => "",

@@ -19,7 +19,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 const LAST_LINES: usize = 5;
 
 /// Result of the verification.
-pub enum Verified {
+pub(crate) enum Verified {
     /// The host checks that the socket which answered belongs to the process when it marks it as ready.
     Ready,
     Failed(Failure),
@@ -28,7 +28,7 @@ pub enum Verified {
 }
 
 /// The process that must answer.
-pub struct Process<'a> {
+pub(crate) struct Process<'a> {
     pub folder: &'a FolderName,
     pub pid: i64,
     pub start: u64,
@@ -120,14 +120,14 @@ async fn probe_once(host: &Host, probe: Option<&ReadinessProbe>) -> Result<Resul
         let ready = host.tcp_ready(port, timeout).await?;
         return Ok(if ready { Ok(()) } else { Err(format!("nothing accepts connections on port {port}")) });
     };
-    Ok(match host.http_ready(port, &http.path, None, timeout).await? {
+    Ok(match host.http_ready(port, &http.path, timeout).await? {
         Ok(200..400) => Ok(()),
         Ok(status) => Err(format!("GET {} on port {port} was answered with {status}", http.path)),
         Err(why) => Err(format!("GET {} on port {port}: {why}", http.path)),
     })
 }
 
-pub fn port_in_use(port: u16) -> Failure {
+pub(crate) fn port_in_use(port: u16) -> Failure {
     host_failed(Reason::PortInUse, &HostError::PortInUse { port }.to_string(), &[])
 }
 
@@ -139,7 +139,7 @@ pub async fn died(host: &Host, process: &Process<'_>) -> Failure {
     died_in(host, process.folder).await
 }
 
-pub async fn died_in(host: &Host, folder: &FolderName) -> Failure {
+pub(crate) async fn died_in(host: &Host, folder: &FolderName) -> Failure {
     let lines = tail(host, folder).await;
     host_failed(
         Reason::ProcessDied,

@@ -9,7 +9,7 @@ use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use parking_lot::Mutex;
 
 /// Namespace and name of an object to look at.
-pub type ObjectName = (String, String);
+pub(crate) type ObjectName = (String, String);
 
 const PROJECT: &str = "Project";
 const BUILD: &str = "Build";

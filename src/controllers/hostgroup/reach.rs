@@ -63,7 +63,7 @@ pub async fn config(
 }
 
 /// The keys of a group that were trusted on first use.
-pub fn kept_refs(context: &HostGroupContext, namespace: &str, group: &str) -> HostKeyStore {
+pub(crate) fn kept_refs(context: &HostGroupContext, namespace: &str, group: &str) -> HostKeyStore {
     HostKeyStore {
         store: context.store.clone(),
         gate: context.shared.gate.clone(),

@@ -12,7 +12,7 @@ use crate::effects::{
 
 /// Where that connection is kept. Only one task at a time dials.
 #[derive(Default)]
-pub struct JumpRoute {
+pub(crate) struct JumpRoute {
     state: Mutex<State>,
 }
 

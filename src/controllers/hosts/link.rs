@@ -19,7 +19,7 @@ use crate::{
 
 /// Where the connection of one host is kept. Only one task at a time dials.
 #[derive(Default)]
-pub struct ConnectionSlot {
+pub(crate) struct ConnectionSlot {
     link: Mutex<Option<Arc<Link>>>,
 }
 

@@ -124,7 +124,7 @@ pub struct Dial {
 /// The right to have a connection. Hosts that did not answer lately share a quarter of it: each may hold what it has until the last
 /// deadline, and a group full of them must not keep the others waiting.
 #[derive(Clone)]
-pub struct Permits {
+pub(crate) struct Permits {
     pub all: Arc<Semaphore>,
     pub doubtful: Arc<Semaphore>,
 }
@@ -281,7 +281,7 @@ impl Registry {
 
 /// Who would decide otherwise after a look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CheckChange {
+pub(crate) struct CheckChange {
     pub deployments: bool,
     pub group: bool,
 }

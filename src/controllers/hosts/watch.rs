@@ -107,7 +107,7 @@ pub fn after(fleet: &Fleet, key: &HostKey, mut facts: HostFacts, folder: &Folder
 }
 
 /// Something that a host is asked, with an end that the SSH library has no say in.
-pub async fn bounded<T>(
+pub(crate) async fn bounded<T>(
     fleet: &Fleet,
     key: &HostKey,
     limit: Duration,

@@ -132,14 +132,8 @@ impl Host {
 
     /// The status code that `GET path` on 127.0.0.1:`port` of the host is answered with; no redirect is followed.
     /// `Err` inside: refused, timed out, or no HTTP; the text says why, for a person.
-    pub async fn http_ready(
-        &self,
-        port: u16,
-        path: &str,
-        host_header: Option<&str>,
-        timeout: Duration,
-    ) -> Result<Result<u16, String>, HostError> {
-        Ok(probes::http(&self.session.connection, port, path, host_header, timeout).await?)
+    pub async fn http_ready(&self, port: u16, path: &str, timeout: Duration) -> Result<Result<u16, String>, HostError> {
+        Ok(probes::http(&self.session.connection, port, path, timeout).await?)
     }
 
     /// Whether nobody accepts connections on 127.0.0.1:`port`: to be true before a start, or a stranger would answer the probe.

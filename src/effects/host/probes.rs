@@ -16,14 +16,13 @@ pub(super) async fn http(
     connection: &Connection,
     port: u16,
     path: &str,
-    host_header: Option<&str>,
     timeout: Duration,
 ) -> Result<Result<u16, String>, SshError> {
     let asking = async {
         let Some(stream) = connection.direct_tcpip(port).await? else {
             return Ok(Err(format!("nobody accepts connections on port {port}")));
         };
-        let host = host_header.map_or_else(|| format!("127.0.0.1:{port}"), str::to_owned);
+        let host = format!("127.0.0.1:{port}");
         Ok(get(stream, path, &host).await)
     };
     match tokio::time::timeout(timeout, asking).await {

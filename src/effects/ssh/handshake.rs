@@ -73,7 +73,11 @@ impl Connection {
     }
 
     /// The same over a socket that is connected already, by somebody who saw to where.
-    pub(crate) async fn open_over(socket: TcpStream, target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
+    pub(crate) async fn open_over(
+        socket: TcpStream,
+        target: &SshTarget,
+        credentials: &Credentials,
+    ) -> Result<Self, SshError> {
         Self::sign_in(Route::Over(socket), target, credentials).await
     }
 

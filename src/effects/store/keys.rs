@@ -75,12 +75,12 @@ pub fn versions(namespace: &str, project: &str) -> Result<Key, BadPart> {
 }
 
 /// The folder of all versions of all projects, for `Store::list`.
-pub fn all_versions() -> Result<Key, BadPart> {
+pub(crate) fn all_versions() -> Result<Key, BadPart> {
     Key::of(&["versions"])
 }
 
 /// Namespace, project and version of the key of a version's record.
-pub fn version_parts(key: &Key) -> Option<(&str, &str, &str)> {
+pub(crate) fn version_parts(key: &Key) -> Option<(&str, &str, &str)> {
     let mut parts = key.as_str().strip_prefix("versions/")?.split('/');
     let found = (parts.next()?, parts.next()?, parts.next()?);
     parts.next().is_none().then_some(found)
@@ -92,7 +92,7 @@ pub fn removed(namespace: &str, project: &str, version: &str) -> Result<Key, Bad
 }
 
 /// The folder of all those of a project, for `Store::list`.
-pub fn all_removed(namespace: &str, project: &str) -> Result<Key, BadPart> {
+pub(crate) fn all_removed(namespace: &str, project: &str) -> Result<Key, BadPart> {
     Key::of(&["removed", namespace, project])
 }
 
@@ -117,27 +117,27 @@ pub fn triggers(project_uid: &str) -> Result<Key, BadPart> {
 }
 
 /// The folder of those of all projects, for `Store::list`.
-pub fn all_triggers() -> Result<Key, BadPart> {
+pub(crate) fn all_triggers() -> Result<Key, BadPart> {
     Key::of(&["triggers"])
 }
 
 /// The project's uid of such a record.
-pub fn project_of_trigger(key: &Key) -> Option<&str> {
+pub(crate) fn project_of_trigger(key: &Key) -> Option<&str> {
     key.as_str().strip_prefix("triggers/")?.split('/').next()
 }
 
 /// What a build was granted: script, parameters, env, artifacts, run, tag.
-pub fn build_plan(build_uid: &str) -> Result<Key, BadPart> {
+pub(crate) fn build_plan(build_uid: &str) -> Result<Key, BadPart> {
     Key::of(&["builds", build_uid, "plan.json"])
 }
 
 /// Another record of one build, beside its plan: `builds/<uid>/<name>`.
-pub fn build_record(build_uid: &str, name: &str) -> Result<Key, BadPart> {
+pub(crate) fn build_record(build_uid: &str, name: &str) -> Result<Key, BadPart> {
     Key::of(&["builds", build_uid, name])
 }
 
 /// What a successful attempt made: `builds/<uid>/release.json`.
-pub fn build_release(build_uid: &str) -> Result<Key, BadPart> {
+pub(crate) fn build_release(build_uid: &str) -> Result<Key, BadPart> {
     build_record(build_uid, "release.json")
 }
 
@@ -152,7 +152,7 @@ pub fn builds() -> Result<Key, BadPart> {
 }
 
 /// The uid and the name of the record of a build.
-pub fn build_parts(key: &Key) -> Option<(&str, &str)> {
+pub(crate) fn build_parts(key: &Key) -> Option<(&str, &str)> {
     key.as_str().strip_prefix("builds/")?.split_once('/').filter(|(_, name)| !name.contains('/'))
 }
 
@@ -171,13 +171,8 @@ pub fn verdict(deployment_uid: &str, rollout: &str, attempt: i64, host: &str) ->
     Key::of(&["verdicts", deployment_uid, rollout, &attempt.to_string(), host])
 }
 
-/// The folder of the verdicts of one attempt, for `Store::list`.
-pub fn verdicts(deployment_uid: &str, rollout: &str, attempt: i64) -> Result<Key, BadPart> {
-    Key::of(&["verdicts", deployment_uid, rollout, &attempt.to_string()])
-}
-
 /// The folder of all verdicts of a Deployment, for `Store::list`.
-pub fn verdicts_of(deployment_uid: &str) -> Result<Key, BadPart> {
+pub(crate) fn verdicts_of(deployment_uid: &str) -> Result<Key, BadPart> {
     Key::of(&["verdicts", deployment_uid])
 }
 
@@ -187,7 +182,13 @@ pub fn host_key(namespace: &str, group: &str, address: &str, port: u16, n: u32) 
 }
 
 /// The record that this key no longer counts, with the stamp that asked for it.
-pub fn host_key_forgotten(namespace: &str, group: &str, address: &str, port: u16, n: u32) -> Result<Key, BadPart> {
+pub(crate) fn host_key_forgotten(
+    namespace: &str,
+    group: &str,
+    address: &str,
+    port: u16,
+    n: u32,
+) -> Result<Key, BadPart> {
     Key::of(&["hostkeys", namespace, group, &machine(address, port), &format!("{n}.forgotten")])
 }
 
@@ -216,17 +217,17 @@ pub fn logs(object_uid: &str) -> Result<Key, BadPart> {
 }
 
 /// The folder of the pieces of one log: `logs/<uid>/<attempt>`.
-pub fn log_folder(object_uid: &str, attempt: &str) -> Result<Key, BadPart> {
+pub(crate) fn log_folder(object_uid: &str, attempt: &str) -> Result<Key, BadPart> {
     Key::of(&["logs", object_uid, attempt])
 }
 
 /// The attempt of the key of a log's piece.
-pub fn attempt_of_log(key: &Key) -> Option<&str> {
+pub(crate) fn attempt_of_log(key: &Key) -> Option<&str> {
     key.as_str().strip_prefix("logs/")?.split('/').nth(1)
 }
 
 /// The folder of one host's part of it: `logs/<uid>/<attempt>/<host>`.
-pub fn host_log_folder(object_uid: &str, attempt: &str, host: &str) -> Result<Key, BadPart> {
+pub(crate) fn host_log_folder(object_uid: &str, attempt: &str, host: &str) -> Result<Key, BadPart> {
     Key::of(&["logs", object_uid, attempt, host])
 }
 

@@ -25,7 +25,7 @@ use super::{
 use crate::effects::payload::{Bytes, Payload, Source};
 
 #[derive(Clone, Default)]
-pub struct Memory(Arc<Counted>);
+pub(crate) struct Memory(Arc<Counted>);
 
 #[derive(Debug, Default)]
 struct Counted {

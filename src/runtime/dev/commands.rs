@@ -6,7 +6,7 @@ use super::{binaries::Binaries, folder::Folder, pki::Pki, ports::Ports, service:
 
 const SERVICE_RANGE: &str = "10.0.0.0/24";
 /// The first address of [`SERVICE_RANGE`]: `kubernetes.default.svc`.
-pub const SERVICE_ADDRESS: &str = "10.0.0.1";
+pub(crate) const SERVICE_ADDRESS: &str = "10.0.0.1";
 const GRACE: Duration = Duration::from_secs(10);
 /// What landfall's objects, its Jobs and its roles need; there are no nodes and no endpoints.
 const CONTROLLERS: [&str; 11] = [
@@ -25,7 +25,7 @@ const CONTROLLERS: [&str; 11] = [
 ];
 
 /// All that the command lines are made of.
-pub struct Commands<'a> {
+pub(crate) struct Commands<'a> {
     pub binaries: &'a Binaries,
     pub folder: &'a Folder,
     pub pki: &'a Pki,

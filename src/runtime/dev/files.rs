@@ -10,7 +10,7 @@ use std::{
 use super::error::DevError;
 
 /// Makes the folder and its parents, mode 0700 where they are new.
-pub fn private_folder(path: &Path) -> Result<(), DevError> {
+pub(crate) fn private_folder(path: &Path) -> Result<(), DevError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -19,14 +19,14 @@ pub fn private_folder(path: &Path) -> Result<(), DevError> {
 }
 
 /// Whether the path is a real folder (no link) that belongs to this user and that no other user can write to.
-pub fn is_ours_alone(path: &Path) -> bool {
+pub(crate) fn is_ours_alone(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| {
         found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0
     })
 }
 
 /// Writes the file whole, mode 0600, by way of a neighbour and a rename.
-pub fn write_private(path: &Path, content: &str) -> Result<(), DevError> {
+pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), DevError> {
     let write = || -> io::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new().prefix(".landfall-").tempfile_in(folder)?;
@@ -39,7 +39,7 @@ pub fn write_private(path: &Path, content: &str) -> Result<(), DevError> {
 }
 
 /// A log of a child, started empty; the one of the last start is kept as `<name>.1`.
-pub fn fresh_log(path: &Path) -> Result<(), DevError> {
+pub(crate) fn fresh_log(path: &Path) -> Result<(), DevError> {
     if path.exists() {
         let mut old = path.as_os_str().to_owned();
         old.push(".1");

@@ -14,7 +14,7 @@ use crate::effects::remove;
 
 /// Where the parts of a control plane lie.
 #[derive(Debug, Clone)]
-pub struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub fn at(path: impl Into<PathBuf>) -> Self {
@@ -72,7 +72,7 @@ impl Folder {
 
 /// A folder that this process holds; a temporary one goes with it.
 #[derive(Debug)]
-pub struct FolderLock {
+pub(crate) struct FolderLock {
     pub folder: Folder,
     temporary: bool,
     lock: File,

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::error::DevError;
 
 /// The programs that one folder of programs must have.
-pub const PROGRAMS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
+pub(crate) const PROGRAMS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
 
 const NEED: &str = "1.26";
 const BINARY: &str = "landfall-control-plane";

@@ -17,7 +17,7 @@ const LEAF_YEARS: i16 = 1;
 
 /// The folder of keys, and the time by which certificates are dated.
 #[derive(Debug, Clone)]
-pub struct Pki {
+pub(crate) struct Pki {
     folder: PathBuf,
     now: Timestamp,
 }
@@ -31,7 +31,7 @@ pub struct Authority {
 }
 
 /// A certificate and its key, both PEM.
-pub struct Leaf {
+pub(crate) struct Leaf {
     pub certificate: String,
     pub key: Key,
 }

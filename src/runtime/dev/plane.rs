@@ -37,7 +37,7 @@ const OPERATOR_NAMESPACE: &str = "landfall-system";
 
 /// What a control plane is started from.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     pub folder: Folder,
     pub binaries: Binaries,
     /// Whether what was written must survive a power cut.
@@ -49,7 +49,7 @@ pub struct Options {
 }
 
 /// A control plane that is ready.
-pub struct ControlPlane {
+pub(crate) struct ControlPlane {
     /// The port that is kept for the operator's aggregated API.
     pub view_port: u16,
     /// The administrator's.

@@ -9,7 +9,7 @@ use super::{error::DevError, files, folder::Folder};
 /// All on 127.0.0.1.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Ports {
+pub(crate) struct Ports {
     pub apiserver: u16,
     pub etcd: u16,
     pub etcd_peer: u16,

@@ -14,7 +14,7 @@ use tokio::{
 
 /// The children of this process, all of them.
 #[derive(Debug, Clone, Default)]
-pub struct Children(Arc<Mutex<HashMap<Pid, oneshot::Sender<WaitStatus>>>>);
+pub(crate) struct Children(Arc<Mutex<HashMap<Pid, oneshot::Sender<WaitStatus>>>>);
 
 /// One that is collected by [`Children`].
 #[derive(Debug)]

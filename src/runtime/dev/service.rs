@@ -35,7 +35,7 @@ pub struct Service {
 
 /// A service that is kept alive. It keeps running when this is dropped: only [`Kept::stop`] ends it.
 #[derive(Debug)]
-pub struct Kept {
+pub(crate) struct Kept {
     service: Service,
     stop: watch::Sender<bool>,
     ends: watch::Receiver<u32>,

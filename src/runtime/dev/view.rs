@@ -24,7 +24,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs until it is aborted. `ends` counts how often the operator ended.
-pub async fn tend(client: Client, port: u16, mut ends: watch::Receiver<u32>) {
+pub(crate) async fn tend(client: Client, port: u16, mut ends: watch::Receiver<u32>) {
     loop {
         ends.borrow_and_update();
         while !answers(port).await {

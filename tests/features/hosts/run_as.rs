@@ -111,7 +111,7 @@ impl Stage {
 
     async fn until_ready(&self) {
         let look = || async {
-            match self.host.http_ready(8080, "/", None, Duration::from_secs(10)).await.unwrap() {
+            match self.host.http_ready(8080, "/", Duration::from_secs(10)).await.unwrap() {
                 Ok(200) => Ok(()),
                 _ => Err(self.host.tail(&self.call.folder, 20).await),
             }

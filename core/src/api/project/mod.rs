@@ -22,9 +22,9 @@ pub use self::{
 };
 
 /// Whether what `build.trigger` asks for can be done; only where there is one.
-pub const TRIGGERED: &str = "Triggered";
+pub(crate) const TRIGGERED: &str = "Triggered";
 /// True while something that `retention` does not keep can't be removed.
-pub const RETENTION_FAILED: &str = "RetentionFailed";
+pub(crate) const RETENTION_FAILED: &str = "RetentionFailed";
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Largest number of revisions that a restored control plane may have missed.
-pub const REVISION_GAP_MAX: i64 = 1_000_000;
+pub(crate) const REVISION_GAP_MAX: i64 = 1_000_000;
 
 /// Claim of this Deployment on one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Claim {
 }
 
 /// Input of the claims of all hosts; computed once.
-pub struct Claims<'a> {
+pub(crate) struct Claims<'a> {
     observed: &'a Observed,
     /// Names of the group's hosts.
     names: HashSet<&'a str>,
@@ -124,13 +124,13 @@ impl<'a> Claims<'a> {
 }
 
 /// Highest revision in status and store.
-pub fn known_revision(observed: &Observed) -> i64 {
+pub(crate) fn known_revision(observed: &Observed) -> i64 {
     let records = observed.records.iter().map(|record| record.revision);
     records.chain(observed.before().revision).max().unwrap_or(0)
 }
 
 /// Highest revision of this Deployment on any host.
-pub fn highest_on_hosts(observed: &Observed) -> i64 {
+pub(crate) fn highest_on_hosts(observed: &Observed) -> i64 {
     let known = known_revision(observed);
     let processes = observed.hosts.values().filter_map(|host| host.view()?.folder.process.as_ref());
     let ours = processes.filter(|process| process.uid == observed.uid).map(|process| process.revision);

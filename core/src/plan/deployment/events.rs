@@ -26,7 +26,7 @@ pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
 }
 
 /// The spec can't be met, for a reason that the status did not have before.
-pub fn unmet(observed: &Observed, failure: &Failure) -> Option<EventDraft> {
+pub(crate) fn unmet(observed: &Observed, failure: &Failure) -> Option<EventDraft> {
     let known = observed.before().conditions.iter().any(|condition| condition.reason == failure.reason.as_str());
     (!known).then(|| EventDraft::warning(failure.reason, "Plan", &failure.message))
 }

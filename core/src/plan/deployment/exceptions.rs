@@ -11,7 +11,7 @@ use crate::api::{
 };
 
 /// Entries in `exceptions`.
-pub const EXCEPTIONS: usize = 100;
+pub(crate) const EXCEPTIONS: usize = 100;
 const MESSAGE_BYTES: usize = 500;
 
 pub fn count(n: usize) -> i32 {
@@ -19,7 +19,7 @@ pub fn count(n: usize) -> i32 {
 }
 
 /// Display of one host.
-pub struct HostDisplay<'a> {
+pub(crate) struct HostDisplay<'a> {
     pub phase: Phase,
     pub reason: Reason,
     pub message: &'a str,

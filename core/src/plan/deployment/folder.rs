@@ -3,17 +3,17 @@
 use crate::model::facts::{FolderFacts, ProcessFacts};
 
 /// This very process was seen ready.
-pub fn is_marked(folder: &FolderFacts, process: &ProcessFacts) -> bool {
+pub(crate) fn is_marked(folder: &FolderFacts, process: &ProcessFacts) -> bool {
     was_ready(folder, process)
         && folder.ready.as_ref().is_some_and(|mark| mark.pid == process.pid && mark.start == process.start)
 }
 
 /// A process of the same rollout was seen ready here once, this one or one before it.
-pub fn was_ready(folder: &FolderFacts, process: &ProcessFacts) -> bool {
+pub(crate) fn was_ready(folder: &FolderFacts, process: &ProcessFacts) -> bool {
     folder.ready.as_ref().is_some_and(|mark| mark.uid == process.uid && mark.rollout == process.rollout)
 }
 
 /// A process that had been ready has ended.
-pub fn is_down(folder: &FolderFacts) -> bool {
+pub(crate) fn is_down(folder: &FolderFacts) -> bool {
     folder.process.as_ref().is_some_and(|process| !process.alive && was_ready(folder, process))
 }

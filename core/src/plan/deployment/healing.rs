@@ -59,7 +59,7 @@ pub enum Heal {
 }
 
 /// When a process that had been ready is started again: at once, then after 10 s, twice as long each time, up to 5 min, without limit.
-pub fn heal_due(healing: Option<Healing>, attempt: i64, now: Timestamp) -> Heal {
+pub(crate) fn heal_due(healing: Option<Healing>, attempt: i64, now: Timestamp) -> Heal {
     let Some(healing) = healing.filter(|healing| healing.counts(attempt, now)) else { return Heal::Now };
     let doublings = healing.starts.saturating_sub(1).min(5);
     let pause = (HEAL_PAUSE << doublings).min(HEAL_PAUSE_MAX);

@@ -15,7 +15,7 @@ use crate::api::deployment::{HistoryChange, HistoryEntry, RolloutOutcome};
 
 /// How a rollout continues.
 #[derive(Clone, Copy)]
-pub struct RolloutResume {
+pub(crate) struct RolloutResume {
     /// It had failed, and continues.
     pub again: bool,
     /// More hosts failed than `maxFailures`.

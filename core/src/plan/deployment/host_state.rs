@@ -61,7 +61,7 @@ impl HostState {
 }
 
 /// Input of the state of one host.
-pub struct StateInput<'a> {
+pub(crate) struct StateInput<'a> {
     pub observed: &'a Observed,
     pub name: &'a str,
     pub host: &'a HostObserved,
@@ -204,7 +204,7 @@ fn updating_phase(phase: Phase) -> Phase {
 }
 
 /// The target that was last ready on a host, from the records.
-pub fn last_good(observed: &Observed, host: &HostObserved, target: Option<&Target>) -> Option<Target> {
+pub(crate) fn last_good(observed: &Observed, host: &HostObserved, target: Option<&Target>) -> Option<Target> {
     let process = host.view()?.folder.process.as_ref()?;
     if let Some(target) = target.filter(|target| is_target(process, target)) {
         return Some(target.clone());

@@ -10,7 +10,7 @@ use crate::api::{
 
 /// Updates that were begun, as the status has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IntentOnRecord {
+pub(crate) enum IntentOnRecord {
     /// `status.rollout.intent`: complete.
     Recorded { updating: BTreeSet<String>, failed: bool },
     /// An operator from before the intent wrote this status: the phases of its exceptions, which were cut at a hundred.
@@ -20,7 +20,7 @@ pub enum IntentOnRecord {
 }
 
 /// Redeploys on record. Earlier versions counted those of a revision in the rollout's id alone.
-pub fn redeploys(before: &DeploymentStatus) -> Vec<RedeploySerial> {
+pub(crate) fn redeploys(before: &DeploymentStatus) -> Vec<RedeploySerial> {
     let Some(rollout) = before.rollout.as_ref() else { return Vec::new() };
     if let Some(intent) = &rollout.intent {
         return intent.redeploys.clone();
@@ -33,14 +33,14 @@ pub fn redeploys(before: &DeploymentStatus) -> Vec<RedeploySerial> {
     }
 }
 
-pub fn ended_failed(before: &DeploymentStatus) -> bool {
+pub(crate) fn ended_failed(before: &DeploymentStatus) -> bool {
     let intent = before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
     let in_history = || before.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed);
     intent.map_or_else(in_history, |intent| intent.failed)
 }
 
 /// Intent on record, complete and empty before the first rollout.
-pub fn intent_on_record_of(observed: &Observed) -> IntentOnRecord {
+pub(crate) fn intent_on_record_of(observed: &Observed) -> IntentOnRecord {
     let before = observed.before();
     let nothing_begun = before.rollout.is_absent() && before.wanted_hash.is_none() && observed.records.is_empty();
     match nothing_begun {
@@ -49,7 +49,7 @@ pub fn intent_on_record_of(observed: &Observed) -> IntentOnRecord {
     }
 }
 
-pub fn intent_on_record(before: &DeploymentStatus) -> IntentOnRecord {
+pub(crate) fn intent_on_record(before: &DeploymentStatus) -> IntentOnRecord {
     let Some(rollout) = before.rollout.as_ref() else { return IntentOnRecord::Missing };
     if let Some(intent) = &rollout.intent {
         return IntentOnRecord::Recorded { updating: intent.updating.iter().cloned().collect(), failed: intent.failed };

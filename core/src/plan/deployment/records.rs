@@ -30,7 +30,7 @@ pub fn record(version: &VersionRecord, env: Vec<EnvVar>, hash: String, revision:
 }
 
 /// Whether any host has failed in this attempt of the rollout on record.
-pub fn any_failed(observed: &Observed, rollout: &Rollout) -> bool {
+pub(crate) fn any_failed(observed: &Observed, rollout: &Rollout) -> bool {
     let mut failures = observed.failures.iter().filter(|failure| !failure.is_given_up_healing());
     failures.any(|failure| failure.rollout == rollout.id && failure.attempt == rollout.attempt)
 }
@@ -47,7 +47,7 @@ pub fn failures<'a>(observed: &'a Observed, target: Option<&Target>) -> HashMap<
 }
 
 /// Processes that failed, in whatever attempt.
-pub fn failed_processes(observed: &Observed) -> HashSet<(&str, ProcessId)> {
+pub(crate) fn failed_processes(observed: &Observed) -> HashSet<(&str, ProcessId)> {
     let processes = observed.failures.iter().filter_map(|failure| Some((failure.host.as_str(), failure.process?)));
     processes.collect()
 }

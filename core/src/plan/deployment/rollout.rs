@@ -25,7 +25,7 @@ const REDEPLOYS: usize = 20;
 
 /// The rollout that the next status names.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ActiveRollout {
+pub(crate) struct ActiveRollout {
     pub rollout: Rollout,
     pub record: RolloutRecord,
     /// The store lacks the record.
@@ -39,7 +39,7 @@ pub struct ActiveRollout {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RolloutChange {
+pub(crate) enum RolloutChange {
     Same,
     /// Another attempt of the same rollout.
     Retry,
@@ -64,7 +64,7 @@ impl ActiveRollout {
 }
 
 /// The rollout on record, where the spec can't be resolved just now: what is under way is finished with it.
-pub fn on_record(observed: &Observed) -> Option<ActiveRollout> {
+pub(crate) fn on_record(observed: &Observed) -> Option<ActiveRollout> {
     let before = observed.before();
     let rollout = before.rollout.as_ref()?.clone();
     let (revision, _) = parse_rollout(&rollout.id)?;

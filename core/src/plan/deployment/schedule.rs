@@ -23,7 +23,7 @@ use crate::api::deployment::Phase;
 const STAGING_AT_ONCE: usize = 16;
 
 #[derive(Default)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     pub actions: Vec<Action>,
     /// State of hosts, by index, once the actions are on record.
     pub states: Vec<(usize, HostState)>,
@@ -31,7 +31,7 @@ pub struct Schedule {
 }
 
 /// Healing and updates under way go on during a hold; staging and new updates do not.
-pub fn schedule(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> Schedule {
+pub(crate) fn schedule(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> Schedule {
     let mut schedule = Schedule::default();
     schedule.resume(view);
     schedule.heal(view, hold, now);

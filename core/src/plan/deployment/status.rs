@@ -28,7 +28,7 @@ use crate::api::{
 };
 
 /// Input of the status, beside the view.
-pub struct StatusInput<'a> {
+pub(crate) struct StatusInput<'a> {
     pub hold: Option<Hold>,
     pub resume: RolloutResume,
     /// Hosts that left the selection and are not released yet.
@@ -80,7 +80,7 @@ fn intent(view: &View<'_>, active: &ActiveRollout, status: &DeploymentStatus) ->
 }
 
 /// The status as it was, with this verdict.
-pub fn status_with(observed: &Observed, verdict: &Verdict, now: Timestamp) -> DeploymentStatus {
+pub(crate) fn status_with(observed: &Observed, verdict: &Verdict, now: Timestamp) -> DeploymentStatus {
     let before = observed.before();
     DeploymentStatus {
         observed_generation: observed.generation,

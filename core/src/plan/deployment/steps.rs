@@ -173,17 +173,17 @@ fn start_step(observed: &FolderView, target: &Target, heal: bool, done: StepProg
 }
 
 /// More releases than `releasesPerHost`.
-pub fn has_too_many(folder: &FolderFacts, target: &Target) -> bool {
+pub(crate) fn has_too_many(folder: &FolderFacts, target: &Target) -> bool {
     folder.releases.len() > target.releases_kept
 }
 
-pub fn is_staged(folder: &FolderFacts, target: &Target) -> bool {
+pub(crate) fn is_staged(folder: &FolderFacts, target: &Target) -> bool {
     folder.releases.contains(&target.release)
 }
 
 /// The process runs this digest and this environment, and no `redeploy` of them was asked for since it started. Which revision started it
 /// does not matter. The shell helper records no environment: it is that of the revision's record.
-pub fn is_target(process: &ProcessFacts, target: &Target) -> bool {
+pub(crate) fn is_target(process: &ProcessFacts, target: &Target) -> bool {
     let serial = parse_rollout(&process.rollout).map_or(0, |(_, serial)| serial);
     process.uid == target.uid
         && process.digest == target.digest
@@ -192,7 +192,7 @@ pub fn is_target(process: &ProcessFacts, target: &Target) -> bool {
 }
 
 /// The host runs the target and it is ready.
-pub fn is_reached(folder: &FolderFacts, target: &Target) -> bool {
+pub(crate) fn is_reached(folder: &FolderFacts, target: &Target) -> bool {
     let process = folder.process.as_ref().filter(|process| process.alive && is_target(process, target));
     process.is_some_and(|process| is_marked(folder, process)) && folder.current.as_ref() == Some(&target.release)
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// `run.env`, over it `HostGroup.env`, over it `Deployment.env`; sorted by name.
-pub fn effective_env(run: &[EnvVar], group: &[EnvVar], deployment: &[EnvVar]) -> Vec<EnvVar> {
+pub(crate) fn effective_env(run: &[EnvVar], group: &[EnvVar], deployment: &[EnvVar]) -> Vec<EnvVar> {
     let mut all: BTreeMap<&str, &str> = BTreeMap::new();
     for var in run.iter().chain(group).chain(deployment) {
         all.insert(&var.name, &var.value);
@@ -39,7 +39,7 @@ fn hash_without_name(digest: &str, env: &[EnvVar]) -> String {
 }
 
 /// Whether a stored hash is of this digest and environment, by the algorithm that it names.
-pub fn is_hash_of(stored: &str, digest: &str, env: &[EnvVar]) -> bool {
+pub(crate) fn is_hash_of(stored: &str, digest: &str, env: &[EnvVar]) -> bool {
     match stored.split_once(':') {
         Some(("1", _)) => stored == hash(digest, env),
         Some(_) => false,

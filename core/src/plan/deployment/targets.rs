@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Group and hosts of the Deployment.
-pub struct Targets<'a> {
+pub(crate) struct Targets<'a> {
     pub group: &'a Group,
     /// Selected and in service, in the group's order.
     pub hosts: Vec<&'a Host>,

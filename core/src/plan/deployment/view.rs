@@ -38,7 +38,7 @@ pub struct View<'a> {
 }
 
 /// One selected host.
-pub struct HostView<'a> {
+pub(crate) struct HostView<'a> {
     pub name: &'a str,
     pub observed: &'a HostObserved,
     pub state: HostState,

@@ -89,7 +89,7 @@ fn remark(facts: &HostFacts) -> Option<Failure> {
 }
 
 /// What makes a spec one that can't work, where the schema could not refuse it.
-pub fn invalid_spec(spec: &HostGroupSpec) -> Option<Failure> {
+pub(crate) fn invalid_spec(spec: &HostGroupSpec) -> Option<Failure> {
     invalid_hosts(&spec.ssh.jump, &spec.hosts)
 }
 

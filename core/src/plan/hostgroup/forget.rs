@@ -32,7 +32,7 @@ pub fn machine_of(spec: &HostGroupSpec, stamp: &str) -> Option<(String, u16)> {
     Some((address, u16::try_from(port).ok()?))
 }
 
-pub fn decide(observed: &Observed, before: &HostGroupStatus) -> Decision {
+pub(crate) fn decide(observed: &Observed, before: &HostGroupStatus) -> Decision {
     let first = observed.status.is_none() || before.observed_generation < 0;
     let Some(stamp) = verbs::asked(verbs::FORGET_HOST_KEY, &observed.annotations, &before.last_handled, first) else {
         return Decision { action: None, event: None, over: true };

@@ -36,7 +36,7 @@ fn in_force(suspend: &HostSuspension, now: Timestamp) -> bool {
 }
 
 /// How long until the next suspension of the spec ends by itself.
-pub fn next_end(hosts: &[Host], now: Timestamp) -> Option<Duration> {
+pub(crate) fn next_end(hosts: &[Host], now: Timestamp) -> Option<Duration> {
     let ends = hosts.iter().filter_map(|host| host.suspend.as_ref()?.until.as_ref());
     let left = ends.map(|end| end.0).filter(|end| *end > now).min()?.duration_since(now);
     // A second more, so that it has ended by then.
@@ -52,7 +52,7 @@ pub struct Decision {
 
 /// Applies the stamps of both verbs. Where both are new and name one host, the order that makes sense is taken: a host in service is
 /// suspended and then resumed, a suspended one resumed and then suspended, so that it ends as it was.
-pub fn decide(observed: &Observed, before: &HostGroupStatus, now: Timestamp) -> Decision {
+pub(crate) fn decide(observed: &Observed, before: &HostGroupStatus, now: Timestamp) -> Decision {
     let first = observed.status.is_none() || before.observed_generation < 0;
     let asked = |verb| verbs::asked(verb, &observed.annotations, &before.last_handled, first);
     let suspend = asked(verbs::SUSPEND_HOST).map(Stamp::parse).unwrap_or_default();
@@ -131,7 +131,7 @@ fn by_spec(host: &Host, now: Timestamp) -> bool {
 }
 
 /// What is wrong with the stamps that stand there now, for the condition; `None` where every name is one of the group.
-pub fn remark(observed: &Observed) -> Option<String> {
+pub(crate) fn remark(observed: &Observed) -> Option<String> {
     let stamps = [verbs::SUSPEND_HOST, verbs::RESUME_HOST];
     let remarks = stamps.into_iter().filter_map(|verb| {
         let unknown = Stamp::parse(observed.annotations.get(verb)?).unknown(&observed.spec.hosts);

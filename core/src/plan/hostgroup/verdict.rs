@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Whether each host in service answers; beside `Ready`, which one of them is enough for.
-pub const ALL_REACHABLE: &str = "AllReachable";
+pub(crate) const ALL_REACHABLE: &str = "AllReachable";
 
 pub fn verdict(observed: &Observed, view: &View<'_>) -> Verdict {
     if let Some(failure) = check::invalid_spec(&observed.spec) {
@@ -90,7 +90,7 @@ fn needs_person(failure: &Failure) -> bool {
 }
 
 /// Unknown until every host was asked, unless one is known not to answer. Where none is asked the verdict says why.
-pub fn all_reachable(view: &View<'_>, verdict: &Verdict) -> Extra {
+pub(crate) fn all_reachable(view: &View<'_>, verdict: &Verdict) -> Extra {
     let missed = view.in_service.iter().filter(|(_, check)| matches!(check, HostCheck::Failed(_)));
     let missed: Vec<String> = missed.map(|(host, _)| host.name.clone()).collect();
     let unknown = view.count(|check| matches!(check, HostCheck::Unknown));

@@ -131,7 +131,7 @@ async fn every_shell_an_ordinary_user_and_a_talkative_login_shell_do() {
         call.act.n = host.stage(&gate, &call, &spec).await.unwrap().journal;
         call.act.n = host.switch(&gate, &call, &spec.release).await.unwrap().journal;
         call.act.n = host.start(&gate, &call, &start(&call, &spec, &["./app"])).await.unwrap().journal;
-        until("ready", || async { host.http_ready(8080, "/", None, ANSWER).await.unwrap() == Ok(200) }).await;
+        until("ready", || async { host.http_ready(8080, "/", ANSWER).await.unwrap() == Ok(200) }).await;
         assert_eq!(
             host.answering(&call.folder, Some(8080)).await.unwrap().listener,
             Some(Listener::Ours),

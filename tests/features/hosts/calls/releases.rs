@@ -18,8 +18,8 @@ async fn a_release_goes_through_its_whole_life_on_a_host() {
     assert!(bench.host.port_refuses(8080).await.unwrap());
     bench.start(&v1, &["./app"]).await;
     let host = bench.host.clone();
-    until("ready", || async { host.http_ready(8080, "/index.html", None, ANSWER).await.unwrap() == Ok(200) }).await;
-    assert_eq!(bench.host.http_ready(8080, "/nothing", None, ANSWER).await.unwrap(), Ok(404));
+    until("ready", || async { host.http_ready(8080, "/index.html", ANSWER).await.unwrap() == Ok(200) }).await;
+    assert_eq!(bench.host.http_ready(8080, "/nothing", ANSWER).await.unwrap(), Ok(404));
     assert!(bench.host.tcp_ready(8080, ANSWER).await.unwrap());
     assert!(!bench.host.port_refuses(8080).await.unwrap());
     assert_eq!(bench.host.answering(&bench.call.folder, Some(8080)).await.unwrap().listener, Some(Listener::Ours));

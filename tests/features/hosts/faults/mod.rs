@@ -187,7 +187,7 @@ impl<'a> Rig<'a> {
 
     async fn until_http_ready(&self, port: u16) {
         let look = || async {
-            match self.host.http_ready(port, "/", None, TIMEOUT).await.unwrap() {
+            match self.host.http_ready(port, "/", TIMEOUT).await.unwrap() {
                 Ok(200) => Ok(()),
                 other => Err(other),
             }

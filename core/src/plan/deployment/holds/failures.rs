@@ -7,7 +7,7 @@ pub fn too_many(view: &View<'_>) -> Option<Hold> {
     too_many_failed(view).then_some(Hold::TooManyFailed)
 }
 
-pub fn still_failed(view: &View<'_>) -> Option<Hold> {
+pub(crate) fn still_failed(view: &View<'_>) -> Option<Hold> {
     is_still_failed(view).then_some(Hold::StillFailed)
 }
 

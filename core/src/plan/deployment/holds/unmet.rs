@@ -3,6 +3,6 @@
 use super::Hold;
 use crate::plan::deployment::view::View;
 
-pub fn unmet(view: &View<'_>) -> Option<Hold> {
+pub(crate) fn unmet(view: &View<'_>) -> Option<Hold> {
     view.unmet.is_some().then_some(Hold::Unmet)
 }

@@ -23,12 +23,12 @@ pub fn budget(max_unavailable: &IntOrString, total: usize) -> usize {
 }
 
 /// Budget of this rollout. Suspended hosts are in no count.
-pub fn max_unavailable(view: &View<'_>) -> usize {
+pub(crate) fn max_unavailable(view: &View<'_>) -> usize {
     budget(&view.observed.spec.strategy.rolling_update.max_unavailable, view.hosts.len())
 }
 
 /// Hosts wait, no update is open, and none may begin: others are unavailable for another cause.
-pub fn is_held_back(view: &View<'_>) -> bool {
+pub(crate) fn is_held_back(view: &View<'_>) -> bool {
     let open =
         view.number(|state| matches!(state, HostState::Updating { .. } | HostState::Staging | HostState::Unstaged));
     open == 0 && away(view) >= max_unavailable(view) && view.number(|state| *state == HostState::Pending) > 0
@@ -43,7 +43,7 @@ fn away(view: &View<'_>) -> usize {
 }
 
 /// Hosts whose update may begin now, by index, in the group's order, unavailable ones first. `updating`: number of open updates.
-pub fn may_begin(view: &View<'_>, updating: usize) -> Vec<usize> {
+pub(crate) fn may_begin(view: &View<'_>, updating: usize) -> Vec<usize> {
     let most = max_unavailable(view);
     let waiting = |(_, host): &(usize, &HostView<'_>)| host.state == HostState::Pending;
     let candidates = view.hosts.iter().enumerate().filter(waiting);
