@@ -2,7 +2,7 @@
 
 use super::context::DeploymentContext;
 use crate::{
-    controllers::frame::ReconcileError,
+    controllers::{frame::ReconcileError, hosts::HostWorkers},
     effects::store::{Create, Key, keys},
     model::{
         rollout::{HostFailure, RolloutRecord},
@@ -12,37 +12,32 @@ use crate::{
 
 /// Every revision of a Deployment.
 pub async fn revisions(context: &DeploymentContext, uid: &str) -> Result<Vec<RolloutRecord>, ReconcileError> {
-    let folder = keys::rollouts(uid)?;
-    let mut records = Vec::new();
-    for key in context.store.list(&folder).await? {
-        let kept = context.fleet.hosts.workers.revision(key.as_str());
-        let record = match kept {
-            Some(record) => Some(record),
-            None => read(context, &key).await?,
-        };
-        if let Some(record) = record {
-            context.fleet.hosts.workers.keep_revision(key.as_str(), RolloutRecord::clone(&record));
-            records.push(record);
-        }
-    }
-    Ok(records)
+    read_all(context, &keys::rollouts(uid)?, HostWorkers::revision, HostWorkers::keep_revision).await
 }
 
 /// Every failure of hosts of a Deployment.
 pub async fn failures(context: &DeploymentContext, uid: &str) -> Result<Vec<HostFailure>, ReconcileError> {
-    let folder = keys::verdicts_of(uid)?;
-    let mut failures = Vec::new();
-    for key in context.store.list(&folder).await? {
-        let failure = match context.fleet.hosts.workers.verdict(key.as_str()) {
-            Some(failure) => Some(failure),
-            None => read(context, &key).await?,
-        };
-        if let Some(failure) = failure {
-            context.fleet.hosts.workers.keep_verdict(key.as_str(), HostFailure::clone(&failure));
-            failures.push(failure);
+    read_all(context, &keys::verdicts_of(uid)?, HostWorkers::verdict, HostWorkers::keep_verdict).await
+}
+
+/// The records of a folder, those in memory and the others from the store.
+async fn read_all<T: Clone + serde::de::DeserializeOwned>(
+    context: &DeploymentContext,
+    folder: &Key,
+    kept: impl Fn(&HostWorkers, &str) -> Option<T>,
+    keep: impl Fn(&HostWorkers, &str, T),
+) -> Result<Vec<T>, ReconcileError> {
+    let workers = &context.fleet.hosts.workers;
+    let mut records = Vec::new();
+    for key in context.store.list(folder).await? {
+        if let Some(record) = kept(workers, key.as_str()) {
+            records.push(record);
+        } else if let Some(record) = read::<T>(context, &key).await? {
+            keep(workers, key.as_str(), record.clone());
+            records.push(record);
         }
     }
-    Ok(failures)
+    Ok(records)
 }
 
 /// The record that makes a version deployable; `None` where it was not published.

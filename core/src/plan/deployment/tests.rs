@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// How a simulated host takes its turn.
+/// How the update of a simulated host ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum HostOutcome {
     Ready,
@@ -58,7 +58,7 @@ struct Simulation {
     observed: Observed,
     outcomes: BTreeMap<String, HostOutcome>,
     now: Timestamp,
-    /// Hosts whose turn began, in order, once for every turn.
+    /// Hosts whose update began, in order, once for every update.
     updates: Vec<String>,
 }
 
@@ -228,6 +228,17 @@ impl Simulation {
                 self.observed.failures.push(fail(Reason::ProcessDied));
             }
             _ => check.folder = run(&target, host, check.folder.clone(), true),
+        }
+    }
+
+    /// Every host is staged, and the first updates are open.
+    fn stage_until_an_update_begins(&mut self) {
+        let is_staging = |host: &HostObserved| host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Stage);
+        while self.updates_open() == 0 {
+            self.reconcile();
+            let staging = self.observed.hosts.iter().filter(|(_, host)| is_staging(host));
+            let names: Vec<String> = staging.map(|(name, _)| name.clone()).collect();
+            names.iter().for_each(|name| self.finish(name));
         }
     }
 
@@ -408,13 +419,7 @@ fn an_update_is_under_way_until_it_is_seen_to_be_over_whatever_was_cut_and_whoev
     let mut simulation = Simulation::new(&[HostOutcome::Ready; 250], 120, 0);
     settled(&mut simulation);
     simulation.want("v2");
-    while simulation.updates_open() == 0 {
-        simulation.reconcile();
-        let staging = |host: &HostObserved| host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Stage);
-        let names: Vec<String> =
-            simulation.observed.hosts.iter().filter(|(_, host)| staging(host)).map(|(name, _)| name.clone()).collect();
-        names.iter().for_each(|name| simulation.finish(name));
-    }
+    simulation.stage_until_an_update_begins();
     assert_eq!((simulation.updates_open(), simulation.intent().len()), (120, 120));
     assert_eq!(simulation.observed.status.as_ref().unwrap().exceptions.len(), 100, "the list for people is cut");
     let begun = simulation.intent();
@@ -508,13 +513,7 @@ fn a_host_in_its_update_by_a_status_of_6257386_stays_in_it() {
     let mut simulation = Simulation::new(&[HostOutcome::Ready; 3], 1, 0);
     settled(&mut simulation);
     simulation.want("v2");
-    while simulation.updates_open() == 0 {
-        simulation.reconcile();
-        let stage = |host: &HostObserved| host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Stage);
-        let names: Vec<String> =
-            simulation.observed.hosts.iter().filter(|(_, host)| stage(host)).map(|(name, _)| name.clone()).collect();
-        names.iter().for_each(|name| simulation.finish(name));
-    }
+    simulation.stage_until_an_update_begins();
     let status = simulation.observed.status.as_mut().unwrap();
     status.wanted_hash = None;
     let rollout = status.rollout.as_ref().cloned().unwrap();
