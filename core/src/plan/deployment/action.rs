@@ -1,6 +1,6 @@
 //! What a Deployment's planner asks for.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
 use super::{
     observed::{AssignmentId, GoalKind},
@@ -52,34 +52,5 @@ impl Assignment {
         };
         let key = AssignmentId { kind, rollout: rollout.to_owned(), attempt };
         Self { host: host.to_owned(), goal, key, replaces }
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Probe(hosts) => write!(f, "probe {}", hosts.iter().cloned().collect::<Vec<_>>().join(" ")),
-            Self::HoldGroup => f.write_str("hold the group"),
-            Self::Record(record) => write!(f, "record revision {} of {}", record.revision, record.version),
-            Self::RecordFailure(verdict) => write!(f, "record failure {} {}", verdict.host, verdict.reason),
-            Self::Assign(assign) => write!(f, "{assign}"),
-            Self::Forget(hosts) => write!(f, "forget {}", hosts.join(" ")),
-            Self::KeepLogs(rollouts) => write!(f, "keep the logs of {rollouts} rollouts"),
-            Self::RemoveLogs => f.write_str("remove the logs"),
-        }
-    }
-}
-
-impl fmt::Display for Assignment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AssignmentId { kind, rollout, attempt } = &self.key;
-        write!(f, "{} {kind:?} {rollout}#{attempt}", self.host)?;
-        if let Goal::Stage(target) | Goal::Run { target, .. } = &self.goal {
-            write!(f, " {}", target.version)?;
-        }
-        match &self.replaces {
-            Some(owner) => write!(f, " instead of {}", owner.deployment),
-            None => Ok(()),
-        }
     }
 }
