@@ -74,7 +74,7 @@ impl Cluster {
         let request = request.map_err(|error| CliError::Refused(format!("{path} is not a path: {error}")))?;
         match self.client.request(request).await {
             Ok(object) => Ok(object),
-            // A Status that names the object; where nobody serves the path the API server says "page not found" in plain text.
+            // A Status that names the object; where the path is not served the API server answers "page not found" in plain text.
             Err(kube::Error::Api(status)) if status.code == 404 && status.details.is_some() => {
                 Err(CliError::NotFound {
                     kind: kind.name(),

@@ -25,7 +25,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub resync_seconds: u64,
     /// Isolation of build scripts: from the machine (sandboxed), or none (trusted: scripts may do what the operator may)
-    #[arg(long, value_enum, default_value_t = LocalExecutorMode::Sandboxed)]
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = LocalExecutorMode::Sandboxed)]
     pub local_executor: LocalExecutorMode,
     /// Folder to hide from build scripts, beside the data folder and the kubeconfig's; may be repeated
     #[arg(long, value_name = "DIR")]

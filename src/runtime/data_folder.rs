@@ -1,6 +1,6 @@
 //! The operator's data folder, which holds releases, logs and trusted keys of all namespaces: no other user may read it.
 //!
-//! A folder that this user owns gets mode 0700. One that belongs to somebody else (the root of a mounted volume) stays as it is, and the
+//! A folder that this user owns gets mode 0700. One that belongs to another user (the root of a mounted volume) stays as it is, and the
 //! folders in it are made private instead; where strangers may write there, they could put others in their place, so it is refused.
 
 use std::{
@@ -13,7 +13,7 @@ const PRIVATE: u32 = 0o700;
 /// Whatever group and others may do.
 const SHARED_BITS: u32 = 0o077;
 const OTHERS_WRITE: u32 = 0o002;
-/// Everything that the operator keeps lies in one of these.
+/// Subfolders that hold all data of the operator.
 const PARTS: [&str; 5] = ["caches", "executor", "git", "rollouts", "store"];
 
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub(crate) fn make_private(path: &Path) -> Result<(), DataFolderError> {
     Ok(())
 }
 
-/// `false` where the folder is somebody else's.
+/// `false` where the folder belongs to another user.
 fn private(path: &Path) -> Result<bool, DataFolderError> {
     fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(path).map_err(unusable(path))?;
     let found = fs::metadata(path).map_err(unusable(path))?;

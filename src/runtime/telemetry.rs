@@ -39,7 +39,7 @@ where
     }
 }
 
-/// One object a line. The fields of the spans around an event (kind, namespace, name, host) stand beside its own.
+/// One JSON object a line. The fields of the spans around an event (kind, namespace, name, host) are beside its own.
 struct FlatJson;
 
 impl<S, N> FormatEvent<S, N> for FlatJson

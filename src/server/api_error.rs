@@ -8,7 +8,7 @@ use axum::{
 
 use crate::effects::api_server::api_message;
 
-/// Why a request is not answered with what it asked for. The message says what would be right.
+/// Refusal of a request. The message names the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {

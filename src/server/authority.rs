@@ -61,7 +61,7 @@ impl Authority {
             let new = make(known.map(|known| known.bundle), now)?;
             let entries = [(BUNDLE, new.bundle.clone()), (KEY, new.key.clone()), (UNTIL, new.until.to_string())];
             secret.data = Some(entries.map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes()))).into());
-            // The resourceVersion goes along: of two replicas that begin together one makes it, the other reads it.
+            // With the resourceVersion: of two replicas that start together one writes it, the other reads it.
             match api.replace(VIEW_SECRET, &post_params(), &secret).await {
                 Ok(_) => return Ok(new),
                 Err(kube::Error::Api(status)) if status.code == 409 => {}

@@ -39,7 +39,7 @@ pub async fn resources() -> Json<Value> {
     Json(json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": VIEW_API, "resources": resources }))
 }
 
-/// An empty document, with a tag that never changes: the API server asks every minute and is told that it has it.
+/// An empty document, with a tag that never changes: the API server asks every minute and gets 304 Not Modified.
 pub(crate) async fn openapi_v2() -> Response {
     let document =
         json!({ "swagger": "2.0", "info": { "title": "landfall view", "version": VIEW_VERSION }, "paths": {} });

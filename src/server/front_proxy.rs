@@ -1,4 +1,4 @@
-//! Who asks, as the API server's front proxy says: read from the headers that it was told to use, and from nowhere else.
+//! The user of a request, as the API server's front proxy names it: read from the configured headers, and from nowhere else.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::error::ViewError;
 
 const NAME: &str = "extension-apiserver-authentication";
 
-/// What the API server says of its front proxy, in `kube-system/extension-apiserver-authentication`.
+/// Configuration of the API server's front proxy, from `kube-system/extension-apiserver-authentication`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FrontProxy {
     /// Who signs its client certificate.
@@ -86,7 +86,7 @@ impl FrontProxy {
         Some(User { name, uid: all(&self.uid).into_iter().next(), groups: all(&self.group), extra })
     }
 
-    /// The headers in which the user stands, for another replica that reads them the same way.
+    /// The headers that name the user, for another replica that reads them the same way.
     pub(crate) fn passed_on<'a>(
         &self,
         headers: &'a HeaderMap,

@@ -29,7 +29,7 @@ pub(crate) struct Readable {
     pub log: Log,
     /// What it is of, for a header.
     pub attempt: String,
-    /// It is written, or was, where this operator looks.
+    /// Whether this operator's data folder or store has it.
     pub here: bool,
     /// Nothing more comes.
     pub over: bool,

@@ -1,4 +1,4 @@
-//! What may stand behind the `?` of a request. Whatever is not known is refused: nothing is accepted and ignored.
+//! Query parameters of a request. Unknown ones are refused: nothing is accepted and ignored.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::api_error::ApiError;
 pub(crate) struct LogQuery {
     /// Go on until it is over.
     pub follow: bool,
-    /// The first byte that is wanted, from 0.
+    /// First byte to send, from 0.
     pub since: Option<u64>,
     /// The last lines only.
     pub tail: Option<u64>,

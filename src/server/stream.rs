@@ -12,10 +12,10 @@ use crate::effects::{
     plain::{LOOK_BACK, Plain},
 };
 
-/// What is read and sent at once.
-const PIECE: u64 = 64 * 1024;
-/// A log that is shorter than it was lost its file; interval between looks for it.
-const LOST: u32 = 50;
+/// Bytes read and sent at once.
+const PIECE_BYTES: u64 = 64 * 1024;
+/// Tries, each after a pause, to find a log whose file is gone, before its reading fails.
+const FIND_TRIES: u32 = 50;
 
 /// How a log is read.
 pub(crate) struct Reading {
@@ -60,8 +60,8 @@ impl Reading {
         let mut lost = 0;
         loop {
             let most = match &self.until {
-                Until::Offset { end, .. } | Until::Cut(end) => end.saturating_sub(self.at).min(PIECE),
-                Until::Over(_) => PIECE,
+                Until::Offset { end, .. } | Until::Cut(end) => end.saturating_sub(self.at).min(PIECE_BYTES),
+                Until::Over(_) => PIECE_BYTES,
             };
             let bytes = match most {
                 0 => Vec::new(),
@@ -84,8 +84,8 @@ impl Reading {
                 }
                 Wait::Lost => {
                     lost += 1;
-                    if lost > LOST {
-                        return Err(io::Error::other("the log is not where it was"));
+                    if lost > FIND_TRIES {
+                        return Err(io::Error::other("the log's file is gone"));
                     }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }

@@ -1,4 +1,4 @@
-//! The one TLS configuration of the aggregated API: who may connect, and as what. Without a client certificate nobody gets in.
+//! The one TLS configuration of the aggregated API: which clients may connect, and as what. A client without a certificate is refused.
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,7 +59,7 @@ impl Tls {
             .with_client_cert_verifier(by_either)
             .with_single_cert(leaf.chain.clone(), leaf.key.clone_key())
             .map_err(failed)?;
-        // A connection for each reader: a slow one then holds up nobody else.
+        // A connection for each reader, so that a slow one delays no other.
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
         let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -8,7 +8,7 @@ use super::{
     gobuild::{self, PROGRAMS},
 };
 
-/// A folder in which every one of [`PROGRAMS`] lies.
+/// Folder that holds every one of [`PROGRAMS`].
 #[derive(Debug, Clone)]
 pub struct Binaries(PathBuf);
 
@@ -19,7 +19,7 @@ impl Binaries {
         if missing.is_empty() { Ok(Self(folder)) } else { Err(DevError::AssetsIncomplete { folder, missing }) }
     }
 
-    /// Finds them, or builds them, which takes minutes and says so by `say`. Blocks.
+    /// Finds them, or builds them, which takes minutes and is reported through `say`. Blocks.
     ///
     /// Where `KUBEBUILDER_ASSETS` is set nothing else is looked at: versions are not mixed behind the user's back.
     pub fn find_or_build(say: &dyn Fn(&str)) -> Result<Self, DevError> {

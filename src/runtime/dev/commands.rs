@@ -20,7 +20,7 @@ const CONTROLLERS: [&str; 11] = [
     "clusterrole-aggregation-controller",
     "validatingadmissionpolicy-status-controller",
     "resourcequota-controller",
-    // Else a claim that was made, such as that of `manifests/`, never goes, and its namespace neither.
+    // Else a volume claim, such as that of `manifests/`, is never deleted, and its namespace neither.
     "persistentvolumeclaim-protection-controller",
 ];
 

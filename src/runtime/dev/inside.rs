@@ -32,7 +32,7 @@ pub async fn run(args: DevArgs, programs: PathBuf, data: PathBuf) -> Result<(), 
     let stop = stop_signal()?;
     tokio::pin!(stop);
     let folder = Folder::at(data);
-    // What was killed a moment ago may not be quite gone: its supervisor's lock goes first.
+    // A killed predecessor may still be ending: its supervisor's lock is released first.
     let lock = tokio::task::spawn_blocking({
         let folder = folder.clone();
         move || folder.wait_lock("inside.lock")
@@ -111,7 +111,7 @@ fn operator(args: &DevArgs, folder: &Folder, view_port: u16) -> Result<Service, 
     })
 }
 
-/// The aggregated API is of the whole control plane: not for an operator of some namespaces, nor where the user says where it is served.
+/// The aggregated API is of the whole control plane: not for an operator of some namespaces, nor where the user names its address.
 fn serves_view(args: &DevArgs) -> bool {
     !args.operator_flags.iter().any(|flag| flag.starts_with("--namespaces") || flag.starts_with("--view-address"))
 }

@@ -27,7 +27,7 @@ pub use binaries::Binaries;
 pub use error::DevError;
 pub use supervisor::dev;
 
-/// What a person who watches wants to know; on stderr, since stdout belongs to the one line that scripts wait for.
+/// A line for people, on stderr: stdout has only the one line that scripts wait for.
 pub(crate) fn say(line: &str) {
     eprintln!("landfall dev: {line}");
 }

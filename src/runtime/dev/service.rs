@@ -77,12 +77,12 @@ impl Kept {
         }
     }
 
-    /// How often it ended so far, for whoever has to act on that.
+    /// Number of its ends so far.
     pub fn ends(&self) -> watch::Receiver<u32> {
         self.ends.clone()
     }
 
-    /// Ends it, and comes back when it is gone.
+    /// Ends it, and returns when it is gone.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         let _ = self.task.await;
@@ -133,7 +133,7 @@ async fn keep(
     }
 }
 
-/// Also when nobody is left who could ask.
+/// Also when every receiver is gone.
 async fn asked(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
