@@ -287,8 +287,8 @@ pub struct Rollout {
     pub started_at: Time,
     /// Time at which a host last entered another phase.
     pub progressed_at: Time,
-    /// Number of hosts in each phase, all selected ones in service, when `progressedAt` was set. A difference is progress. Example:
-    /// `{"Ready": 3, "Staged": 1}`.
+    /// Number of hosts in each phase, all selected ones in service, when `progressedAt` was set. A difference is progress. A host whose
+    /// process ended counts as `Healing` until it has lived for ten minutes. Example: `{"Ready": 3, "Staged": 1}`.
     #[serde(default, deserialize_with = "lenient::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub phases: BTreeMap<String, i32>,
     /// Number of the current batch, from 1.

@@ -261,6 +261,8 @@ pub enum Reason {
     RolloutFinished,
     /// A rollout failed.
     RolloutFailed,
+    /// A retry was asked for, and no host had failed.
+    NothingToRetry,
     /// The update of one host failed.
     HostFailed,
 

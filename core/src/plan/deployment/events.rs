@@ -1,11 +1,12 @@
 //! Events: a rollout begins or ends; a host fails, is healed, is lost or leaves the group.
 
-use super::{observed::Observed, rollout::RolloutChange, view::View};
+use super::{intent::IntentOnRecord, observed::Observed, rollout::RolloutChange, view::View};
 use crate::{
     api::{
         Reason,
         conditions::STALLED,
         deployment::{DeploymentStatus, HistoryChange, Phase, RolloutException, RolloutOutcome},
+        verbs,
     },
     model::Failure,
     plan::{EventDraft, count_hosts, list_names},
@@ -15,6 +16,7 @@ pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     let mut events = Vec::new();
     events.extend(view.unmet.as_ref().and_then(|failure| unmet(view.observed, failure)));
     events.extend(started(view));
+    events.extend(nothing_to_retry(view));
     events.extend(finished(view, after));
     events.extend(failed_hosts(view, after));
     events.extend(healing(view, after));
@@ -119,6 +121,22 @@ fn started(view: &View<'_>) -> Option<EventDraft> {
         }
         RolloutChange::Same => None,
     }
+}
+
+/// A retry that finds nothing to try again is handled all the same, and says so.
+fn nothing_to_retry(view: &View<'_>) -> Option<EventDraft> {
+    let active = view.rollout.as_ref().filter(|active| active.change == RolloutChange::Same)?;
+    let (annotations, handled) = (&view.observed.annotations, &view.before.last_handled);
+    let asked = verbs::asked(verbs::RETRY, annotations, handled, view.observed.is_first_decision()).is_some();
+    if !asked || view.unmet.is_some() || active.intent == IntentOnRecord::Missing {
+        return None;
+    }
+    let note = format!(
+        "landfall.dev/retry: nothing to retry, no host failed in attempt {} of rollout {}. To deploy {} again on all hosts: kubectl -n {} \
+         annotate --overwrite deployments.landfall.dev/{} landfall.dev/redeploy=$(date +%s)",
+        active.rollout.attempt, active.rollout.id, active.rollout.version, view.observed.namespace, view.observed.name
+    );
+    Some(EventDraft::normal(Reason::NothingToRetry, "Retry", note))
 }
 
 fn finished(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {

@@ -63,7 +63,8 @@ pub(crate) fn heal_due(healing: Option<Healing>, attempt: i64, now: Timestamp) -
     let Some(healing) = healing.filter(|healing| healing.counts(attempt, now)) else { return Heal::Now };
     let doublings = healing.starts.saturating_sub(1).min(5);
     let pause = (HEAL_PAUSE << doublings).min(HEAL_PAUSE_MAX);
-    let left = pause - now.duration_since(healing.last).as_secs();
+    // A clock that was set back makes the last start one of the future: no wait is longer than the pause.
+    let left = (pause - now.duration_since(healing.last).as_secs()).min(pause);
     if left <= 0 { Heal::Now } else { Heal::In(u64::try_from(left).unwrap_or(1)) }
 }
 

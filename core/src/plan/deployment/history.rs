@@ -46,7 +46,10 @@ pub fn history(view: &View<'_>, active: &ActiveRollout, resume: RolloutResume, n
         history.insert(0, entry(active, started));
     }
     if let Some(newest) = history.first_mut() {
-        if active.change == RolloutChange::Retry || resume.again {
+        // Of a rollout that succeeded: a host joined, came back into service, or ran something else.
+        let begins_again = newest.outcome == RolloutOutcome::Succeeded && view.number(is_updating) > 0;
+        let goes_on = resume.again && outcome(view, resume.stuck) != Some(RolloutOutcome::Failed);
+        if active.change == RolloutChange::Retry || goes_on || begins_again {
             newest.outcome = RolloutOutcome::Progressing;
             newest.completed_at = None;
         }
@@ -63,6 +66,10 @@ pub fn history(view: &View<'_>, active: &ActiveRollout, resume: RolloutResume, n
     history
 }
 
+fn is_updating(state: &HostState) -> bool {
+    matches!(state, HostState::Updating { .. })
+}
+
 fn entry(active: &ActiveRollout, change: Option<HistoryChange>) -> HistoryEntry {
     HistoryEntry {
         revision: parse_rollout(&active.rollout.id).map_or(0, |(revision, _)| revision),
@@ -76,8 +83,11 @@ fn entry(active: &ActiveRollout, change: Option<HistoryChange>) -> HistoryEntry 
     }
 }
 
-/// Outcome of the rollout; `None` while an update is under way or to come.
+/// Outcome of the rollout; `None` while an update is under way or to come, and while no host is in service that could show it.
 fn outcome(view: &View<'_>, too_many_failed: bool) -> Option<RolloutOutcome> {
+    if view.hosts.is_empty() {
+        return None;
+    }
     let under_way = view.number(|state| {
         matches!(
             state,

@@ -8,7 +8,10 @@ use super::{
     target::{Target, parse_rollout},
 };
 use crate::{
-    api::deployment::{Phase, RolloutException},
+    api::{
+        Reason,
+        deployment::{Phase, RolloutException},
+    },
     model::{
         Failure,
         facts::FolderFacts,
@@ -118,6 +121,21 @@ impl StateInput<'_> {
             None if is_down(folder) => HostState::Unstaged,
             None => HostState::Pending,
         }
+    }
+
+    /// It counts as failed, by a failure before its update touched anything or because a user can't be become there, and what had been
+    /// ready has ended: it is healed as any other. Whether that user is needed for it the start itself tells.
+    pub fn is_down_and_failed(&self) -> bool {
+        let FolderCheck::Facts(view) = &self.host.check else { return false };
+        let unfit = view.unfit.as_ref().map(|failure| failure.reason);
+        let failed = match self.failure {
+            Some(failure) => {
+                failure.phase == Phase::Staging && unfit.is_none_or(|reason| reason == Reason::BecomeRefused)
+            }
+            None => unfit == Some(Reason::BecomeRefused),
+        };
+        let down = || is_down(&view.folder) && last_good(self.observed, self.host, self.target).is_some();
+        self.refused.is_none() && failed && self.host.task.is_none() && down()
     }
 
     /// An update that was begun is under way until the host is seen not to be in it: it reached the target, failed, or was not touched.

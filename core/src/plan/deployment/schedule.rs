@@ -38,7 +38,7 @@ pub(crate) fn schedule(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> S
     schedule.prune(view);
     if let Some(target) = view.target.as_ref().filter(|_| hold.is_none()) {
         let staging = schedule.stage(view, target);
-        if !staging {
+        if !staging || view.has_begun() {
             schedule.begin(view, target);
         }
     }
@@ -86,11 +86,12 @@ impl Schedule {
     fn heal(&mut self, view: &View<'_>, hold: Option<Hold>, now: Timestamp) {
         let mut updating = view.number(is_update);
         for (index, host) in view.hosts.iter().enumerate() {
-            if host.state != HostState::Down {
+            if host.state != HostState::Down && !host.down_and_failed {
                 continue;
             }
             let Some(own) = last_good(view.observed, host.observed, view.target.as_ref()) else { continue };
-            let differs = view.target.as_ref().filter(|target| hold.is_none() && target.rollout != own.rollout);
+            let may_update = hold.is_none() && !host.down_and_failed;
+            let differs = view.target.as_ref().filter(|target| may_update && target.rollout != own.rollout);
             if let Some(target) = differs.filter(|_| updating < rolling::max_unavailable(view)) {
                 self.update(view, index, target);
                 updating += 1;
@@ -99,7 +100,9 @@ impl Schedule {
             match heal_due(host.observed.healing, own.attempt, now) {
                 Heal::Now => {
                     self.assign(view, host, run_goal(host, &own, true), &own);
-                    self.states.push((index, HostState::Healing { phase: Phase::Starting }));
+                    if !host.down_and_failed {
+                        self.states.push((index, HostState::Healing { phase: Phase::Starting }));
+                    }
                 }
                 Heal::In(seconds) => self.requeue_within(Duration::from_secs(seconds)),
             }
@@ -117,7 +120,8 @@ impl Schedule {
         }
     }
 
-    /// Upload and verify on every selected host before the first batch. True while any host lacks the release.
+    /// Upload and verify on every selected host before the first batch; a host that joins later gets it beside the updates of the others.
+    /// True while any host lacks the release.
     fn stage(&mut self, view: &View<'_>, target: &Target) -> bool {
         let under_way = view.number(|state| *state == HostState::Staging);
         let mut free = STAGING_AT_ONCE.saturating_sub(under_way);

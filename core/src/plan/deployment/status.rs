@@ -187,6 +187,10 @@ fn summarize(host: &HostView<'_>, wait_reason: (Reason, &str)) -> Option<Summary
         HostState::Updating { phase, lost: None } => summary(0, *phase, Reason::RollingOut, update_message(*phase)),
         HostState::Healing { phase } => summary(1, *phase, Reason::Healing, &healing_message(host, "is started again")),
         HostState::Down => summary(1, Phase::Pending, Reason::Healing, &healing_message(host, "will be started again")),
+        HostState::Failed(failure) if host.down_and_failed => {
+            let message = format!("{}; {}", failure.message, healing_message(host, "is started again"));
+            summary(2, Phase::Failed, failure.reason, &message)
+        }
         HostState::Failed(failure) => summary(2, Phase::Failed, failure.reason, &failure.message),
         HostState::Refused(failure) => summary(2, Phase::Pending, failure.reason, &failure.message),
         HostState::Unreachable(failure) => summary(3, Phase::Unreachable, failure.reason, &failure.message),
@@ -220,7 +224,7 @@ fn update_message(phase: Phase) -> &'static str {
 /// on `exceptions`, which are cut.
 fn progress(view: &View<'_>, counts: &RolloutCounts, active: &ActiveRollout, now: Timestamp) -> Rollout {
     let mut rollout = active.rollout.clone();
-    let phases = phases(view);
+    let phases = phases(view, rollout.attempt, now);
     let moved = match rollout.phases.is_empty() {
         // A new rollout, or one of a version that recorded no phases.
         true => view.before.hosts != *counts,
@@ -235,11 +239,18 @@ fn progress(view: &View<'_>, counts: &RolloutCounts, active: &ActiveRollout, now
     rollout
 }
 
-/// Number of hosts in each phase.
-fn phases(view: &View<'_>) -> BTreeMap<String, i32> {
+/// Number of hosts in each phase. A host whose process ended is in `Healing`, from try to try, until the process has lived for ten minutes:
+/// one that ends again and again is no progress.
+fn phases(view: &View<'_>, attempt: i64, now: Timestamp) -> BTreeMap<String, i32> {
     let mut phases = BTreeMap::new();
     for host in &view.hosts {
-        *phases.entry(format!("{:?}", host.state.phase())).or_default() += 1;
+        let recently = host.observed.healing.is_some_and(|healing| healing.counts(attempt, now));
+        let phase = match &host.state {
+            HostState::Down | HostState::Healing { .. } => Reason::Healing.to_string(),
+            HostState::Ready | HostState::Pending if recently => Reason::Healing.to_string(),
+            state => format!("{:?}", state.phase()),
+        };
+        *phases.entry(phase).or_default() += 1;
     }
     phases
 }

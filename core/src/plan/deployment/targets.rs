@@ -47,7 +47,11 @@ impl<'a> Targets<'a> {
 pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failure> {
     let name = &observed.spec.host_group_ref.name;
     let Some(group) = &observed.group else {
-        let text = format!("HostGroup {name} does not exist (yet) in namespace {}", observed.namespace);
+        let text = format!(
+            "spec.hostGroupRef.name: HostGroup {name} does not exist (yet) in namespace {0}; create it. Those that exist: kubectl -n {0} get \
+             hostgroups.landfall.dev",
+            observed.namespace
+        );
         return Err(Failure::waiting(Reason::HostGroupNotFound, text));
     };
     let mut unmet =
@@ -206,7 +210,11 @@ fn fenced(observed: &Observed, host: &str, control_plane_id: &str, owner: Option
 pub fn version(observed: &Observed) -> Result<&VersionRecord, Failure> {
     let project = &observed.spec.project_ref.name;
     if !observed.project {
-        let text = format!("Project {project} does not exist (yet) in namespace {}", observed.namespace);
+        let text = format!(
+            "spec.projectRef.name: Project {project} does not exist (yet) in namespace {0}; create it. Those that exist: kubectl -n {0} get \
+             projects.landfall.dev",
+            observed.namespace
+        );
         return Err(Failure::waiting(Reason::ProjectNotFound, text));
     }
     if let Some(record) = observed.version.as_ref().filter(|_| observed.version_removed) {

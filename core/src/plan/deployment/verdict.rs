@@ -176,8 +176,9 @@ impl Chain<'_> {
         }
         let doing = match (updating, staging) {
             (0, 0) => "waiting for the next update".to_owned(),
-            (0, n) => format!("staging on {}", count_hosts(n)),
-            (n, _) => format!("{n} updating: {}", view.names(is_updating)),
+            (0, _) => format!("staging on {}", view.names(is_unstaged)),
+            (n, 0) => format!("{n} updating: {}", view.names(is_updating)),
+            (n, _) => format!("{n} updating: {}; staging on {}", view.names(is_updating), view.names(is_unstaged)),
         };
         self.until_deadline(Reason::RollingOut, false, format!("{progress}; {doing}"))
     }
@@ -223,7 +224,13 @@ impl Chain<'_> {
         let elapsed = self.now.duration_since(since).as_secs();
         if elapsed >= limit {
             let reason = if reason == Reason::RollingOut { Reason::ProgressDeadlineExceeded } else { reason };
-            return (Verdict::failed(reason, format!("{message}. No progress for {limit} s")), None);
+            let observed = self.view.observed;
+            let message = format!(
+                "{message}. No progress for {limit} s (spec.progressDeadlineSeconds); it goes on all the same. What keeps each host: \
+                 status.exceptions, or landfall status -n {} lfd/{}",
+                observed.namespace, observed.name
+            );
+            return (Verdict::failed(reason, message), None);
         }
         let next = Duration::from_secs(u64::try_from(limit - elapsed).unwrap_or(1));
         (Verdict::InProgress { known_bad, reason, message }, Some(next))

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{
     host_state::{HostState, StateInput},
     intent::IntentOnRecord,
-    observed::{HostObserved, Observed},
+    observed::{GoalKind, HostObserved, Observed},
     records::{any_failed, failed_processes, failures},
     rollout::ActiveRollout,
     target::Target,
@@ -44,6 +44,8 @@ pub(crate) struct HostView<'a> {
     pub state: HostState,
     /// Its process, where it failed in an earlier attempt.
     pub failed_process: Option<ProcessId>,
+    /// It failed before anything that runs was touched, and what ran there has ended since: that is started again.
+    pub down_and_failed: bool,
 }
 
 impl<'a> View<'a> {
@@ -74,7 +76,13 @@ impl<'a> View<'a> {
             };
             let process = host.running().map(|process| process.id());
             let failed_process = process.filter(|process| failed_processes.contains(&(name, *process)));
-            HostView { name, observed: host, state: input.state(), failed_process }
+            HostView {
+                name,
+                observed: host,
+                state: input.state(),
+                failed_process,
+                down_and_failed: input.is_down_and_failed(),
+            }
         };
         let hosts = targets.hosts.iter().map(host_view).collect();
         Self { observed, targets, hosts, rollout, target, unmet, before, exceptions }
@@ -89,6 +97,18 @@ impl<'a> View<'a> {
     pub fn names(&self, fits: impl Fn(&HostState) -> bool) -> String {
         let names: Vec<&str> = self.hosts.iter().filter(|host| fits(&host.state)).map(|host| host.name).collect();
         list_names(&names)
+    }
+
+    /// Whether any host was given this rollout: it runs it, ran it, or is being updated to it.
+    pub fn has_begun(&self) -> bool {
+        let Some(target) = &self.target else { return false };
+        let begun = |host: &HostView<'_>| {
+            let task = host.observed.task.as_ref().map(|task| &task.goal);
+            let updates = task.is_some_and(|goal| goal.kind == GoalKind::Run && goal.rollout == target.rollout);
+            let process = host.observed.view().and_then(|view| view.folder.process.as_ref());
+            updates || process.is_some_and(|process| process.uid == target.uid && process.rollout == target.rollout)
+        };
+        self.hosts.iter().any(begun)
     }
 
     /// Whether a failure of any host is recorded in this attempt; it stands until a retry.

@@ -29,9 +29,13 @@ pub(crate) fn max_unavailable(view: &View<'_>) -> usize {
 
 /// Hosts wait, no update is open, and none may begin: others are unavailable for another cause.
 pub(crate) fn is_held_back(view: &View<'_>) -> bool {
-    let open =
-        view.number(|state| matches!(state, HostState::Updating { .. } | HostState::Staging | HostState::Unstaged));
-    open == 0 && away(view) >= max_unavailable(view) && view.number(|state| *state == HostState::Pending) > 0
+    let staging = view.number(|state| matches!(state, HostState::Staging | HostState::Unstaged));
+    let waits_for_staging = staging > 0 && !view.has_begun();
+    let open = view.number(|state| matches!(state, HostState::Updating { .. }));
+    open == 0
+        && !waits_for_staging
+        && away(view) >= max_unavailable(view)
+        && view.number(|state| *state == HostState::Pending) > 0
 }
 
 /// Number of unavailable hosts, without the failures that `maxFailures` allows.
