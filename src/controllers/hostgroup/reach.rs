@@ -1,7 +1,6 @@
 //! How a group is reached: its spec and its Secrets, read into one configuration; or why it can't be.
 
 use std::{
-    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
@@ -20,7 +19,10 @@ use crate::{
     },
     effects::ssh::{Credentials, HostTrust, Identity, SshError, SshTarget},
     model::Failure,
-    plan::secret_use::{Purpose, SecretUse},
+    plan::{
+        hostgroup::dialled,
+        secret_use::{Purpose, SecretUse},
+    },
 };
 
 /// How the group is reached, or why it can't be.
@@ -45,7 +47,7 @@ pub async fn config(
     let mut mark = way_in.clone();
     format!("{:?}", (&spec.probe, &spec.hosts)).hash(&mut mark);
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1).max(1));
-    let hosts: BTreeMap<_, _> = spec.hosts.iter().map(|host| (host.name.clone(), host.address.clone())).collect();
+    let hosts = dialled(spec).into_iter().map(|host| (host.name.clone(), host.address.clone()));
     Ok(Ok(GroupConfig {
         mark: mark.finish(),
         way_in: way_in.finish(),
@@ -58,7 +60,7 @@ pub async fn config(
         credentials,
         jumps: jumps(spec, seconds(spec.ssh.connect_timeout_seconds)),
         r#become: spec.r#become.clone(),
-        hosts,
+        hosts: hosts.collect(),
     }))
 }
 

@@ -232,3 +232,28 @@ async fn a_retry_after_not_ready_starts_the_process_anew() {
     bench.until_deployed("v1").await;
     assert_eq!(bench.starts(0).await.len(), 2);
 }
+
+#[tokio::test]
+async fn what_runs_is_healed_while_the_group_lists_an_address_twice() {
+    let mut bench = Bench::new(2).await;
+    bench.publish("v1", SERVES);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    let addresses = [0, 1].map(|i| bench.hosts.host(i).address.clone());
+    let host = |name: &str, i: usize| json!({ "name": name, "address": addresses[i] });
+    let hosts = json!([host("web-01", 0), host("web-02", 1), host("web-03", 0)]);
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "hosts": hosts } })).await;
+    bench.until("refused", |object| is(object, "Stalled", "DuplicateAddress")).await;
+    bench.hosts.host(1).sh("pkill -x busybox").await;
+    until("started again", || async { bench.starts(1).await.len() == 2 && bench.version_on(1).await == "v1" }).await;
+    // A new operator finds the group as it is.
+    bench.operator.kill9().await;
+    bench.operator.restart().await;
+    bench.hosts.host(0).sh("pkill -x busybox").await;
+    until("started again", || async { bench.starts(0).await.len() == 2 && bench.version_on(0).await == "v1" }).await;
+    let object = bench.get("shop").await;
+    assert!(is(&object, "Stalled", "DuplicateAddress"), "{}", message(&object));
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "hosts": [host("web-01", 0), host("web-02", 1)] } })).await;
+    bench.until_deployed("v1").await;
+    assert_eq!((bench.starts(0).await.len(), bench.starts(1).await.len()), (2, 2));
+}

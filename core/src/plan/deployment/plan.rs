@@ -45,15 +45,22 @@ fn decide(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action>
     let unchecked = unchecked(observed, &targets);
     if let Some(failure) = &targets.unmet {
         // Before the first rollout, or while no host is known, there is nothing to watch. A single unchecked host stops no healing.
-        if observed.before().rollout.is_absent() || unchecked.len() == targets.hosts.len() {
+        if observed.before().rollout.is_absent() {
             return blocked(observed, failure, now);
+        }
+        if !targets.hosts.is_empty() && unchecked.len() == targets.hosts.len() {
+            return Plan { actions: vec![Action::Probe(unchecked)], ..blocked(observed, failure, now) };
         }
     } else if !unchecked.is_empty() {
         return probe_unknown(observed, &targets, unchecked, now);
     } else if !targets.adopt.is_empty() {
         return adopt(observed, &targets, now);
     }
-    roll_out(observed, &targets, now)
+    let mut plan = roll_out(observed, &targets, now);
+    if !unchecked.is_empty() {
+        plan.actions.push(Action::Probe(unchecked));
+    }
+    plan
 }
 
 /// Every selected host is known, or no update begins.

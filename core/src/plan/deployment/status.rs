@@ -106,7 +106,7 @@ fn counts(view: &View<'_>) -> RolloutCounts {
     let number = |fits: fn(&HostState) -> bool| count(view.number(fits));
     RolloutCounts {
         total: count(view.hosts.len()),
-        updated: count(view.hosts.iter().filter(runs_target).count()),
+        updated: count(machines(view).filter(runs_target).count()),
         ready: number(|state| *state == HostState::Ready),
         failed: number(|state| matches!(state, HostState::Failed(_))),
         unreachable: number(|state| {
@@ -126,10 +126,19 @@ fn counts(view: &View<'_>) -> RolloutCounts {
     }
 }
 
+/// The selected hosts without second names of a machine, whose process would be counted twice.
+fn machines<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a HostView<'a>> {
+    let is_second = |host: &HostView<'_>| match &host.state {
+        HostState::Refused(failure) => failure.reason == Reason::DuplicateAddress,
+        _ => false,
+    };
+    view.hosts.iter().filter(move |host| !is_second(host))
+}
+
 /// Number of selected hosts for each version that runs, by the facts of hosts.
 fn versions(view: &View<'_>) -> Vec<VersionCount> {
     let mut versions: BTreeMap<&str, i32> = BTreeMap::new();
-    for release in view.hosts.iter().filter_map(|host| host.observed.running()?.release.as_ref()) {
+    for release in machines(view).filter_map(|host| host.observed.running()?.release.as_ref()) {
         *versions.entry(release.version()).or_default() += 1;
     }
     let counts = versions.into_iter().take(EXCEPTIONS);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     claim::{Claim, Claims, known_revision},
-    observed::{Group, Observed},
+    observed::{FolderCheck, Group, Observed},
     select::{Unselectable, select},
 };
 use crate::{
@@ -80,7 +80,7 @@ pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failur
     Ok(targets)
 }
 
-/// A group with an invalid spec is Stalled, and its new hosts are not checked.
+/// A group with an invalid spec is Stalled, and a host with an invalid address is never checked.
 fn invalid_group(observed: &Observed, group: &Group) -> Option<Failure> {
     let failure = invalid_hosts(&group.jump, &group.hosts)?;
     let name = &observed.spec.host_group_ref.name;
@@ -92,13 +92,22 @@ fn invalid_group(observed: &Observed, group: &Group) -> Option<Failure> {
     Some(Failure::terminal(failure.reason, text))
 }
 
-/// The hosts whose owner file names this Deployment.
+/// Hosts of this Deployment as far as is known: its owner file is there, or the host is not checked yet, or its update is on record.
 fn owned<'a>(observed: &Observed, group: &'a Group) -> Vec<&'a Host> {
-    let is_ours = |host: &&Host| {
-        let owner = observed.host(&host.name).view().and_then(|view| view.folder.owner.as_ref());
-        owner.is_some_and(|owner| owner.uid == observed.uid && owner.host == host.name)
+    let rollout = observed.before().rollout.as_ref();
+    let updating = rollout.and_then(|rollout| rollout.intent.as_ref()).map_or(&[][..], |intent| &intent.updating);
+    let is_ours = |host: &&Host| match &observed.host(&host.name).check {
+        FolderCheck::Facts(_) => is_owner(observed, host),
+        FolderCheck::Unknown => true,
+        FolderCheck::Failed(_) => updating.contains(&host.name),
     };
     group.hosts.iter().filter(is_ours).collect()
+}
+
+/// The owner file on this host names this Deployment, and the host by this name.
+fn is_owner(observed: &Observed, host: &Host) -> bool {
+    let owner = observed.host(&host.name).view().and_then(|view| view.folder.owner.as_ref());
+    owner.is_some_and(|owner| owner.uid == observed.uid && owner.host == host.name)
 }
 
 /// Without a readable rollout it is not known which hosts are in their update: no update begins.
@@ -135,7 +144,15 @@ fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
         &observed.before().last_handled,
         observed.is_first_decision(),
     );
+    let mut entries: BTreeMap<String, usize> = BTreeMap::new();
+    for host in &targets.group.hosts {
+        *entries.entry(host.machine()).or_default() += 1;
+    }
     for host in &targets.hosts {
+        if entries.get(&host.machine()).is_some_and(|entries| *entries > 1) && !is_owner(observed, host) {
+            targets.refused.insert(&host.name, listed_twice(host));
+            continue;
+        }
         let failure = match claims.of(host) {
             Claim::Ours { replaces: None } => continue,
             Claim::Ours { replaces: Some(owner) } => {
@@ -166,6 +183,12 @@ fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
             targets.refused.insert(&host.name, Failure::waiting(Reason::FencedByOtherControlPlane, text));
         }
     }
+}
+
+/// Of the names of one machine the one in its owner file counts.
+fn listed_twice(host: &Host) -> Failure {
+    let text = format!("the HostGroup lists the address {} twice; nothing is done under this name", host.address);
+    Failure::terminal(Reason::DuplicateAddress, text)
 }
 
 fn claimed(observed: &Observed, host: &str, who: &str) -> Failure {

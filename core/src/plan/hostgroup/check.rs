@@ -93,6 +93,16 @@ pub(crate) fn invalid_spec(spec: &HostGroupSpec) -> Option<Failure> {
     invalid_hosts(&spec.ssh.jump, &spec.hosts)
 }
 
+/// Hosts that can be dialled, whatever else is wrong with the spec; none where a jump host is wrong. Two names of one machine are both
+/// dialled: the owner file there tells which one counts.
+pub fn dialled(spec: &HostGroupSpec) -> Vec<&Host> {
+    let is_wrong = |address: &str| invalid_address("", address, "").is_some();
+    if spec.ssh.jump.iter().any(|jump| is_wrong(&jump.address)) {
+        return Vec::new();
+    }
+    spec.hosts.iter().filter(|host| !is_wrong(&host.address)).collect()
+}
+
 /// The same of its jump hosts and hosts alone.
 pub fn invalid_hosts(jump: &[Jump], hosts: &[Host]) -> Option<Failure> {
     let failure = jump.iter().find_map(|jump| invalid_address("spec.ssh.jump", &jump.address, "port"));

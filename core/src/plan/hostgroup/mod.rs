@@ -17,7 +17,7 @@ mod view;
 
 pub use self::{
     action::Action,
-    check::{HostCheck, invalid_hosts, unfit},
+    check::{HostCheck, dialled, invalid_hosts, unfit},
     forget::machine_of,
     observed::Observed,
     plan::plan,

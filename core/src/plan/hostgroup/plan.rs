@@ -26,7 +26,8 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action
     let verdict = verdict::verdict(observed, &view);
     let mut actions = Vec::new();
     let mut events = Vec::new();
-    if observed.secret.is_none() && check::invalid_spec(&observed.spec).is_none() && !observed.watched {
+    let can_watch = check::invalid_spec(&observed.spec).is_none() || !check::dialled(&observed.spec).is_empty();
+    if observed.secret.is_none() && can_watch && !observed.watched {
         actions.push(Action::Watch);
     }
     if let Some(stamp) = refresh_asked(observed, &before) {
