@@ -215,7 +215,7 @@ async fn a_process_that_ends_again_and_again_is_started_with_growing_pauses_with
 }
 
 #[tokio::test]
-async fn a_retry_after_not_ready_starts_the_process_anew() {
+async fn a_retry_after_not_ready_starts_a_new_process() {
     let bench = Bench::new(1).await;
     let waits = "[ -e /srv/go ] || sleep 1000\n";
     bench.publish_with(

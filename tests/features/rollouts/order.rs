@@ -38,7 +38,7 @@ async fn a_version_comes_to_three_hosts_one_by_one_and_the_next_one_side_by_side
 }
 
 #[tokio::test]
-async fn a_host_unreachable_before_its_turn_is_brought_along_when_it_returns() {
+async fn a_host_unreachable_before_its_update_is_updated_when_it_returns() {
     let bench = Bench::new(3).await;
     bench.publish("v1", SERVES);
     bench.hosts.host(0).cut().await;
@@ -105,7 +105,7 @@ async fn editing_the_strategy_and_pausing_start_nothing_and_a_new_version_supers
 }
 
 #[tokio::test]
-async fn a_host_that_joins_is_brought_up_and_one_that_leaves_is_let_go() {
+async fn a_host_that_joins_is_updated_and_one_that_leaves_is_released() {
     let bench = Bench::new(3).await;
     bench.publish("v1", SERVES);
     bench.deploy("v1", json!({ "hosts": { "names": ["web-01", "web-02"] }, "deletionPolicy": "Remove" })).await;
@@ -119,7 +119,7 @@ async fn a_host_that_joins_is_brought_up_and_one_that_leaves_is_let_go() {
 }
 
 #[tokio::test]
-async fn a_host_lost_in_its_turn_holds_the_others_back_until_it_returns() {
+async fn a_host_lost_in_its_update_holds_the_others_back_until_it_returns() {
     let bench = Bench::new(2).await;
     bench.publish_waiting("v1");
     bench.deploy("v1", json!({})).await;
@@ -165,7 +165,7 @@ async fn where_nothing_changes_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_host_that_leaves_its_group_is_named_left_alone_and_not_dialled_any_more() {
+async fn a_host_that_leaves_its_group_is_named_and_no_longer_dialled() {
     let mut bench = Bench::new(2).await;
     bench.publish("v1", SERVES);
     bench.deploy("v1", json!({})).await;

@@ -48,6 +48,36 @@ async fn a_secret_that_comes_later_heals_the_group_and_its_deployments() {
 }
 
 #[tokio::test]
+async fn an_invalid_group_is_named_by_its_deployment_and_its_hosts_are_healed_meanwhile() {
+    let bench = Bench::new(1).await;
+    bench.publish("v1", SERVES);
+    bench.publish("v2", SERVES);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    let group = bench.space.api::<HostGroup>().get("prod").await.unwrap();
+    let mut hosts = json!(group.spec.hosts);
+    let one_more = json!({ "name": "web-09", "address": hosts[0]["address"] });
+    hosts.as_array_mut().unwrap().push(one_more);
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "hosts": hosts } })).await;
+    let stalled = bench.until("named", |object| is(object, "Stalled", "DuplicateAddress")).await;
+    for word in ["HostGroup prod", "hosts web-01 and web-09", "list each machine once", "kubectl -n"] {
+        assert!(message(&stalled).contains(word), "{word}: {}", message(&stalled));
+    }
+    bench.edit(json!({ "version": "v2" })).await;
+    bench.hosts.host(0).sh("pkill -x busybox").await;
+    until("started again", || async { bench.starts(0).await.len() == 2 && bench.version_on(0).await == "v1" }).await;
+    bench
+        .until("counted", |object| {
+            let status = object.status.as_ref().unwrap();
+            is(object, "Stalled", "DuplicateAddress") && (status.hosts.total, status.hosts.ready) == (2, 1)
+        })
+        .await;
+    hosts.as_array_mut().unwrap().pop();
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "hosts": hosts } })).await;
+    bench.until_deployed("v2").await;
+}
+
+#[tokio::test]
 async fn deletion_retains_or_removes_as_the_policy_says() {
     let bench = Bench::new(1).await;
     bench.publish("v1", SERVES);
