@@ -63,24 +63,44 @@ pub struct ProcessId {
     pub start: u64,
 }
 
+/// Id of a rollout: `3.1` is revision 3 with the redeploy of serial 1. A later one is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RolloutId {
+    pub revision: i64,
+    /// Serial of the redeploy that began it, 0 without one.
+    pub serial: i64,
+}
+
+impl RolloutId {
+    /// Reads an id of a status, a record or a host; `None` where it is none.
+    pub fn read(text: &str) -> Option<Self> {
+        let (revision, serial) = text.split_once('.')?;
+        Some(Self { revision: revision.parse().ok()?, serial: serial.parse().ok()? })
+    }
+}
+
+impl fmt::Display for RolloutId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.revision, self.serial)
+    }
+}
+
 /// One attempt of one rollout: `2.0.1` is the first attempt of rollout `2.0`. A later one is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RolloutAttempt {
-    revision: i64,
-    redeploys: i64,
+    rollout: RolloutId,
     attempt: i64,
 }
 
 impl RolloutAttempt {
-    /// `rollout` is `<revision>.<redeploys>`; `None` where it is not.
+    /// `rollout` is a [`RolloutId`]; `None` where it is not.
     pub fn new(rollout: &str, attempt: i64) -> Option<Self> {
-        let (revision, redeploys) = rollout.split_once('.')?;
-        Some(Self { revision: revision.parse().ok()?, redeploys: redeploys.parse().ok()?, attempt })
+        Some(Self { rollout: RolloutId::read(rollout)?, attempt })
     }
 
-    /// What all attempts of one rollout have in common, in order: revision and redeploys.
-    pub fn rollout(&self) -> (i64, i64) {
-        (self.revision, self.redeploys)
+    /// What all attempts of one rollout have in common.
+    pub fn rollout(&self) -> RolloutId {
+        self.rollout
     }
 }
 
@@ -95,7 +115,7 @@ impl FromStr for RolloutAttempt {
 
 impl fmt::Display for RolloutAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.revision, self.redeploys, self.attempt)
+        write!(f, "{}.{}", self.rollout, self.attempt)
     }
 }
 
@@ -113,6 +133,10 @@ mod tests {
         assert!(attempt("10.0.1") > attempt("9.3.2"));
         assert!(attempt("2.0.11") > attempt("2.0.2"));
         assert_eq!(RolloutAttempt::new("2.1", 3).unwrap().to_string(), "2.1.3");
+        assert!(
+            RolloutId::read("10.0") > RolloutId::read("9.12") && RolloutId::read("3.1").unwrap().to_string() == "3.1"
+        );
+        assert!(["", "3", "3.", "3.1.2", "x.1"].into_iter().all(|text| RolloutId::read(text).is_none()));
         assert!("2.0".parse::<RolloutAttempt>().is_err() && "../x".parse::<RolloutAttempt>().is_err());
     }
 }

@@ -8,10 +8,10 @@ use super::{
     holds,
     host_state::HostState,
     rollout::{ActiveRollout, RolloutChange},
-    target::parse_rollout,
     view::View,
 };
 use crate::api::deployment::{HistoryChange, HistoryEntry, RolloutOutcome};
+use crate::model::rollout::RolloutId;
 
 /// How a rollout continues.
 #[derive(Clone, Copy)]
@@ -72,7 +72,7 @@ fn is_updating(state: &HostState) -> bool {
 
 fn entry(active: &ActiveRollout, change: Option<HistoryChange>) -> HistoryEntry {
     HistoryEntry {
-        revision: parse_rollout(&active.rollout.id).map_or(0, |(revision, _)| revision),
+        revision: RolloutId::read(&active.rollout.id).map_or(0, |id| id.revision),
         version: active.rollout.version.clone(),
         commit: active.record.commit.clone(),
         change,

@@ -5,8 +5,9 @@ use super::{
     intent::IntentOnRecord,
     observed::{FolderCheck, FolderView, GoalKind, HostObserved, Observed},
     steps::{is_reached, is_staged, is_target},
-    target::{Target, parse_rollout},
+    target::Target,
 };
+use crate::model::rollout::RolloutId;
 use crate::{
     api::{
         Reason,
@@ -227,7 +228,7 @@ pub(crate) fn last_good(observed: &Observed, host: &HostObserved, target: Option
     if let Some(target) = target.filter(|target| is_target(process, target)) {
         return Some(target.clone());
     }
-    let (revision, _) = parse_rollout(&process.rollout)?;
+    let revision = RolloutId::read(&process.rollout)?.revision;
     let fits = |record: &&RolloutRecord| process.uid == observed.uid && record.revision == revision;
     let record = observed.records.iter().find(fits)?;
     let attempt = target.map_or(1, |target| target.attempt);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{exceptions::EXCEPTIONS, observed::Observed, target::parse_rollout};
+use super::{exceptions::EXCEPTIONS, observed::Observed};
 use crate::api::{
     Reason,
     deployment::{DeploymentStatus, Phase, RedeploySerial, RolloutException, RolloutOutcome},
 };
+use crate::model::rollout::RolloutId;
 
 /// Updates that were begun, as the status has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub(crate) fn redeploys(before: &DeploymentStatus) -> Vec<RedeploySerial> {
     if let Some(intent) = &rollout.intent {
         return intent.redeploys.clone();
     }
-    match parse_rollout(&rollout.id) {
-        Some((_, serial)) if serial > 0 && before.wanted_hash.is_none() => {
+    match RolloutId::read(&rollout.id) {
+        Some(RolloutId { serial, .. }) if serial > 0 && before.wanted_hash.is_none() => {
             vec![RedeploySerial { hash: rollout.hash.clone(), serial }]
         }
         _ => Vec::new(),

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 pub use crate::model::rollout::RolloutAttempt;
+use crate::model::rollout::RolloutId;
 
 /// Attempts outside the newest `rollouts` rollouts. A rollout keeps the logs of all its attempts, or of none.
 pub fn outdated_attempts(attempts: impl IntoIterator<Item = RolloutAttempt>, rollouts: usize) -> Vec<RolloutAttempt> {
     let attempts: BTreeSet<RolloutAttempt> = attempts.into_iter().collect();
-    let all: BTreeSet<(i64, i64)> = attempts.iter().map(RolloutAttempt::rollout).collect();
-    let kept: BTreeSet<(i64, i64)> = all.into_iter().rev().take(rollouts).collect();
+    let all: BTreeSet<RolloutId> = attempts.iter().map(RolloutAttempt::rollout).collect();
+    let kept: BTreeSet<RolloutId> = all.into_iter().rev().take(rollouts).collect();
     attempts.into_iter().filter(|attempt| !kept.contains(&attempt.rollout())).collect()
 }
 

@@ -43,6 +43,6 @@ pub use self::{
     plan::plan,
     select::select,
     steps::{Goal, Step, StepProgress, next_step},
-    target::{Target, parse_rollout},
+    target::Target,
     targets::not_allowed,
 };

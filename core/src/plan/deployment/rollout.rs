@@ -10,8 +10,9 @@ use super::{
     intent::{IntentOnRecord, ended_failed, intent_on_record, intent_on_record_of, redeploys},
     observed::{Group, Observed},
     records::{any_failed, record},
-    target::{Target, effective_env, hash, is_hash_of, parse_rollout},
+    target::{Target, effective_env, hash, is_hash_of},
 };
+use crate::model::rollout::RolloutId;
 use crate::{
     api::{
         deployment::{DeploymentStatus, HistoryChange, RedeploySerial, Rollout},
@@ -67,7 +68,7 @@ impl ActiveRollout {
 pub(crate) fn on_record(observed: &Observed) -> Option<ActiveRollout> {
     let before = observed.before();
     let rollout = before.rollout.as_ref()?.clone();
-    let (revision, _) = parse_rollout(&rollout.id)?;
+    let revision = RolloutId::read(&rollout.id)?.revision;
     let record = observed.records.iter().find(|record| record.revision == revision)?.clone();
     Some(ActiveRollout {
         intent: intent_on_record(before),
@@ -104,13 +105,13 @@ pub fn current(observed: &Observed, group: &Group, version: &VersionRecord, now:
     };
     if change == RolloutChange::Started(HistoryChange::Redeploy) {
         let serial = last_serial(observed).saturating_add(1);
-        let revision = parse_rollout(&rollout.id).map_or(1, |(revision, _)| revision);
-        rollout.id = format!("{revision}.{serial}");
+        let revision = RolloutId::read(&rollout.id).map_or(1, |id| id.revision);
+        rollout.id = RolloutId { revision, serial }.to_string();
         redeploys.retain(|one| !is_wanted(&one.hash));
         redeploys.insert(0, RedeploySerial { hash: hash.clone(), serial });
         redeploys.truncate(REDEPLOYS);
     }
-    let revision = parse_rollout(&rollout.id).map_or(0, |(revision, _)| revision);
+    let revision = RolloutId::read(&rollout.id).map_or(0, |id| id.revision);
     let stored = observed.records.iter().find(|record| record.revision == revision).cloned();
     let unrecorded = stored.is_none();
     let record = stored.unwrap_or_else(|| record(version, env, hash.clone(), revision, rollout.started_at.0));
@@ -125,7 +126,7 @@ fn overtaken(observed: &Observed) -> bool {
 
 fn new_rollout(version: &VersionRecord, hash: String, revision: i64, serial: i64, now: Timestamp) -> Rollout {
     Rollout {
-        id: format!("{revision}.{serial}"),
+        id: RolloutId { revision, serial }.to_string(),
         hash,
         attempt: 1,
         version: version.version.clone(),
@@ -141,8 +142,8 @@ fn new_rollout(version: &VersionRecord, hash: String, revision: i64, serial: i64
 
 /// What differs from the revision before.
 fn change(observed: &Observed, digest: &str, env: &[crate::api::EnvVar]) -> HistoryChange {
-    let revision = observed.before().rollout.as_ref().and_then(|rollout| parse_rollout(&rollout.id));
-    let before = revision.and_then(|(revision, _)| observed.records.iter().find(|one| one.revision == revision));
+    let id = observed.before().rollout.as_ref().and_then(|rollout| RolloutId::read(&rollout.id));
+    let before = id.and_then(|id| observed.records.iter().find(|one| one.revision == id.revision));
     let Some(before) = before else { return HistoryChange::Version };
     match (before.digest != digest, before.env != env) {
         (true, true) => HistoryChange::VersionAndEnvironment,
@@ -182,9 +183,9 @@ fn restored(observed: &Observed) -> Option<Rollout> {
     let ids = on_hosts
         .map(|process| process.rollout.as_str())
         .chain(observed.failures.iter().map(|one| one.rollout.as_str()));
-    let serials = ids.filter_map(parse_rollout).filter(|(revision, _)| *revision == record.revision);
-    let serial = serials.map(|(_, serial)| serial).max().unwrap_or(0);
-    let id = format!("{}.{serial}", record.revision);
+    let serials = ids.filter_map(RolloutId::read).filter(|id| id.revision == record.revision);
+    let serial = serials.map(|id| id.serial).max().unwrap_or(0);
+    let id = RolloutId { revision: record.revision, serial }.to_string();
     let attempts = observed.failures.iter().filter(|verdict| verdict.rollout == id).map(|verdict| verdict.attempt);
     Some(Rollout {
         attempt: attempts.max().unwrap_or(1),
@@ -204,7 +205,7 @@ fn restored(observed: &Observed) -> Option<Rollout> {
 /// The highest serial that this Deployment ever used, as far as anybody knows: ids never repeat.
 fn last_serial(observed: &Observed) -> i64 {
     let before = observed.before();
-    let serial = |id: &str| parse_rollout(id).map(|(_, serial)| serial);
+    let serial = |id: &str| RolloutId::read(id).map(|id| id.serial);
     let redeploys = redeploys(before).into_iter().map(|one| one.serial);
     let failures = observed.failures.iter().filter_map(|failure| serial(&failure.rollout));
     let known = before.rollout.iter().filter_map(|rollout| serial(&rollout.id)).chain(redeploys).chain(failures);

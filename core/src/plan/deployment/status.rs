@@ -15,7 +15,6 @@ use super::{
     rollout::ActiveRollout,
     steps::is_target,
     strategy::rolling,
-    target::parse_rollout,
     verdict,
     view::{HostView, View},
 };
@@ -26,6 +25,7 @@ use crate::api::{
     hostgroup::VersionCount,
     verbs,
 };
+use crate::model::rollout::RolloutId;
 
 /// Input of the status, beside the view.
 pub(crate) struct StatusInput<'a> {
@@ -50,7 +50,7 @@ pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Op
     if let Some(active) = &view.rollout {
         let mut rollout = progress(view, &status.hosts, active, now);
         status.version = Some(rollout.version.clone());
-        status.revision = parse_rollout(&rollout.id).map(|(revision, _)| revision);
+        status.revision = RolloutId::read(&rollout.id).map(|id| id.revision);
         status.history = history(view, active, input.resume, now);
         rollout.intent = intent(view, active, &status);
         status.rollout = rollout.into();

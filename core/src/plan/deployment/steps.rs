@@ -4,8 +4,9 @@
 use super::{
     folder::{is_marked, was_ready},
     observed::FolderView,
-    target::{Target, parse_rollout},
+    target::Target,
 };
+use crate::model::rollout::RolloutId;
 use crate::{
     api::deployment::Phase,
     model::{
@@ -184,7 +185,7 @@ pub(crate) fn is_staged(folder: &FolderFacts, target: &Target) -> bool {
 /// The process runs this digest and this environment, and no `redeploy` of them was asked for since it started. Which revision started it
 /// does not matter. The shell helper records no environment: it is that of the revision's record.
 pub(crate) fn is_target(process: &ProcessFacts, target: &Target) -> bool {
-    let serial = parse_rollout(&process.rollout).map_or(0, |(_, serial)| serial);
+    let serial = RolloutId::read(&process.rollout).map_or(0, |id| id.serial);
     process.uid == target.uid
         && process.digest == target.digest
         && target.same_revisions.contains(&process.revision)

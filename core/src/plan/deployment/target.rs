@@ -65,12 +65,6 @@ fn hex(hasher: Sha256, bytes: usize) -> String {
     })
 }
 
-/// `<revision>.<serial>` in parts; `None` where it is no rollout id.
-pub fn parse_rollout(id: &str) -> Option<(i64, i64)> {
-    let (revision, serial) = id.split_once('.')?;
-    Some((revision.parse().ok()?, serial.parse().ok()?))
-}
-
 /// What a host runs when its update is over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
