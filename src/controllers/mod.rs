@@ -8,6 +8,7 @@ pub mod frame;
 pub mod gc;
 pub(crate) mod hostgroup;
 pub(crate) mod hosts;
+mod object;
 pub(crate) mod project;
 mod repository;
 pub(crate) mod secrets;

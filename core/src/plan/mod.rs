@@ -5,12 +5,13 @@ pub mod deployment;
 pub mod gc;
 pub mod hostgroup;
 mod milestone;
+mod object;
 pub mod project;
 pub mod secret_use;
 
 use std::time::Duration;
 
-pub use self::milestone::Milestone;
+pub use self::{milestone::Milestone, object::ObservedObject};
 use crate::api::Reason;
 
 /// What a planner answers: the *whole* next status, what to do and to tell once that is on record, and when to look again.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{Build, Project, build::QueuePlace},
-    controllers::frame::ReconcileError,
+    controllers::{error::ReconcileError, object::observed_object},
     effects::{
         executor::{self, AttemptId, StepState},
         store::keys,
@@ -37,14 +37,7 @@ pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Obs
     }
     let place = context.builds.place(&namespace, project_name, &uid);
     let mut observed = Observed {
-        uid: uid.clone(),
-        namespace: namespace.clone(),
-        name: build.name_any(),
-        generation: build.metadata.generation.unwrap_or_default(),
-        annotations: build.annotations().clone(),
-        deleting: build.metadata.deletion_timestamp.is_some(),
-        spec: build.spec.clone(),
-        status,
+        object: observed_object(build, build.spec.clone(), status),
         project: project.map(needed),
         denied: place.as_ref().and_then(|place| place.denied.clone()),
         place: place
@@ -71,7 +64,8 @@ pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Obs
     if stage::of(build) == BuildStage::Early && observed.plan.is_none() {
         observed.former_versions = former_versions(&observed, context).await?;
     }
-    let last = observed.status.iter().flat_map(|status| &status.attempts).rfind(|attempt| attempt.outcome.is_some());
+    let last =
+        observed.object.status.iter().flat_map(|status| &status.attempts).rfind(|attempt| attempt.outcome.is_some());
     // What is being taken away is not asked for a second time.
     if let Some(number) = last.map(|last| last.number).filter(|_| !context.tasks.running(&registry::cleanup_key(&uid)))
     {
@@ -94,17 +88,17 @@ fn needed(project: Project) -> ProjectObserved {
 }
 
 async fn stored(observed: &mut Observed, namespace: &str, context: &BuildContext) -> Result<(), Failure> {
-    observed.plan = records::plan(&context.store, &observed.uid).await?;
+    observed.plan = records::plan(&context.store, &observed.object.uid).await?;
     let version = match &observed.plan {
         Some(plan) => {
-            observed.ends = records::ends(&context.store, &observed.uid).await?;
-            observed.release = records::release(&context.store, &observed.uid).await?;
+            observed.ends = records::ends(&context.store, &observed.object.uid).await?;
+            observed.release = records::release(&context.store, &observed.object.uid).await?;
             Some(plan.version.clone())
         }
-        None => observed.spec.tag.clone(),
+        None => observed.object.spec.tag.clone(),
     };
     let Some(version) = version.filter(|version| version.parse::<Version>().is_ok()) else { return Ok(()) };
-    let key = keys::version(namespace, &observed.spec.project_ref.name, &version)?;
+    let key = keys::version(namespace, &observed.object.spec.project_ref.name, &version)?;
     let record: Option<VersionRecord> = records::read_json(&context.store, &key).await?;
     observed.version_owner =
         record.map(|record| VersionOwner { uid: record.build_uid, build: record.build, commit: record.commit });
@@ -113,15 +107,16 @@ async fn stored(observed: &mut Observed, namespace: &str, context: &BuildContext
 
 /// Versions of this project that a Build of this name published. Before the commit is known nobody asks.
 async fn former_versions(observed: &Observed, context: &BuildContext) -> Result<Vec<FormerVersion>, Failure> {
-    let commit = observed.resolved.as_ref().or(observed.status.as_ref().and_then(|status| status.commit.as_ref()));
+    let commit =
+        observed.resolved.as_ref().or(observed.object.status.as_ref().and_then(|status| status.commit.as_ref()));
     if commit.is_none() {
         return Ok(vec![]);
     }
-    let (namespace, project) = (&observed.namespace, &observed.spec.project_ref.name);
+    let (namespace, project) = (&observed.object.namespace, &observed.object.spec.project_ref.name);
     let mut former = Vec::new();
     for key in context.store.list(&keys::versions(namespace, project)?).await? {
         let Some(record) = records::read_json::<VersionRecord>(&context.store, &key).await? else { continue };
-        if record.build != observed.name || record.build_uid == observed.uid {
+        if record.build != observed.object.name || record.build_uid == observed.object.uid {
             continue;
         }
         let expired = context.store.get(&keys::removed(namespace, project, &record.version)?).await?.is_some();
@@ -140,9 +135,9 @@ async fn former_versions(observed: &Observed, context: &BuildContext) -> Result<
 
 /// What the executor knows of the attempt that is named and not ended.
 async fn step(observed: &Observed, context: &BuildContext) -> Result<Step, Failure> {
-    let last = observed.status.iter().flat_map(|status| &status.attempts).next_back();
+    let last = observed.object.status.iter().flat_map(|status| &status.attempts).next_back();
     let Some(last) = last.filter(|last| last.outcome.is_none()) else { return Ok(Step::Absent) };
-    let attempt = AttemptId::new(observed.uid.clone(), last.number);
+    let attempt = AttemptId::new(observed.object.uid.clone(), last.number);
     Ok(match context.executor.state(&attempt).await? {
         StepState::Absent => Step::Absent,
         StepState::Running { log_bytes, .. } => Step::Running { log_bytes: signed(log_bytes) },
@@ -176,7 +171,7 @@ fn signed(bytes: u64) -> i64 {
 }
 
 fn remembered(observed: &mut Observed, context: &BuildContext) {
-    let known = context.builds.known(&observed.uid);
+    let known = context.builds.known(&observed.object.uid);
     observed.working = known.runs(Slot::Work).is_some();
     observed.watched = known.runs(Slot::Watch).is_some();
     observed.cancelling = known.runs(Slot::Cancel).is_some();

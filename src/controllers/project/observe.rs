@@ -12,6 +12,7 @@ use crate::{
     controllers::{
         build::read_json,
         frame::{self, ReconcileError},
+        object::observed_object,
     },
     effects::{clock, store::keys},
     model::{Class, build::BuildPlan, version::VersionRecord},
@@ -42,12 +43,8 @@ pub(super) async fn observe(project: &Project, context: &ProjectContext) -> Resu
         None => None,
     };
     Ok(Observed {
+        object: observed_object(project, project.spec.clone(), status),
         pushes: pushes::observed(&project.uid().unwrap_or_default(), context).await?,
-        generation: project.metadata.generation.unwrap_or_default(),
-        annotations: project.annotations().clone(),
-        deleting: project.metadata.deletion_timestamp.is_some(),
-        spec: project.spec.clone(),
-        status,
         listing: known.listing,
         listing_now: known.running,
         ticked: known.ticked.is_some() && known.ticked == listing::interval(project),
@@ -58,7 +55,6 @@ pub(super) async fn observe(project: &Project, context: &ProjectContext) -> Resu
         grant,
         announced: context.builds.queue(&namespace, &name),
         retention,
-        name,
     })
 }
 

@@ -16,10 +16,10 @@ const STUCK: Duration = Duration::from_secs(30);
 
 pub(super) fn plan(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
     let observed = draft.observed;
-    if observed.spec.cancelled {
+    if observed.object.spec.cancelled {
         return draft.fail(Reason::Cancelled, "was cancelled before it began; nothing was built");
     }
-    let project = &observed.spec.project_ref.name;
+    let project = &observed.object.spec.project_ref.name;
     if observed.project.is_none() {
         let message =
             format!("there is no Project {project:?} in this namespace; it goes on by itself when there is one");
@@ -45,9 +45,10 @@ pub(super) fn plan(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
 fn former_version<'a>(draft: &StatusBuilder<'a>) -> Option<&'a FormerVersion> {
     let observed = draft.observed;
     let commit = &draft.status.commit.as_ref()?.sha;
-    let same_tag = |former: &&FormerVersion| observed.spec.tag.as_ref().is_none_or(|tag| *tag == former.version);
-    let same_parameters =
-        |former: &&FormerVersion| former.parameters.as_ref().is_none_or(|given| *given == observed.spec.parameters);
+    let same_tag = |former: &&FormerVersion| observed.object.spec.tag.as_ref().is_none_or(|tag| *tag == former.version);
+    let same_parameters = |former: &&FormerVersion| {
+        former.parameters.as_ref().is_none_or(|given| *given == observed.object.spec.parameters)
+    };
     let versions = observed.former_versions.iter().filter(|former| former.commit == *commit);
     versions.filter(same_tag).filter(same_parameters).max_by_key(|former| former.built_at)
 }
@@ -56,13 +57,13 @@ fn former_version<'a>(draft: &StatusBuilder<'a>) -> Option<&'a FormerVersion> {
 fn refusal(draft: &StatusBuilder<'_>) -> Option<(Reason, String)> {
     let observed = draft.observed;
     let project = observed.project.as_ref()?;
-    if let Err(bad) = parameters::resolve(&project.parameters, &observed.spec.parameters) {
+    if let Err(bad) = parameters::resolve(&project.parameters, &observed.object.spec.parameters) {
         return Some((bad.reason, bad.message));
     }
     if let Err(bad) = resources::read(project.resources.as_ref()) {
         return Some((Reason::InvalidSpec, bad));
     }
-    match &observed.spec.tag {
+    match &observed.object.spec.tag {
         None => {
             let bad = template::check(&project.tag.template).err()?;
             Some((Reason::TagTemplateInvalid, bad.to_string()))
@@ -74,7 +75,7 @@ fn refusal(draft: &StatusBuilder<'_>) -> Option<(Reason, String)> {
 
 /// Whether the owner of the tag had the name of this Build: then the commit decides whether this is the same Build come back.
 fn may_be_published_before(observed: &Observed) -> bool {
-    observed.version_owner.as_ref().is_some_and(|owner| owner.build == observed.name)
+    observed.version_owner.as_ref().is_some_and(|owner| owner.build == observed.object.name)
 }
 
 fn resolve(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
@@ -84,7 +85,7 @@ fn resolve(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
     if !draft.observed.working {
         draft.add(Action::Resolve);
     }
-    let message = format!("finds out which commit {:?} is", draft.observed.spec.revision);
+    let message = format!("finds out which commit {:?} is", draft.observed.object.spec.revision);
     draft.trying(false, Verdict::working(Reason::Resolving, message))
 }
 

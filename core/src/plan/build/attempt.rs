@@ -53,7 +53,7 @@ pub(super) fn plan(mut draft: StatusBuilder<'_>, plan: &BuildPlan) -> Decision {
 
 /// Whether the store tells of an end that the status did not know: the status was lost, and its verdict with it.
 fn news(draft: &StatusBuilder<'_>, last: &Attempt) -> bool {
-    let known = draft.observed.status.iter().flat_map(|status| &status.attempts);
+    let known = draft.observed.object.status.iter().flat_map(|status| &status.attempts);
     !known.into_iter().any(|attempt| attempt.number == last.number && attempt.outcome.is_some())
 }
 
@@ -66,7 +66,7 @@ fn begin(mut draft: StatusBuilder<'_>, plan: &BuildPlan, number: i64) -> Decisio
     if draft.superseded() {
         return replaced(draft, "its script was not begun");
     }
-    if observed.project.as_ref().and_then(|project| project.active.as_ref()) != Some(&observed.uid) {
+    if observed.project.as_ref().and_then(|project| project.active.as_ref()) != Some(&observed.object.uid) {
         return queued(draft);
     }
     if let Err(bad) = plan.version.parse::<Version>() {

@@ -15,27 +15,15 @@ use crate::{
         exit::ExitReason,
         retry_state::RetryState,
     },
-    plan::project::Denied,
+    plan::{ObservedObject, project::Denied},
 };
 
 /// Everything that a decision about a Build needs.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Observed {
-    pub uid: String,
-    #[serde(default)]
-    pub namespace: String,
-    #[serde(default)]
-    pub name: String,
-    pub generation: i64,
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    #[serde(default)]
-    pub deleting: bool,
-    pub spec: BuildSpec,
-    /// `None`: nothing was ever decided, or the status was lost.
-    #[serde(default)]
-    pub status: Option<BuildStatus>,
+    #[serde(flatten)]
+    pub object: ObservedObject<BuildSpec, BuildStatus>,
     #[serde(default)]
     pub project: Option<ProjectObserved>,
     /// Its place among those that wait, as the project's grants have it.

@@ -18,8 +18,8 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
     let mut plan = decide(observed, now);
     let is = |kind| status_of(&plan.status.conditions, kind) == Some(true);
     let ended = plan.status.attempts.iter().rfind(|attempt| attempt.outcome.is_some()).map(|last| last.number);
-    if let Some(upto) =
-        ended.filter(|_| observed.leftovers && !observed.deleting && !observed.working && (is(READY) || is(STALLED)))
+    if let Some(upto) = ended
+        .filter(|_| observed.leftovers && !observed.object.deleting && !observed.working && (is(READY) || is(STALLED)))
     {
         // A refused tag may be pushed again, and a failed script run again: both need the commit.
         let published = is(READY);
@@ -30,10 +30,10 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
 
 fn decide(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
     let draft = StatusBuilder::new(observed, now);
-    if observed.deleting {
+    if observed.object.deleting {
         return delete(draft);
     }
-    if observed.version_owner.as_ref().is_some_and(|owner| owner.uid == observed.uid) {
+    if observed.version_owner.as_ref().is_some_and(|owner| owner.uid == observed.object.uid) {
         return publish::done(draft);
     }
     if draft.ended() && !draft.retried() {

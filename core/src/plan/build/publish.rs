@@ -56,7 +56,7 @@ pub(super) fn plan(
         size: release.size,
         built_at: built_at(&draft, plan, release),
         run: plan.run.clone(),
-        parameters: Some(draft.observed.spec.parameters.clone()),
+        parameters: Some(draft.observed.object.spec.parameters.clone()),
     };
     show_tag(&mut draft, plan);
     if let Some(held_up) = draft.held_up(true) {
@@ -110,7 +110,7 @@ pub(super) fn done(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
 /// Whether that can still be deployed is another matter, and is said.
 pub(super) fn published_before(mut draft: StatusBuilder<'_>, former: &FormerVersion) -> Plan<BuildStatus, Action> {
     let FormerVersion { version, commit, uid, digest, expired, .. } = former;
-    let (namespace, name) = (&draft.observed.namespace, &draft.observed.name);
+    let (namespace, name) = (&draft.observed.object.namespace, &draft.observed.object.name);
     let short = commit.get(..12).unwrap_or(commit);
     let whose =
         format!("version {version} of commit {short} is published by an earlier Build {namespace}/{name} (uid {uid})");

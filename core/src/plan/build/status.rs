@@ -32,16 +32,16 @@ pub(super) struct StatusBuilder<'a> {
 
 impl<'a> StatusBuilder<'a> {
     pub(super) fn new(observed: &'a Observed, now: Timestamp) -> Self {
-        let before = observed.status.clone().unwrap_or_default();
-        let first = observed.status.is_none();
-        let retried = verbs::asked(RETRY, &observed.annotations, &before.last_handled, first).is_some();
+        let before = observed.object.status.clone().unwrap_or_default();
+        let first = observed.object.status.is_none();
+        let retried = verbs::asked(RETRY, &observed.object.annotations, &before.last_handled, first).is_some();
         // A version is only what can be deployed; statuses of before have the tag there from the grant on.
         let published = conditions::status_of(&before.conditions, READY) == Some(true);
         let status = BuildStatus {
             tag: before.tag.or_else(|| before.version.clone()),
             version: before.version.filter(|_| published),
-            observed_generation: observed.generation,
-            last_handled: verbs::handled(&[RETRY], &observed.annotations, &before.last_handled),
+            observed_generation: observed.object.generation,
+            last_handled: verbs::handled(&[RETRY], &observed.object.annotations, &before.last_handled),
             attempts: merged(&before.attempts, &observed.ends),
             backoff: None,
             queue: None,
@@ -76,7 +76,7 @@ impl<'a> StatusBuilder<'a> {
             let superseded = attempt.reason.as_ref().is_some_and(|reason| *reason == Reason::Superseded.as_str());
             attempt.outcome == Some(crate::api::build::Outcome::Cancelled) && !superseded
         };
-        self.observed.spec.cancelled && !self.status.attempts.iter().any(done)
+        self.observed.object.spec.cancelled && !self.status.attempts.iter().any(done)
     }
 
     /// What the project's policy says against it. A retry asks the project again.
@@ -176,7 +176,7 @@ impl<'a> StatusBuilder<'a> {
     /// As it was; only what asks nothing is brought up to date.
     pub(super) fn unchanged(mut self) -> Plan<BuildStatus, Action> {
         for condition in &mut self.status.conditions {
-            condition.observed_generation = Some(self.observed.generation);
+            condition.observed_generation = Some(self.observed.object.generation);
         }
         let last = self.status.attempts.last();
         if let Some(end) =
@@ -191,7 +191,8 @@ impl<'a> StatusBuilder<'a> {
     pub(super) fn deleted(mut self) -> Plan<BuildStatus, Action> {
         if self.status.conditions.is_empty() {
             let verdict = Verdict::working(Reason::Pending, "is deleted");
-            self.status.conditions = conditions::conditions(&[], self.observed.generation, self.now, &verdict, &[]);
+            self.status.conditions =
+                conditions::conditions(&[], self.observed.object.generation, self.now, &verdict, &[]);
         }
         Plan { finalizer: false, status: self.status, actions: vec![Action::CancelTasks], events: vec![], next: None }
     }
@@ -210,7 +211,7 @@ impl<'a> StatusBuilder<'a> {
         let before = std::mem::take(&mut self.status.conditions);
         let events = self.events_for(&before, verdict);
         self.status.conditions =
-            conditions::conditions(&before, self.observed.generation, self.now, verdict, &self.extras);
+            conditions::conditions(&before, self.observed.object.generation, self.now, verdict, &self.extras);
         let surplus = self.status.attempts.len().saturating_sub(ATTEMPTS);
         self.status.attempts.drain(..surplus);
         Plan { finalizer, status: self.status, actions: self.actions, events, next }

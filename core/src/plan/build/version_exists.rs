@@ -4,8 +4,8 @@ use super::Observed;
 
 /// The message for a version that belongs to another Build; `None`: it is free, or this Build's own.
 pub(super) fn version_exists(observed: &Observed, version: &str) -> Option<String> {
-    let owner = observed.version_owner.as_ref().filter(|owner| owner.uid != observed.uid)?;
-    let (namespace, build, uid) = (&observed.namespace, &owner.build, &owner.uid);
+    let owner = observed.version_owner.as_ref().filter(|owner| owner.uid != observed.object.uid)?;
+    let (namespace, build, uid) = (&observed.object.namespace, &owner.build, &owner.uid);
     let of = match owner.commit.get(..12) {
         Some(short) => format!(" of commit {short}"),
         None => String::new(),

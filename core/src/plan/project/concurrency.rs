@@ -18,7 +18,7 @@ fn age(build: &Candidate) -> (jiff::Timestamp, &str) {
 /// Why this Build, which waits or has the turn, gets or keeps none; `None`: it may.
 pub(super) fn denied(observed: &Observed, active: Option<&ActiveBuild>, build: &Candidate) -> Option<Denied> {
     let active = active?;
-    match observed.spec.build.concurrency_policy {
+    match observed.object.spec.build.concurrency_policy {
         ConcurrencyPolicy::Queue => None,
         ConcurrencyPolicy::Forbid => (build.uid != active.uid).then(|| Denied::ForbiddenBy(active.name.clone())),
         ConcurrencyPolicy::Replace => {

@@ -72,7 +72,7 @@ fn settled(observed: &Observed, active: &ActiveBuild) -> bool {
 fn next(observed: &Observed, last_number: i64, now: Timestamp) -> Option<ActiveBuild> {
     let ready = |build: &&Candidate| matches!(build.stage, BuildStage::Active | BuildStage::Queued);
     let first = observed.builds.iter().filter(ready).min_by_key(|build| order(build))?;
-    let replace = observed.spec.build.concurrency_policy == ConcurrencyPolicy::Replace;
+    let replace = observed.object.spec.build.concurrency_policy == ConcurrencyPolicy::Replace;
     let newest = concurrency::newest(observed).filter(|_| replace && first.stage == BuildStage::Queued);
     let build = newest.unwrap_or(first);
     let (number, granted_at) = match &build.planned {
@@ -92,7 +92,9 @@ fn next_number(observed: &Observed, last_number: i64) -> i64 {
 }
 
 fn tags_known(observed: &Observed, build: &Candidate) -> bool {
-    build.highest_tag.is_some() || observed.listing.is_some() || !observed.spec.build.tag.template.contains("{number}")
+    build.highest_tag.is_some()
+        || observed.listing.is_some()
+        || !observed.object.spec.build.tag.template.contains("{number}")
 }
 
 fn order(build: &Candidate) -> (bool, bool, Timestamp, &str) {

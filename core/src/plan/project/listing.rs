@@ -29,7 +29,7 @@ pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, asked: boo
     }
     mark(&mut status.branches, &observed.versions);
     // One that is none is said by the spec's own check.
-    let Some(interval) = interval(&observed.spec) else {
+    let Some(interval) = interval(&observed.object.spec) else {
         return ListingDecision { verdict: verdict(observed, status), list: false, next: hour() };
     };
     let due_at = match (&observed.fault, &observed.listing) {
@@ -60,8 +60,8 @@ fn verdict(observed: &Observed, status: &mut ProjectStatus) -> Verdict {
 }
 
 fn was_ready(observed: &Observed) -> bool {
-    observed.status.as_ref().is_some_and(|status| {
-        status.observed_generation == observed.generation && status_of(&status.conditions, READY) == Some(true)
+    observed.object.status.as_ref().is_some_and(|status| {
+        status.observed_generation == observed.object.generation && status_of(&status.conditions, READY) == Some(true)
     })
 }
 

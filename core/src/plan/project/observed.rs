@@ -1,6 +1,6 @@
 //! What a Project's planner is given: plain values, read once by the controller.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,23 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::project::{BranchView, ProjectSpec, ProjectStatus, VersionView},
     model::retry_state::RetryState,
-    plan::build::stage::BuildStage,
+    plan::{ObservedObject, build::stage::BuildStage},
 };
 
 /// Everything that a decision about a Project needs.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Observed {
-    #[serde(default)]
-    pub name: String,
-    pub generation: i64,
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    #[serde(default)]
-    pub deleting: bool,
-    pub spec: ProjectSpec,
-    #[serde(default)]
-    pub status: Option<ProjectStatus>,
+    #[serde(flatten)]
+    pub object: ObservedObject<ProjectSpec, ProjectStatus>,
     /// The last good listing of this very source in this operator's life.
     #[serde(default)]
     pub listing: Option<Listing>,

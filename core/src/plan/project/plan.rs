@@ -20,24 +20,26 @@ use crate::{
 
 /// Decides about a Project.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan<ProjectStatus, Action> {
-    let before = observed.status.clone().unwrap_or_default();
-    let asked = verbs::asked(REFRESH, &observed.annotations, &before.last_handled, observed.status.is_none()).is_some();
+    let before = observed.object.status.clone().unwrap_or_default();
+    let asked =
+        verbs::asked(REFRESH, &observed.object.annotations, &before.last_handled, observed.object.status.is_none())
+            .is_some();
     let mut status = ProjectStatus {
-        observed_generation: observed.generation,
-        last_handled: verbs::handled(&[REFRESH], &observed.annotations, &before.last_handled),
+        observed_generation: observed.object.generation,
+        last_handled: verbs::handled(&[REFRESH], &observed.object.annotations, &before.last_handled),
         ..before.clone()
     };
     let mut actions = Vec::new();
     let mut look = listing::decide(observed, &mut status, asked, now);
-    if let Some(message) = spec::invalid(&observed.spec) {
+    if let Some(message) = spec::invalid(&observed.object.spec) {
         look.verdict = Verdict::failed(Reason::InvalidSpec, message);
     }
-    if look.list && !observed.deleting {
+    if look.list && !observed.object.deleting {
         actions.push(Action::List { again: asked });
     }
     let mut events = Vec::new();
     let (mut extras, mut next) = (vec![], look.next);
-    if !observed.deleting {
+    if !observed.object.deleting {
         let granted = grant::decide(observed, &mut status, now);
         actions.extend(granted.actions);
         events.extend(granted.events);
@@ -52,6 +54,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<ProjectStatus, Action> 
         }
     }
     events.extend(verdict_event(&before, &look.verdict));
-    status.conditions = conditions::conditions(&before.conditions, observed.generation, now, &look.verdict, &extras);
+    status.conditions =
+        conditions::conditions(&before.conditions, observed.object.generation, now, &look.verdict, &extras);
     Plan { finalizer: false, status, actions, events, next: Some(next.max(Duration::from_millis(100))) }
 }

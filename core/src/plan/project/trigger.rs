@@ -33,14 +33,14 @@ pub(super) struct Pushed {
 }
 
 pub(super) fn decide(observed: &Observed, now: Timestamp) -> Pushed {
-    let Some(trigger) = &observed.spec.build.trigger else {
+    let Some(trigger) = &observed.object.spec.build.trigger else {
         // What is pushed while there is none is not made up for when there is one again.
         let delete = (!observed.pushes.baselines.is_empty()).then_some(Action::DeleteBaselines);
         return Pushed { actions: delete.into_iter().collect(), ..Pushed::default() };
     };
     let mut pushed = Pushed::default();
     if let Some(listing) = observed.listing.as_ref().filter(|_| observed.fault.is_none()) {
-        let baseline = baseline(&observed.spec, &trigger.on_push);
+        let baseline = baseline(&observed.object.spec, &trigger.on_push);
         if observed.pushes.baselines.contains(&baseline) {
             build(observed, &listing.heads, now, &mut pushed);
         } else {
