@@ -1,10 +1,7 @@
 //! Whether a user may read an object. The API server asks RBAC before it forwards a request; this asks again, as every aggregated server of
 //! Kubernetes does, so that a misconfigured proxy gives no access. It must not grant a right by itself.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::{Api, Client, api::PostParams};
@@ -13,7 +10,7 @@ use parking_lot::Mutex;
 use super::{api_error::ApiError, front_proxy::User};
 use crate::{
     api::view::{VIEW_GROUP, VIEW_VERSION},
-    effects::{api_server::api_message, clock},
+    effects::{api_server::api_message, fresh::Fresh},
 };
 
 /// How long an answer is cached: a right that is withdrawn ends with the first request after that.
@@ -31,14 +28,14 @@ pub(crate) struct ObjectPath {
 
 #[derive(Default)]
 pub struct Access {
-    answers: Mutex<HashMap<(User, ObjectPath), (bool, Instant)>>,
+    answers: Mutex<HashMap<(User, ObjectPath), Fresh<bool>>>,
 }
 
 impl Access {
     /// `Ok` where the user may `get` it.
     pub async fn check(&self, client: &Client, user: &User, path: &ObjectPath) -> Result<(), ApiError> {
         let key = (user.clone(), path.clone());
-        let known = self.lock().get(&key).filter(|(_, at)| at.elapsed() < ANSWER_TTL).map(|(allowed, _)| *allowed);
+        let known = self.lock().get(&key).and_then(|answer| answer.get(ANSWER_TTL)).copied();
         let allowed = match known {
             Some(allowed) => allowed,
             None => {
@@ -47,7 +44,7 @@ impl Access {
                 if answers.len() >= ANSWERS_MAX {
                     answers.clear();
                 }
-                answers.insert(key, (allowed, clock::monotonic()));
+                answers.insert(key, Fresh::now(allowed));
                 allowed
             }
         };
@@ -61,7 +58,7 @@ impl Access {
         }
     }
 
-    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<(User, ObjectPath), (bool, Instant)>> {
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<(User, ObjectPath), Fresh<bool>>> {
         self.answers.lock()
     }
 }

@@ -1,21 +1,20 @@
 //! Whether a host lets us become the users of its group, as it said last. A yes is good for a minute, a no for nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::{
     api::hostgroup::{Become, BecomeMethod},
-    effects::clock,
+    effects::fresh::Fresh,
     model::facts::HostFacts,
 };
 use parking_lot::Mutex;
 
-const GOOD_FOR: Duration = Duration::from_secs(50);
+const TTL: Duration = Duration::from_secs(50);
 
 #[derive(Default)]
-pub(super) struct PrivilegeCache(Mutex<Option<Yes>>);
+pub(super) struct PrivilegeCache(Mutex<Option<Fresh<Yes>>>);
 
 struct Yes {
-    at: Instant,
     whom: Become,
     too_wide: bool,
 }
@@ -24,8 +23,8 @@ impl PrivilegeCache {
     /// `Some`: it may become all of them, and whether it may more than it needs.
     pub fn known(&self, whom: &Become) -> Option<bool> {
         let yes = self.0.lock();
-        let yes = yes.as_ref().filter(|yes| yes.whom == *whom)?;
-        (clock::monotonic().duration_since(yes.at) < GOOD_FOR).then_some(yes.too_wide)
+        let yes = yes.as_ref()?.get(TTL)?;
+        (yes.whom == *whom).then_some(yes.too_wide)
     }
 
     /// Takes over what these facts say. A user of whom the host said nothing can't be become.
@@ -40,7 +39,7 @@ impl PrivilegeCache {
         }
         facts.cannot_become.retain(|user, said| asked(user) && !said.is_empty());
         let yes = facts.cannot_become.is_empty() && facts.missing_tools.is_empty();
-        let yes = yes.then(|| Yes { at: clock::monotonic(), whom: whom.clone(), too_wide: facts.sudo_too_wide });
+        let yes = yes.then(|| Fresh::now(Yes { whom: whom.clone(), too_wide: facts.sudo_too_wide }));
         *self.0.lock() = yes;
     }
 }

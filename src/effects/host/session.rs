@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, LazyLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::{Mutex, MutexGuard};
@@ -14,7 +14,7 @@ use super::{
     protocol::{Answer, Request, shown},
 };
 use crate::effects::{
-    clock,
+    fresh::Fresh,
     gate::{Effect, Gate},
     ssh::{Connection, Credentials, Input, Output, SshTarget},
 };
@@ -55,16 +55,15 @@ pub(super) struct Session {
     pub privileges: PrivilegeCache,
     script: String,
     /// What the host said of itself when we signed in. Good for the very next call, and for a moment.
-    first: Mutex<Option<First>>,
+    first: Mutex<Option<Fresh<First>>>,
 }
 
 struct First {
-    at: Instant,
     question: Vec<u8>,
     answer: Answer,
 }
 
-const FIRST_IS_GOOD_FOR: Duration = Duration::from_secs(2);
+const FIRST_ANSWER_TTL: Duration = Duration::from_secs(2);
 
 impl Session {
     /// Refuses a root that can't be one before anybody is dialled.
@@ -106,12 +105,12 @@ impl Session {
         if answer.get("absent").is_some() {
             gate.pass(Effect::new("host.helper", &session.name), session.put(&quoted)).await?;
         } else if answer.get("protocol").is_some() {
-            *session.first() = Some(First { at: clock::monotonic(), question, answer });
+            *session.first() = Some(Fresh::now(First { question, answer }));
         }
         Ok(session)
     }
 
-    fn first(&self) -> MutexGuard<'_, Option<First>> {
+    fn first(&self) -> MutexGuard<'_, Option<Fresh<First>>> {
         self.first.lock()
     }
 
@@ -152,8 +151,8 @@ impl Session {
     pub async fn call(&self, request: &Request, limit: Duration) -> Result<Answer, HostError> {
         let head = request.head()?;
         let first = self.first().take();
-        let good = |first: &First| first.question == head && clock::monotonic() - first.at < FIRST_IS_GOOD_FOR;
-        if let Some(first) = first.filter(good) {
+        let first = first.and_then(|first| first.into_inner(FIRST_ANSWER_TTL));
+        if let Some(first) = first.filter(|first| first.question == head) {
             return Ok(first.answer);
         }
         let nonce = nonce();
