@@ -1,4 +1,4 @@
-//! A repository as a namespace reads it now: its Secret is read anew each time, and used only for the host that it is for.
+//! A repository as a namespace reads it now: its Secret is read again each time, and used only for the host that it is for.
 
 use super::secrets::SecretReader;
 use crate::effects::git::{self, Access, Source};

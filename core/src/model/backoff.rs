@@ -1,8 +1,8 @@
-//! Exponential backoff: how long to wait before something is tried again. Pure: who waits, and whether with jitter, is the caller's.
+//! Exponential backoff: how long to wait before something is tried again. Pure: waiting, and jitter, are up to the caller.
 
 use std::time::Duration;
 
-/// `first`, twice that, four times … and never more than `max`.
+/// `first`, twice that, four times … and at most `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,

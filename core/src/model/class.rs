@@ -9,6 +9,6 @@ pub enum Class {
     Transient,
     /// Something is not there yet, or this process may not act now: look again, it is no failure.
     Waiting,
-    /// A verdict: the same input gives the same answer until somebody changes something.
+    /// A verdict: the same input gives the same answer until something is changed.
     Terminal,
 }

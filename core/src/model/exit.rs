@@ -14,7 +14,7 @@ pub enum ExitReason {
     OutOfMemory,
     /// It tried to have more processes than the limit.
     ProcessLimit,
-    /// The disk of the executor's folder was nearly full, by whomever.
+    /// The disk of the executor's folder was nearly full, whatever filled it.
     DiskFull,
     /// The sandbox could not be made, so the script never began; `message` says why.
     NotStarted,

@@ -1,4 +1,4 @@
-//! Why something did not succeed, as planners, statuses and people are told.
+//! Why something did not succeed, for planners, statuses and people.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,7 @@ impl Failure {
         Self::new(reason, Class::Waiting, message)
     }
 
-    /// The same input gives the same answer until somebody changes something.
+    /// The same input gives the same answer until something is changed.
     pub fn terminal(reason: Reason, message: impl Into<String>) -> Self {
         Self::new(reason, Class::Terminal, message)
     }

@@ -1,4 +1,4 @@
-//! How a background step failed, as the planner is told. What failed is an effect's business; what to do about it is decided from this.
+//! How a background step failed, for the planner, which decides from this what to do about it.
 
 use std::time::Duration;
 

@@ -98,7 +98,7 @@ impl Kind for Build {
     }
 }
 
-/// It goes: what runs for it stops, and its project hears when it is gone, for its turn is free then.
+/// Cancels what runs for a Build that is being deleted; its project is requeued once it is gone, because its grant is free then.
 fn cancel_tasks(build: &Build, uid: &str, context: &Arc<BuildContext>) {
     let known = context.builds.known(uid);
     for slot in [Slot::Work, Slot::Watch, Slot::Cancel] {

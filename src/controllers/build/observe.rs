@@ -1,4 +1,4 @@
-//! Everything that a decision about a Build needs, read anew. It must not decide, nor ask git.
+//! Everything that a decision about a Build needs, read freshly. It must not decide, nor ask git.
 
 use crate::model::Failure;
 use jiff::Timestamp;
@@ -66,7 +66,7 @@ pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Obs
     }
     let last =
         observed.object.status.iter().flat_map(|status| &status.attempts).rfind(|attempt| attempt.outcome.is_some());
-    // What is being taken away is not asked for a second time.
+    // A deletion that is running is not started a second time.
     if let Some(number) = last.map(|last| last.number).filter(|_| !context.tasks.running(&registry::cleanup_key(&uid)))
     {
         observed.leftovers = context.executor.has_leftovers(&uid, number).await.map_err(Failure::from)?;

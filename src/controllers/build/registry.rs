@@ -45,7 +45,7 @@ pub(super) enum Found {
 pub(super) struct ProjectState {
     slots: [Option<u64>; 3],
     pub(super) resolved: Option<BuiltCommit>,
-    /// Stays over a retry, which resolves nothing anew.
+    /// Kept across a retry, which does not resolve the revision again.
     pub(super) highest_tag: Option<i64>,
     pub(super) prepared: Option<i64>,
     pub(super) tagged: bool,
@@ -116,7 +116,7 @@ impl Registry {
         note(inner.known.entry(uid.to_owned()).or_default(), failure);
     }
 
-    /// A person asked for another try: failures are history.
+    /// A retry was requested: earlier failures no longer count.
     pub(super) fn clear_failures(&self, uid: &str) {
         if let Some(known) = self.lock().known.get_mut(uid) {
             (known.fault, known.prepared, known.tagged, known.resolved) = (None, None, false, None);

@@ -41,11 +41,11 @@ use crate::{
     },
 };
 
-/// How often a running script is looked at, and how often its output goes to the store.
+/// Interval of polls of a running script, and the polls between two copies of its output to the store.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const POLLS_PER_SEAL: u32 = 15;
 const DELETION_POLLS: u32 = 50;
-/// Who follows the log of a build that is deleted reads the rest of it within that.
+/// Time that followers of a deleted build's log have for the rest of it.
 const LOG_READ_TIME: Duration = Duration::from_secs(10);
 
 type Done = Result<Found, Failure>;
@@ -250,7 +250,7 @@ pub(super) async fn delete_checkouts(uid: String, upto: i64, pin: Option<String>
 
 /// The Build is gone: what still runs for it ends, its folder and its pin go, and at last what it left in the store.
 pub(super) async fn delete_leftovers(namespace: String, name: String, uid: String, context: Arc<BuildContext>) {
-    // A list may be one of yesterday: nothing is taken away before the API server itself says that the Build is not there.
+    // A list may be old: nothing is deleted before the API server itself answers that the Build is not there.
     match context.shared.api::<Build>(&namespace).get_metadata_opt(&name).await {
         Ok(there) if there.as_ref().and_then(ResourceExt::uid).as_ref() != Some(&uid) => {}
         _ => return,

@@ -1,4 +1,4 @@
-//! What follows a grant that is on record: its number claimed, its plan frozen. Both are created once, whoever comes again.
+//! What follows a grant that is on record: its number claimed, its plan frozen. Both are created once, also when it is repeated.
 
 use std::sync::Arc;
 

@@ -54,7 +54,7 @@ struct Looked {
     news: bool,
 }
 
-/// Looks, and once more for everybody who asked meanwhile.
+/// Lists, and once more where a refresh was requested meanwhile.
 async fn look(occupied: &TaskSlot, project: (&str, &str, &str), source: &Source, context: &ProjectContext) -> Looked {
     let mut news = false;
     loop {

@@ -87,7 +87,7 @@ impl Kind for Project {
             }
             Action::Trigger(heads) => {
                 let done = pushes::trigger(self, &heads, context).await;
-                // What went wrong is told by the status, and tried again as the planner says.
+                // The status shows the failure, and the planner decides on the retry.
                 context.sources.pushed(&self.uid().unwrap_or_default(), done);
                 context.shared.requeue.project(&namespace, &name);
             }

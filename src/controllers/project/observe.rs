@@ -1,4 +1,4 @@
-//! Everything that a decision about a Project needs, read anew. It must not decide, nor ask git.
+//! Everything that a decision about a Project needs, read freshly. It must not decide, nor ask git.
 
 use crate::model::Failure;
 use std::collections::BTreeMap;

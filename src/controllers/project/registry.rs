@@ -78,7 +78,7 @@ impl Registry {
         self.lock().known.get(uid).filter(|known| known.source == *source).cloned().unwrap_or_default()
     }
 
-    /// Takes the place of the one listing that may run; `None` where one runs. It is told to look once more then, if `again`.
+    /// Takes the place of the one listing that may run; `None` where one runs, which lists once more then, if `again`.
     pub(super) fn occupy(&self, uid: &str, source: &Source, again: bool) -> Option<TaskSlot> {
         let mut inner = self.lock();
         let known = inner.known.entry(uid.to_owned()).or_default();
@@ -140,7 +140,7 @@ impl Registry {
 
 /// What became of a look.
 pub(super) struct Settled {
-    /// It is to be taken once more, because somebody asked meanwhile.
+    /// A refresh was requested meanwhile: list once more.
     pub(super) again: bool,
     /// A planner would see something new.
     pub(super) news: bool,

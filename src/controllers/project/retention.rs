@@ -1,4 +1,4 @@
-//! What retention keeps no longer, collected in the background. It must not decide what that is.
+//! What retention no longer keeps, collected in the background. It must not decide what that is.
 //!
 //! No intent is on record: each act may be done twice, and what a crash cut short is found by the next look.
 

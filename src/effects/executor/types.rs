@@ -40,7 +40,7 @@ pub struct BuildStep {
     pub folder: String,
     /// For the whole script.
     pub timeout: Duration,
-    /// Without a byte of output for so long it counts as hung.
+    /// Time without a byte of output after which it counts as hung.
     pub idle_timeout: Duration,
     /// Folders that it finds as the last one left them.
     #[serde(default)]

@@ -15,7 +15,7 @@ pub struct GitConfig {
     pub deadline: Duration,
     /// The same for a fetch, which may bring a whole history.
     pub fetch_deadline: Duration,
-    /// A server that says nothing for so long is given up.
+    /// Time without a byte after which a server counts as gone.
     pub silence: Duration,
     pub limits: Limits,
 }
@@ -35,7 +35,7 @@ impl GitConfig {
     }
 }
 
-/// The most that is taken of a repository: beyond it is no source code but somebody's joke.
+/// Limits on what is taken of a repository; source code stays far below them.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Of one fetch.

@@ -8,7 +8,7 @@ const FOLDER: &str = "landfall";
 const READERS: &str = "readers";
 const NAMESPACE: &str = "namespace";
 
-/// It was fetched just now. Whoever may read it now may read what is here, also when the server is away.
+/// Records a fetch. A Project that could read the repository now may read the mirror, also when the server is away.
 pub(super) fn fetched(mirror: &Mirror) -> Result<(), GitError> {
     let note = || {
         let folder = mirror.repo.path().join(FOLDER);

@@ -200,7 +200,7 @@ pub(super) fn describe(commit: &git2::Commit<'_>) -> Commit {
         sha: commit.id().to_string(),
         subject: clean(commit.summary_bytes().unwrap_or_default(), 200),
         author: clean(commit.author().name_bytes(), 100),
-        // A time outside of what a Timestamp holds is somebody's joke.
+        // A time that a Timestamp can't hold is made up.
         time: Timestamp::from_second(commit.time().seconds()).unwrap_or(Timestamp::UNIX_EPOCH),
     }
 }

@@ -1,4 +1,4 @@
-//! What one call to a remote needs: whom to talk to, with what, for how long; and the way from libgit2's thread to tokio and back.
+//! What one call to a remote needs: server, credentials, limits of time; and the way from libgit2's thread to tokio and back.
 
 use std::{cell::RefCell, future::Future, io, sync::Arc, time::Duration};
 
@@ -133,7 +133,7 @@ impl RemoteSession {
     }
 }
 
-/// The failure is recorded; libgit2 is told only that there is one.
+/// The failure is recorded; libgit2 gets only the fact that there is one.
 pub(super) struct RemoteError;
 
 impl From<RemoteError> for io::Error {
@@ -148,7 +148,7 @@ impl From<RemoteError> for git2::Error {
     }
 }
 
-/// What libgit2 is told where a transport refuses.
+/// The error that libgit2 gets where a transport refuses.
 pub(super) fn refused(why: &str) -> git2::Error {
     git2::Error::new(git2::ErrorCode::GenericError, git2::ErrorClass::Net, why)
 }

@@ -31,7 +31,7 @@ pub(super) enum RemoteLocation {
     },
 }
 
-/// Whom to dial.
+/// Server of a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
     /// A name or an IP address, without brackets.

@@ -27,7 +27,7 @@ pub struct Packed {
     pub digest: String,
     /// Bytes of the tar.
     pub size: u64,
-    /// The first regular files by name, without `run.json`; no more than a record lists.
+    /// The first regular files by name, without `run.json`; at most as many as a record lists.
     pub artifacts: Vec<Artifact>,
     /// How many there are.
     pub artifact_count: u64,

@@ -10,13 +10,13 @@ use crate::{api::build::Attempt, model::version::VersionRecord};
 pub enum Action {
     /// Another attempt was requested: earlier failures no longer count.
     ClearFailures,
-    /// In the background: fetch, find out what the revision means, and pin it.
+    /// In the background: fetch, resolve the revision to a commit, and pin it.
     Resolve,
-    /// In the background: see that the tag is free and the executor safe, and check the commit out.
+    /// In the background: check that the tag is free and the executor isolates scripts, then check the commit out.
     Prepare { attempt: i64 },
     /// The intent is on record, the checkout is there.
     Start { attempt: i64 },
-    /// In the background: look after the script until it ends, and keep its output.
+    /// In the background: watch the script until it ends, and keep its output.
     Watch { attempt: i64 },
     /// In the background: end the script with all its processes.
     Cancel { attempt: i64 },

@@ -11,18 +11,19 @@ use crate::{
     plan::{Plan, project::Denied},
 };
 
-/// The project wakes it when it goes on; this is for the case that it can't.
+/// The project requeues the Build when its state changes; this covers the case that it can't.
 const STUCK: Duration = Duration::from_secs(30);
 
 pub(super) fn plan(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
     let observed = draft.observed;
     if observed.object.spec.cancelled {
-        return draft.fail(Reason::Cancelled, "was cancelled before it began; nothing was built");
+        return draft.fail(Reason::Cancelled, "cancelled before it started; nothing was built");
     }
     let project = &observed.object.spec.project_ref.name;
     if observed.project.is_none() {
-        let message =
-            format!("there is no Project {project:?} in this namespace; it goes on by itself when there is one");
+        let message = format!(
+            "there is no Project {project:?} in this namespace; the Build continues by itself once there is one"
+        );
         return draft.with_verdict(false, &Verdict::waiting(Reason::ProjectNotFound, message), None);
     }
     if draft.status.commit.is_none() {
@@ -85,7 +86,7 @@ fn resolve(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
     if !draft.observed.working {
         draft.add(Action::Resolve);
     }
-    let message = format!("finds out which commit {:?} is", draft.observed.object.spec.revision);
+    let message = format!("resolving revision {:?}", draft.observed.object.spec.revision);
     draft.trying(false, Verdict::working(Reason::Resolving, message))
 }
 
@@ -96,21 +97,21 @@ pub(super) fn queued(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> 
     }
     if let Some(Denied::ForbiddenBy(other)) = draft.denied() {
         let message = format!(
-            "build {other} is under way, and build.concurrencyPolicy of the project is Forbid; annotate this Build with landfall.dev/retry when that one is over"
+            "build {other} is running, and build.concurrencyPolicy of the project is Forbid; annotate this Build with landfall.dev/retry once that one has ended"
         );
         return draft.fail(Reason::ConcurrencyForbidden, message);
     }
     draft.status.queue.clone_from(&draft.observed.place);
     if let Some(fault) = draft.fault().filter(|fault| !fault.terminal && draft.observed.place.is_none()) {
-        // It has its turn, but what the grant freezes could not be written yet. The project goes on trying.
+        // Granted, but what the grant freezes could not be written yet. The project retries.
         let verdict = Verdict::waiting(fault.reason, fault.message.clone());
         return draft.held(verdict, vec![], Some(STUCK));
     }
     let message = match &draft.observed.place {
-        None => "waits for its turn".to_owned(),
+        None => "waiting for its turn".to_owned(),
         Some(place) => match &place.waiting_for {
-            Some(other) => format!("is number {} in line; {other} runs now", place.position),
-            None => format!("is number {} in line", place.position),
+            Some(other) => format!("position {} in the queue; build {other} is running", place.position),
+            None => format!("position {} in the queue", place.position),
         },
     };
     draft.held(Verdict::working(Reason::Queued, message), vec![], None)
@@ -120,7 +121,7 @@ pub(super) fn queued(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> 
 pub(super) fn replaced(draft: StatusBuilder<'_>, what: &str) -> Plan<BuildStatus, Action> {
     let newer = draft.status.superseded_by.clone().unwrap_or_else(|| "a newer one".to_owned());
     let message = format!(
-        "build {newer} is newer and replaces this one, as build.concurrencyPolicy of the project says; {what}. Annotate this Build with landfall.dev/retry to have it all the same, when that one is over"
+        "build {newer} is newer and replaces this one, as build.concurrencyPolicy of the project says; {what}. To run it anyway, annotate this Build with landfall.dev/retry once that one has ended"
     );
     draft.fail(Reason::Superseded, message)
 }

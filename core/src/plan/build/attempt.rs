@@ -35,7 +35,7 @@ pub(super) fn plan(mut draft: StatusBuilder<'_>, plan: &BuildPlan) -> Decision {
     let Some(last) = draft.status.attempts.last().cloned() else { return begin(draft, plan, 1) };
     match last.outcome {
         None => named(draft, plan, &last),
-        Some(_) if news(&draft, &last) && last.outcome != Some(Outcome::Succeeded) => verdict(draft, plan, &last),
+        Some(_) if is_new_end(&draft, &last) && last.outcome != Some(Outcome::Succeeded) => verdict(draft, plan, &last),
         Some(outcome) => {
             if !draft.recorded(&last) {
                 draft.add(Action::Record(Box::new(last.clone())));
@@ -52,7 +52,7 @@ pub(super) fn plan(mut draft: StatusBuilder<'_>, plan: &BuildPlan) -> Decision {
 }
 
 /// Whether the store tells of an end that the status did not know: the status was lost, and its verdict with it.
-fn news(draft: &StatusBuilder<'_>, last: &Attempt) -> bool {
+fn is_new_end(draft: &StatusBuilder<'_>, last: &Attempt) -> bool {
     let known = draft.observed.object.status.iter().flat_map(|status| &status.attempts);
     !known.into_iter().any(|attempt| attempt.number == last.number && attempt.outcome.is_some())
 }
@@ -61,10 +61,10 @@ fn news(draft: &StatusBuilder<'_>, last: &Attempt) -> bool {
 fn begin(mut draft: StatusBuilder<'_>, plan: &BuildPlan, number: i64) -> Decision {
     let observed = draft.observed;
     if draft.cancelled() {
-        return draft.fail(Reason::Cancelled, "was cancelled before its script began");
+        return draft.fail(Reason::Cancelled, "cancelled before its script started");
     }
     if draft.superseded() {
-        return replaced(draft, "its script was not begun");
+        return replaced(draft, "its script was not started");
     }
     if observed.project.as_ref().and_then(|project| project.active.as_ref()) != Some(&observed.object.uid) {
         return queued(draft);
@@ -82,7 +82,7 @@ fn begin(mut draft: StatusBuilder<'_>, plan: &BuildPlan, number: i64) -> Decisio
         draft.status.attempts.push(intent(number, Time(draft.now)));
         return draft.working(
             Reason::Starting,
-            format!("starts attempt {number}"),
+            format!("starting attempt {number}"),
             vec![Action::Start { attempt: number }],
         );
     }
@@ -90,7 +90,7 @@ fn begin(mut draft: StatusBuilder<'_>, plan: &BuildPlan, number: i64) -> Decisio
         draft,
         number,
         Reason::Granted,
-        format!("has number {number_of}, prepares attempt {number}", number_of = plan.number),
+        format!("number {number_of} granted; preparing attempt {number}", number_of = plan.number),
     )
 }
 
@@ -145,7 +145,7 @@ fn absent(draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Decisio
         exit.message = Some(fault.message.clone());
         return ended(draft, plan, last, &exit, (Outcome::Failed, Some(fault.reason)));
     }
-    let message = format!("starts attempt {attempt}");
+    let message = format!("starting attempt {attempt}");
     if draft.observed.prepared == Some(attempt) && draft.fault().is_none() {
         return draft.working(Reason::Starting, message, vec![Action::Start { attempt }]);
     }
@@ -164,13 +164,15 @@ fn running(mut draft: StatusBuilder<'_>, attempt: i64) -> Decision {
         return match draft.status.superseded_by.clone() {
             Some(newer) => draft.working(
                 Reason::Superseded,
-                format!("ends attempt {attempt}: build {newer} is newer and replaces this one"),
+                format!("ending attempt {attempt}: build {newer} is newer and replaces this one"),
                 vec![],
             ),
-            None => draft.working(Reason::Cancelled, format!("ends attempt {attempt}, as spec.cancelled asks"), vec![]),
+            None => {
+                draft.working(Reason::Cancelled, format!("ending attempt {attempt}, as spec.cancelled asks"), vec![])
+            }
         };
     }
-    let verdict = Verdict::working(Reason::Building, format!("runs the script, attempt {attempt}"));
+    let verdict = Verdict::working(Reason::Building, format!("running the script, attempt {attempt}"));
     draft.held(verdict, vec![], Some(PROGRESS))
 }
 
@@ -187,7 +189,8 @@ fn lost(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Decis
         return ended(draft, plan, last, &exit, end);
     }
     let record = close(&mut draft, last, &exit, end);
-    let message = format!("attempt {} was lost with its runner (a reboot?); another one follows", last.number);
+    let message =
+        format!("attempt {} was lost with its runner, for example in a reboot; another attempt follows", last.number);
     draft.working(Reason::Granted, message, vec![Action::Record(Box::new(record))])
 }
 
@@ -251,11 +254,11 @@ fn close(draft: &mut StatusBuilder<'_>, last: &Attempt, exit: &ScriptEnd, end: (
     record
 }
 
-/// What there is to say of an attempt that did not succeed.
+/// The verdict on an attempt that did not succeed.
 fn verdict(draft: StatusBuilder<'_>, plan: &BuildPlan, end: &Attempt) -> Decision {
     let retry = "annotate this Build with landfall.dev/retry for another attempt";
     let tail = end.last_lines.iter().rev().take(5).rev().map(String::as_str).collect::<Vec<_>>().join("\n");
-    let said = if tail.is_empty() { String::new() } else { format!("; it said last:\n{tail}") };
+    let output = if tail.is_empty() { String::new() } else { format!("; last output:\n{tail}") };
     let is = |reason: Reason| end.reason.as_deref() == Some(reason.as_str());
     let n = end.number;
     if end.outcome == Some(Outcome::Cancelled) && is(Reason::Superseded) {
@@ -272,7 +275,7 @@ fn verdict(draft: StatusBuilder<'_>, plan: &BuildPlan, end: &Attempt) -> Decisio
             (
                 Reason::TimedOut,
                 format!(
-                    "attempt {n} ran longer than build.timeoutSeconds ({limit}) and was ended; raise it in the project for a new Build, or {retry}{said}"
+                    "attempt {n} ran longer than build.timeoutSeconds ({limit}) and was ended; raise it in the project for a new Build, or {retry}{output}"
                 ),
             )
         }
@@ -280,29 +283,36 @@ fn verdict(draft: StatusBuilder<'_>, plan: &BuildPlan, end: &Attempt) -> Decisio
             let limit = plan.idle_timeout_seconds;
             (
                 Reason::IdleTimedOut,
-                format!("attempt {n} said nothing for build.idleTimeoutSeconds ({limit}) and was ended; {retry}{said}"),
+                format!(
+                    "attempt {n} had no output for build.idleTimeoutSeconds ({limit}) and was ended; {retry}{output}"
+                ),
             )
         }
         _ if is(Reason::OutOfMemory) => (
             Reason::OutOfMemory,
-            format!("attempt {n} needed more than {} and was ended; {raise}{said}", limit(plan, "memory")),
+            format!("attempt {n} needed more than {} and was ended; {raise}{output}", limit(plan, "memory")),
         ),
         _ if is(Reason::ProcessLimit) => (
             Reason::ProcessLimit,
-            format!("attempt {n} tried to have more processes than {} and failed; {raise}{said}", limit(plan, "pids")),
+            format!(
+                "attempt {n} tried to have more processes than {} and failed; {raise}{output}",
+                limit(plan, "pids")
+            ),
         ),
         _ if is(Reason::DiskFull) => (
             Reason::DiskFull,
             format!(
-                "attempt {n} was ended because the operator's data folder is nearly full, by this script or others; let the script write less, or have the disk enlarged, and {retry}{said}"
+                "attempt {n} was ended because the operator's data folder is nearly full, by this script or others; let the script write less, or have the disk enlarged, and {retry}{output}"
             ),
         ),
         _ if is(Reason::ExecutorUnsafe) => {
-            (Reason::ExecutorUnsafe, format!("the script of attempt {n} was not begun{said}"))
+            (Reason::ExecutorUnsafe, format!("the script of attempt {n} was not started{output}"))
         }
-        _ if is(Reason::InvalidSpec) => (Reason::InvalidSpec, format!("the script of attempt {n} was not begun{said}")),
+        _ if is(Reason::InvalidSpec) => {
+            (Reason::InvalidSpec, format!("the script of attempt {n} was not started{output}"))
+        }
         _ if is(Reason::CacheRefused) => {
-            (Reason::CacheRefused, format!("the script of attempt {n} was not begun{said}"))
+            (Reason::CacheRefused, format!("the script of attempt {n} was not started{output}"))
         }
         _ => {
             let code = end
@@ -310,7 +320,7 @@ fn verdict(draft: StatusBuilder<'_>, plan: &BuildPlan, end: &Attempt) -> Decisio
                 .map_or_else(|| "without an exit code".to_owned(), |code| format!("with exit code {code}"));
             (
                 Reason::ScriptFailed,
-                format!("the script ended {code} in attempt {n}; mend it and create a new Build, or {retry}{said}"),
+                format!("the script ended {code} in attempt {n}; fix it and create a new Build, or {retry}{output}"),
             )
         }
     };

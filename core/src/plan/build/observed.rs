@@ -26,10 +26,10 @@ pub struct Observed {
     pub object: ObservedObject<BuildSpec, BuildStatus>,
     #[serde(default)]
     pub project: Option<ProjectObserved>,
-    /// Its place among those that wait, as the project's grants have it.
+    /// Its position in the project's queue.
     #[serde(default)]
     pub place: Option<QueuePlace>,
-    /// The project's policy leaves it no turn.
+    /// Why the project's `concurrencyPolicy` does not grant it.
     #[serde(default)]
     pub denied: Option<Denied>,
     /// What the revision meant when it was resolved and pinned, where that happened in this operator's life.
@@ -62,18 +62,18 @@ pub struct Observed {
     /// The attempt whose checkout lies ready, everything checked.
     #[serde(default)]
     pub prepared: Option<i64>,
-    /// The tag is at the remote, as this operator saw.
+    /// This operator has seen the tag at the remote.
     #[serde(default)]
     pub tagged: bool,
     /// How the last background step failed.
     #[serde(default)]
     pub fault: Option<RetryState>,
-    /// Attempts that have ended left more than their logs and records.
+    /// Ended attempts still have files beside their logs and records.
     #[serde(default)]
     pub leftovers: bool,
 }
 
-/// Whose a version is.
+/// The Build that a version belongs to.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionOwner {
@@ -123,7 +123,7 @@ pub struct ProjectObserved {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Step {
-    /// Never begun.
+    /// Not started.
     #[default]
     Absent,
     #[serde(rename_all = "camelCase")]
@@ -131,7 +131,7 @@ pub enum Step {
         log_bytes: i64,
     },
     Exited(ScriptEnd),
-    /// It began, and its runner is gone without a record.
+    /// Started; its runner is gone and left no record of the end.
     Lost,
 }
 

@@ -1,4 +1,4 @@
-//! The decision about a Build, as a chain of questions: is it going, published, ended; before its grant, or after it. All that a decision
+//! The decision about a Build, as a chain of questions: is it being deleted, published, ended; before its grant, or after it. All that a decision
 //! needs can be read again from specs, store, git and executor, so that a crash at any instant loses nothing.
 
 use jiff::Timestamp;
@@ -45,14 +45,14 @@ fn decide(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
     }
 }
 
-/// A Build that is deleted ends its script first; then it may go.
+/// A Build that is being deleted ends its script first; then its finalizer is removed.
 fn delete(draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
     let observed = draft.observed;
     let running = draft.status.attempts.last().filter(|last| last.outcome.is_none());
     match (running.map(|last| last.number), &observed.step) {
         (Some(attempt), Step::Running { .. }) => {
             let actions = if observed.cancelling { vec![] } else { vec![Action::Cancel { attempt }] };
-            draft.working(Reason::Cancelled, "is deleted: its script is ended first", actions)
+            draft.working(Reason::Cancelled, "being deleted; the script is ended first", actions)
         }
         _ => draft.deleted(),
     }

@@ -30,7 +30,7 @@ pub(super) fn collect(mut draft: StatusBuilder<'_>, last: &Attempt) -> Plan<Buil
     if !draft.observed.working {
         draft.add(Action::Pack { attempt: last.number });
     }
-    draft.trying(true, Verdict::working(Reason::Collecting, "packs the release"))
+    draft.trying(true, Verdict::working(Reason::Collecting, "packing the release"))
 }
 
 /// The release is stored: nothing is built again, whatever happens.
@@ -63,7 +63,7 @@ pub(super) fn plan(
         return held_up;
     }
     draft.add(Action::Publish(Box::new(record)));
-    draft.trying(true, Verdict::working(Reason::Publishing, format!("publishes version {}", plan.version)))
+    draft.trying(true, Verdict::working(Reason::Publishing, format!("publishing version {}", plan.version)))
 }
 
 fn tag(mut draft: StatusBuilder<'_>, plan: &BuildPlan, release: &ReleaseRecord) -> Plan<BuildStatus, Action> {
@@ -77,7 +77,7 @@ fn tag(mut draft: StatusBuilder<'_>, plan: &BuildPlan, release: &ReleaseRecord) 
         let tagged_at = built_at(&draft, plan, release);
         draft.add(Action::Tag { tagged_at });
     }
-    draft.trying(true, Verdict::working(Reason::Tagging, format!("pushes tag {}", plan.version)))
+    draft.trying(true, Verdict::working(Reason::Tagging, format!("pushing tag {}", plan.version)))
 }
 
 /// The recorded end of the attempt that made the release: the same for every try, so that it is always the same tag.
@@ -107,7 +107,7 @@ pub(super) fn done(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
 }
 
 /// A Build that comes back under the name and commit of one that published a version is not run again: the version is this one's, too.
-/// Whether that can still be deployed is another matter, and is said.
+/// The message says whether that can still be deployed.
 pub(super) fn published_before(mut draft: StatusBuilder<'_>, former: &FormerVersion) -> Plan<BuildStatus, Action> {
     let FormerVersion { version, commit, uid, digest, expired, .. } = former;
     let (namespace, name) = (&draft.observed.object.namespace, &draft.observed.object.name);
@@ -129,7 +129,7 @@ pub(super) fn published_before(mut draft: StatusBuilder<'_>, former: &FormerVers
         reason: Reason::AlreadyPublished,
         message: whose.clone(),
     });
-    // The commit was pinned when it was resolved, and nobody needs it any more.
+    // The commit was pinned when it was resolved, and is no longer needed.
     draft.add(Action::DeleteCheckouts { upto: 0, published: true });
     draft.with_verdict(false, &Verdict::done(Reason::AlreadyPublished, format!("{whose}{rest}")), None)
 }

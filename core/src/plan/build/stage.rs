@@ -1,4 +1,4 @@
-//! Where a Build stands, as its Project needs to know it: read from its status alone.
+//! The stage of a Build, as its Project needs it: read from its status alone.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::api::{
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BuildStage {
-    /// Not checked yet, or waiting for something else than a turn.
+    /// Not checked yet, or waiting for something else than its grant.
     Early,
     /// Checked, and held by the finalizer: it may be granted.
     Queued,
@@ -18,7 +18,7 @@ pub enum BuildStage {
     Ended,
 }
 
-/// Where this Build stands.
+/// The stage of this Build.
 pub fn of(build: &Build) -> BuildStage {
     let held = build.metadata.finalizers.iter().flatten().any(|name| name == FINALIZER);
     let deleting = build.metadata.deletion_timestamp.is_some();

@@ -18,7 +18,7 @@ use crate::{
 
 /// How many attempts a status shows.
 const ATTEMPTS: usize = 20;
-/// Background work wakes the Build when it is over; this is for the case that it can't.
+/// Background work requeues the Build when it ends; this covers the case that it can't.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 pub(super) struct StatusBuilder<'a> {
@@ -57,7 +57,7 @@ impl<'a> StatusBuilder<'a> {
         self.retried
     }
 
-    /// Whether there is nothing more to do unless somebody asks. Every failed verdict is kept until a retry: what failed weeks ago
+    /// Whether nothing is left to do without a retry. Every failed verdict is kept until a retry: what failed weeks ago
     /// must not start by itself.
     pub(super) fn ended(&self) -> bool {
         let is = |kind| conditions::status_of(&self.status.conditions, kind) == Some(true);
@@ -92,7 +92,7 @@ impl<'a> StatusBuilder<'a> {
         self.status.superseded_by.is_some()
     }
 
-    /// Whether a script that runs has to end: a person's wish, or a newer build.
+    /// Whether a running script has to end: by `spec.cancelled`, or by a newer build.
     pub(super) fn unwanted(&mut self) -> bool {
         // Both are asked: the status names the newer build in any case.
         self.superseded() | self.cancelled()
@@ -152,7 +152,7 @@ impl<'a> StatusBuilder<'a> {
         Some(draft.with_verdict(finalizer, &verdict, Duration::try_from(wait).ok().or(Some(LOOK_AGAIN))))
     }
 
-    /// While a step that failed before is tried again, the status goes on telling why; else it would flicker with every try.
+    /// While a failed step is retried the status keeps its failure; otherwise it would flicker with every retry.
     pub(super) fn trying(mut self, finalizer: bool, verdict: Verdict) -> Plan<BuildStatus, Action> {
         let verdict = match self.fault() {
             Some(fault) if !fault.terminal => {
@@ -173,7 +173,7 @@ impl<'a> StatusBuilder<'a> {
         self.with_verdict(false, &Verdict::failed(reason, message), None)
     }
 
-    /// As it was; only what asks nothing is brought up to date.
+    /// The verdict stays; only what needs no decision is brought up to date.
     pub(super) fn unchanged(mut self) -> Plan<BuildStatus, Action> {
         for condition in &mut self.status.conditions {
             condition.observed_generation = Some(self.observed.object.generation);
@@ -217,7 +217,7 @@ impl<'a> StatusBuilder<'a> {
         Plan { finalizer, status: self.status, actions: self.actions, events, next }
     }
 
-    /// An event where the reason changed to one that people want to hear of.
+    /// An event where the reason changed to one that is worth an event.
     fn events_for(
         &self,
         before: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],

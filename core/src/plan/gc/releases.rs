@@ -1,6 +1,6 @@
 //! Whether the bytes of a release are needed. Two versions may have the same bytes: one commit, built under one name in two namespaces.
 
-/// One claim on the bytes of a release, beside that of the version or Build that lets go of them.
+/// One claim on the bytes of a release, beside that of the version or Build that no longer needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// A Build made them and has not published them yet.

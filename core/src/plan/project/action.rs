@@ -7,15 +7,15 @@ use crate::api::project::ActiveBuild;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// In the background: fetch and list the branches. `again`: somebody asked, so a listing that runs already is not new enough.
+    /// In the background: fetch and list the branches. `again`: requested by a person, so a listing that is running already does not count.
     List { again: bool },
     /// Claim the number and freeze the build's plan, both create-only.
     Grant(ActiveBuild),
-    /// Tell the builds that wait where they stand, and the granted one that it is its turn.
+    /// Requeue the builds whose position changed, and the granted one.
     Announce(Vec<QueuePosition>),
     /// Record which heads exist when the trigger is declared; the record of an earlier trigger is deleted.
     RecordBaseline { baseline: String, heads: Vec<Head> },
-    /// In the background: collect what retention keeps no longer.
+    /// In the background: collect what retention no longer keeps.
     CollectGarbage,
     /// There is no trigger: the record of heads is deleted.
     DeleteBaselines,

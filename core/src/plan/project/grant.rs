@@ -27,7 +27,7 @@ pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, now: Times
     if let Some(active) = &status.active_build {
         status.last_number = status.last_number.max(active.number);
         if fresh {
-            let note = format!("build {} has its turn, with number {}", active.name, active.number);
+            let note = format!("build {} is granted, with number {}", active.name, active.number);
             events.push(EventDraft::normal(Reason::Granted, "Grant", note));
         }
         if fresh || !settled(observed, active) {
@@ -42,7 +42,7 @@ pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, now: Times
     Granted { actions, events }
 }
 
-/// The grant as it goes on; `None` where the build ended or vanished.
+/// The grant while its build runs; `None` where the build ended or is gone.
 fn keep(observed: &Observed, last_number: i64, mut active: ActiveBuild) -> Option<ActiveBuild> {
     let build = observed.builds.iter().find(|build| build.uid == active.uid)?;
     if build.stage == BuildStage::Ended {
@@ -54,7 +54,7 @@ fn keep(observed: &Observed, last_number: i64, mut active: ActiveBuild) -> Optio
             active.number = planned.number;
             active.granted_at = planned.granted_at.clone();
         }
-        // Somebody else claimed that number first, so another one is taken.
+        // Another build claimed that number first, so the next one is taken.
         Some(super::GrantObserved { claim: Claim::Foreign, .. }) => active.number = next_number(observed, last_number),
         _ => {}
     }
@@ -67,7 +67,7 @@ fn settled(observed: &Observed, active: &ActiveBuild) -> bool {
     planned.is_some_and(|planned| planned.number == active.number)
 }
 
-/// Whose turn it is: first a build that was begun (the status was lost), then who was granted before, then the oldest; of those
+/// The next build to be granted: first one that was started (the status was lost), then one that was granted before, then the oldest; of those
 /// created within one second (times have no smaller unit) the first by name. Where the newest replaces the others, the newest.
 fn next(observed: &Observed, last_number: i64, now: Timestamp) -> Option<ActiveBuild> {
     let ready = |build: &&Candidate| matches!(build.stage, BuildStage::Active | BuildStage::Queued);
@@ -78,7 +78,7 @@ fn next(observed: &Observed, last_number: i64, now: Timestamp) -> Option<ActiveB
     let (number, granted_at) = match &build.planned {
         Some(planned) => (planned.number, planned.granted_at.clone()),
         None if tags_known(observed, build) => (next_number(observed, last_number), Time(now)),
-        // The repository is listed first, or its tags would take the numbers of a store that begins anew.
+        // The repository is listed first, or its tags would take the numbers of an empty store.
         None => return None,
     };
     Some(ActiveBuild { name: build.name.clone(), uid: build.uid.clone(), number, granted_at })
@@ -101,7 +101,7 @@ fn order(build: &Candidate) -> (bool, bool, Timestamp, &str) {
     (build.stage != BuildStage::Active, build.planned.is_none(), build.created.0, &build.name)
 }
 
-/// Everybody's place: the active build at 0, then those that wait, then those that wait for nothing any more.
+/// All positions: the active build at 0, then those that wait, then those that are denied.
 fn queue(observed: &Observed, active: Option<&ActiveBuild>) -> Vec<QueuePosition> {
     let is_active = |build: &Candidate| active.is_some_and(|active| active.uid == build.uid);
     let queued = observed.builds.iter().filter(|build| build.stage == BuildStage::Queued && !is_active(build));

@@ -1,4 +1,4 @@
-//! When the repository is looked at, and what the last look says.
+//! When the repository is listed, and what the last listing shows.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, asked: boo
         status.branches.clone_from(&listing.branches);
     }
     mark(&mut status.branches, &observed.versions);
-    // One that is none is said by the spec's own check.
+    // An invalid interval is reported by the spec's own check.
     let Some(interval) = interval(&observed.object.spec) else {
         return ListingDecision { verdict: verdict(observed, status), list: false, next: hour() };
     };
@@ -53,9 +53,9 @@ fn verdict(observed: &Observed, status: &mut ProjectStatus) -> Verdict {
             Verdict::waiting(fault.reason, fault.message.clone())
         }
         (None, Some(listing)) => listed(listing.branches.len()),
-        // A new operator has not looked yet, and nothing else changed: what was true stays so until it has.
+        // A new operator has not listed yet, and nothing else changed: the status stays until it has.
         (None, None) if was_ready(observed) => listed(status.branches.len()),
-        (None, None) => Verdict::working(Reason::Pending, "looks at the repository"),
+        (None, None) => Verdict::working(Reason::Pending, "listing the repository"),
     }
 }
 

@@ -51,11 +51,11 @@ pub struct Observed {
     pub retention: RetentionObserved,
 }
 
-/// How it stands with the looks for what is kept no longer.
+/// State of the runs that collect what retention no longer keeps.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetentionObserved {
-    /// When this operator's last look was over.
+    /// End of this operator's last run.
     #[serde(default)]
     pub last: Option<Timestamp>,
     /// A build ended or went, or the rules changed since.
@@ -63,7 +63,7 @@ pub struct RetentionObserved {
     pub stale: bool,
     #[serde(default)]
     pub running: bool,
-    /// Set where the last look failed.
+    /// Set where the last run failed.
     #[serde(default)]
     pub fault: Option<RetryState>,
 }
@@ -104,7 +104,7 @@ pub struct Listing {
     pub highest_tag: i64,
 }
 
-/// A Build that may get, or has, a turn.
+/// A Build that may be granted, or is.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
@@ -137,7 +137,7 @@ pub struct GrantObserved {
     pub planned: Option<Planned>,
 }
 
-/// Whose the active build's number is.
+/// Who has claimed the active build's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum Claim {
     Unclaimed,
@@ -145,7 +145,7 @@ pub enum Claim {
     Foreign,
 }
 
-/// A Build's place in the line; the active one has place 0, and so has one that is denied.
+/// A Build's position in the queue; the active one has 0, and so has one that is denied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueuePosition {
@@ -154,12 +154,12 @@ pub struct QueuePosition {
     pub position: i32,
     #[serde(default)]
     pub waiting_for: Option<String>,
-    /// It gets no turn, or loses the one that it has.
+    /// Why it is not granted, or loses its grant.
     #[serde(default)]
     pub denied: Option<Denied>,
 }
 
-/// Why `build.concurrencyPolicy` leaves a Build no turn; with the name of the Build that has it.
+/// Why `build.concurrencyPolicy` does not grant a Build; with the name of the Build that is granted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Denied {
     ForbiddenBy(String),

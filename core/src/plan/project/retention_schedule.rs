@@ -1,17 +1,17 @@
-//! When it is looked for what is kept no longer. What that is decides [`crate::plan::gc::retention`].
+//! When retention is applied. What it no longer keeps decides [`crate::plan::gc::retention`].
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::Observed;
 use crate::api::{Reason, conditions::Extra, project::RETENTION_FAILED};
 
-/// Logs grow old, and Deployments let go of versions, without anybody telling.
+/// Logs grow old, and Deployments stop needing versions, without an event.
 const EVERY: SignedDuration = SignedDuration::from_hours(1);
 
 pub(super) struct RetentionSchedule {
-    /// Look now.
+    /// Run now.
     pub(super) now: bool,
-    /// When to look next, if nothing happens.
+    /// Time of the next run, if nothing happens.
     pub(super) next: Option<Timestamp>,
     pub(super) condition: Option<Extra>,
 }

@@ -1,4 +1,4 @@
-//! What in a Project's spec can never work: said by the Project itself, before a Build fails of it.
+//! What in a Project's spec can never work: reported by the Project itself, before a Build fails because of it.
 
 use jiff::SignedDuration;
 

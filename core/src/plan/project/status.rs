@@ -1,4 +1,4 @@
-//! What people are told when a Project's status changes.
+//! Events of a Project whose status changes.
 
 use crate::{
     api::{

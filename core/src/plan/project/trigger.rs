@@ -16,7 +16,7 @@ use crate::api::{
     project::{ProjectSpec, TRIGGERED},
 };
 
-/// More new heads at one look get their Builds at the next ones.
+/// New heads of one listing that get their Builds at once; the others follow at the next ones.
 const AT_ONCE: usize = 20;
 /// The longest name that the API takes.
 const NAME: usize = 63;

@@ -1,4 +1,4 @@
-//! Who a process is: pid, start time and boot id together. A pid alone is nobody. It must not signal on a pid alone.
+//! Who a process is: pid, start time and boot id together. A pid alone identifies nothing. It must not signal on a pid alone.
 
 use std::{fs, io};
 
