@@ -10,7 +10,7 @@ use crate::{
         Project,
         view::{CommitPage, CommitView, VIEW_API},
     },
-    effects::git::{CommitsWish, GitError, Source},
+    effects::git::{CommitsQuery, GitError, Source},
 };
 
 pub(crate) const PARAMETERS: [&str; 2] = ["branch", "page"];
@@ -26,7 +26,7 @@ pub async fn page(view: &Arc<View>, namespace: &str, name: &str, query: Option<&
     let missing = || ApiError::not_found(format!("there is no Project {name:?} in the namespace {namespace:?}"));
     let project = project.ok_or_else(missing)?;
     let source = &project.spec.source;
-    let wish = CommitsWish { branch: parameters.text("branch").map(str::to_owned), page: page - 1 };
+    let wish = CommitsQuery { branch: parameters.text("branch").map(str::to_owned), page: page - 1 };
     // Only the mirror is read, and that takes no Secret. It may hold what another Project had fetched with one of its own.
     let mirror = Source::open(namespace, &source.url).read_by(project.uid().unwrap_or_default());
     let found = view.git.commits(&mirror, &source.branches, wish).await.map_err(|error| problem(&error))?;

@@ -1,4 +1,4 @@
-//! Builds: how to look at one, and how to do what its planner says. It must not decide.
+//! Builds: how one is observed, and how the actions of its planner are done. It must not decide.
 
 mod context;
 mod leftovers;
@@ -110,7 +110,7 @@ fn cancel_tasks(build: &Build, uid: &str, context: &Arc<BuildContext>) {
     let _ = context.tasks.start(format!("build/{uid}/gone"), work::wait_until_deleted(build.clone(), context.clone()));
 }
 
-/// Starts work that outlives the reconcile and wakes the build when it is over.
+/// Starts work that outlives the reconcile and requeues the build when it ends.
 fn background(
     build: &Build,
     context: &Arc<BuildContext>,
@@ -133,7 +133,7 @@ fn background(
     });
 }
 
-/// Does something quick. It wakes the build either way: to go on, or to tell of the failure.
+/// Does something quick, then requeues the build: to continue, or to report the failure.
 async fn now(
     build: &Build,
     context: &Arc<BuildContext>,

@@ -55,7 +55,7 @@ pub(super) async fn resolve(build: Build, context: Arc<BuildContext>) -> Done {
     let (namespace, uid) = (build.namespace().unwrap_or_default(), build.uid().unwrap_or_default());
     let project = context.shared.api::<Project>(&namespace).get(&build.spec.project_ref.name).await;
     let spec = project.map_err(|error| Failure::of(Reason::InternalError, Class::Transient, &error))?.spec;
-    // Before it is queued: a build that waits for a Secret must not hold up the others.
+    // Before it is queued: a build that waits for a Secret must not block the others.
     secrets(&namespace, &build.spec.project_ref.name, secrets_of(&spec.build.env), &context).await?;
     let source = spec.source;
     let secret = source.secret_ref.as_ref().map(|secret| secret.name.as_str());
@@ -200,10 +200,10 @@ pub(super) async fn start(uid: String, attempt: i64, context: &Arc<BuildContext>
 /// its own, so that nobody waits for it.
 pub(super) async fn watch(uid: String, attempt: i64, context: Arc<BuildContext>) -> Done {
     let id = AttemptId::new(uid, attempt);
-    let mut looks = 0_u32;
+    let mut polls = 0_u32;
     while let StepState::Running { .. } = context.executor.state(&id).await? {
-        looks = looks.wrapping_add(1);
-        if looks.is_multiple_of(POLLS_PER_SEAL) {
+        polls = polls.wrapping_add(1);
+        if polls.is_multiple_of(POLLS_PER_SEAL) {
             seal(&id, &context).await;
         }
         tokio::time::sleep(POLL_INTERVAL).await;
@@ -212,7 +212,7 @@ pub(super) async fn watch(uid: String, attempt: i64, context: Arc<BuildContext>)
     Ok(Found::Nothing)
 }
 
-/// It may be asked for twice, and is done once.
+/// Idempotent.
 fn seal_rest(id: AttemptId, context: &Arc<BuildContext>) {
     let then = context.clone();
     let _ = context.tasks.start(format!("build/{id}/seal"), async move { seal(&id, &then).await });
@@ -324,7 +324,7 @@ pub(super) async fn tag(uid: String, tagged_at: Timestamp, context: Arc<BuildCon
     Ok(Found::Tagged)
 }
 
-/// Makes the version deployable. Where another build has it already, the next look says so.
+/// Makes the version deployable. Where another build has it already, the next reconcile reports it.
 pub(super) async fn publish(build: &Build, record: &VersionRecord, context: &Arc<BuildContext>) -> Result<(), Failure> {
     let namespace = build.namespace().unwrap_or_default();
     let key = keys::version(&namespace, &build.spec.project_ref.name, &record.version)?;

@@ -1,4 +1,4 @@
-//! The garbage collector: looks at what lies around and at who exists, and deletes what `plan::gc` says nobody needs. What one Build leaves
+//! The garbage collector: observes what is left and what exists, and deletes what `plan::gc` says is not needed. What one Build leaves
 //! when it ends or goes is collected by its own controller; this finds what was missed, for example because no operator ran. It must not
 //! decide what is needed.
 

@@ -1,4 +1,4 @@
-//! What lies around, and who exists. It must not decide what is needed.
+//! What is left, and which objects exist. It must not decide what is needed.
 
 use crate::model::Failure;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,7 +68,7 @@ async fn namespaces_of(
     let mut found = BTreeMap::new();
     for uid in uids.into_iter().filter(|uid| !builds.contains_key(uid)) {
         let plan: Option<BuildPlan> = match read_json(&context.store, &keys::build_plan(&uid)?).await {
-            // A record that is no more one tells nothing, and will tell nothing later.
+            // A record that can't be parsed tells nothing, now or later.
             Err(failure) if failure.class == Class::Terminal => None,
             plan => plan?,
         };

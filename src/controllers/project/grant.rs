@@ -22,7 +22,7 @@ pub(super) async fn grant(
     let internal = |error: &dyn std::error::Error| Failure::of(Reason::InternalError, Class::Transient, &error);
     let build =
         context.shared.api::<Build>(&namespace).get_opt(&active.name).await.map_err(|error| internal(&error))?;
-    // Gone, or another one of that name: the next look frees the turn.
+    // Gone, or another one of that name: the next reconcile frees the grant.
     let Some(build) = build.filter(|build| build.uid().as_ref() == Some(&active.uid)) else { return Ok(()) };
     let plan_key = keys::build_plan(&active.uid).map_err(|error| internal(&error))?;
     if context.store.get(&plan_key).await?.is_some() {

@@ -29,7 +29,7 @@ pub(super) fn source(project: &Project) -> Source {
     Source { url: source.url.clone(), branches: source.branches.clone(), secret, on_push, template }
 }
 
-/// Starts a listing, or tells the one that runs to look once more.
+/// Starts a listing, or has the running one list once more.
 pub(super) fn start(project: &Project, again: bool, context: &Arc<ProjectContext>) {
     let source = source(project);
     let uid = project.uid().unwrap_or_default();
@@ -37,8 +37,8 @@ pub(super) fn start(project: &Project, again: bool, context: &Arc<ProjectContext
     let (namespace, name, then) = (project.namespace().unwrap_or_default(), project.name_any(), context.clone());
     let interval = interval(project);
     let _ = context.tasks.start(occupied.key(), async move {
-        let looked = look(&occupied, (&namespace, &name, &uid), &source, &then).await;
-        match interval.filter(|_| !looked.failed) {
+        let end = list_until_settled(&occupied, (&namespace, &name, &uid), &source, &then).await;
+        match interval.filter(|_| !end.failed) {
             Some(interval) => tick(&uid, (namespace.clone(), name.clone()), source, interval, &then),
             // The gate may be shut: not to try again at once.
             None => tokio::time::sleep(Duration::from_millis(200)).await,
@@ -48,14 +48,19 @@ pub(super) fn start(project: &Project, again: bool, context: &Arc<ProjectContext
     });
 }
 
-struct Looked {
+struct ListingEnd {
     failed: bool,
     /// A planner would see something new.
     news: bool,
 }
 
 /// Lists, and once more where a refresh was requested meanwhile.
-async fn look(occupied: &TaskSlot, project: (&str, &str, &str), source: &Source, context: &ProjectContext) -> Looked {
+async fn list_until_settled(
+    occupied: &TaskSlot,
+    project: (&str, &str, &str),
+    source: &Source,
+    context: &ProjectContext,
+) -> ListingEnd {
     let mut news = false;
     loop {
         let result = list(project, source, context).await;
@@ -63,7 +68,7 @@ async fn look(occupied: &TaskSlot, project: (&str, &str, &str), source: &Source,
         let settled = occupied.settle(result);
         news |= settled.news;
         if !settled.again {
-            return Looked { failed, news };
+            return ListingEnd { failed, news };
         }
     }
 }
@@ -74,7 +79,7 @@ pub(super) fn interval(project: &Project) -> Option<Duration> {
     u64::try_from(interval).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
-/// Looks at every interval, and wakes the project only if there is news: an idle project costs the API server nothing. Where a look
+/// Lists at every interval, and requeues the project only if there is news: an idle project costs the API server nothing. Where a listing
 /// fails the planner takes over, with its backoff.
 fn tick(
     uid: &str,
@@ -97,15 +102,15 @@ fn tick(
                 return;
             }
             let Some(occupied) = then.sources.occupy(&uid, &source, false) else { continue };
-            let looked = look(&occupied, (&namespace, &name, &uid), &source, &then).await;
+            let end = list_until_settled(&occupied, (&namespace, &name, &uid), &source, &then).await;
             drop(occupied);
-            if looked.failed {
+            if end.failed {
                 then.sources.tick(&uid, &source, None);
             }
-            if looked.failed || looked.news {
+            if end.failed || end.news {
                 then.shared.requeue.project(&namespace, &name);
             }
-            if looked.failed {
+            if end.failed {
                 return;
             }
         }

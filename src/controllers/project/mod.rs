@@ -1,4 +1,4 @@
-//! Projects: how to look at one, and how to do what its planner says. It must not decide.
+//! Projects: how one is observed, and how the actions of its planner are done. It must not decide.
 
 mod context;
 mod grant;
@@ -34,13 +34,13 @@ use crate::{
 /// Requeue delay while this process does not hold the lease.
 const NOT_LEADING_DELAY: Duration = Duration::from_secs(1);
 
-/// Wakes the project, to go on with what is on record now.
+/// Requeues the project, to continue from what is on record now.
 fn requeue_after(done: Result<(), Failure>, project: &Project, context: &ProjectContext) -> Result<(), ReconcileError> {
     context.shared.requeue.project(&project.namespace().unwrap_or_default(), &project.name_any());
     Ok(done?)
 }
 
-/// Collects in the background what retention keeps no longer, publishes an event, and wakes the project.
+/// Collects in the background what retention no longer keeps, publishes an event, and requeues the project.
 fn collect(project: &Project, context: &Arc<ProjectContext>) {
     let uid = project.uid().unwrap_or_default();
     let Some(of) = context.sources.schedules.begin(&uid) else { return };
@@ -98,11 +98,11 @@ impl Kind for Project {
             }
             Action::Grant(active) => {
                 let done = grant::grant(self, &active, context).await;
-                // To take another number where this one was gone, and to tell the build.
+                // To take another number where this one was claimed, and to inform the build.
                 context.shared.requeue.project(&namespace, &name);
                 context.shared.requeue.build(&namespace, &active.name);
                 if let Err(failure) = &done {
-                    // The build has its turn and can't begin: it is the one that says why.
+                    // The build is granted and can't start: its status shows why.
                     context.builds.failed(&active.uid, failure);
                 }
                 done?;

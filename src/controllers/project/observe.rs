@@ -58,7 +58,7 @@ pub(super) async fn observe(project: &Project, context: &ProjectContext) -> Resu
     })
 }
 
-/// What `retention` is about: another text is another reason to look.
+/// What `retention` is about: another text is a reason for another run.
 fn kept(project: &Project, builds: &[Build]) -> Result<String, ReconcileError> {
     let ended = builds.iter().filter(|build| stage::of(build) == BuildStage::Ended);
     let mut uids: Vec<String> = ended.filter_map(ResourceExt::uid).collect();

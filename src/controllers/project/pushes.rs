@@ -66,7 +66,7 @@ pub(super) async fn trigger(project: &Project, heads: &[Head], context: &Project
     let uid = project.uid().unwrap_or_default();
     for head in heads {
         let key = keys::trigger(&uid, &head.sha)?;
-        // The record may be newer than the look that this was decided on.
+        // The record may be newer than the observation that this was decided on.
         if context.store.get(&key).await?.is_none() {
             let name = create(project, head, context).await?;
             context
@@ -156,7 +156,7 @@ fn build(project: &Project, head: &Head) -> Build {
     }
 }
 
-/// It goes with its Project, as what nobody asked for by hand.
+/// It is deleted with its Project, because no person created it.
 fn owner(project: &Project) -> OwnerReference {
     OwnerReference {
         api_version: Project::api_version(&()).into_owned(),

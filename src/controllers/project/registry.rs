@@ -30,7 +30,7 @@ pub(super) struct Source {
     pub(super) template: String,
 }
 
-/// What a look at a repository found.
+/// What a listing of a repository found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Listed {
     pub(super) branches: Vec<BranchView>,
@@ -45,7 +45,7 @@ pub(super) struct ProjectState {
     pub(super) listing: Option<Listing>,
     pub(super) fault: Option<RetryState>,
     pub(super) running: bool,
-    /// The interval of the task that looks by itself.
+    /// The interval of the task that lists by itself.
     pub(super) ticked: Option<Duration>,
     again: bool,
     runs: u64,
@@ -98,7 +98,7 @@ impl Registry {
         Some(TaskSlot { memory: self.clone(), uid: uid.to_owned(), run })
     }
 
-    /// Notes that a task looks at this source by itself; `None`: it no longer does.
+    /// Notes that a task lists this source by itself; `None`: it no longer does.
     pub(super) fn tick(&self, uid: &str, source: &Source, interval: Option<Duration>) {
         if let Some(known) = self.lock().known.get_mut(uid).filter(|known| known.source == *source) {
             known.ticked = interval;
@@ -138,7 +138,7 @@ impl Registry {
     }
 }
 
-/// What became of a look.
+/// Result of a listing.
 pub(super) struct Settled {
     /// A refresh was requested meanwhile: list once more.
     pub(super) again: bool,
@@ -158,7 +158,7 @@ impl TaskSlot {
         format!("project/{}/list/{}", self.uid, self.run)
     }
 
-    /// What the look found.
+    /// Takes over what the listing found.
     pub(super) fn settle(&self, result: Result<Listed, Failure>) -> Settled {
         let mut inner = self.memory.lock();
         let known = inner.known.get_mut(&self.uid).filter(|known| known.runs == self.run);

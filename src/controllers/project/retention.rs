@@ -1,6 +1,6 @@
 //! What retention no longer keeps, collected in the background. It must not decide what that is.
 //!
-//! No intent is on record: each act may be done twice, and what a crash cut short is found by the next look.
+//! No intent is on record: each act may be done twice, and what a crash cut short is found by the next run.
 
 use crate::model::Failure;
 use std::{
@@ -73,7 +73,7 @@ pub(super) async fn collect(project: &Project, context: &Arc<ProjectContext>) ->
     (collected, done.map(|_| ()))
 }
 
-/// One look and what follows. True: versions expired, and another look is to follow.
+/// One run. True: versions expired, and another run is to follow.
 async fn collect_once(
     project: &Project,
     collected: &mut Collected,
@@ -258,7 +258,7 @@ pub(super) async fn removed(
     Ok(keys.iter().map(|key| key.name().to_owned()).collect())
 }
 
-/// What a build's attempts said, as far as it is in the store.
+/// Logs of a build's attempts, as far as they are in the store.
 async fn logs_of(uid: &str, context: &ProjectContext) -> Result<Vec<LogObserved>, Failure> {
     let folder = keys::logs(uid)?;
     let mut logs = BTreeMap::<i64, LogObserved>::new();

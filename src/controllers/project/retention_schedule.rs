@@ -1,4 +1,4 @@
-//! What this operator remembers of its looks for what is kept no longer.
+//! What this operator remembers of its retention runs.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -22,7 +22,7 @@ pub(super) struct RetentionSchedules {
 #[derive(Default)]
 struct ProjectState {
     last: Option<Timestamp>,
-    /// What there was to look through when that was done last, and what there is now.
+    /// What there was to check at the end of the last run, and what there is now.
     done: String,
     now: String,
     running: bool,
@@ -34,7 +34,7 @@ impl RetentionSchedules {
         self.known.lock()
     }
 
-    /// How it stands; `now` says what there is to look through.
+    /// State of the runs; `now` says what there is to check.
     pub(super) fn observed(&self, uid: &str, now: String) -> RetentionObserved {
         let mut all = self.lock();
         let known = all.entry(uid.to_owned()).or_default();
@@ -47,7 +47,7 @@ impl RetentionSchedules {
         }
     }
 
-    /// Takes the place of the one look that may run; answers what it is for.
+    /// Takes the place of the one run at a time; answers what it is for.
     pub(super) fn begin(&self, uid: &str) -> Option<String> {
         let mut all = self.lock();
         let known = all.get_mut(uid).filter(|known| !known.running)?;

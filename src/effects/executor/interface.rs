@@ -25,7 +25,7 @@ pub trait Executor: Send + Sync {
     fn checkout_dir(&self, attempt: &AttemptId) -> PathBuf;
 
     /// Starts an attempt; one that was begun before is left alone. Effect `build.start`. Returns when the start is on record. The secrets
-    /// are told to the script alone, and masked in its output.
+    /// are given to the script alone, and masked in its output.
     fn start<'a>(&'a self, gate: &'a Gate, attempt: &'a AttemptId, step: BuildStep, secrets: Secrets) -> Done<'a, ()>;
 
     /// What is known of an attempt now. Never guessed.

@@ -1,6 +1,6 @@
 //! Secret variables of a script, on their way from the operator to it: through pipes alone, never on a disk or a command line.
 //!
-//! The runner is told them once, at its start, and keeps them as long as the script runs: an operator that comes later need not know them.
+//! The runner gets them once, at its start, and keeps them as long as the script runs: an operator that comes later need not know them.
 
 use std::{
     fmt,
@@ -32,10 +32,10 @@ impl Secrets {
         pipe.write_all(&serde_json::to_vec(self)?)
     }
 
-    /// What the operator told; an error where it died in the middle of it.
+    /// Reads what the operator sends; an error where the operator died in the middle of it.
     pub(super) fn receive(pipe: impl Read) -> io::Result<Self> {
         serde_json::from_reader(pipe)
             // The text of the error could quote what was read.
-            .map_err(|_| io::Error::other("the operator did not tell the whole environment"))
+            .map_err(|_| io::Error::other("the operator did not send the whole environment"))
     }
 }

@@ -13,7 +13,7 @@ const PAGE: usize = 50;
 
 /// Which commits are wanted.
 #[derive(Clone, Debug, Default)]
-pub struct CommitsWish {
+pub struct CommitsQuery {
     /// Default: where the remote's HEAD points, else the branch that changed last.
     pub branch: Option<String>,
     /// From 0.
@@ -31,15 +31,15 @@ pub struct CommitList {
 }
 
 /// `None` where nothing was fetched yet, or the repository is empty.
-pub(super) fn commits(m: &Mirror, patterns: &Patterns, wish: &CommitsWish) -> Result<Option<CommitList>, GitError> {
+pub(super) fn commits(m: &Mirror, patterns: &Patterns, query: &CommitsQuery) -> Result<Option<CommitList>, GitError> {
     let heads = heads(m, patterns)?;
     let remote_default = default_branch(&m.repo);
-    let wished = wish.branch.as_ref();
+    let branch_asked = query.branch.as_ref();
     let named = |name: Option<&String>| name.and_then(|name| heads.iter().find(|head| head.name == *name));
     let default = || named(remote_default.as_ref()).or_else(|| heads.iter().max_by_key(|head| head.time));
-    let head = if wished.is_some() { named(wished) } else { default() };
+    let head = if branch_asked.is_some() { named(branch_asked) } else { default() };
     let Some(head) = head else {
-        return match wished.filter(|_| !heads.is_empty()) {
+        return match branch_asked.filter(|_| !heads.is_empty()) {
             Some(branch) => Err(GitError::RevisionNotFound { revision: clean(branch.as_bytes(), 100) }),
             None => Ok(None),
         };
@@ -48,7 +48,7 @@ pub(super) fn commits(m: &Mirror, patterns: &Patterns, wish: &CommitsWish) -> Re
     let mut walk = m.repo.revwalk().map_err(&failed)?;
     walk.set_sorting(Sort::TOPOLOGICAL | Sort::TIME).map_err(&failed)?;
     walk.push(head.id).map_err(&failed)?;
-    let skip = PAGE.saturating_mul(usize::try_from(wish.page).unwrap_or(usize::MAX));
+    let skip = PAGE.saturating_mul(usize::try_from(query.page).unwrap_or(usize::MAX));
     let mut found = Vec::new();
     for id in walk.skip(skip).take(PAGE + 1) {
         let commit = m.repo.find_commit(id.map_err(&failed)?).map_err(&failed)?;

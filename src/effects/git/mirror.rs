@@ -111,7 +111,7 @@ fn no_room(error: &git2::Error, url: &str) -> Option<GitError> {
 }
 
 /// Runs work on a mirror in a thread of its own, when it is its turn. After the deadline, which counts from now, the caller gets `TimedOut`,
-/// and the work ends at its next look.
+/// and the work ends at its next check.
 pub(super) async fn run<T: Send + 'static>(
     config: &GitConfig,
     locks: &RepoLocks,
@@ -217,7 +217,7 @@ pub(super) fn lock(mirror: &Path, stop: &CancellationToken) -> std::io::Result<F
     take_lock(&mirror.with_file_name(format!("{name}.lock")), stop)
 }
 
-/// It is waited for where another process holds it: an operator that is just ending, say.
+/// Waits where another process holds it, for example an operator that is just ending.
 fn take_lock(path: &Path, stop: &CancellationToken) -> std::io::Result<File> {
     let file = File::options().create(true).append(true).open(path)?;
     loop {

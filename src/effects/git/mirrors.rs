@@ -36,15 +36,15 @@ fn is_mirror(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "git") && path.join("HEAD").is_file()
 }
 
-/// Each mirror and what a crash left of one. One that can't be read hides no other: it is not told of, and stays.
+/// Each mirror and what a crash left of one. One that can't be read is left out, and stays.
 pub(super) fn all(folder: &Path) -> Vec<Mirror> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found: Vec<_> = entries.filter_map(|path| look(&path)).collect();
+    let mut found: Vec<_> = entries.filter_map(|path| inspect(&path)).collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found
 }
 
-fn look(path: &Path) -> Option<Mirror> {
+fn inspect(path: &Path) -> Option<Mirror> {
     let name = path.file_name()?.to_str()?.to_owned();
     let end = path.extension().and_then(|end| end.to_str());
     let touched = || Timestamp::try_from(metadata::touched(path).ok()?).ok();
@@ -77,7 +77,7 @@ pub(super) fn remove(path: &Path, seen: &Mirror, stop: &CancellationToken) -> Re
         true => None,
         false => Some(mirror::lock(&path.with_extension("git"), stop).map_err(failed)?),
     };
-    if look(path).as_ref() != Some(seen) {
+    if inspect(path).as_ref() != Some(seen) {
         return Ok(false);
     }
     let going = path.with_extension(GOING);

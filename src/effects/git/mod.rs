@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     access::{Access, KEYS, Source, host_of, mirror_of},
-    commits::{CommitList, CommitsWish},
+    commits::{CommitList, CommitsQuery},
     config::{GitConfig, Limits},
     error::GitError,
     transport::register as register_transports,
@@ -85,14 +85,14 @@ impl Git {
         &self,
         source: &Source,
         patterns: &[String],
-        wish: CommitsWish,
+        query: CommitsQuery,
     ) -> Result<Option<CommitList>, GitError> {
         let patterns = read::Patterns::new(patterns)?;
         let mirror = self.config.folder.join(access::mirror_of(&source.namespace, &source.url)?);
         if !source.reader.as_deref().is_some_and(|reader| metadata::was_read_by(&mirror, reader)) {
             return Ok(None);
         }
-        self.run(source, READS, move |mirror| commits::commits(mirror, &patterns, &wish)).await
+        self.run(source, READS, move |mirror| commits::commits(mirror, &patterns, &query)).await
     }
 
     /// Name and head of every branch in the mirror that matches both a pattern and a wanted one, the longest untouched first.

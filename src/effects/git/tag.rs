@@ -92,7 +92,7 @@ fn send(m: &Mirror, tag: &TagRequest) -> Result<(), GitError> {
     }
 }
 
-/// Answers that say no land in `refused`; what a hook prints, in `output`.
+/// Refusals land in `refused`; what a hook prints, in `output`.
 fn callbacks<'a>(
     m: &Mirror,
     id: git2::Oid,
@@ -121,7 +121,7 @@ fn callbacks<'a>(
     callbacks
 }
 
-/// Errors that say no and will say no again, as against a line that broke.
+/// Errors that are refusals and stay so, as against a broken connection.
 fn is_refusal(error: &git2::Error) -> bool {
     let words = error.message();
     let denied = ["ermission denied", "ead-only file system", "non-bare"].iter().any(|part| words.contains(part));

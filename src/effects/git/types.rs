@@ -1,4 +1,4 @@
-//! What git told us, cleaned, as plain values. Everything here came from outside and was stripped of control characters.
+//! What git answers, as plain values. All of it comes from outside, and is stripped of control characters.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

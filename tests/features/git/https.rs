@@ -10,7 +10,7 @@ use crate::support::{
 };
 use landfall::{
     effects::{
-        git::{Access, CheckoutRequest, CommitsWish, Git, GitConfig, GitError, Limits, Source, TagOutcome},
+        git::{Access, CheckoutRequest, CommitsQuery, Git, GitConfig, GitError, Limits, Source, TagOutcome},
         secret::SecretText,
     },
     model::Class,
@@ -431,7 +431,8 @@ async fn a_project_is_shown_the_commits_that_it_has_fetched_itself() {
     let bench = Bench::new().await;
     bench.server.login(LOGIN);
     bench.fetch(&bench.ann().read_by("uid-1")).await.unwrap();
-    let shown = async |source: Source| bench.git.commits(&source, &[], CommitsWish::default()).await.unwrap().is_some();
+    let shown =
+        async |source: Source| bench.git.commits(&source, &[], CommitsQuery::default()).await.unwrap().is_some();
     let open = Source::open("shop", bench.server.url("origin.git"));
     assert!(shown(open.clone().read_by("uid-1")).await);
     // Of the same name in a namespace of the same name, after the first is gone.

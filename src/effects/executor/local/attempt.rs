@@ -60,7 +60,7 @@ pub(super) fn start(
         .stderr(log)
         .spawn()
         .map_err(failed("start `setsid` of util-linux"))?;
-    // A runner that ended early leaves a pipe that nobody reads; what it said follows below.
+    // A runner that ended early leaves a pipe without a reader; its output follows below.
     let _ = child.stdin.take().map(|pipe| secrets.send(pipe));
     let status = child.wait().map_err(failed("start `setsid` of util-linux"))?;
     let until = clock::monotonic() + BEGIN;
@@ -70,8 +70,8 @@ pub(super) fn start(
         }
         std::thread::sleep(PAUSE);
     }
-    let said = fs::read(dir.join(files::RUNNER_LOG)).unwrap_or_default();
-    let why = crate::model::text::last_lines(&said, 3).join(" / ");
+    let output = fs::read(dir.join(files::RUNNER_LOG)).unwrap_or_default();
+    let why = crate::model::text::last_lines(&output, 3).join(" / ");
     Err(ExecutorError::Failed { what: format!("start the runner {}", runner.display()), why })
 }
 

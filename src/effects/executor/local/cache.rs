@@ -92,7 +92,7 @@ fn place(dir: &Path, cache: &Cache, make: bool) -> Result<PathBuf, String> {
 
 /// Puts a copy of each cache where the script finds it. `Some`: the attempt was ended meanwhile. What can't be had is left out, and said
 /// in the log: a damaged cache must not stop builds.
-pub(super) fn fetch(watch: &Watch<'_>, said: &mut u64) -> io::Result<Option<ExitReason>> {
+pub(super) fn fetch(watch: &Watch<'_>, notes: &mut u64) -> io::Result<Option<ExitReason>> {
     let Some(caches) = &watch.asked.step.caches else { return Ok(None) };
     let home = kept(&watch.asked.caches, caches);
     sweep(&home, caches);
@@ -107,8 +107,10 @@ pub(super) fn fetch(watch: &Watch<'_>, said: &mut u64) -> io::Result<Option<Exit
             Ok(status) => {
                 remove::tree(&to)?;
                 fs::create_dir(&to)?;
-                *said +=
-                    files::say(watch.dir, &format!("cache {} is left out: its copy ended with {status}", cache.name));
+                *notes += files::add_note(
+                    watch.dir,
+                    &format!("cache {} is left out: its copy ended with {status}", cache.name),
+                );
             }
             Err(reason) => {
                 copy.kill()?;
@@ -128,13 +130,15 @@ fn copy(from: &Path, to: &Path, more: &[&str]) -> Command {
 }
 
 /// The script ended well: what it left is the next generation. What fails here costs the cache, not the build.
-pub(super) fn keep(watch: &Watch<'_>, said: &mut u64) {
+pub(super) fn keep(watch: &Watch<'_>, notes: &mut u64) {
     let Some(caches) = &watch.asked.step.caches else { return };
     for cache in &caches.folders {
         match keep_one(watch, caches, cache) {
             Ok(None) => {}
-            Ok(Some(note)) => *said += files::say(watch.dir, &note),
-            Err(error) => *said += files::say(watch.dir, &format!("cache {} stays as it was: {error}", cache.name)),
+            Ok(Some(note)) => *notes += files::add_note(watch.dir, &note),
+            Err(error) => {
+                *notes += files::add_note(watch.dir, &format!("cache {} stays as it was: {error}", cache.name))
+            }
         }
     }
 }

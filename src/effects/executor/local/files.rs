@@ -66,7 +66,7 @@ fn parent(path: &Path) -> PathBuf {
 }
 
 /// A line of ours in the script's log; its length.
-pub(super) fn say(dir: &Path, text: &str) -> u64 {
+pub(super) fn add_note(dir: &Path, text: &str) -> u64 {
     let line = format!("landfall: {text}\n");
     let written = File::options()
         .create(true)

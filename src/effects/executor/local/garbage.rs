@@ -15,15 +15,15 @@ use crate::effects::remove;
 
 /// What is kept of an attempt that has ended.
 const KEPT: [&str; 6] = [files::STEP, files::PID, files::LOCK, files::LOG, files::EXIT, files::RUNNER_LOG];
-const TRIAL: &str = "trial-";
-/// A trial of the sandbox takes seconds.
+const CHECK_PREFIX: &str = "trial-";
+/// An isolation check takes seconds.
 const STALE: Duration = Duration::from_secs(3600);
 
-/// Uids of the builds that have a folder. Leftovers of killed trials go on the way.
+/// Uids of the builds that have a folder. Leftovers of killed isolation checks are deleted as well.
 pub(super) fn builds(folder: &Path) -> Vec<String> {
     let mut uids = Vec::new();
     for (name, path) in folders(folder) {
-        if name.starts_with(TRIAL) {
+        if name.starts_with(CHECK_PREFIX) {
             if stale(&path) {
                 let _ = remove::tree(&path);
             }
@@ -67,7 +67,7 @@ pub(super) fn delete_checkouts(build: &Path, upto: i64) -> Result<(), ExecutorEr
     Ok(())
 }
 
-/// What an attempt said, which is in the store or was kept long enough; one that runs is left alone.
+/// Deletes the log of an attempt, which is in the store or was kept long enough; one that runs is left alone.
 pub(super) fn remove_log(dir: &Path) -> Result<(), ExecutorError> {
     if matches!(attempt::state(dir)?, StepState::Running { .. }) {
         return Ok(());

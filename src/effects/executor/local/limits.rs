@@ -103,7 +103,7 @@ impl ActiveLimits {
         arguments
     }
 
-    /// What this machine does not hold the script to; for its log.
+    /// Limits that this machine can't enforce on the script; for its log.
     pub(super) fn shortcomings(&self) -> Vec<String> {
         let lacks = |wanted: Option<u64>, group: &Option<Group>| wanted.is_some() && group.is_none();
         let mut lines = Vec::new();
@@ -246,7 +246,7 @@ fn has(root: &Path, controller: &str) -> bool {
     controllers.split_whitespace().any(|name| name == controller)
 }
 
-/// Takes away groups of runners that were killed. One with processes refuses to go, and one that a runner holds is not asked to.
+/// Deletes groups of runners that were killed. The kernel keeps one with processes, and one that a runner holds is skipped.
 fn sweep(ours: &Path) {
     let entries = fs::read_dir(ours).into_iter().flatten().flatten();
     let old = |entry: &fs::DirEntry| {
@@ -291,17 +291,17 @@ mod tests {
     fn version_2_is_told_in_its_own_words() {
         let (dir, line) = version2("cpu memory pids");
         let group = |controller, limit| Group::make(&line, controller, "build", limit).unwrap();
-        let said = |file: &str| fs::read_to_string(dir.path().join("landfall/build").join(file)).unwrap();
+        let text_of = |file: &str| fs::read_to_string(dir.path().join("landfall/build").join(file)).unwrap();
         let memory = group("memory", 1 << 20);
-        assert_eq!((said("memory.max").as_str(), said("memory.oom.group").as_str()), ("1048576", "1"));
+        assert_eq!((text_of("memory.max").as_str(), text_of("memory.oom.group").as_str()), ("1048576", "1"));
         fs::write(memory.path.join("memory.events"), "low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 1\n")
             .unwrap();
         assert_eq!(memory.count("oom_kill"), 1);
         let pids = group("pids", 64);
         fs::write(pids.path.join("pids.events"), "max 12\n").unwrap();
-        assert_eq!((said("pids.max").as_str(), pids.count("max")), ("64", 12));
+        assert_eq!((text_of("pids.max").as_str(), pids.count("max")), ("64", 12));
         let cpu = group("cpu", 1500);
-        assert_eq!(said("cpu.max"), "150000 100000");
+        assert_eq!(text_of("cpu.max"), "150000 100000");
         assert_eq!(fs::read_to_string(dir.path().join("landfall/cgroup.subtree_control")).unwrap(), "+cpu");
         std::mem::forget((memory, pids, cpu));
     }

@@ -83,7 +83,7 @@ impl LocalExecutor {
     }
 
     /// Starts an attempt; one that was begun before is left alone, whatever became of it. Effect `build.start`.
-    /// Returns when its runner is on record (or it was before). The secrets are told to the runner alone, and masked in the output.
+    /// Returns when its runner is on record (or it was before). The secrets are given to the runner alone, and masked in the output.
     pub async fn start(
         &self,
         gate: &Gate,

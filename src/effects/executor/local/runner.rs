@@ -114,8 +114,8 @@ fn attempt(dir: &Path, asked: &StepFile, secrets: &Secrets) -> io::Result<(End, 
     std::thread::spawn(move || done.send(capture::capture(reader, &log, limit, &heard, masks)));
     let limits = ActiveLimits::new(asked.step.limits, asked.isolation == Isolation::Sandboxed);
     let watch = Watch { dir, asked, secrets, limits: &limits, last };
-    let mut said: u64 = limits.shortcomings().iter().map(|line| files::say(dir, line)).sum();
-    let end = match (cache::fetch(&watch, &mut said)?, asked.isolation) {
+    let mut notes: u64 = limits.shortcomings().iter().map(|line| files::add_note(dir, line)).sum();
+    let end = match (cache::fetch(&watch, &mut notes)?, asked.isolation) {
         (Some(reason), _) => {
             drop(writer);
             End::killed(reason)
@@ -127,9 +127,9 @@ fn attempt(dir: &Path, asked: &StepFile, secrets: &Secrets) -> io::Result<(End, 
     let mut captured = captured.recv_timeout(Duration::from_secs(10)).unwrap_or_default();
     let end = limits.judge(end);
     if end.succeeded() {
-        cache::keep(&watch, &mut said);
+        cache::keep(&watch, &mut notes);
     }
-    captured.bytes += said;
+    captured.bytes += notes;
     Ok((end, captured))
 }
 
@@ -142,8 +142,8 @@ fn sandboxed(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> {
     let mut command = sandbox::command(watch.dir, slot.uid, &watch.asked.hidden, &watch.limits.arguments());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(output).spawn()?;
     drop(command); // it holds a writer of the output
-    let said = listen(child.stdout.take());
-    if said.recv_timeout(SETUP_TIMEOUT).ok().as_deref() != Some("ready") {
+    let words = listen(child.stdout.take());
+    if words.recv_timeout(SETUP_TIMEOUT).ok().as_deref() != Some("ready") {
         kill_sandbox(&mut child)?;
         let why = crate::model::text::last_lines(&fs::read(watch.dir.join(files::RUNNER_LOG)).unwrap_or_default(), 2)
             .join(" / ");
@@ -153,14 +153,14 @@ fn sandboxed(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> {
         watch.limits.take(inner)?;
     }
     let begun = clock::monotonic();
-    watch.tell(&mut child, b"go\n");
+    watch.send(&mut child, b"go\n");
     match watch.until_end(&mut child, begun)? {
         Err(reason) => {
             kill_sandbox(&mut child)?;
             Ok(End::killed(reason))
         }
         Ok(_) => {
-            let word = said.recv_timeout(Duration::from_secs(5)).unwrap_or_default();
+            let word = words.recv_timeout(Duration::from_secs(5)).unwrap_or_default();
             let code = word.strip_prefix("exit ").and_then(|code| code.parse().ok());
             Ok(match code {
                 Some(code) => End::completed(Some(code)),
@@ -172,13 +172,13 @@ fn sandboxed(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> {
 
 /// The lines that process 1 says.
 fn listen(stdout: Option<ChildStdout>) -> mpsc::Receiver<String> {
-    let (say, said) = mpsc::channel();
+    let (sender, words) = mpsc::channel();
     std::thread::spawn(move || {
         for line in stdout.map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
-            let _ = say.send(line);
+            let _ = sender.send(line);
         }
     });
-    said
+    words
 }
 
 /// Process 1 of the sandbox, the one child of `unshare`, which is ours.

@@ -32,7 +32,7 @@ pub(super) fn run(watch: &Watch<'_>, output: io::PipeWriter) -> io::Result<End> 
     drop(command); // it holds writers of the output
     // It waits for its secrets, so it is in its groups before it does anything.
     watch.limits.take(i32::try_from(child.id()).unwrap_or_default())?;
-    watch.tell(&mut child, b"");
+    watch.send(&mut child, b"");
     let ended = watch.until_end(&mut child, clock::monotonic())?;
     if ended.is_err() {
         child.kill()?;

@@ -44,7 +44,7 @@ pub(super) struct Watch<'a> {
 impl Watch<'_> {
     /// Says a word to the child, and the script's secrets after it; then its stdin is closed. In a thread, so that a child that does
     /// not read is ended in time all the same.
-    pub(super) fn tell(&self, child: &mut Child, word: &[u8]) {
+    pub(super) fn send(&self, child: &mut Child, word: &[u8]) {
         let Some(mut pipe) = child.stdin.take() else { return };
         let words = [word, &script::secret_exports(self.secrets)].concat();
         std::thread::spawn(move || pipe.write_all(&words));
