@@ -10,6 +10,7 @@ pub(crate) mod hostgroup;
 pub(crate) mod hosts;
 mod object;
 pub(crate) mod project;
+mod records;
 mod repository;
 pub(crate) mod secrets;
 pub(crate) mod tasks;

@@ -15,7 +15,7 @@ use kube::ResourceExt;
 
 pub use self::context::BuildContext;
 use self::registry::{Found, Slot};
-pub use self::{leftovers::delete_records, records::read_json, registry::Registry};
+pub use self::{leftovers::delete_records, registry::Registry};
 use super::frame::{Kind, ReconcileError};
 use crate::{
     api::{Build, build::BuildStatus},

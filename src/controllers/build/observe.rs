@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{Build, Project, build::QueuePlace},
-    controllers::{error::ReconcileError, object::observed_object},
+    controllers::{error::ReconcileError, object::observed_object, records::read_json},
     effects::{
         executor::{self, AttemptId, StepState},
         store::keys,
@@ -99,7 +99,7 @@ async fn stored(observed: &mut Observed, namespace: &str, context: &BuildContext
     };
     let Some(version) = version.filter(|version| version.parse::<Version>().is_ok()) else { return Ok(()) };
     let key = keys::version(namespace, &observed.object.spec.project_ref.name, &version)?;
-    let record: Option<VersionRecord> = records::read_json(&context.store, &key).await?;
+    let record: Option<VersionRecord> = read_json(&context.store, &key).await?;
     observed.version_owner =
         record.map(|record| VersionOwner { uid: record.build_uid, build: record.build, commit: record.commit });
     Ok(())
@@ -115,7 +115,7 @@ async fn former_versions(observed: &Observed, context: &BuildContext) -> Result<
     let (namespace, project) = (&observed.object.namespace, &observed.object.spec.project_ref.name);
     let mut former = Vec::new();
     for key in context.store.list(&keys::versions(namespace, project)?).await? {
-        let Some(record) = records::read_json::<VersionRecord>(&context.store, &key).await? else { continue };
+        let Some(record) = read_json::<VersionRecord>(&context.store, &key).await? else { continue };
         if record.build != observed.object.name || record.build_uid == observed.object.uid {
             continue;
         }

@@ -7,13 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::{
-    context::BuildContext,
-    leftovers,
-    observe::whole_seconds,
-    records::{self, to_json},
-    registry::Found,
-};
+use super::{context::BuildContext, leftovers, observe::whole_seconds, records, registry::Found};
 use crate::{
     api::{
         Build, Project, Reason,
@@ -22,7 +16,7 @@ use crate::{
         lifecycle::CacheRule,
         project::{ExternalContent, SecretKeyRef},
     },
-    controllers::{repository::repository, tasks::delete_with_retries},
+    controllers::{records::to_json, repository::repository, tasks::delete_with_retries},
     effects::{
         executor::{self, AttemptId, BuildStep, Cache, Caches, Limits, Secrets, StepState},
         git::{CheckoutRequest, GitError, Source, TagRequest, kept_refs},

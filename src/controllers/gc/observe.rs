@@ -15,7 +15,7 @@ use crate::{
         Build, Project, Reason,
         conditions::{READY, status_of},
     },
-    controllers::{build::read_json, error::api_message},
+    controllers::{error::api_message, records::read_json},
     effects::{git, store::keys},
     model::{Class, build::BuildPlan},
     plan::gc::leftovers::Observed,

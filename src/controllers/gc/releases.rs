@@ -11,7 +11,7 @@ use tokio::sync::OwnedRwLockWriteGuard;
 
 use crate::{
     api::{Deployment, Reason, deployment::versions_named_in},
-    controllers::{build::read_json, error::api_message, frame::Shared},
+    controllers::{error::api_message, frame::Shared, records::read_json},
     effects::store::{Key, Store, keys},
     model::{Class, build::ReleaseRecord, version::VersionRecord},
     plan::gc::releases::{self, Claim},

@@ -10,9 +10,9 @@ use super::{context::ProjectContext, listing, pushes, retention};
 use crate::{
     api::{Build, Project, project::VersionView},
     controllers::{
-        build::read_json,
         frame::{self, ReconcileError},
         object::observed_object,
+        records::read_json,
     },
     effects::{clock, store::keys},
     model::{Class, build::BuildPlan, version::VersionRecord},

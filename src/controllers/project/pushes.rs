@@ -7,7 +7,7 @@ use kube::{Resource, ResourceExt};
 use super::context::ProjectContext;
 use crate::{
     api::{BRANCH_ANNOTATION, Build, LocalRef, Project, Reason, TRIGGER_LABEL, build::BuildSpec},
-    controllers::build::read_json,
+    controllers::records::{read_json, to_json},
     effects::{
         api_server::{api_message, post_params},
         gate::{Effect, Gate, GateShut},
@@ -42,7 +42,7 @@ pub(super) async fn record_baseline(
     context: &ProjectContext,
 ) -> Result<(), Failure> {
     let key = keys::trigger(&project.uid().unwrap_or_default(), baseline)?;
-    context.store.create(&context.shared.gate, &key, json(&heads)?).await?;
+    context.store.create(&context.shared.gate, &key, to_json(&heads)?).await?;
     delete_baselines(project, Some(baseline), context).await
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn trigger(project: &Project, heads: &[Head], context: &Project
             let name = create(project, head, context).await?;
             context
                 .store
-                .create(&context.shared.gate, &key, json(&serde_json::json!({ "head": head, "build": name }))?)
+                .create(&context.shared.gate, &key, to_json(&serde_json::json!({ "head": head, "build": name }))?)
                 .await?;
         }
     }
@@ -173,8 +173,4 @@ pub async fn delete_push_records(uid: &str, gate: &Gate, store: &Store) -> Resul
         store.remove(gate, &key).await?;
     }
     Ok(())
-}
-
-fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, Failure> {
-    serde_json::to_vec_pretty(value).map_err(|error| Failure::of(Reason::InternalError, Class::Terminal, &error))
 }

@@ -22,9 +22,9 @@ use crate::{
         verbs::{self, RETRY},
     },
     controllers::{
-        build::read_json,
         frame,
         gc::releases::{Excluding, Releases, needed_versions},
+        records::read_json,
     },
     effects::{
         api_server::api_message,

@@ -139,7 +139,7 @@ pub(super) async fn run<T: Send + 'static>(
         let work = move || {
             let _lock = lock;
             let _current = session.enter();
-            let (mirror, _lock) = open(&folder, &name, job.writes, source, limits, session)?;
+            let (mirror, _file_lock) = open(&folder, &name, job.writes, source, limits, session)?;
             work(&mirror)
         };
         tokio::task::spawn_blocking(work).await

@@ -63,12 +63,17 @@ pub(super) fn fits(dir: &Path, caches: &Caches) -> Result<(), ExecutorError> {
     Ok(())
 }
 
-/// Where the script finds the cache. No link is followed, and nothing that is there is hidden.
-fn place(dir: &Path, cache: &Cache, make: bool) -> Result<PathBuf, String> {
-    let (base, path) = match cache.path.strip_prefix("~/") {
+/// The folder of the attempt that the path of a cache begins in, and the path below it.
+fn base_and_path(cache: &Cache) -> (&'static str, &str) {
+    match cache.path.strip_prefix("~/") {
         Some(path) => (files::HOME, path),
         None => (files::SRC, cache.path.as_str()),
-    };
+    }
+}
+
+/// Where the script finds the cache. No link is followed, and nothing that is there is hidden.
+fn place(dir: &Path, cache: &Cache, make: bool) -> Result<PathBuf, String> {
+    let (base, path) = base_and_path(cache);
     let mut at = dir.join(base);
     let parts: Vec<&str> = path.split('/').collect();
     for (n, part) in parts.iter().enumerate() {
@@ -178,10 +183,7 @@ fn keep_one(watch: &Watch<'_>, caches: &Caches, cache: &Cache) -> io::Result<Opt
 
 /// Where a script left a cache. No link is followed: the script may have made some.
 fn left(dir: &Path, cache: &Cache) -> Option<PathBuf> {
-    let (base, path) = match cache.path.strip_prefix("~/") {
-        Some(path) => (files::HOME, path),
-        None => (files::SRC, cache.path.as_str()),
-    };
+    let (base, path) = base_and_path(cache);
     let mut at = dir.join(base);
     for part in path.split('/') {
         at.push(part);

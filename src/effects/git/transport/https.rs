@@ -5,11 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream};
 use hyper::{Response, body::Incoming};
 
-use super::http::{self, GitRequest, Line, SharedLine};
+use super::{
+    buffer::take,
+    http::{self, GitRequest, Line, SharedLine},
+};
 use crate::effects::git::{
     error::GitError,
     session::{RemoteSession, refused},
@@ -161,10 +164,7 @@ impl Read for Exchange {
             }
         }
         self.answer = Some(answer);
-        let n = into.len().min(self.rest.len());
-        into.get_mut(..n).unwrap_or_default().copy_from_slice(self.rest.get(..n).unwrap_or_default());
-        self.rest.advance(n);
-        Ok(n)
+        Ok(take(&mut self.rest, into))
     }
 }
 

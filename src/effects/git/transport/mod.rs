@@ -3,6 +3,7 @@
 //!
 //! libgit2 makes a transport knowing only the remote, in the thread that works; what else it needs is handed over in a thread-local.
 
+mod buffer;
 mod http;
 mod https;
 mod ssh;

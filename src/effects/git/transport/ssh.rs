@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream};
 
+use super::buffer::take;
 use crate::{
     effects::{
         git::{
@@ -112,10 +113,7 @@ impl Read for Streams {
                 }
             }
         }
-        let n = into.len().min(self.rest.len());
-        into.get_mut(..n).unwrap_or_default().copy_from_slice(self.rest.get(..n).unwrap_or_default());
-        self.rest.advance(n);
-        Ok(n)
+        Ok(take(&mut self.rest, into))
     }
 }
 
