@@ -135,7 +135,7 @@ async fn where_it_is_forbidden_a_build_that_comes_while_another_runs_ends_and_a_
     bench.until_reason("shop-1", "Building").await;
     bench.build("shop-2", json!({ "tag": "v2" })).await;
     let build = bench.until_stalled("shop-2", "ConcurrencyForbidden").await;
-    assert!(message(&build).contains("build shop-1 is under way"), "{}", message(&build));
+    assert!(message(&build).contains("build shop-1 is running"), "{}", message(&build));
     assert_eq!((status(&build).number, status(&build).attempts.len()), (None, 0));
     bench.go("shop-1").await;
     bench.until_ready("shop-1").await;
