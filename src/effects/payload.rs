@@ -1,4 +1,4 @@
-//! Bytes that are sent somewhere, perhaps more than once: each attempt opens them anew and reads them as a stream. It must not know where
+//! Bytes that are sent somewhere, perhaps more than once: each attempt opens them again and reads them as a stream. It must not know where
 //! they go, and whoever sends them need not know where they lie.
 
 use std::{fmt, io, path::PathBuf, sync::Arc};

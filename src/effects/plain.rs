@@ -6,7 +6,7 @@
 
 use crate::model::text::is_harmless;
 
-/// Whoever begins in the middle begins so many bytes earlier and throws away so many bytes of what comes out.
+/// Bytes that a reader which starts in the middle reads before its offset, and drops from the output.
 pub(crate) const LOOK_BACK: u64 = 4;
 
 /// A filter over one stream. What can't be judged yet (half a character, a CR) is held back until the next bytes.

@@ -14,7 +14,7 @@ impl Backoff {
         Self { first, max }
     }
 
-    /// The wait after so many failures in a row, from 1; of 0 it is the first one as well.
+    /// The wait after this number of failures in a row, from 1; of 0 it is the first one as well.
     pub fn after(&self, failures: u32) -> Duration {
         let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         self.first.saturating_mul(factor).min(self.max)

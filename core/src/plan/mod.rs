@@ -17,7 +17,7 @@ use crate::api::Reason;
 /// What a planner answers: the *whole* next status, what to do and to tell once that is on record, and when to look again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<Status, Action> {
-    /// Whether the object may not go yet. Put on and observed anew before any intent is committed; taken off when no longer planned.
+    /// Whether the object may not go yet. Put on and observed again before any intent is committed; taken off when no longer planned.
     pub finalizer: bool,
     pub status: Status,
     /// Done in this order until the first failure, after the status is on record.

@@ -43,7 +43,7 @@ pub async fn config(
     let mut way_in = DefaultHasher::new();
     format!("{:?}", (&spec.ssh, &spec.r#become, &spec.root)).hash(&mut way_in);
     secrets.hash(&mut way_in);
-    // Who joins or leaves the group is no reason to sign in anew at all the others.
+    // A host that joins or leaves the group is no reason to sign in again at all the others.
     let mut mark = way_in.clone();
     format!("{:?}", (&spec.probe, &spec.hosts)).hash(&mut mark);
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1).max(1));

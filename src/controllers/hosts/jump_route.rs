@@ -1,4 +1,4 @@
-//! The way through jump hosts: one connection for all hosts of a group behind them, made when it is needed and made anew when it was lost.
+//! The way through jump hosts: one connection for all hosts of a group behind them, made when it is needed and made again when it was lost.
 
 use std::{sync::Arc, time::Instant};
 

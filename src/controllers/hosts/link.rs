@@ -1,4 +1,4 @@
-//! The one connection to a host: made when it is needed, shared by all who act or look there, made anew when it was lost or when the
+//! The one connection to a host: made when it is needed, shared by all who act or look there, made again when it was lost or when the
 //! group's configuration changed.
 
 use std::sync::{

@@ -40,7 +40,7 @@ impl HostKey {
 pub struct GroupConfig {
     /// Changes with anything below.
     pub mark: u64,
-    /// Changes with what decides whether and as whom we get onto a host: what was seen before then says nothing any more.
+    /// Changes with what decides whether, and as which user, landfall signs in on a host: earlier observations no longer count then.
     pub way_in: u64,
     pub user: String,
     pub port: u16,

@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(15);
 /// Nothing on a host but our looks keeps logs short: one that grew long is looked at so soon again.
 const LOG_AFTER: Duration = Duration::from_secs(5);
-/// And so often after the last time that it was long.
+/// Number of checks at that pace after the last time that it was long.
 const LOUD_LOOKS: u32 = 24;
 
 /// Probes a host until it leaves its group.

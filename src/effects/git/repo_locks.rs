@@ -13,9 +13,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::job::Job;
 
-/// Jobs that talk to a server, and jobs on what is here already: so many of either at once.
+/// Jobs that talk to a server, and jobs on local data: the number of each at one time.
 const IN_ALL: usize = 32;
-/// Of these, so many for one namespace.
+/// Of these, the number for one namespace.
 const OF_A_NAMESPACE: usize = 4;
 
 /// Cheap to clone; all clones are one set of locks. One process has one.

@@ -30,9 +30,7 @@ pub enum HostError {
     Unsupported { tool: String },
     #[error("what arrived on the host is not what was sent (SHA-256 {got}, expected {expected}); it is sent again")]
     DigestMismatch { expected: String, got: String },
-    #[error(
-        "another process answers on port {port} of the host; stop it, or let the application take another port"
-    )]
+    #[error("another process answers on port {port} of the host; stop it, or let the application take another port")]
     PortInUse { port: u16 },
     /// `last_lines`: what the step said last, cleaned, at most 8 KiB a line.
     #[error("{step} failed on the host: {why}{}", last(.last_lines))]

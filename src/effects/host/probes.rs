@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::effects::ssh::{Connection, SshError, Stream};
 
-/// Of an answer's body no more is read.
+/// Bytes of an answer's body that are read at most.
 const MAX_BODY: usize = 64 * 1024;
 
 /// The status code of `GET path`; `Err` inside: why there is none, for a person.

@@ -62,7 +62,7 @@ pub struct StopSpec {
     pub grace: Duration,
 }
 
-/// Another user as whom an application runs, and how the SSH user becomes it.
+/// Another user that an application runs as, and how the SSH user becomes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunAs {
     pub method: BecomeMethod,

@@ -18,8 +18,8 @@ use russh::keys::{
 use super::SshError;
 use crate::effects::clock;
 
-/// A certificate begins so many seconds ago and ends in so many: eight minutes, for clocks that differ by less than three. sshd asks for
-/// its validity only at the login; a connection that stands goes on.
+/// Seconds before now at which a certificate begins, and after now at which it ends: eight minutes, for clocks that differ by less than
+/// three. sshd asks for its validity only at the login; a connection that stands goes on.
 const SKEW: u64 = 180;
 const LIFE: u64 = 300;
 

@@ -64,7 +64,7 @@ impl Service {
 }
 
 impl Kept {
-    /// Comes back with an error when the service ended so often since it was kept. Otherwise never.
+    /// Returns an error when the service has ended this number of times since it was kept; else never.
     pub(crate) async fn ended_times(&self, times: u32) -> DevError {
         let mut ends = self.ends.clone();
         if ends.wait_for(|ends| *ends >= times).await.is_err() {

@@ -85,7 +85,7 @@ fn lower(encoded: &str) -> String {
     text
 }
 
-/// What base64 shows of these bytes for sure when so many others stand before them (modulo 3), whatever stands behind; in both alphabets.
+/// What base64 shows of these bytes for sure when this number of others precedes them (modulo 3), whatever stands behind; in both alphabets.
 fn base64s(bytes: &[u8], before: usize) -> [Vec<u8>; 2] {
     let encoded = STANDARD_NO_PAD.encode([vec![0; before], bytes.to_vec()].concat());
     let (first, last) = ((8 * before).div_ceil(6), 8 * (before + bytes.len()) / 6);

@@ -14,7 +14,7 @@ use std::{
 use super::super::types::{ExitReason, Limits};
 use super::end::End;
 
-/// Without a limit of its own a script may have so many processes.
+/// Processes that a script without a limit of its own may have.
 const PROCESSES: u64 = 4096;
 /// What is asked for, in microseconds, when a share of a processor is given.
 const PERIOD: u64 = 100_000;
@@ -22,7 +22,7 @@ const PERIOD: u64 = 100_000;
 const OURS: &str = "landfall";
 /// A group without processes that is older was left by a runner that was killed.
 const STALE: Duration = Duration::from_secs(60);
-/// A script that tries to fork so often over its limit does nothing else.
+/// Refused forks after which a script counts as doing nothing else.
 const FORKS: u64 = 1000;
 
 /// What was exceeded.

@@ -14,7 +14,7 @@ pub(super) struct Masks {
     finder: Option<AhoCorasick>,
     patterns: Vec<Pattern>,
     held: Vec<u8>,
-    /// So many bytes of `held` are inside a value whose mask was written already.
+    /// Number of bytes of `held` that are inside a value whose mask was written already.
     masked: usize,
 }
 

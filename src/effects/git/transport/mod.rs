@@ -141,7 +141,7 @@ mod native {
         if !may_have(bytes, bytes.saturating_sub(before)) {
             return null_mut();
         }
-        // SAFETY: it is null or came from `malloc`, and libgit2 uses it no more if this succeeds.
+        // SAFETY: it is null or came from `malloc`, and libgit2 no longer uses it if this succeeds.
         let after = unsafe { libc::realloc(piece, bytes) };
         if !after.is_null() {
             give_back(before);
