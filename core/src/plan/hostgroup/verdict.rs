@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::{Reason, Verdict, conditions::Extra},
     model::Failure,
-    plan::list_names,
+    plan::{count_hosts, list_names},
 };
 
 /// Whether each host in service answers; beside `Ready`, which one of them is enough for.
@@ -25,7 +25,7 @@ pub fn verdict(observed: &Observed, view: &View<'_>) -> Verdict {
     let total = view.in_service.len();
     let unknown = view.count(|check| matches!(check, HostCheck::Unknown));
     if unknown > 0 {
-        return Verdict::working(Reason::Probing, format!("{} of {total} hosts were asked", total - unknown));
+        return Verdict::working(Reason::Probing, format!("{} of {} checked", total - unknown, count_hosts(total)));
     }
     if let Some(failure) = no_host(view) {
         return failed(&failure);
@@ -33,8 +33,8 @@ pub fn verdict(observed: &Observed, view: &View<'_>) -> Verdict {
     let missed = view.count(|check| matches!(check, HostCheck::Failed(_)));
     let mut message = match (total, missed) {
         (0, _) => "no host is in service".to_owned(),
-        (_, 0) => format!("{total} of {total} hosts answer"),
-        _ => format!("{} of {total} hosts answer; exceptions names the others", total - missed),
+        (_, 0) => answering(total, total),
+        _ => format!("{}; exceptions names the others", answering(total - missed, total)),
     };
     if view.suspended > 0 {
         message = format!("{message}; suspended: {}", view.suspended);
@@ -43,6 +43,14 @@ pub fn verdict(observed: &Observed, view: &View<'_>) -> Verdict {
         message = format!("{message}; {remark}");
     }
     Verdict::done(Reason::Probed, message)
+}
+
+/// How many of these hosts answer.
+fn answering(number: usize, total: usize) -> String {
+    match total {
+        1 => format!("{number} of 1 host answers"),
+        _ => format!("{number} of {total} hosts answer"),
+    }
 }
 
 /// A group that is deleted and in use works on until the last Deployment that acted on its hosts is gone.
@@ -75,8 +83,8 @@ fn no_host(view: &View<'_>) -> Option<Failure> {
     let what = format!("{}: {}: {}", host.name, first.reason, first.message);
     let answer = view.count(|check| matches!(check, HostCheck::Facts(_)));
     let (reason, message) = match answer {
-        0 => (Reason::NoHostReachable, format!("0 of {total} hosts answer; {what}")),
-        _ => (Reason::NoHostUsable, format!("0 of {total} hosts can be used; {what}")),
+        0 => (Reason::NoHostReachable, format!("{}; {what}", answering(0, total))),
+        _ => (Reason::NoHostUsable, format!("0 of {} can be used; {what}", count_hosts(total))),
     };
     match failures.iter().all(|(_, failure)| needs_person(failure)) {
         true => Some(Failure::terminal(reason, message)),
@@ -96,10 +104,10 @@ pub(crate) fn all_reachable(view: &View<'_>, verdict: &Verdict) -> Extra {
     let unknown = view.count(|check| matches!(check, HostCheck::Unknown));
     let total = view.in_service.len();
     let (status, reason, message) = match (missed.len(), unknown) {
-        (0, 0) => (Some(true), Reason::Probed, format!("{total} of {total} hosts answer")),
+        (0, 0) => (Some(true), Reason::Probed, answering(total, total)),
         (0, _) => (None, verdict.reason(), verdict.message().to_owned()),
         (n, _) => {
-            let message = format!("no answer from {n} of {total} hosts: {}", list_names(&missed));
+            let message = format!("no answer from {n} of {}: {}", count_hosts(total), list_names(&missed));
             (Some(false), Reason::HostsUnreachable, message)
         }
     };
