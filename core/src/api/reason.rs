@@ -27,6 +27,8 @@ pub enum Reason {
     Pending,
     /// The spec has a value that the schema could not refuse; the message names the field.
     InvalidSpec,
+    /// The object has a field that this version of landfall can't read, and is left alone; the event names the field.
+    ObjectUnreadable,
     /// A fault of landfall itself.
     InternalError,
     /// Everything is as declared.

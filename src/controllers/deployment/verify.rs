@@ -9,11 +9,11 @@ use crate::{
         clock,
         host::{Host, HostError, Listener},
     },
-    model::{Failure, ids::FolderName},
+    model::{Failure, backoff::Backoff, ids::FolderName},
     plan::deployment::Target,
 };
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Pause between checks that a process which does not answer yet is alive.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 const LAST_LINES: usize = 5;
@@ -48,7 +48,8 @@ pub async fn verify(
     let threshold = probe.map_or(1, |probe| probe.success_threshold);
     let pause_max = probe.map_or(Duration::from_millis(500), |probe| seconds(probe.period_seconds));
     let mut checked_at = began;
-    let (mut pause, mut successes, mut ready_since, mut last) = (FIRST_PAUSE, 0, None, String::new());
+    let mut pauses = Backoff::new(PAUSE_MIN, pause_max).waits();
+    let (mut successes, mut ready_since, mut last) = (0, None, String::new());
     loop {
         if !wanted() {
             return Ok(Verified::Superseded);
@@ -81,8 +82,7 @@ pub async fn verify(
         if !enough && clock::monotonic() >= deadline {
             return Ok(Verified::Failed(not_ready(host, process, target, &last).await));
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(pause_max);
+        tokio::time::sleep(pauses.next_wait()).await;
     }
 }
 

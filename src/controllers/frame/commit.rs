@@ -4,77 +4,30 @@
 //! read; and where foreign marks are new, whatever a decision can rest on, which the API server compares, so that no foreign writer is too
 //! fast. What is for display carries nothing else, and needs the same object alone.
 
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, time::Duration};
 
 use kube::{
     ResourceExt,
     api::Patch,
     core::{Request, params::GetParams},
 };
-use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::{
-    Context, DISPLAY_EVERY, Kind, ReconcileError, Shared, Worth,
-    events::{Once, publish},
-    key, patch, worth_writing_now,
+    events::publish,
+    kind::{Context, Kind, key},
+    patch,
+    recent_events::Once,
+    shared::Shared,
+    throttle::{Worth, worth_writing_now},
 };
 use crate::{
+    controllers::error::ReconcileError,
     effects::{api_server::patch_params, clock, gate::Effect},
     plan::{Milestone, Plan},
 };
 
 const WRITES_AT_ONCE: u32 = 10;
-/// More entries than that are looked through for old ones.
-const WRITTEN_MAX: usize = 1024;
-
-/// What this operator knows of its own writes.
-#[derive(Default)]
-pub(super) struct Writes {
-    /// Objects of whose last status nobody knows whether it was written.
-    uncertain: Mutex<HashSet<String>>,
-    /// When the status of an object was written last.
-    written: Mutex<HashMap<String, Instant>>,
-}
-
-impl Writes {
-    /// An error may be the answer to a write that was done all the same (a 504, a 409 to the client's own second try). The next reconcile
-    /// finds the status as it shall be, and nobody who depends on it would ever hear.
-    fn mark_uncertain(&self, key: &str) {
-        self.uncertain.lock().insert(key.to_owned());
-    }
-
-    /// Whether the last write of this object's status was in doubt; it is no longer.
-    fn take_uncertain(&self, key: &str) -> bool {
-        self.uncertain.lock().remove(key)
-    }
-
-    fn is_uncertain(&self, key: &str) -> bool {
-        self.uncertain.lock().contains(key)
-    }
-
-    fn note(&self, key: &str, now: Instant) {
-        let mut written = self.written.lock();
-        if written.len() >= WRITTEN_MAX {
-            written.retain(|_, at| now.duration_since(*at) < DISPLAY_EVERY);
-        }
-        written.insert(key.to_owned(), now);
-    }
-
-    fn last(&self, key: &str) -> Option<Instant> {
-        self.written.lock().get(key).copied()
-    }
-
-    pub(super) fn forget(&self, key: &str) {
-        self.written.lock().remove(key);
-        self.uncertain.lock().remove(key);
-    }
-}
-
 pub(super) struct Committed<K> {
     /// The object with its status as it is on record now.
     pub(super) object: K,
@@ -130,7 +83,7 @@ pub(super) async fn commit<K: Kind>(
 
 async fn publish_all<K: Kind>(object: &K, plan: &Plan<K::Status, K::Action>, once: Once, shared: &Shared) {
     for draft in &plan.events {
-        publish(object, draft, once, shared).await;
+        publish(object.object_ref(&()), draft, once, shared).await;
     }
 }
 

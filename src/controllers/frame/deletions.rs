@@ -1,4 +1,4 @@
-//! Deleted objects: they are not reconciled any longer, so who depends on one is woken here, once, also where only the next list shows it.
+//! Deleted objects: they are no longer reconciled, so the dependents of one are woken here, once, also where only the next list shows it.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -8,9 +8,9 @@ use kube::{
     runtime::{reflector::Store, watcher::Event},
 };
 
-use super::{Context, Kind, key, span};
+use super::kind::{Context, Kind, key, span_of};
 
-/// Sees every event of a watch, after `reader` took it over.
+/// Gets every event of a watch, after `reader` took it over.
 pub(super) struct DeletionWatch<K: Kind> {
     context: Arc<K::Context>,
     reader: Store<DeserializeGuard<K>>,
@@ -47,7 +47,7 @@ impl<K: Kind> DeletionWatch<K> {
 
     fn report_deleted(&self, object: &DeserializeGuard<K>) {
         if let Ok(object) = &object.0 {
-            let _fields = span(object).entered();
+            let _fields = span_of::<K>(object).entered();
             self.context.shared().requeue.forget(K::KIND, &object.namespace().unwrap_or_default(), &object.name_any());
             self.context.shared().writes.forget(&key(object));
             object.wake_dependents(&self.context);

@@ -1,13 +1,15 @@
-//! The finalizer, as the plan says. It must not decide who needs one.
+//! The finalizer, as the plan says. It must not decide which object needs one.
 
 use kube::{ResourceExt, api::Patch};
 
 use super::{
-    Kind, ReconcileError, Shared,
     commit::{asks_the_same, of_object},
+    kind::Kind,
+    shared::Shared,
 };
 use crate::{
     api::FINALIZER,
+    controllers::error::ReconcileError,
     effects::{api_server::patch_params, gate::Effect},
 };
 

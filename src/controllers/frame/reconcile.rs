@@ -8,12 +8,12 @@ use serde_json::Value;
 use tracing::Instrument;
 
 use super::{
-    Context, Kind, ReconcileError,
     commit::{commit, read},
     finalizer::sync_finalizer,
-    key, span,
+    kind::{Context, Kind, key, key_of, span_of},
+    unreadable::report_unreadable,
 };
-use crate::effects::clock;
+use crate::{controllers::error::ReconcileError, effects::clock};
 
 const DECISIONS_AT_ONCE: u32 = 5;
 /// A reconcile only reads, writes a status and starts tasks: what takes longer hangs.
@@ -23,16 +23,13 @@ pub(super) async fn reconcile<K: Kind>(
     cached: Arc<DeserializeGuard<K>>,
     context: Arc<K::Context>,
 ) -> Result<ReconcileAction, ReconcileError> {
-    let cached = match &cached.0 {
-        Ok(object) => object,
-        Err(unreadable) => {
-            let name = unreadable.metadata.name.as_deref().unwrap_or_default();
-            let namespace = unreadable.metadata.namespace.as_deref().unwrap_or_default();
-            tracing::error!(kind = K::KIND, namespace, name, error = %unreadable.error, "can't be read, so it is left alone");
-            return Ok(ReconcileAction::await_change());
+    let deciding = async {
+        match &cached.0 {
+            Ok(object) => with_conflict_retries(object, &context).await,
+            Err(_) => report_unreadable(cached.as_ref(), context.shared()).await,
         }
     };
-    let deciding = with_conflict_retries(cached, &context).instrument(span(cached));
+    let deciding = deciding.instrument(span_of::<K>(cached.as_ref()));
     let decided = AssertUnwindSafe(tokio::time::timeout(RECONCILE_TIMEOUT, deciding)).catch_unwind().await;
     let decided = match decided {
         Ok(Ok(decided)) => decided,
@@ -44,7 +41,7 @@ pub(super) async fn reconcile<K: Kind>(
         }
     };
     if decided.is_ok() {
-        context.shared().failures.forget(&key(cached));
+        context.shared().failures.forget(&key_of::<K>(cached.as_ref()));
     }
     decided
 }

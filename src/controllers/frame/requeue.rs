@@ -1,4 +1,4 @@
-//! Wakes: how background work and other kinds say "look at this object now".
+//! Requeues: how background work and other kinds have an object reconciled now.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use parking_lot::Mutex;
 
-/// Namespace and name of an object to look at.
+/// Namespace and name of an object.
 pub(crate) type ObjectName = (String, String);
 
 const PROJECT: &str = "Project";
@@ -22,7 +22,7 @@ pub struct Requeue {
     kinds: Arc<Mutex<BTreeMap<&'static str, Subscriber>>>,
 }
 
-/// Who listens for a kind, and which objects of it were seen.
+/// The controller of a kind, and which objects of that kind it has reconciled.
 #[derive(Default)]
 struct Subscriber {
     sender: Option<UnboundedSender<ObjectName>>,
@@ -30,10 +30,10 @@ struct Subscriber {
 }
 
 impl Requeue {
-    /// The wakes for a kind from now on; one listener a kind.
-    pub(crate) fn listen(&self, kind: &'static str) -> UnboundedReceiver<ObjectName> {
+    /// The requeued objects of a kind from now on; one subscriber a kind.
+    pub fn subscribe(&self, kind: &'static str) -> UnboundedReceiver<ObjectName> {
         let (sender, receiver) = mpsc::unbounded();
-        self.with(kind, |ears| ears.sender = Some(sender));
+        self.with(kind, |subscriber| subscriber.sender = Some(sender));
         receiver
     }
 
@@ -58,29 +58,29 @@ impl Requeue {
     }
 
     pub(super) fn know(&self, kind: &'static str, namespace: &str, name: &str) {
-        self.with(kind, |ears| ears.known.insert((namespace.to_owned(), name.to_owned())));
+        self.with(kind, |subscriber| subscriber.known.insert((namespace.to_owned(), name.to_owned())));
     }
 
     pub(super) fn forget(&self, kind: &'static str, namespace: &str, name: &str) {
-        self.with(kind, |ears| ears.known.remove(&(namespace.to_owned(), name.to_owned())));
+        self.with(kind, |subscriber| subscriber.known.remove(&(namespace.to_owned(), name.to_owned())));
     }
 
-    /// Whether there is a Project of this name, as far as was seen.
+    /// Whether a Project of this name has been reconciled.
     pub(crate) fn knows_project(&self, namespace: &str, name: &str) -> bool {
-        self.with(PROJECT, |ears| ears.known.contains(&(namespace.to_owned(), name.to_owned())))
+        self.with(PROJECT, |subscriber| subscriber.known.contains(&(namespace.to_owned(), name.to_owned())))
     }
 
     fn wake(&self, kind: &'static str, namespace: &str, name: &str) {
-        // After a shutdown nobody listens, which is fine.
-        self.with(kind, |ears| {
-            ears.sender.as_ref().map(|sender| sender.unbounded_send((namespace.to_owned(), name.to_owned())))
+        // After a shutdown there is no receiver, which is fine.
+        self.with(kind, |subscriber| {
+            subscriber.sender.as_ref().map(|sender| sender.unbounded_send((namespace.to_owned(), name.to_owned())))
         });
     }
 
     fn wake_known(&self, kind: &'static str, namespace: &str) {
-        self.with(kind, |ears| {
-            for wake in ears.known.iter().filter(|(of, _)| of == namespace) {
-                ears.sender.as_ref().map(|sender| sender.unbounded_send(wake.clone()));
+        self.with(kind, |subscriber| {
+            for wake in subscriber.known.iter().filter(|(of, _)| of == namespace) {
+                subscriber.sender.as_ref().map(|sender| sender.unbounded_send(wake.clone()));
             }
         });
     }

@@ -1,5 +1,5 @@
 //! Which change of a status can wait. Intent, and whatever else a decision may rest on, is written at once; what is for people's eyes alone
-//! (counts, messages, exceptions) at most once in two seconds an object. Pure: whoever asks says how late it is.
+//! (counts, messages, exceptions) at most once in two seconds an object. Pure: the time is a parameter.
 
 use std::time::{Duration, Instant};
 

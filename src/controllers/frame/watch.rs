@@ -1,4 +1,4 @@
-//! Lists, watches and wakes become reconciles, until told to stop.
+//! Lists, watches and requeues become reconciles, until a stop.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -13,14 +13,20 @@ use kube::{
 };
 use rand::Rng;
 
-use super::{Context, Kind, ReconcileError, backoff::retry, deletions::DeletionWatch, reconcile::reconcile};
+use super::{
+    backoff::retry,
+    deletions::DeletionWatch,
+    kind::{Context, Kind},
+    reconcile::reconcile,
+};
+use crate::controllers::error::ReconcileError;
 
 const OBJECTS_AT_ONCE: u16 = 32;
 /// Shorter than the default, so that a watch that died silently is noticed.
 const WATCH_SECONDS: u32 = 60;
 
-/// Those of a list that can be read. One that can't be must not hide the others, and its own reconcile says so.
-pub async fn readable<K: Kind>(api: Api<DeserializeGuard<K>>, of: &ListParams) -> Result<Vec<K>, ReconcileError> {
+/// The objects of a list that can be read. One that can't be must not hide the others; its own reconcile reports it.
+pub async fn list_readable<K: Kind>(api: Api<DeserializeGuard<K>>, of: &ListParams) -> Result<Vec<K>, ReconcileError> {
     Ok(api.list(of).await?.items.into_iter().filter_map(|one| one.0.ok()).collect())
 }
 
@@ -45,7 +51,7 @@ pub async fn run<K: Kind>(
     let requeue = context
         .shared()
         .requeue
-        .listen(K::KIND)
+        .subscribe(K::KIND)
         .map(|(namespace, name)| ObjectRef::<DeserializeGuard<K>>::new(&name).within(&namespace));
     let (reader, writer) = reflector::store();
     let mut deletions = DeletionWatch::new(context.clone(), reader.clone());

@@ -28,7 +28,7 @@ pub(super) async fn observe(project: &Project, context: &ProjectContext) -> Resu
     let status = project.status.clone().filter(|status| status.observed_generation > 0);
     let active = status.as_ref().and_then(|status| status.active_build.clone());
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={name}"));
-    let builds = frame::readable(context.shared.api::<DeserializeGuard<Build>>(&namespace), &selector).await?;
+    let builds = frame::list_readable(context.shared.api::<DeserializeGuard<Build>>(&namespace), &selector).await?;
     let retention = context.sources.schedules.observed(&project.uid().unwrap_or_default(), kept(project, &builds)?);
     let mut candidates = Vec::new();
     for build in builds {

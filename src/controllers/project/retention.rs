@@ -190,7 +190,7 @@ async fn observe(project: &Project, context: &ProjectContext) -> Result<(Observe
     let (namespace, name) = (project.namespace().unwrap_or_default(), project.name_any());
     let (versions, publishers) = versions(&namespace, &name, context).await?;
     let selector = ListParams::default().fields(&format!("spec.projectRef.name={name}"));
-    let builds = frame::readable(context.shared.api::<DeserializeGuard<Build>>(&namespace), &selector).await;
+    let builds = frame::list_readable(context.shared.api::<DeserializeGuard<Build>>(&namespace), &selector).await;
     let builds = builds.map_err(|error| Failure::of(Reason::RetentionFailed, Class::Transient, &error))?;
     let mut logs = Vec::new();
     for uid in builds.iter().filter_map(ResourceExt::uid) {

@@ -372,6 +372,37 @@ async fn a_reconcile_that_panics_and_an_object_that_can_not_be_read_cost_the_oth
 }
 
 #[tokio::test]
+async fn an_object_that_can_not_be_read_gets_an_event_with_the_field_and_the_remedy() {
+    let bench = Bench::new().await;
+    bench.create("unreadable", json!({ "never": 7 })).await;
+    let told = async || {
+        let notes = bench.events("unreadable").await;
+        if notes.is_empty() { Err(notes) } else { Ok(notes) }
+    };
+    let notes = wait::find("an event about it", told, |notes| format!("{notes:?}")).await;
+    let [note] = &notes[..] else { panic!("{notes:?}") };
+    for words in [
+        "spec.does can't be read, so this object is left alone",
+        "expected a string",
+        "kubectl edit gadgets.frame.landfall.test unreadable",
+        "kubectl explain --api-version=frame.landfall.test/v1 gadget.spec.does",
+    ] {
+        assert!(note.contains(words), "{words}: {note}");
+    }
+    let all = bench.space.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+    let event = all.iter().find(|event| event.note.as_ref() == Some(note)).unwrap();
+    assert_eq!((event.type_.as_deref(), event.reason.as_deref()), (Some("Warning"), Some("ObjectUnreadable")));
+    assert_eq!(event.regarding.as_ref().and_then(|object| object.kind.as_deref()), Some("Gadget"));
+    // A change elsewhere on it repeats nothing.
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { "mark": "1" } } }));
+    bench.raw().patch("unreadable", &PatchParams::default(), &patch).await.unwrap();
+    bench.create("beside", json!("work")).await;
+    bench.until_said("beside", "work").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(bench.events("unreadable").await, notes);
+}
+
+#[tokio::test]
 async fn an_object_that_was_written_to_since_the_decision_is_decided_on_again_before_it_is_let_go() {
     let bench = Bench::new().await;
     bench.create("held", json!("hold")).await;

@@ -1,15 +1,16 @@
 //! Healing: when the next start of a process that had been ready is due, and how starts in a row are counted.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::facts::HealFact;
+use crate::model::{backoff::Backoff, facts::HealFact};
 
 /// Seconds after its last start from which a process counts as healed.
 pub const HEALED_AFTER: i64 = 600;
-/// First and longest pause between starts for healing, in seconds.
-const HEAL_PAUSE: i64 = 10;
-const HEAL_PAUSE_MAX: i64 = 300;
+/// Pauses between starts for healing.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(300));
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -61,8 +62,7 @@ pub enum Heal {
 /// When a process that had been ready is started again: at once, then after 10 s, twice as long each time, up to 5 min, without limit.
 pub(crate) fn heal_due(healing: Option<Healing>, attempt: i64, now: Timestamp) -> Heal {
     let Some(healing) = healing.filter(|healing| healing.counts(attempt, now)) else { return Heal::Now };
-    let doublings = healing.starts.saturating_sub(1).min(5);
-    let pause = (HEAL_PAUSE << doublings).min(HEAL_PAUSE_MAX);
+    let pause = i64::try_from(BACKOFF.after(healing.starts).as_secs()).unwrap_or(i64::MAX);
     // A clock that was set back makes the last start one of the future: no wait is longer than the pause.
     let left = (pause - now.duration_since(healing.last).as_secs()).min(pause);
     if left <= 0 { Heal::Now } else { Heal::In(u64::try_from(left).unwrap_or(1)) }

@@ -1,0 +1,55 @@
+//! What this operator knows of its own writes of statuses.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+
+use super::throttle::DISPLAY_EVERY;
+
+/// Number of entries above which old ones are removed.
+const WRITTEN_MAX: usize = 1024;
+
+#[derive(Default)]
+pub(super) struct Writes {
+    /// Objects whose last status may or may not have been written.
+    uncertain: Mutex<HashSet<String>>,
+    /// When the status of an object was written last.
+    written: Mutex<HashMap<String, Instant>>,
+}
+
+impl Writes {
+    /// An error may be the answer to a write that was done all the same (a 504, a 409 to the client's own second try). The next reconcile
+    /// finds the status as it should be, and its dependents would never be woken.
+    pub(super) fn mark_uncertain(&self, key: &str) {
+        self.uncertain.lock().insert(key.to_owned());
+    }
+
+    /// Whether the last write of this object's status was in doubt; it is no longer.
+    pub(super) fn take_uncertain(&self, key: &str) -> bool {
+        self.uncertain.lock().remove(key)
+    }
+
+    pub(super) fn is_uncertain(&self, key: &str) -> bool {
+        self.uncertain.lock().contains(key)
+    }
+
+    pub(super) fn note(&self, key: &str, now: Instant) {
+        let mut written = self.written.lock();
+        if written.len() >= WRITTEN_MAX {
+            written.retain(|_, at| now.duration_since(*at) < DISPLAY_EVERY);
+        }
+        written.insert(key.to_owned(), now);
+    }
+
+    pub(super) fn last(&self, key: &str) -> Option<Instant> {
+        self.written.lock().get(key).copied()
+    }
+
+    pub(super) fn forget(&self, key: &str) {
+        self.written.lock().remove(key);
+        self.uncertain.lock().remove(key);
+    }
+}
