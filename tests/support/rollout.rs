@@ -251,14 +251,20 @@ impl Bench {
         format!("/srv/landfall/{}.shop", self.space.name)
     }
 
-    /// Established connections from this machine to each host's sshd.
+    /// Number of established connections from this machine to each host's sshd.
     pub fn connections(&self) -> Vec<usize> {
+        self.sockets().iter().map(std::collections::HashSet::len).collect()
+    }
+
+    /// The established connections from this machine to each host's sshd: local address and inode of each socket.
+    pub fn sockets(&self) -> Vec<std::collections::HashSet<String>> {
         let table = std::fs::read_to_string("/proc/net/tcp").expect("a table");
         let of = |host: &super::hosts::Host| {
             let ip: std::net::Ipv4Addr = host.address.parse().expect("an address");
             let remote = format!("{:08X}:{:04X}", u32::from(ip).swap_bytes(), host.port);
-            let words = table.lines().map(|line| line.split_whitespace().skip(2));
-            words.filter(|words| words.clone().take(2).eq([remote.as_str(), "01"])).count()
+            let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let ours = lines.filter(|words| words.get(2..4) == Some(&[remote.as_str(), "01"]));
+            ours.map(|words| format!("{} {}", words[1], words[9])).collect()
         };
         self.hosts.all().iter().map(of).collect()
     }

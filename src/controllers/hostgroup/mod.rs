@@ -1,4 +1,4 @@
-//! HostGroups: how to look at one, and how to do what its planner says. It must not decide.
+//! HostGroups: how one is observed, and how the actions of its planner are done. It must not decide.
 
 mod context;
 mod reach;
@@ -47,14 +47,14 @@ impl Kind for HostGroup {
         let going = deleting && used_by.is_empty() && !(users_unknown && held);
         let config = if going { Err(being_deleted()) } else { config(&namespace, &name, &self.spec, context).await? };
         let watched =
-            config.as_ref().is_ok_and(|config| context.fleet.hosts.is_watched(&namespace, &name, config.mark));
+            config.as_ref().is_ok_and(|config| context.fleet.hosts.is_watched(&namespace, &name, config.config_hash));
         let secret = config.err();
         if !going {
             context.fleet.hosts.record_secret_failure(&namespace, &name, secret.clone());
         }
-        // Whether a host answers does not change with what is done on it.
-        let look = |host: &str| context.fleet.hosts.last_check(&HostKey::new(&namespace, &name, host));
-        let hosts = self.spec.hosts.iter().map(|host| (host.name.clone(), look(&host.name)));
+        // An act on a host changes nothing about whether it answers.
+        let check = |host: &str| context.fleet.hosts.last_check(&HostKey::new(&namespace, &name, host));
+        let hosts = self.spec.hosts.iter().map(|host| (host.name.clone(), check(&host.name)));
         Ok(Observed {
             generation: self.metadata.generation.unwrap_or_default(),
             spec: self.spec.clone(),
@@ -98,7 +98,7 @@ impl Kind for HostGroup {
     fn wake_dependents(&self, context: &HostGroupContext) {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         context.shared.requeue.deployments_in(&namespace);
-        // A group that is not in use has no finalizer: whether it is gone is asked here, so that its hosts are not dialled any more.
+        // A group that is not in use has no finalizer: whether it is gone is checked here, so that its hosts are no longer dialled.
         let (api, hosts) = (context.shared.api::<HostGroup>(&namespace), context.fleet.hosts.clone());
         context.tasks.start(format!("gone/{namespace}/{name}"), async move {
             if let Ok(None) = api.get_metadata_opt(&name).await {
@@ -160,7 +160,7 @@ fn being_deleted() -> Failure {
     Failure::waiting(Reason::HostGroupNotFound, "the HostGroup is being deleted")
 }
 
-/// Watches every host of the group; those that are watched already take over the new configuration with their next look.
+/// Watches every host of the group; those that are watched already take over the new configuration at their next check.
 fn begin(context: &Arc<HostGroupContext>, namespace: &str, name: &str, config: GroupConfig) {
     for host in context.fleet.hosts.configure(namespace, name, config) {
         let key = HostKey::new(namespace, name, &host);

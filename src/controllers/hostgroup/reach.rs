@@ -40,21 +40,21 @@ pub async fn config(
         Ok(credentials) => credentials,
         Err(error) => return Ok(Err(credentials_failure(&error))),
     };
-    let mut way_in = DefaultHasher::new();
-    format!("{:?}", (&spec.ssh, &spec.r#become, &spec.root)).hash(&mut way_in);
-    secrets.hash(&mut way_in);
-    // A host that joins or leaves the group is no reason to sign in again at all the others.
-    let mut mark = way_in.clone();
-    format!("{:?}", (&spec.probe, &spec.hosts)).hash(&mut mark);
+    let mut access = DefaultHasher::new();
+    format!("{:?}", (&spec.ssh, &spec.r#become, &spec.root)).hash(&mut access);
+    secrets.hash(&mut access);
+    // A host that joins or leaves the group is no reason to sign in again on all the others.
+    let mut whole = access.clone();
+    format!("{:?}", (&spec.probe, &spec.hosts)).hash(&mut whole);
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1).max(1));
     let hosts = dialled(spec).into_iter().map(|host| (host.name.clone(), host.address.clone()));
     Ok(Ok(GroupConfig {
-        mark: mark.finish(),
-        way_in: way_in.finish(),
+        config_hash: whole.finish(),
+        access_hash: access.finish(),
         user: spec.ssh.user.clone(),
         port: port(spec.ssh.port),
         connect_timeout: seconds(spec.ssh.connect_timeout_seconds),
-        most_connections: usize::try_from(spec.ssh.max_concurrent_connections).unwrap_or(1),
+        max_connections: usize::try_from(spec.ssh.max_concurrent_connections).unwrap_or(1),
         root: spec.root.clone(),
         period: seconds(spec.probe.period_seconds),
         credentials,
@@ -137,7 +137,7 @@ fn credentials(
             Identity::authority(text, &format!("{namespace}/{name}"), spec.ssh.certificate_principal.as_deref())?
         }
     };
-    // Without known_hosts nobody is known, and the policy that takes anybody is the only one that the schema lets do without.
+    // The schema allows no knownHostsRef with TrustOnFirstUse alone, which needs none.
     let known_hosts = Arc::from(secrets.known_hosts.as_deref().unwrap_or_default());
     let trust = match spec.ssh.host_keys.policy {
         HostKeyPolicy::Strict => HostTrust::Pinned(known_hosts),

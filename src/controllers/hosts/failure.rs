@@ -6,7 +6,7 @@ use crate::{
     model::Failure,
 };
 
-/// `None` where the error says nothing of the host: this operator may not act (any more).
+/// `None` where the error is not about the host: this operator may not act.
 pub fn failure(error: &HostError) -> Option<Failure> {
     if matches!(error, HostError::Shut(_)) {
         return None;
@@ -32,7 +32,7 @@ fn reason(error: &HostError) -> Reason {
     }
 }
 
-/// The reason of an SSH error, whoever was dialled.
+/// The reason of an SSH error, of a host or a git server.
 pub fn reason_of_ssh(error: &SshError) -> Reason {
     match error {
         SshError::Jump { cause, .. } => reason_of_ssh(cause),

@@ -1,16 +1,16 @@
-//! The way through jump hosts: one connection for all hosts of a group behind them, made when it is needed and made again when it was lost.
+//! The route through jump hosts: one connection for all hosts of a group behind them, made when it is needed and again after it was lost.
 
 use std::{sync::Arc, time::Instant};
 
 use tokio::sync::Mutex;
 
-use super::registry::GroupConfig;
+use super::config::GroupConfig;
 use crate::effects::{
     clock,
     ssh::{Connection, SshError},
 };
 
-/// Where that connection is kept. Only one task at a time dials.
+/// That connection, if there is one. Only one task at a time dials.
 #[derive(Default)]
 pub(crate) struct JumpRoute {
     state: Mutex<State>,
@@ -19,19 +19,21 @@ pub(crate) struct JumpRoute {
 #[derive(Default)]
 struct State {
     open: Option<(u64, Arc<Connection>)>,
-    /// Who waited for a try that failed shares its answer: a thousand hosts don't try one bastion a thousand times.
+    /// The last dial that failed. Whoever waited for it shares its error: a thousand hosts don't dial one bastion a thousand times.
     failed: Option<(Instant, SshError)>,
 }
 
 impl JumpRoute {
-    /// The connection to the last jump host; `None` where the group has none. `host`: who is behind it, for messages.
+    /// The connection to the last jump host; `None` where the group has none. `host`: the one behind it, for messages.
     pub async fn open(&self, config: &GroupConfig, host: &str) -> Result<Option<Arc<Connection>>, SshError> {
         if config.jumps.is_empty() {
             return Ok(None);
         }
         let asked = clock::monotonic();
         let mut state = self.state.lock().await;
-        if let Some((_, open)) = state.open.as_ref().filter(|(mark, open)| *mark == config.mark && !open.is_closed()) {
+        if let Some((_, open)) =
+            state.open.as_ref().filter(|(hash, open)| *hash == config.config_hash && !open.is_closed())
+        {
             return Ok(Some(open.clone()));
         }
         state.open = None;
@@ -40,7 +42,7 @@ impl JumpRoute {
         }
         match Connection::open_chain(&config.jumps, host, &config.credentials).await {
             Ok(Some(open)) => {
-                state.open = Some((config.mark, open.clone()));
+                state.open = Some((config.config_hash, open.clone()));
                 Ok(Some(open))
             }
             Ok(None) => Ok(None),
@@ -52,7 +54,7 @@ impl JumpRoute {
     }
 }
 
-/// The same answer, said to another host behind the way.
+/// The same error, for another host behind this route.
 fn for_host(error: SshError, host: &str) -> SshError {
     match error {
         SshError::Jump { hop, cause, .. } => SshError::Jump { hop, address: host.to_owned(), cause },

@@ -1,31 +1,37 @@
 //! What is known of every host, how old that is, and the one connection to each. Reconciles read here and never ask a host;
 //! background tasks ask and write here. It must not decide what is done on a host.
+//!
+//! | file | job |
+//! |---|---|
+//! | `config.rs` | names of hosts, and how a group is reached |
+//! | `registry.rs` | what is known of groups and hosts; `workers.rs`: what is being done on hosts |
+//! | `connections.rs` | how many connections there may be; `slot.rs`: where one is kept; `link.rs`: how it is made, `jump_route.rs` through what |
+//! | `watch.rs` | the task that checks one host; `check.rs`: what a check leaves known |
+//! | `fleet.rs` | what such tasks share |
+//! | `failure.rs`, `host_keys.rs` | errors as planners read them; keys that were trusted on first use |
 
+mod check;
+mod config;
+mod connections;
 mod failure;
+mod fleet;
 mod host_keys;
 mod jump_route;
 mod link;
 mod registry;
+mod slot;
 mod watch;
 mod workers;
 
 pub use self::{
+    check::after,
+    config::{GroupConfig, HostKey},
     failure::{credentials_failure, reason_of_ssh},
+    fleet::Fleet,
     host_keys::HostKeyStore,
-    link::{Link, link},
-    registry::{Dial, GroupConfig, HostKey, Registry},
-    watch::{after, probe, probe_over, watch},
+    link::link,
+    registry::{Dial, Registry},
+    slot::Link,
+    watch::{probe, probe_over, watch},
     workers::{HostWorkerKey, HostWorkers},
 };
-
-use super::frame::Requeue;
-use crate::effects::gate::Gate;
-
-/// The hosts of all groups as background tasks use them. One for all kinds of one operator.
-pub struct Fleet {
-    pub hosts: Registry,
-    pub gate: Gate,
-    pub requeue: Requeue,
-    /// Uid of the namespace `kube-system`: which control plane this is.
-    pub control_plane_id: String,
-}

@@ -1,84 +1,25 @@
-//! The facts memory: groups as they are watched now, and the newest look at each of their hosts.
+//! What is known of every host: groups as they are watched now, and the newest check of each of their hosts.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
-use super::{jump_route::JumpRoute, link::ConnectionSlot, workers::HostWorkers};
+use super::{
+    config::{GroupConfig, HostKey},
+    connections::ConnectionLimit,
+    jump_route::JumpRoute,
+    slot::ConnectionSlot,
+    workers::HostWorkers,
+};
 use crate::{
-    api::hostgroup::Become,
-    effects::{
-        clock,
-        ssh::{Credentials, SshTarget},
-    },
+    effects::clock,
     model::{Failure, facts::FolderFacts},
     plan::hostgroup::HostCheck,
 };
 
-/// One host of one group.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HostKey {
-    pub namespace: String,
-    pub group: String,
-    pub host: String,
-}
-
-impl HostKey {
-    pub fn new(namespace: &str, group: &str, host: &str) -> Self {
-        Self { namespace: namespace.to_owned(), group: group.to_owned(), host: host.to_owned() }
-    }
-}
-
-/// How the hosts of a group are reached, as spec and Secrets say at the moment.
-#[derive(Clone, Debug)]
-pub struct GroupConfig {
-    /// Changes with anything below.
-    pub mark: u64,
-    /// Changes with what decides whether, and as which user, landfall signs in on a host: earlier observations no longer count then.
-    pub way_in: u64,
-    pub user: String,
-    pub port: u16,
-    pub connect_timeout: Duration,
-    pub most_connections: usize,
-    pub root: String,
-    pub period: Duration,
-    pub credentials: Credentials,
-    /// The hosts that the way leads through, in this order.
-    pub jumps: Vec<SshTarget>,
-    /// Users that applications may run as.
-    pub r#become: Become,
-    /// Name → address.
-    pub hosts: BTreeMap<String, String>,
-}
-
-impl GroupConfig {
-    pub fn target(&self, address: &str) -> SshTarget {
-        SshTarget {
-            address: address.to_owned(),
-            port: self.port,
-            user: self.user.clone(),
-            connect_timeout: self.connect_timeout,
-        }
-    }
-
-    /// From the first packet to the helper script found: whatever a host says meanwhile, it takes no longer.
-    pub(crate) fn sign_in_limit(&self) -> Duration {
-        (self.connect_timeout * 2 + Duration::from_secs(10)).max(Duration::from_secs(30))
-    }
-
-    /// Every host may keep its connection; else each is closed after its use.
-    pub(crate) fn keeps_connections(&self) -> bool {
-        self.hosts.len() <= self.most_connections
-    }
-}
-
-/// Cheap to clone; all clones are one memory.
+/// Cheap to clone; all clones share one content.
 #[derive(Clone, Default)]
 pub struct Registry {
     groups: Arc<Mutex<HashMap<(String, String), Group>>>,
@@ -90,7 +31,7 @@ pub struct Registry {
 struct Group {
     config: Option<Arc<GroupConfig>>,
     secret: Option<Failure>,
-    permits: Option<Permits>,
+    connections: Option<ConnectionLimit>,
     route: Arc<JumpRoute>,
     hosts: HashMap<String, HostEntry>,
 }
@@ -100,14 +41,14 @@ struct HostEntry {
     check: HostCheck,
     /// When that was.
     at: Option<Timestamp>,
-    /// Nothing was done there since that look.
+    /// Nothing was done there since that check.
     fresh: bool,
-    /// Acts that were begun there.
+    /// Number of acts begun there.
     acts: u64,
     slot: Arc<ConnectionSlot>,
     request_check: Arc<Notify>,
-    /// Looks that were missed in a row.
-    missed: u32,
+    /// Checks that failed in a row.
+    failed: u32,
 }
 
 /// What a connection is made of.
@@ -115,25 +56,10 @@ pub struct Dial {
     pub config: Arc<GroupConfig>,
     pub address: String,
     pub slot: Arc<ConnectionSlot>,
-    pub permits: Permits,
-    /// The last look at it was missed, and there are fewer permits than hosts.
+    pub connections: ConnectionLimit,
+    /// Its last check failed, and there are fewer connections than hosts.
     pub doubtful: bool,
     pub route: Arc<JumpRoute>,
-}
-
-/// The right to have a connection. Hosts that did not answer lately share a quarter of it: each may hold what it has until the last
-/// deadline, and a group full of them must not keep the others waiting.
-#[derive(Clone)]
-pub(crate) struct Permits {
-    pub all: Arc<Semaphore>,
-    pub doubtful: Arc<Semaphore>,
-}
-
-impl Permits {
-    fn new(most: usize) -> Self {
-        let of = |n: usize| Arc::new(Semaphore::new(n.max(1)));
-        Self { all: of(most), doubtful: of(most / 4) }
-    }
 }
 
 impl Registry {
@@ -147,14 +73,15 @@ impl Registry {
         read(group, &key.host)
     }
 
-    /// Takes over how a group is reached now, and answers which of its hosts nobody watches yet. Those that left are forgotten; their
-    /// watchers notice. Where the address, the user or the Secrets changed, what was known is dropped.
+    /// Takes over how a group is reached now, and answers which of its hosts are not watched yet. Those that left are forgotten; their
+    /// watchers end. Where the address, the user or the Secrets changed, what was known is dropped.
     pub(crate) fn configure(&self, namespace: &str, group: &str, config: GroupConfig) -> Vec<String> {
         let mut groups = self.lock();
         let known = groups.entry((namespace.to_owned(), group.to_owned())).or_default();
         let old = known.config.replace(Arc::new(config.clone()));
-        if old.as_ref().is_none_or(|old| old.most_connections != config.most_connections) {
-            known.permits = Some(Permits::new(config.most_connections));
+        match &known.connections {
+            Some(connections) => connections.resize(config.max_connections),
+            None => known.connections = Some(ConnectionLimit::new(config.max_connections)),
         }
         known.secret = None;
         known.hosts.retain(|name, _| config.hosts.contains_key(name));
@@ -164,7 +91,8 @@ impl Registry {
                 new.push(name.clone());
             }
             let one = known.hosts.entry(name.clone()).or_default();
-            let same = |old: &GroupConfig| old.hosts.get(name) == Some(address) && old.way_in == config.way_in;
+            let same =
+                |old: &GroupConfig| old.hosts.get(name) == Some(address) && old.access_hash == config.access_hash;
             if old.as_deref().is_some_and(|old| !same(old)) {
                 one.fresh = false;
                 one.check = HostCheck::Unknown;
@@ -176,13 +104,13 @@ impl Registry {
     }
 
     /// Whether the group is watched with this very configuration.
-    pub(crate) fn is_watched(&self, namespace: &str, group: &str, mark: u64) -> bool {
+    pub(crate) fn is_watched(&self, namespace: &str, group: &str, hash: u64) -> bool {
         let groups = self.lock();
         let known = groups.get(&(namespace.to_owned(), group.to_owned()));
-        known.and_then(|group| group.config.as_ref()).is_some_and(|config| config.mark == mark)
+        known.and_then(|group| group.config.as_ref()).is_some_and(|config| config.config_hash == hash)
     }
 
-    /// Notes whether anybody can log in at all.
+    /// Records why no host of the group can be signed in to; `None`: nothing is in the way.
     pub(crate) fn record_secret_failure(&self, namespace: &str, group: &str, failure: Option<Failure>) {
         self.lock().entry((namespace.to_owned(), group.to_owned())).or_default().secret = failure;
     }
@@ -191,12 +119,12 @@ impl Registry {
         self.lock().get(&(namespace.to_owned(), group.to_owned()))?.secret.clone()
     }
 
-    /// The group is gone: every connection is closed, its watchers end.
+    /// The group is gone: every connection is closed, and its watchers end.
     pub fn forget(&self, namespace: &str, group: &str) {
         self.lock().remove(&(namespace.to_owned(), group.to_owned()));
     }
 
-    /// What is known of a host; `Unknown` where something was done there since it was looked at.
+    /// What is known of a host; `Unknown` where something was done there since its last check.
     pub fn check(&self, key: &HostKey) -> HostCheck {
         self.with(key, |group, host| match group.hosts.get(host) {
             Some(one) if one.fresh => one.check.clone(),
@@ -204,17 +132,17 @@ impl Registry {
         })
     }
 
-    /// The newest look, although something may have been done since.
+    /// The newest check, although something may have been done since.
     pub(crate) fn last_check(&self, key: &HostKey) -> HostCheck {
         self.with(key, |group, host| group.hosts.get(host).map(|one| one.check.clone()).unwrap_or_default())
     }
 
-    /// When that look was.
+    /// When that check was.
     pub(crate) fn checked_at(&self, key: &HostKey) -> Option<Timestamp> {
         self.with(key, |group, host| group.hosts.get(host)?.at)
     }
 
-    /// Asks the watchers of these hosts to look now.
+    /// Has the watchers of these hosts check them now.
     pub(crate) fn request_check<'a>(&self, namespace: &str, group: &str, hosts: impl IntoIterator<Item = &'a String>) {
         let groups = self.lock();
         let Some(known) = groups.get(&(namespace.to_owned(), group.to_owned())) else { return };
@@ -233,13 +161,13 @@ impl Registry {
         });
     }
 
-    /// How many acts were begun; [`Registry::record_check`] takes it back.
+    /// Number of acts begun, for [`Registry::record_check`].
     pub fn acts(&self, key: &HostKey) -> u64 {
         self.with(key, |group, host| group.hosts.get(host).map_or(0, |one| one.acts))
     }
 
-    /// Keeps a look that was begun when `acts` acts had been; one that an act overtook is dropped. Answers to whom it told
-    /// anything new.
+    /// Keeps a check that was begun when `acts` acts had been begun; one that an act overtook is dropped. Answers what depends on
+    /// the difference.
     pub(crate) fn record_check(&self, key: &HostKey, check: HostCheck, acts: u64) -> CheckChange {
         self.with(key, |group, host| {
             let Some(one) = group.hosts.get_mut(host).filter(|one| one.acts == acts) else {
@@ -249,7 +177,7 @@ impl Registry {
                 deployments: !one.fresh || differs(&one.check, &check),
                 group: differs(&of_group(&one.check), &of_group(&check)),
             };
-            one.missed = if matches!(check, HostCheck::Failed(_)) { one.missed.saturating_add(1) } else { 0 };
+            one.failed = if matches!(check, HostCheck::Failed(_)) { one.failed.saturating_add(1) } else { 0 };
             one.check = check;
             one.at = Some(clock::now());
             one.fresh = true;
@@ -257,36 +185,43 @@ impl Registry {
         })
     }
 
-    /// How a host is dialled; `None` where it is no host of a watched group (any more).
+    /// How a host is dialled; `None` where it is not in a watched group.
     pub(crate) fn dial(&self, key: &HostKey) -> Option<Dial> {
         self.with(key, |group, host| {
             let config = group.config.clone()?;
             let address = config.hosts.get(host)?.clone();
             let one = group.hosts.get(host)?;
-            // Where there is one for each host nobody takes any from another.
-            let (slot, doubtful) = (one.slot.clone(), one.missed > 0 && !config.keeps_connections());
-            Some(Dial { config, address, slot, permits: group.permits.clone()?, doubtful, route: group.route.clone() })
+            // With a connection for each host none takes any from another.
+            let (slot, doubtful) = (one.slot.clone(), one.failed > 0 && !config.keeps_connections());
+            Some(Dial {
+                config,
+                address,
+                slot,
+                connections: group.connections.clone()?,
+                doubtful,
+                route: group.route.clone(),
+            })
         })
     }
 
-    /// For a watcher: what wakes it, the period, and how often in a row its host was missed.
+    /// For a watcher: what wakes it, the period, and how many checks failed in a row.
     pub fn watching(&self, key: &HostKey) -> Option<(Arc<Notify>, Duration, u32)> {
         self.with(key, |group, host| {
             let period = group.config.as_ref()?.period;
             let one = group.hosts.get(host)?;
-            Some((one.request_check.clone(), period, one.missed))
+            Some((one.request_check.clone(), period, one.failed))
         })
     }
 }
 
-/// Who would decide otherwise after a look.
+/// Which decisions may differ after a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CheckChange {
     pub deployments: bool,
     pub group: bool,
 }
 
-/// The part of a look that a group tells of: whether the host answers, and which process runs there; not how far an act has come.
+/// The part of a check that a group's status shows: whether the host answers, and which process runs there; not how far an act has come.
 fn of_group(check: &HostCheck) -> HostCheck {
     let HostCheck::Facts(facts) = check else { return check.clone() };
     let mut facts = facts.clone();
@@ -296,7 +231,7 @@ fn of_group(check: &HostCheck) -> HostCheck {
     HostCheck::Facts(facts)
 }
 
-/// Whether a planner would see a difference. Free space and time move always and mean nothing to it.
+/// Whether a planner would see a difference. Free space and time always move and mean nothing to it.
 fn differs(old: &HostCheck, new: &HostCheck) -> bool {
     match (old, new) {
         (HostCheck::Facts(old), HostCheck::Facts(new)) => {

@@ -1,5 +1,5 @@
 //! What is being done on hosts right now: the goal of each host's background task, the phase that it is in, and how often a process had
-//! to be started again. A crash loses it, and nothing but time: the hosts and the store tell how far everything came.
+//! to be started again. A crash loses it, and nothing but time: the hosts and the store show how far everything came.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -157,7 +157,7 @@ impl HostWorkers {
         }
     }
 
-    /// The first look at a host tells what an operator before this one did there.
+    /// The first check of a host shows what an operator before this one did there.
     pub(crate) fn recall(&self, key: &HostWorkerKey, healing: Option<Healing>) {
         let mut inner = self.lock();
         let worker = inner.workers.entry(key.clone()).or_default();

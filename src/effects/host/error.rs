@@ -13,16 +13,16 @@ pub enum HostError {
     Shut(#[from] GateShut),
     #[error("the folder on the host belongs to Deployment {}/{} (host {}); delete that one or choose other hosts", .by.namespace, .by.deployment, .by.host)]
     HostClaimed { by: Box<Owner> },
-    #[error("a newer operator has acted on this host; this one must not any more")]
+    #[error("a newer operator has acted on this host; this one may no longer act there")]
     Fenced,
     #[error(
         "another control plane ({epoch}) acted on this host; if this one is to take it over, annotate the Deployment with \
          landfall.dev/adopt={epoch}"
     )]
     FencedByOtherControlPlane { epoch: String },
-    #[error("something was done on this host since it was looked at (its journal is at {now}); it is looked at again")]
+    #[error("this host has changed since its last check (its journal is at {now}); it is checked again")]
     JournalMoved { now: u64 },
-    #[error("the act {step} ({act}) is still under way on this host; it is waited for")]
+    #[error("step {step} ({act}) still runs on this host; waiting for it")]
     Busy { act: String, step: String },
     #[error("the host's disk is full ({free} bytes free, {needed} needed); free some space below the group's root")]
     DiskFull { free: u64, needed: u64 },
@@ -32,7 +32,7 @@ pub enum HostError {
     DigestMismatch { expected: String, got: String },
     #[error("another process answers on port {port} of the host; stop it, or let the application take another port")]
     PortInUse { port: u16 },
-    /// `last_lines`: what the step said last, cleaned, at most 8 KiB a line.
+    /// `last_lines`: the last output of the step, cleaned, at most 8 KiB a line.
     #[error("{step} failed on the host: {why}{}", last(.last_lines))]
     StepFailed { step: String, why: String, last_lines: Vec<String> },
     #[error(
@@ -45,7 +45,7 @@ pub enum HostError {
 
 fn last(lines: &[String]) -> String {
     match lines.last() {
-        Some(line) => format!("; it said last: {line}"),
+        Some(line) => format!("; last output: {line}"),
         None => String::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the answer of a `facts` call. A host may say anything: what can't be read is left out, never guessed.
+//! Reads the answer of a `facts` call. A host may answer anything: what can't be read is left out, never guessed.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ pub(super) fn read(answer: &Answer, server: &str, forwards: bool) -> Result<Host
     Ok(facts)
 }
 
-/// What is said of project folders in an answer; each begins with its name.
+/// The project folders of an answer; each begins with its name.
 pub(super) fn folders(answer: &Answer) -> BTreeMap<FolderName, FolderFacts> {
     let mut folders = BTreeMap::new();
     let mut folder: Option<FolderName> = None;
@@ -68,14 +68,14 @@ fn host_fact(facts: &mut HostFacts, key: &str, value: &str) {
         "scoped" => facts.session_scoped = true,
         "wide" => facts.sudo_too_wide = true,
         "become" => {
-            let (user, said) = value.split_once(' ').unwrap_or((value, ""));
-            facts.cannot_become.insert(shown(user), shown(said));
+            let (user, answer) = value.split_once(' ').unwrap_or((value, ""));
+            facts.cannot_become.insert(shown(user), shown(answer));
         }
         _ => {}
     }
 }
 
-/// As `stat -f` says it: free blocks, their size, inodes in all, free ones.
+/// As `stat -f` prints it: free blocks, their size, inodes in all, free ones.
 fn space(facts: &mut HostFacts, words: &[&str]) {
     let words: Vec<u64> = words.iter().filter_map(|word| word.parse().ok()).collect();
     let [free, size, inodes, free_inodes] = words[..] else { return };

@@ -20,11 +20,11 @@ use std::{sync::Arc, time::Duration};
 
 use self::{
     protocol::{Request, stepdir},
-    session::{FACTS, SHORT, Session},
+    session::{FACTS_TIMEOUT, SHORT_TIMEOUT, Session},
 };
 use super::{
     gate::Gate,
-    ssh::{Connection, Credentials, SshError, SshTarget},
+    ssh::{Credentials, OpenOptions, SshError, SshTarget},
 };
 use crate::{
     api::hostgroup::{Become, BecomeMethod},
@@ -52,23 +52,22 @@ impl Host {
         credentials: &Credentials,
         root: &str,
     ) -> Result<Self, HostError> {
-        let connection = Session::dial(None, target, credentials, root).await?;
+        let connection = Session::dial(OpenOptions::default(), target, credentials, root).await?;
         Ok(Self { session: Arc::new(Session::open(gate, name, connection, root, None).await?) })
     }
 
-    /// The same for a look at the host, through another connection, which lives as long as this one: what `facts_for` these users asks
-    /// next comes along with the sign-in, where the script is there.
-    pub(crate) async fn connect_via(
+    /// The same for a check of the host: what `facts_for` these users asks next comes along with the sign-in, where the script is there.
+    pub async fn connect_with(
         gate: &Gate,
         name: &str,
-        via: Option<Arc<Connection>>,
+        options: OpenOptions,
         target: &SshTarget,
         credentials: &Credentials,
         root: &str,
         whom: &Become,
     ) -> Result<Self, HostError> {
-        let connection = Session::dial(via, target, credentials, root).await?;
-        let session = Session::open(gate, name, connection, root, Some(&looking(whom, None))).await?;
+        let connection = Session::dial(options, target, credentials, root).await?;
+        let session = Session::open(gate, name, connection, root, Some(&facts_request(whom, None))).await?;
         Ok(Self { session: Arc::new(session) })
     }
 
@@ -77,12 +76,7 @@ impl Host {
         self.session.connection.is_closed()
     }
 
-    /// Over when the connection is closed for good, a moment after the last clone was dropped.
-    pub fn closed(&self) -> tokio_util::sync::CancellationToken {
-        self.session.connection.closed()
-    }
-
-    /// What the host says about itself and every project folder, in one call. Missing tools are facts, no error.
+    /// The facts of the host and of every project folder, in one call. Missing tools are facts, no error.
     pub async fn facts(&self) -> Result<HostFacts, HostError> {
         self.facts_for(&Become::default()).await
     }
@@ -90,8 +84,8 @@ impl Host {
     /// The same, and whether the host lets us become these users. Where it did, it is not asked again for a while: sudo logs every call.
     pub async fn facts_for(&self, whom: &Become) -> Result<HostFacts, HostError> {
         let known = self.session.privileges.known(whom);
-        let request = looking(whom, known);
-        let (answer, forwards) = tokio::join!(self.session.call(&request, FACTS), self.forwards());
+        let request = facts_request(whom, known);
+        let (answer, forwards) = tokio::join!(self.session.call(&request, FACTS_TIMEOUT), self.forwards());
         let mut facts = facts::read(&answer?, self.session.connection.server(), forwards?)?;
         match known {
             Some(too_wide) => facts.sudo_too_wide = too_wide,
@@ -110,16 +104,16 @@ impl Host {
     }
 
     /// Waits until an open act that `facts` reported as running has ended, and answers how: `Ok` as an act does, or why it
-    /// failed. It starts nothing, so it takes no gate. `Busy` where it still runs after `patience`.
-    pub async fn attach(&self, folder: &FolderName, open: &OpenAct, patience: Duration) -> Result<Acted, HostError> {
+    /// failed. It starts nothing, so it takes no gate. `Busy` where it still runs after `wait`.
+    pub async fn attach(&self, folder: &FolderName, open: &OpenAct, wait: Duration) -> Result<Acted, HostError> {
         let OpenAct { uid, rollout, attempt, n, step, running: _ } = open;
         let request = Request::new("attach")
             .with("folder", folder)
             .with("act", format!("{uid} {rollout} {attempt} {n}"))
             .with("stepdir", stepdir(uid, rollout, *attempt, *n))
             .with("step", step)
-            .with("patience", patience.as_secs());
-        self.session.act(&request, patience * 2 + SHORT).await
+            .with("patience", wait.as_secs());
+        self.session.act(&request, wait * 2 + SHORT_TIMEOUT).await
     }
 
     /// Whether something accepts TCP connections on 127.0.0.1:`port` of the host.
@@ -136,16 +130,16 @@ impl Host {
         Ok(probes::http(&self.session.connection, port, path, timeout).await?)
     }
 
-    /// Whether nobody accepts connections on 127.0.0.1:`port`: to be true before a start, or a stranger would answer the probe.
+    /// Whether nothing accepts connections on 127.0.0.1:`port`: checked before a start, or a foreign process would answer the probe.
     pub async fn port_refuses(&self, port: u16) -> Result<bool, HostError> {
         Ok(self.session.connection.direct_tcpip(port).await?.is_none())
     }
 
     /// The recorded process and whether it lives; with a port also whose socket listens on 127.0.0.1 there: one of the process'
-    /// session, or a stranger's.
+    /// session, or a foreign one.
     pub async fn answering(&self, folder: &FolderName, port: Option<u16>) -> Result<Answering, HostError> {
         let request = Request::new("listener").with("folder", folder).with("port", port.unwrap_or(0));
-        let answer = self.session.call(&request, FACTS).await?;
+        let answer = self.session.call(&request, FACTS_TIMEOUT).await?;
         if let Some(error) = answer.error() {
             return Err(error);
         }
@@ -161,24 +155,24 @@ impl Host {
         Ok(Answering { process: answer.get("process").and_then(words), listener })
     }
 
-    /// The last lines that the application's last start said, for messages: cleaned, at most 8 KiB a line.
+    /// The last lines of output since the application's last start, for messages: cleaned, at most 8 KiB a line.
     pub async fn tail(&self, folder: &FolderName, lines: usize) -> Result<Vec<String>, HostError> {
         let request = Request::new("tail").with("folder", folder).with("lines", lines.min(1000) + 1);
-        let answer = self.session.call(&request, FACTS).await?;
+        let answer = self.session.call(&request, FACTS_TIMEOUT).await?;
         if let Some(error) = answer.error() {
             return Err(error);
         }
-        let mut said: Vec<&[u8]> =
-            answer.said.split(|b| *b == b'\n').filter_map(|line| line.strip_prefix(b"|")).collect();
-        if let Some(start) = said.iter().rposition(|line| line.starts_with(b"=== landfall starts ")) {
-            said.drain(..=start);
+        let mut lines_of_start: Vec<&[u8]> =
+            answer.output.split(|b| *b == b'\n').filter_map(|line| line.strip_prefix(b"|")).collect();
+        if let Some(start) = lines_of_start.iter().rposition(|line| line.starts_with(b"=== landfall starts ")) {
+            lines_of_start.drain(..=start);
         }
-        Ok(last_lines(&said.join(&b'\n'), lines))
+        Ok(last_lines(&lines_of_start.join(&b'\n'), lines))
     }
 }
 
-/// The question for facts. `known`: that it can become these users was told a moment ago.
-fn looking(whom: &Become, known: Option<bool>) -> Request {
+/// The request for facts. `known`: it is known from a moment ago that the SSH user can become these users.
+fn facts_request(whom: &Become, known: Option<bool>) -> Request {
     let request = Request::new("facts");
     match whom.method {
         BecomeMethod::None => request,

@@ -1,5 +1,5 @@
-//! What is said to the helper script and what it says back: `key=value` lines, an empty line, a payload; an answer framed by a nonce.
-//! Whatever stands outside the frame (banners, a talkative login shell) is no answer.
+//! Requests to the helper script and its answers: `key=value` lines, an empty line, a payload; an answer framed by a nonce. Whatever stands
+//! outside the frame (banners, output of a login shell) is not part of the answer.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// More than ten thousand folders have to say. Each costs some hundred bytes here.
+/// More than the results of ten thousand folders. Each takes some hundred bytes of memory.
 const MAX_VALUES: usize = 100_000;
 
 /// Values that the helper takes as they are; anything else goes as data (`arg`, `env`).
@@ -106,7 +106,7 @@ fn owner_words(owner: &Owner) -> String {
     format!("{control_plane_id} {namespace} {deployment} {uid} {host}")
 }
 
-/// A host's word as a name: an owner's and an epoch's come to stand in messages that people copy into a shell.
+/// Text of a host as a name: those of owners and epochs stand in messages that people copy into a shell.
 pub(super) fn name(word: &str) -> Option<String> {
     let fits = word.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     (fits && !word.is_empty() && word.len() <= 253).then(|| word.to_owned())
@@ -118,11 +118,11 @@ pub(super) fn owner_from(words: &str) -> Option<Owner> {
     Some(Owner { control_plane_id, namespace, deployment, uid, host })
 }
 
-/// The helper's answer: its results in their order, and what tools said beside them.
+/// The helper's answer: its results in their order, and the output of tools beside them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
     pub values: Vec<(String, String)>,
-    pub said: Vec<u8>,
+    pub output: Vec<u8>,
 }
 
 impl Answer {
@@ -146,8 +146,8 @@ impl Answer {
                 }
                 answer.values.push((key.to_owned(), value.to_owned()));
             } else {
-                answer.said.extend_from_slice(line);
-                answer.said.push(b'\n');
+                answer.output.extend_from_slice(line);
+                answer.output.push(b'\n');
             }
         }
         Err(HostError::Protocol { why: "it ends in the middle".to_owned() })
@@ -192,25 +192,25 @@ impl Answer {
             "failed" => HostError::StepFailed {
                 step: shown(word(0)),
                 why: shown(&words.get(1..).unwrap_or_default().join(" ")),
-                last_lines: last_lines(&self.said, 20),
+                last_lines: last_lines(&self.output, 20),
             },
             other => HostError::Protocol { why: format!("it reports an unknown error ({})", shown(other)) },
         })
     }
 }
 
-/// What a host said, made fit for a message.
+/// Text of a host, made fit for a message.
 pub(super) fn shown(text: &str) -> String {
     last_lines(text.as_bytes(), 1).pop().unwrap_or_default().chars().take(300).collect()
 }
 
 fn no_frame(output: &Output) -> String {
-    let said = if output.stdout.iter().any(|b| !b.is_ascii_whitespace()) { &output.stdout } else { &output.stderr };
-    match last_lines(said, 1).pop() {
-        Some(line) => format!("it said: {}", line.chars().take(200).collect::<String>()),
+    let shown = if output.stdout.iter().any(|b| !b.is_ascii_whitespace()) { &output.stdout } else { &output.stderr };
+    match last_lines(shown, 1).pop() {
+        Some(line) => format!("its output: {}", line.chars().take(200).collect::<String>()),
         None => match output.status {
-            Some(status) => format!("it said nothing and ended with status {status}"),
-            None => "it said nothing".to_owned(),
+            Some(status) => format!("no output, and status {status}"),
+            None => "no output".to_owned(),
         },
     }
 }

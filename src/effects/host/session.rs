@@ -1,9 +1,6 @@
 //! A connection to one host with the helper script on it: how a call gets there and its answer back.
 
-use std::{
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{sync::LazyLock, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
@@ -16,7 +13,7 @@ use super::{
 use crate::effects::{
     fresh::Fresh,
     gate::{Effect, Gate},
-    ssh::{Connection, Credentials, Input, Output, SshTarget},
+    ssh::{Connection, Credentials, Input, OpenOptions, Output, SshTarget},
 };
 use crate::model::text::{last_lines, shell_quote};
 
@@ -25,17 +22,17 @@ const HELPER: &str = concat!(include_str!("become.sh"), include_str!("look.sh"),
 static HELPER_DIGEST: LazyLock<String> =
     LazyLock::new(|| Sha256::digest(HELPER.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect());
 
-/// For calls that only look or act at once: a host that is silent for longer has gone, or is no host of ours.
-pub(super) const SHORT: Duration = Duration::from_secs(40);
-/// A look takes 20 ms.
-pub(super) const FACTS: Duration = Duration::from_secs(18);
-/// What takes longer on the host goes on by itself; its call says `Busy` then, and it is waited for by `attach`.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// How long such a call may take. The host counts its naps, which take longer on a busy machine.
-pub(super) const DETACHED: Duration = Duration::from_secs(60);
+/// The longest time of a call that only reads or acts at once.
+pub(super) const SHORT_TIMEOUT: Duration = Duration::from_secs(40);
+/// The longest time of a check, which takes 20 ms.
+pub(super) const FACTS_TIMEOUT: Duration = Duration::from_secs(18);
+/// How long a call waits for its step. What takes longer goes on by itself: the call answers `Busy`, and `attach` waits for it.
+pub(super) const STEP_WAIT: Duration = Duration::from_secs(10);
+/// The longest time of such a call. The host counts its naps, which take longer on a busy machine.
+pub(super) const DETACHED_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Says whether the script is at its place, whole; arguments: root, digest, nonce, and what to do: `look` for it alone, `put` it there from
-/// stdin, or let it answer what stands on stdin (`ask`). Without single quotes, so that it can stand between them in every shell's syntax.
+/// Answers whether the script is in its place, whole; arguments: root, digest, nonce, and what to do: only `find` it, `put` it there from
+/// stdin, or let it answer the request on stdin (`ask`). Without single quotes, so that it can stand between them in every shell's syntax.
 const INSTALL: &str = r#"set -u; umask 022; p=$1/.landfall/bin; f=$p/$2
 d() { if command -v sha256sum >/dev/null; then sha256sum; else openssl dgst -sha256 -r; fi; }
 t() { [ -d "$p" ] || { mkdir -p "$1" && umask 077 && mkdir -p "$p"; } 2>&1 || return 1; umask 077
@@ -66,9 +63,9 @@ struct First {
 const FIRST_ANSWER_TTL: Duration = Duration::from_secs(2);
 
 impl Session {
-    /// Refuses a root that can't be one before anybody is dialled.
+    /// Refuses a root that can't be one before the host is dialled.
     pub(crate) async fn dial(
-        via: Option<Arc<Connection>>,
+        options: OpenOptions,
         target: &SshTarget,
         credentials: &Credentials,
         root: &str,
@@ -80,10 +77,10 @@ impl Session {
         if root.contains('\0') {
             return Err(bad("it holds a NUL byte"));
         }
-        Ok(Connection::open_via(via, target, credentials).await?)
+        Ok(Connection::open_with(options, target, credentials).await?)
     }
 
-    /// Looks for the script, and puts it there where it is not. `question`: a call that the script answers in the same breath.
+    /// Finds the script, and uploads it where it is missing. `question`: a call that the script answers in the same round trip.
     pub async fn open(
         gate: &Gate,
         name: &str,
@@ -99,7 +96,7 @@ impl Session {
         let session = Self { name, connection, privileges: PrivilegeCache::default(), script, first };
         let (mode, question) = match question {
             Some(question) => ("ask", question.head()?),
-            None => ("look", Vec::new()),
+            None => ("find", Vec::new()),
         };
         let answer = session.install(&quoted, mode, question.clone()).await?;
         if answer.get("absent").is_some() {
@@ -121,7 +118,7 @@ impl Session {
             None => Err(HostError::StepFailed {
                 step: "putting the helper script".to_owned(),
                 why: "it did not arrive whole".to_owned(),
-                last_lines: last_lines(&answer.said, 5),
+                last_lines: last_lines(&answer.output, 5),
             }),
         }
     }
@@ -129,18 +126,18 @@ impl Session {
     async fn install(&self, root: &str, mode: &str, bytes: Vec<u8>) -> Result<Answer, HostError> {
         let nonce = nonce();
         let command = format!("exec /bin/sh -c '{INSTALL}' sh {root} {} {nonce} {mode}", *HELPER_DIGEST);
-        let output = self.connection.exec(command, Input { bytes, payload: None }, SHORT).await?;
+        let output = self.connection.exec(command, Input { bytes, payload: None }, SHORT_TIMEOUT).await?;
         let answer = Answer::read(&nonce, &output)?;
         if let Some(why) = answer.get("unsafe") {
             let why = format!(
-                "{}, so somebody else could put programs there that run as our user; name a folder all of whose parents are root's or the \
-                 SSH user's own",
+                "{}, so another user could put programs there that run as the SSH user; choose a folder all of whose parents belong to root or the \
+                 SSH user",
                 shown(why)
             );
             return Err(HostError::BadInput { what: "the group's root", why });
         }
         if !["present", "absent", "protocol"].iter().any(|word| answer.get(word).is_some()) {
-            let last_lines = last_lines(&answer.said, 5);
+            let last_lines = last_lines(&answer.output, 5);
             let why = "the folder below the group's root can't be made".to_owned();
             return Err(HostError::StepFailed { step: "putting the helper script".to_owned(), why, last_lines });
         }
@@ -174,7 +171,7 @@ impl Session {
 
 pub(super) fn acted(answer: &Answer) -> Result<Acted, HostError> {
     let journal = answer.journal().ok_or_else(|| HostError::Protocol {
-        why: format!("no journal number; {}", shown(&String::from_utf8_lossy(&answer.said))),
+        why: format!("no journal number; {}", shown(&String::from_utf8_lossy(&answer.output))),
     })?;
     Ok(Acted { journal, folder: facts::folders(answer).into_values().next() })
 }

@@ -1,4 +1,4 @@
-//! What an acting call on a host is told. Plain values.
+//! Parameters and results of acting calls on a host. Plain values.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::{
     },
 };
 
-/// How an act ended well.
+/// Result of an act that succeeded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Acted {
     /// Number of the journal's line that says so; 0 where the folder is gone.
     pub journal: u64,
-    /// The folder as it was right after the act, told in the same answer. `None` where it is gone.
+    /// The folder as it was right after the act, from the same answer. `None` where it is gone.
     pub folder: Option<FolderFacts>,
 }
 
@@ -24,7 +24,7 @@ pub struct Acted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActCall {
     pub folder: FolderName,
-    /// Who acts; written to the folder where nobody owns it yet.
+    /// The owner that acts; written to the folder where it has none.
     pub owner: Owner,
     /// The owner that `facts` reported and that the planner knows to be gone (its Deployment or its host name does not exist any
     /// more), or that an `adopt` names. It is replaced, if it is still the recorded one; any other owner is answered `HostClaimed`.
@@ -43,7 +43,7 @@ pub struct StageSpec {
     pub size: u64,
     /// The tar itself.
     pub tar: Payload,
-    /// Bytes free on the host, where its facts also said that the release is not there: then it is sent without asking first.
+    /// Bytes free on the host, where its facts also show that the release is not there: then it is sent without asking first.
     pub absent_with_free: Option<u64>,
 }
 
@@ -94,11 +94,11 @@ pub struct UpdateSpec {
     pub port: Option<u16>,
 }
 
-/// How a turn ended well.
+/// Result of an update that succeeded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Updated {
     pub acted: Acted,
-    /// Nothing was started, because somebody listens on the port although our process is gone.
+    /// Nothing was started, because another process listens on the port although ours is gone.
     pub port_taken: bool,
 }
 
@@ -126,9 +126,9 @@ pub struct Answering {
 pub enum Listener {
     /// A process of the session that we started.
     Ours,
-    /// Somebody else's.
+    /// Another process.
     Foreign,
-    /// Nobody listens.
+    /// No process listens.
     Nobody,
     /// `/proc/PID/fd` could not be read.
     Unknown,

@@ -13,7 +13,7 @@ use super::{SshError, printable, trust::Expected};
 use crate::effects::clock;
 
 /// Key exchanges allowed, plus one each minute.
-const EXCHANGES: u64 = 8;
+const EXCHANGES_MAX: u64 = 8;
 
 /// What was learned, for the message when the library only says no.
 #[derive(Clone, Default)]
@@ -21,33 +21,33 @@ pub(super) struct ServerObserved {
     pub(super) banner: String,
     pub(super) refused: Option<SshError>,
     pub(super) weak: bool,
-    /// Why the connection was ended by us.
-    pub(super) vice: Option<&'static str>,
+    /// Why we ended the connection.
+    pub(super) violation: Option<&'static str>,
 }
 
 pub(super) type SharedServerObserved = Arc<Mutex<ServerObserved>>;
 
-/// Answers the library's questions: is this the host, is the exchange strict. Whoever opens anything by himself is hung up on: we ask for
-/// nothing that a server could have to open, and the library's default is to let him.
+/// Answers the library: whether this is the host, and whether the exchange is strict. A server that opens a channel by itself is disconnected:
+/// we ask for nothing that a server would have to open, and the library's default is to accept it.
 pub(super) struct ClientHandler {
     expected: Expected,
-    seen: SharedServerObserved,
+    observed: SharedServerObserved,
     first: bool,
     exchanges: u64,
     began: Instant,
 }
 
 impl ClientHandler {
-    pub(super) fn new(expected: Expected, seen: SharedServerObserved) -> Self {
-        Self { expected, seen, first: true, exchanges: 0, began: clock::monotonic() }
+    pub(super) fn new(expected: Expected, observed: SharedServerObserved) -> Self {
+        Self { expected, observed, first: true, exchanges: 0, began: clock::monotonic() }
     }
 
-    fn seen(&self) -> MutexGuard<'_, ServerObserved> {
-        self.seen.lock()
+    fn observed(&self) -> MutexGuard<'_, ServerObserved> {
+        self.observed.lock()
     }
 
-    fn hang_up<T>(&self, why: &'static str) -> Result<T, russh::Error> {
-        self.seen().vice.get_or_insert(why);
+    fn disconnect<T>(&self, why: &'static str) -> Result<T, russh::Error> {
+        self.observed().violation.get_or_insert(why);
         Err(russh::Error::Disconnect)
     }
 }
@@ -61,7 +61,7 @@ macro_rules! never_opened_by_a_server {
             _: ChannelOpenHandle,
             _: &mut Session,
         ) -> Result<(), Self::Error> {
-            self.hang_up("it opens channels by itself")
+            self.disconnect("it opens channels by itself")
         }
     )*};
 }
@@ -71,8 +71,8 @@ impl client::Handler for ClientHandler {
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
         let now = u64::try_from(clock::now().as_second()).unwrap_or_default();
-        let Err(refused) = self.expected.judge(shown, now).await else { return Ok(true) };
-        self.seen().refused = Some(refused);
+        let Err(refused) = self.expected.verify(shown, now).await else { return Ok(true) };
+        self.observed().refused = Some(refused);
         Ok(false)
     }
 
@@ -84,15 +84,15 @@ impl client::Handler for ClientHandler {
     ) -> Result<(), Self::Error> {
         // Once an hour is usual. Each costs more than anything else that a server can make us do.
         self.exchanges += 1;
-        if self.exchanges > EXCHANGES + self.began.elapsed().as_secs() / 60 {
-            return self.hang_up("it exchanges keys all the time");
+        if self.exchanges > EXCHANGES_MAX + self.began.elapsed().as_secs() / 60 {
+            return self.disconnect("it exchanges keys all the time");
         }
         if std::mem::take(&mut self.first) {
-            let mut seen = self.seen();
-            seen.banner = printable(session.remote_sshid());
+            let mut observed = self.observed();
+            observed.banner = printable(session.remote_sshid());
             let sealed = names.cipher.as_ref().contains("-gcm@");
             if !names.strict_kex() && !sealed {
-                seen.weak = true;
+                observed.weak = true;
                 return Err(russh::Error::Kex);
             }
         }

@@ -15,7 +15,6 @@ use russh::{
     client::{Handle, Msg},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     SshError,
@@ -24,9 +23,9 @@ use super::{
 };
 
 /// Opening a channel is one round trip.
-const OPEN: Duration = Duration::from_secs(15);
-/// Commands at once; OpenSSH's `MaxSessions` is 10 unless somebody lowered it, which is learned.
-const SESSIONS: usize = 8;
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+/// Commands at once. OpenSSH's `MaxSessions` is 10 by default; a lower one is learned.
+const SESSIONS_MAX: usize = 8;
 
 /// A stream to a port of the host, through the connection.
 pub type Stream = russh::ChannelStream<Msg>;
@@ -36,12 +35,12 @@ pub struct Connection {
     pub(super) handle: Handle<ClientHandler>,
     pub(super) address: String,
     server: String,
-    seen: SharedServerObserved,
+    observed: SharedServerObserved,
     /// The connection that carries this one.
     pub(super) via: Option<Arc<Connection>>,
     pub(super) close_handle: CloseHandle,
     sessions: Arc<Semaphore>,
-    /// How many of `SESSIONS` the server refused.
+    /// Number of sessions of `SESSIONS_MAX` that the server refused.
     refused: AtomicUsize,
 }
 
@@ -51,12 +50,12 @@ impl Connection {
         handle: Handle<ClientHandler>,
         close_handle: CloseHandle,
         address: String,
-        seen: SharedServerObserved,
+        observed: SharedServerObserved,
         via: Option<Arc<Connection>>,
     ) -> Self {
-        let (sessions, refused) = (Arc::new(Semaphore::new(SESSIONS)), AtomicUsize::new(0));
-        let server = seen.lock().banner.clone();
-        Self { handle, address, server, seen, via, close_handle, sessions, refused }
+        let (sessions, refused) = (Arc::new(Semaphore::new(SESSIONS_MAX)), AtomicUsize::new(0));
+        let server = observed.lock().banner.clone();
+        Self { handle, address, server, observed, via, close_handle, sessions, refused }
     }
 
     /// The server's version banner, for people: printable ASCII, at most 255 characters.
@@ -68,17 +67,12 @@ impl Connection {
         self.handle.is_closed()
     }
 
-    /// Over when the connection is closed for good, some time after this was dropped.
-    pub fn closed(&self) -> CancellationToken {
-        self.close_handle.gone()
-    }
-
-    /// A stream to 127.0.0.1:`port` of the host; `None` where nobody accepts there.
+    /// A stream to 127.0.0.1:`port` of the host; `None` where nothing accepts there.
     pub async fn direct_tcpip(&self, port: u16) -> Result<Option<Stream>, SshError> {
-        self.forward("127.0.0.1", port, OPEN).await
+        self.forward("127.0.0.1", port, OPEN_TIMEOUT).await
     }
 
-    /// A stream from the host to `address`:`port`; `None` where nobody accepts there.
+    /// A stream from the host to `address`:`port`; `None` where nothing accepts there.
     pub(super) async fn forward(&self, address: &str, port: u16, limit: Duration) -> Result<Option<Stream>, SshError> {
         let opening = self.handle.channel_open_direct_tcpip(address, u32::from(port), "127.0.0.1", 0);
         match self.within("opening a stream", limit, opening).await? {
@@ -91,13 +85,13 @@ impl Connection {
         }
     }
 
-    /// A channel for a command, and the right to it: where the server allows few at once (`MaxSessions`), others wait for their turn.
+    /// A channel for a command, and the right to it: where the server allows few at once (`MaxSessions`), others wait.
     pub(super) async fn session(&self) -> Result<(russh::Channel<Msg>, OwnedSemaphorePermit), SshError> {
         const WHAT: &str = "opening a session";
         let gone = |_| SshError::Lost { address: self.address.clone(), what: WHAT, why: "it was closed".to_owned() };
         loop {
             let permit = self.sessions.clone().acquire_owned().await.map_err(gone)?;
-            match self.within(WHAT, OPEN, self.handle.channel_open_session()).await? {
+            match self.within(WHAT, OPEN_TIMEOUT, self.handle.channel_open_session()).await? {
                 Ok(channel) => return Ok((channel, permit)),
                 // With others open it is one too many; refused alone it is refused.
                 Err(russh::Error::ChannelOpenFailure(_)) if self.others_open() => {
@@ -111,7 +105,7 @@ impl Connection {
 
     fn others_open(&self) -> bool {
         let ours = self.sessions.available_permits() + self.refused.load(Ordering::Relaxed) + 1;
-        ours < SESSIONS
+        ours < SESSIONS_MAX
     }
 
     pub(super) async fn within<T>(
@@ -128,11 +122,11 @@ impl Connection {
         self.gone(what, error.to_string())
     }
 
-    /// Where we hung up the host is to blame, and where the jump host is gone it is not.
+    /// Where we disconnected the host violated the protocol; where the jump host is gone the error is the jump host's.
     pub(super) fn gone(&self, what: &'static str, why: String) -> SshError {
         let address = self.address.clone();
-        if let Some(vice) = self.seen.lock().vice {
-            return SshError::Protocol { address, why: vice.to_owned() };
+        if let Some(violation) = self.observed.lock().violation {
+            return SshError::Protocol { address, why: violation.to_owned() };
         }
         match self.via.as_ref().filter(|via| via.is_closed()) {
             None => SshError::Lost { address, what, why },

@@ -13,7 +13,7 @@ pub enum SshError {
     Silent { address: String, what: &'static str, seconds: u64 },
     #[error(
         "{address} shows the host key {got} where known_hosts has {expected}: nothing was sent. If the machine was reinstalled, replace \
-         its line in known_hosts; if not, somebody stands in between"
+         its line in known_hosts; if not, something intercepts the connection"
     )]
     HostKeyMismatch { address: String, expected: String, got: String },
     #[error(
@@ -33,12 +33,12 @@ pub enum SshError {
     HostCertificateRefused { address: String, why: String },
     #[error(
         "{address} shows the host key {got}; the one that was seen there first is {expected}: nothing was sent. If the machine was \
-         reinstalled, annotate the HostGroup with landfall.dev/forget-host-key=HOST; if not, somebody stands in between"
+         reinstalled, annotate the HostGroup with landfall.dev/forget-host-key=HOST; if not, something intercepts the connection"
     )]
     FirstKeyMismatch { address: String, expected: String, got: String },
     #[error("the key that {name} showed first can't be kept or read: {why}; nothing was sent to it")]
     FirstUse { name: String, why: String },
-    #[error("the jump host {hop} on the way to {address}: {cause}")]
+    #[error("jump host {hop} to {address}: {cause}")]
     Jump { hop: String, address: String, cause: Box<SshError> },
     #[error("line {line} of known_hosts can't be read; a line is: names, key type, key")]
     KnownHosts { line: usize },
@@ -73,7 +73,7 @@ pub enum SshError {
 }
 
 impl SshError {
-    /// What would stay so until somebody changes the host, the Secret or known_hosts is terminal for this host, never for others.
+    /// What stays so until the host, the Secret or known_hosts is changed is terminal for this host, never for others.
     pub fn class(&self) -> Class {
         match self {
             Self::Unreachable { .. }

@@ -9,14 +9,14 @@ use tokio::io::AsyncReadExt;
 use super::{SshError, connection::Connection};
 use crate::effects::payload::Payload;
 
-/// A command that says more, on stdout and stderr together, is cut off with an error: no answer of the helper is that long, and who talks
-/// without end is not listened to until a deadline.
-const MAX_OUTPUT: usize = 1024 * 1024;
-/// Of what it says on stderr only the end is kept.
-const MAX_COMPLAINT: usize = 64 * 1024;
-const CHUNK: usize = 64 * 1024;
-/// How long an upload may make no progress.
-const STALL: Duration = Duration::from_secs(30);
+/// Bytes of output, stdout and stderr together, beyond which a command fails: no answer of the helper is that long, and output without end
+/// is not read until a deadline.
+const OUTPUT_MAX: usize = 1024 * 1024;
+/// Bytes of stderr that are kept, from its end.
+const STDERR_MAX: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
+/// The longest time that an upload makes no progress.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What goes to the command's stdin.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Connection {
     /// Runs `command` through the login shell; `limit` counts from the moment that the input was sent.
     pub async fn exec(&self, command: String, input: Input, limit: Duration) -> Result<Output, SshError> {
         let (channel, _permit) = self.session().await?;
-        let asked = self.within("taking a command", STALL, channel.exec(false, command)).await?;
+        let asked = self.within("taking a command", STALL_TIMEOUT, channel.exec(false, command)).await?;
         asked.map_err(|error| self.lost("taking a command", &error))?;
         let (reader, writer) = channel.split();
 
@@ -74,17 +74,17 @@ impl Connection {
 
     async fn feed(&self, writer: &ChannelWriteHalf<Msg>, input: Input) -> Result<(), SshError> {
         let send = async |bytes: Bytes| {
-            let sent = self.within("an upload (no progress)", STALL, writer.data_bytes(bytes)).await?;
+            let sent = self.within("an upload (no progress)", STALL_TIMEOUT, writer.data_bytes(bytes)).await?;
             sent.map_err(|error| self.lost("an upload", &error))
         };
-        for chunk in input.bytes.chunks(CHUNK) {
+        for chunk in input.bytes.chunks(CHUNK_BYTES) {
             send(Bytes::copy_from_slice(chunk)).await?;
         }
         if let Some(payload) = input.payload {
             let unreadable =
                 |error: std::io::Error| SshError::LocalFile { name: payload.name(), why: error.to_string() };
             let mut stream = payload.open().await.map_err(unreadable)?;
-            let mut buffer = vec![0; CHUNK];
+            let mut buffer = vec![0; CHUNK_BYTES];
             loop {
                 let n = stream.read(&mut buffer).await.map_err(unreadable)?;
                 if n == 0 {
@@ -93,22 +93,22 @@ impl Connection {
                 send(Bytes::copy_from_slice(buffer.get(..n).unwrap_or_default())).await?;
             }
         }
-        let ended = self.within("an upload (no progress)", STALL, writer.eof()).await?;
+        let ended = self.within("an upload (no progress)", STALL_TIMEOUT, writer.eof()).await?;
         ended.map_err(|error| self.lost("an upload", &error))
     }
 
     async fn listen(&self, mut reader: ChannelReadHalf) -> Result<Output, SshError> {
-        let (mut output, mut ended, mut closed, mut heard) = (Output::default(), false, false, 0);
+        let (mut output, mut ended, mut closed, mut received) = (Output::default(), false, false, 0);
         while !(closed || ended && output.status.is_some()) {
             match reader.wait().await {
                 Some(ChannelMsg::Data { data }) => {
-                    heard += data.len();
+                    received += data.len();
                     output.stdout.extend_from_slice(&data);
                 }
                 Some(ChannelMsg::ExtendedData { data, .. }) => {
-                    heard += data.len();
+                    received += data.len();
                     output.stderr.extend_from_slice(&data);
-                    let over = output.stderr.len().saturating_sub(MAX_COMPLAINT);
+                    let over = output.stderr.len().saturating_sub(STDERR_MAX);
                     output.stderr.drain(..over);
                 }
                 Some(ChannelMsg::ExitStatus { exit_status }) => output.status = Some(exit_status),
@@ -120,8 +120,8 @@ impl Connection {
                 }
                 None => closed = true,
             }
-            if heard > MAX_OUTPUT {
-                let why = format!("it answers a command with more than {MAX_OUTPUT} bytes");
+            if received > OUTPUT_MAX {
+                let why = format!("it answers a command with more than {OUTPUT_MAX} bytes");
                 return Err(SshError::Protocol { address: self.address.clone(), why });
             }
         }

@@ -1,4 +1,4 @@
-//! From the first packet to the accepted key: the way there, the key exchange, who the server is, and who we are.
+//! From the first packet to the accepted key: the route, the key exchange, the server's identity and ours.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -14,11 +14,11 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Connection, Credentials, Identity, SshError, SshTarget,
+    Connection, Credentials, Identity, OpenOptions, Permit, SshError, SshTarget,
     client_handler::{ClientHandler, ServerObserved, SharedServerObserved},
     identity::Proof,
     printable,
-    throttle::{CloseHandle, line},
+    throttle::{CloseHandle, throttled},
     trust::Expected,
 };
 use crate::effects::names::{self, LookupPool};
@@ -32,15 +32,16 @@ pub(super) enum Route {
 }
 
 pub(super) async fn connect(
-    way: Route,
+    route: Route,
+    permit: Option<Permit>,
     target: &SshTarget,
     expected: Expected,
     identity: &Identity,
 ) -> Result<Connection, SshError> {
-    let ((mut handle, seen, close_handle), via) = match way {
-        Route::Dial => (handshake(dial(target).await?, target, expected).await?, None),
-        Route::Over(socket) => (handshake(socket, target, expected).await?, None),
-        Route::Through(via) => (handshake(through(&via, target).await?, target, expected).await?, Some(via)),
+    let ((mut handle, observed, close_handle), via) = match route {
+        Route::Dial => (handshake(dial(target).await?, permit, target, expected).await?, None),
+        Route::Over(socket) => (handshake(socket, permit, target, expected).await?, None),
+        Route::Through(via) => (handshake(through(&via, target).await?, permit, target, expected).await?, Some(via)),
     };
     let address = target.address.clone();
     let proof = identity.prove(&target.user, &address)?;
@@ -50,7 +51,7 @@ pub(super) async fn connect(
         |_| SshError::Silent { address: address.clone(), what: "no answer to our key", seconds: limit.as_secs() };
     let lost = |why: String| SshError::Lost { address: address.clone(), what: "authenticating", why };
     match answer.map_err(silent)? {
-        Ok(result) if result.success() => Ok(Connection::new(handle, close_handle, address, seen, via)),
+        Ok(result) if result.success() => Ok(Connection::new(handle, close_handle, address, observed, via)),
         Ok(_) if handle.is_closed() => Err(lost("the server closed the connection".to_owned())),
         Ok(_) => Err(SshError::AuthenticationFailed { address, user: target.user.clone() }),
         Err(error) => Err(lost(error.to_string())),
@@ -69,23 +70,37 @@ impl Connection {
         target: &SshTarget,
         credentials: &Credentials,
     ) -> Result<Self, SshError> {
-        Self::sign_in(via.map_or(Route::Dial, Route::Through), target, credentials).await
+        Self::open_with(OpenOptions { via, permit: None }, target, credentials).await
     }
 
-    /// The same over a socket that is connected already, by somebody who saw to where.
+    pub async fn open_with(
+        options: OpenOptions,
+        target: &SshTarget,
+        credentials: &Credentials,
+    ) -> Result<Self, SshError> {
+        let OpenOptions { via, permit } = options;
+        Self::sign_in(via.map_or(Route::Dial, Route::Through), permit, target, credentials).await
+    }
+
+    /// The same over a socket that is connected already; the caller has checked where to.
     pub(crate) async fn open_over(
         socket: TcpStream,
         target: &SshTarget,
         credentials: &Credentials,
     ) -> Result<Self, SshError> {
-        Self::sign_in(Route::Over(socket), target, credentials).await
+        Self::sign_in(Route::Over(socket), None, target, credentials).await
     }
 
-    async fn sign_in(way: Route, target: &SshTarget, credentials: &Credentials) -> Result<Self, SshError> {
+    async fn sign_in(
+        route: Route,
+        permit: Option<Permit>,
+        target: &SshTarget,
+        credentials: &Credentials,
+    ) -> Result<Self, SshError> {
         let expected = credentials.expected(&target.address, target.port).await?;
         let (target, identity) = (target.clone(), credentials.identity().clone());
         let address = target.address.clone();
-        let work = tokio::spawn(async move { connect(way, &target, expected, &identity).await });
+        let work = tokio::spawn(async move { connect(route, permit, &target, expected, &identity).await });
         match AbortOnDropHandle::new(work).await {
             Ok(done) => done,
             Err(broken) => Err(SshError::Protocol { address, why: format!("the SSH library gave up ({broken})") }),
@@ -128,7 +143,7 @@ async fn dial(target: &SshTarget) -> Result<TcpStream, SshError> {
     Ok(socket)
 }
 
-/// The jump host's word about who is behind it proves nothing: who answers there shows its own key.
+/// What a jump host connects to is not trusted: the host behind it shows its own key.
 async fn through(via: &Connection, target: &SshTarget) -> Result<super::Stream, SshError> {
     let SshTarget { address, port, connect_timeout: limit, .. } = target;
     let unreachable = |why: String| SshError::Unreachable { address: address.clone(), why };
@@ -147,9 +162,10 @@ async fn through(via: &Connection, target: &SshTarget) -> Result<super::Stream, 
     }
 }
 
-/// Key exchange and host key; what the server showed, and the switch of the line.
+/// Key exchange and host key; what the server showed, and the handle that closes the stream.
 async fn handshake<S>(
     socket: S,
+    permit: Option<Permit>,
     target: &SshTarget,
     expected: Expected,
 ) -> Result<(Handle<ClientHandler>, SharedServerObserved, CloseHandle), SshError>
@@ -157,32 +173,32 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (address, limit) = (target.address.clone(), target.connect_timeout);
-    let seen = SharedServerObserved::default();
+    let observed = SharedServerObserved::default();
     let config = Arc::new(config(&expected));
-    let watcher = ClientHandler::new(expected.clone(), seen.clone());
-    let (line, close_handle) = line(socket);
-    let handshaken = tokio::time::timeout(limit, client::connect_stream(config, line, watcher)).await;
+    let handler = ClientHandler::new(expected.clone(), observed.clone());
+    let (stream, close_handle) = throttled(socket, permit);
+    let handshaken = tokio::time::timeout(limit, client::connect_stream(config, stream, handler)).await;
     let what = "no SSH greeting or key exchange";
     let handshaken =
         handshaken.map_err(|_| SshError::Silent { address: address.clone(), what, seconds: limit.as_secs() })?;
-    let learned = || seen.lock().clone();
+    let learned = || observed.lock().clone();
     let handle = handshaken.map_err(|error| handshake_failed(&address, &expected, learned(), &error))?;
-    Ok((handle, seen, close_handle))
+    Ok((handle, observed, close_handle))
 }
 
-fn handshake_failed(address: &str, expected: &Expected, seen: ServerObserved, error: &russh::Error) -> SshError {
+fn handshake_failed(address: &str, expected: &Expected, observed: ServerObserved, error: &russh::Error) -> SshError {
     let address = address.to_owned();
-    if let Some(refused) = seen.refused {
+    if let Some(refused) = observed.refused {
         return refused;
     }
-    if seen.weak {
+    if observed.weak {
         let why = "it offers no strict key exchange (CVE-2023-48795); update its OpenSSH".to_owned();
         return SshError::Protocol { address, why };
     }
     match error {
         // The server has no key of the types that are known for it: it is another one than we know.
         russh::Error::NoCommonAlgo { kind: russh::AlgorithmKind::Key, theirs, .. } => {
-            expected.nothing_in_common(&[printable(theirs.join(", ").as_bytes())])
+            expected.no_common_algorithm(&[printable(theirs.join(", ").as_bytes())])
         }
         russh::Error::IO(_) | russh::Error::Disconnect | russh::Error::HUP => {
             SshError::Lost { address, what: "greeting", why: printable(error.to_string().as_bytes()) }
@@ -204,5 +220,61 @@ fn config(expected: &Expected) -> client::Config {
         inactivity_timeout: Some(Duration::from_secs(60)),
         nodelay: true,
         ..client::Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read,
+        sync::mpsc::{Sender, channel},
+    };
+
+    use russh::keys::ssh_key;
+
+    use super::*;
+
+    /// Tells, when it comes back, what the server reads then.
+    struct Reports(std::net::TcpListener, Sender<std::io::Result<usize>>);
+
+    impl Drop for Reports {
+        fn drop(&mut self) {
+            let (mut socket, _) = self.0.accept().unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            // What was sent before is read first, up to the end of the stream.
+            let _ = self.1.send(socket.read_to_end(&mut Vec::new()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_permit_comes_back_when_the_socket_is_closed_although_signing_in_failed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = SshTarget {
+            address: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+            user: "deploy".to_owned(),
+            connect_timeout: Duration::from_millis(200),
+        };
+        let pair = ssh_key::private::Ed25519Keypair::from_seed(&rand::random());
+        let key = russh::keys::PrivateKey::from(pair);
+        let line = format!("[127.0.0.1]:{} {}", target.port, key.public_key().to_openssh().unwrap());
+        let text = key.to_openssh(ssh_key::LineEnding::LF).unwrap();
+        let credentials = Credentials::new(&text, &line).unwrap();
+        let (sender, receiver) = channel();
+        let permit: Permit = Box::new(Reports(listener, sender));
+        // Nobody greets.
+        let failed =
+            Connection::open_with(OpenOptions { via: None, permit: Some(permit) }, &target, &credentials).await;
+        assert!(matches!(failed, Err(SshError::Silent { .. })));
+        // This thread alone runs everything here: had the socket been open still, nobody could have closed it while the server read.
+        let read = async {
+            loop {
+                match receiver.try_recv() {
+                    Ok(read) => break read,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), read).await.unwrap().unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Who we are: a private key of a Secret, or an authority of a Secret with which a certificate for one connection is signed. What is
+//! Our identity: a private key of a Secret, or an authority of a Secret with which a certificate for one connection is signed. What is
 //! signed lives minutes and in memory only.
 
 use std::sync::{
@@ -18,8 +18,8 @@ use russh::keys::{
 use super::SshError;
 use crate::effects::clock;
 
-/// Seconds before now at which a certificate begins, and after now at which it ends: eight minutes, for clocks that differ by less than
-/// three. sshd asks for its validity only at the login; a connection that stands goes on.
+/// Seconds before now at which a certificate begins, and after which it ends: eight minutes, for clocks that differ by less than three. sshd asks for
+/// its validity only at the login; a connection that stands goes on.
 const SKEW: u64 = 180;
 const LIFE: u64 = 300;
 

@@ -21,7 +21,7 @@ pub use self::{
     trust::{Credentials, FirstUse, HostTrust},
 };
 
-use std::time::Duration;
+use std::{any::Any, sync::Arc, time::Duration};
 
 use crate::model::text::printable_ascii as printable;
 
@@ -34,4 +34,16 @@ pub struct SshTarget {
     pub user: String,
     /// For each part of the way from the first packet to the accepted key.
     pub connect_timeout: Duration,
+}
+
+/// What comes back when a socket is closed: dropping it says so.
+pub type Permit = Box<dyn Any + Send>;
+
+/// What a connection stands on.
+#[derive(Default)]
+pub struct OpenOptions {
+    /// The connection that carries it, which lives as long.
+    pub via: Option<Arc<Connection>>,
+    /// Dropped once the socket is closed, whether or not signing in succeeded.
+    pub permit: Option<Permit>,
 }

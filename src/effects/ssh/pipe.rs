@@ -1,4 +1,4 @@
-//! A command on the host as two streams, for those who speak a protocol of their own over it. It must not know which.
+//! A command on the host as two streams, for protocols of their own. It must not know which.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,9 +8,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{SshError, connection::Connection};
 
-/// Of what the command says on stderr.
-const COMPLAINT: usize = 4 * 1024;
-const OPEN: Duration = Duration::from_secs(15);
+/// Bytes of the command's stderr that are kept.
+const STDERR_MAX: usize = 4 * 1024;
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A running command; it ends when this is dropped.
 pub struct Pipe {
@@ -18,7 +18,7 @@ pub struct Pipe {
     _permit: OwnedSemaphorePermit,
     reader: ChannelReadHalf,
     writer: ChannelWriteHalf<Msg>,
-    complaint: Vec<u8>,
+    stderr: Vec<u8>,
     status: Option<u32>,
     closed: bool,
 }
@@ -28,10 +28,10 @@ impl Pipe {
     pub async fn open(connection: Arc<Connection>, command: String) -> Result<Self, SshError> {
         let (channel, permit) = connection.session().await?;
         connection.close_handle.free();
-        let asked = connection.within("taking a command", OPEN, channel.exec(false, command)).await?;
+        let asked = connection.within("taking a command", OPEN_TIMEOUT, channel.exec(false, command)).await?;
         asked.map_err(|error| connection.lost("taking a command", &error))?;
         let (reader, writer) = channel.split();
-        Ok(Self { connection, _permit: permit, reader, writer, complaint: Vec::new(), status: None, closed: false })
+        Ok(Self { connection, _permit: permit, reader, writer, stderr: Vec::new(), status: None, closed: false })
     }
 
     pub async fn write(&self, bytes: Bytes) -> Result<(), SshError> {
@@ -39,15 +39,15 @@ impl Pipe {
         sent.map_err(|error| self.connection.lost("sending", &error))
     }
 
-    /// The next bytes of its output; `None` when it said its last.
+    /// The next bytes of its output; `None` at its end.
     pub async fn read(&mut self) -> Result<Option<Bytes>, SshError> {
         while !self.closed {
             match self.reader.wait().await {
                 Some(ChannelMsg::Data { data }) if data.is_empty() => {}
                 Some(ChannelMsg::Data { data }) => return Ok(Some(data)),
                 Some(ChannelMsg::ExtendedData { data, .. }) => {
-                    let room = COMPLAINT.saturating_sub(self.complaint.len()).min(data.len());
-                    self.complaint.extend_from_slice(data.get(..room).unwrap_or_default());
+                    let room = STDERR_MAX.saturating_sub(self.stderr.len()).min(data.len());
+                    self.stderr.extend_from_slice(data.get(..room).unwrap_or_default());
                 }
                 Some(ChannelMsg::ExitStatus { exit_status }) => self.status = Some(exit_status),
                 Some(ChannelMsg::Close | ChannelMsg::ExitSignal { .. } | ChannelMsg::Failure) => self.closed = true,
@@ -62,8 +62,8 @@ impl Pipe {
         Ok(None)
     }
 
-    /// What it said on stderr, and its exit status where it came. Neither is proof of anything.
-    pub(crate) fn complaint(&self) -> (&[u8], Option<u32>) {
-        (&self.complaint, self.status)
+    /// Its stderr, and its exit status if there is one. Neither is proof of anything.
+    pub fn stderr(&self) -> (&[u8], Option<u32>) {
+        (&self.stderr, self.status)
     }
 }

@@ -1,6 +1,6 @@
-//! The stream below the SSH library, with a switch of ours. The library's task would live as long as a hostile server keeps it busy;
-//! when the switch is dropped it reads and writes nothing but errors, and so it ends. And it is read no faster than any host of ours has
-//! something to say: whoever floods us costs little, and waits himself.
+//! The stream below the SSH library, which ends when its close handle is dropped. The library's task would live as long as a hostile server
+//! keeps it busy; once the handle is dropped it reads and writes nothing but errors, and so it ends. The stream is read no faster than a
+//! host has something to say, so a flood costs little and slows down its sender.
 
 use std::{
     io,
@@ -16,12 +16,14 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
+use super::Permit;
 use crate::effects::clock;
 
-/// A host answers with kilobytes. So much may come at once, and so much per second.
+/// Bytes that may come at once. A host answers with kilobytes.
 const BURST: usize = 1 << 20;
+/// Bytes per second after that.
 const PER_SECOND: usize = 512 << 10;
-/// How often a line that has used up its share is looked at again.
+/// Time between checks of a stream that has used up its share.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How many bytes may be read now.
@@ -57,40 +59,30 @@ pub(super) struct ThrottledStream<S> {
     stream: S,
     share: Share,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// After the stream in the order of fields, so that it is closed when this is dropped.
-    _gone: DropGuard,
+    /// After the stream in the order of fields, so that the stream is closed when this is dropped.
+    _permit: Option<Permit>,
 }
 
-/// Cuts its line when it is dropped.
+/// Cuts its stream when it is dropped.
 pub(super) struct CloseHandle {
     _cut: DropGuard,
-    gone: CancellationToken,
     free: Arc<AtomicBool>,
 }
 
 impl CloseHandle {
-    /// It is read as fast as it comes from now on: it carries what no host of ours tells (a repository, the lines of other hosts).
+    /// From now on the stream is read as fast as it comes: it carries more than a host's answers (a repository, other connections).
     pub fn free(&self) {
         self.free.store(true, Ordering::Relaxed);
     }
-
-    /// Over when the stream is closed; it outlives the switch.
-    pub fn gone(&self) -> CancellationToken {
-        self.gone.clone()
-    }
 }
 
-pub(super) fn line<S>(stream: S) -> (ThrottledStream<S>, CloseHandle) {
-    let (cut, gone) = (CancellationToken::new(), CancellationToken::new());
+/// `permit` is dropped once the stream is closed.
+pub(super) fn throttled<S>(stream: S, permit: Option<Permit>) -> (ThrottledStream<S>, CloseHandle) {
+    let cut = CancellationToken::new();
     let share = Share { left: BURST, since: clock::monotonic(), free: Arc::default(), pause: None };
     let free = share.free.clone();
-    let line = ThrottledStream {
-        stream,
-        share,
-        cut: Box::pin(cut.clone().cancelled_owned()),
-        _gone: gone.clone().drop_guard(),
-    };
-    (line, CloseHandle { _cut: cut.drop_guard(), gone, free })
+    let stream = ThrottledStream { stream, share, cut: Box::pin(cut.clone().cancelled_owned()), _permit: permit };
+    (stream, CloseHandle { _cut: cut.drop_guard(), free })
 }
 
 impl<S> ThrottledStream<S> {
@@ -150,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn a_flood_is_read_no_faster_than_its_share() {
         let (near, mut far) = tokio::io::duplex(1 << 20);
-        let (mut line, _switch) = line(near);
+        let (mut line, _close_handle) = throttled(near, None);
         tokio::spawn(async move { while far.write_all(&[0; 65536]).await.is_ok() {} });
         let began = clock::monotonic();
         let (mut heard, mut all) = (vec![0; 65536], 0);
@@ -161,13 +153,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dropped_switch_wakes_who_reads_and_who_writes_and_says_when_the_stream_is_closed() {
+    async fn a_dropped_close_handle_ends_reads_and_writes_and_the_permit_comes_back_with_the_closed_stream() {
         let (near, mut far) = tokio::io::duplex(16);
-        let (mut line, close_handle) = line(near);
+        let gone = CancellationToken::new();
+        let (mut line, close_handle) = throttled(near, Some(Box::new(gone.clone().drop_guard())));
         far.write_all(b"hello").await.unwrap();
         let mut heard = [0; 5];
         line.read_exact(&mut heard).await.unwrap();
-        let gone = close_handle.gone();
         let waiting = tokio::spawn(async move {
             let read = line.read_u8().await.unwrap_err().kind();
             (read, line.write_all(&[0; 100]).await.unwrap_err().kind())

@@ -1,5 +1,5 @@
-//! By what a server proves that it is the one: a pinned key, a certificate of a known authority, or the key that was seen first.
-//! Keys are compared whole. Nothing is sent to a server that does not prove it.
+//! How a host's identity is verified: a pinned key, a certificate of a known authority, or the key that was seen first.
+//! Keys are compared whole. Nothing is sent to a server that is not verified.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -15,21 +15,21 @@ use super::{
     printable,
 };
 
-/// What proves who we are and who they are. Cheap to clone.
+/// Our identity, and how theirs is verified. Cheap to clone.
 #[derive(Clone)]
 pub struct Credentials {
     identity: Identity,
     trust: HostTrust,
 }
 
-/// Whom we believe to be the host.
+/// What identifies the host.
 #[derive(Clone)]
 pub enum HostTrust {
     /// One of the keys that these lines of known_hosts have for the address.
     Pinned(Arc<str>),
     /// A certificate signed by an `@cert-authority` of these lines; plain keys are not taken, listed or not.
     Authority(Arc<str>),
-    /// Whoever answers first, and from then on nobody else.
+    /// The first key that is seen, and from then on no other.
     FirstUse(Arc<dyn FirstUse>),
 }
 
@@ -69,7 +69,7 @@ impl Credentials {
                         let key = line.parse::<PublicKey>().map_err(|error| failed(error.to_string()))?;
                         (Rule::First(key), Vec::new())
                     }
-                    None => (Rule::Anybody(kept.clone()), Vec::new()),
+                    None => (Rule::AnyKey(kept.clone()), Vec::new()),
                 }
             }
         };
@@ -127,8 +127,8 @@ enum Rule {
     Authorities(Vec<PublicKey>),
     /// The key that was seen first.
     First(PublicKey),
-    /// Nobody was seen yet; who is kept here.
-    Anybody(Arc<dyn FirstUse>),
+    /// None was seen yet; the first one is kept here.
+    AnyKey(Arc<dyn FirstUse>),
 }
 
 impl Expected {
@@ -139,7 +139,7 @@ impl Expected {
             Rule::Keys(keys) => keys.as_slice(),
             Rule::First(key) => std::slice::from_ref(key),
             Rule::Authorities(_) => return found,
-            Rule::Anybody(_) => return every_algorithm(),
+            Rule::AnyKey(_) => return every_algorithm(),
         };
         for key in keys {
             if !found.contains(&key.algorithm()) {
@@ -155,18 +155,18 @@ impl Expected {
     }
 
     /// Whether that is the host. `now`: seconds since 1970. The server has proved by then that it holds the key.
-    pub async fn judge(&self, shown: &PublicKeyOrCertificate, now: u64) -> Result<(), SshError> {
+    pub async fn verify(&self, shown: &PublicKeyOrCertificate, now: u64) -> Result<(), SshError> {
         match (&self.rule, shown) {
             (Rule::Authorities(known), PublicKeyOrCertificate::Certificate(shown)) => {
                 let refused = |why| SshError::HostCertificateRefused { address: self.address.clone(), why };
                 check(shown, known, &self.revoked, &self.address, now).map_err(refused)
             }
-            (_, PublicKeyOrCertificate::PublicKey { key, .. }) => self.judge_key(key).await,
+            (_, PublicKeyOrCertificate::PublicKey { key, .. }) => self.verify_key(key).await,
             (_, PublicKeyOrCertificate::Certificate(_)) => Err(self.mismatch("a certificate".to_owned())),
         }
     }
 
-    async fn judge_key(&self, key: &PublicKey) -> Result<(), SshError> {
+    async fn verify_key(&self, key: &PublicKey) -> Result<(), SshError> {
         if has(&self.revoked, key) {
             let name = name_of(&self.address, self.port);
             return Err(SshError::HostKeyRevoked { name, key: fingerprint(key) });
@@ -175,12 +175,12 @@ impl Expected {
             Rule::Keys(keys) => has(keys, key),
             Rule::First(first) => first.key_data() == key.key_data(),
             Rule::Authorities(_) => return Err(self.no_certificate(&[key.algorithm().to_string()])),
-            Rule::Anybody(kept) => return self.first_seen(kept.as_ref(), key).await,
+            Rule::AnyKey(kept) => return self.first_seen(kept.as_ref(), key).await,
         };
         if known { Ok(()) } else { Err(self.mismatch(fingerprint(key))) }
     }
 
-    /// Kept before anything is sent; where another was quicker, his word counts.
+    /// Kept before anything is sent. Where another task was quicker, the key that it kept counts.
     async fn first_seen(&self, kept: &dyn FirstUse, key: &PublicKey) -> Result<(), SshError> {
         let failed = |why| SshError::FirstUse { name: name_of(&self.address, self.port), why };
         let line =
@@ -203,16 +203,16 @@ impl Expected {
                 SshError::HostKeyMismatch { address, expected, got }
             }
             Rule::Authorities(_) => self.no_certificate(&[got]),
-            Rule::Anybody(_) => SshError::HostKeyTypeUnsupported { name: address, found: got },
+            Rule::AnyKey(_) => SshError::HostKeyTypeUnsupported { name: address, found: got },
         }
     }
 
     /// The server has no key of the types that were asked for.
-    pub(crate) fn nothing_in_common(&self, theirs: &[String]) -> SshError {
+    pub fn no_common_algorithm(&self, theirs: &[String]) -> SshError {
         match &self.rule {
             Rule::Keys(_) | Rule::First(_) => self.mismatch(format!("a key of another type ({})", theirs.join(", "))),
             Rule::Authorities(_) => self.no_certificate(theirs),
-            Rule::Anybody(_) => self.mismatch(theirs.join(", ")),
+            Rule::AnyKey(_) => self.mismatch(theirs.join(", ")),
         }
     }
 
@@ -258,7 +258,7 @@ fn check(
     shown.validate_at(now, [&print]).map_err(|_| "its signature is wrong".to_owned())?;
     if !shown.valid_principals().iter().any(|one| same_address(one, address)) {
         let names = match shown.valid_principals() {
-            [] => "nobody".to_owned(),
+            [] => "no host".to_owned(),
             names => printable(names.join(", ").as_bytes()),
         };
         return Err(format!("it names {names}, not {address}; sign it with -n {address}"));
@@ -272,7 +272,7 @@ fn check(
     }
 }
 
-/// No patterns here, unlike in known_hosts: a certificate that names nobody, or `*`, is nobody's.
+/// No patterns here, unlike in known_hosts: a certificate without names, or with `*`, fits no address.
 fn same_address(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
         || matches!((one.parse::<IpAddr>(), other.parse::<IpAddr>()), (Ok(one), Ok(other)) if one == other)

@@ -201,17 +201,18 @@ async fn a_changed_secret_is_noticed_within_seconds_where_it_matters_and_at_once
 }
 
 /// The most connections at once that are seen until it is dropped. The kernel's table is read piece by piece, while connections come and
-/// go: what counts was there twice in a row.
+/// go, so one reading may show a connection beside its successor. A socket that two readings in a row show was open from the one to the
+/// other; all such sockets were open at once, between them.
 fn watch_connections(
     bench: &std::sync::Arc<Bench>,
 ) -> (std::sync::Arc<std::sync::atomic::AtomicUsize>, tokio_util::task::AbortOnDropHandle<()>) {
     let most = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let (bench, seen) = (bench.clone(), most.clone());
     let watching = tokio::spawn(async move {
-        let mut before = 0;
+        let mut before = std::collections::HashSet::new();
         loop {
-            let now: usize = bench.connections().iter().sum();
-            seen.fetch_max(now.min(before), std::sync::atomic::Ordering::Relaxed);
+            let now: std::collections::HashSet<String> = bench.sockets().into_iter().flatten().collect();
+            seen.fetch_max(now.intersection(&before).count(), std::sync::atomic::Ordering::Relaxed);
             before = now;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

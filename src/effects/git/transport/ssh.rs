@@ -121,7 +121,7 @@ impl Streams {
     /// It ended while more was expected: what it said on stderr is the reason. A program that ran and said no without a word of git's
     /// protocol refuses to write; it will again.
     fn ended(&self) {
-        let (stderr, status) = self.pipe.complaint();
+        let (stderr, status) = self.pipe.stderr();
         let stderr = clean(stderr, 300);
         let words = if stderr.trim().is_empty() { "nothing".to_owned() } else { stderr.trim().to_owned() };
         let failure = match (self.writes && !self.heard, status) {
