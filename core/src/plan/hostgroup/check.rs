@@ -1,4 +1,4 @@
-//! What is known of one host, and what that means. Pure; whoever asks hosts is elsewhere.
+//! What is known of one host, and what that means. Pure: hosts are checked elsewhere.
 
 use std::{
     collections::BTreeMap,
@@ -55,11 +55,11 @@ pub fn unfit(facts: &HostFacts) -> Option<Failure> {
             format!("the host lacks {tools}; install it there (util-linux and coreutils, or busybox, have it)"),
         ));
     }
-    if let Some((user, said)) = facts.cannot_become.iter().next() {
+    if let Some((user, answer)) = facts.cannot_become.iter().next() {
         return Some(Failure::terminal(
             Reason::BecomeRefused,
             format!(
-                "the SSH user can't become {user} there ({said}); sudo takes this line: SSHUSER ALL=({user}) NOPASSWD: /bin/sh"
+                "the SSH user can't become {user} there ({answer}); sudo takes this line: SSHUSER ALL=({user}) NOPASSWD: /bin/sh"
             ),
         ));
     }
@@ -175,7 +175,7 @@ fn is_label_value(value: &str) -> bool {
     value.len() <= 63 && fits && ends(value.chars().next()) && ends(value.chars().last())
 }
 
-/// Two hosts under one address; the port is the group's, so the address alone tells. CEL would be quadratic.
+/// Two hosts under one address; the port is the group's, so the address alone identifies a machine. CEL would be quadratic.
 fn duplicate_address(hosts: &[Host]) -> Option<(&str, &str, &str)> {
     let mut observed: BTreeMap<String, &str> = BTreeMap::new();
     for host in hosts {

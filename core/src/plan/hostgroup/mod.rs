@@ -1,6 +1,6 @@
 //! What a HostGroup's status says, and which hosts are to be asked. It must not know how a host is asked.
 //!
-//! `plan.rs` is the list of calls; `observed.rs` is what they are told, `action.rs` and `status.rs` what they answer.
+//! `plan.rs` is the list of calls; `observed.rs` is their input, `action.rs` and `status.rs` their output.
 
 mod action;
 mod check;

@@ -1,4 +1,4 @@
-//! Everything that the planner of a HostGroup is told. It must not know how any of it was found.
+//! Everything that the planner of a HostGroup decides on. It must not know how any of it was found.
 
 use std::collections::BTreeMap;
 
@@ -27,13 +27,13 @@ pub struct Observed {
     /// Deployments that may have acted on its hosts, by name: they carry the finalizer.
     #[serde(default)]
     pub used_by: Vec<String>,
-    /// Nobody could say which they are; the finalizer stays as it is.
+    /// They can't be listed; the finalizer stays as it is.
     #[serde(default)]
     pub users_unknown: bool,
     /// The group carries the finalizer.
     #[serde(default)]
     pub held: bool,
-    /// Why nobody can log in anywhere: the Secrets.
+    /// Why no host can be signed in to: the Secrets.
     #[serde(default)]
     pub secret: Option<Failure>,
     /// By the host's name; a host that is not here was never asked.
@@ -48,7 +48,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// A Deployment has acted on its hosts, as far as anybody knows.
+    /// A Deployment has acted on its hosts, as far as is known.
     pub(super) fn is_in_use(&self) -> bool {
         !self.used_by.is_empty() || self.users_unknown && self.held
     }

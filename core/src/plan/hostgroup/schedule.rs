@@ -1,4 +1,4 @@
-//! When a group is looked at again without being woken: for its Secrets, whose changes nothing tells (landfall may only `get` them).
+//! When a group is reconciled again without being woken: for its Secrets, which are not watched (landfall may only `get` them).
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ const OF_SECRETS: [Reason; 5] = [
     Reason::UnsupportedKeyType,
 ];
 
-/// Until the next look.
+/// Time until the next reconcile.
 pub fn next(observed: &Observed, status: &HostGroupStatus, now: Timestamp) -> Duration {
     let secrets = secrets_again(observed, status, now);
     suspend::next_end(&observed.spec.hosts, now).map_or(secrets, |end| end.min(secrets))

@@ -63,7 +63,7 @@ pub(super) fn problems<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a Host, F
     view.in_service.iter().filter_map(|(host, check)| Some((*host, check.problem()?))).take(EXCEPTIONS_MAX)
 }
 
-/// Versions of this namespace's projects that run on the hosts; what other namespaces run there is not ours to tell.
+/// Versions of this namespace's projects that run on the hosts; what other namespaces run there is not shown.
 fn projects(observed: &Observed) -> Vec<ProjectOnHosts> {
     let mut running: BTreeMap<String, BTreeMap<String, i32>> = BTreeMap::new();
     // Also of suspended hosts: what runs there runs on.
