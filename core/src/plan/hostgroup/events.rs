@@ -81,7 +81,7 @@ mod tests {
     fn hosts_beyond_the_bound_are_named_together_by_reason() {
         let event = |n: usize| HostEvent {
             host: format!("web-{n:02}"),
-            reason: if n % 2 == 0 { Reason::Unreachable } else { Reason::HostKeyUnknown },
+            reason: if n.is_multiple_of(2) { Reason::Unreachable } else { Reason::HostKeyUnknown },
             message: format!("cause {n}"),
         };
         let events: Vec<_> = (1..=24).map(event).collect();
