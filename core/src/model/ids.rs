@@ -42,6 +42,19 @@ pub struct Owner {
     pub host: String,
 }
 
+/// A Project in memory: its namespace and its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProjectKey {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl ProjectKey {
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
 /// `<namespace>.<project>`: a project's folder below the group's root. Neither part has a dot, both are DNS labels.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FolderName(String);

@@ -11,11 +11,10 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::model::Failure;
 use crate::{
     api::build::BuiltCommit,
     effects::clock,
-    model::{Class, retry_state::RetryState},
+    model::{Class, Failure, ids::ProjectKey, retry_state::RetryState},
     plan::project::QueuePosition,
 };
 
@@ -64,9 +63,6 @@ impl ProjectState {
     }
 }
 
-/// A project, by namespace and name.
-type ProjectName = (String, String);
-
 /// Cheap to clone; all clones are one memory.
 #[derive(Clone, Default)]
 pub struct Registry {
@@ -78,9 +74,9 @@ pub struct Registry {
 struct Inner {
     /// By uid.
     known: HashMap<String, ProjectState>,
-    queues: HashMap<ProjectName, Vec<QueuePosition>>,
+    queues: HashMap<ProjectKey, Vec<QueuePosition>>,
     /// Names of builds that have not ended.
-    open: HashMap<ProjectName, BTreeSet<String>>,
+    open: HashMap<ProjectKey, BTreeSet<String>>,
 }
 
 impl Registry {
@@ -133,7 +129,7 @@ impl Registry {
 
     pub(super) fn set_open(&self, namespace: &str, project: &str, build: &str, open: bool) {
         let mut inner = self.lock();
-        let names = inner.open.entry((namespace.to_owned(), project.to_owned())).or_default();
+        let names = inner.open.entry(ProjectKey::new(namespace, project)).or_default();
         if open {
             names.insert(build.to_owned());
         } else {
@@ -144,19 +140,19 @@ impl Registry {
     /// Builds of a project that have not ended, as far as is known.
     pub fn open(&self, namespace: &str, project: &str) -> Vec<String> {
         let inner = self.lock();
-        let names = inner.open.get(&(namespace.to_owned(), project.to_owned()));
+        let names = inner.open.get(&ProjectKey::new(namespace, project));
         names.into_iter().flatten().cloned().collect()
     }
 
     /// The queue that was announced last.
     pub fn queue(&self, namespace: &str, project: &str) -> Vec<QueuePosition> {
-        self.lock().queues.get(&(namespace.to_owned(), project.to_owned())).cloned().unwrap_or_default()
+        self.lock().queues.get(&ProjectKey::new(namespace, project)).cloned().unwrap_or_default()
     }
 
     /// Takes a new queue; returns the names of the builds whose place changed.
     pub(crate) fn announce(&self, namespace: &str, project: &str, queue: Vec<QueuePosition>) -> Vec<String> {
         let mut inner = self.lock();
-        let before = inner.queues.insert((namespace.to_owned(), project.to_owned()), queue.clone()).unwrap_or_default();
+        let before = inner.queues.insert(ProjectKey::new(namespace, project), queue.clone()).unwrap_or_default();
         let moved = queue.iter().filter(|place| !before.contains(place)).map(|place| place.name.clone());
         moved.collect()
     }
@@ -167,7 +163,7 @@ impl Registry {
 
     /// The build is over: what was reported about its place no longer counts, also when it is tried again.
     pub(super) fn leave_queue(&self, namespace: &str, project: &str, uid: &str) {
-        if let Some(queue) = self.lock().queues.get_mut(&(namespace.to_owned(), project.to_owned())) {
+        if let Some(queue) = self.lock().queues.get_mut(&ProjectKey::new(namespace, project)) {
             queue.retain(|place| place.uid != uid);
         }
     }

@@ -20,14 +20,12 @@ use crate::{
     api::{Deployment, HostGroup, deployment::HostSelection},
     controllers::frame::{self, ReconcileError},
     effects::clock,
+    model::ids::ProjectKey,
     plan::deployment::{SiblingDeployment, select},
 };
 
 /// How long a reconcile waits for the list of another one; then it lists by itself.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Namespace and name.
-type ProjectKey = (String, String);
 
 #[derive(Default)]
 pub struct SiblingSelections(Mutex<HashMap<ProjectKey, Arc<SharedList<Vec<SiblingDeployment>>>>>);
@@ -43,7 +41,7 @@ impl SiblingSelections {
         let shared = {
             let mut all = self.0.lock();
             all.retain(|_, shared| Arc::strong_count(shared) > 1 || shared.is_held());
-            all.entry((namespace.to_owned(), project.to_owned())).or_default().clone()
+            all.entry(ProjectKey::new(namespace, project)).or_default().clone()
         };
         shared.newer(LIST_TIMEOUT, list(frame, namespace, project)).await
     }

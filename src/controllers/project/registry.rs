@@ -12,8 +12,7 @@ use super::retention_schedule::RetentionSchedules;
 use crate::{
     api::project::{BranchView, VersionView},
     effects::clock,
-    model::Failure,
-    model::{Class, retry_state::RetryState},
+    model::{Class, Failure, ids::ProjectKey, retry_state::RetryState},
     plan::project::{Head, Listing},
 };
 
@@ -65,7 +64,7 @@ struct Inner {
     /// By uid.
     push_faults: HashMap<String, RetryState>,
     /// By namespace and name, then by version.
-    versions: HashMap<(String, String), BTreeMap<String, VersionView>>,
+    versions: HashMap<ProjectKey, BTreeMap<String, VersionView>>,
 }
 
 impl Registry {
@@ -130,11 +129,11 @@ impl Registry {
     }
 
     pub(super) fn versions(&self, namespace: &str, name: &str) -> BTreeMap<String, VersionView> {
-        self.lock().versions.get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
+        self.lock().versions.get(&ProjectKey::new(namespace, name)).cloned().unwrap_or_default()
     }
 
     pub(super) fn remember(&self, namespace: &str, name: &str, versions: BTreeMap<String, VersionView>) {
-        self.lock().versions.insert((namespace.to_owned(), name.to_owned()), versions);
+        self.lock().versions.insert(ProjectKey::new(namespace, name), versions);
     }
 }
 
