@@ -3,7 +3,10 @@
 //!
 //! Samples by a printed seed (`LANDFALL_SEED` repeats one); `LANDFALL_NIGHT=1` tries all.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, stream};
 use kube::{
@@ -23,7 +26,7 @@ use crate::support::{
     chance,
     kstatus::violations,
     plane::{Operator, client, namespace},
-    wait::{PATIENCE, until},
+    wait::PATIENCE,
 };
 
 const AT_ONCE: usize = 8;
@@ -336,6 +339,25 @@ async fn f78_a_generated_object_is_readable_or_refused_with_its_field_named() {
     assert!(taken.len() > count / 20, "hardly anything was taken: the generator is of no use");
 }
 
+/// Waits until every object has a condition, as long as within each `PATIENCE` one more of them gets its first.
+async fn all_are_told_of(api: &Api<DynamicObject>) {
+    let untold = || async {
+        let all = api.list(&Default::default()).await.unwrap().items;
+        let silent = |one: &DynamicObject| one.data["status"]["conditions"].as_array().is_none_or(Vec::is_empty);
+        all.into_iter().filter(silent).collect::<Vec<_>>()
+    };
+    let mut left = untold().await;
+    while !left.is_empty() {
+        let before = left.len();
+        let end = Instant::now() + PATIENCE;
+        while left.len() == before {
+            assert!(Instant::now() < end, "of these nothing was told for {PATIENCE:?}: {left:#?}");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            left = untold().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn f78_every_accepted_object_is_told_of_by_a_condition() {
     let mut chance = chance("f78 reconciled");
@@ -365,13 +387,9 @@ async fn f78_every_accepted_object_is_told_of_by_a_condition() {
     }
     assert!(created > count / 2, "only {created} of {count} objects could be created");
     let _operator = Operator::start(&[&space.name]).await;
-    println!("{created} objects, each to be told of within {PATIENCE:?}");
+    println!("{created} objects");
     for kind in KINDS {
-        until("told of", || async {
-            let all = api(kind).list(&Default::default()).await.unwrap().items;
-            all.iter().all(|one| one.data["status"]["conditions"].as_array().is_some_and(|list| !list.is_empty()))
-        })
-        .await;
+        all_are_told_of(&api(kind)).await;
         for one in api(kind).list(&Default::default()).await.unwrap() {
             let one = serde_json::to_value(one).unwrap();
             assert_eq!(violations(&one), Vec::<String>::new(), "{one}");
