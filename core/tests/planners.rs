@@ -293,6 +293,46 @@ fn every_folder_has_a_planner(kinds: &[&str]) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Commands that a text shows, each from its program's name to the next one or the end.
+fn commands(text: &str) -> Vec<&str> {
+    let programs = ["kubectl ", "landfall status", "landfall logs", "landfall hosts", "landfall commits"];
+    let mut starts: Vec<usize> =
+        programs.iter().flat_map(|program| text.match_indices(program)).map(|(at, _)| at).collect();
+    starts.sort_unstable();
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    starts.iter().zip(ends).map(|(start, end)| &text[*start..end]).collect()
+}
+
+/// Every text below this value.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().flat_map(texts).collect(),
+        Value::Object(fields) => fields.values().flat_map(texts).collect(),
+        _ => vec![],
+    }
+}
+
+/// Whoever copies a command from a message gets the object that the message is about.
+fn commands_name_their_namespace() -> Result<(), Failed> {
+    let mut found = 0;
+    for kind in fs::read_dir(cases_folder())? {
+        for entry in fs::read_dir(kind?.path())? {
+            let path = entry?.path();
+            let case = read(&path);
+            for text in [&case["status"], &case["events"]].into_iter().flat_map(texts) {
+                for command in commands(text) {
+                    found += 1;
+                    if !command.contains(" -n ") {
+                        return Err(format!("{}: no namespace in {command:?}", path.display()).into());
+                    }
+                }
+            }
+        }
+    }
+    if found == 0 { Err("no case shows a command".into()) } else { Ok(()) }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let all = [
@@ -306,5 +346,6 @@ fn main() -> ExitCode {
     let whole = every_folder_has_a_planner(&kinds);
     let mut trials: Vec<Trial> = all.into_iter().flat_map(|(_, trials)| trials).collect();
     trials.push(Trial::test("every_folder_of_cases_has_a_planner", move || whole));
+    trials.push(Trial::test("commands_in_messages_name_their_namespace", commands_name_their_namespace));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -61,6 +61,9 @@ pub struct Extra {
     pub message: String,
 }
 
+/// Messages of conditions are cut there.
+pub const MESSAGE_BYTES: usize = 2048;
+
 /// The whole list of conditions that says this verdict. `before` only lends its transition times.
 pub fn conditions(
     before: &[Condition],
@@ -112,7 +115,7 @@ fn condition(
         type_: kind.to_owned(),
         status: status.to_owned(),
         reason: reason.to_string(),
-        message: clip(message, 2048),
+        message: clip(message, MESSAGE_BYTES),
         observed_generation: Some(generation),
         last_transition_time: last.map_or(Time(now), |old| old.last_transition_time.clone()),
     }

@@ -1,10 +1,12 @@
 //! Events: a rollout begins or ends; a host fails, is healed, is lost or leaves the group.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use super::{intent::IntentOnRecord, observed::Observed, rollout::RolloutChange, view::View};
 use crate::{
     api::{
         Reason,
-        conditions::STALLED,
+        conditions::{MESSAGE_BYTES, STALLED, clip},
         deployment::{DeploymentStatus, HistoryChange, Phase, RolloutException, RolloutOutcome},
         verbs,
     },
@@ -14,7 +16,7 @@ use crate::{
 
 pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     let mut events = Vec::new();
-    events.extend(view.unmet.as_ref().and_then(|failure| unmet(view.observed, failure)));
+    events.extend(view.unmet.iter().flat_map(|failure| unmet(view.observed, failure, after)));
     events.extend(started(view));
     events.extend(nothing_to_retry(view));
     events.extend(finished(view, after));
@@ -22,15 +24,30 @@ pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     events.extend(healing(view, after));
     events.extend(heal_failures(view, after));
     events.extend(unreachable(view, after));
-    events.extend(deadline(view, after));
+    events.extend(deadline(view, after).filter(|_| view.unmet.is_none()));
     events.extend(unlisted(view));
     events
 }
 
-/// The spec can't be met, for a reason that the status did not have before.
-pub(crate) fn unmet(observed: &Observed, failure: &Failure) -> Option<EventDraft> {
-    let known = observed.before().conditions.iter().any(|condition| condition.reason == failure.reason.as_str());
-    (!known).then(|| EventDraft::warning(failure.reason, "Plan", &failure.message))
+/// The spec can't be met, for a cause that the status did not name before: another reason, or the same of another subject. And a deadline
+/// of what is waited for passes.
+pub(crate) fn unmet(observed: &Observed, failure: &Failure, after: &DeploymentStatus) -> Vec<EventDraft> {
+    let before = observed.before();
+    let names_it = |condition: &Condition| {
+        condition.reason == failure.reason.as_str()
+            && condition.message.starts_with(&clip(&failure.message, MESSAGE_BYTES))
+    };
+    let mut events = Vec::new();
+    if !before.conditions.iter().any(names_it) {
+        events.push(EventDraft::warning(failure.reason, "Plan", &failure.message));
+    }
+    let stalled = |status: &DeploymentStatus| {
+        let fits = |one: &&Condition| one.type_ == STALLED && one.reason == failure.reason.as_str();
+        status.conditions.iter().find(fits).map(|condition| condition.message.clone())
+    };
+    let passed = stalled(after).filter(|_| !failure.is_terminal() && stalled(before).is_none());
+    events.extend(passed.map(|message| EventDraft::warning(Reason::ProgressDeadlineExceeded, "Plan", message)));
+    events
 }
 
 /// Hosts that fit now and did not fit in the status before. Both lists are cut at the same number, in one order.

@@ -15,7 +15,7 @@ use crate::{
     },
     model::{
         Failure,
-        facts::FolderFacts,
+        facts::{FolderFacts, OpenAct},
         rollout::{HostFailure, RolloutRecord},
     },
 };
@@ -106,6 +106,10 @@ impl StateInput<'_> {
         }
         let folder = &view.folder;
         if let Some(target) = self.target {
+            // First: a process that serves may be in its stop already.
+            if let Some(open) = update_step(folder, &target.uid) {
+                return HostState::Updating { phase: phase_in_step(folder, target, open), lost: None };
+            }
             if is_reached(folder, target) {
                 return HostState::Ready;
             }
@@ -118,9 +122,8 @@ impl StateInput<'_> {
         }
         match self.target {
             Some(target) if is_staged(folder, target) => HostState::Pending,
-            Some(_) => HostState::Unstaged,
-            None if is_down(folder) => HostState::Unstaged,
-            None => HostState::Pending,
+            // Without a target nothing is staged.
+            Some(_) | None => HostState::Unstaged,
         }
     }
 
@@ -193,14 +196,34 @@ fn is_at_rest(folder: &FolderFacts) -> bool {
     !acting && process.is_some_and(|process| folder.current == process.release)
 }
 
-/// An update of this rollout is unfinished: a step under way, or a process that was never seen ready.
+/// A step of an update by this Deployment is under way there, whatever the status says. A start for healing is no such step.
+fn update_step<'a>(folder: &'a FolderFacts, uid: &str) -> Option<&'a OpenAct> {
+    let open = folder.open.as_ref().filter(|open| open.running && open.uid == uid)?;
+    let is_step = matches!(open.step.as_str(), "turn" | "stop" | "switch" | "start");
+    (is_step && !is_down(folder) && !is_healing(folder, open)).then_some(open)
+}
+
+/// What still runs and was started by another rollout than the open act's is being stopped, also where it runs the target.
+fn phase_in_step(folder: &FolderFacts, target: &Target, open: &OpenAct) -> Phase {
+    let process = folder.process.as_ref().filter(|process| process.alive);
+    match process.is_some_and(|process| process.rollout != open.rollout) {
+        true => Phase::Stopping,
+        false => phase_of(folder, target),
+    }
+}
+
+/// The open act starts again what had been ready: the host counts such starts until a rollout starts a process.
+fn is_healing(folder: &FolderFacts, open: &OpenAct) -> bool {
+    let process = folder.process.as_ref().filter(|process| !is_marked(folder, process));
+    !folder.heals.is_empty() && process.is_some_and(|process| process.rollout == open.rollout)
+}
+
+/// An update of this rollout is unfinished: a process that was never seen ready.
 fn is_unfinished(folder: &FolderFacts, target: &Target) -> bool {
-    let act = folder.open.as_ref().filter(|open| open.running && open.uid == target.uid);
-    let step = act.is_some_and(|open| matches!(open.step.as_str(), "turn" | "stop" | "switch" | "start"));
     let started = folder.process.as_ref().is_some_and(|process| {
         process.uid == target.uid && process.rollout == target.rollout && !is_marked(folder, process)
     });
-    step && !is_down(folder) || started && !is_down(folder)
+    started && !is_down(folder)
 }
 
 fn by_task(host: &HostObserved) -> Option<HostState> {

@@ -99,14 +99,9 @@ fn needs_finalizer(observed: &Observed) -> bool {
 /// The spec can't be met and no host is known: no act on any host.
 fn blocked(observed: &Observed, failure: &Failure, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let (verdict, next) = verdict::waiting(observed, failure, now);
-    let events = events::unmet(observed, failure).into_iter().collect();
-    Plan {
-        finalizer: needs_finalizer(observed),
-        status: status_with(observed, &verdict, now),
-        actions: vec![],
-        events,
-        next,
-    }
+    let status = status_with(observed, &verdict, now);
+    let events = events::unmet(observed, failure, &status);
+    Plan { finalizer: needs_finalizer(observed), status, actions: vec![], events, next }
 }
 
 fn unchecked(observed: &Observed, targets: &Targets<'_>) -> BTreeSet<String> {
