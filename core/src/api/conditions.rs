@@ -39,6 +39,15 @@ impl Verdict {
         Self::Done { reason, message: message.into() }
     }
 
+    /// Says this as well, at the end of the message.
+    pub fn add(&mut self, text: &str) {
+        match self {
+            Self::InProgress { message, .. } | Self::Failed { message, .. } | Self::Done { message, .. } => {
+                message.push_str(text);
+            }
+        }
+    }
+
     pub fn reason(&self) -> Reason {
         match self {
             Self::InProgress { reason, .. } | Self::Failed { reason, .. } | Self::Done { reason, .. } => *reason,

@@ -47,6 +47,7 @@ use super::{
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63").message("the name of a Deployment takes at most 63 of a-z 0-9 -, and begins and ends with a letter or digit").field_path(".metadata.name")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.progressDeadlineSeconds > self.minReadySeconds").message("spec.progressDeadlineSeconds must be greater than spec.minReadySeconds: the wait of a host that is ready already would count as no progress"))]
 #[x_kube(validation = Rule::new("self.projectRef == oldSelf.projectRef && self.hostGroupRef == oldSelf.hostGroupRef").message("projectRef and hostGroupRef can't be changed: a Deployment is of one project on one host group; delete it and create another"))]
 /// Desired state of the deployment.
 pub struct DeploymentSpec {

@@ -93,6 +93,7 @@ async fn what_can_not_work_is_refused_with_a_sentence_of_what_to_write() {
         ("spec.hosts.selector.matchExpressions.0.key", json!("b ad"), "a label key takes"),
         ("spec.hosts.names", json!(["Web 1"]), "begins and ends with a letter or digit"),
         ("metadata.name", json!("a.b"), "the name of a Deployment takes"),
+        ("spec.minReadySeconds", json!(60), "spec.progressDeadlineSeconds must be greater than spec.minReadySeconds"),
     ] {
         refused("Deployment", field, value, sentence).await;
     }

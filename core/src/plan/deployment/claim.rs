@@ -6,7 +6,10 @@ use std::collections::{HashMap, HashSet};
 use super::observed::{Group, Observed, SiblingDeployment};
 use crate::{
     api::hostgroup::Host,
-    model::{facts::FolderFacts, ids::Owner},
+    model::{
+        facts::{FolderFacts, ProcessFacts},
+        ids::Owner,
+    },
 };
 
 /// Largest number of revisions that a restored control plane may have missed.
@@ -105,7 +108,7 @@ impl<'a> Claims<'a> {
 
     fn own(&self, host: &Host, folder: &FolderFacts, owner: &Owner) -> Claim {
         if owner.host != host.name {
-            return match self.names.contains(owner.host.as_str()) {
+            return match self.names.contains(owner.host.as_str()) && is_same_machine(self.observed, &host.name, owner) {
                 true => Claim::Others(format!("it is the same machine as host {} of this group", owner.host)),
                 false => Claim::Ours { replaces: Some(owner.clone()) },
             };
@@ -121,6 +124,17 @@ impl<'a> Claims<'a> {
             false => Claim::Ours { replaces: None },
         }
     }
+}
+
+/// Whether this host and the one that its owner file names are one machine under two names: both show the same folder. Names that moved
+/// from machine to machine show each its own.
+pub fn is_same_machine(observed: &Observed, host: &str, owner: &Owner) -> bool {
+    let (Some(here), Some(there)) = (observed.host(host).view(), observed.host(&owner.host).view()) else {
+        return false;
+    };
+    let process = |folder: &FolderFacts| folder.process.as_ref().map(ProcessFacts::id);
+    let same_boot = !here.boot_id.is_empty() && here.boot_id == there.boot_id;
+    there.folder.owner.as_ref() == Some(owner) && (same_boot || process(&here.folder) == process(&there.folder))
 }
 
 /// Highest revision in status and store.

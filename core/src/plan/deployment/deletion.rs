@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     action::{Action, Assignment},
+    claim::is_same_machine,
     exceptions::{EXCEPTIONS, HostDisplay, count, exception},
     folder::is_marked,
     observed::{FolderCheck, GoalKind, Observed},
@@ -150,8 +151,13 @@ fn leftovers(observed: &Observed, now: Timestamp) -> Leftovers {
         let hosts = observed.unlisted.iter().map(|host| (host.clone(), Leftover::Blocked(failure.clone()))).collect();
         return Leftovers { hosts, blocked: Some(failure) };
     };
-    let selected = select(observed.spec.hosts.as_ref(), &group.hosts).unwrap_or_default();
-    let selected: BTreeSet<&str> = selected.iter().map(|host| host.name.as_str()).collect();
+    // Where the selection is wrong any host of the group may be one of ours.
+    let selected = select(observed.spec.hosts.as_ref(), &group.hosts).unwrap_or_else(|_| group.hosts.iter().collect());
+    let mut selected: BTreeSet<&str> = selected.iter().map(|host| host.name.as_str()).collect();
+    let rollout = observed.before().rollout.as_ref();
+    let updating = rollout.and_then(|rollout| rollout.intent.as_ref()).into_iter().flat_map(|intent| &intent.updating);
+    selected.extend(updating.map(String::as_str));
+    selected.extend(observed.failures.iter().map(|failure| failure.host.as_str()));
     // A Secret that was deleted along with the Deployment is still in memory and used. Any other failure of the Secret is a decision of a
     // person.
     let refused = group.secret.as_ref().filter(|failure| failure.reason != Reason::SecretNotFound);
@@ -161,7 +167,8 @@ fn leftovers(observed: &Observed, now: Timestamp) -> Leftovers {
         if let (Leftover::Act | Leftover::Ask, Some(failure)) = (&left, refused) {
             left = Leftover::Blocked(failure.clone());
         }
-        if let Leftover::Blocked(_) | Leftover::Ask = left
+        // A suspended host that answers is released or removed like any other.
+        if let Leftover::Blocked(_) = left
             && group.suspended(host, now).is_some()
         {
             left = Leftover::Suspended;
@@ -235,7 +242,12 @@ pub fn assign(observed: &Observed, host: &str) -> Assignment {
 fn own_claim(observed: &Observed, host: &str) -> Option<Owner> {
     let owner = observed.host(host).view()?.folder.owner.as_ref()?;
     let listed = |name: &str| observed.group.iter().flat_map(|group| &group.hosts).any(|one| one.name == name);
-    let ours = owner.uid == observed.uid && (owner.host == host || !listed(&owner.host));
+    // Until the other host is checked nobody can tell.
+    let is_second_name = || {
+        let unchecked = observed.host(&owner.host).check == FolderCheck::Unknown;
+        listed(&owner.host) && (unchecked || is_same_machine(observed, host, owner))
+    };
+    let ours = owner.uid == observed.uid && (owner.host == host || !is_second_name());
     ours.then(|| owner.clone())
 }
 
@@ -254,6 +266,14 @@ fn leftover(observed: &Observed, host: &str, selected: bool) -> Leftover {
         FolderCheck::Failed(failure) if selected => Leftover::Blocked(failure.clone()),
         FolderCheck::Failed(_) => Leftover::Nothing,
     }
+}
+
+/// Hosts that left the selection and still belong to this Deployment.
+#[derive(Debug, Default)]
+pub struct Leaving {
+    pub hosts: Vec<String>,
+    /// What their release or removal waits for.
+    pub waits_for: Option<&'static str>,
 }
 
 /// Hosts of the group that left the selection and still belong to this Deployment.

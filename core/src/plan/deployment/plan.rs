@@ -71,7 +71,7 @@ fn roll_out(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<
     let resume = RolloutResume::new(&view);
     let mut schedule = schedule::schedule(&view, hold, now);
     view.apply(&schedule);
-    let leaving = schedule.release(&view);
+    let leaving = schedule.release(&view, hold);
     let (status, next) = status::status(&view, &StatusInput { hold, resume, leaving: &leaving, now });
     if let Some(next) = next {
         schedule.requeue_within(next);
@@ -109,7 +109,11 @@ fn unchecked(observed: &Observed, targets: &Targets<'_>) -> BTreeSet<String> {
         let host = observed.host(name);
         host.task.is_none() && host.check == FolderCheck::Unknown
     };
-    targets.hosts.iter().map(|host| &host.name).filter(unchecked).cloned().collect()
+    let selected = targets.hosts.iter().map(|host| &host.name);
+    // Whether a host has moved to another name, or has two, the other one tells.
+    let moved = targets.replaces.values().filter(|owner| owner.uid == observed.uid).map(|owner| &owner.host);
+    let listed = |name: &&String| targets.group.hosts.iter().any(|host| host.name == **name);
+    selected.chain(moved.filter(listed)).filter(unchecked).cloned().collect()
 }
 
 /// Hosts must be checked before a decision. The status of the same spec is kept meanwhile.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     action::{Action, Assignment},
-    deletion,
+    deletion::{self, Leaving},
     healing::{Heal, heal_due},
     holds::Hold,
     host_state::{HostState, last_good},
@@ -17,7 +17,7 @@ use super::{
     target::Target,
     view::{HostView, View},
 };
-use crate::api::deployment::Phase;
+use crate::api::deployment::{DeletionPolicy, Phase};
 
 /// Number of hosts that are staged at the same time.
 const STAGING_AT_ONCE: usize = 16;
@@ -142,14 +142,24 @@ impl Schedule {
         view.number(|state| matches!(state, HostState::Staging | HostState::Unstaged)) > 0
     }
 
-    /// Releases hosts outside the selection, unless the spec can't be met and the selection is not known. Returns their names.
-    pub fn release(&mut self, view: &View<'_>) -> Vec<String> {
+    /// Releases hosts outside the selection: none while the selection is not known, the spec can't be met or a hold stands, and removes
+    /// what runs there once those that replace it are ready.
+    pub fn release(&mut self, view: &View<'_>, hold: Option<Hold>) -> Leaving {
         if view.targets.unmet.is_some() {
-            return Vec::new();
+            return Leaving::default();
         }
-        let (names, actions) = deletion::leaving(view.observed, &view.targets.selected());
-        self.actions.extend(actions);
-        names
+        let (hosts, actions) = deletion::leaving(view.observed, &view.targets.selected());
+        let removes = view.observed.spec.deletion_policy == DeletionPolicy::Remove;
+        let waits_for = match hold {
+            Some(Hold::Paused) => Some("until spec.paused is false"),
+            Some(_) => Some("until the rollout goes on"),
+            None if removes && !is_replaced(view) => Some("until all selected hosts are ready"),
+            None => None,
+        };
+        if waits_for.is_none() {
+            self.actions.extend(actions);
+        }
+        Leaving { hosts, waits_for }
     }
 
     fn begin(&mut self, view: &View<'_>, target: &Target) {
@@ -159,6 +169,13 @@ impl Schedule {
             self.update(view, index, target);
         }
     }
+}
+
+/// Whether all selected hosts in service are ready, at least one. Failed ones, which are within `maxFailures` where no hold stands, are not
+/// waited for; unreachable ones are, until they answer or are suspended.
+fn is_replaced(view: &View<'_>) -> bool {
+    let ready = view.number(|state| *state == HostState::Ready);
+    ready > 0 && ready + view.number(|state| matches!(state, HostState::Failed(_))) == view.hosts.len()
 }
 
 fn run_goal(host: &HostView<'_>, target: &Target, heal: bool) -> Goal {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    deletion::Leaving,
     exceptions::{EXCEPTIONS, HostDisplay, count, exception},
     history::{RolloutResume, history},
     holds::Hold,
@@ -32,7 +33,7 @@ pub(crate) struct StatusInput<'a> {
     pub hold: Option<Hold>,
     pub resume: RolloutResume,
     /// Hosts that left the selection and are not released yet.
-    pub leaving: &'a [String],
+    pub leaving: &'a Leaving,
     pub now: Timestamp,
 }
 

@@ -5,12 +5,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{host_state::HostState, observed::Observed, strategy::rolling, view::View};
+use super::{
+    deletion::Leaving, holds, host_state::HostState, observed::Observed, records::failures, strategy::rolling,
+    view::View,
+};
 use crate::{
     api::{
         Reason, Verdict,
         conditions::{READY, RECONCILING, STALLED},
-        deployment::{DeploymentStatus, HistoryChange},
+        deployment::{DeploymentStatus, HistoryChange, Phase, RolloutOutcome},
     },
     model::Failure,
     plan::{count_hosts, list_names},
@@ -20,13 +23,17 @@ use crate::{
 pub fn verdict(
     view: &View<'_>,
     status: &DeploymentStatus,
-    leaving: &[String],
+    leaving: &Leaving,
     now: Timestamp,
 ) -> (Verdict, Option<Duration>) {
     if let Some(failure) = &view.unmet {
         return waiting(view.observed, failure, now);
     }
-    Chain { view, status, leaving, now }.verdict()
+    let (mut verdict, next) = Chain { view, status, leaving, now }.verdict();
+    if let Some(until) = leaving.waits_for.filter(|_| !leaving.hosts.is_empty()) {
+        verdict.add(&format!("; no longer selected, and left as it is {until}: {}", list_names(&leaving.hosts)));
+    }
+    (verdict, next)
 }
 
 /// Input of the chain.
@@ -34,7 +41,7 @@ struct Chain<'a> {
     view: &'a View<'a>,
     /// The next status so far: all but its conditions.
     status: &'a DeploymentStatus,
-    leaving: &'a [String],
+    leaving: &'a Leaving,
     now: Timestamp,
 }
 
@@ -43,13 +50,18 @@ impl Chain<'_> {
         let view = self.view;
         let total = view.hosts.len();
         let ready = view.number(|state| *state == HostState::Ready);
-        if view.number(|state| matches!(state, HostState::Failed(_))) > 0 {
-            return (self.failed(ready), None);
+        let any_failed = view.number(|state| matches!(state, HostState::Failed(_))) > 0;
+        if any_failed && !self.goes_on() {
+            return (Verdict::failed(Reason::HostsFailed, self.failed(ready)), None);
+        }
+        if any_failed && !view.observed.spec.paused {
+            let message = format!("{}. Within maxFailures: the rollout goes on", self.failed(ready));
+            return self.until_deadline(Reason::HostsFailed, true, message);
         }
         if total == 0 {
             return (self.all_suspended(), None);
         }
-        if ready == total && self.leaving.is_empty() {
+        if ready == total && self.leaving.hosts.is_empty() {
             let message = match total {
                 1 => format!("the host runs {} and is ready", self.version()),
                 total => format!("all {total} hosts run {} and are ready", self.version()),
@@ -57,8 +69,10 @@ impl Chain<'_> {
             return (Verdict::done(Reason::Deployed, message), None);
         }
         if view.observed.spec.paused {
+            let failed = view.names(|state| matches!(state, HostState::Failed(_)));
+            let failed = if any_failed { format!("failed on {failed}; ") } else { String::new() };
             let message = format!(
-                "paused: {}; no further host is updated until spec.paused is false: kubectl -n {} patch deployments.landfall.dev {} \
+                "paused: {failed}{}; no further host is updated until spec.paused is false: kubectl -n {} patch deployments.landfall.dev {} \
                  --type=merge -p '{{\"spec\":{{\"paused\":false}}}}'",
                 self.progress(ready),
                 view.observed.namespace,
@@ -66,8 +80,11 @@ impl Chain<'_> {
             );
             return (Verdict::waiting(Reason::Paused, message), None);
         }
+        if holds::is_still_failed(view) {
+            return (self.halted(ready), None);
+        }
         if ready == total {
-            let names = self.leaving.join(", ");
+            let names = list_names(&self.leaving.hosts);
             return (Verdict::working(Reason::Removing, format!("{names}: no longer selected; being released")), None);
         }
         let possibly_updating = view.possibly_updating();
@@ -97,7 +114,36 @@ impl Chain<'_> {
         }
     }
 
-    fn failed(&self, ready: usize) -> Verdict {
+    /// Hosts failed within `maxFailures`, and there is work left.
+    fn goes_on(&self) -> bool {
+        let progressing = self.status.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Progressing);
+        progressing && !holds::too_many_failed(self.view) && !holds::is_still_failed(self.view)
+    }
+
+    /// Hosts failed that are out of service or not selected any more.
+    fn halted(&self, ready: usize) -> Verdict {
+        let observed = self.view.observed;
+        let failures = failures(observed, self.view.target.as_ref());
+        let mut failed: Vec<&str> = failures.into_keys().collect();
+        failed.sort_unstable();
+        let is_suspended = |name: &&&str| self.view.targets.suspended.iter().any(|(host, _)| host.name == **name);
+        let names = list_names(&failed);
+        let why = match failed.iter().filter(is_suspended).count() {
+            _ if failed.is_empty() => "hosts that failed are not checked yet".to_owned(),
+            n if n == failed.len() => format!("{names} failed in this attempt; suspended now"),
+            0 => format!("{names} failed in this attempt; no longer selected"),
+            _ => format!("{names} failed in this attempt; suspended or no longer selected"),
+        };
+        let message = format!(
+            "halted: {why}; {}. To go on: kubectl -n {} annotate --overwrite deployments.landfall.dev/{} landfall.dev/retry=$(date +%s)",
+            self.progress(ready),
+            observed.namespace,
+            observed.name
+        );
+        Verdict::failed(Reason::HostsFailed, message)
+    }
+
+    fn failed(&self, ready: usize) -> String {
         let view = self.view;
         let reasons = view.hosts.iter().filter_map(|host| match &host.state {
             HostState::Failed(failure) => Some(format!("{}: {} ({})", host.name, failure.reason, failure.message)),
@@ -105,7 +151,7 @@ impl Chain<'_> {
         });
         let first: Vec<String> = reasons.take(3).collect();
         let failed = view.names(|state| matches!(state, HostState::Failed(_)));
-        let message = format!(
+        format!(
             "{} failed on {failed}; {}. {}. To retry once the cause is fixed: kubectl -n {} annotate --overwrite deployments.landfall.dev/{} \
              landfall.dev/retry=$(date +%s)",
             self.version(),
@@ -113,8 +159,7 @@ impl Chain<'_> {
             first.join("; "),
             view.observed.namespace,
             view.observed.name
-        );
-        Verdict::failed(Reason::HostsFailed, message)
+        )
     }
 
     fn all_suspended(&self) -> Verdict {
@@ -213,20 +258,33 @@ impl Chain<'_> {
         self.until_deadline(reason, true, message)
     }
 
+    /// Seconds without progress that are no fault, and the fields that say so. A started process has its own time to become ready.
+    fn limit(&self) -> (i64, &'static str) {
+        let deadline = self.view.observed.spec.progress_deadline_seconds;
+        let verifies = |state: &HostState| matches!(state, HostState::Updating { phase: Phase::Verifying, lost: None });
+        match self.view.target.as_ref().filter(|_| self.view.number(verifies) > 0) {
+            Some(target) => {
+                let limit = deadline.saturating_add(target.run.healthy_deadline_seconds);
+                (limit, "spec.progressDeadlineSeconds and run.healthyDeadlineSeconds")
+            }
+            None => (deadline, "spec.progressDeadlineSeconds"),
+        }
+    }
+
     fn first(&self, fits: impl Fn(&HostState) -> bool) -> &str {
         self.view.hosts.iter().find(|host| fits(&host.state)).map_or("HOST", |host| host.name)
     }
 
     /// In progress, until no host has passed a phase for `progressDeadlineSeconds`; then Stalled. The rollout goes on in either case.
     fn until_deadline(&self, reason: Reason, known_bad: bool, message: String) -> (Verdict, Option<Duration>) {
-        let limit = self.view.observed.spec.progress_deadline_seconds;
+        let (limit, by) = self.limit();
         let since = self.status.rollout.as_ref().map_or(self.now, |rollout| rollout.progressed_at.0);
         let elapsed = self.now.duration_since(since).as_secs();
         if elapsed >= limit {
             let reason = if reason == Reason::RollingOut { Reason::ProgressDeadlineExceeded } else { reason };
             let observed = self.view.observed;
             let message = format!(
-                "{message}. No progress for {limit} s (spec.progressDeadlineSeconds); it goes on all the same. What keeps each host: \
+                "{message}. No progress for {limit} s ({by}); it goes on all the same. What keeps each host: \
                  status.exceptions, or landfall status -n {} lfd/{}",
                 observed.namespace, observed.name
             );

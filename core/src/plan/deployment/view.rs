@@ -6,7 +6,7 @@ use super::{
     host_state::{HostState, StateInput},
     intent::IntentOnRecord,
     observed::{GoalKind, HostObserved, Observed},
-    records::{any_failed, failed_processes, failures},
+    records::{failed_processes, failures},
     rollout::ActiveRollout,
     target::Target,
     targets::Targets,
@@ -109,11 +109,6 @@ impl<'a> View<'a> {
             updates || process.is_some_and(|process| process.uid == target.uid && process.rollout == target.rollout)
         };
         self.hosts.iter().any(begun)
-    }
-
-    /// Whether a failure of any host is recorded in this attempt; it stands until a retry.
-    pub(crate) fn any_failure_recorded(&self) -> bool {
-        self.rollout.as_ref().is_some_and(|active| any_failed(self.observed, &active.rollout))
     }
 
     /// Hosts whose update may have begun: the intent is missing, and they do not answer.
