@@ -9,6 +9,20 @@ root=$1 uid=$2 limits=$3 folders=$4
 shift 4
 umask 022
 
+# shellcheck disable=SC2016 # expanded by who runs it
+init='set -eu
+uid=$1 limits=$2
+exec 2>&3 3>&- # from here on stderr is the output of the script
+echo ready
+read -r word || exit 1
+[ "$word" = go ] || exit 1
+code=0
+env -i PATH="$PATH" prlimit $limits -- \
+    setpriv --reuid "$uid" --regid "$uid" --clear-groups --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all -- \
+    env -i /bin/sh /.landfall/run >&2 || code=$? # what follows "go" on stdin is for it
+echo "exit $code"
+'
+
 at() { # a mount point like the source: a folder for a folder, else a file
     if [ -d "$1" ]; then [ -d "$2" ] || mkdir -p "$2"; elif [ ! -e "$2" ]; then [ -d "${2%/*}" ] || mkdir -p "${2%/*}"; : >"$2"; fi
 }
@@ -43,14 +57,8 @@ cd "$root"
 pivot_root . .old
 cd /
 umount -n -l /.old
+printf '%s' "$init" >/.init
 mount -n -o remount,bind,ro,nosuid,nodev /
 
-exec 2>&3 3>&- # from here on stderr is the script's output
-echo ready
-read -r word || exit 1
-[ "$word" = go ] || exit 1
-code=0
-env -i PATH="$PATH" prlimit $limits -- \
-    setpriv --reuid "$uid" --regid "$uid" --clear-groups --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all -- \
-    env -i /bin/sh /.landfall/run >&2 || code=$? # what follows "go" on stdin is for it
-echo "exit $code"
+# The script sees the words of process 1, so those with the paths of the operator end here: the rest is a file of the root.
+exec /bin/sh /.init "$uid" "$limits"

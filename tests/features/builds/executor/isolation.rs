@@ -60,6 +60,17 @@ echo unharmed",
 }
 
 #[tokio::test]
+async fn the_command_lines_that_a_script_sees_are_short_and_name_no_path_of_the_operator() {
+    let bench = Bench::new();
+    let (exit, log) = bench.run("for one in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$one; echo; done").await;
+    assert_eq!(exit.code, Some(0), "{log}");
+    assert!(log.contains("/.init") && log.contains("/.landfall/run"), "{log}");
+    let data = bench.data.path().display().to_string();
+    assert!(!log.contains(&data) && !log.contains("mount"), "{log}");
+    assert!(log.lines().all(|line| line.len() < 200), "{log}");
+}
+
+#[tokio::test]
 async fn a_hidden_file_below_a_folder_that_scripts_see_is_hidden() {
     let mut bench = Bench::new();
     let folder = tempfile::tempdir_in("/opt").unwrap();
