@@ -168,14 +168,17 @@ fn unclear(status: &Status, places: &[String]) -> Option<String> {
             !inside(message[..at].chars().next_back()) && !inside(message[at + text.len()..].chars().next())
         })
     };
-    // A cause is at the place itself, at what holds it, or within it. A rule between two fields may be told at the other one, beside it; then
-    // its text has the name of this one.
+    // A cause is at the place itself, at what holds it, or within it. A rule between two fields may be told at the other one, beside it, or at
+    // what holds both; then its text has the name of this one.
     let told = |place: &String| {
         let place = bare(place);
         let (parent, name) = place.rsplit_once('.').unwrap_or(("", &place));
         let within = |field: &str, folder: &str| field.strip_prefix(folder).is_some_and(|rest| rest.starts_with('.'));
         causes.iter().map(|cause| bare(&cause.field)).any(|field| {
-            field == place || field == parent || within(&field, &place) || within(&field, parent) && message_names(name)
+            field == place
+                || field == parent
+                || within(&field, &place)
+                || (within(&field, parent) || within(parent, &field)) && message_names(name)
         }) || message_names(&place)
     };
     (!places.iter().any(told)).then(|| format!("a refusal names none of {places:?}: {message}"))
