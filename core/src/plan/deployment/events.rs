@@ -2,7 +2,14 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{intent::IntentOnRecord, observed::Observed, rollout::RolloutChange, view::View};
+use super::{
+    exceptions::EXCEPTIONS,
+    host_state::HostState,
+    intent::IntentOnRecord,
+    observed::Observed,
+    rollout::RolloutChange,
+    view::{HostView, View},
+};
 use crate::{
     api::{
         Reason,
@@ -20,10 +27,10 @@ pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     events.extend(started(view));
     events.extend(nothing_to_retry(view));
     events.extend(finished(view, after));
-    events.extend(failed_hosts(view, after));
-    events.extend(healing(view, after));
-    events.extend(heal_failures(view, after));
-    events.extend(unreachable(view, after));
+    events.extend(failed_hosts(view));
+    events.extend(healing(view));
+    events.extend(heal_failures(view));
+    events.extend(unreachable(view));
     events.extend(deadline(view, after).filter(|_| view.unmet.is_none()));
     events.extend(unlisted(view));
     events
@@ -50,14 +57,43 @@ pub(crate) fn unmet(observed: &Observed, failure: &Failure, after: &DeploymentSt
     events
 }
 
-/// Hosts that fit now and did not fit in the status before. Both lists are cut at the same number, in one order.
+/// Hosts that fit now and did not fit in the status before: of all hosts, not of those that the list for people has room for. Where that
+/// list was cut before it came to such hosts, its silence about one tells nothing, and no event is made of it.
 fn newly<'a>(
-    view: &View<'_>,
-    after: &'a DeploymentStatus,
-    fits: impl Fn(&RolloutException) -> bool,
-) -> Vec<&'a RolloutException> {
-    let was_so = |host: &str| view.exceptions.get(host).is_some_and(|old| fits(old));
-    after.exceptions.iter().filter(|entry| fits(entry) && !was_so(&entry.host)).collect()
+    view: &'a View<'_>,
+    fits: impl Fn(&HostState) -> bool,
+    was_so: impl Fn(&RolloutException) -> bool,
+    come_later: impl Fn(&RolloutException) -> bool,
+) -> Vec<&'a HostView<'a>> {
+    let listed_whole = match view.before.exceptions.last() {
+        Some(last) if view.before.exceptions.len() >= EXCEPTIONS => come_later(last),
+        _ => true,
+    };
+    let is_new = |host: &&HostView<'_>| match view.exceptions.get(host.name) {
+        Some(old) => !was_so(old),
+        // What is on record of updates is whole.
+        None => listed_whole || was_in_update(view, host.name),
+    };
+    view.hosts.iter().filter(|host| fits(&host.state)).filter(is_new).collect()
+}
+
+fn was_in_update(view: &View<'_>, host: &str) -> bool {
+    let intent = view.before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    intent.is_some_and(|intent| intent.updating.iter().any(|name| name == host))
+}
+
+/// Entries that the list has behind those of failed hosts.
+fn after_failed(entry: &RolloutException) -> bool {
+    matches!(entry.phase, Phase::Unreachable | Phase::Staging | Phase::Staged | Phase::Skipped)
+}
+
+fn after_unreachable(entry: &RolloutException) -> bool {
+    after_failed(entry) && entry.phase != Phase::Unreachable
+}
+
+/// Entries behind those of hosts that are healed.
+fn after_healing(entry: &RolloutException) -> bool {
+    entry.phase == Phase::Failed || after_failed(entry)
 }
 
 fn is_healing(entry: &RolloutException) -> bool {
@@ -65,13 +101,14 @@ fn is_healing(entry: &RolloutException) -> bool {
 }
 
 /// Processes that ended and are started again; a reboot of the host is named as the cause.
-fn healing(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
+fn healing(view: &View<'_>) -> Vec<EventDraft> {
     let rebooted = |host: &str| {
         let facts = view.observed.host(host).view();
         let process = facts.and_then(|facts| facts.folder.process.as_ref());
         facts.zip(process).is_some_and(|(facts, process)| facts.boot_id != process.boot_id)
     };
-    let names = newly(view, after, is_healing).into_iter().map(|entry| entry.host.as_str());
+    let is_healed = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down);
+    let names = newly(view, is_healed, is_healing, after_healing).into_iter().map(|host| host.name);
     let (rebooted, ended): (Vec<&str>, Vec<&str>) = names.partition(|host| rebooted(host));
     let event = |names: Vec<&str>, action, what: &str| {
         let note = format!("{}: {what}; what ran there is started again", list_names(&names));
@@ -83,26 +120,31 @@ fn healing(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
         .collect()
 }
 
-/// A start for healing failed, for a reason that was not reported before.
-fn heal_failures(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
-    let entries = after.exceptions.iter().filter(|entry| is_healing(entry));
-    let failed = entries.filter_map(|entry| Some((entry, view.observed.host(&entry.host).heal_failure.as_ref()?)));
-    let tries = failed.filter(|(entry, failure)| {
-        let known = format!("{} (", failure.reason);
-        view.exceptions.get(entry.host.as_str()).is_none_or(|old| !old.message.contains(&known))
-    });
-    tries
-        .map(|(entry, failure)| {
-            let note = format!("{}: not started again: {}; tried again later", entry.host, failure.message);
-            EventDraft::warning(failure.reason, "Heal", note)
+/// A start for healing failed: the status says that it was under way, and its task is over.
+fn heal_failures(view: &View<'_>) -> Vec<EventDraft> {
+    let was_told = |host: &HostView<'_>| match view.exceptions.get(host.name) {
+        Some(old) => is_healing(old) && old.phase == Phase::Pending,
+        None => view.before.exceptions.len() >= EXCEPTIONS,
+    };
+    let is_over = |host: &&HostView<'_>| {
+        let healed = matches!(host.state, HostState::Healing { .. } | HostState::Down);
+        healed && host.observed.task.is_none() && !was_told(host)
+    };
+    let failed = view.hosts.iter().filter(is_over);
+    failed
+        .filter_map(|host| {
+            let failure = host.observed.heal_failure.as_ref()?;
+            let note = format!("{}: not started again: {}; tried again later", host.name, failure.message);
+            Some(EventDraft::warning(failure.reason, "Heal", note))
         })
         .collect()
 }
 
-fn unreachable(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
-    let lost = newly(view, after, |entry| entry.phase == Phase::Unreachable);
-    let first = lost.first()?;
-    let names: Vec<&str> = lost.iter().map(|entry| entry.host.as_str()).collect();
+fn unreachable(view: &View<'_>) -> Option<EventDraft> {
+    let is_lost = |state: &HostState| matches!(state, HostState::Unreachable(_));
+    let lost = newly(view, is_lost, |old| old.phase == Phase::Unreachable, after_unreachable);
+    let HostState::Unreachable(first) = &lost.first()?.state else { return None };
+    let names: Vec<&str> = lost.iter().map(|host| host.name).collect();
     let note = format!("no answer from {}: {}", list_names(&names), first.message);
     Some(EventDraft::warning(Reason::HostsUnreachable, "Probe", note))
 }
@@ -177,10 +219,18 @@ fn finished(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     }
 }
 
-fn failed_hosts(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
-    let failed = newly(view, after, |entry| entry.phase == Phase::Failed);
-    let note = |entry: &RolloutException| format!("{}: {}: {}", entry.host, entry.reason, entry.message);
-    failed.into_iter().map(|entry| EventDraft::warning(Reason::HostFailed, "Deploy", note(entry))).collect()
+/// Each host that failed, however many others did.
+fn failed_hosts(view: &View<'_>) -> Vec<EventDraft> {
+    let is_failed = |state: &HostState| matches!(state, HostState::Failed(_));
+    let failed = newly(view, is_failed, |old| old.phase == Phase::Failed, after_failed);
+    let note = |host: &HostView<'_>| match &host.state {
+        HostState::Failed(failure) => {
+            let healed = if host.down_and_failed { "; the process ended and is started again" } else { "" };
+            Some(format!("{}: {}: {}{healed}", host.name, failure.reason, failure.message))
+        }
+        _ => None,
+    };
+    failed.into_iter().filter_map(note).map(|note| EventDraft::warning(Reason::HostFailed, "Deploy", note)).collect()
 }
 
 fn unlisted(view: &View<'_>) -> Option<EventDraft> {

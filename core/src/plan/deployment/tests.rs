@@ -617,3 +617,34 @@ fn planning_ten_times_the_hosts_takes_about_ten_times_as_long() {
     // Quadratic would be a hundred times as long.
     assert!(many < few * 30, "1,000 hosts: {few:?}; 10,000 hosts: {many:?}");
 }
+
+#[test]
+fn each_failed_host_has_one_event_however_many_the_list_for_people_has_room_for() {
+    let mut simulation = Simulation::new(&[HostOutcome::FailsToStart; 150], 60, 150);
+    let mut told = Vec::new();
+    let failed = |simulation: &Simulation| {
+        let events = plan(&simulation.observed, simulation.now).events.into_iter();
+        events.filter(|event| event.reason == Reason::HostFailed).map(|event| event.note).collect::<Vec<String>>()
+    };
+    for _ in 0..1000 {
+        told.extend(failed(&simulation));
+        let changed = simulation.reconcile();
+        let running = simulation.running();
+        if running.is_empty() && !changed {
+            break;
+        }
+        running.iter().take(20).for_each(|host| simulation.finish(host));
+    }
+    assert_eq!(simulation.failed(), 150);
+    let hosts: std::collections::BTreeSet<&str> = told.iter().filter_map(|note| note.split(':').next()).collect();
+    assert_eq!((told.len(), hosts.len()), (150, 150), "each once");
+
+    // One of them is ready again: another moves up in the list, and did not fail for that.
+    simulation.observed.failures.retain(|failure| failure.host != "web-00");
+    let before = simulation.observed.status.as_ref().unwrap().exceptions.clone();
+    assert_eq!(failed(&simulation), Vec::<String>::new());
+    simulation.reconcile();
+    let after = &simulation.observed.status.as_ref().unwrap().exceptions;
+    assert!(after.iter().any(|new| before.iter().all(|old| old.host != new.host)), "nobody moved up");
+    assert_eq!(failed(&simulation), Vec::<String>::new());
+}
