@@ -9,7 +9,7 @@ mod object;
 pub mod project;
 pub mod secret_use;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 pub use self::{milestone::Milestone, object::ObservedObject};
 use crate::api::Reason;
@@ -38,16 +38,49 @@ pub struct EventDraft {
     pub action: &'static str,
     /// At most 1,024 bytes; longer ones are cut.
     pub note: String,
+    /// Host that it is about, where it is about one.
+    pub host: Option<String>,
 }
 
 impl EventDraft {
     pub fn normal(reason: Reason, action: &'static str, note: impl Into<String>) -> Self {
-        Self { warning: false, reason, action, note: note.into() }
+        Self { warning: false, reason, action, note: note.into(), host: None }
     }
 
     pub fn warning(reason: Reason, action: &'static str, note: impl Into<String>) -> Self {
-        Self { warning: true, reason, action, note: note.into() }
+        Self { warning: true, reason, action, note: note.into(), host: None }
     }
+}
+
+/// What happened to one host.
+pub(crate) struct HostEvent {
+    pub host: String,
+    pub reason: Reason,
+    pub message: String,
+}
+
+/// Hosts with an event of their own in one plan. A network that fails takes many hosts with it: the others are named together.
+pub(crate) const HOST_EVENTS_MAX: usize = 20;
+
+/// One event for each host, with its own words; those beyond the bound are named together, by reason. `of_others`: what there is to say of
+/// these.
+pub(crate) fn host_events(
+    events: &[HostEvent],
+    draft: impl Fn(Reason, String) -> EventDraft,
+    of_others: &str,
+) -> Vec<EventDraft> {
+    let (each, others) = events.split_at(events.len().min(HOST_EVENTS_MAX));
+    let own = |event: &HostEvent| EventDraft {
+        host: Some(event.host.clone()),
+        ..draft(event.reason, format!("{}: {}", event.host, event.message))
+    };
+    let mut by_reason: BTreeMap<Reason, Vec<&str>> = BTreeMap::new();
+    for event in others {
+        by_reason.entry(event.reason).or_default().push(&event.host);
+    }
+    let together =
+        by_reason.into_iter().map(|(reason, hosts)| draft(reason, format!("{}: {of_others}", list_names(&hosts))));
+    each.iter().map(own).chain(together).collect()
 }
 
 /// `1 host`, `3 hosts`.

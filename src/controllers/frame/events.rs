@@ -69,10 +69,33 @@ fn event(regarding: ObjectReference, draft: &EventDraft) -> Event {
         event_time: Some(MicroTime(clock::now())),
         note: Some(clip(&draft.note, NOTE_BYTES)),
         reason: Some(draft.reason.to_string()),
+        related: draft.host.as_ref().map(|host| related(&regarding, host)),
         regarding: Some(regarding),
         reporting_controller: Some(FIELD_MANAGER.to_owned()),
         reporting_instance: Some(FIELD_MANAGER.to_owned()),
         type_: Some(if draft.warning { "Warning" } else { "Normal" }.to_owned()),
         ..Event::default()
+    }
+}
+
+/// The host that an event is about, as a part of its object: a host has no object of its own.
+fn related(regarding: &ObjectReference, host: &str) -> ObjectReference {
+    ObjectReference { field_path: Some(format!("host={host}")), ..regarding.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Reason;
+
+    #[test]
+    fn an_event_about_a_host_names_it_in_related_and_another_has_none() {
+        let hello =
+            ObjectReference { kind: Some("Deployment".into()), name: Some("hello".into()), ..Default::default() };
+        let draft = EventDraft::warning(Reason::HostFailed, "Deploy", "web-02: it failed");
+        assert_eq!(event(hello.clone(), &draft).related, None);
+        let of_host = event(hello, &EventDraft { host: Some("web-02".into()), ..draft });
+        let related = of_host.related.unwrap();
+        assert_eq!((related.name.as_deref(), related.field_path.as_deref()), (Some("hello"), Some("host=web-02")));
     }
 }

@@ -233,7 +233,9 @@ impl<'a> StatusBuilder<'a> {
         };
         match same {
             true => vec![],
-            false => vec![EventDraft { warning, reason, action: "Build", note: verdict.message().to_owned() }],
+            false => {
+                vec![EventDraft { warning, reason, action: "Build", note: verdict.message().to_owned(), host: None }]
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
         verbs,
     },
     model::Failure,
-    plan::{EventDraft, count_hosts, list_names},
+    plan::{EventDraft, HostEvent, count_hosts, host_events, list_names},
 };
 
 pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
@@ -108,16 +108,21 @@ fn healing(view: &View<'_>) -> Vec<EventDraft> {
         facts.zip(process).is_some_and(|(facts, process)| facts.boot_id != process.boot_id)
     };
     let is_healed = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down);
-    let names = newly(view, is_healed, is_healing, after_healing).into_iter().map(|host| host.name);
-    let (rebooted, ended): (Vec<&str>, Vec<&str>) = names.partition(|host| rebooted(host));
-    let event = |names: Vec<&str>, action, what: &str| {
-        let note = format!("{}: {what}; what ran there is started again", list_names(&names));
-        (!names.is_empty()).then(|| EventDraft::warning(Reason::Healing, action, note))
+    let hosts = newly(view, is_healed, is_healing, after_healing);
+    let (rebooted, ended): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| rebooted(host.name));
+    let events = |hosts: Vec<&HostView<'_>>, action, what: &str| {
+        let message = format!("{what}; what ran there is started again");
+        let event = |host: &HostView<'_>| HostEvent {
+            host: host.name.to_owned(),
+            reason: Reason::Healing,
+            message: message.clone(),
+        };
+        let events: Vec<_> = hosts.into_iter().map(event).collect();
+        host_events(&events, |reason, note| EventDraft::warning(reason, action, note), &message)
     };
-    event(rebooted, "HealAfterReboot", "the host rebooted")
-        .into_iter()
-        .chain(event(ended, "Heal", "the process ended"))
-        .collect()
+    let mut all = events(rebooted, "HealAfterReboot", "the host rebooted");
+    all.extend(events(ended, "Heal", "the process ended"));
+    all
 }
 
 /// A start for healing failed: the status says that it was under way, and its task is over.
@@ -131,22 +136,31 @@ fn heal_failures(view: &View<'_>) -> Vec<EventDraft> {
         healed && host.observed.task.is_none() && !was_told(host)
     };
     let failed = view.hosts.iter().filter(is_over);
-    failed
-        .filter_map(|host| {
-            let failure = host.observed.heal_failure.as_ref()?;
-            let note = format!("{}: not started again: {}; tried again later", host.name, failure.message);
-            Some(EventDraft::warning(failure.reason, "Heal", note))
-        })
-        .collect()
+    let event = |host: &HostView<'_>| {
+        let failure = host.observed.heal_failure.as_ref()?;
+        let message = format!("not started again: {}; tried again later", failure.message);
+        Some(HostEvent { host: host.name.to_owned(), reason: failure.reason, message })
+    };
+    let events: Vec<_> = failed.filter_map(event).collect();
+    host_events(
+        &events,
+        |reason, note| EventDraft::warning(reason, "Heal", note),
+        "not started again; tried again later",
+    )
 }
 
-fn unreachable(view: &View<'_>) -> Option<EventDraft> {
+fn unreachable(view: &View<'_>) -> Vec<EventDraft> {
     let is_lost = |state: &HostState| matches!(state, HostState::Unreachable(_));
     let lost = newly(view, is_lost, |old| old.phase == Phase::Unreachable, after_unreachable);
-    let HostState::Unreachable(first) = &lost.first()?.state else { return None };
-    let names: Vec<&str> = lost.iter().map(|host| host.name).collect();
-    let note = format!("no answer from {}: {}", list_names(&names), first.message);
-    Some(EventDraft::warning(Reason::HostsUnreachable, "Probe", note))
+    let event = |host: &HostView<'_>| match &host.state {
+        HostState::Unreachable(failure) => {
+            let message = format!("no answer: {}", failure.message);
+            Some(HostEvent { host: host.name.to_owned(), reason: Reason::HostsUnreachable, message })
+        }
+        _ => None,
+    };
+    let events: Vec<_> = lost.into_iter().filter_map(event).collect();
+    host_events(&events, |reason, note| EventDraft::warning(reason, "Probe", note), "no answer")
 }
 
 /// No host has passed a phase for `progressDeadlineSeconds`.
@@ -223,14 +237,16 @@ fn finished(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
 fn failed_hosts(view: &View<'_>) -> Vec<EventDraft> {
     let is_failed = |state: &HostState| matches!(state, HostState::Failed(_));
     let failed = newly(view, is_failed, |old| old.phase == Phase::Failed, after_failed);
-    let note = |host: &HostView<'_>| match &host.state {
+    let event = |host: &HostView<'_>| match &host.state {
         HostState::Failed(failure) => {
             let healed = if host.down_and_failed { "; the process ended and is started again" } else { "" };
-            Some(format!("{}: {}: {}{healed}", host.name, failure.reason, failure.message))
+            let note = format!("{}: {}: {}{healed}", host.name, failure.reason, failure.message);
+            let draft = EventDraft::warning(Reason::HostFailed, "Deploy", note);
+            Some(EventDraft { host: Some(host.name.to_owned()), ..draft })
         }
         _ => None,
     };
-    failed.into_iter().filter_map(note).map(|note| EventDraft::warning(Reason::HostFailed, "Deploy", note)).collect()
+    failed.into_iter().filter_map(event).collect()
 }
 
 fn unlisted(view: &View<'_>) -> Option<EventDraft> {

@@ -1,7 +1,5 @@
 //! The events of a HostGroup: which hosts have become unusable, and which are well again. Each host has an event of its own.
 
-use std::collections::BTreeMap;
-
 use super::{
     check::HostCheck,
     status::{EXCEPTIONS_MAX, problems},
@@ -9,23 +7,16 @@ use super::{
 };
 use crate::{
     api::{Reason, hostgroup::HostGroupStatus},
-    plan::{EventDraft, list_names},
+    plan::{EventDraft, HostEvent, host_events},
 };
 
 const ACTION: &str = "Probe";
-/// Hosts with an event of their own in one plan. A network that fails takes many hosts with it: the others are named together.
-const HOSTS_MAX: usize = 20;
-
-/// What happened to one host.
-struct HostEvent {
-    host: String,
-    reason: Reason,
-    message: String,
-}
 
 pub fn events(view: &View<'_>, before: &HostGroupStatus) -> Vec<EventDraft> {
-    let mut events = drafts(&failed(view, before), EventDraft::warning, "status.exceptions has the cause of each");
-    events.extend(drafts(&recovered(view, before), EventDraft::normal, "they answer, and nothing is wrong with them"));
+    let warning = |reason, note| EventDraft::warning(reason, ACTION, note);
+    let normal = |reason, note| EventDraft::normal(reason, ACTION, note);
+    let mut events = host_events(&failed(view, before), warning, "status.exceptions has the cause of each");
+    events.extend(host_events(&recovered(view, before), normal, "they answer, and nothing is wrong with them"));
     events
 }
 
@@ -55,27 +46,10 @@ fn recovered(view: &View<'_>, before: &HostGroupStatus) -> Vec<HostEvent> {
     .collect()
 }
 
-/// One event for each host; those beyond the bound are named together, by reason. `of_others`: what there is to say of these.
-fn drafts(
-    events: &[HostEvent],
-    draft: fn(Reason, &'static str, String) -> EventDraft,
-    of_others: &str,
-) -> Vec<EventDraft> {
-    let (each, others) = events.split_at(events.len().min(HOSTS_MAX));
-    let own = |event: &HostEvent| draft(event.reason, ACTION, format!("{}: {}", event.host, event.message));
-    let mut by_reason: BTreeMap<Reason, Vec<&str>> = BTreeMap::new();
-    for event in others {
-        by_reason.entry(event.reason).or_default().push(&event.host);
-    }
-    let together = by_reason
-        .into_iter()
-        .map(|(reason, hosts)| draft(reason, ACTION, format!("{}: {of_others}", list_names(&hosts))));
-    each.iter().map(own).chain(together).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::HOST_EVENTS_MAX;
 
     #[test]
     fn hosts_beyond_the_bound_are_named_together_by_reason() {
@@ -85,12 +59,14 @@ mod tests {
             message: format!("cause {n}"),
         };
         let events: Vec<_> = (1..=24).map(event).collect();
-        let drafts = drafts(&events, EventDraft::warning, "status.exceptions has the cause of each");
+        let warning = |reason, note| EventDraft::warning(reason, ACTION, note);
+        let drafts = host_events(&events, warning, "status.exceptions has the cause of each");
         let notes: Vec<&str> = drafts.iter().map(|draft| draft.note.as_str()).collect();
-        assert_eq!(notes.len(), HOSTS_MAX + 2);
+        assert_eq!(notes.len(), HOST_EVENTS_MAX + 2);
         assert_eq!(notes[..2], ["web-01: cause 1", "web-02: cause 2"]);
+        assert_eq!((drafts[0].host.as_deref(), &drafts[HOST_EVENTS_MAX].host), (Some("web-01"), &None));
         assert_eq!(
-            notes[HOSTS_MAX..],
+            notes[HOST_EVENTS_MAX..],
             [
                 "web-22, web-24: status.exceptions has the cause of each",
                 "web-21, web-23: status.exceptions has the cause of each",

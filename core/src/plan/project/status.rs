@@ -29,5 +29,5 @@ pub(super) fn verdict_event(before: &ProjectStatus, verdict: &Verdict) -> Option
         Verdict::Done { .. } => false,
         _ => return None,
     };
-    (!same).then(|| EventDraft { warning, reason, action: "List", note: verdict.message().to_owned() })
+    (!same).then(|| EventDraft { warning, reason, action: "List", note: verdict.message().to_owned(), host: None })
 }
