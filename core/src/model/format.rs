@@ -1,12 +1,11 @@
-//! The format number that records of the store carry. A record never changes; a landfall reads those of its own format and of every earlier
-//! one.
+//! The format number of the records in the store. A record never changes; a landfall reads those of its own format and of every earlier one,
+//! and refuses those of a later one by name. A record without a number has the first format.
 
 use serde::Deserialize;
 
 /// The format that is written now.
 pub const FORMAT: u32 = 1;
 
-/// Records of before have no number.
 pub(super) fn first() -> u32 {
     1
 }

@@ -2,7 +2,7 @@
 
 use super::context::DeploymentContext;
 use crate::{
-    controllers::{frame::ReconcileError, hosts::HostWorkers},
+    controllers::{frame::ReconcileError, hosts::HostWorkers, records::of_a_later_format},
     effects::store::{Create, Key, keys},
     model::{
         rollout::{HostFailure, RolloutRecord},
@@ -71,12 +71,16 @@ pub async fn revision(context: &DeploymentContext, uid: &str, revision: i64) -> 
     }
 }
 
-/// A record that can't be read counts as missing and is logged: one damaged file must not stop a Deployment.
+/// A record that can't be read counts as missing and is logged: one damaged file must not stop a Deployment. One of a later format is no
+/// damage: without what it says nothing is decided.
 async fn read<T: serde::de::DeserializeOwned>(
     context: &DeploymentContext,
     key: &Key,
 ) -> Result<Option<T>, ReconcileError> {
     let Some(bytes) = context.store.get(key).await? else { return Ok(None) };
+    if let Some(failure) = of_a_later_format(key, &bytes) {
+        return Err(failure.into());
+    }
     match serde_json::from_slice(&bytes) {
         Ok(record) => Ok(Some(record)),
         Err(error) => {

@@ -4,19 +4,17 @@ mod context;
 mod grant;
 mod listing;
 mod observe;
-mod pushes;
+pub(crate) mod pushes;
 mod registry;
 mod retention;
 mod retention_schedule;
 
-use crate::model::Failure;
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-pub use self::context::ProjectContext;
-pub use self::{pushes::delete_push_records, registry::Registry};
+pub use self::{context::ProjectContext, registry::Registry};
 use super::{
     frame::{self, Kind, ReconcileError},
     gc::{self, GarbageContext},
@@ -24,7 +22,7 @@ use super::{
 };
 use crate::{
     api::{Project, Reason, project::ProjectStatus},
-    model::Class,
+    model::{Class, Failure},
     plan::{
         EventDraft, Plan,
         project::{self, Action, Observed},
