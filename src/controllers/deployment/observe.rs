@@ -29,6 +29,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
     let group_name = spec.host_group_ref.name.clone();
     let group = context.shared.api::<HostGroup>(&namespace).get_opt(&group_name).await?;
     let group = group.map(|group| Group {
+        deleting: group.metadata.deletion_timestamp.is_some(),
         held: group.finalizers().iter().any(|name| name == FINALIZER) || group.metadata.deletion_timestamp.is_some(),
         env: group.spec.env.clone(),
         port: group.spec.ssh.port,

@@ -6,6 +6,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use futures::{StreamExt, stream};
 use kube::{
     ResourceExt,
     api::Patch,
@@ -27,7 +28,10 @@ use crate::{
     plan::{Milestone, Plan},
 };
 
-const WRITES_AT_ONCE: u32 = 10;
+/// Attempts at one write, against foreign marks that come between.
+const WRITES_MAX: u32 = 10;
+const EVENTS_AT_ONCE: usize = 16;
+
 pub(super) struct Committed<K> {
     /// The object with its status as it is on record now.
     pub(super) object: K,
@@ -82,9 +86,10 @@ pub(super) async fn commit<K: Kind>(
 }
 
 async fn publish_all<K: Kind>(object: &K, plan: &Plan<K::Status, K::Action>, once: Once, shared: &Shared) {
-    for draft in &plan.events {
-        publish(object.object_ref(&()), draft, once, shared).await;
-    }
+    // Side by side: many of them hold up the acts no longer than one.
+    stream::iter(&plan.events)
+        .for_each_concurrent(EVENTS_AT_ONCE, |draft| publish(object.object_ref(&()), draft, once, shared))
+        .await;
 }
 
 /// The line names the object by the fields of the reconcile.
@@ -141,6 +146,10 @@ impl Change {
     fn operations<K: Kind>(&self, raw: &Value, version: Option<&str>) -> Option<Vec<Value>> {
         let mut operations = vec![patch::test("/metadata/uid", &raw["metadata"]["uid"])];
         if self.of == Of::Display {
+            // Of another rollout it says nothing.
+            for part in ["/status/rollout/id", "/status/rollout/attempt"] {
+                operations.extend(raw.pointer(part).map(|value| patch::test(part, value)));
+            }
             operations.extend(patch::display(&raw["status"], &self.before, &self.after, K::DISPLAY)?);
             return Some(operations);
         }
@@ -158,7 +167,7 @@ impl Change {
 async fn write<K: Kind>(object: &K, raw: &Value, change: &Change, shared: &Shared) -> Result<K, ReconcileError> {
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
     let (mut raw, mut version) = (Cow::Borrowed(raw), object.resource_version());
-    for _ in 0..WRITES_AT_ONCE {
+    for _ in 0..WRITES_MAX {
         // For each try: the lease may be lost by now.
         shared.gate.token()?;
         let Some(operations) = change.operations::<K>(&raw, version.as_deref()) else { break };

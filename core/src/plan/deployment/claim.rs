@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::observed::{Group, Observed, SiblingDeployment};
+use super::observed::{FolderCheck, Group, Observed, SiblingDeployment};
 use crate::{
     api::hostgroup::Host,
     model::{
@@ -108,9 +108,18 @@ impl<'a> Claims<'a> {
 
     fn own(&self, host: &Host, folder: &FolderFacts, owner: &Owner) -> Claim {
         if owner.host != host.name {
-            return match self.names.contains(owner.host.as_str()) && is_same_machine(self.observed, &host.name, owner) {
-                true => Claim::Others(format!("it is the same machine as host {} of this group", owner.host)),
-                false => Claim::Ours { replaces: Some(owner.clone()) },
+            let (listed, other) = (self.names.contains(owner.host.as_str()), &self.observed.host(&owner.host).check);
+            return match other {
+                // It may be the same machine.
+                FolderCheck::Failed(failure) if listed => Claim::Others(format!(
+                    "its owner file names host {} of this group, which does not answer ({}); until that one answers, or is taken out of the \
+                     group, nobody knows whether both are one machine",
+                    owner.host, failure.reason
+                )),
+                _ if listed && is_same_machine(self.observed, &host.name, owner) => {
+                    Claim::Others(format!("it is the same machine as host {} of this group", owner.host))
+                }
+                _ => Claim::Ours { replaces: Some(owner.clone()) },
             };
         }
         let process = folder.process.as_ref().filter(|process| process.uid == self.observed.uid);
@@ -134,7 +143,8 @@ pub fn is_same_machine(observed: &Observed, host: &str, owner: &Owner) -> bool {
     };
     let process = |folder: &FolderFacts| folder.process.as_ref().map(ProcessFacts::id);
     let same_boot = !here.boot_id.is_empty() && here.boot_id == there.boot_id;
-    there.folder.owner.as_ref() == Some(owner) && (same_boot || process(&here.folder) == process(&there.folder))
+    let same_process = process(&here.folder).is_some_and(|here| process(&there.folder) == Some(here));
+    there.folder.owner.as_ref() == Some(owner) && (same_boot || same_process)
 }
 
 /// Highest revision in status and store.

@@ -158,9 +158,14 @@ fn leftovers(observed: &Observed, now: Timestamp) -> Leftovers {
     let updating = rollout.and_then(|rollout| rollout.intent.as_ref()).into_iter().flat_map(|intent| &intent.updating);
     selected.extend(updating.map(String::as_str));
     selected.extend(observed.failures.iter().map(|failure| failure.host.as_str()));
-    // A Secret that was deleted along with the Deployment is still in memory and used. Any other failure of the Secret is a decision of a
-    // person.
-    let refused = group.secret.as_ref().filter(|failure| failure.reason != Reason::SecretNotFound);
+    // A Secret that was deleted along with the Deployment is still in memory and used. So it is where the right to read it went first, which
+    // the deletion of a namespace takes away in any order. Any other failure of the Secret is a decision of a person.
+    let went_along = |reason: Reason| match reason {
+        Reason::SecretNotFound => true,
+        Reason::SecretForbidden => group.deleting,
+        _ => false,
+    };
+    let refused = group.secret.as_ref().filter(|failure| !went_along(failure.reason));
     let mut hosts = Vec::new();
     for host in &group.hosts {
         let mut left = leftover(observed, &host.name, selected.contains(host.name.as_str()));
@@ -242,10 +247,10 @@ pub fn assign(observed: &Observed, host: &str) -> Assignment {
 fn own_claim(observed: &Observed, host: &str) -> Option<Owner> {
     let owner = observed.host(host).view()?.folder.owner.as_ref()?;
     let listed = |name: &str| observed.group.iter().flat_map(|group| &group.hosts).any(|one| one.name == name);
-    // Until the other host is checked nobody can tell.
+    // Another machine has to be shown: a host that does not answer may be this one.
     let is_second_name = || {
-        let unchecked = observed.host(&owner.host).check == FolderCheck::Unknown;
-        listed(&owner.host) && (unchecked || is_same_machine(observed, host, owner))
+        let unknown = !matches!(observed.host(&owner.host).check, FolderCheck::Facts(_));
+        listed(&owner.host) && (unknown || is_same_machine(observed, host, owner))
     };
     let ours = owner.uid == observed.uid && (owner.host == host || !is_second_name());
     ours.then(|| owner.clone())

@@ -168,7 +168,11 @@ fn deadline(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     let reasons = [Reason::ProgressDeadlineExceeded, Reason::HostsUnreachable, Reason::Healing].map(Reason::as_str);
     let stalled = |status: &DeploymentStatus| {
         let condition = status.conditions.iter().find(|condition| condition.type_ == STALLED)?;
-        reasons.contains(&condition.reason.as_str()).then(|| condition.message.clone())
+        // Failed hosts within `maxFailures`, in a rollout that is not over: its deadline has passed.
+        let progresses = status.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Progressing);
+        let fits = reasons.contains(&condition.reason.as_str())
+            || progresses && condition.reason == Reason::HostsFailed.as_str();
+        fits.then(|| condition.message.clone())
     };
     let message = stalled(after).filter(|_| stalled(view.before).is_none())?;
     Some(EventDraft::warning(Reason::ProgressDeadlineExceeded, "Rollout", message))

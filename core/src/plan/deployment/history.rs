@@ -48,7 +48,8 @@ pub fn history(view: &View<'_>, active: &ActiveRollout, resume: RolloutResume, n
     if let Some(newest) = history.first_mut() {
         // Of a rollout that succeeded: a host joined, came back into service, or ran something else.
         let begins_again = newest.outcome == RolloutOutcome::Succeeded && view.number(is_updating) > 0;
-        let goes_on = resume.again && outcome(view, resume.stuck) != Some(RolloutOutcome::Failed);
+        // Of one that failed within `maxFailures`: a host is to be updated. A crash, a reboot or a lost host is none.
+        let goes_on = resume.again && view.number(is_to_update) > 0;
         if active.change == RolloutChange::Retry || goes_on || begins_again {
             newest.outcome = RolloutOutcome::Progressing;
             newest.completed_at = None;
@@ -68,6 +69,10 @@ pub fn history(view: &View<'_>, active: &ActiveRollout, resume: RolloutResume, n
 
 fn is_updating(state: &HostState) -> bool {
     matches!(state, HostState::Updating { .. })
+}
+
+fn is_to_update(state: &HostState) -> bool {
+    is_updating(state) || matches!(state, HostState::Staging | HostState::Unstaged | HostState::Pending)
 }
 
 fn entry(active: &ActiveRollout, change: Option<HistoryChange>) -> HistoryEntry {

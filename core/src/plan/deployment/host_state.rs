@@ -212,10 +212,14 @@ fn phase_in_step(folder: &FolderFacts, target: &Target, open: &OpenAct) -> Phase
     }
 }
 
-/// The open act starts again what had been ready: the host counts such starts until a rollout starts a process.
+/// The open act starts again what had been ready: the host counts such starts until a rollout starts a process. Such a start keeps the mark
+/// of readiness while there is no process; an update removes both.
 fn is_healing(folder: &FolderFacts, open: &OpenAct) -> bool {
-    let process = folder.process.as_ref().filter(|process| !is_marked(folder, process));
-    !folder.heals.is_empty() && process.is_some_and(|process| process.rollout == open.rollout)
+    let starts_again = match &folder.process {
+        Some(process) => !is_marked(folder, process) && process.rollout == open.rollout,
+        None => folder.ready.as_ref().is_some_and(|mark| mark.uid == open.uid && mark.rollout == open.rollout),
+    };
+    !folder.heals.is_empty() && starts_again
 }
 
 /// An update of this rollout is unfinished: a process that was never seen ready.

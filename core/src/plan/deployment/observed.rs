@@ -118,6 +118,9 @@ pub struct Group {
     /// It has its finalizer, so it can't go while this Deployment acts on its hosts; or it is being deleted already.
     #[serde(default = "yes")]
     pub held: bool,
+    /// The group is being deleted.
+    #[serde(default)]
+    pub deleting: bool,
 }
 
 impl Group {

@@ -123,7 +123,7 @@ fn probe_unknown(
     unchecked: BTreeSet<String>,
     now: Timestamp,
 ) -> Plan<DeploymentStatus, Action> {
-    let known = targets.hosts.len() - unchecked.len();
+    let known = targets.hosts.iter().filter(|host| !unchecked.contains(&host.name)).count();
     let before = observed.before();
     let message = format!("{known} of {} checked", count_hosts(targets.hosts.len()));
     let status = match before.observed_generation == observed.generation && before.rollout.is_some() {

@@ -94,6 +94,7 @@ impl Simulation {
             namespace_terminating: false,
             project: true,
             group: Some(Group {
+                deleting: false,
                 env: vec![],
                 port: 22,
                 jump: vec![],

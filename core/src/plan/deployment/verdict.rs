@@ -55,7 +55,7 @@ impl Chain<'_> {
             return (Verdict::failed(Reason::HostsFailed, self.failed(ready)), None);
         }
         if any_failed && !view.observed.spec.paused {
-            let message = format!("{}. Within maxFailures: the rollout goes on", self.failed(ready));
+            let message = format!("{}. Within maxFailures: {}", self.failed(ready), self.what_goes_on());
             return self.until_deadline(Reason::HostsFailed, true, message);
         }
         if total == 0 {
@@ -118,6 +118,18 @@ impl Chain<'_> {
     fn goes_on(&self) -> bool {
         let progressing = self.status.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Progressing);
         progressing && !holds::too_many_failed(self.view) && !holds::is_still_failed(self.view)
+    }
+
+    /// What the rollout does beside the hosts that failed.
+    fn what_goes_on(&self) -> String {
+        let possibly_updating = self.view.possibly_updating();
+        if !possibly_updating.is_empty() {
+            return format!("no update begins until {} answer", list_names(&possibly_updating));
+        }
+        if rolling::is_held_back(self.view) {
+            return format!("no further host is updated while {} are away", self.view.names(is_blocking));
+        }
+        "the rollout goes on".to_owned()
     }
 
     /// Hosts failed that are out of service or not selected any more.
@@ -242,9 +254,6 @@ impl Chain<'_> {
     /// Hosts that are unavailable for another cause than an update use up `maxUnavailable`.
     fn held_back(&self, progress: &str) -> (Verdict, Option<Duration>) {
         let view = self.view;
-        let is_blocking = |state: &HostState| {
-            is_away(state) || matches!(state, HostState::Healing { .. } | HostState::Down | HostState::Unknown)
-        };
         let reason = match view.number(is_away) {
             0 => Reason::Healing,
             _ => Reason::HostsUnreachable,
@@ -298,6 +307,11 @@ impl Chain<'_> {
 /// The host does not answer, in its update or not.
 fn is_away(state: &HostState) -> bool {
     matches!(state, HostState::Unreachable(_) | HostState::Updating { lost: Some(_), .. })
+}
+
+/// The host uses up `maxUnavailable` for another cause than an update.
+fn is_blocking(state: &HostState) -> bool {
+    is_away(state) || matches!(state, HostState::Healing { .. } | HostState::Down | HostState::Unknown)
 }
 
 /// The spec names something that does not exist yet: waiting before the deadline, Stalled after it, and resumed whenever it appears.
