@@ -99,7 +99,7 @@ impl RolloutLogs {
         let _ = self.queue.send(Message::Append { folder, host: host.to_owned(), lines });
     }
 
-    /// Comes back when every line of before this call is in its file.
+    /// Comes back when every line written before this call is in its file.
     pub async fn flush(&self) {
         let (done, is_done) = oneshot::channel();
         let _ = self.queue.send(Message::Flush { done });

@@ -78,7 +78,7 @@ async fn readable(view: &Arc<View>, build: &Build, attempt: &Attempt) -> Result<
     if has_output && ended && log.size().await.map_err(|error| ApiError::internal(&error))? == 0 {
         let name = build.name_any();
         return Err(ApiError::not_found(format!(
-            "the log of attempt {} of the Build {name:?} is kept no longer, as retention.logs of its Project says",
+            "the log of attempt {} of the Build {name:?} was removed by retention.logs of its Project",
             attempt.number
         )));
     }

@@ -123,7 +123,7 @@ pub struct ReleaseRecord {
     pub size: u64,
     /// The first of them, see [`listed`].
     pub artifacts: Vec<Artifact>,
-    /// How many files there are. Records of before had all in the list, and no count.
+    /// How many files there are. Records of an earlier version list all of them and have no count.
     #[serde(default)]
     pub artifact_count: u64,
 }

@@ -48,7 +48,7 @@ pub struct HostFailure {
 }
 
 impl HostFailure {
-    /// An operator of before gave up healing; one of now does not.
+    /// Earlier operators gave up healing after this; the current one ignores it.
     pub(crate) fn is_given_up_healing(&self) -> bool {
         self.reason == Reason::RestartedTooOften
     }

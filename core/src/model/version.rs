@@ -37,7 +37,7 @@ pub struct VersionRecord {
     /// How this version runs, frozen at the grant. The release's `run.json` holds the same.
     #[serde(deserialize_with = "Run::frozen")]
     pub run: Run,
-    /// Parameters that the Build was given; absent in records of before, which tell nothing of them.
+    /// Parameters that the Build was given; absent in records of an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<BTreeMap<String, String>>,
 }

@@ -1,5 +1,5 @@
 //! How many connections a group may have at once. A connection counts until its socket is closed, whether or not signing in succeeded. The
-//! limit can be changed while connections are open: there is one count of them, so those of before and after a change share it.
+//! limit can be changed while connections are open: there is one count of them, before and after a change.
 
 use std::sync::Arc;
 
@@ -119,7 +119,7 @@ mod tests {
         let first = take(&limit).unwrap();
         limit.resize(2);
         let second = take(&limit).unwrap();
-        assert!(take(&limit).is_none(), "one of before and one of now are two");
+        assert!(take(&limit).is_none(), "an older connection and a new one are two");
         drop(first);
         let _third = take(&limit).unwrap();
         assert!(take(&limit).is_none());

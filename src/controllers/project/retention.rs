@@ -57,12 +57,12 @@ impl Collected {
         let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         let (versions, builds, logs) = (list(&self.versions), list(&self.builds), self.logs);
         Some(format!(
-            "spec.retention keeps no longer: versions: {versions}; Builds: {builds}; logs of attempts: {logs}"
+            "collected beyond spec.retention: versions: {versions}; Builds: {builds}; logs of attempts: {logs}"
         ))
     }
 }
 
-/// Collects what the project keeps no longer. What was collected first is named also where the rest failed.
+/// Collects what the project no longer keeps. What was collected first is named also where the rest failed.
 pub(super) async fn collect(project: &Project, context: &Arc<ProjectContext>) -> (Collected, Result<(), Failure>) {
     let mut collected = Collected::default();
     let mut done = Ok(true);
@@ -177,7 +177,7 @@ async fn delete(build: &Build, context: &ProjectContext) -> Result<bool, Failure
         Err(Refused::Shut(shut)) => Err(Failure::of(Reason::InternalError, Class::Waiting, &shut)),
         Err(Refused::Api(error)) => {
             let message = format!(
-                "the Build {name} is kept no longer (spec.retention) and can't be deleted: {}; see that the operator has the rights of manifests/operator-rights.yaml",
+                "the Build {name} is beyond spec.retention and can't be deleted: {}; see that the operator has the rights of manifests/operator-rights.yaml",
                 api_message(&error)
             );
             Err(Failure::new(Reason::RetentionFailed, Class::Transient, message))

@@ -20,7 +20,7 @@ pub(super) async fn http(
 ) -> Result<Result<u16, String>, SshError> {
     let asking = async {
         let Some(stream) = connection.direct_tcpip(port).await? else {
-            return Ok(Err(format!("nobody accepts connections on port {port}")));
+            return Ok(Err(format!("nothing accepts connections on port {port}")));
         };
         let host = format!("127.0.0.1:{port}");
         Ok(get(stream, path, &host).await)

@@ -86,7 +86,7 @@ pub(crate) fn version_parts(key: &Key) -> Option<(&str, &str, &str)> {
     parts.next().is_none().then_some(found)
 }
 
-/// The record that a version's release is kept no longer: `removed/<namespace>/<project>/<version>`.
+/// The record that a version's release was removed: `removed/<namespace>/<project>/<version>`.
 pub fn removed(namespace: &str, project: &str, version: &str) -> Result<Key, BadPart> {
     Key::of(&["removed", namespace, project, version])
 }

@@ -97,7 +97,8 @@ pub(super) fn queued(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> 
     }
     if let Some(Denied::ForbiddenBy(other)) = draft.denied() {
         let message = format!(
-            "build {other} is running, and build.concurrencyPolicy of the project is Forbid; annotate this Build with landfall.dev/retry once that one has ended"
+            "build {other} is running, and build.concurrencyPolicy of the project is Forbid; once that one has ended: {}",
+            draft.retry_command()
         );
         return draft.fail(Reason::ConcurrencyForbidden, message);
     }
@@ -121,7 +122,8 @@ pub(super) fn queued(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> 
 pub(super) fn replaced(draft: StatusBuilder<'_>, what: &str) -> Plan<BuildStatus, Action> {
     let newer = draft.status.superseded_by.clone().unwrap_or_else(|| "a newer one".to_owned());
     let message = format!(
-        "build {newer} is newer and replaces this one, as build.concurrencyPolicy of the project says; {what}. To run it anyway, annotate this Build with landfall.dev/retry once that one has ended"
+        "build {newer} is newer and replaces this one, as build.concurrencyPolicy of the project says; {what}. To run it anyway, once that one has ended: {}",
+        draft.retry_command()
     );
     draft.fail(Reason::Superseded, message)
 }

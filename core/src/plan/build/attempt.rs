@@ -256,7 +256,7 @@ fn close(draft: &mut StatusBuilder<'_>, last: &Attempt, exit: &ScriptEnd, end: (
 
 /// The verdict on an attempt that did not succeed.
 fn verdict(draft: StatusBuilder<'_>, plan: &BuildPlan, end: &Attempt) -> Decision {
-    let retry = "annotate this Build with landfall.dev/retry for another attempt";
+    let retry = format!("for another attempt: {}", draft.retry_command());
     let tail = end.last_lines.iter().rev().take(5).rev().map(String::as_str).collect::<Vec<_>>().join("\n");
     let output = if tail.is_empty() { String::new() } else { format!("; last output:\n{tail}") };
     let is = |reason: Reason| end.reason.as_deref() == Some(reason.as_str());

@@ -22,11 +22,12 @@ pub fn read(resources: Option<&Resources>) -> Result<Limits, String> {
     let cpu = limits.cpu.as_ref().map(|cpu| cpu.milli().filter(|milli| *milli >= LEAST_CPU));
     let memory = limits.memory.as_ref().map(|memory| common::bytes(memory).filter(|bytes| *bytes >= LEAST_MEMORY));
     if cpu == Some(None) {
-        return Err("the project's build.resources.limits.cpu is no number of processors from 0.01 up; write it as 2, 0.5 or 500m".into());
+        return Err("the project's build.resources.limits.cpu is not a valid number of processors (0.01 or more); write it as 2, 0.5 or 500m".into());
     }
     if memory == Some(None) {
         return Err(
-            "the project's build.resources.limits.memory is no size from 16Mi up; write it as 512Mi or 4Gi".into()
+            "the project's build.resources.limits.memory is not a valid size (16Mi or more); write it as 512Mi or 4Gi"
+                .into(),
         );
     }
     let pids = limits.pids.and_then(|pids| u64::try_from(pids).ok());

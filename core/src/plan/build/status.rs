@@ -31,11 +31,20 @@ pub(super) struct StatusBuilder<'a> {
 }
 
 impl<'a> StatusBuilder<'a> {
+    /// Command for another attempt.
+    pub(super) fn retry_command(&self) -> String {
+        let object = &self.observed.object;
+        format!(
+            "kubectl -n {} annotate --overwrite builds.landfall.dev/{} landfall.dev/retry=$(date +%s)",
+            object.namespace, object.name
+        )
+    }
+
     pub(super) fn new(observed: &'a Observed, now: Timestamp) -> Self {
         let before = observed.object.status.clone().unwrap_or_default();
         let first = observed.object.status.is_none();
         let retried = verbs::asked(RETRY, &observed.object.annotations, &before.last_handled, first).is_some();
-        // A version is only what can be deployed; statuses of before have the tag there from the grant on.
+        // A version is only what can be deployed; an earlier version put the tag there from the grant on.
         let published = conditions::status_of(&before.conditions, READY) == Some(true);
         let status = BuildStatus {
             tag: before.tag.or_else(|| before.version.clone()),

@@ -1,7 +1,7 @@
 //! The garbage collector: everything that builds and projects make and that has to go again. Pure; what can't be told for sure is kept.
 //!
 //! [`Collectable`] is the list: each kind of thing, what keeps it alive, and its collector. `leftovers` decides about what Builds
-//! and Projects that are deleted left, `retention` about what `spec.retention` of a Project keeps no longer, `releases` about the bytes of
+//! and Projects that are deleted left, `retention` about what `spec.retention` of a Project no longer keeps, `releases` about the bytes of
 //! releases. `controllers/gc` and `controllers/project/retention` carry it out. What lies around is always listed before its owners
 //! are: then it had its owner by the time of that list, or has none.
 

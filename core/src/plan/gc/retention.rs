@@ -1,4 +1,4 @@
-//! What `spec.retention` of a Project keeps no longer: Builds, versions, releases, logs.
+//! What `spec.retention` of a Project no longer keeps: Builds, versions, releases, logs.
 //!
 //! Nothing goes that runs, waits, or that a Deployment wants, runs or could go back to. A version goes in two looks: it is put on record
 //! as removed, so that no Deployment takes it any more, and its bytes go only if a look after that finds no Deployment that took it before.

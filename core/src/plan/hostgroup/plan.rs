@@ -59,7 +59,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action
     Plan { finalizer: observed.is_in_use(), status, actions, events, next: Some(next) }
 }
 
-/// A new operator has to check every host again; until it has, the status of before stands where it is of this very spec.
+/// A new operator has to check every host again; until it has, the status on record stands where it is of this very spec.
 fn still_known(observed: &Observed, before: &HostGroupStatus, verdict: &Verdict) -> bool {
     let tried = [Reason::Probed, Reason::NoHostReachable, Reason::NoHostUsable];
     let ready = before.conditions.iter().find(|condition| condition.type_ == READY);

@@ -20,7 +20,7 @@ pub(super) fn invalid(spec: &ProjectSpec) -> Option<String> {
 fn source_interval(spec: &ProjectSpec) -> Option<String> {
     let given = &spec.source.interval;
     interval(spec).is_none().then(|| {
-        format!("source.interval {given:?} is no interval: write for example 30s, 1m or 1h30m, at least 1s and at most a year")
+        format!("source.interval {given:?} is not a valid interval: write for example 30s, 1m or 1h30m, at least 1s and at most a year")
     })
 }
 
@@ -44,7 +44,10 @@ fn limits(spec: &ProjectSpec) -> Option<String> {
 
 fn caches(spec: &ProjectSpec) -> Option<String> {
     let bad = spec.build.caches.iter().find(|cache| bytes(&cache.max_bytes).is_none())?;
-    Some(format!("build.caches {}: maxBytes {:?} is no size; write for example 500Mi or 5Gi", bad.name, bad.max_bytes))
+    Some(format!(
+        "build.caches {}: maxBytes {:?} is not a valid size; write for example 500Mi or 5Gi",
+        bad.name, bad.max_bytes
+    ))
 }
 
 fn log_retention(spec: &ProjectSpec) -> Option<String> {
@@ -53,7 +56,9 @@ fn log_retention(spec: &ProjectSpec) -> Option<String> {
         return Some(format!("retention.logs.maxAge {:?} is no duration; write for example 12h or 90d", logs.max_age));
     }
     let bad = bytes(&logs.max_bytes).is_none();
-    bad.then(|| format!("retention.logs.maxBytes {:?} is no size; write for example 500Ki or 5Gi", logs.max_bytes))
+    bad.then(|| {
+        format!("retention.logs.maxBytes {:?} is not a valid size; write for example 500Ki or 5Gi", logs.max_bytes)
+    })
 }
 
 /// `source.interval`, where it is an interval that can be kept.

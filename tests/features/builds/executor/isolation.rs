@@ -64,7 +64,7 @@ async fn the_command_lines_that_a_script_sees_are_short_and_name_no_path_of_the_
     let bench = Bench::new();
     let (exit, log) = bench.run("for one in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$one; echo; done").await;
     assert_eq!(exit.code, Some(0), "{log}");
-    assert!(log.contains("/.init") && log.contains("/.landfall/run"), "{log}");
+    assert!(log.contains("/.init") && log.contains("/.landfall/script"), "{log}");
     let data = bench.data.path().display().to_string();
     assert!(!log.contains(&data) && !log.contains("mount"), "{log}");
     assert!(log.lines().all(|line| line.len() < 200), "{log}");
