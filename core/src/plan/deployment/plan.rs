@@ -71,7 +71,7 @@ fn roll_out(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<
     let resume = RolloutResume::new(&view);
     let mut schedule = schedule::schedule(&view, hold, now);
     view.apply(&schedule);
-    let leaving = schedule.release(&view, hold);
+    let leaving = schedule.release(&view, hold, now);
     let (status, next) = status::status(&view, &StatusInput { hold, resume, leaving: &leaving, now });
     if let Some(next) = next {
         schedule.requeue_within(next);

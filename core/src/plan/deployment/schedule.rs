@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::{
     action::{Action, Assignment},
     deletion::{self, Leaving},
+    folder::is_down,
     healing::{Heal, heal_due},
     holds::Hold,
     host_state::{HostState, last_good},
@@ -143,8 +144,8 @@ impl Schedule {
     }
 
     /// Releases hosts outside the selection: none while the selection is not known, the spec can't be met or a hold stands, and removes
-    /// what runs there once those that replace it are ready.
-    pub fn release(&mut self, view: &View<'_>, hold: Option<Hold>) -> Leaving {
+    /// what runs there once those that replace it are ready. Until then what ends there is started again.
+    pub fn release(&mut self, view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> Leaving {
         if view.targets.unmet.is_some() {
             return Leaving::default();
         }
@@ -156,10 +157,24 @@ impl Schedule {
             None if removes && !is_replaced(view) => Some("until all selected hosts are ready"),
             None => None,
         };
-        if waits_for.is_none() {
-            self.actions.extend(actions);
+        match waits_for {
+            None => self.actions.extend(actions),
+            Some(_) => hosts.iter().for_each(|host| self.heal_leaving(view, host, now)),
         }
         Leaving { hosts, waits_for }
+    }
+
+    fn heal_leaving(&mut self, view: &View<'_>, name: &str, now: Timestamp) {
+        let host = view.observed.host(name);
+        let down = host.task.is_none() && host.view().is_some_and(|facts| is_down(&facts.folder));
+        let Some(own) = last_good(view.observed, host, None).filter(|_| down) else { return };
+        match heal_due(host.healing, own.attempt, now) {
+            Heal::Now => {
+                let goal = Goal::Run { target: Box::new(own.clone()), heal: true, failed_process: None };
+                self.actions.push(Action::Assign(Assignment::new(name, goal, &own.rollout, own.attempt, None)));
+            }
+            Heal::In(seconds) => self.requeue_within(Duration::from_secs(seconds)),
+        }
     }
 
     fn begin(&mut self, view: &View<'_>, target: &Target) {
