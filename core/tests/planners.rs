@@ -19,7 +19,7 @@ use std::{
 
 use jiff::Timestamp;
 use landfall_core::plan::{
-    Plan, build,
+    Plan, builds,
     deployment::{self, Goal},
     gc::retention,
     hostgroup, project,
@@ -336,7 +336,7 @@ fn commands_name_their_namespace() -> Result<(), Failed> {
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let all = [
-        ("build", cases("build", build::plan, text)),
+        ("builds", cases("builds", builds::plan, text)),
         ("deployment", cases("deployment", deployment::plan, deployment_action)),
         ("hostgroup", cases("hostgroup", hostgroup::plan, text)),
         ("project", cases("project", project::plan, text)),

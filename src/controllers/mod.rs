@@ -1,6 +1,6 @@
 //! One thin shell for all kinds: observe → plan → commit → act. No decisions.
 
-pub(crate) mod build;
+pub(crate) mod builds;
 pub(crate) mod deployment;
 pub(crate) mod error;
 mod failure;

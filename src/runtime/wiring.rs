@@ -8,7 +8,7 @@ use kube::Client;
 use super::config::{LocalExecutorMode, RunArgs};
 use crate::{
     controllers::{
-        build::{self, BuildContext},
+        builds::{self, BuildContext},
         deployment::{DeploymentContext, SiblingSelections},
         frame::Shared,
         gc::GarbageContext,
@@ -56,7 +56,7 @@ pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: 
     let shared = Arc::new(Shared::new(client.clone(), gate.clone(), resync));
     let secrets = SecretReader::new(client);
     let tasks = Tasks::default();
-    let builds = build::Registry::default();
+    let builds = builds::Registry::default();
     let fleet =
         Arc::new(Fleet { hosts: hosts::Registry::default(), gate, requeue: shared.requeue.clone(), control_plane_id });
     Contexts {

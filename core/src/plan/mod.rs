@@ -1,6 +1,6 @@
 //! Decisions: pure functions from what was observed, and `now`, to what to do. No I/O, no async, no clock, no client.
 
-pub mod build;
+pub mod builds;
 pub mod deployment;
 pub mod gc;
 pub mod hostgroup;

@@ -10,7 +10,7 @@ use crate::model::Failure;
 use std::{sync::Arc, time::Duration};
 
 pub use self::context::GarbageContext;
-use super::{build::delete_records, project::pushes::delete_push_records};
+use super::{builds::delete_records, project::pushes::delete_push_records};
 use crate::{
     effects::clock,
     plan::gc::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Registry;
 use crate::{
     controllers::{
-        build,
+        builds,
         frame::{Context, Shared},
         secrets::SecretReader,
         tasks::Tasks,
@@ -16,7 +16,7 @@ use crate::{
 /// One for all of them, made by the wiring in `runtime`.
 pub struct ProjectContext {
     pub shared: Arc<Shared>,
-    pub builds: build::Registry,
+    pub builds: builds::Registry,
     pub executor: Arc<dyn Executor>,
     pub git: Git,
     pub secrets: SecretReader,

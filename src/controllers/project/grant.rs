@@ -10,7 +10,7 @@ use crate::{
     effects::store::keys,
     model::Class,
     model::Failure,
-    plan::build::freeze::freeze,
+    plan::builds::freeze::freeze,
 };
 
 pub(super) async fn grant(

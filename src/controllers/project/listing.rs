@@ -18,7 +18,7 @@ use crate::{
     },
     controllers::repository::repository,
     effects::git::Branch,
-    plan::{build::template, project::Head},
+    plan::{builds::template, project::Head},
 };
 
 pub(super) fn source(project: &Project) -> Source {

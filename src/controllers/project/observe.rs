@@ -17,7 +17,7 @@ use crate::{
     effects::{clock, store::keys},
     model::{Class, build::BuildPlan, version::VersionRecord},
     plan::{
-        build::stage::{self, BuildStage},
+        builds::stage::{self, BuildStage},
         project::{Candidate, Claim, GrantObserved, Observed, Planned},
     },
 };

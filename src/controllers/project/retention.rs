@@ -35,7 +35,7 @@ use crate::{
     },
     model::{Class, version::VersionRecord},
     plan::{
-        build::stage,
+        builds::stage,
         gc::retention::{self, Action, BuildObserved, LogObserved, Observed, VersionObserved},
     },
 };

@@ -15,7 +15,7 @@ use crate::{
         common::{bytes, seconds},
         lifecycle::Retention,
     },
-    plan::build::stage::BuildStage,
+    plan::builds::stage::BuildStage,
 };
 
 /// Everything that the decision needs. What lies in the store is listed before Builds and Deployments are.

@@ -3,7 +3,7 @@
 use super::{Candidate, Denied, Observed};
 use crate::{
     api::{lifecycle::ConcurrencyPolicy, project::ActiveBuild},
-    plan::build::stage::BuildStage,
+    plan::builds::stage::BuildStage,
 };
 
 /// The youngest of those that wait.

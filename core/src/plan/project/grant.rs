@@ -10,7 +10,7 @@ use crate::{
         lifecycle::ConcurrencyPolicy,
         project::{ActiveBuild, ProjectStatus},
     },
-    plan::{EventDraft, build::stage::BuildStage},
+    plan::{EventDraft, builds::stage::BuildStage},
 };
 
 pub(super) struct Granted {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::project::{BranchView, ProjectSpec, ProjectStatus, VersionView},
     model::retry_state::RetryState,
-    plan::{ObservedObject, build::stage::BuildStage},
+    plan::{ObservedObject, builds::stage::BuildStage},
 };
 
 /// Everything that a decision about a Project needs.

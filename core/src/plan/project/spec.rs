@@ -8,7 +8,7 @@ use crate::{
         project::ProjectSpec,
     },
     model::branch_patterns::BranchPatterns,
-    plan::build::{resources, template},
+    plan::builds::{resources, template},
 };
 
 /// The first thing that is wrong, with its field and what is right.

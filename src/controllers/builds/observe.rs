@@ -17,7 +17,7 @@ use crate::{
         store::keys,
     },
     model::{names::Version, version::VersionRecord},
-    plan::build::{
+    plan::builds::{
         FormerVersion, Observed, ProjectObserved, ScriptEnd, Step, VersionOwner,
         stage::{self, BuildStage},
     },

@@ -30,7 +30,7 @@ use crate::{
         version::VersionRecord,
     },
     plan::{
-        build::{resources, template},
+        builds::{resources, template},
         secret_use::{Purpose, SecretUse},
     },
 };

@@ -23,7 +23,7 @@ use crate::{
     model::Class,
     plan::{
         Milestone, Plan,
-        build::{self, Action, Observed},
+        builds::{self, Action, Observed},
     },
 };
 
@@ -39,7 +39,7 @@ impl Kind for Build {
     }
 
     fn plan(observed: &Observed, now: Timestamp) -> Plan<BuildStatus, Action> {
-        build::plan(observed, now)
+        builds::plan(observed, now)
     }
 
     async fn act(&self, action: Action, context: &Arc<BuildContext>) -> Result<(), ReconcileError> {
@@ -83,7 +83,7 @@ impl Kind for Build {
     }
 
     fn milestones(before: Option<&BuildStatus>, after: &BuildStatus) -> Vec<Milestone> {
-        build::milestones(before, after)
+        builds::milestones(before, after)
     }
 
     fn wake_dependents(&self, context: &BuildContext) {
