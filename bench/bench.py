@@ -63,7 +63,7 @@ class Bench:
         self.table.add(workload, "landfall", wall, self.landfall.operator.cpu() - before)
 
     def look(self, rack, n):
-        workload = f"W1 look at {n} hosts, cold"
+        workload = f"W1 check {n} hosts, cold"
         for round in range(self.options.rounds + 1):
             # A group of its own each time: of one that comes back at once what is known may still be true.
             objects = rack.objects("bench", f"look-{n}-{round}", n)

@@ -1,8 +1,8 @@
 //! From a name to addresses, by the machine's own resolver (so `/etc/hosts`, search domains and whatever else nsswitch.conf says count).
-//! Such a question holds a thread until the name server has answered or the resolver has given up (10 s and more), whether or not
-//! somebody still waits for it. So there are only so many at a time: a name server that never answers must not take the threads that the
-//! store's files and git need. Whoever may edit a Project chooses the names of git servers, so these never take the turns of hosts.
-//! Addresses need no thread and no turn. Nothing is kept: who is dialled is asked for each time.
+//! A lookup blocks a thread until the name server has answered or the resolver has given up (10 s and more), also when its caller has gone.
+//! So the number of lookups at a time is limited: a name server that never answers must not take the threads that the store's files and git
+//! need. Names of git servers are chosen by everybody who may edit a Project, so hosts and git servers have separate limits. Addresses need
+//! no lookup. Nothing is cached.
 
 use std::{
     io,

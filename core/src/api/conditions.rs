@@ -73,7 +73,7 @@ pub struct Extra {
 /// Messages of conditions are cut there.
 pub const MESSAGE_BYTES: usize = 2048;
 
-/// The whole list of conditions that says this verdict. `before` only lends its transition times.
+/// All conditions of this verdict. Of `before` only the transition times are used.
 pub fn conditions(
     before: &[Condition],
     generation: i64,

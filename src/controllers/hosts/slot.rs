@@ -41,7 +41,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// The host told its facts over this connection.
+    /// The host returned its facts over this connection.
     pub fn mark_healthy(&self) {
         self.verified.store(true, Ordering::Relaxed);
         if let Some(permit) = self.permit.upgrade() {

@@ -291,7 +291,7 @@ mod tests {
         out
     }
 
-    /// A number in sevens of bits, the lowest first, beginning with so many bits beside a kind.
+    /// A variable-length integer, 7 bits per byte, the lowest first; the first byte has `first` bits of it beside the kind.
     fn number(kind: u8, first: u32, mut n: usize) -> Vec<u8> {
         let mut out = vec![kind | u8::try_from(n & ((1 << first) - 1)).unwrap()];
         n >>= first;

@@ -94,7 +94,7 @@ impl Host {
         Ok(facts)
     }
 
-    /// Port 1 stands for any: refused there means that sshd was willing.
+    /// A refusal on port 1 proves that sshd allows forwarding.
     async fn forwards(&self) -> Result<bool, HostError> {
         match self.session.connection.direct_tcpip(1).await {
             Ok(_) => Ok(true),

@@ -1,4 +1,4 @@
-//! Project: a git repository, how it is built and how it runs. One file a topic; everything is named as `project::…`.
+//! Project: a git repository, how it is built and how it runs. One file a topic; everything is named as `project::…`. It must not decide.
 
 pub mod lifecycle;
 mod parameter;

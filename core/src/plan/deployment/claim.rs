@@ -113,7 +113,7 @@ impl<'a> Claims<'a> {
                 // It may be the same machine.
                 FolderCheck::Failed(failure) if listed => Claim::Others(format!(
                     "its owner file names host {} of this group, which does not answer ({}); until that one answers, or is taken out of the \
-                     group, nobody knows whether both are one machine",
+                     group, it is not known whether both are one machine",
                     owner.host, failure.reason
                 )),
                 _ if listed && is_same_machine(self.observed, &host.name, owner) => {

@@ -22,7 +22,7 @@ pub fn events(view: &View<'_>, before: &HostGroupStatus) -> Vec<EventDraft> {
 
 /// Hosts with which something else is wrong than before.
 fn failed(view: &View<'_>, before: &HostGroupStatus) -> Vec<HostEvent> {
-    // Where the list was full nobody knows whether a host that is new in it has just failed.
+    // Where the list was full it is not known whether a host that is new in it has just failed.
     if before.exceptions.len() >= EXCEPTIONS_MAX {
         return Vec::new();
     }

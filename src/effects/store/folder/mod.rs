@@ -1,4 +1,4 @@
-//! The store in a folder of this machine. Everything is synced before a call returns.
+//! The store in a folder of this machine. Everything is synced before a call returns. It must not know what a record means.
 
 mod leftovers;
 mod releases;
