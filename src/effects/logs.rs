@@ -14,7 +14,7 @@ use super::{
 /// What one sealed piece holds; only the last one may hold less.
 pub(crate) const PIECE: u64 = 1024 * 1024;
 /// The most that is looked through for the last lines.
-const LOOK_THROUGH: u64 = 16 * PIECE;
+const TAIL_SCAN_BYTES: u64 = 16 * PIECE;
 const BLOCK: u64 = 64 * 1024;
 
 /// One log. Cheap to clone.
@@ -112,7 +112,7 @@ impl Log {
         if lines == 0 {
             return Ok(size);
         }
-        while at > size.saturating_sub(LOOK_THROUGH) && at > 0 {
+        while at > size.saturating_sub(TAIL_SCAN_BYTES) && at > 0 {
             // Blocks that end at multiples, so that none reaches over a piece's border.
             let from = (at - 1) / BLOCK * BLOCK;
             let block = self.read(from, at - from).await?;

@@ -17,10 +17,10 @@ use tokio::{
 };
 
 /// Twice this is half of the threads that tokio has for what blocks.
-const AT_ONCE: usize = 128;
+const LOOKUPS_MAX: usize = 128;
 
-static OF_HOSTS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_ONCE)));
-static OF_GIT_SERVERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_ONCE)));
+static OF_HOSTS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(LOOKUPS_MAX)));
+static OF_GIT_SERVERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(LOOKUPS_MAX)));
 
 /// Whose names.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ pub(crate) async fn look_up(
     let turn = match timeout_at(deadline, turns(whose).acquire_owned()).await {
         Ok(turn) => turn.map_err(|error| not(error.to_string()))?,
         Err(_) => {
-            return Err(not(format!("{AT_ONCE} others wait for a name server, and none of them ended in {seconds} s")));
+            return Err(not(format!("{LOOKUPS_MAX} others wait for a name server, and none of them ended in {seconds} s")));
         }
     };
     match timeout_at(deadline, ask(turn, host.to_owned(), port)).await {
@@ -78,7 +78,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_is_itself_even_when_every_turn_is_taken_and_git_servers_take_none_of_hosts() {
-        let _all = OF_GIT_SERVERS.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
+        let _all = OF_GIT_SERVERS.acquire_many(u32::try_from(LOOKUPS_MAX).unwrap()).await.unwrap();
         let soon = Duration::from_millis(10);
         for address in ["192.0.2.7", "2001:db8::7"] {
             let found = look_up(LookupPool::GitServers, address, 22, soon).await.unwrap();

@@ -12,7 +12,7 @@ use rustix::{
 };
 
 /// Folders of the tree that are open at once.
-const OPEN: usize = 16;
+const OPEN_FOLDERS_MAX: usize = 16;
 
 /// A folder that is being emptied.
 struct Level {
@@ -52,7 +52,7 @@ fn empty(parent: &OwnedFd, top: Level) -> io::Result<()> {
                 }
                 level.changed = true;
                 let below = strip(level.dir.fd()?, name)?;
-                let deep = open.len() + 1 >= OPEN;
+                let deep = open.len() + 1 >= OPEN_FOLDERS_MAX;
                 match (below, open.first_mut().filter(|_| deep)) {
                     (Some(below), Some(top)) => {
                         move_up(&level, &below, top)?;

@@ -30,7 +30,7 @@ const MAX_LINK: usize = 4095;
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 const LFS_POINTER_BYTES: u64 = 1024;
 /// Entries that a message names.
-const NAMED: usize = 10;
+const NAMES_SHOWN: usize = 10;
 
 pub(super) fn checkout(mirror: &Mirror, request: &CheckoutRequest, dest: &Path) -> Result<(), GitError> {
     let commit = mirror::commit(mirror, &request.sha)?;
@@ -89,7 +89,7 @@ struct External {
 impl External {
     fn note(&mut self, path: &Path) {
         self.count += 1;
-        if self.names.len() < NAMED {
+        if self.names.len() < NAMES_SHOWN {
             self.names.push(clean(path.as_os_str().as_bytes(), 200));
         }
     }

@@ -14,9 +14,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use super::job::Job;
 
 /// Jobs that talk to a server, and jobs on local data: the number of each at one time.
-const IN_ALL: usize = 32;
+const JOBS_MAX: usize = 32;
 /// Of these, the number for one namespace.
-const OF_A_NAMESPACE: usize = 4;
+const JOBS_PER_NAMESPACE: usize = 4;
 
 /// Cheap to clone; all clones are one set of locks. One process has one.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,7 @@ struct Inner {
 
 impl Default for Inner {
     fn default() -> Self {
-        let all = || Arc::new(Semaphore::new(IN_ALL));
+        let all = || Arc::new(Semaphore::new(JOBS_MAX));
         Self { talking: all(), local: all(), namespaces: Shared::default(), mirrors: Shared::default() }
     }
 }
@@ -51,7 +51,7 @@ impl RepoLocks {
     /// Waits for the mirror first: who waits for it takes no place from others meanwhile.
     pub(super) async fn take(&self, mirror: &Path, namespace: &str, job: Job, alone: bool) -> RepoLock {
         let alone = if alone { Some(self.exclusive(mirror).await) } else { None };
-        let own = shared(&self.inner.namespaces, (namespace.to_owned(), job.talks), || Semaphore::new(OF_A_NAMESPACE));
+        let own = shared(&self.inner.namespaces, (namespace.to_owned(), job.talks), || Semaphore::new(JOBS_PER_NAMESPACE));
         let all = if job.talks { &self.inner.talking } else { &self.inner.local };
         // Nobody closes them, so there is always a permit in the end.
         let permits = [own.acquire_owned().await.ok(), all.clone().acquire_owned().await.ok()];

@@ -20,8 +20,8 @@ use crate::effects::clock;
 
 /// Seconds before now at which a certificate begins, and after which it ends: eight minutes, for clocks that differ by less than three. sshd asks for
 /// its validity only at the login; a connection that stands goes on.
-const SKEW: u64 = 180;
-const LIFE: u64 = 300;
+const CLOCK_SKEW_SECONDS: u64 = 180;
+const CERTIFICATE_SECONDS: u64 = 300;
 
 /// What we show to a server. Cheap to clone.
 #[derive(Clone)]
@@ -77,7 +77,7 @@ impl Authority {
         let now = u64::try_from(clock::now().as_second()).unwrap_or_default();
         let nonce: [u8; 32] = rand::random();
         let public = key.public_key().key_data().clone();
-        let mut certificate = Builder::new(nonce, public, now.saturating_sub(SKEW), now + LIFE)?;
+        let mut certificate = Builder::new(nonce, public, now.saturating_sub(CLOCK_SKEW_SECONDS), now + CERTIFICATE_SECONDS)?;
         let (serial, key_id) = (serial(now), format!("{}/{address}", self.key_id));
         certificate
             .cert_type(CertType::User)?

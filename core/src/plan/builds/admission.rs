@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The project requeues the Build when its state changes; this covers the case that it can't.
-const STUCK: Duration = Duration::from_secs(30);
+const REQUEUE_AFTER: Duration = Duration::from_secs(30);
 
 pub(super) fn plan(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> {
     let observed = draft.observed;
@@ -106,7 +106,7 @@ pub(super) fn queued(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> 
     if let Some(fault) = draft.fault().filter(|fault| !fault.terminal && draft.observed.place.is_none()) {
         // Granted, but what the grant freezes could not be written yet. The project retries.
         let verdict = Verdict::waiting(fault.reason, fault.message.clone());
-        return draft.held(verdict, vec![], Some(STUCK));
+        return draft.held(verdict, vec![], Some(REQUEUE_AFTER));
     }
     let message = match &draft.observed.place {
         None => "waiting for its turn".to_owned(),

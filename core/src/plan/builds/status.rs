@@ -19,7 +19,7 @@ use crate::{
 /// How many attempts a status shows.
 const ATTEMPTS: usize = 20;
 /// Background work requeues the Build when it ends; this covers the case that it can't.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+const REQUEUE_AFTER: Duration = Duration::from_secs(30);
 
 pub(super) struct StatusBuilder<'a> {
     pub(super) observed: &'a Observed,
@@ -131,7 +131,7 @@ impl<'a> StatusBuilder<'a> {
         message: impl Into<String>,
         actions: Vec<Action>,
     ) -> Plan<BuildStatus, Action> {
-        self.held(Verdict::working(reason, message), actions, Some(LOOK_AGAIN))
+        self.held(Verdict::working(reason, message), actions, Some(REQUEUE_AFTER))
     }
 
     pub(super) fn held(
@@ -158,7 +158,7 @@ impl<'a> StatusBuilder<'a> {
         let mut draft = self.copy();
         draft.status.backoff = Some(backoff);
         let verdict = Verdict::waiting(fault.reason, fault.message.clone());
-        Some(draft.with_verdict(finalizer, &verdict, Duration::try_from(wait).ok().or(Some(LOOK_AGAIN))))
+        Some(draft.with_verdict(finalizer, &verdict, Duration::try_from(wait).ok().or(Some(REQUEUE_AFTER))))
     }
 
     /// While a failed step is retried the status keeps its failure; otherwise it would flicker with every retry.
@@ -170,7 +170,7 @@ impl<'a> StatusBuilder<'a> {
             }
             _ => verdict,
         };
-        self.with_verdict(finalizer, &verdict, Some(LOOK_AGAIN))
+        self.with_verdict(finalizer, &verdict, Some(REQUEUE_AFTER))
     }
 
     /// Ended; a person must act.

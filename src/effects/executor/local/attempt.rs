@@ -18,11 +18,11 @@ use super::super::{
 use super::{files, runner::RunnerFile, sandbox, watch::StepFile};
 use crate::effects::clock;
 
-const PAUSE: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// The runner has only to write its pid file by then.
-const BEGIN: Duration = Duration::from_secs(15);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 /// A runner that ignores a cancel for this long is killed, and the sandbox with it.
-const OBEY: Duration = Duration::from_secs(15);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The most that one call reads of a log.
 pub(super) const PIECE: u64 = 1024 * 1024;
 
@@ -63,12 +63,12 @@ pub(super) fn start(
     // A runner that ended early leaves a pipe without a reader; its output follows below.
     let _ = child.stdin.take().map(|pipe| secrets.send(pipe));
     let status = child.wait().map_err(failed("start `setsid` of util-linux"))?;
-    let until = clock::monotonic() + BEGIN;
+    let until = clock::monotonic() + START_TIMEOUT;
     while status.success() && clock::monotonic() < until {
         if begun(dir) {
             return Ok(());
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(POLL_INTERVAL);
     }
     let output = fs::read(dir.join(files::RUNNER_LOG)).unwrap_or_default();
     let why = crate::model::text::last_lines(&output, 3).join(" / ");
@@ -104,12 +104,12 @@ pub(super) fn cancel(dir: &Path) -> Result<(), ExecutorError> {
         return Ok(());
     }
     files::write_atomic(&dir.join(files::CANCEL), b"").map_err(failed("ask the build to stop"))?;
-    let until = clock::monotonic() + OBEY;
+    let until = clock::monotonic() + CANCEL_TIMEOUT;
     while matches!(state(dir)?, StepState::Running { .. }) {
         if clock::monotonic() >= until {
             return end_runner(dir);
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use rustix::fs::{StatVfs, statvfs};
 
 /// So much is left to the operator, where 5 % of the disk are more: bytes, and files.
-const BYTES: u64 = 1 << 30;
-const FILES: u64 = 10_000;
+const FREE_BYTES_MIN: u64 = 1 << 30;
+const FREE_INODES_MIN: u64 = 10_000;
 
 /// What can't be told is not full.
 pub(super) fn nearly_full(path: &Path) -> bool {
@@ -16,6 +16,6 @@ pub(super) fn nearly_full(path: &Path) -> bool {
 fn low(disk: &StatVfs) -> bool {
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
     // Some file systems have no number of files.
-    bytes(disk.f_bavail) < BYTES.min(bytes(disk.f_blocks) / 20)
-        || (disk.f_files > 0 && disk.f_favail < FILES.min(disk.f_files / 20))
+    bytes(disk.f_bavail) < FREE_BYTES_MIN.min(bytes(disk.f_blocks) / 20)
+        || (disk.f_files > 0 && disk.f_favail < FREE_INODES_MIN.min(disk.f_files / 20))
 }

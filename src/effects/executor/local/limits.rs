@@ -23,7 +23,7 @@ const OURS: &str = "landfall";
 /// A group without processes that is older was left by a runner that was killed.
 const STALE: Duration = Duration::from_secs(60);
 /// Refused forks after which a script counts as doing nothing else.
-const FORKS: u64 = 1000;
+const REFUSED_FORKS_MAX: u64 = 1000;
 
 /// What was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl ActiveLimits {
         if self.memory.as_ref().is_some_and(|group| group.count("oom_kill") > 0) {
             return Some(Exceeded::Memory);
         }
-        (self.refused_forks() >= FORKS).then_some(Exceeded::Processes)
+        (self.refused_forks() >= REFUSED_FORKS_MAX).then_some(Exceeded::Processes)
     }
 
     /// A script that ended by itself may have done so because of a limit. Where the kernel killed any of it, what it made is not to be

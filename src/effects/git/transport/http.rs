@@ -26,7 +26,7 @@ use crate::effects::git::{
 
 const AGENT: &str = concat!("git/2.0 (landfall ", env!("CARGO_PKG_VERSION"), ")");
 /// Of what a server says with a refusal.
-const WORDS: usize = 4096;
+const ERROR_BYTES_MAX: usize = 4096;
 
 /// An open connection. It ends when it is dropped.
 pub(super) struct Line {
@@ -205,7 +205,7 @@ async fn words(answer: Response<Incoming>) -> String {
     }
     let mut text = Vec::new();
     let mut body = answer.into_body();
-    while let (true, Some(Ok(frame))) = (text.len() < WORDS, body.frame().await) {
+    while let (true, Some(Ok(frame))) = (text.len() < ERROR_BYTES_MAX, body.frame().await) {
         text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
     }
     let text = clean(&text, 300);
