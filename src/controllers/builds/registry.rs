@@ -41,7 +41,7 @@ pub(super) enum Found {
 
 /// What is known of one build.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ProjectState {
+pub(super) struct BuildState {
     slots: [Option<u64>; 3],
     pub(super) resolved: Option<BuiltCommit>,
     /// Kept across a retry, which does not resolve the revision again.
@@ -51,7 +51,7 @@ pub(super) struct ProjectState {
     pub(super) fault: Option<RetryState>,
 }
 
-impl ProjectState {
+impl BuildState {
     pub(super) fn runs(&self, slot: Slot) -> Option<u64> {
         self.slots.get(slot as usize).copied().flatten()
     }
@@ -63,7 +63,7 @@ impl ProjectState {
     }
 }
 
-/// Cheap to clone; all clones are one memory.
+/// Cheap to clone; all clones share one registry.
 #[derive(Clone, Default)]
 pub struct Registry {
     inner: Arc<Mutex<Inner>>,
@@ -73,7 +73,7 @@ pub struct Registry {
 #[derive(Default)]
 struct Inner {
     /// By uid.
-    known: HashMap<String, ProjectState>,
+    known: HashMap<String, BuildState>,
     queues: HashMap<ProjectKey, Vec<QueuePosition>>,
     /// Names of builds that have not ended.
     open: HashMap<ProjectKey, BTreeSet<String>>,
@@ -84,7 +84,7 @@ impl Registry {
         self.inner.lock()
     }
 
-    pub(super) fn known(&self, uid: &str) -> ProjectState {
+    pub(super) fn known(&self, uid: &str) -> BuildState {
         self.lock().known.get(uid).cloned().unwrap_or_default()
     }
 
@@ -103,7 +103,7 @@ impl Registry {
         }
         known.set(slot, Some(run));
         drop(inner);
-        Some(TaskSlot { memory: self.clone(), uid: uid.to_owned(), slot, run })
+        Some(TaskSlot { registry: self.clone(), uid: uid.to_owned(), slot, run })
     }
 
     /// A step failed outside the background.
@@ -169,7 +169,7 @@ impl Registry {
     }
 }
 
-fn note(known: &mut ProjectState, failure: &Failure) {
+fn note(known: &mut BuildState, failure: &Failure) {
     if failure.class == Class::Waiting {
         return;
     }
@@ -179,7 +179,7 @@ fn note(known: &mut ProjectState, failure: &Failure) {
 
 /// A slot that is taken until this is settled or dropped.
 pub(super) struct TaskSlot {
-    memory: Registry,
+    registry: Registry,
     uid: String,
     slot: Slot,
     run: u64,
@@ -193,7 +193,7 @@ impl TaskSlot {
 
     /// The work is over: what it found counts, and the slot is free.
     pub(super) fn settle(self, result: Result<Found, Failure>) {
-        let mut inner = self.memory.lock();
+        let mut inner = self.registry.lock();
         let known = inner.known.entry(self.uid.clone()).or_default();
         match result {
             Err(failure) => note(known, &failure),
@@ -216,7 +216,7 @@ impl TaskSlot {
 
 impl Drop for TaskSlot {
     fn drop(&mut self) {
-        let mut inner = self.memory.lock();
+        let mut inner = self.registry.lock();
         if let Some(known) = inner.known.get_mut(&self.uid).filter(|known| known.runs(self.slot) == Some(self.run)) {
             known.set(self.slot, None);
         }

@@ -50,7 +50,7 @@ pub(super) struct ProjectState {
     runs: u64,
 }
 
-/// Cheap to clone; all clones are one memory.
+/// Cheap to clone; all clones share one registry.
 #[derive(Clone, Default)]
 pub struct Registry {
     inner: Arc<Mutex<Inner>>,
@@ -94,7 +94,7 @@ impl Registry {
         known.runs += 1;
         let run = known.runs;
         drop(inner);
-        Some(TaskSlot { memory: self.clone(), uid: uid.to_owned(), run })
+        Some(TaskSlot { registry: self.clone(), uid: uid.to_owned(), run })
     }
 
     /// Notes that a task lists this source by itself; `None`: it no longer does.
@@ -147,7 +147,7 @@ pub(super) struct Settled {
 
 /// The right to list one project, until it is dropped.
 pub(super) struct TaskSlot {
-    memory: Registry,
+    registry: Registry,
     uid: String,
     run: u64,
 }
@@ -159,7 +159,7 @@ impl TaskSlot {
 
     /// Takes over what the listing found.
     pub(super) fn settle(&self, result: Result<Listed, Failure>) -> Settled {
-        let mut inner = self.memory.lock();
+        let mut inner = self.registry.lock();
         let known = inner.known.get_mut(&self.uid).filter(|known| known.runs == self.run);
         let Some(known) = known else { return Settled { again: false, news: true } };
         let mut news = true;
@@ -182,7 +182,7 @@ impl TaskSlot {
 
 impl Drop for TaskSlot {
     fn drop(&mut self) {
-        if let Some(known) = self.memory.lock().known.get_mut(&self.uid).filter(|known| known.runs == self.run) {
+        if let Some(known) = self.registry.lock().known.get_mut(&self.uid).filter(|known| known.runs == self.run) {
             known.running = false;
         }
     }

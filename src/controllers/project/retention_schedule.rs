@@ -12,15 +12,15 @@ use crate::{
     plan::project::RetentionObserved,
 };
 
-/// Cheap to clone; all clones are one memory.
+/// Cheap to clone; all clones share one registry.
 #[derive(Clone, Default)]
 pub(super) struct RetentionSchedules {
     /// By uid of the project.
-    known: Arc<Mutex<HashMap<String, ProjectState>>>,
+    known: Arc<Mutex<HashMap<String, RetentionState>>>,
 }
 
 #[derive(Default)]
-struct ProjectState {
+struct RetentionState {
     last: Option<Timestamp>,
     /// What there was to check at the end of the last run, and what there is now.
     done: String,
@@ -30,7 +30,7 @@ struct ProjectState {
 }
 
 impl RetentionSchedules {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, ProjectState>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, RetentionState>> {
         self.known.lock()
     }
 
