@@ -44,7 +44,9 @@ pub(crate) async fn look_up(
     let turn = match timeout_at(deadline, turns(whose).acquire_owned()).await {
         Ok(turn) => turn.map_err(|error| not(error.to_string()))?,
         Err(_) => {
-            return Err(not(format!("{LOOKUPS_MAX} others wait for a name server, and none of them ended in {seconds} s")));
+            return Err(not(format!(
+                "{LOOKUPS_MAX} others wait for a name server, and none of them ended in {seconds} s"
+            )));
         }
     };
     match timeout_at(deadline, ask(turn, host.to_owned(), port)).await {

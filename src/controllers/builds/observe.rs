@@ -55,7 +55,7 @@ pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Obs
         cancelling: false,
         prepared: None,
         tagged: false,
-        fault: None,
+        retry_state: None,
         leftovers: false,
     };
     stored(&mut observed, &namespace, context).await?;
@@ -178,5 +178,5 @@ fn remembered(observed: &mut Observed, context: &BuildContext) {
     observed.resolved = known.resolved;
     observed.prepared = known.prepared;
     observed.tagged = known.tagged;
-    observed.fault = known.fault;
+    observed.retry_state = known.retry_state;
 }

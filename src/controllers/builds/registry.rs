@@ -48,7 +48,7 @@ pub(super) struct BuildState {
     pub(super) highest_tag: Option<i64>,
     pub(super) prepared: Option<i64>,
     pub(super) tagged: bool,
-    pub(super) fault: Option<RetryState>,
+    pub(super) retry_state: Option<RetryState>,
 }
 
 impl BuildState {
@@ -115,7 +115,7 @@ impl Registry {
     /// A retry was requested: earlier failures no longer count.
     pub(super) fn clear_failures(&self, uid: &str) {
         if let Some(known) = self.lock().known.get_mut(uid) {
-            (known.fault, known.prepared, known.tagged, known.resolved) = (None, None, false, None);
+            (known.retry_state, known.prepared, known.tagged, known.resolved) = (None, None, false, None);
         }
     }
 
@@ -173,8 +173,8 @@ fn note(known: &mut BuildState, failure: &Failure) {
     if failure.class == Class::Waiting {
         return;
     }
-    let before = known.fault.as_ref().filter(|before| before.reason == failure.reason);
-    known.fault = Some(RetryState::after(before, failure, clock::now()));
+    let before = known.retry_state.as_ref().filter(|before| before.reason == failure.reason);
+    known.retry_state = Some(RetryState::after(before, failure, clock::now()));
 }
 
 /// A slot that is taken until this is settled or dropped.
@@ -199,7 +199,7 @@ impl TaskSlot {
             Err(failure) => note(known, &failure),
             Ok(found) => {
                 if self.slot == Slot::Work {
-                    known.fault = None;
+                    known.retry_state = None;
                 }
                 match found {
                     Found::Resolved { commit, highest_tag } => {

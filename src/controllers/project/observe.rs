@@ -48,7 +48,7 @@ pub(super) async fn observe(project: &Project, context: &ProjectContext) -> Resu
         listing: known.listing,
         listing_now: known.running,
         ticked: known.ticked.is_some() && known.ticked == listing::interval(project),
-        fault: known.fault,
+        retry_state: known.retry_state,
         versions: versions(context, &namespace, &name).await?,
         highest: highest(context, &namespace, &name).await?,
         builds: candidates,

@@ -22,7 +22,8 @@ use crate::{
 
 /// What is on record of the heads of this project.
 pub(super) async fn observed(uid: &str, context: &ProjectContext) -> Result<PushesObserved, Failure> {
-    let mut observed = PushesObserved { fault: context.sources.push_fault(uid), ..PushesObserved::default() };
+    let mut observed =
+        PushesObserved { retry_state: context.sources.push_retry_state(uid), ..PushesObserved::default() };
     for key in context.store.list(&keys::triggers(uid)?).await? {
         if !key.name().starts_with(BASELINE) {
             observed.known.insert(key.name().to_owned());

@@ -42,7 +42,7 @@ pub(super) struct Listed {
 pub(super) struct ProjectState {
     pub(super) source: Source,
     pub(super) listing: Option<Listing>,
-    pub(super) fault: Option<RetryState>,
+    pub(super) retry_state: Option<RetryState>,
     pub(super) running: bool,
     /// The interval of the task that lists by itself.
     pub(super) ticked: Option<Duration>,
@@ -62,7 +62,7 @@ struct Inner {
     /// By uid.
     known: HashMap<String, ProjectState>,
     /// By uid.
-    push_faults: HashMap<String, RetryState>,
+    push_retry_states: HashMap<String, RetryState>,
     /// By namespace and name, then by version.
     versions: HashMap<ProjectKey, BTreeMap<String, VersionView>>,
 }
@@ -108,22 +108,22 @@ impl Registry {
     pub(super) fn remove(&self, uid: &str) {
         let mut inner = self.lock();
         inner.known.remove(uid);
-        inner.push_faults.remove(uid);
+        inner.push_retry_states.remove(uid);
         self.schedules.remove(uid);
     }
 
     /// How the last Build that a push asked for could not be created.
-    pub(super) fn push_fault(&self, uid: &str) -> Option<RetryState> {
-        self.lock().push_faults.get(uid).cloned()
+    pub(super) fn push_retry_state(&self, uid: &str) -> Option<RetryState> {
+        self.lock().push_retry_states.get(uid).cloned()
     }
 
     pub(super) fn pushed(&self, uid: &str, result: Result<(), Failure>) {
         let mut inner = self.lock();
         match result {
-            Ok(()) => _ = inner.push_faults.remove(uid),
+            Ok(()) => _ = inner.push_retry_states.remove(uid),
             Err(failure) => {
-                let fault = RetryState::after(inner.push_faults.get(uid), &failure, clock::now());
-                inner.push_faults.insert(uid.to_owned(), fault);
+                let retry_state = RetryState::after(inner.push_retry_states.get(uid), &failure, clock::now());
+                inner.push_retry_states.insert(uid.to_owned(), retry_state);
             }
         }
     }
@@ -169,12 +169,14 @@ impl TaskSlot {
                 let same = before.is_some_and(|before| {
                     before.branches == branches && before.heads == heads && before.highest_tag == highest_tag
                 });
-                news = known.fault.is_some() || !same;
+                news = known.retry_state.is_some() || !same;
                 known.listing = Some(Listing { at: clock::now(), branches, heads, highest_tag });
-                known.fault = None;
+                known.retry_state = None;
             }
             Err(failure) if failure.class == Class::Waiting => {}
-            Err(failure) => known.fault = Some(RetryState::after(known.fault.as_ref(), &failure, clock::now())),
+            Err(failure) => {
+                known.retry_state = Some(RetryState::after(known.retry_state.as_ref(), &failure, clock::now()))
+            }
         }
         Settled { again: std::mem::take(&mut known.again), news }
     }

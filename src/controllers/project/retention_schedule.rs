@@ -26,7 +26,7 @@ struct RetentionState {
     done: String,
     now: String,
     running: bool,
-    fault: Option<RetryState>,
+    retry_state: Option<RetryState>,
 }
 
 impl RetentionSchedules {
@@ -43,7 +43,7 @@ impl RetentionSchedules {
             last: known.last,
             stale: known.now != known.done,
             running: known.running,
-            fault: known.fault.clone(),
+            retry_state: known.retry_state.clone(),
         }
     }
 
@@ -60,10 +60,12 @@ impl RetentionSchedules {
         let Some(known) = all.get_mut(uid) else { return };
         known.running = false;
         match result {
-            Ok(()) => (known.last, known.done, known.fault) = (Some(clock::now()), of, None),
+            Ok(()) => (known.last, known.done, known.retry_state) = (Some(clock::now()), of, None),
             // Not allowed to act just now: no fault of anybody's.
             Err(failure) if failure.class == Class::Waiting => {}
-            Err(failure) => known.fault = Some(RetryState::after(known.fault.as_ref(), &failure, clock::now())),
+            Err(failure) => {
+                known.retry_state = Some(RetryState::after(known.retry_state.as_ref(), &failure, clock::now()))
+            }
         }
     }
 

@@ -51,7 +51,8 @@ impl RepoLocks {
     /// Waits for the mirror first: who waits for it takes no place from others meanwhile.
     pub(super) async fn take(&self, mirror: &Path, namespace: &str, job: Job, alone: bool) -> RepoLock {
         let alone = if alone { Some(self.exclusive(mirror).await) } else { None };
-        let own = shared(&self.inner.namespaces, (namespace.to_owned(), job.talks), || Semaphore::new(JOBS_PER_NAMESPACE));
+        let own =
+            shared(&self.inner.namespaces, (namespace.to_owned(), job.talks), || Semaphore::new(JOBS_PER_NAMESPACE));
         let all = if job.talks { &self.inner.talking } else { &self.inner.local };
         // Nobody closes them, so there is always a permit in the end.
         let permits = [own.acquire_owned().await.ok(), all.clone().acquire_owned().await.ok()];

@@ -77,7 +77,8 @@ impl Authority {
         let now = u64::try_from(clock::now().as_second()).unwrap_or_default();
         let nonce: [u8; 32] = rand::random();
         let public = key.public_key().key_data().clone();
-        let mut certificate = Builder::new(nonce, public, now.saturating_sub(CLOCK_SKEW_SECONDS), now + CERTIFICATE_SECONDS)?;
+        let mut certificate =
+            Builder::new(nonce, public, now.saturating_sub(CLOCK_SKEW_SECONDS), now + CERTIFICATE_SECONDS)?;
         let (serial, key_id) = (serial(now), format!("{}/{address}", self.key_id));
         certificate
             .cert_type(CertType::User)?

@@ -103,9 +103,11 @@ pub(super) fn queued(mut draft: StatusBuilder<'_>) -> Plan<BuildStatus, Action> 
         return draft.fail(Reason::ConcurrencyForbidden, message);
     }
     draft.status.queue.clone_from(&draft.observed.place);
-    if let Some(fault) = draft.fault().filter(|fault| !fault.terminal && draft.observed.place.is_none()) {
+    if let Some(retry_state) =
+        draft.retry_state().filter(|retry_state| !retry_state.terminal && draft.observed.place.is_none())
+    {
         // Granted, but what the grant freezes could not be written yet. The project retries.
-        let verdict = Verdict::waiting(fault.reason, fault.message.clone());
+        let verdict = Verdict::waiting(retry_state.reason, retry_state.message.clone());
         return draft.held(verdict, vec![], Some(REQUEUE_AFTER));
     }
     let message = match &draft.observed.place {

@@ -78,7 +78,7 @@ fn begin(mut draft: StatusBuilder<'_>, plan: &BuildPlan, number: i64) -> Decisio
     if let Some(message) = version_exists(observed, &plan.version) {
         return draft.fail(Reason::VersionExists, message);
     }
-    if observed.prepared == Some(number) && draft.fault().is_none() {
+    if observed.prepared == Some(number) && draft.retry_state().is_none() {
         draft.status.attempts.push(intent(number, Time(draft.now)));
         return draft.working(
             Reason::Starting,
@@ -140,13 +140,13 @@ fn named(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Deci
 /// Intent without a runner and without a result: the crash came in between. Starting is safe, it happens at most once.
 fn absent(draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Decision {
     let attempt = last.number;
-    if let Some(fault) = draft.fault().filter(|fault| fault.terminal) {
+    if let Some(retry_state) = draft.retry_state().filter(|retry_state| retry_state.terminal) {
         let mut exit = ScriptEnd::of(ExitReason::NotStarted, draft.now);
-        exit.message = Some(fault.message.clone());
-        return ended(draft, plan, last, &exit, (Outcome::Failed, Some(fault.reason)));
+        exit.message = Some(retry_state.message.clone());
+        return ended(draft, plan, last, &exit, (Outcome::Failed, Some(retry_state.reason)));
     }
     let message = format!("starting attempt {attempt}");
-    if draft.observed.prepared == Some(attempt) && draft.fault().is_none() {
+    if draft.observed.prepared == Some(attempt) && draft.retry_state().is_none() {
         return draft.working(Reason::Starting, message, vec![Action::Start { attempt }]);
     }
     prepare(draft, attempt, Reason::Starting, message)

@@ -67,7 +67,7 @@ pub struct Observed {
     pub tagged: bool,
     /// How the last background step failed.
     #[serde(default)]
-    pub fault: Option<RetryState>,
+    pub retry_state: Option<RetryState>,
     /// Ended attempts still have files beside their logs and records.
     #[serde(default)]
     pub leftovers: bool,

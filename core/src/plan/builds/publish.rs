@@ -17,12 +17,12 @@ use crate::{
 
 /// The script succeeded: pack what it made. Artifacts that can't be packed fail the attempt.
 pub(super) fn collect(mut draft: StatusBuilder<'_>, last: &Attempt) -> Plan<BuildStatus, Action> {
-    if let Some(fault) = draft.fault().filter(|fault| fault.terminal) {
+    if let Some(retry_state) = draft.retry_state().filter(|retry_state| retry_state.terminal) {
         if let Some(attempt) = draft.status.attempts.last_mut() {
             attempt.outcome = Some(Outcome::Failed);
-            attempt.reason = Some(fault.reason.to_string());
+            attempt.reason = Some(retry_state.reason.to_string());
         }
-        return draft.fail(fault.reason, fault.message.clone());
+        return draft.fail(retry_state.reason, retry_state.message.clone());
     }
     if let Some(held_up) = draft.held_up(true) {
         return held_up;
@@ -67,8 +67,8 @@ pub(super) fn plan(
 }
 
 fn tag(mut draft: StatusBuilder<'_>, plan: &BuildPlan, release: &ReleaseRecord) -> Plan<BuildStatus, Action> {
-    if let Some(fault) = draft.fault() {
-        draft.tagged(false, fault.reason, fault.message.clone());
+    if let Some(retry_state) = draft.retry_state() {
+        draft.tagged(false, retry_state.reason, retry_state.message.clone());
     }
     if let Some(held_up) = draft.held_up(true) {
         return held_up;

@@ -74,8 +74,8 @@ impl<'a> StatusBuilder<'a> {
     }
 
     /// The last failure that still counts.
-    pub(super) fn fault(&self) -> Option<&'a RetryState> {
-        self.observed.fault.as_ref().filter(|_| !self.retried)
+    pub(super) fn retry_state(&self) -> Option<&'a RetryState> {
+        self.observed.retry_state.as_ref().filter(|_| !self.retried)
     }
 
     /// Whether the cancellation that the spec wishes is for the attempt that runs now or comes next. It may not be taken back, so
@@ -146,27 +146,27 @@ impl<'a> StatusBuilder<'a> {
 
     /// The step failed before: a verdict, or the wait until it is tried again. `None`: go on and do it.
     pub(super) fn held_up(&self, finalizer: bool) -> Option<Plan<BuildStatus, Action>> {
-        let fault = self.fault()?;
-        if fault.terminal {
-            return Some(self.copy().fail(fault.reason, fault.message.clone()));
+        let retry_state = self.retry_state()?;
+        if retry_state.terminal {
+            return Some(self.copy().fail(retry_state.reason, retry_state.message.clone()));
         }
-        let backoff = fault.backoff();
+        let backoff = retry_state.backoff();
         if self.observed.working || backoff.is_over(self.now) {
             return None;
         }
         let wait = backoff.retry_at.0.duration_since(self.now);
         let mut draft = self.copy();
         draft.status.backoff = Some(backoff);
-        let verdict = Verdict::waiting(fault.reason, fault.message.clone());
+        let verdict = Verdict::waiting(retry_state.reason, retry_state.message.clone());
         Some(draft.with_verdict(finalizer, &verdict, Duration::try_from(wait).ok().or(Some(REQUEUE_AFTER))))
     }
 
     /// While a failed step is retried the status keeps its failure; otherwise it would flicker with every retry.
     pub(super) fn trying(mut self, finalizer: bool, verdict: Verdict) -> Plan<BuildStatus, Action> {
-        let verdict = match self.fault() {
-            Some(fault) if !fault.terminal => {
-                self.status.backoff = Some(fault.backoff());
-                Verdict::waiting(fault.reason, fault.message.clone())
+        let verdict = match self.retry_state() {
+            Some(retry_state) if !retry_state.terminal => {
+                self.status.backoff = Some(retry_state.backoff());
+                Verdict::waiting(retry_state.reason, retry_state.message.clone())
             }
             _ => verdict,
         };

@@ -32,9 +32,9 @@ pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, asked: boo
     let Some(interval) = interval(&observed.object.spec) else {
         return ListingDecision { verdict: verdict(observed, status), list: false, next: hour() };
     };
-    let due_at = match (&observed.fault, &observed.listing) {
-        (Some(fault), _) if fault.terminal => fault.at.checked_add(interval).unwrap_or(now),
-        (Some(fault), _) => fault.backoff().retry_at.0,
+    let due_at = match (&observed.retry_state, &observed.listing) {
+        (Some(retry_state), _) if retry_state.terminal => retry_state.at.checked_add(interval).unwrap_or(now),
+        (Some(retry_state), _) => retry_state.backoff().retry_at.0,
         (None, Some(_)) if observed.ticked => now.checked_add(SignedDuration::from_hours(1)).unwrap_or(now),
         (None, Some(listing)) => listing.at.checked_add(interval).unwrap_or(now),
         (None, None) => now,
@@ -46,11 +46,13 @@ pub(super) fn decide(observed: &Observed, status: &mut ProjectStatus, asked: boo
 }
 
 fn verdict(observed: &Observed, status: &mut ProjectStatus) -> Verdict {
-    match (&observed.fault, &observed.listing) {
-        (Some(fault), _) if fault.terminal => Verdict::failed(fault.reason, fault.message.clone()),
-        (Some(fault), _) => {
-            status.backoff = Some(fault.backoff());
-            Verdict::waiting(fault.reason, fault.message.clone())
+    match (&observed.retry_state, &observed.listing) {
+        (Some(retry_state), _) if retry_state.terminal => {
+            Verdict::failed(retry_state.reason, retry_state.message.clone())
+        }
+        (Some(retry_state), _) => {
+            status.backoff = Some(retry_state.backoff());
+            Verdict::waiting(retry_state.reason, retry_state.message.clone())
         }
         (None, Some(listing)) => listed(listing.branches.len()),
         // A new operator has not listed yet, and nothing else changed: the status stays until it has.

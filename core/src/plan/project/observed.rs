@@ -23,7 +23,7 @@ pub struct Observed {
     pub listing: Option<Listing>,
     /// Set where the last try failed.
     #[serde(default)]
-    pub fault: Option<RetryState>,
+    pub retry_state: Option<RetryState>,
     /// A listing runs now.
     #[serde(default)]
     pub listing_now: bool,
@@ -65,7 +65,7 @@ pub struct RetentionObserved {
     pub running: bool,
     /// Set where the last run failed.
     #[serde(default)]
-    pub fault: Option<RetryState>,
+    pub retry_state: Option<RetryState>,
 }
 
 /// What the store knows of heads that `build.trigger` is about.
@@ -80,7 +80,7 @@ pub struct PushesObserved {
     pub known: BTreeSet<String>,
     /// Set where the last Build could not be created.
     #[serde(default)]
-    pub fault: Option<RetryState>,
+    pub retry_state: Option<RetryState>,
 }
 
 /// The newest commit of a branch.

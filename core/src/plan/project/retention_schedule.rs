@@ -18,14 +18,14 @@ pub(super) struct RetentionSchedule {
 
 pub(super) fn decide(observed: &Observed, now: Timestamp) -> RetentionSchedule {
     let retention = &observed.retention;
-    let condition = retention.fault.as_ref().map(|fault| Extra {
+    let condition = retention.retry_state.as_ref().map(|retry_state| Extra {
         kind: RETENTION_FAILED,
         status: Some(true),
         reason: Reason::RetentionFailed,
-        message: format!("{}; tried again", fault.message),
+        message: format!("{}; tried again", retry_state.message),
     });
-    let at = match (&retention.fault, retention.last) {
-        (Some(fault), _) => fault.backoff().retry_at.0,
+    let at = match (&retention.retry_state, retention.last) {
+        (Some(retry_state), _) => retry_state.backoff().retry_at.0,
         (None, Some(last)) if !retention.stale => last.checked_add(EVERY).unwrap_or(now),
         _ => now,
     };

@@ -39,7 +39,7 @@ pub(super) fn decide(observed: &Observed, now: Timestamp) -> Pushed {
         return Pushed { actions: delete.into_iter().collect(), ..Pushed::default() };
     };
     let mut pushed = Pushed::default();
-    if let Some(listing) = observed.listing.as_ref().filter(|_| observed.fault.is_none()) {
+    if let Some(listing) = observed.listing.as_ref().filter(|_| observed.retry_state.is_none()) {
         let baseline = baseline(&observed.object.spec, &trigger.on_push);
         if observed.pushes.baselines.contains(&baseline) {
             build(observed, &listing.heads, now, &mut pushed);
@@ -62,7 +62,8 @@ fn build(observed: &Observed, heads: &[Head], now: Timestamp, pushed: &mut Pushe
     if news.is_empty() {
         return;
     }
-    if let Some(backoff) = observed.pushes.fault.as_ref().map(|fault| fault.backoff()).filter(|wait| !wait.is_over(now))
+    if let Some(backoff) =
+        observed.pushes.retry_state.as_ref().map(|retry_state| retry_state.backoff()).filter(|wait| !wait.is_over(now))
     {
         pushed.retry_at = Some(backoff.retry_at.0);
         return;
@@ -71,18 +72,18 @@ fn build(observed: &Observed, heads: &[Head], now: Timestamp, pushed: &mut Pushe
 }
 
 fn condition(observed: &Observed, patterns: &[String]) -> Extra {
-    match &observed.pushes.fault {
+    match &observed.pushes.retry_state {
         None => Extra {
             kind: TRIGGERED,
             status: Some(true),
             reason: Reason::Watching,
             message: format!("new heads of {} are built", patterns.join(", ")),
         },
-        Some(fault) => Extra {
+        Some(retry_state) => Extra {
             kind: TRIGGERED,
             status: Some(false),
             reason: Reason::TriggerFailed,
-            message: format!("{}; tried again", fault.message),
+            message: format!("{}; tried again", retry_state.message),
         },
     }
 }
