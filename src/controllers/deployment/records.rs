@@ -17,7 +17,7 @@ pub async fn revisions(context: &DeploymentContext, uid: &str) -> Result<Vec<Rol
 
 /// Every failure of hosts of a Deployment.
 pub async fn failures(context: &DeploymentContext, uid: &str) -> Result<Vec<HostFailure>, ReconcileError> {
-    read_all(context, &keys::verdicts_of(uid)?, HostWorkers::verdict, HostWorkers::keep_verdict).await
+    read_all(context, &keys::host_failures_of(uid)?, HostWorkers::host_failure, HostWorkers::keep_host_failure).await
 }
 
 /// The records of a folder, those in memory and the others from the store.
@@ -113,7 +113,7 @@ pub(crate) async fn write_failure(
     uid: &str,
     failure: &HostFailure,
 ) -> Result<(), ReconcileError> {
-    let key = keys::verdict(uid, &failure.rollout, failure.attempt, &failure.host)?;
+    let key = keys::host_failure(uid, &failure.rollout, failure.attempt, &failure.host)?;
     let bytes = serde_json::to_vec_pretty(failure)?;
     context.store.create(&context.shared.gate, &key, bytes).await?;
     Ok(())

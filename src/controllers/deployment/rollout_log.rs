@@ -86,8 +86,8 @@ impl<'a> RolloutLog<'a> {
         }
     }
 
-    pub fn failed(&self, verdict: &HostFailure) {
-        self.write(&format!("FAILED: {}: {}", verdict.reason, verdict.message));
+    pub fn failed(&self, failure: &HostFailure) {
+        self.write(&format!("FAILED: {}: {}", failure.reason, failure.message));
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) async fn perform(
 }
 
 /// Reason and phase of a failure of this step.
-pub(crate) fn verdict_on(step: &Step, error: &HostError) -> (Reason, Phase) {
+pub(crate) fn reason_and_phase(step: &Step, error: &HostError) -> (Reason, Phase) {
     let part = match error {
         HostError::StepFailed { step, .. } => step.as_str(),
         _ => "",

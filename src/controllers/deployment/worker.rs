@@ -74,10 +74,10 @@ async fn follow_goals(context: Arc<DeploymentContext>, host_ref: HostRef, number
                 tokio::time::sleep(FAILURE_PAUSE).await;
             }
             End::Yielded => tokio::time::sleep(FAILURE_PAUSE).await,
-            End::Failed(verdict) => {
-                tracing::warn!(reason = %verdict.reason, phase = ?verdict.phase, "the host failed: {}", verdict.message);
-                log.failed(&verdict);
-                record(&context, &host_ref, &verdict).await;
+            End::Failed(failure) => {
+                tracing::warn!(reason = %failure.reason, phase = ?failure.phase, "the host failed: {}", failure.message);
+                log.failed(&failure);
+                record(&context, &host_ref, &failure).await;
             }
         }
         // The planner needs a check that is newer than the last act.
@@ -106,8 +106,8 @@ impl Drop for Guard {
 }
 
 /// A failure that can't be recorded does not count: the next task finds and records it.
-async fn record(context: &DeploymentContext, host_ref: &HostRef, verdict: &HostFailure) {
-    if let Err(error) = records::write_failure(context, &host_ref.uid, verdict).await {
+async fn record(context: &DeploymentContext, host_ref: &HostRef, failure: &HostFailure) {
+    if let Err(error) = records::write_failure(context, &host_ref.uid, failure).await {
         tracing::warn!(%error, "the failure of a host could not be recorded; tried again");
         tokio::time::sleep(FAILURE_PAUSE).await;
     }
@@ -224,7 +224,7 @@ fn next_after(error: StepError, step: &Step, host_ref: &HostRef, assignment: &As
     if is_failure_of_other_act(step, &error, host_ref, assignment) {
         return Next::Again;
     }
-    let (reason, phase) = step::verdict_on(step, &error);
+    let (reason, phase) = step::reason_and_phase(step, &error);
     match recovery(&error, reason) {
         Recovery::Again => Next::Again,
         Recovery::RetryLimited(failure) => {

@@ -37,12 +37,12 @@ struct Inner {
     workers: BTreeMap<HostWorkerKey, HostWorker>,
     /// Records of the store are created once and never changed, so they are read once.
     revisions: HashMap<String, RolloutRecord>,
-    verdicts: HashMap<String, HostFailure>,
+    failures: HashMap<String, HostFailure>,
 }
 
 #[derive(Default)]
 struct HostWorker {
-    drive: Option<Assignment>,
+    assignment: Option<Assignment>,
     /// Grows with every new goal.
     version: u64,
     phase: Option<Phase>,
@@ -59,7 +59,7 @@ struct HostWorker {
 
 impl HostWorker {
     fn is_healing(&self) -> bool {
-        self.drive.as_ref().is_some_and(|drive| drive.key.kind == GoalKind::Heal)
+        self.assignment.as_ref().is_some_and(|assignment| assignment.key.kind == GoalKind::Heal)
     }
 }
 
@@ -69,11 +69,11 @@ impl HostWorkers {
     }
 
     /// Sets a host's goal. `Some(n)`: no task is under way there, and one has to be started; n is its number.
-    pub fn set(&self, key: &HostWorkerKey, drive: Assignment) -> Option<u64> {
+    pub fn set(&self, key: &HostWorkerKey, assignment: Assignment) -> Option<u64> {
         let mut inner = self.lock();
         let worker = inner.workers.entry(key.clone()).or_default();
         worker.version += 1;
-        worker.drive = Some(drive);
+        worker.assignment = Some(assignment);
         if worker.task.is_some() {
             return None;
         }
@@ -85,7 +85,7 @@ impl HostWorkers {
     pub fn goal(&self, key: &HostWorkerKey) -> Option<(Assignment, u64)> {
         let inner = self.lock();
         let worker = inner.workers.get(key)?;
-        Some((worker.drive.clone()?, worker.version))
+        Some((worker.assignment.clone()?, worker.version))
     }
 
     /// Whether that is still the goal.
@@ -124,7 +124,7 @@ impl HostWorkers {
     pub fn task(&self, key: &HostWorkerKey) -> Option<Task> {
         let inner = self.lock();
         let worker = inner.workers.get(key).filter(|worker| worker.task.is_some())?;
-        let goal = worker.drive.as_ref()?.key.clone();
+        let goal = worker.assignment.as_ref()?.key.clone();
         Some(Task { goal, phase: worker.phase.unwrap_or(Phase::Pending) })
     }
 
@@ -197,12 +197,12 @@ impl HostWorkers {
         self.lock().revisions.insert(key.to_owned(), record);
     }
 
-    pub fn verdict(&self, key: &str) -> Option<HostFailure> {
-        self.lock().verdicts.get(key).cloned()
+    pub fn host_failure(&self, key: &str) -> Option<HostFailure> {
+        self.lock().failures.get(key).cloned()
     }
 
-    pub(crate) fn keep_verdict(&self, key: &str, verdict: HostFailure) {
-        self.lock().verdicts.insert(key.to_owned(), verdict);
+    pub(crate) fn keep_host_failure(&self, key: &str, failure: HostFailure) {
+        self.lock().failures.insert(key.to_owned(), failure);
     }
 
     /// The Deployment is gone.
@@ -211,7 +211,7 @@ impl HostWorkers {
         inner.workers.retain(|key, worker| key.uid != uid || worker.task.is_some());
         let of = |key: &str| key.split('/').nth(1) == Some(uid);
         inner.revisions.retain(|key, _| !of(key));
-        inner.verdicts.retain(|key, _| !of(key));
+        inner.failures.retain(|key, _| !of(key));
     }
 }
 

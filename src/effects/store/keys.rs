@@ -167,12 +167,12 @@ pub fn rollouts(deployment_uid: &str) -> Result<Key, BadPart> {
 }
 
 /// A verdict that a host can't journal itself.
-pub fn verdict(deployment_uid: &str, rollout: &str, attempt: i64, host: &str) -> Result<Key, BadPart> {
+pub fn host_failure(deployment_uid: &str, rollout: &str, attempt: i64, host: &str) -> Result<Key, BadPart> {
     Key::of(&["verdicts", deployment_uid, rollout, &attempt.to_string(), host])
 }
 
 /// The folder of all verdicts of a Deployment, for `Store::list`.
-pub(crate) fn verdicts_of(deployment_uid: &str) -> Result<Key, BadPart> {
+pub(crate) fn host_failures_of(deployment_uid: &str) -> Result<Key, BadPart> {
     Key::of(&["verdicts", deployment_uid])
 }
 
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(version("shop", "petclinic", "v1.4.2+b-1")?.as_str(), "versions/shop/petclinic/v1.4.2+b-1");
         assert_eq!(number("shop", "petclinic", 42)?.as_str(), "numbers/shop/petclinic/42");
         assert_eq!(build_plan("u-1")?.as_str(), "builds/u-1/plan.json");
-        assert_eq!(verdict("u", "3.0", 1, "web-01")?.as_str(), "verdicts/u/3.0/1/web-01");
+        assert_eq!(host_failure("u", "3.0", 1, "web-01")?.as_str(), "verdicts/u/3.0/1/web-01");
         assert_eq!(host_key("a", "g", "10.0.0.1", 22, 1)?.as_str(), "hostkeys/a/g/10.0.0.1+22/1");
         assert_eq!(host_keys("a", "g", "2001:DB8::1", 2222)?.as_str(), "hostkeys/a/g/2001_db8__1+2222");
         assert_eq!(log("u", 2, None, 0)?.as_str(), "logs/u/2/0");
