@@ -18,9 +18,9 @@ use super::{
     events::publish,
     kind::{Context, Kind, key},
     patch,
-    recent_events::Once,
+    recent_events::RepeatPolicy,
     shared::Shared,
-    throttle::{Worth, worth_writing_now},
+    throttle::{WriteUrgency, worth_writing_now},
 };
 use crate::{
     controllers::error::ReconcileError,
@@ -52,32 +52,34 @@ pub(super) async fn commit<K: Kind>(
         if shared.writes.take_uncertain(&key) {
             object.wake_dependents(context);
         }
-        publish_all(&object, plan, Once::AnHour, shared).await;
+        publish_all(&object, plan, RepeatPolicy::Hourly, shared).await;
         return Ok(Committed { object, write_after: None });
     }
     let before = object.status().map(serde_json::to_value).transpose()?.unwrap_or_default();
     let after = serde_json::to_value(&plan.status)?;
     // Events of a change that waits are drafted again when it is written: the plan compares with what is on record.
     let decides = !plan.actions.is_empty() || shared.writes.is_uncertain(&key);
-    let of = match worth_writing_now(&before, &after, K::DISPLAY, shared.writes.last(&key), clock::monotonic()) {
-        _ if decides => Of::Decision,
-        Worth::Decision => Of::Decision,
-        Worth::Display if patch::display(&raw["status"], &before, &after, K::DISPLAY).is_none() => Of::Decision,
-        Worth::Display => Of::Display,
-        Worth::Later(wait) => return Ok(Committed { object, write_after: Some(wait) }),
+    let scope = match worth_writing_now(&before, &after, K::DISPLAY, shared.writes.last(&key), clock::monotonic()) {
+        _ if decides => ChangeScope::Decision,
+        WriteUrgency::Decision => ChangeScope::Decision,
+        WriteUrgency::Display if patch::display(&raw["status"], &before, &after, K::DISPLAY).is_none() => {
+            ChangeScope::Decision
+        }
+        WriteUrgency::Display => ChangeScope::Display,
+        WriteUrgency::Later(wait) => return Ok(Committed { object, write_after: Some(wait) }),
     };
     let (effect, change) =
-        (Effect::new("status.commit", format!("{}/{}", K::KIND, object.name_any())), Change { before, after, of });
+        (Effect::new("status.commit", format!("{}/{}", K::KIND, object.name_any())), Change { before, after, scope });
     let written = shared.gate.pass(effect, write(&object, raw, &change, shared)).await;
     let committed = written.inspect_err(|_| shared.writes.mark_uncertain(&key))?;
     shared.writes.note(&key, clock::monotonic());
-    let doubted = shared.writes.take_uncertain(&key);
+    let was_uncertain = shared.writes.take_uncertain(&key);
     K::milestones(object.status(), &plan.status).iter().for_each(log);
-    if !same || doubted {
+    if !same || was_uncertain {
         committed.wake_dependents(context);
     }
     // On record, so it is told: the next plan finds it there, and no change.
-    publish_all(&object, plan, if same { Once::AnHour } else { Once::AChange }, shared).await;
+    publish_all(&object, plan, if same { RepeatPolicy::Hourly } else { RepeatPolicy::EachChange }, shared).await;
     // Display may be on record although the decision was made on an older view: decided again before anything is done.
     if !asks_the_same(&object, &committed) {
         return Err(ReconcileError::Outdated);
@@ -85,10 +87,10 @@ pub(super) async fn commit<K: Kind>(
     Ok(Committed { object: committed, write_after: None })
 }
 
-async fn publish_all<K: Kind>(object: &K, plan: &Plan<K::Status, K::Action>, once: Once, shared: &Shared) {
+async fn publish_all<K: Kind>(object: &K, plan: &Plan<K::Status, K::Action>, repeat: RepeatPolicy, shared: &Shared) {
     // Side by side: many of them hold up the acts no longer than one.
     stream::iter(&plan.events)
-        .for_each_concurrent(EVENTS_AT_ONCE, |draft| publish(object.object_ref(&()), draft, once, shared))
+        .for_each_concurrent(EVENTS_AT_ONCE, |draft| publish(object.object_ref(&()), draft, repeat, shared))
         .await;
 }
 
@@ -128,7 +130,7 @@ pub(super) async fn read<K: Kind>(
 
 /// What a write changes, and what must be as it was read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Of {
+enum ChangeScope {
     /// The whole status, on the object that the decision is about. Where only a foreign mark on it is new, the decision stands.
     Decision,
     /// What is for display, on the same object at all.
@@ -138,14 +140,14 @@ enum Of {
 struct Change {
     before: Value,
     after: Value,
-    of: Of,
+    scope: ChangeScope,
 }
 
 impl Change {
     /// As operations on the object as it stands. `version`: that nothing at all changed since, instead of what the decision rests on.
     fn operations<K: Kind>(&self, raw: &Value, version: Option<&str>) -> Option<Vec<Value>> {
         let mut operations = vec![patch::test("/metadata/uid", &raw["metadata"]["uid"])];
-        if self.of == Of::Display {
+        if self.scope == ChangeScope::Display {
             // Of another rollout it says nothing.
             for part in ["/status/rollout/id", "/status/rollout/attempt"] {
                 operations.extend(raw.pointer(part).map(|value| patch::test(part, value)));

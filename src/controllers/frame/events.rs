@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 
-use super::{kind::Kind, recent_events::Once, shared::Shared};
+use super::{kind::Kind, recent_events::RepeatPolicy, shared::Shared};
 use crate::{
     api::{FIELD_MANAGER, conditions::clip},
     controllers::error::api_message,
@@ -27,10 +27,10 @@ const NOTE_BYTES: usize = 1024;
 const NAME_BYTES: usize = 200;
 
 /// Publishes an event about what is on record, unless it was published lately and nothing changed since.
-pub(super) async fn publish(regarding: ObjectReference, draft: &EventDraft, once: Once, shared: &Shared) {
+pub(super) async fn publish(regarding: ObjectReference, draft: &EventDraft, repeat: RepeatPolicy, shared: &Shared) {
     let mut hasher = DefaultHasher::new();
     (&regarding.uid, draft.reason, &draft.note).hash(&mut hasher);
-    if shared.recent_events.admit(hasher.finish(), once, clock::monotonic()) {
+    if shared.recent_events.admit(hasher.finish(), repeat, clock::monotonic()) {
         create(regarding, draft, shared).await;
     }
 }

@@ -35,7 +35,7 @@ pub use self::{
     kind::{Context, Kind},
     requeue::Requeue,
     shared::Shared,
-    throttle::{DISPLAY_EVERY, Worth, worth_writing_now},
+    throttle::{DISPLAY_EVERY, WriteUrgency, worth_writing_now},
     watch::{list_readable, run},
 };
 pub use super::error::ReconcileError;

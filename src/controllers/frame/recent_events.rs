@@ -13,11 +13,11 @@ const RECENT_MAX: usize = 4096;
 
 /// How often the same words about one object are published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Once {
+pub(super) enum RepeatPolicy {
     /// Each time: the status changed, so it happened again.
-    AChange,
+    EachChange,
     /// Once an hour: the plan says it at every reconcile.
-    AnHour,
+    Hourly,
 }
 
 /// Events of the last hour, by object, reason and note. What is forgotten too early is published once more.
@@ -26,7 +26,7 @@ pub(super) struct RecentEvents(Mutex<HashMap<u64, Instant>>);
 
 impl RecentEvents {
     /// Notes an event; answers whether it is one to publish.
-    pub(super) fn admit(&self, event: u64, once: Once, now: Instant) -> bool {
+    pub(super) fn admit(&self, event: u64, repeat: RepeatPolicy, now: Instant) -> bool {
         let mut recent = self.0.lock();
         if recent.len() >= RECENT_MAX {
             recent.retain(|_, at| now.duration_since(*at) < REPEAT_AFTER);
@@ -35,7 +35,7 @@ impl RecentEvents {
             recent.clear();
         }
         let before = recent.insert(event, now).filter(|at| now.duration_since(*at) < REPEAT_AFTER);
-        if let (Some(at), Once::AnHour) = (before, once) {
+        if let (Some(at), RepeatPolicy::Hourly) = (before, repeat) {
             recent.insert(event, at);
             return false;
         }
@@ -51,20 +51,20 @@ mod tests {
     fn what_a_plan_repeats_is_told_once_an_hour_and_what_happens_again_each_time() {
         let (recent, now) = (RecentEvents::default(), crate::effects::clock::monotonic());
         let later = |seconds: u64| now + Duration::from_secs(seconds);
-        assert!(recent.admit(1, Once::AnHour, now));
-        assert!(!recent.admit(1, Once::AnHour, later(1)));
-        assert!(recent.admit(2, Once::AnHour, later(1)), "other words");
-        assert!(!recent.admit(1, Once::AnHour, later(3599)), "however often it was repeated");
-        assert!(recent.admit(1, Once::AnHour, later(3600)));
-        assert!(recent.admit(1, Once::AChange, later(3601)));
-        assert!(!recent.admit(1, Once::AnHour, later(3602)));
+        assert!(recent.admit(1, RepeatPolicy::Hourly, now));
+        assert!(!recent.admit(1, RepeatPolicy::Hourly, later(1)));
+        assert!(recent.admit(2, RepeatPolicy::Hourly, later(1)), "other words");
+        assert!(!recent.admit(1, RepeatPolicy::Hourly, later(3599)), "however often it was repeated");
+        assert!(recent.admit(1, RepeatPolicy::Hourly, later(3600)));
+        assert!(recent.admit(1, RepeatPolicy::EachChange, later(3601)));
+        assert!(!recent.admit(1, RepeatPolicy::Hourly, later(3602)));
     }
 
     #[test]
     fn what_is_remembered_of_events_is_bounded() {
         let (recent, now) = (RecentEvents::default(), crate::effects::clock::monotonic());
         for event in 0..3 * RECENT_MAX as u64 {
-            assert!(recent.admit(event, Once::AnHour, now));
+            assert!(recent.admit(event, RepeatPolicy::Hourly, now));
         }
         assert!(recent.0.lock().len() <= RECENT_MAX);
     }

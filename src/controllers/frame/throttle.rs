@@ -9,7 +9,7 @@ use serde_json::Value;
 pub const DISPLAY_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worth {
+pub enum WriteUrgency {
     /// Something that a decision may rest on differs.
     Decision,
     /// Only what is for display differs, and it was not written lately.
@@ -25,12 +25,12 @@ pub fn worth_writing_now(
     display: &[&str],
     last_written: Option<Instant>,
     now: Instant,
-) -> Worth {
+) -> WriteUrgency {
     if without(before, display) != without(after, display) {
-        return Worth::Decision;
+        return WriteUrgency::Decision;
     }
     let wait = last_written.map_or(Duration::ZERO, |last| DISPLAY_EVERY.saturating_sub(now.duration_since(last)));
-    if wait.is_zero() { Worth::Display } else { Worth::Later(wait) }
+    if wait.is_zero() { WriteUrgency::Display } else { WriteUrgency::Later(wait) }
 }
 
 fn without(status: &Value, display: &[&str]) -> Value {
@@ -70,7 +70,7 @@ mod tests {
         })
     }
 
-    fn worth(change: impl Fn(&mut Value), since: Option<u64>) -> Worth {
+    fn worth(change: impl Fn(&mut Value), since: Option<u64>) -> WriteUrgency {
         let written = crate::effects::clock::monotonic();
         let mut after = status();
         change(&mut after);
@@ -88,7 +88,7 @@ mod tests {
             |status| status["lastHandled"] = json!({ "landfall.dev/retry": "1" }),
         ];
         for change in changes {
-            assert_eq!(worth(change, Some(0)), Worth::Decision);
+            assert_eq!(worth(change, Some(0)), WriteUrgency::Decision);
         }
     }
 
@@ -100,10 +100,10 @@ mod tests {
             |status| status["rollout"]["batch"] = json!(2),
         ];
         for change in changes {
-            assert_eq!(worth(change, None), Worth::Display, "never written by this operator");
-            assert_eq!(worth(change, Some(500)), Worth::Later(Duration::from_millis(1500)));
-            assert_eq!(worth(change, Some(2000)), Worth::Display);
-            assert_eq!(worth(change, Some(60_000)), Worth::Display);
+            assert_eq!(worth(change, None), WriteUrgency::Display, "never written by this operator");
+            assert_eq!(worth(change, Some(500)), WriteUrgency::Later(Duration::from_millis(1500)));
+            assert_eq!(worth(change, Some(2000)), WriteUrgency::Display);
+            assert_eq!(worth(change, Some(60_000)), WriteUrgency::Display);
         }
     }
 
@@ -113,12 +113,12 @@ mod tests {
             status["hosts"]["updated"] = json!(4);
             status["conditions"][0]["reason"] = json!("Deployed");
         };
-        assert_eq!(worth(both, Some(10)), Worth::Decision);
+        assert_eq!(worth(both, Some(10)), WriteUrgency::Decision);
     }
 
     #[test]
     fn a_status_that_is_not_there_yet_is_a_decision() {
         let now = crate::effects::clock::monotonic();
-        assert_eq!(worth_writing_now(&Value::Null, &status(), &DISPLAY, None, now), Worth::Decision);
+        assert_eq!(worth_writing_now(&Value::Null, &status(), &DISPLAY, None, now), WriteUrgency::Decision);
     }
 }

@@ -8,7 +8,7 @@ use kube::{
     runtime::controller::Action as ReconcileAction,
 };
 
-use super::{events::publish, kind::Kind, recent_events::Once, shared::Shared};
+use super::{events::publish, kind::Kind, recent_events::RepeatPolicy, shared::Shared};
 use crate::{
     api::{Reason, conditions::clip},
     controllers::error::ReconcileError,
@@ -33,7 +33,7 @@ pub(super) async fn report_unreadable<K: Kind>(
     if let Err(error) = serde_path_to_error::deserialize::<_, K>(serde_json::to_value(&object)?) {
         let note = note::<K>(&name, &error.path().to_string(), &error.inner().to_string());
         let draft = EventDraft::warning(Reason::ObjectUnreadable, "Read", note);
-        publish(cached.object_ref(&()), &draft, Once::AnHour, shared).await;
+        publish(cached.object_ref(&()), &draft, RepeatPolicy::Hourly, shared).await;
     }
     Ok(ReconcileAction::await_change())
 }
