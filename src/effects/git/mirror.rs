@@ -131,7 +131,7 @@ pub(super) async fn run<T: Send + 'static>(
         tokio::runtime::Handle::current(),
     )
     .allow_local(config.allow_local);
-    let given_up = GivenUp(stop.drop_guard());
+    let cancel_on_drop = CancelOnDrop(stop.drop_guard());
     let task = async {
         let path = folder.join(&name);
         let alone = job.writes || !path.exists();
@@ -146,7 +146,7 @@ pub(super) async fn run<T: Send + 'static>(
     };
     let deadline = if job.long { config.fetch_deadline } else { config.deadline };
     let done = tokio::time::timeout(deadline, task).await;
-    drop(given_up);
+    drop(cancel_on_drop);
     match done {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => Err(GitError::Failed { url, what: "finish its work", why: error.to_string() }),
@@ -155,7 +155,7 @@ pub(super) async fn run<T: Send + 'static>(
 }
 
 /// Tells the thread when the caller is gone, by deadline or because its future was dropped.
-struct GivenUp(#[allow(dead_code)] DropGuard);
+struct CancelOnDrop(#[allow(dead_code)] DropGuard);
 
 fn open(
     folder: &Path,

@@ -27,7 +27,7 @@ pub(super) struct RemoteSession {
     pub(super) silence: Duration,
     pub(super) stop: CancellationToken,
     /// One SSH connection for the whole call.
-    pub(super) line: Arc<Mutex<Option<Arc<Connection>>>>,
+    pub(super) ssh_connection: Arc<Mutex<Option<Arc<Connection>>>>,
     /// Also this machine's own addresses may be dialled.
     allow_local: bool,
     runtime: Handle,
@@ -36,9 +36,9 @@ pub(super) struct RemoteSession {
 }
 
 /// While it lives, transports that are made in this thread use the session that made it.
-pub(super) struct Current;
+pub(super) struct SessionGuard;
 
-impl Drop for Current {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         CURRENT.with(|current| current.borrow_mut().take());
     }
@@ -57,8 +57,8 @@ impl RemoteSession {
         stop: CancellationToken,
         runtime: Handle,
     ) -> Self {
-        let (remote, line, failure) = (Arc::new(remote), Arc::default(), Arc::default());
-        Self { remote, access, silence, stop, line, allow_local: false, runtime, failure }
+        let (remote, ssh_connection, failure) = (Arc::new(remote), Arc::default(), Arc::default());
+        Self { remote, access, silence, stop, ssh_connection, allow_local: false, runtime, failure }
     }
 
     pub(super) fn allow_local(self, allow_local: bool) -> Self {
@@ -71,9 +71,9 @@ impl RemoteSession {
     }
 
     /// Hands it over to the transports of this thread.
-    pub(super) fn enter(&self) -> Current {
+    pub(super) fn enter(&self) -> SessionGuard {
         CURRENT.with(|current| *current.borrow_mut() = Some(self.clone()));
-        Current
+        SessionGuard
     }
 
     /// libgit2 rewrites URLs by this machine's configuration (`insteadOf`); a secret is for the URL that it was given for.

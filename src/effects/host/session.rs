@@ -56,7 +56,7 @@ pub(super) struct Session {
 }
 
 struct First {
-    question: Vec<u8>,
+    request: Vec<u8>,
     answer: Answer,
 }
 
@@ -80,13 +80,13 @@ impl Session {
         Ok(Connection::open_with(options, target, credentials).await?)
     }
 
-    /// Finds the script, and uploads it where it is missing. `question`: a call that the script answers in the same round trip.
+    /// Finds the script, and uploads it where it is missing. `request`: a call that the script answers in the same round trip.
     pub async fn open(
         gate: &Gate,
         name: &str,
         connection: Connection,
         root: &str,
-        question: Option<&Request>,
+        request: Option<&Request>,
     ) -> Result<Self, HostError> {
         let bad = || HostError::BadInput { what: "the group's root", why: "it holds a NUL byte".to_owned() };
         let root = root.trim_end_matches('/');
@@ -94,15 +94,15 @@ impl Session {
         let script = shell_quote(&format!("{root}/.landfall/bin/{}", *HELPER_DIGEST)).ok_or_else(bad)?;
         let (name, first) = (name.to_owned(), Mutex::default());
         let session = Self { name, connection, privileges: PrivilegeCache::default(), script, first };
-        let (mode, question) = match question {
-            Some(question) => ("ask", question.head()?),
+        let (mode, request) = match request {
+            Some(request) => ("ask", request.head()?),
             None => ("find", Vec::new()),
         };
-        let answer = session.install(&quoted, mode, question.clone()).await?;
+        let answer = session.install(&quoted, mode, request.clone()).await?;
         if answer.get("absent").is_some() {
             gate.pass(Effect::new("host.helper", &session.name), session.put(&quoted)).await?;
         } else if answer.get("protocol").is_some() {
-            *session.first() = Some(Fresh::now(First { question, answer }));
+            *session.first() = Some(Fresh::now(First { request, answer }));
         }
         Ok(session)
     }
@@ -149,7 +149,7 @@ impl Session {
         let head = request.head()?;
         let first = self.first().take();
         let first = first.and_then(|first| first.into_inner(FIRST_ANSWER_TTL));
-        if let Some(first) = first.filter(|first| first.question == head) {
+        if let Some(first) = first.filter(|first| first.request == head) {
             return Ok(first.answer);
         }
         let nonce = nonce();

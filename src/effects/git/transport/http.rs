@@ -29,7 +29,7 @@ const AGENT: &str = concat!("git/2.0 (landfall ", env!("CARGO_PKG_VERSION"), ")"
 const ERROR_BYTES_MAX: usize = 4096;
 
 /// An open connection. It ends when it is dropped.
-pub(super) struct Line {
+pub(super) struct HttpConnection {
     sender: SendRequest<Full<Bytes>>,
     _driver: AbortOnDropHandle<()>,
 }
@@ -52,7 +52,7 @@ impl GitRequest {
 }
 
 /// Opens a connection and completes the TLS handshake.
-pub(super) async fn dial(session: &RemoteSession, server: &Server) -> Result<Line, GitError> {
+pub(super) async fn dial(session: &RemoteSession, server: &Server) -> Result<HttpConnection, GitError> {
     let unreachable = |why: String| GitError::Unreachable { url: session.remote.url.clone(), why };
     let trust = session.access.trust.clone().map_or_else(tls::system, Ok).map_err(unreachable)?;
     let socket = session.dial(server).await?;
@@ -66,7 +66,7 @@ pub(super) async fn dial(session: &RemoteSession, server: &Server) -> Result<Lin
         // How it ends is told to whoever waits for an answer.
         let _ = connection.await;
     });
-    Ok(Line { sender, _driver: AbortOnDropHandle::new(driver) })
+    Ok(HttpConnection { sender, _driver: AbortOnDropHandle::new(driver) })
 }
 
 fn handshake_failure(server: &Server, error: &std::io::Error) -> GitError {
@@ -80,7 +80,7 @@ fn handshake_failure(server: &Server, error: &std::io::Error) -> GitError {
     }
 }
 
-impl Line {
+impl HttpConnection {
     /// False where the server hung up meanwhile.
     pub(super) async fn is_open(&mut self) -> bool {
         self.sender.ready().await.is_ok()
@@ -91,11 +91,11 @@ impl Line {
         &mut self,
         session: &RemoteSession,
         server: &Server,
-        question: GitRequest,
+        request: GitRequest,
     ) -> Result<Response<Incoming>, GitError> {
-        let expected = question.expected();
-        let (service, writes) = (question.service, question.service == "git-receive-pack");
-        let request = request(session, server, question)?;
+        let expected = request.expected();
+        let (service, writes) = (request.service, request.service == "git-receive-pack");
+        let request = http_request(session, server, request)?;
         let broke = |error: hyper::Error| broke(session, &error);
         let answer = self.sender.send_request(request).await.map_err(broke)?;
         let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -131,7 +131,11 @@ pub(super) async fn next(session: &RemoteSession, answer: &mut Incoming) -> Resu
     }
 }
 
-fn request(session: &RemoteSession, server: &Server, question: GitRequest) -> Result<Request<Full<Bytes>>, GitError> {
+fn http_request(
+    session: &RemoteSession,
+    server: &Server,
+    request: GitRequest,
+) -> Result<Request<Full<Bytes>>, GitError> {
     let mut headers = HeaderMap::new();
     let host = header::HeaderValue::from_str(&server.shown);
     headers.insert(header::HOST, host.map_err(|error| bad(session, &error))?);
@@ -141,16 +145,16 @@ fn request(session: &RemoteSession, server: &Server, question: GitRequest) -> Re
     if let Some(login) = &session.access.login {
         headers.insert(header::AUTHORIZATION, access::authorization(login)?);
     }
-    let accepted = header::HeaderValue::from_str(&question.expected());
+    let accepted = header::HeaderValue::from_str(&request.expected());
     headers.insert(header::ACCEPT, accepted.map_err(|error| bad(session, &error))?);
-    let mut builder = Request::builder().uri(&question.target);
-    if question.body.is_some() {
-        let kind = header::HeaderValue::from_str(&format!("application/x-{}-request", question.service));
+    let mut builder = Request::builder().uri(&request.target);
+    if request.body.is_some() {
+        let kind = header::HeaderValue::from_str(&format!("application/x-{}-request", request.service));
         headers.insert(header::CONTENT_TYPE, kind.map_err(|error| bad(session, &error))?);
         builder = builder.method(Method::POST);
     }
     let mut request =
-        builder.body(Full::new(question.body.unwrap_or_default())).map_err(|error| bad(session, &error))?;
+        builder.body(Full::new(request.body.unwrap_or_default())).map_err(|error| bad(session, &error))?;
     *request.headers_mut() = headers;
     Ok(request)
 }
@@ -213,7 +217,7 @@ async fn words(answer: Response<Incoming>) -> String {
 }
 
 /// Kept by a transport between its requests.
-pub(super) type SharedLine = Arc<parking_lot::Mutex<Option<Line>>>;
+pub(super) type SharedConnection = Arc<parking_lot::Mutex<Option<HttpConnection>>>;
 
 #[cfg(test)]
 mod tests {

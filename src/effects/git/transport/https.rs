@@ -11,7 +11,7 @@ use hyper::{Response, body::Incoming};
 
 use super::{
     buffer::take,
-    http::{self, GitRequest, Line, SharedLine},
+    http::{self, GitRequest, HttpConnection, SharedConnection},
 };
 use crate::effects::git::{
     error::GitError,
@@ -30,12 +30,12 @@ pub(super) struct Https {
 
 struct Inner {
     session: RemoteSession,
-    line: SharedLine,
+    connection: SharedConnection,
 }
 
 impl Https {
     pub(super) fn new(session: RemoteSession) -> Self {
-        Self { inner: Arc::new(Inner { session, line: SharedLine::default() }) }
+        Self { inner: Arc::new(Inner { session, connection: SharedConnection::default() }) }
     }
 }
 
@@ -53,7 +53,7 @@ impl SmartSubtransport for Https {
             Service::UploadPack | Service::ReceivePack => Ok(Box::new(Exchange {
                 inner: self.inner.clone(),
                 service,
-                question: Vec::new(),
+                request: Vec::new(),
                 answer: None,
                 rest: Bytes::new(),
             })),
@@ -70,8 +70,8 @@ impl Inner {
     fn list(&self, service: &'static str) -> Result<Bytes, git2::Error> {
         let (server, path) = self.place()?;
         let target = format!("{path}/info/refs?service={service}");
-        let question = GitRequest { target, service, body: None };
-        let mut answer = self.session.wait("a list of branches", self.ask(server, question))?.into_body();
+        let request = GitRequest { target, service, body: None };
+        let mut answer = self.session.wait("a list of branches", self.ask(server, request))?.into_body();
         let mut list = BytesMut::new();
         while let Some(frame) = self.session.wait("a list of branches", http::next(&self.session, &mut answer))? {
             list.extend_from_slice(&frame);
@@ -82,17 +82,17 @@ impl Inner {
         Ok(list.freeze())
     }
 
-    async fn ask(&self, server: &Server, question: GitRequest) -> Result<Response<Incoming>, GitError> {
+    async fn ask(&self, server: &Server, request: GitRequest) -> Result<Response<Incoming>, GitError> {
         let kept = self.keep(None);
-        let mut line = match kept {
-            Some(mut line) => match line.is_open().await {
-                true => line,
+        let mut connection = match kept {
+            Some(mut connection) => match connection.is_open().await {
+                true => connection,
                 false => http::dial(&self.session, server).await?,
             },
             None => http::dial(&self.session, server).await?,
         };
-        let answer = line.ask(&self.session, server, question).await?;
-        self.keep(Some(line));
+        let answer = connection.ask(&self.session, server, request).await?;
+        self.keep(Some(connection));
         Ok(answer)
     }
 
@@ -103,8 +103,8 @@ impl Inner {
         }
     }
 
-    fn keep(&self, line: Option<Line>) -> Option<Line> {
-        std::mem::replace(&mut *self.line.lock(), line)
+    fn keep(&self, connection: Option<HttpConnection>) -> Option<HttpConnection> {
+        std::mem::replace(&mut *self.connection.lock(), connection)
     }
 }
 
@@ -131,17 +131,17 @@ impl Write for List {
 struct Exchange {
     inner: Arc<Inner>,
     service: &'static str,
-    question: Vec<u8>,
+    request: Vec<u8>,
     answer: Option<Incoming>,
     rest: Bytes,
 }
 
 impl Write for Exchange {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.answer.is_some() || self.question.len() + bytes.len() > MAX_REQUEST {
+        if self.answer.is_some() || self.request.len() + bytes.len() > MAX_REQUEST {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        self.question.extend_from_slice(bytes);
+        self.request.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -171,9 +171,9 @@ impl Read for Exchange {
 impl Exchange {
     fn ask(&mut self) -> io::Result<Incoming> {
         let (server, path) = self.inner.place().map_err(io::Error::other)?;
-        let body = Some(Bytes::from(std::mem::take(&mut self.question)));
-        let question = GitRequest { target: format!("{path}/{}", self.service), service: self.service, body };
-        let answer = self.inner.session.wait("an answer", self.inner.ask(server, question))?;
+        let body = Some(Bytes::from(std::mem::take(&mut self.request)));
+        let request = GitRequest { target: format!("{path}/{}", self.service), service: self.service, body };
+        let answer = self.inner.session.wait("an answer", self.inner.ask(server, request))?;
         Ok(answer.into_body())
     }
 }

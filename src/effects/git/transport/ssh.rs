@@ -37,16 +37,16 @@ impl Ssh {
     }
 
     async fn pipe(&self, server: &Server, user: &str, command: String) -> Result<Pipe, GitError> {
-        let kept = self.session.line.lock().clone();
-        if let Some(line) = kept.filter(|line| !line.is_closed()) {
+        let kept = self.session.ssh_connection.lock().clone();
+        if let Some(connection) = kept.filter(|connection| !connection.is_closed()) {
             // A server that takes one session at a time may still hold the last one.
-            if let Ok(pipe) = Pipe::open(line, command.clone()).await {
+            if let Ok(pipe) = Pipe::open(connection, command.clone()).await {
                 return Ok(pipe);
             }
         }
-        let line = Arc::new(self.dial(server, user).await?);
-        *self.session.line.lock() = Some(line.clone());
-        Ok(Pipe::open(line, command).await?)
+        let connection = Arc::new(self.dial(server, user).await?);
+        *self.session.ssh_connection.lock() = Some(connection.clone());
+        Ok(Pipe::open(connection, command).await?)
     }
 
     async fn dial(&self, server: &Server, user: &str) -> Result<Connection, GitError> {
