@@ -40,12 +40,12 @@ pub struct LeaseTerm {
     pub until: Option<Instant>,
     pub token: FenceToken,
     /// No lease can be had any more, by nobody: only what lets go of objects may be done.
-    pub letting_go: bool,
+    pub namespace_deleting: bool,
 }
 
 /// What may be done in a namespace that is being deleted, also by two operators at once: it ends what runs on this machine and takes
 /// away what is ours. Nothing on hosts, nothing in repositories, nothing new.
-const LETS_GO: [&str; 8] = [
+const ALLOWED_DURING_NAMESPACE_DELETION: [&str; 8] = [
     "finalizer.remove",
     "status.commit",
     "build.cancel",
@@ -76,7 +76,7 @@ impl Gate {
     /// A gate for one process that needs no lease.
     pub fn open_for(token: FenceToken) -> Self {
         let gate = Self::shut();
-        gate.open(LeaseTerm { until: None, token, letting_go: false });
+        gate.open(LeaseTerm { until: None, token, namespace_deleting: false });
         gate
     }
 
@@ -86,8 +86,8 @@ impl Gate {
     }
 
     /// The namespace is being deleted, and the lease with it: nothing can be done on hosts any more.
-    pub(crate) fn lets_go(&self) -> bool {
-        self.inner.held.lock().as_ref().is_some_and(|held| held.letting_go)
+    pub(crate) fn namespace_deleting(&self) -> bool {
+        self.inner.held.lock().as_ref().is_some_and(|held| held.namespace_deleting)
     }
 
     /// The lease was given back or lost.
@@ -112,7 +112,7 @@ impl Gate {
         E: From<GateShut>,
         F: Future<Output = Result<T, E>>,
     {
-        if self.held()?.letting_go && !LETS_GO.contains(&effect.name) {
+        if self.held()?.namespace_deleting && !ALLOWED_DURING_NAMESPACE_DELETION.contains(&effect.name) {
             return Err(GateShut.into());
         }
         let count = self.inner.probe.before(&effect);

@@ -41,15 +41,15 @@ pub(crate) async fn look_up(
     }
     let (seconds, deadline) = (limit.as_secs(), Instant::now() + limit);
     let not = |why: String| format!("the name {host} could not be looked up: {why}");
-    let turn = match timeout_at(deadline, turns(whose).acquire_owned()).await {
-        Ok(turn) => turn.map_err(|error| not(error.to_string()))?,
+    let permit = match timeout_at(deadline, lookup_permits(whose).acquire_owned()).await {
+        Ok(permit) => permit.map_err(|error| not(error.to_string()))?,
         Err(_) => {
             return Err(not(format!(
                 "{LOOKUPS_MAX} others wait for a name server, and none of them ended in {seconds} s"
             )));
         }
     };
-    match timeout_at(deadline, ask(turn, host.to_owned(), port)).await {
+    match timeout_at(deadline, ask(permit, host.to_owned(), port)).await {
         Ok(Ok(found)) if found.is_empty() => Err(format!("the name {host} has no address")),
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => Err(not(error.to_string())),
@@ -57,7 +57,7 @@ pub(crate) async fn look_up(
     }
 }
 
-fn turns(whose: LookupPool) -> Arc<Semaphore> {
+fn lookup_permits(whose: LookupPool) -> Arc<Semaphore> {
     match whose {
         LookupPool::Hosts => OF_HOSTS.clone(),
         LookupPool::GitServers => OF_GIT_SERVERS.clone(),
@@ -65,10 +65,10 @@ fn turns(whose: LookupPool) -> Arc<Semaphore> {
 }
 
 /// The turn goes with the thread, not with who waits for it.
-async fn ask(turn: OwnedSemaphorePermit, host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+async fn ask(permit: OwnedSemaphorePermit, host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let found = tokio::task::spawn_blocking(move || {
         let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
-        drop(turn);
+        drop(permit);
         found
     });
     found.await.map_err(io::Error::other)?

@@ -218,7 +218,7 @@ impl Elector {
             "the namespace is being deleted, and the lease with it: what is ours there is released"
         );
         let token = FenceToken { epoch: self.epoch.clone(), created: 0, transitions: 0 };
-        self.gate.open(LeaseTerm { until: None, token, letting_go: true });
+        self.gate.open(LeaseTerm { until: None, token, namespace_deleting: true });
         while !matches!(self.namespace_state().await, Some(NamespaceState::Gone | NamespaceState::Active)) {
             tokio::time::sleep(self.duration / 4).await;
         }
@@ -269,7 +269,7 @@ impl Elector {
         let created = lease.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
         let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
         let token = FenceToken { epoch: self.epoch.clone(), created, transitions: i64::from(transitions) };
-        self.gate.open(LeaseTerm { until: Some(asked + self.duration), token, letting_go: false });
+        self.gate.open(LeaseTerm { until: Some(asked + self.duration), token, namespace_deleting: false });
     }
 
     fn lease(&self, metadata: Option<&ObjectMeta>, transitions: i32) -> Lease {

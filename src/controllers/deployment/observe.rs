@@ -59,7 +59,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         status: object.status.clone(),
         control_plane_id: context.fleet.control_plane_id.clone(),
         token: context.shared.gate.token().ok(),
-        namespace_terminating: context.shared.gate.lets_go(),
+        namespace_terminating: context.shared.gate.namespace_deleting(),
         project: project.is_some(),
         releases_kept,
         group,

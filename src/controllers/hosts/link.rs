@@ -28,8 +28,8 @@ pub async fn link(fleet: &Fleet, key: &HostKey) -> Result<Arc<Link>, HostError> 
     let target = config.target(&dial.address);
     let via = dial.route.open(config, &dial.address).await?;
     let options = OpenOptions { via, permit: Some(Box::new(permit)) };
-    let (credentials, whom) = (&config.credentials, &config.r#become);
-    let connecting = Host::connect_with(&fleet.gate, &key.host, options, &target, credentials, &config.root, whom);
+    let (credentials, run_users) = (&config.credentials, &config.r#become);
+    let connecting = Host::connect_with(&fleet.gate, &key.host, options, &target, credentials, &config.root, run_users);
     let host = bounded(fleet, key, config.sign_in_limit(), "signing in", connecting).await?;
     let link = Arc::new(Link {
         host,

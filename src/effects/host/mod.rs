@@ -64,10 +64,10 @@ impl Host {
         target: &SshTarget,
         credentials: &Credentials,
         root: &str,
-        whom: &Become,
+        run_users: &Become,
     ) -> Result<Self, HostError> {
         let connection = Session::dial(options, target, credentials, root).await?;
-        let session = Session::open(gate, name, connection, root, Some(&facts_request(whom, None))).await?;
+        let session = Session::open(gate, name, connection, root, Some(&facts_request(run_users, None))).await?;
         Ok(Self { session: Arc::new(session) })
     }
 
@@ -82,14 +82,14 @@ impl Host {
     }
 
     /// The same, and whether the host lets us become these users. Where it did, it is not asked again for a while: sudo logs every call.
-    pub async fn facts_for(&self, whom: &Become) -> Result<HostFacts, HostError> {
-        let known = self.session.privileges.known(whom);
-        let request = facts_request(whom, known);
+    pub async fn facts_for(&self, run_users: &Become) -> Result<HostFacts, HostError> {
+        let known = self.session.privileges.known(run_users);
+        let request = facts_request(run_users, known);
         let (answer, forwards) = tokio::join!(self.session.call(&request, FACTS_TIMEOUT), self.forwards());
         let mut facts = facts::read(&answer?, self.session.connection.server(), forwards?)?;
         match known {
             Some(too_wide) => facts.sudo_too_wide = too_wide,
-            None => self.session.privileges.learn(whom, &mut facts),
+            None => self.session.privileges.learn(run_users, &mut facts),
         }
         Ok(facts)
     }
@@ -172,11 +172,11 @@ impl Host {
 }
 
 /// The request for facts. `known`: it is known from a moment ago that the SSH user can become these users.
-fn facts_request(whom: &Become, known: Option<bool>) -> Request {
+fn facts_request(run_users: &Become, known: Option<bool>) -> Request {
     let request = Request::new("facts");
-    match whom.method {
+    match run_users.method {
         BecomeMethod::None => request,
         _ if known.is_some() => request,
-        method => request.with("become", format!("{method:?} {}", whom.users.join(" "))),
+        method => request.with("become", format!("{method:?} {}", run_users.users.join(" "))),
     }
 }

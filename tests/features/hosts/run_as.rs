@@ -195,15 +195,15 @@ async fn whom_sudo_does_not_let_us_be_is_said_exactly_and_nobody_else_is_become_
     let hosts = Hosts::up_with(1, &["--user", "deploy"]).await;
     let at = hosts.host(0);
     let mut stage = Stage::on(&hosts, at).await;
-    let whom = |users: &[&str]| Become {
+    let run_users = |users: &[&str]| Become {
         method: BecomeMethod::Sudo,
         users: users.iter().map(|&user| user.to_owned()).collect(),
     };
-    let facts = stage.host.facts_for(&whom(&["app", "web", "nobody-such"])).await.unwrap();
+    let facts = stage.host.facts_for(&run_users(&["app", "web", "nobody-such"])).await.unwrap();
     assert_eq!(facts.cannot_become.keys().collect::<Vec<_>>(), ["nobody-such", "web"], "{facts:?}");
     assert!(facts.cannot_become["web"].contains("password is required") && !facts.sudo_too_wide, "{facts:?}");
     assert!(facts.cannot_become["nobody-such"].contains("unknown user"), "{facts:?}");
-    assert!(stage.host.facts_for(&whom(&["app"])).await.unwrap().cannot_become.is_empty());
+    assert!(stage.host.facts_for(&run_users(&["app"])).await.unwrap().cannot_become.is_empty());
 
     let web = RunAs { method: BecomeMethod::Sudo, user: "web".to_owned() };
     let refused = stage.start(&web).await.unwrap_err();
@@ -215,7 +215,7 @@ async fn whom_sudo_does_not_let_us_be_is_said_exactly_and_nobody_else_is_become_
     for option in ["log_input", "log_output"] {
         at.sh(&format!("cp /run/host/sudoers /run/host/sudoers.good; echo 'Defaults {option}' >>/run/host/sudoers"))
             .await;
-        let facts = stage.host.facts_for(&whom(&["app", "web"])).await.unwrap();
+        let facts = stage.host.facts_for(&run_users(&["app", "web"])).await.unwrap();
         let said = &facts.cannot_become["app"];
         assert!(said.contains("NOLOG_OUTPUT:"), "{option}: {said}");
         at.sh("cat /run/host/sudoers.good >/run/host/sudoers").await;
@@ -237,7 +237,7 @@ async fn whom_sudo_does_not_let_us_be_is_said_exactly_and_nobody_else_is_become_
     stage.call.act.n = stage.journal().await;
     at.sh("echo 'deploy ALL=(ALL) NOPASSWD: ALL' >/run/host/sudoers").await;
     stage.host.stop(&stage.gate, &stage.call, &Stage::stop_spec("TERM")).await.unwrap();
-    let facts = stage.host.facts_for(&whom(&["app", "web"])).await.unwrap();
+    let facts = stage.host.facts_for(&run_users(&["app", "web"])).await.unwrap();
     assert!(facts.cannot_become.is_empty() && facts.sudo_too_wide, "{facts:?}");
 }
 

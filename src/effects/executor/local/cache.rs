@@ -100,7 +100,7 @@ fn place(dir: &Path, cache: &Cache, make: bool) -> Result<PathBuf, String> {
 pub(super) fn fetch(watch: &Watch<'_>, notes: &mut u64) -> io::Result<Option<ExitReason>> {
     let Some(caches) = &watch.asked.step.caches else { return Ok(None) };
     let home = kept(&watch.asked.caches, caches);
-    sweep(&home, caches);
+    delete_unknown(&home, caches);
     for cache in &caches.folders {
         let to = place(watch.dir, cache, true).map_err(io::Error::other)?;
         let folder = home.join(&cache.name);
@@ -155,7 +155,7 @@ fn keep_one(watch: &Watch<'_>, caches: &Caches, cache: &Cache) -> io::Result<Opt
     let folder = kept(&watch.asked.caches, caches).join(&cache.name);
     let size = size(&from, cache.max_bytes)?;
     if size > cache.max_bytes {
-        throw_away(&folder)?;
+        delete_folder(&folder)?;
         return Ok(Some(format!(
             "cache {} holds more than its maxBytes ({}), and is thrown away; the next build begins with an empty one",
             cache.name, cache.max_bytes
@@ -216,11 +216,11 @@ fn others(folder: &Path, name: &str) {
 }
 
 /// Caches that the project does not list any more.
-fn sweep(home: &Path, caches: &Caches) {
+fn delete_unknown(home: &Path, caches: &Caches) {
     let names: BTreeSet<&str> = caches.folders.iter().map(|cache| cache.name.as_str()).collect();
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
         if !entry.file_name().to_str().is_some_and(|name| names.contains(name)) {
-            let _ = throw_away(&entry.path());
+            let _ = delete_folder(&entry.path());
         }
     }
 }
@@ -270,7 +270,7 @@ fn size(path: &Path, limit: u64) -> io::Result<u64> {
 }
 
 /// The name goes first: what is left of a generation after a crash must not count as one.
-fn throw_away(folder: &Path) -> io::Result<()> {
+fn delete_folder(folder: &Path) -> io::Result<()> {
     match fs::remove_file(folder.join(CURRENT)) {
         Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Err(error),
         _ => remove::tree(folder),
