@@ -29,7 +29,7 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
         let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
             continue;
         };
-        tidy(schema);
+        normalize(schema);
         let properties = schema.properties.get_or_insert_default();
         // A fresh object must not look finished to kstatus: its status says that nothing was observed yet.
         if let Some(status) = properties.get_mut("status") {
@@ -52,14 +52,14 @@ fn metadata() -> JSONSchemaProps {
 
 /// Descriptions in one paragraph, as kubectl wraps them by itself; and no field that takes an explicit null: an API server drops a null
 /// where it is not asked to keep it, and an optional field is absent or has a value.
-fn tidy(schema: &mut JSONSchemaProps) {
+fn normalize(schema: &mut JSONSchemaProps) {
     schema.description = schema.description.take().map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
     schema.nullable = None;
-    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(tidy);
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(normalize);
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-        tidy(items);
+        normalize(items);
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        tidy(values);
+        normalize(values);
     }
 }

@@ -40,13 +40,17 @@ fn mark(value: &str) -> Cow<'_, str> {
 }
 
 /// The value of a stamp that is not the one that was handled last: present, and not empty.
-pub fn news<'a>(verb: &str, annotations: &'a BTreeMap<String, String>, handled: &LastHandled) -> Option<&'a str> {
+pub fn unhandled_value<'a>(
+    verb: &str,
+    annotations: &'a BTreeMap<String, String>,
+    handled: &LastHandled,
+) -> Option<&'a str> {
     let value = annotations.get(verb)?.as_str();
     let known = handled.get(verb).is_some_and(|handled| *handled == mark(value));
     (!value.is_empty() && !known).then_some(value)
 }
 
-/// The value of a stamp that asks for an act: one that is [`news`].
+/// The value of a stamp that asks for an act: one that is [`unhandled_value`].
 ///
 /// Where nothing was ever observed (`first`, `status.observedGeneration` is -1), a stamp counts as handled: an object restored
 /// from a backup restarts nothing.
@@ -56,7 +60,7 @@ pub fn asked<'a>(
     handled: &LastHandled,
     first: bool,
 ) -> Option<&'a str> {
-    news(verb, annotations, handled).filter(|_| !first)
+    unhandled_value(verb, annotations, handled).filter(|_| !first)
 }
 
 /// `lastHandled` after these verbs were seen: what stands in the annotations now. A stamp that disappears is no act, so its last

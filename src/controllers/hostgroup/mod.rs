@@ -18,7 +18,7 @@ use crate::{
     model::{Class, Failure},
     plan::{
         Plan,
-        hostgroup::{self, Action, Kept, Observed, machine_of},
+        hostgroup::{self, Action, HostKeyRecord, Observed, machine_of},
     },
 };
 use reach::{config, kept_refs};
@@ -122,15 +122,15 @@ async fn kept(
     namespace: &str,
     name: &str,
     context: &HostGroupContext,
-) -> Result<Option<Kept>, ReconcileError> {
+) -> Result<Option<HostKeyRecord>, ReconcileError> {
     let none = verbs::LastHandled::new();
     let handled = group.status.as_ref().map_or(&none, |status| &status.last_handled);
-    let stamp = verbs::news(verbs::FORGET_HOST_KEY, group.annotations(), handled);
+    let stamp = verbs::unhandled_value(verbs::FORGET_HOST_KEY, group.annotations(), handled);
     let Some((stamp, (address, port))) = stamp.and_then(|stamp| Some((stamp, machine_of(&group.spec, stamp)?))) else {
         return Ok(None);
     };
     let found = kept_refs(context, namespace, name).forgetting(&address, port, stamp).await.map_err(unstored)?;
-    Ok(Some(Kept { key: found.0, forgotten: found.1 }))
+    Ok(Some(HostKeyRecord { key: found.0, forgotten: found.1 }))
 }
 
 async fn forget_host_key(

@@ -51,7 +51,7 @@ pub(super) fn start(project: &Project, again: bool, context: &Arc<ProjectContext
 struct ListingEnd {
     failed: bool,
     /// A planner would see something new.
-    news: bool,
+    changed: bool,
 }
 
 /// Lists, and once more where a refresh was requested meanwhile.
@@ -61,14 +61,14 @@ async fn list_until_settled(
     source: &Source,
     context: &ProjectContext,
 ) -> ListingEnd {
-    let mut news = false;
+    let mut changed = false;
     loop {
         let result = list(project, source, context).await;
         let failed = result.is_err();
         let settled = occupied.settle(result);
-        news |= settled.news;
+        changed |= settled.changed;
         if !settled.again {
-            return ListingEnd { failed, news };
+            return ListingEnd { failed, changed };
         }
     }
 }
@@ -107,7 +107,7 @@ fn tick(
             if end.failed {
                 then.sources.tick(&uid, &source, None);
             }
-            if end.failed || end.news {
+            if end.failed || end.changed {
                 then.shared.requeue.project(&namespace, &name);
             }
             if end.failed {

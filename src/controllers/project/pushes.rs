@@ -86,7 +86,7 @@ async fn create(project: &Project, head: &Head, context: &ProjectContext) -> Res
     let created = context
         .shared
         .gate
-        .pass(effect, async { api.create(&post_params(), &build).await.map(|_| ()).map_err(Refused::Api) })
+        .pass(effect, async { api.create(&post_params(), &build).await.map(|_| ()).map_err(WriteError::Api) })
         .await;
     let failed = |error: &kube::Error| {
         let message = format!("the Build {name} of {} can't be created: {}", head.branch, api_message(error));
@@ -94,8 +94,8 @@ async fn create(project: &Project, head: &Head, context: &ProjectContext) -> Res
     };
     match created {
         Ok(()) => Ok(name),
-        Err(Refused::Shut(shut)) => Err(Failure::of(Reason::InternalError, Class::Waiting, &shut)),
-        Err(Refused::Api(kube::Error::Api(status))) if status.code == 409 => {
+        Err(WriteError::Shut(shut)) => Err(Failure::of(Reason::InternalError, Class::Waiting, &shut)),
+        Err(WriteError::Api(kube::Error::Api(status))) if status.code == 409 => {
             let there = api.get_opt(&name).await.map_err(|error| failed(&error))?;
             let same = |there: &Build| {
                 there.spec.project_ref == build.spec.project_ref && there.spec.revision == build.spec.revision
@@ -110,24 +110,24 @@ async fn create(project: &Project, head: &Head, context: &ProjectContext) -> Res
             );
             Err(Failure::new(Reason::TriggerFailed, Class::Transient, message))
         }
-        Err(Refused::Api(kube::Error::Api(status))) if status.code == 403 => {
+        Err(WriteError::Api(kube::Error::Api(status))) if status.code == 403 => {
             let message = format!(
                 "the Build {name} of {} may not be created: {}; see that the operator has the rights of manifests/operator-rights.yaml, and the namespace room in its quota",
                 head.branch, status.message
             );
             Err(Failure::new(Reason::TriggerFailed, Class::Transient, message))
         }
-        Err(Refused::Api(error)) => Err(failed(&error)),
+        Err(WriteError::Api(error)) => Err(failed(&error)),
     }
 }
 
 /// How a write to the API server was not done.
-pub(super) enum Refused {
+pub(super) enum WriteError {
     Shut(GateShut),
     Api(kube::Error),
 }
 
-impl From<GateShut> for Refused {
+impl From<GateShut> for WriteError {
     fn from(shut: GateShut) -> Self {
         Self::Shut(shut)
     }

@@ -142,7 +142,7 @@ pub(super) struct Settled {
     /// A refresh was requested meanwhile: list once more.
     pub(super) again: bool,
     /// A planner would see something new.
-    pub(super) news: bool,
+    pub(super) changed: bool,
 }
 
 /// The right to list one project, until it is dropped.
@@ -161,15 +161,15 @@ impl TaskSlot {
     pub(super) fn settle(&self, result: Result<Listed, Failure>) -> Settled {
         let mut inner = self.registry.lock();
         let known = inner.known.get_mut(&self.uid).filter(|known| known.runs == self.run);
-        let Some(known) = known else { return Settled { again: false, news: true } };
-        let mut news = true;
+        let Some(known) = known else { return Settled { again: false, changed: true } };
+        let mut changed = true;
         match result {
             Ok(Listed { branches, heads, highest_tag }) => {
                 let before = known.listing.as_ref();
                 let same = before.is_some_and(|before| {
                     before.branches == branches && before.heads == heads && before.highest_tag == highest_tag
                 });
-                news = known.retry_state.is_some() || !same;
+                changed = known.retry_state.is_some() || !same;
                 known.listing = Some(Listing { at: clock::now(), branches, heads, highest_tag });
                 known.retry_state = None;
             }
@@ -178,7 +178,7 @@ impl TaskSlot {
                 known.retry_state = Some(RetryState::after(known.retry_state.as_ref(), &failure, clock::now()))
             }
         }
-        Settled { again: std::mem::take(&mut known.again), news }
+        Settled { again: std::mem::take(&mut known.again), changed }
     }
 }
 

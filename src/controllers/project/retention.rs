@@ -14,7 +14,7 @@ use kube::{
     core::DeserializeGuard,
 };
 
-use super::{context::ProjectContext, pushes::Refused};
+use super::{context::ProjectContext, pushes::WriteError};
 use crate::{
     api::{
         Build, Project, Reason,
@@ -168,14 +168,14 @@ async fn delete(build: &Build, context: &ProjectContext) -> Result<bool, Failure
         .shared
         .gate
         .pass(Effect::new("build.delete", name.clone()), async {
-            api.delete(&name, &params).await.map(|_| ()).map_err(Refused::Api)
+            api.delete(&name, &params).await.map(|_| ()).map_err(WriteError::Api)
         })
         .await;
     match deleted {
         Ok(()) => Ok(true),
-        Err(Refused::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(false),
-        Err(Refused::Shut(shut)) => Err(Failure::of(Reason::InternalError, Class::Waiting, &shut)),
-        Err(Refused::Api(error)) => {
+        Err(WriteError::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(false),
+        Err(WriteError::Shut(shut)) => Err(Failure::of(Reason::InternalError, Class::Waiting, &shut)),
+        Err(WriteError::Api(error)) => {
             let message = format!(
                 "the Build {name} is beyond spec.retention and can't be deleted: {}; see that the operator has the rights of manifests/operator-rights.yaml",
                 api_message(&error)

@@ -123,7 +123,7 @@ fn named(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Deci
     match &observed.step {
         Step::Absent if draft.unwanted() => {
             let now = draft.now;
-            over(draft, plan, last, &ScriptEnd::of(ExitReason::Cancelled, now))
+            record_end(draft, plan, last, &ScriptEnd::of(ExitReason::Cancelled, now))
         }
         Step::Absent => absent(draft, plan, last),
         Step::Running { log_bytes } => {
@@ -132,7 +132,7 @@ fn named(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Deci
             }
             running(draft, attempt)
         }
-        Step::Exited(exit) => over(draft, plan, last, exit),
+        Step::Exited(exit) => record_end(draft, plan, last, exit),
         Step::Lost => lost(draft, plan, last),
     }
 }
@@ -181,7 +181,7 @@ fn lost(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Decis
     let mut exit = ScriptEnd::of(ExitReason::NotStarted, draft.now);
     if draft.unwanted() {
         exit.reason = ExitReason::Cancelled;
-        return over(draft, plan, last, &exit);
+        return record_end(draft, plan, last, &exit);
     }
     let twice = draft.status.attempts.iter().any(|a| a.number == last.number - 1 && a.outcome == Some(Outcome::Lost));
     let end = (Outcome::Lost, Some(Reason::ExecutorLost));
@@ -194,7 +194,7 @@ fn lost(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt) -> Decis
     draft.working(Reason::Granted, message, vec![Action::Record(Box::new(record))])
 }
 
-fn over(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt, exit: &ScriptEnd) -> Decision {
+fn record_end(mut draft: StatusBuilder<'_>, plan: &BuildPlan, last: &Attempt, exit: &ScriptEnd) -> Decision {
     let end = match (exit.reason, exit.code) {
         (ExitReason::Completed, Some(0)) => (Outcome::Succeeded, None),
         (ExitReason::Completed, _) => (Outcome::Failed, Some(Reason::ScriptFailed)),

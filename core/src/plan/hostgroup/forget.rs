@@ -1,7 +1,7 @@
 //! The verb `forget-host-key`: which machine a stamp means, and when it is done with. It is done with only when the store says so, not
 //! when it was begun: a crash in between forgets nothing half.
 
-use super::{action::Action, observed::Observed, records::Kept};
+use super::{action::Action, observed::Observed, records::HostKeyRecord};
 use crate::{
     api::{
         Reason,
@@ -49,12 +49,12 @@ pub(crate) fn decide(observed: &Observed, before: &HostGroupStatus) -> Decision 
         _ if machine_of(&observed.spec, stamp).is_none() => {
             no(format!("{name:?} is neither a host of this group nor the address of a jump host; nothing is forgotten"))
         }
-        Some(Kept { forgotten: true, .. }) => {
+        Some(HostKeyRecord { forgotten: true, .. }) => {
             let note = format!("the key of {name} is forgotten; the next key seen there is trusted");
             let event = EventDraft::normal(Reason::HostKeyForgotten, "Forget", note);
             Decision { action: None, event: Some(event), over: true }
         }
-        Some(Kept { key: true, .. }) => {
+        Some(HostKeyRecord { key: true, .. }) => {
             let action = Action::ForgetHostKey { name, stamp: stamp.to_owned() };
             Decision { action: Some(action), event: None, over: false }
         }

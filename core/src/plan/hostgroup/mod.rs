@@ -21,6 +21,6 @@ pub use self::{
     forget::machine_of,
     observed::Observed,
     plan::plan,
-    records::Kept,
+    records::HostKeyRecord,
     suspend::suspended,
 };

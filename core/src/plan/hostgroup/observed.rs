@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{check::HostCheck, records::Kept};
+use super::{check::HostCheck, records::HostKeyRecord};
 use crate::{
     api::hostgroup::{HostGroupSpec, HostGroupStatus},
     model::Failure,
@@ -44,7 +44,7 @@ pub struct Observed {
     pub watched: bool,
     /// What is on record of the key that a stamp wants forgotten, where there is such a stamp.
     #[serde(default)]
-    pub kept: Option<Kept>,
+    pub kept: Option<HostKeyRecord>,
 }
 
 impl Observed {
