@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A phrase, the word that makes it harmless when it follows, and what to say instead.
-const PHRASES: [(&str, &str, &str); 12] = [
+const PHRASES: [(&str, &str, &str); 15] = [
     ("so many", "", "a number with its unit: \"Hosts to …\", \"Number of …\""),
     ("so often", "", "an interval: \"Seconds between …\""),
     ("so long", " as", "a duration: \"Seconds that …\""),
@@ -21,6 +21,9 @@ const PHRASES: [(&str, &str, &str); 12] = [
     ("the broom", "", "\"garbage collector\""),
     ("as whom", "", "\"user that … runs as\""),
     ("stands still", "", "\"is halted\", \"stops\""),
+    ("of before", "", "\"of an earlier version\""),
+    ("kept no longer", "", "\"was removed by\""),
+    ("keeps no longer", "", "\"removes\""),
 ];
 
 fn root() -> &'static Path {
