@@ -1,3 +1,4 @@
+//! Releases packed from real folders: what is taken, what is refused by name, and the same bytes for the same input.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{

@@ -1,3 +1,4 @@
+//! What only a store in a folder meets: a damaged file, a full disk. What every store must do is in `contract`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::super::{Create, Store, StoreError, keys};
