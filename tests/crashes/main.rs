@@ -149,7 +149,7 @@ async fn changing_hands(stage: &mut Stage) -> Value {
     let outcomes: Vec<&Value> =
         build["status"]["attempts"].as_array().unwrap().iter().map(|attempt| &attempt["outcome"]).collect();
     let script = script(stage, "shop-1").await;
-    // It is kept no longer, with all that it left.
+    // Retention removes it, with all that it left.
     let keep = Patch::Merge(json!({ "spec": { "retention": { "failedLimit": 0 } } }));
     stage.space.api::<Project>().patch("shop", &PatchParams::default(), &keep).await.unwrap();
     stage.until::<Build>("shop-1", "deleted", Value::is_null).await;

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+pub mod builds;
 pub mod crash;
 pub mod gitserver;
 pub mod gitsshd;

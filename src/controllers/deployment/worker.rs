@@ -284,7 +284,7 @@ mod tests {
     use crate::{api::Reason, model::facts::OpenAct};
 
     #[test]
-    fn the_end_of_another_rollouts_turn_is_no_verdict_and_that_of_ones_own_names_the_part_that_failed() {
+    fn a_failed_act_of_another_rollout_fails_no_host() {
         let assignment = Assignment::new("web-01", Goal::Release, "3.0", 2, None);
         let [namespace, deployment, uid, project, group, host] =
             ["team", "shop", "u", "shop", "prod", "web-01"].map(str::to_owned);

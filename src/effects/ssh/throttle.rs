@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dropped_close_handle_ends_reads_and_writes_and_the_permit_comes_back_with_the_closed_stream() {
+    async fn a_dropped_close_handle_ends_reads_and_writes_and_gives_the_permit_back() {
         let (near, mut far) = tokio::io::duplex(16);
         let gone = CancellationToken::new();
         let (mut line, close_handle) = throttled(near, Some(Box::new(gone.clone().drop_guard())));

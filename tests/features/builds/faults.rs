@@ -11,9 +11,9 @@ use kube::ResourceExt;
 use landfall::api::{Build, Project, build::Outcome};
 use serde_json::json;
 
-use crate::{
-    builds::bench::{Bench, WAITS, condition, message, outcomes, status},
-    support::plane::{Operator, namespace},
+use crate::support::{
+    builds::{Bench, WAITS, condition, message, outcomes, status},
+    plane::{Operator, namespace},
 };
 
 #[tokio::test]

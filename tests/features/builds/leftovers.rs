@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use kube::{ResourceExt, api::DeleteParams};
 use serde_json::json;
 
-use crate::builds::bench::{Bench, eventually};
+use crate::support::builds::{Bench, eventually};
 
 #[tokio::test]
 async fn what_builds_leave_goes_when_nobody_needs_it_and_not_before() {
@@ -49,7 +49,7 @@ async fn what_builds_leave_goes_when_nobody_needs_it_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_mirror_goes_when_no_project_names_it_and_no_build_needs_it_whenever_the_operator_is_killed() {
+async fn a_mirror_that_nobody_needs_goes_whenever_the_operator_is_killed() {
     let mut bench = Bench::with("mirrors", "test \"$LANDFALL_VERSION\" = v2; echo x > app").await;
     let of_version = |tag: &str| json!({ "tag": tag });
     bench.build("failed", of_version("v1")).await;

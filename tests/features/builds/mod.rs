@@ -1,6 +1,5 @@
 //! Builds end to end: a real API server, a real operator process, real git, real scripts in a real sandbox.
 
-pub mod bench;
 mod executor;
 mod faults;
 mod leftovers;

@@ -9,9 +9,10 @@ use kube::{
 use landfall::api::{Build, build::Outcome};
 use serde_json::json;
 
-use crate::{
-    builds::bench::{Bench, WAITS, eventually, gone, mark, message, outcomes, processes, reason, status},
-    support::{repository::git, wait::until},
+use crate::support::{
+    builds::{Bench, WAITS, eventually, gone, mark, message, outcomes, processes, reason, status},
+    repository::git,
+    wait::until,
 };
 
 #[tokio::test]
@@ -145,7 +146,7 @@ async fn where_it_is_forbidden_a_build_that_comes_while_another_runs_ends_and_a_
 }
 
 #[tokio::test]
-async fn the_newest_build_replaces_the_one_that_runs_and_those_that_wait_also_when_the_operator_is_killed() {
+async fn the_newest_build_replaces_all_before_it_also_when_the_operator_is_killed() {
     let mut bench = Bench::new("replace").await;
     let sleep = mark();
     let script = format!("case $LANDFALL_VERSION in v1) sleep {sleep};; v3) {WAITS};; esac; echo x > app");
@@ -181,7 +182,7 @@ async fn the_newest_build_replaces_the_one_that_runs_and_those_that_wait_also_wh
 }
 
 #[tokio::test]
-async fn a_project_that_is_deleted_in_the_middle_leaves_its_running_build_to_end_and_its_queue_to_wait() {
+async fn a_build_that_runs_outlives_its_deleted_project_and_the_queue_waits() {
     let bench = Bench::new("projectgone").await;
     let script = format!("{WAITS}; echo x > app");
     bench

@@ -9,12 +9,10 @@ use kube::{
 use landfall::api::build::Outcome;
 use serde_json::json;
 
-use crate::{
-    builds::bench::{Bench, condition, eventually, message, outcomes, status},
-    support::{
-        repository::git,
-        wait::{PATIENCE, until},
-    },
+use crate::support::{
+    builds::{Bench, condition, eventually, message, outcomes, status},
+    repository::git,
+    wait::{PATIENCE, until},
 };
 
 #[tokio::test]
@@ -189,7 +187,7 @@ async fn a_release_of_50000_files_is_published_and_its_status_stays_small() {
 }
 
 #[tokio::test]
-async fn caches_survive_builds_that_succeed_and_go_with_their_project_whenever_the_operator_is_killed() {
+async fn caches_survive_successful_builds_and_go_with_their_project() {
     let mut bench = Bench::new("caches").await;
     bench
         .project(json!({

@@ -1,4 +1,4 @@
-//! What is kept no longer, end to end: a real API server, a real operator process, real builds.
+//! What retention removes, end to end: a real API server, a real operator process, real builds.
 
 use std::{collections::BTreeMap, path::PathBuf, process::Command, time::Duration};
 

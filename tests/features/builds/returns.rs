@@ -8,9 +8,9 @@ use kube::{
 use landfall::api::Build;
 use serde_json::json;
 
-use crate::{
-    builds::bench::{Bench, condition, message, reason, status},
-    support::wait::until,
+use crate::support::{
+    builds::{Bench, condition, message, reason, status},
+    wait::until,
 };
 
 /// As `kubectl apply` does it: created where it is not there.

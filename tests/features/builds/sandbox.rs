@@ -13,9 +13,9 @@ use kube::{
 use landfall::api::Project;
 use serde_json::{Value, json};
 
-use crate::{
-    builds::bench::{Bench, condition, eventually, mark, message, processes},
-    support::wait::until,
+use crate::support::{
+    builds::{Bench, condition, eventually, mark, message, processes},
+    wait::until,
 };
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use kube::{
 use landfall::api::Project;
 use serde_json::json;
 
-use crate::{
-    builds::bench::{Bench, condition, message, status},
-    support::repository::git,
+use crate::support::{
+    builds::{Bench, condition, message, status},
+    repository::git,
 };
 
 #[tokio::test]

@@ -7,9 +7,11 @@ use kube::{
 use landfall::api::Project;
 use serde_json::{Value, json};
 
-use crate::{
-    builds::bench::{Bench, status},
-    support::{names, repository::git, wait::until},
+use crate::support::{
+    builds::{Bench, status},
+    names,
+    repository::git,
+    wait::until,
 };
 
 /// What `build.trigger` makes of pushes.

@@ -95,7 +95,7 @@ async fn answers(dev: &Dev) {
 
 /// F01, F05, F09
 #[tokio::test(flavor = "multi_thread")]
-async fn a_control_plane_that_is_killed_stopped_full_and_forgetful_loses_nothing_and_nothing_is_done_twice() {
+async fn a_control_plane_that_is_killed_stopped_or_full_loses_and_repeats_nothing() {
     let (dev, _turn) = own().await;
     let story = Story::on(&dev.kubeconfig, "deaths", |plan| plan).await;
     let mut rng = chance("deaths");

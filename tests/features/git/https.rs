@@ -72,7 +72,7 @@ fn said(result: Result<(), GitError>) -> String {
 }
 
 #[tokio::test]
-async fn a_repository_is_read_and_tagged_over_https_with_a_password_or_a_token_and_the_login_goes_along_each_time() {
+async fn https_repositories_are_read_and_tagged_with_password_or_token() {
     let bench = Bench::new().await;
     for (login, source) in [(LOGIN, bench.ann()), ("token-1", bench.source(&[("bearerToken", "token-1")]))] {
         bench.server.login(login);

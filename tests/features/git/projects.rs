@@ -141,7 +141,7 @@ fn read_all(folder: &Path, into: &mut String) {
 }
 
 #[tokio::test]
-async fn a_project_over_https_waits_for_its_secret_and_is_built_tagged_and_ready_and_a_new_password_is_taken() {
+async fn a_project_over_https_takes_a_rotated_password() {
     let bench = Bench::new("https").await;
     let repository = Repository::new();
     let server = GitServer::start(repository.root()).await;
@@ -222,7 +222,7 @@ fn base64_of(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_project_over_ssh_is_built_tagged_and_ready_and_a_refused_tag_waits_for_a_retry_that_builds_nothing() {
+async fn a_refused_tag_over_ssh_waits_for_a_retry() {
     let bench = Bench::new("ssh").await;
     let (repository, server) = (Repository::new(), GitSshd::start().await);
     let data = json!({ "identity": server.identity("bob"), "known_hosts": server.known_hosts("ecdsa") });

@@ -67,7 +67,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_repository_is_read_and_tagged_over_ssh_with_either_kind_of_key_over_one_connection_a_call() {
+async fn ssh_repositories_are_read_and_tagged_over_one_connection_a_call() {
     let bench = Bench::new().await;
     bench.repository.bulk(20, 20_000);
     for (who, host_key) in [("ann", "ed25519"), ("bob", "ecdsa")] {

@@ -63,7 +63,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test]
-async fn a_control_plane_restored_from_a_backup_does_nothing_to_hosts_that_are_ahead_until_a_person_says_adopt() {
+async fn a_restored_control_plane_waits_for_adopt() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("dev");
     let flags = ["--no-operator", "--data-dir", data.to_str().unwrap()];

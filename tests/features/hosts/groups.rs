@@ -226,7 +226,7 @@ async fn a_group_with_fewer_connections_than_hosts_keeps_to_them_and_serves_ever
     let limit = async |n: usize| {
         bench.patch::<HostGroup>("prod", json!({ "spec": { "ssh": { "maxConcurrentConnections": n } } })).await;
         until(&bench, "ready", all_answer).await;
-        // Those of before are closed some time.
+        // Connections above the limit are closed some time.
         wait::until("left with so few connections", || async { bench.connections().iter().sum::<usize>() <= n }).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     };

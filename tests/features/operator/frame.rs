@@ -449,7 +449,7 @@ async fn an_object_that_goes_still_gets_its_event_although_its_status_stays() {
 }
 
 #[tokio::test]
-async fn what_is_for_display_is_written_at_most_once_in_two_seconds_and_its_last_state_is_never_lost() {
+async fn display_is_written_once_in_two_seconds_at_most_and_its_last_state_is_kept() {
     let bench = Bench::new().await;
     let began = std::time::Instant::now();
     let watch = watcher(bench.raw(), watcher::Config::default().fields("metadata.name=counter"));

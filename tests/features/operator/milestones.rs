@@ -2,10 +2,7 @@
 
 use serde_json::json;
 
-use crate::{
-    builds,
-    support::{plane::Operator, rollout, wait::until},
-};
+use crate::support::{builds, plane::Operator, rollout, wait::until};
 
 /// Lines of level INFO about this object whose message is this one, without what stands before the fields of the line.
 fn lines(operator: &Operator, kind: &str, namespace: &str, name: &str, message: &str) -> Vec<String> {
@@ -26,7 +23,7 @@ fn seconds(line: &str) -> i64 {
 #[tokio::test]
 async fn a_build_has_one_line_when_it_begins_and_one_with_outcome_and_duration_when_it_ends() {
     let script = "sleep 2; test \"$LANDFALL_BUILD_NUMBER\" = 1 && echo x > app";
-    let bench = builds::bench::Bench::new("lines").await;
+    let bench = builds::Bench::new("lines").await;
     bench
         .project(json!({ "script": script, "artifacts": [{ "path": "app" }], "tag": { "template": "v{number}" } }))
         .await;

@@ -171,7 +171,7 @@ async fn a_full_disk_fails_the_host_before_anything_stops() {
 }
 
 #[tokio::test]
-async fn a_process_that_ends_again_and_again_is_started_with_growing_pauses_without_an_end_across_operators() {
+async fn a_process_that_keeps_ending_is_started_with_growing_pauses_over_operators() {
     let mut bench = Bench::new(1).await;
     bench.publish("v1", &format!("[ -e /srv/bad ] && {{ echo no database; sleep 1; exit 1; }}\n{SERVES}"));
     bench.deploy("v1", json!({})).await;

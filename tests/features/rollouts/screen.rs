@@ -16,7 +16,7 @@ fn rows(screen: &str, hosts: usize) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_screen_shows_every_host_with_its_version_at_every_moment_of_a_rollout_and_after_a_failure() {
+async fn the_screen_shows_every_host_and_its_version_at_every_moment_of_a_rollout() {
     let bench = Bench::new(3).await;
     bench.publish("v1", SERVES);
     bench.publish_waiting("v2");

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn with_all_namespaces_whatever_has_no_build_goes_and_a_failed_build_keeps_its_pin_and_its_mirror() {
+    fn with_all_namespaces_what_has_no_build_goes_and_a_failed_one_keeps_its_pin() {
         let garbage = plan(&observed(None), now());
         assert_eq!(names(&garbage, Collectable::BuildFolder), ["gone", "other", "unknown"]);
         assert_eq!(names(&garbage, Collectable::BuildRecords), ["old", "strange"]);

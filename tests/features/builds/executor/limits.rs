@@ -49,7 +49,7 @@ async fn a_script_gets_no_more_of_the_processors_than_its_limit() {
 
 /// The runner sees no control groups here, as in many containers.
 #[tokio::test]
-async fn without_control_groups_processes_are_limited_by_user_and_memory_by_process_and_the_log_says_so() {
+async fn without_control_groups_other_limits_hold_and_the_log_says_so() {
     let data = tempfile::tempdir().unwrap();
     let runner = data.path().join("runner");
     let landfall = env!("CARGO_BIN_EXE_landfall");

@@ -171,7 +171,7 @@ async fn a_pinned_commit_survives_a_force_push_and_is_what_gets_checked_out() {
 }
 
 #[tokio::test]
-async fn a_commit_with_submodules_or_lfs_pointers_is_refused_with_their_names_before_a_byte_is_written() {
+async fn submodules_and_lfs_pointers_are_refused_by_name_before_a_byte_is_written() {
     let bench = Bench::new();
     let head = bench.head();
     let lib = bench.crafted(&[("100644", "logo.png", POINTER), ("160000", "zlib", head.as_bytes())]);

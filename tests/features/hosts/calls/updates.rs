@@ -40,7 +40,7 @@ async fn a_connection_lost_during_a_stop_neither_loses_nor_doubles_it() {
 }
 
 #[tokio::test]
-async fn a_turn_is_one_act_and_goes_on_when_the_connection_is_lost() {
+async fn an_update_is_one_act_and_goes_on_when_the_connection_is_lost() {
     let mut bench = Bench::new().await;
     // It ends when it may.
     let slow = "#!/bin/sh\ntrap 'echo TERM seen' TERM\nwhile ! [ -e /srv/enough ]; do sleep 0.1; done\n";
@@ -77,7 +77,7 @@ async fn a_turn_is_one_act_and_goes_on_when_the_connection_is_lost() {
 }
 
 #[tokio::test]
-async fn a_turn_starts_nothing_where_somebody_else_has_the_port() {
+async fn an_update_starts_nothing_where_somebody_else_has_the_port() {
     let mut bench = Bench::new().await;
     let v1 = bench.release("v1", &[("app", WEB)]);
     bench.stage(&v1).await;
@@ -93,7 +93,7 @@ async fn a_turn_starts_nothing_where_somebody_else_has_the_port() {
 }
 
 #[tokio::test]
-async fn a_turn_to_a_release_that_is_not_there_is_an_old_view_and_stops_nothing() {
+async fn an_update_to_a_release_that_is_not_there_is_an_old_view_and_stops_nothing() {
     let mut bench = Bench::new().await;
     let v1 = bench.running(SLEEPER).await;
     let v2 = bench.release("v2", &[("app", SLEEPER)]);

@@ -105,7 +105,7 @@ fn a_stop_that_dies_anywhere_is_continued() {
 }
 
 #[test]
-fn a_turn_is_one_act_whether_the_process_ends_at_once_or_has_to_be_killed_in_every_shell() {
+fn an_update_is_one_act_whether_the_process_ends_or_is_killed_in_every_shell() {
     let turned = SHELLS.map(|shell| {
         std::thread::spawn(move || {
             let mut root = Root::new(shell);
@@ -143,7 +143,7 @@ fn a_turn_is_one_act_whether_the_process_ends_at_once_or_has_to_be_killed_in_eve
 }
 
 #[test]
-fn a_turn_that_dies_anywhere_is_continued() {
+fn an_update_that_dies_anywhere_is_continued() {
     dies_everywhere(
         |root, release| {
             send(root, release);
@@ -161,7 +161,7 @@ fn a_turn_that_dies_anywhere_is_continued() {
 }
 
 #[test]
-fn a_turn_whose_step_dies_anywhere_is_continued() {
+fn an_update_whose_step_dies_anywhere_is_continued() {
     let die = move |at: u32| {
         let mut root = Root::new("dash");
         let release = release(&root.marker);
@@ -207,7 +207,7 @@ fn a_turn_whose_step_dies_anywhere_is_continued() {
 }
 
 #[test]
-fn a_turn_ends_children_that_outlive_the_one_who_started_them_before_it_starts_the_next_in_every_shell() {
+fn an_update_ends_leftover_children_first() {
     let turned = SHELLS.map(|shell| {
         std::thread::spawn(move || {
             let mut root = Root::new(shell);

@@ -1,4 +1,4 @@
-//! What these tests stand on: a repository, a namespace with a project `shop`, an operator for it, and what is asked of them.
+//! What tests of builds stand on: a repository, a namespace with a project `shop`, an operator for it, and what is asked of them.
 
 use std::{collections::BTreeMap, path::PathBuf, process::Command};
 
@@ -15,7 +15,7 @@ use landfall::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{
+use super::{
     names,
     plane::{Operator, TestNamespace, namespace},
     repository::git,
