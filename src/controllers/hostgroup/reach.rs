@@ -47,7 +47,7 @@ pub async fn config(
     let mut whole = access.clone();
     format!("{:?}", (&spec.probe, &spec.hosts)).hash(&mut whole);
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1).max(1));
-    let hosts = dialled(spec).into_iter().map(|host| (host.name.clone(), host.address.clone()));
+    let hosts = dialled(&spec.ssh.jump, &spec.hosts).into_iter().map(|host| (host.name.clone(), host.address.clone()));
     Ok(Ok(GroupConfig {
         config_hash: whole.finish(),
         access_hash: access.finish(),

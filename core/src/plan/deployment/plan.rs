@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::{Reason, Verdict, deployment::DeploymentStatus},
     model::Failure,
-    plan::{EventDraft, Plan, count_hosts, list_names},
+    plan::{EventDraft, Plan, count_hosts, hostgroup::dialled, list_names},
 };
 
 /// What to do about this Deployment now.
@@ -49,7 +49,7 @@ fn decide(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action>
             return blocked(observed, failure, now);
         }
         if !targets.hosts.is_empty() && unchecked.len() == targets.hosts.len() {
-            return Plan { actions: vec![Action::Probe(unchecked)], ..blocked(observed, failure, now) };
+            return Plan { actions: check(&targets, unchecked), ..blocked(observed, failure, now) };
         }
     } else if !unchecked.is_empty() {
         return probe_unknown(observed, &targets, unchecked, now);
@@ -57,10 +57,16 @@ fn decide(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action>
         return adopt(observed, &targets, now);
     }
     let mut plan = roll_out(observed, &targets, now);
-    if !unchecked.is_empty() {
-        plan.actions.push(Action::Probe(unchecked));
-    }
+    plan.actions.extend(check(&targets, unchecked));
     plan
+}
+
+/// The check of these hosts, as far as the group dials them: what is never dialled is never known.
+fn check(targets: &Targets<'_>, mut unchecked: BTreeSet<String>) -> Vec<Action> {
+    let dialled: BTreeSet<&str> =
+        dialled(&targets.group.jump, &targets.group.hosts).into_iter().map(|host| host.name.as_str()).collect();
+    unchecked.retain(|name| dialled.contains(name.as_str()));
+    if unchecked.is_empty() { vec![] } else { vec![Action::Probe(unchecked)] }
 }
 
 /// Every selected host is known, or no update begins.

@@ -95,12 +95,12 @@ pub(crate) fn invalid_spec(spec: &HostGroupSpec) -> Option<Failure> {
 
 /// Hosts that can be dialled, whatever else is wrong with the spec; none where a jump host is wrong. Two names of one machine are both
 /// dialled: the owner file there tells which one counts.
-pub fn dialled(spec: &HostGroupSpec) -> Vec<&Host> {
+pub fn dialled<'a>(jump: &[Jump], hosts: &'a [Host]) -> Vec<&'a Host> {
     let is_wrong = |address: &str| invalid_address("", address, "").is_some();
-    if spec.ssh.jump.iter().any(|jump| is_wrong(&jump.address)) {
+    if jump.iter().any(|jump| is_wrong(&jump.address)) {
         return Vec::new();
     }
-    spec.hosts.iter().filter(|host| !is_wrong(&host.address)).collect()
+    hosts.iter().filter(|host| !is_wrong(&host.address)).collect()
 }
 
 /// The same of its jump hosts and hosts alone.

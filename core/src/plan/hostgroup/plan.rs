@@ -26,7 +26,8 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action
     let verdict = verdict::verdict(observed, &view);
     let mut actions = Vec::new();
     let mut events = Vec::new();
-    let can_watch = check::invalid_spec(&observed.spec).is_none() || !check::dialled(&observed.spec).is_empty();
+    let can_watch = check::invalid_spec(&observed.spec).is_none()
+        || !check::dialled(&observed.spec.ssh.jump, &observed.spec.hosts).is_empty();
     if observed.secret.is_none() && can_watch && !observed.watched {
         actions.push(Action::Watch);
     }
