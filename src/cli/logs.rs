@@ -15,7 +15,7 @@ use super::{
     view::{RetryBudget, ViewClient},
 };
 use crate::{
-    api::view::{ATTEMPT_HEADER, OFFSET_HEADER, path},
+    api::view::{ATTEMPT_HEADER, NO_STAMP, OFFSET_HEADER, STAMP_BYTES, path},
     effects::plain::Plain,
 };
 
@@ -45,6 +45,9 @@ pub struct LogsArgs {
     /// Start at this byte of the log, counted from 0
     #[arg(long, value_name = "BYTE")]
     pub since: Option<u64>,
+    /// Show each line with the time at which it arrived, in UTC; the lines of a Deployment have their times always
+    #[arg(long)]
+    pub timestamps: bool,
     /// Attempt to show: of a Build 1, 2, …; of a Deployment <revision>.<serial>.<attempt> [default: the last one]
     #[arg(long, value_name = "ATTEMPT")]
     pub attempt: Option<String>,
@@ -58,7 +61,9 @@ pub async fn logs(args: LogsArgs) -> Result<ExitStatus, CliError> {
     let (kind, name) = kind_and_name(&args.object)?;
     let client = ViewClient::for_logs(&args.cluster).await?;
     let path = path(&client.cluster.namespace, kind.plural(), name, "log");
-    let mut reading = Reading { path, args: &args, attempt: args.attempt.clone(), at: None };
+    // A rollout's lines have their times already, and are asked for as they are.
+    let timestamps = args.timestamps && kind == Kind::Build;
+    let mut reading = Reading { path, args: &args, timestamps, attempt: args.attempt.clone(), at: None };
     loop {
         reading.run(&client).await?;
         let (true, Kind::Build) = (args.follow, kind) else { return Ok(ExitStatus::Done) };
@@ -87,6 +92,8 @@ fn kind_and_name(object: &str) -> Result<(Kind, &str), CliError> {
 struct Reading<'a> {
     path: String,
     args: &'a LogsArgs,
+    /// Whether the answers have a time before each line.
+    timestamps: bool,
     attempt: Option<String>,
     /// The next byte to ask for, once it is known.
     at: Option<u64>,
@@ -97,11 +104,15 @@ impl Reading<'_> {
         let length = if self.args.follow { OUTAGE_MAX_FOLLOWING } else { OUTAGE_MAX };
         let (mut plain, mut out) = (Plain::default(), tokio::io::stdout());
         let mut budget = RetryBudget::of(length);
+        let mut stamped = self.timestamps.then(StampedLines::default);
         loop {
             let mut answer = client.get(&self.request_path(), &mut budget).await?;
             let header = |name: &str| answer.headers.get(name)?.to_str().ok().map(str::to_owned);
             self.attempt = header(ATTEMPT_HEADER).or(self.attempt.take());
             let mut at = header(OFFSET_HEADER).and_then(|at| at.parse().ok()).or(self.at).unwrap_or(0);
+            if let Some(stamped) = &mut stamped {
+                stamped.begin_answer();
+            }
             let cut = loop {
                 match answer.body.frame().await {
                     None => {
@@ -111,7 +122,11 @@ impl Reading<'_> {
                     Some(Err(error)) => break from_kube(error, &client.cluster.address),
                     Some(Ok(frame)) => {
                         let bytes = frame.into_data().unwrap_or_default();
-                        at += bytes.len() as u64;
+                        let (bytes, log_bytes) = match &mut stamped {
+                            Some(stamped) => stamped.take(&bytes),
+                            None => (bytes.to_vec(), bytes.len() as u64),
+                        };
+                        at += log_bytes;
                         write(&mut out, &plain.push(&bytes)).await?;
                         budget = RetryBudget::of(length);
                     }
@@ -126,6 +141,9 @@ impl Reading<'_> {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         if self.args.follow {
             query.append_pair("follow", "true");
+        }
+        if self.timestamps {
+            query.append_pair("timestamps", "true");
         }
         if let Some(host) = &self.args.host {
             query.append_pair("host", host);
@@ -143,6 +161,64 @@ impl Reading<'_> {
             (None, _) => {}
         }
         format!("{}?{}", self.path, query.finish())
+    }
+}
+
+/// Lines with times before them, of one log over several answers. A time is no part of the log, and each answer begins with one.
+#[derive(Debug, Default)]
+struct StampedLines {
+    /// What is here of a time.
+    stamp: Vec<u8>,
+    due: bool,
+    /// A line was shown up to its middle.
+    within: bool,
+    /// The user knows why lines have no time.
+    told: bool,
+}
+
+impl StampedLines {
+    fn begin_answer(&mut self) {
+        self.stamp.clear();
+        self.due = true;
+    }
+
+    /// What is to be shown of the next bytes of an answer, and how many of these are the log's.
+    fn take(&mut self, mut bytes: &[u8]) -> (Vec<u8>, u64) {
+        let (mut shown, mut log_bytes) = (Vec::with_capacity(bytes.len()), 0);
+        while !bytes.is_empty() {
+            if self.due && self.stamp.len() < STAMP_BYTES {
+                let (stamp, rest) = bytes.split_at(bytes.len().min(STAMP_BYTES - self.stamp.len()));
+                self.stamp.extend_from_slice(stamp);
+                bytes = rest;
+            } else {
+                // Only with a byte of its line: an answer that is cut before it is repeated with its time.
+                if self.due {
+                    self.show_stamp(&mut shown);
+                }
+                let end = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |end| end + 1);
+                let (line, rest) = bytes.split_at(end);
+                shown.extend_from_slice(line);
+                log_bytes += line.len() as u64;
+                self.due = line.ends_with(b"\n");
+                self.within = !self.due;
+                bytes = rest;
+            }
+        }
+        (shown, log_bytes)
+    }
+
+    fn show_stamp(&mut self, shown: &mut Vec<u8>) {
+        let stamp = std::mem::take(&mut self.stamp);
+        // The rest of a line that was cut has its time before it.
+        if self.within {
+            return;
+        }
+        if stamp == NO_STAMP.as_bytes() && !std::mem::replace(&mut self.told, true) {
+            eprintln!(
+                "landfall: lines after \"-\" have no time: the attempt ran under an older landfall, its machine was lost, or the operator that knows the times does not answer"
+            );
+        }
+        shown.extend(stamp);
     }
 }
 
@@ -221,6 +297,7 @@ mod tests {
             follow: true,
             tail,
             since,
+            timestamps: false,
             attempt: None,
             host: None,
         }
@@ -229,10 +306,47 @@ mod tests {
     #[test]
     fn a_cut_log_is_resumed_at_the_next_byte_of_the_same_attempt() {
         let args = args(Some(10), Some(3));
-        let mut reading = Reading { path: "/p".into(), args: &args, attempt: None, at: None };
+        let mut reading = Reading { path: "/p".into(), args: &args, timestamps: false, attempt: None, at: None };
         assert_eq!(reading.request_path(), "/p?follow=true&tail=10&since=3");
         (reading.attempt, reading.at) = (Some("2".into()), Some(1234));
         assert_eq!(reading.request_path(), "/p?follow=true&attempt=2&since=1234");
+        reading.timestamps = true;
+        assert_eq!(reading.request_path(), "/p?follow=true&timestamps=true&attempt=2&since=1234");
+    }
+
+    #[test]
+    fn a_log_with_times_that_is_cut_anywhere_is_resumed_without_a_line_or_a_time_lost_or_repeated() {
+        let log = b"one\n\ntwo, longer\nthree";
+        let stamp = |n: usize| format!("2026-11-27T01:56:{n:02}Z ");
+        // As the server does: a time at the begin of each answer, and before each line after it.
+        let answer = |from: usize| {
+            let mut answer = Vec::new();
+            for (at, byte) in log.iter().enumerate().skip(from) {
+                if at == from || log[at - 1] == b'\n' {
+                    answer.extend(stamp(at).into_bytes());
+                }
+                answer.push(*byte);
+            }
+            answer
+        };
+        let whole = answer(0);
+        for cut in 0..whole.len() {
+            for second_cut in [1, STAMP_BYTES - 1, STAMP_BYTES, STAMP_BYTES + 1, 2 * STAMP_BYTES + 3] {
+                let (mut lines, mut shown, mut at) = (StampedLines::default(), Vec::new(), 0);
+                for most in [cut, second_cut, usize::MAX] {
+                    lines.begin_answer();
+                    let answer = answer(at);
+                    // Frames of a few bytes.
+                    for frame in answer[..most.min(answer.len())].chunks(5) {
+                        let (bytes, log_bytes) = lines.take(frame);
+                        shown.extend(bytes);
+                        at += usize::try_from(log_bytes).unwrap();
+                    }
+                }
+                assert_eq!(String::from_utf8_lossy(&shown), String::from_utf8_lossy(&whole), "{cut} {second_cut}");
+                assert_eq!(at, log.len());
+            }
+        }
     }
 
     #[test]

@@ -16,12 +16,16 @@ pub(crate) const PIECE: u64 = 1024 * 1024;
 /// The most that is looked through for the last lines.
 const TAIL_SCAN_BYTES: u64 = 16 * PIECE;
 const BLOCK: u64 = 64 * 1024;
+/// The largest index of times: a day of output in every second. The output beyond it has no time.
+pub(crate) const INDEX_MAX: u64 = 2 * PIECE;
 
 /// One log. Cheap to clone.
 #[derive(Clone)]
 pub struct Log {
     /// Where it is while it grows. It may be gone when all of it is sealed.
     pub file: PathBuf,
+    /// Where the index of its times is while it grows (see [`super::log_times`]); `None` where its lines have times of their own.
+    pub times: Option<PathBuf>,
     /// `logs/<uid>/<attempt>`, of which piece n is `/n`.
     pub folder: Key,
     pub store: Store,
@@ -90,6 +94,28 @@ impl Log {
             if !is_whole {
                 return Ok(n);
             }
+        }
+    }
+
+    /// Copies the index of the log's times into the store, when the log is over.
+    pub(crate) async fn seal_times(&self, gate: &Gate) -> Result<(), LogError> {
+        let (Some(file), key) = (&self.times, keys::log_times(&self.folder)) else { return Ok(()) };
+        if self.store.size(&key).await?.is_some() {
+            return Ok(());
+        }
+        let times = read_file(file, 0, INDEX_MAX).await?.unwrap_or_default();
+        if !times.is_empty() {
+            self.store.create(gate, &key, times).await?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the index of its times from `offset`, at most `most`; empty at the end, or where there is none.
+    pub(crate) async fn read_times(&self, offset: u64, most: u64) -> Result<Vec<u8>, LogError> {
+        let Some(file) = &self.times else { return Ok(Vec::new()) };
+        match read_file(file, offset, most).await? {
+            Some(bytes) => Ok(bytes),
+            None => Ok(self.store.read(&keys::log_times(&self.folder), offset, most).await?),
         }
     }
 
@@ -165,7 +191,8 @@ mod tests {
         let bytes: Vec<u8> =
             (0..2 * PIECE + 5000).map(|n| if n % 100 == 99 { b'\n' } else { b'a' + (n % 26) as u8 }).collect();
         let file = dir.path().join("log");
-        let log = Log { file: file.clone(), folder: keys::log_folder("u", "1").unwrap(), store: store.clone() };
+        let log =
+            Log { file: file.clone(), times: None, folder: keys::log_folder("u", "1").unwrap(), store: store.clone() };
         assert_eq!(log.size().await.unwrap(), 0);
         std::fs::write(&file, &bytes).unwrap();
         let mut offsets = Vec::new();
@@ -200,7 +227,7 @@ mod tests {
         let (memory, gate) =
             (Memory::default(), Gate::open_for(FenceToken { epoch: "e".into(), created: 0, transitions: 0 }));
         let folder = keys::log_folder("u", "1").unwrap();
-        let log = Log { file: PathBuf::from("nowhere"), folder, store: memory.store() };
+        let log = Log { file: PathBuf::from("nowhere"), times: None, folder, store: memory.store() };
         // A log that grows by one piece and a half between two looks.
         let (looks, reads) = (40, AtomicUsize::new(0));
         let mut sealed = 0;

@@ -8,6 +8,7 @@ pub mod fresh;
 pub mod gate;
 pub mod git;
 pub mod host;
+pub(crate) mod log_times;
 pub(crate) mod logs;
 pub(crate) mod names;
 pub mod payload;

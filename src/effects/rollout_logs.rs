@@ -121,7 +121,7 @@ impl RolloutLogs {
         let name = host.unwrap_or(ALL);
         // The key is made of checked parts, so the path has them too.
         let folder = keys::host_log_folder(uid, &attempt.to_string(), name)?;
-        Ok(Log { file: self.attempt_folder(uid, attempt).join(name), folder, store: store.clone() })
+        Ok(Log { file: self.attempt_folder(uid, attempt).join(name), times: None, folder, store: store.clone() })
     }
 
     /// Puts the logs of a Deployment into the store, but for the newest attempt's, and removes their files.

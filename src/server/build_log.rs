@@ -11,7 +11,7 @@ use crate::{
     model::backoff::Backoff,
 };
 
-pub(crate) const PARAMETERS: [&str; 4] = ["follow", "since", "tail", "attempt"];
+pub(crate) const PARAMETERS: [&str; 5] = ["follow", "since", "tail", "attempt", "timestamps"];
 /// Between two reads of a build that has not begun yet.
 const BEGIN_POLL: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
 

@@ -19,7 +19,8 @@ use crate::{
     model::rollout::RolloutAttempt,
 };
 
-pub(crate) const PARAMETERS: [&str; 5] = ["follow", "since", "tail", "attempt", "host"];
+/// Its lines have their times with and without `timestamps`.
+pub(crate) const PARAMETERS: [&str; 6] = ["follow", "since", "tail", "attempt", "timestamps", "host"];
 /// Interval between two reads of a Deployment whose rollout has not begun.
 const BEGIN_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Interval between two reads of a Deployment to see whether its rollout has ended, for each follower.

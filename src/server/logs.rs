@@ -11,6 +11,7 @@ use super::{
     api_error::ApiError,
     query::LogQuery,
     reader_permits::ReaderPermit,
+    stamps::Stamps,
     state::View,
     stream::{Reading, Until},
 };
@@ -65,7 +66,8 @@ pub async fn answer(
     } else {
         return Err(away());
     };
-    let mut response = Reading::new(log, from, until, permit).into_body().into_response();
+    let stamps = (query.timestamps && log.times.is_some()).then(|| Stamps::new(&log, from, over));
+    let mut response = Reading::new(log, from, until, stamps, permit).into_body().into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

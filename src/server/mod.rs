@@ -22,6 +22,7 @@ mod query;
 mod reader_permits;
 mod relay;
 mod routes;
+mod stamps;
 mod state;
 mod stream;
 mod tls;

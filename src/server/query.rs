@@ -15,6 +15,8 @@ pub(crate) struct LogQuery {
     pub tail: Option<u64>,
     /// Default: the last one. Of a Build a number from 1, of a Deployment `<rollout>.<attempt>`.
     pub attempt: Option<String>,
+    /// Each line with the time at which it arrived.
+    pub timestamps: bool,
     /// Of a Deployment: this host's part.
     pub host: Option<String>,
 }
@@ -66,6 +68,7 @@ impl LogQuery {
             since: parameters.number("since")?,
             tail: parameters.number("tail")?,
             attempt: parameters.text("attempt").map(str::to_owned),
+            timestamps: parameters.yes("timestamps")?,
             host: parameters.text("host").map(str::to_owned),
         })
     }

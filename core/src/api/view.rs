@@ -19,6 +19,12 @@ pub const OFFSET_HEADER: &str = "landfall-offset";
 /// Response header of a log: which attempt it is of.
 pub const ATTEMPT_HEADER: &str = "landfall-attempt";
 
+/// With `timestamps=true` an answer, and each line after its first, begins with this number of bytes: a time in UTC to the second and a space, or
+/// [`NO_STAMP`]. They are no bytes of the log.
+pub const STAMP_BYTES: usize = 21;
+/// Before a line whose time is not known.
+pub const NO_STAMP: &str = "-                    ";
+
 /// The path of a subresource, without query.
 pub fn path(namespace: &str, resource: &str, name: &str, sub: &str) -> String {
     format!("/apis/{VIEW_API}/namespaces/{namespace}/{resource}/{name}/{sub}")

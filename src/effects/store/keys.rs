@@ -236,6 +236,11 @@ pub fn piece(folder: &Key, n: u64) -> Key {
     Key(format!("{folder}/{n}"))
 }
 
+/// The index of the times of the log of that folder.
+pub(crate) fn log_times(folder: &Key) -> Key {
+    Key(format!("{folder}/times"))
+}
+
 /// The key of this name right below a folder; both are parts of keys already.
 pub(crate) fn below(folder: &Key, name: &str) -> Key {
     Key(format!("{folder}/{name}"))

@@ -182,6 +182,76 @@ async fn a_user_who_follows_too_many_logs_is_told_to_come_again_and_others_find_
     }
 }
 
+/// The seconds of the times before lines, and the lines.
+fn timed(log: &[u8]) -> Vec<(i64, String)> {
+    let line = |line: &str| {
+        let (time, text) = line.split_once(' ').unwrap();
+        (time.parse::<jiff::Timestamp>().unwrap().as_second(), text.to_owned())
+    };
+    String::from_utf8(log.to_vec()).unwrap().lines().map(line).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_line_of_a_build_has_the_time_at_which_it_arrived_live_and_from_the_store() {
+    let _turn = TURN.lock().await;
+    let bench = Bench::on(shared().await).await;
+    let now = || i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()).unwrap();
+    let begin = now();
+    bench.build("timed", "echo one; sleep 2; echo two; sleep 2; printf '1%%\\r2%%\\nend'").await;
+    let path = format!("{}?timestamps=true", bench.log_path("timed"));
+    eventually("it begins", || async { bench.read(&path).await.ok().filter(|log| !log.is_empty()) }).await;
+    let cli = bench.cli(&["logs", "build/timed", "-f", "--timestamps"]);
+    let mut stream = bench.client.request_stream(get(&format!("{path}&follow=true"))).await.unwrap();
+    // As they arrive, not when it is over.
+    let mut first = [0; 2 * view::STAMP_BYTES + "one\ntwo\n".len()];
+    stream.read_exact(&mut first).await.unwrap();
+    let early = timed(&first);
+    assert!(bench.api::<Build>().get("timed").await.unwrap().status.unwrap().attempts[0].outcome.is_none());
+    let mut live = first.to_vec();
+    stream.read_to_end(&mut live).await.unwrap();
+    let lines = timed(&live);
+    println!("{}", String::from_utf8_lossy(&live));
+    assert_eq!(lines[..2], early);
+    assert_eq!(lines.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["one", "two", "1%", "2%", "end"]);
+    let at = |n: usize| lines[n].0;
+    // Each is at most a second off, by its being cut to the second; a busy machine sleeps longer.
+    assert!((1..=12).contains(&(at(1) - at(0))) && (1..=12).contains(&(at(2) - at(1))), "{lines:?}");
+    assert!(at(0) >= begin && at(4) <= now() && at(2) == at(4), "{lines:?} after {begin}");
+    let cli = output(cli).await;
+    assert_eq!(String::from_utf8_lossy(&cli.stdout), String::from_utf8_lossy(&live));
+    assert!(!String::from_utf8_lossy(&cli.stderr).contains("no time"));
+
+    // What is read from the store when the executor has nothing of it any more.
+    bench.until_ended("timed").await;
+    let file = executor_log(&bench, "timed").await;
+    let raw = fs::read(&file).unwrap();
+    let attempt = file.parent().unwrap();
+    let uid = attempt.parent().unwrap().file_name().unwrap();
+    let sealed = bench.dev.folder().join("operator/store/logs").join(uid).join("1");
+    eventually("it is sealed", || async {
+        (sealed.join("0").exists() && sealed.join("times").exists() && !attempt.join("src").exists()).then_some(())
+    })
+    .await;
+    fs::remove_dir_all(attempt).unwrap();
+    let stored = output(bench.cli(&["logs", "build/timed", "--timestamps"])).await;
+    assert_eq!(String::from_utf8_lossy(&stored.stdout), String::from_utf8_lossy(&live));
+    let tail = bench.read(&format!("{path}&tail=2")).await.unwrap();
+    assert_eq!(timed(&tail), lines[3..]);
+    // The middle of a line, and the log's bytes are as they were.
+    assert_eq!(timed(&bench.read(&format!("{path}&since=5")).await.unwrap())[0], (at(1), "wo".to_owned()));
+    assert_eq!(bench.read(&bench.log_path("timed")).await.unwrap().len(), raw.len());
+
+    // An attempt without an index, as those of before there was one.
+    fs::remove_file(sealed.join("times")).unwrap();
+    let without = output(bench.cli(&["logs", "build/timed", "--timestamps"])).await;
+    assert!(without.status.success());
+    assert_eq!(String::from_utf8_lossy(&without.stderr).matches("no time").count(), 1, "{without:?}");
+    let shown = String::from_utf8(without.stdout).unwrap();
+    let texts: Vec<_> = shown.lines().map(|line| line.strip_prefix(view::NO_STAMP).unwrap_or(line)).collect();
+    assert_eq!(texts, ["one", "two", "1%", "2%", "end"]);
+    assert!(shown.lines().all(|line| line.starts_with("- ")), "{shown}");
+}
+
 fn length(build: &Build) -> i64 {
     let attempt = build.status.as_ref().unwrap().attempts.last().unwrap();
     attempt.completed_at.as_ref().unwrap().0.as_second() - attempt.started_at.0.as_second()
@@ -255,6 +325,8 @@ async fn what_is_done_on_hosts_is_read_as_it_happens_by_all_or_by_one_and_afterw
     eventually("it is sealed", || async { (!folder.join("1.0.1").exists()).then_some(()) }).await;
     let again = output(bench.cli(&["logs", "deployment/shop", "--attempt", "1.0.1"])).await;
     assert_eq!(String::from_utf8(again.stdout).unwrap(), first);
+    let timed = output(bench.cli(&["logs", "deployment/shop", "--attempt", "1.0.1", "--timestamps"])).await;
+    assert_eq!(String::from_utf8(timed.stdout).unwrap(), first, "its lines have times already");
     bench.api::<Deployment>().delete("shop", &DeleteParams::default()).await.unwrap();
     eventually("it is gone", || async {
         bench.api::<Deployment>().get_opt("shop").await.unwrap().is_none().then_some(())

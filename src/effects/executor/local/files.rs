@@ -8,11 +8,16 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::arrivals::Arrivals;
+use crate::effects::clock;
+
 /// Names in an attempt's folder.
 pub(super) const STEP: &str = "step.json";
 pub(super) const PID: &str = "pid";
 pub(super) const LOCK: &str = "lock";
 pub(super) const LOG: &str = "log";
+/// When the log's bytes arrived.
+pub(super) const TIMES: &str = "times";
 pub(super) const CANCEL: &str = "cancel";
 pub(super) const EXIT: &str = "exit";
 pub(super) const RUNNER_LOG: &str = "runner.log";
@@ -68,10 +73,9 @@ fn parent(path: &Path) -> PathBuf {
 /// A line of ours in the script's log; its length.
 pub(super) fn add_note(dir: &Path, text: &str) -> u64 {
     let line = format!("landfall: {text}\n");
-    let written = File::options()
-        .create(true)
-        .append(true)
-        .open(dir.join(LOG))
-        .and_then(|mut log| log.write_all(line.as_bytes()));
+    let written = File::options().create(true).append(true).open(dir.join(LOG)).and_then(|mut log| {
+        Arrivals::open(&dir.join(TIMES)).add(log.metadata()?.len(), clock::now().as_second());
+        log.write_all(line.as_bytes())
+    });
     if written.is_ok() { line.len() as u64 } else { 0 }
 }

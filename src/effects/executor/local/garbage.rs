@@ -14,7 +14,8 @@ use super::{attempt, files};
 use crate::effects::remove;
 
 /// What is kept of an attempt that has ended.
-const KEPT: [&str; 6] = [files::STEP, files::PID, files::LOCK, files::LOG, files::EXIT, files::RUNNER_LOG];
+const KEPT: [&str; 7] =
+    [files::STEP, files::PID, files::LOCK, files::LOG, files::TIMES, files::EXIT, files::RUNNER_LOG];
 const CHECK_PREFIX: &str = "trial-";
 /// An isolation check takes seconds.
 const STALE: Duration = Duration::from_secs(3600);
@@ -72,7 +73,11 @@ pub(super) fn remove_log(dir: &Path) -> Result<(), ExecutorError> {
     if matches!(attempt::state(dir)?, StepState::Running { .. }) {
         return Ok(());
     }
-    remove::tree(&dir.join(files::LOG)).map_err(|error| ExecutorError::io("remove a build's log", &error))
+    // The log at the end: while it is there, this is done again.
+    for name in [files::TIMES, files::LOG] {
+        remove::tree(&dir.join(name)).map_err(|error| ExecutorError::io("remove a build's log", &error))?;
+    }
+    Ok(())
 }
 
 /// Ends what still runs, and removes the build's folder.

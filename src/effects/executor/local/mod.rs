@@ -2,9 +2,10 @@
 //! It must not decide whether to retry, nor read the script's meaning.
 //!
 //! Each attempt has a folder below `<data>/executor/<build uid>/<attempt>/` with `step.json`, `src/` (the checkout), `pid`, `log`,
-//! `cancel` and `exit`. A runner process of our own survives the operator, enforces the timeouts and writes `exit`; whoever comes later
-//! finds it by pid, start time and boot id. An attempt begins at most once.
+//! `times` (when its output arrived), `cancel` and `exit`. A runner process of our own survives the operator, enforces the timeouts and
+//! writes `exit`; whoever comes later finds it by pid, start time and boot id. An attempt begins at most once.
 
+mod arrivals;
 mod attempt;
 mod cache;
 mod capture;
@@ -156,7 +157,9 @@ impl LocalExecutor {
     /// The same log for those who follow it, also when the attempt's folder is gone and only the sealed pieces are left.
     pub fn log_of(&self, attempt: &AttemptId, store: &Store) -> Result<Log, ExecutorError> {
         let folder = keys::log_folder(&attempt.uid, &attempt.attempt.to_string()).map_err(StoreError::from)?;
-        Ok(Log { file: self.dir(attempt).join(files::LOG), folder, store: store.clone() })
+        let dir = self.dir(attempt);
+        let (file, times) = (dir.join(files::LOG), Some(dir.join(files::TIMES)));
+        Ok(Log { file, times, folder, store: store.clone() })
     }
 
     /// The last `n` lines, cleaned for display.
@@ -168,7 +171,7 @@ impl LocalExecutor {
     }
 
     /// Copies the log into the store as `logs/<uid>/<attempt>/<n>`, pieces of 1 MiB: the whole ones while it runs, the last one when
-    /// it has ended. Idempotent. Returns how many pieces are sealed.
+    /// it has ended, and with it the index of its times. Idempotent. Returns how many pieces are sealed.
     pub async fn seal(&self, gate: &Gate, store: &Store, attempt: &AttemptId) -> Result<u64, ExecutorError> {
         // Asked first: what is read after it is the whole log.
         let is_over = !matches!(self.state(attempt).await?, StepState::Running { .. });
@@ -179,6 +182,9 @@ impl LocalExecutor {
             None => log.sealed_pieces().await?,
         };
         let sealed = log.seal(gate, from, is_over).await?;
+        if is_over {
+            log.seal_times(gate).await?;
+        }
         let mut all = self.sealed.lock();
         if is_over {
             all.remove(attempt);

@@ -107,11 +107,11 @@ fn attempt(dir: &Path, asked: &StepFile, secrets: &Secrets) -> io::Result<(End, 
     }
     let last = LastOutput::new();
     let (reader, writer) = io::pipe()?;
-    let (log, limit, heard) = (dir.join(files::LOG), asked.max_log_bytes, last.clone());
-    File::options().create(true).append(true).open(&log)?;
+    let (of, limit, heard) = (dir.to_owned(), asked.max_log_bytes, last.clone());
+    File::options().create(true).append(true).open(dir.join(files::LOG))?;
     let (done, captured) = mpsc::channel();
     let masks = Masks::of(secrets.values());
-    std::thread::spawn(move || done.send(capture::capture(reader, &log, limit, &heard, masks)));
+    std::thread::spawn(move || done.send(capture::capture(reader, &of, limit, &heard, masks)));
     let limits = ActiveLimits::new(asked.step.limits, asked.isolation == Isolation::Sandboxed);
     let watch = Watch { dir, asked, secrets, limits: &limits, last };
     let mut notes: u64 = limits.shortcomings().iter().map(|line| files::add_note(dir, line)).sum();
