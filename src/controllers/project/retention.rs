@@ -267,10 +267,14 @@ async fn logs_of(uid: &str, context: &ProjectContext) -> Result<Vec<LogObserved>
             key.as_str().strip_prefix(folder.as_str()).and_then(|rest| rest.trim_start_matches('/').split_once('/'));
         let Some((attempt, piece)) = piece else { continue };
         let Ok(attempt) = attempt.parse() else { continue };
-        let new = || LogObserved { uid: uid.to_owned(), attempt, bytes: 0, at, torn: true };
+        let new =
+            || LogObserved { uid: uid.to_owned(), attempt, bytes: 0, at: jiff::Timestamp::UNIX_EPOCH, torn: true };
         let log = logs.entry(attempt).or_insert_with(new);
         log.bytes += bytes;
-        log.at = log.at.max(at);
+        // The index of its times is no output, and written when that has ended.
+        if piece != keys::LOG_TIMES {
+            log.at = log.at.max(at);
+        }
         // The first piece is the first to go.
         log.torn &= piece != "0";
     }

@@ -238,8 +238,11 @@ pub fn piece(folder: &Key, n: u64) -> Key {
 
 /// The index of the times of the log of that folder.
 pub(crate) fn log_times(folder: &Key) -> Key {
-    Key(format!("{folder}/times"))
+    Key(format!("{folder}/{LOG_TIMES}"))
 }
+
+/// Its name among the pieces of the log.
+pub(crate) const LOG_TIMES: &str = "times";
 
 /// The key of this name right below a folder; both are parts of keys already.
 pub(crate) fn below(folder: &Key, name: &str) -> Key {
