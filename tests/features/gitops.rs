@@ -248,7 +248,7 @@ fn argo_cd_sees_an_object_as_kubectl_and_flux_do() {
 #[test]
 fn argo_cd_agrees_with_kstatus_on_every_golden_status() {
     let (mut objects, mut wanted) = (Vec::new(), Vec::new());
-    for kind in ["project", "build", "hostgroup", "deployment"] {
+    for kind in ["project", "builds", "hostgroup", "deployment"] {
         for entry in fs::read_dir(root().join("core/tests/cases").join(kind)).unwrap() {
             let case = fs::read_to_string(entry.unwrap().path()).unwrap();
             let Some((_, expected)) = case.split_once("\n# expected\n") else { continue };

@@ -1,6 +1,5 @@
 //! Heads that were pushed: what the store knows of them, and their Builds. It must not decide which are new.
 
-use crate::model::Failure;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 
@@ -13,7 +12,7 @@ use crate::{
         gate::{Effect, Gate, GateShut},
         store::{Store, keys},
     },
-    model::Class,
+    model::{Class, Failure},
     plan::project::{
         Head, PushesObserved,
         trigger::{self, BASELINE},
@@ -100,8 +99,13 @@ async fn create(project: &Project, head: &Head, context: &ProjectContext) -> Res
             let same = |there: &Build| {
                 there.spec.project_ref == build.spec.project_ref && there.spec.revision == build.spec.revision
             };
-            // Gone already: then there was one.
-            if there.as_ref().is_none_or(same) {
+            let Some(there) = there else {
+                // It is no longer known of which commit it was: this head gets one of its own.
+                let message =
+                    format!("the Build {name} of {} was deleted while another was created in its place", head.branch);
+                return Err(Failure::new(Reason::TriggerFailed, Class::Transient, message));
+            };
+            if same(&there) {
                 return Ok(name);
             }
             let message = format!(

@@ -130,7 +130,7 @@ async fn a_host_certificate_counts_only_with_authority_type_principal_validity_a
     let of = || HostCertificate::of(&authority, host);
     let bad = [
         ("not 198.", HostCertificate { principals: vec!["10.0.0.1".into()], ..of() }),
-        ("names nobody", HostCertificate { principals: vec![], ..of() }),
+        ("names no host", HostCertificate { principals: vec![], ..of() }),
         ("until", HostCertificate { valid: (-3600, -60), ..of() }),
         ("valid from", HostCertificate { valid: (3600, 7200), ..of() }),
         ("user's certificate", HostCertificate { kind: CertType::User, ..of() }),
@@ -326,7 +326,7 @@ async fn jump_hosts_are_checked_one_by_one_and_an_error_names_the_hop() {
     .err()
     .unwrap();
     assert!(
-        error.is_unreachable() && error.to_string().starts_with(&format!("the jump host {}", first.address)),
+        error.is_unreachable() && error.to_string().starts_with(&format!("jump host {}", first.address)),
         "{error}"
     );
 }
@@ -455,7 +455,7 @@ async fn hosts_behind_a_jump_host_share_one_connection_through_it_and_its_loss_i
     let lost =
         bench.until_group("inner", "lost", |group| reachable(group) == 0 && reason(group) == "Unreachable").await;
     let message = &lost.status.as_ref().unwrap().exceptions[0].message;
-    assert!(message.contains(&format!("the jump host {}", bench.hosts.host(0).address)), "{message}");
+    assert!(message.contains(&format!("jump host {}", bench.hosts.host(0).address)), "{message}");
     bench.hosts.host(0).mend().await;
     bench.until_group("inner", "back", |group| reachable(group) == 3).await;
 }
