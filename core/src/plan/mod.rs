@@ -83,6 +83,14 @@ pub(crate) fn host_events(
     each.iter().map(own).chain(together).collect()
 }
 
+/// The command that sets a verb on an object. `kind` in the plural, as kubectl takes it.
+pub(crate) fn verb_command(kind: &str, namespace: &str, name: &str, verb: &str, value: &str) -> String {
+    format!("kubectl -n {namespace} annotate --overwrite {kind}.landfall.dev/{name} {verb}={value}")
+}
+
+/// For verbs that act on each new value.
+pub(crate) const NEW_VALUE: &str = "$(date +%s)";
+
 /// `1 host`, `3 hosts`.
 pub(crate) fn count_hosts(n: usize) -> String {
     match n {

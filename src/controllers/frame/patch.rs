@@ -64,7 +64,7 @@ fn field(
     at: &str,
     operations: &mut Vec<Value>,
 ) {
-    let path = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
+    let path = below(at, key);
     match (raw.get(key), after) {
         (Some(_), _) if before == after => {}
         (Some(Value::Object(raw)), Some(Value::Object(after))) if is_same_thing(raw, after) => {
@@ -74,6 +74,11 @@ fn field(
         (Some(_), None) => operations.push(json!({ "op": "remove", "path": path })),
         (None, None) => {}
     }
+}
+
+/// The pointer to a field, with its name as RFC 6901 escapes it.
+fn below(at: &str, key: &str) -> String {
+    format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// One with another id is another one: what a later version noted of the old one says nothing about the new.
@@ -114,7 +119,7 @@ fn each([raw, before, after]: [&Value; 3], rest: &[&str], at: &str, operations: 
         let at = format!("{at}/{nth}");
         let stays = |key: &str| before.get(key) == after.get(key);
         let tests = raw.as_object()?.iter().filter(|(key, _)| stays(key));
-        operations.extend(tests.map(|(key, value)| test(&format!("{at}/{key}"), value)));
+        operations.extend(tests.map(|(key, value)| test(&below(&at, key), value)));
         shown([raw, before, after], rest, &at, operations)?;
     }
     Some(())
@@ -205,6 +210,14 @@ mod tests {
         let mut later = raw();
         later["conditions"] = json!([{ "of": "a later version" }, raw()["conditions"][0]]);
         assert!(display(&later, &before(), &after, &pointers).is_none());
+    }
+
+    #[test]
+    fn a_field_of_a_later_version_with_a_slash_in_its_name_is_found() {
+        let entry = |message: &str| json!([{ "a/b~c": "later", "message": message }]);
+        let [raw, after] = ["old", "new"].map(|message| json!({ "conditions": entry(message) }));
+        let operations = display(&raw, &raw, &after, &["/conditions/*/message"]).unwrap();
+        assert_eq!(operations.first(), Some(&test("/status/conditions/0/a~1b~0c", &json!("later"))));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
         verbs::{self, RETRY},
     },
     model::retry_state::RetryState,
-    plan::{EventDraft, Plan, project::Denied},
+    plan::{EventDraft, NEW_VALUE, Plan, project::Denied, verb_command},
 };
 
 /// How many attempts a status shows.
@@ -34,10 +34,7 @@ impl<'a> StatusBuilder<'a> {
     /// Command for another attempt.
     pub(super) fn retry_command(&self) -> String {
         let object = &self.observed.object;
-        format!(
-            "kubectl -n {} annotate --overwrite builds.landfall.dev/{} landfall.dev/retry=$(date +%s)",
-            object.namespace, object.name
-        )
+        verb_command("builds", &object.namespace, &object.name, RETRY, NEW_VALUE)
     }
 
     pub(super) fn new(observed: &'a Observed, now: Timestamp) -> Self {

@@ -18,7 +18,7 @@ use crate::{
         verbs,
     },
     model::Failure,
-    plan::{EventDraft, HostEvent, count_hosts, host_events, list_names},
+    plan::{EventDraft, HostEvent, NEW_VALUE, count_hosts, host_events, list_names},
 };
 
 pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
@@ -209,9 +209,11 @@ fn nothing_to_retry(view: &View<'_>) -> Option<EventDraft> {
         return None;
     }
     let note = format!(
-        "landfall.dev/retry: nothing to retry, no host failed in attempt {} of rollout {}. To deploy {} again on all hosts: kubectl -n {} \
-         annotate --overwrite deployments.landfall.dev/{} landfall.dev/redeploy=$(date +%s)",
-        active.rollout.attempt, active.rollout.id, active.rollout.version, view.observed.namespace, view.observed.name
+        "landfall.dev/retry: nothing to retry, no host failed in attempt {} of rollout {}. To deploy {} again on all hosts: {}",
+        active.rollout.attempt,
+        active.rollout.id,
+        active.rollout.version,
+        view.observed.verb_command(verbs::REDEPLOY, NEW_VALUE)
     );
     Some(EventDraft::normal(Reason::NothingToRetry, "Retry", note))
 }

@@ -19,7 +19,7 @@ use crate::{
         ids::FenceToken,
         version::VersionRecord,
     },
-    plan::hostgroup::suspended,
+    plan::{hostgroup::suspended, verb_command},
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +86,11 @@ impl Observed {
     /// No decision was ever made about this object: verbs that are set count as handled.
     pub(crate) fn is_first_decision(&self) -> bool {
         self.status.as_ref().is_none_or(|status| status.observed_generation < 0)
+    }
+
+    /// The command that sets a verb on this Deployment.
+    pub(crate) fn verb_command(&self, verb: &str, value: &str) -> String {
+        verb_command("deployments", &self.namespace, &self.name, verb, value)
     }
 
     pub fn host(&self, host: &str) -> &HostObserved {

@@ -12,7 +12,7 @@ use super::{
     healing::{Heal, heal_due},
     holds::Hold,
     host_state::{HostState, last_good},
-    observed::{AssignmentId, GoalKind},
+    observed::{AssignmentId, GoalKind, HostObserved},
     steps::{Goal, has_too_many},
     strategy::rolling,
     target::Target,
@@ -98,14 +98,11 @@ impl Schedule {
                 updating += 1;
                 continue;
             }
-            match heal_due(host.observed.healing, own.attempt, now) {
-                Heal::Now => {
-                    self.assign(view, host, run_goal(host, &own, true), &own);
-                    if !host.down_and_failed {
-                        self.states.push((index, HostState::Healing { phase: Phase::Starting }));
-                    }
+            if self.is_heal_due(host.observed, &own, now) {
+                self.assign(view, host, run_goal(host, &own, true), &own);
+                if !host.down_and_failed {
+                    self.states.push((index, HostState::Healing { phase: Phase::Starting }));
                 }
-                Heal::In(seconds) => self.requeue_within(Duration::from_secs(seconds)),
             }
         }
     }
@@ -168,12 +165,20 @@ impl Schedule {
         let host = view.observed.host(name);
         let down = host.task.is_none() && host.view().is_some_and(|facts| is_down(&facts.folder));
         let Some(own) = last_good(view.observed, host, None).filter(|_| down) else { return };
+        if self.is_heal_due(host, &own, now) {
+            let goal = Goal::Run { target: Box::new(own.clone()), heal: true, failed_process: None };
+            self.actions.push(Action::Assign(Assignment::new(name, goal, &own.rollout, own.attempt, None)));
+        }
+    }
+
+    /// Whether the pause before the next start is over; else the decision is taken again when it is.
+    fn is_heal_due(&mut self, host: &HostObserved, own: &Target, now: Timestamp) -> bool {
         match heal_due(host.healing, own.attempt, now) {
-            Heal::Now => {
-                let goal = Goal::Run { target: Box::new(own.clone()), heal: true, failed_process: None };
-                self.actions.push(Action::Assign(Assignment::new(name, goal, &own.rollout, own.attempt, None)));
+            Heal::Now => true,
+            Heal::In(seconds) => {
+                self.requeue_within(Duration::from_secs(seconds));
+                false
             }
-            Heal::In(seconds) => self.requeue_within(Duration::from_secs(seconds)),
         }
     }
 

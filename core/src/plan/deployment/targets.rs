@@ -112,11 +112,16 @@ fn is_owner(observed: &Observed, host: &Host) -> bool {
 
 /// Without a readable rollout it is not known which hosts are in their update: no update begins.
 fn status_unreadable(observed: &Observed) -> Option<Failure> {
-    let text = "status.rollout can't be read: a later version of landfall or another client wrote it. Run that version, or remove the \
-                field, and the state is read from the hosts: kubectl -n NAMESPACE patch deployments.landfall.dev NAME \
-                --subresource=status --type=json -p '[{\"op\":\"remove\",\"path\":\"/status/rollout\"}]'";
-    let text = text.replace("NAMESPACE", &observed.namespace).replace("NAME", &observed.name);
-    observed.before().rollout.is_unreadable().then(|| Failure::terminal(Reason::StatusUnreadable, text))
+    if !observed.before().rollout.is_unreadable() {
+        return None;
+    }
+    let text = format!(
+        "status.rollout can't be read: a later version of landfall or another client wrote it. Run that version, or remove the field, and \
+         the state is read from the hosts: kubectl -n {} patch deployments.landfall.dev {} --subresource=status --type=json \
+         -p '[{{\"op\":\"remove\",\"path\":\"/status/rollout\"}}]'",
+        observed.namespace, observed.name
+    );
+    Some(Failure::terminal(Reason::StatusUnreadable, text))
 }
 
 fn unselectable(why: &Unselectable, group: &str) -> Failure {
@@ -206,12 +211,8 @@ fn ahead(observed: &Observed, host: &str, revision: i64) -> Failure {
         false => "a later operator of this control plane than the one that holds the lease now".to_owned(),
     };
     let text = format!(
-        "host {host} has seen {what}: this control plane was restored from a backup. To continue from there: kubectl -n {} annotate \
-         --overwrite deployments.landfall.dev/{} {}={}",
-        observed.namespace,
-        observed.name,
-        verbs::ADOPT,
-        observed.control_plane_id
+        "host {host} has seen {what}: this control plane was restored from a backup. To continue from there: {}",
+        observed.verb_command(verbs::ADOPT, &observed.control_plane_id)
     );
     Failure::terminal(Reason::HostsAhead, text)
 }
@@ -220,11 +221,8 @@ fn fenced(observed: &Observed, host: &str, control_plane_id: &str, owner: Option
     let owner_name =
         owner.map_or(String::new(), |owner| format!(", as Deployment {}/{}", owner.namespace, owner.deployment));
     let text = format!(
-        "control plane {control_plane_id} acts on host {host}{owner_name}. If that control plane is gone or must give up its hosts: kubectl -n {} \
-         annotate --overwrite deployments.landfall.dev/{} {}={control_plane_id}",
-        observed.namespace,
-        observed.name,
-        verbs::ADOPT
+        "control plane {control_plane_id} acts on host {host}{owner_name}. If that control plane is gone or must give up its hosts: {}",
+        observed.verb_command(verbs::ADOPT, control_plane_id)
     );
     Failure::terminal(Reason::FencedByOtherControlPlane, text)
 }

@@ -14,9 +14,10 @@ use crate::{
         Reason, Verdict,
         conditions::{READY, RECONCILING, STALLED},
         deployment::{DeploymentStatus, HistoryChange, Phase, RolloutOutcome},
+        verbs,
     },
     model::Failure,
-    plan::{count_hosts, list_names},
+    plan::{NEW_VALUE, count_hosts, list_names, verb_command},
 };
 
 /// The verdict, and the delay after which time alone would change it.
@@ -147,10 +148,9 @@ impl Chain<'_> {
             _ => format!("{names} failed in this attempt; suspended or no longer selected"),
         };
         let message = format!(
-            "halted: {why}; {}. To go on: kubectl -n {} annotate --overwrite deployments.landfall.dev/{} landfall.dev/retry=$(date +%s)",
+            "halted: {why}; {}. To go on: {}",
             self.progress(ready),
-            observed.namespace,
-            observed.name
+            observed.verb_command(verbs::RETRY, NEW_VALUE)
         );
         Verdict::failed(Reason::HostsFailed, message)
     }
@@ -164,13 +164,11 @@ impl Chain<'_> {
         let first: Vec<String> = reasons.take(3).collect();
         let failed = view.names(|state| matches!(state, HostState::Failed(_)));
         format!(
-            "{} failed on {failed}; {}. {}. To retry once the cause is fixed: kubectl -n {} annotate --overwrite deployments.landfall.dev/{} \
-             landfall.dev/retry=$(date +%s)",
+            "{} failed on {failed}; {}. {}. To retry once the cause is fixed: {}",
             self.version(),
             self.progress(ready),
             first.join("; "),
-            view.observed.namespace,
-            view.observed.name
+            view.observed.verb_command(verbs::RETRY, NEW_VALUE)
         )
     }
 
@@ -179,7 +177,7 @@ impl Chain<'_> {
         let message = format!(
             "every selected host is suspended: {}. To resume one: {}",
             list_names(&suspended),
-            self.group_verb("resume-host", suspended.first().unwrap_or(&"HOST"))
+            self.group_verb(verbs::RESUME_HOST, suspended.first().unwrap_or(&"HOST"))
         );
         Verdict::waiting(Reason::HostSuspended, message)
     }
@@ -188,11 +186,9 @@ impl Chain<'_> {
         let observed = self.view.observed;
         let message = format!(
             "status.rollout.intent is missing, and hosts that may be in an update do not answer: {}; no new update begins until they \
-             answer. If none of them is in an update: kubectl -n {} annotate --overwrite deployments.landfall.dev/{} \
-             landfall.dev/retry=$(date +%s)",
+             answer. If none of them is in an update: {}",
             list_names(hosts),
-            observed.namespace,
-            observed.name
+            observed.verb_command(verbs::RETRY, NEW_VALUE)
         );
         Verdict::waiting(Reason::StatusUnreadable, message)
     }
@@ -200,10 +196,7 @@ impl Chain<'_> {
     /// Command that sets a verb for a host on the group.
     fn group_verb(&self, verb: &str, host: &str) -> String {
         let observed = self.view.observed;
-        format!(
-            "kubectl -n {} annotate --overwrite hostgroups.landfall.dev/{} landfall.dev/{verb}={host}",
-            observed.namespace, observed.spec.host_group_ref.name
-        )
+        verb_command("hostgroups", &observed.namespace, &observed.spec.host_group_ref.name, verb, host)
     }
 
     fn unreachable(&self, ready: usize) -> (Verdict, Option<Duration>) {
@@ -211,7 +204,7 @@ impl Chain<'_> {
             "{}; no answer from {} (causes: status.exceptions); they are updated when they answer. To leave one out: {}",
             self.progress(ready),
             self.view.names(is_away),
-            self.group_verb("suspend-host", self.first(is_away))
+            self.group_verb(verbs::SUSPEND_HOST, self.first(is_away))
         );
         self.until_deadline(Reason::HostsUnreachable, true, message)
     }
@@ -262,7 +255,7 @@ impl Chain<'_> {
             "{progress}; no further host is updated: maxUnavailable {} is used up by {}. To continue without one: {}",
             rolling::max_unavailable(view),
             view.names(is_blocking),
-            self.group_verb("suspend-host", self.first(is_blocking))
+            self.group_verb(verbs::SUSPEND_HOST, self.first(is_blocking))
         );
         self.until_deadline(reason, true, message)
     }
