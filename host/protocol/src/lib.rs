@@ -1,0 +1,35 @@
+//! What landfall and `landfall-host` say to each other over one SSH channel: frames, and the messages in them. One definition, two ends.
+//!
+//! No I/O, no clock and no decision here: both ends parse what comes from the other as a stranger's input, so every name, size and number
+//! is checked while it is read. A message of a later version may carry fields that this one does not know; they are ignored.
+
+mod configuration;
+mod facts;
+mod frame;
+mod message;
+mod names;
+mod refusal;
+mod release;
+mod task;
+
+pub use configuration::{
+    Configuration, EnvValue, EnvVar, File, FileValue, HttpGet, HttpHeader, HttpScheme, LogLimits, Probe, ProbeAction,
+    ProcessRuntime, RestartPolicy, RunAs, RunAsMethod, Runtime, ScriptRuntime, Secrets, StaticRuntime, Stop, StopTo,
+    SystemdRuntime,
+};
+pub use facts::{
+    ByHand, Ended, FolderFacts, HostFacts, KeeperFacts, MachineFacts, OpenTask, ProcessFacts, ProcessState,
+    ReleaseFacts, RootFacts, StrangerFacts,
+};
+pub use frame::{Decoder, Frame, FrameError, Kind, MAGIC, MAX_FRAME, MAX_NOISE, encode};
+pub use message::{Answer, Hello, LogFile, Push, Request, VersionRange, Welcome};
+pub use names::{ConfigHash, Digest, FenceToken, FolderName, NameError, Owner, ReleaseName};
+pub use refusal::{Full, Reason, Refusal};
+pub use release::{Bundle, Entry, EntryKind, Manifest};
+pub use task::{
+    Author, Drain, Event, EventKind, Failure, Outcome, Start, Step, StepName, Task, TaskId, TaskResult,
+    configuration_file,
+};
+
+/// Versions of the protocol that this package speaks: the one before as well, for an operator and a host program are never replaced at once.
+pub const VERSIONS: VersionRange = VersionRange { min: 1, max: 1 };

@@ -1,0 +1,20 @@
+//! The one place that reads the time. Host time decides nothing; durations are monotonic.
+
+use std::time::Instant;
+
+/// A point in time for durations.
+#[expect(clippy::disallowed_methods, reason = "the one place")]
+pub fn monotonic() -> Instant {
+    Instant::now()
+}
+
+/// Seconds since boot, as `/proc/uptime` counts them.
+pub fn uptime_seconds() -> u64 {
+    u64::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec).unwrap_or(0)
+}
+
+/// The host's clock, milliseconds since 1970; shown to people.
+pub fn wall_millis() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
+}

@@ -1,0 +1,29 @@
+//! Why a step failed, as it travels in a task's result.
+
+use landfall_host_protocol::{Ended, Failure, Full, Outcome, Reason, StepName, StrangerFacts};
+
+/// Result of a step.
+pub type StepResult<T> = Result<T, Box<StepFailure>>;
+
+/// A step's failure. `why` is for a person and holds no secret value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepFailure {
+    pub reason: Reason,
+    pub why: String,
+    /// Last lines of output, cleaned and cut.
+    pub lines: Vec<String>,
+    pub ended: Option<Ended>,
+    pub full: Option<Full>,
+    pub strangers: Vec<StrangerFacts>,
+}
+
+impl StepFailure {
+    pub fn new(reason: Reason, why: impl Into<String>) -> Box<Self> {
+        Box::new(Self { reason, why: why.into(), lines: Vec::new(), ended: None, full: None, strangers: Vec::new() })
+    }
+
+    pub fn into_outcome(self, step: StepName) -> Outcome {
+        let Self { reason, why, lines, ended, full, strangers } = self;
+        Outcome::Failed(Box::new(Failure { step, reason, why, lines, ended, full, strangers }))
+    }
+}

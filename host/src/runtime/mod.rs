@@ -1,0 +1,57 @@
+//! What starts, watches and stops an application: one trait, one folder of implementations, one contract test for all of them.
+//!
+//! A runtime does not decide whether something is to be started or stopped, and writes no journal.
+
+use std::time::Duration;
+
+use landfall_host_protocol::{Configuration, FolderFacts, Secrets, Start};
+
+use crate::{failure::StepResult, folder::Folder};
+
+/// Asked between polls; true: the wait is to end early.
+pub type IsCancelled<'a> = &'a dyn Fn() -> bool;
+
+/// What a wait came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    Reached,
+    Cancelled,
+}
+
+/// How one kind of application is handled. Every call may be made again after a death anywhere, with the same end.
+pub trait Runtime {
+    /// Fills `process`, `keeper`, `survivors`, `suspected` and `awaiting_secrets` of the folder's facts. It signals nothing.
+    fn observe(&self, folder: &Folder, facts: &mut FolderFacts);
+
+    /// Why this host or folder can't run it, checked before anything stops: `noexec`, another machine's program, session scope, a
+    /// user that can't be become, a suspected leftover.
+    fn check(&self, folder: &Folder, start: &Start) -> StepResult<()>;
+
+    /// Ends the application that runs or is to be restarted, and all that it left, as the configuration it runs under says: signal,
+    /// grace period, KILL to what is left. Nothing is signalled that is not proved to be ours.
+    fn stop(&self, folder: &Folder) -> StepResult<()>;
+
+    /// Starts the application of the release that `current` points at; back when its identity is on record. One that runs with
+    /// this digest, configuration, revision and serial already is left alone.
+    fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets) -> StepResult<()>;
+
+    /// Waits until it is ready; fails at once where it ended before it was ready for the first time.
+    fn wait_ready(&self, folder: &Folder, timeout: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited>;
+
+    /// Waits until it has been ready for so long, judged from `ready_since`.
+    fn min_ready(&self, folder: &Folder, time: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited>;
+}
+
+/// The runtime of a configuration.
+pub fn of(configuration: &Configuration) -> Box<dyn Runtime> {
+    let _ = configuration;
+    Box::new(none::NoRuntime)
+}
+
+/// The runtime of what is on record in the folder; one that observes nothing where nothing was ever started.
+pub fn recorded(folder: &Folder) -> Box<dyn Runtime> {
+    let _ = folder;
+    Box::new(none::NoRuntime)
+}
+
+mod none;
