@@ -13,6 +13,7 @@ pub(crate) mod logs;
 pub(crate) mod names;
 pub mod payload;
 pub(crate) mod plain;
+pub mod program;
 pub(crate) mod release;
 pub(crate) mod remove;
 pub mod rollout_logs;
