@@ -1,13 +1,84 @@
 //! The gate that every durable effect passes, and the kill points of the tests: in a debug build the process ends just before or just
-//! after the effect that the environment names.
+//! after the effect that the environment names. A release build does the effect and nothing else.
 //!
-//! `LANDFALL_HOST_GATE_LOG`: a file to which each effect's name is appended before it is done. `LANDFALL_HOST_KILL`: `NAME:N:before` or
-//! `NAME:N:after`, the N-th (from 1) effect of that name in this process.
+//! `LANDFALL_HOST_GATE_LOG`: a file to which a line `NAME PID` is appended before each effect. `LANDFALL_HOST_KILL`: `NAME:N:before` or
+//! `NAME:N:after`, the N-th (from 1) effect of that name in this process, which then ends as by SIGKILL. `LANDFALL_HOST_UNSYNCED`: see
+//! [`crate::unsynced`].
 
 use std::io;
 
 /// Does one durable effect. `name`: of a closed list, `<thing>.<act>`.
 pub fn pass<T>(name: &'static str, effect: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    #[cfg(debug_assertions)]
+    let point = kill_points::reach(name);
+    let done = effect();
+    #[cfg(debug_assertions)]
+    point.leave();
+    #[cfg(not(debug_assertions))]
     let _ = name;
-    effect()
+    done
+}
+
+#[cfg(debug_assertions)]
+mod kill_points {
+    use std::{
+        collections::BTreeMap,
+        fs::OpenOptions,
+        io::Write as _,
+        sync::{LazyLock, Mutex, PoisonError},
+    };
+
+    struct Kill {
+        name: String,
+        count: u32,
+        after: bool,
+    }
+
+    static KILL: LazyLock<Option<Kill>> = LazyLock::new(|| parse(&std::env::var("LANDFALL_HOST_KILL").ok()?));
+    static LOG: LazyLock<Option<std::ffi::OsString>> = LazyLock::new(|| std::env::var_os("LANDFALL_HOST_GATE_LOG"));
+    static REACHED: Mutex<BTreeMap<&'static str, u32>> = Mutex::new(BTreeMap::new());
+
+    fn parse(text: &str) -> Option<Kill> {
+        let mut words = text.split(':');
+        let (name, count, when) = (words.next()?, words.next()?, words.next()?);
+        Some(Kill { name: name.to_owned(), count: count.parse().ok()?, after: when == "after" })
+    }
+
+    pub(super) struct Point {
+        dies_after: bool,
+    }
+
+    pub(super) fn reach(name: &'static str) -> Point {
+        let count = {
+            let mut reached = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = reached.entry(name).or_default();
+            *count += 1;
+            *count
+        };
+        if let Some(path) = LOG.as_ref() {
+            let line = format!("{name} {}\n", std::process::id());
+            let log = OpenOptions::new().create(true).append(true).open(path);
+            let _ = log.and_then(|mut log| log.write_all(line.as_bytes()));
+        }
+        let Some(kill) = KILL.as_ref().filter(|kill| kill.name == name && kill.count == count) else {
+            return Point { dies_after: false };
+        };
+        if !kill.after {
+            die();
+        }
+        Point { dies_after: true }
+    }
+
+    impl Point {
+        pub(super) fn leave(self) {
+            if self.dies_after {
+                die();
+            }
+        }
+    }
+
+    fn die() -> ! {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        std::process::abort()
+    }
 }

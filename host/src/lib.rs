@@ -4,9 +4,11 @@
 
 pub mod clock;
 pub mod failure;
+pub mod files;
 pub mod folder;
 pub mod gate;
 pub mod runtime;
+pub mod unsynced;
 
 /// Runs the command that the arguments name; answers the exit status.
 pub fn run(arguments: Vec<std::ffi::OsString>) -> u8 {
