@@ -7,6 +7,7 @@ pub mod failure;
 pub mod files;
 pub mod folder;
 pub mod gate;
+pub mod process;
 pub mod runtime;
 pub mod unsynced;
 

@@ -1,0 +1,20 @@
+//! Processes as `/proc` and pidfds show them: who lives, who belongs to whom, who listens. A process is (pid, start time, boot id).
+//!
+//! Nothing here decides what is to be ended, and no name is ever matched. What can't be seen (`hidepid`, another user's) is told as such.
+
+mod belonging;
+mod handle;
+mod identity;
+mod listener;
+mod signal;
+mod stat;
+
+pub use belonging::{MARK, descendants, describe, marked, session_members, suspected};
+pub use handle::{Found, Handle, end_all, find, first_dead};
+pub use identity::{Identity, boot_id, instance_value};
+pub use listener::{Listening, listening, owns, whose};
+pub use signal::{ended_in_words, signal_name, signal_of};
+pub use stat::{Stat, pids, table};
+
+/// Pretends in a debug build that the kernel has no pidfd calls (`ENOSYS`).
+pub const WITHOUT_PIDFD: &str = "LANDFALL_HOST_WITHOUT_PIDFD";
