@@ -8,6 +8,7 @@ pub mod files;
 pub mod folder;
 pub mod gate;
 pub mod process;
+pub mod records;
 pub mod runtime;
 pub mod unsynced;
 
