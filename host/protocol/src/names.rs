@@ -107,6 +107,26 @@ checked! {
     Digest, "SHA-256", |text| text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
+impl Digest {
+    /// The text of 32 bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        let digit = |n: u8| char::from(if n < 10 { b'0' + n } else { b'a' + n - 10 });
+        Self(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
+    }
+
+    /// The 32 bytes of the text.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let value = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit.wrapping_sub(b'a' - 10) };
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(self.0.as_bytes().chunks_exact(2)) {
+            if let [high, low] = pair {
+                *byte = (value(*high) << 4) | (value(*low) & 15);
+            }
+        }
+        bytes
+    }
+}
+
 checked! {
     /// The hash of a configuration, with its algorithm: `1:<32 hex digits>`. It names `config/<hash>` with `-` for `:`.
     ConfigHash, "hash of a configuration", |text| {
@@ -156,6 +176,14 @@ mod tests {
             assert_eq!(ConfigHash::parse(text), None, "{text:?}");
         }
         assert!(serde_json::from_str::<FolderName>("\"../etc.d\"").is_err());
+    }
+
+    #[test]
+    fn a_digest_is_the_same_as_text_and_as_bytes() {
+        let bytes: [u8; 32] = std::array::from_fn(|n| (n * 37 + 5) as u8);
+        let digest = Digest::from_bytes(bytes);
+        assert_eq!(Digest::parse(digest.as_str()), Some(digest.clone()));
+        assert_eq!(digest.to_bytes(), bytes);
     }
 
     #[test]
