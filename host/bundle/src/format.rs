@@ -14,7 +14,9 @@
 //!
 //! `result` and `base` are SHA-256, 32 bytes. What doesn't compress costs zstd 3 bytes in 128 KiB, so nothing is marked as raw.
 
-use std::io::{self, BufRead, Read, Write};
+#[cfg(any(test, feature = "write"))]
+use std::io::Write;
+use std::io::{self, BufRead, Read};
 
 /// First bytes of a bundle.
 pub(crate) const MAGIC: &[u8] = b"landfall bundle 1\n";
@@ -26,6 +28,7 @@ pub(crate) const WHOLE: u8 = b'W';
 pub(crate) const DELTA: u8 = b'D';
 pub(crate) const END: u8 = b'E';
 
+#[cfg(any(test, feature = "write"))]
 pub(crate) fn write_number(out: &mut impl Write, mut number: u64) -> io::Result<()> {
     let mut bytes = [0; 10];
     let mut length = 0;
@@ -65,6 +68,7 @@ pub(crate) fn read_byte(from: &mut impl Read) -> io::Result<u8> {
 }
 
 /// Small for small distances either way.
+#[cfg(any(test, feature = "write"))]
 pub(crate) fn zigzag(distance: i64) -> u64 {
     ((distance << 1) ^ (distance >> 63)).cast_unsigned()
 }

@@ -1,4 +1,5 @@
 //! Bundles from one end to the other: real tars, real files, and what a broken or hostile bundle comes to.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{
     collections::BTreeMap,
