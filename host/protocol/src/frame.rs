@@ -151,6 +151,14 @@ impl Decoder {
         Ok(Some(frame))
     }
 
+    /// Id of the frame that comes next, as far as its header is here; after an error, of the one that can't be read.
+    pub fn next_id(&self) -> Option<u32> {
+        match self.bytes.get(self.at..)? {
+            [_, _, _, _, _, a, b, c, d, ..] => Some(u32::from_be_bytes([*a, *b, *c, *d])),
+            _ => None,
+        }
+    }
+
     /// Whether the frames have begun.
     fn skip_noise(&mut self) -> Result<bool, FrameError> {
         let Some(skipped) = self.noise else { return Ok(true) };
@@ -211,6 +219,7 @@ mod tests {
         let mut decoder = Decoder::at_once();
         decoder.feed(&[0xff, 0xff, 0xff, 0xff, b'M', 0, 0, 0, 1]);
         assert_eq!(decoder.next_frame(), Err(FrameError::TooLong(u32::MAX as usize)));
+        assert_eq!(decoder.next_id(), Some(1));
         assert_eq!(encode(Kind::Bytes, 1, &vec![0; MAX_FRAME + 1]), Err(FrameError::CannotSend(MAX_FRAME + 1)));
     }
 

@@ -1,0 +1,41 @@
+//! What is true of this host and of its folders, read from the kernel and from the records. It changes nothing and signals nothing.
+
+mod folder;
+mod machine;
+mod root;
+mod users;
+
+use std::{fs, path::Path};
+
+use landfall_host_protocol::FolderName;
+
+pub use self::{
+    folder::folder,
+    machine::machine,
+    root::{root, space},
+    users::{PrivilegeCheck, check_users},
+};
+use crate::folder::Folder;
+
+/// Folders of a namespace that are looked at, at most; a host carries a handful.
+const MAX_FOLDERS: usize = 512;
+
+/// Folders of a namespace that have records, or had an application of the shell helper's time.
+pub fn names(root_path: &Path, namespace: &str) -> Vec<FolderName> {
+    let mut names: Vec<FolderName> = fs::read_dir(root_path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| FolderName::parse(entry.file_name().to_str()?))
+        .filter(|name| name.namespace() == namespace)
+        .filter(|name| is_real_folder(&Folder::new(root_path, name.clone()).dot()))
+        .collect();
+    names.sort();
+    names.truncate(MAX_FOLDERS);
+    names
+}
+
+/// A folder, and no link to one.
+fn is_real_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
+}

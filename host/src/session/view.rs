@@ -1,0 +1,320 @@
+//! What the operator was told of this host, and what may be different now. A number is raised whenever a folder's facts really changed; a
+//! look at a quiet host compares two numbers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use landfall_host_protocol::{FolderFacts, FolderName, HostFacts, MachineFacts, Push, RootFacts};
+
+use super::{
+    processes::Processes,
+    watch::{Changes, Fingerprint, Watch, fingerprint},
+};
+use crate::{
+    clock,
+    facts::{self, PrivilegeCheck},
+    folder::Folder,
+};
+
+/// Between two pushes.
+const PUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two surveys that nobody waits for.
+const SURVEY_INTERVAL: Duration = Duration::from_millis(100);
+/// Bytes of facts in one push, so that it fits a frame; what is left comes a second later.
+const MAX_PUSHED: usize = 64;
+
+/// Which folders are to be read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Scope {
+    #[default]
+    Nothing,
+    Some(BTreeSet<FolderName>),
+    All,
+}
+
+impl Scope {
+    fn add(&mut self, name: FolderName) {
+        match self {
+            Self::All => {}
+            Self::Some(names) => {
+                names.insert(name);
+            }
+            Self::Nothing => *self = Self::Some(BTreeSet::from([name])),
+        }
+    }
+}
+
+/// Folders as a survey found them; `None`: gone.
+#[derive(Debug)]
+pub(super) struct Survey {
+    all: bool,
+    folders: BTreeMap<FolderName, Option<FolderFacts>>,
+    fingerprints: BTreeMap<FolderName, Fingerprint>,
+}
+
+pub(super) struct View {
+    root: PathBuf,
+    namespace: String,
+    seen: u64,
+    folders: BTreeMap<FolderName, FolderFacts>,
+    fingerprints: BTreeMap<FolderName, Fingerprint>,
+    /// What was told last of the root.
+    told_root: Option<RootFacts>,
+    machine: Option<MachineFacts>,
+    users: PrivilegeCheck,
+    stale: Scope,
+    is_surveying: bool,
+    /// Surveys begun; a look waits for one that begins after it.
+    begun: u64,
+    done: u64,
+    unpushed: BTreeSet<FolderName>,
+    pushed_at: Option<Instant>,
+    surveyed_at: Option<Instant>,
+    processes: Processes,
+}
+
+impl View {
+    pub(super) fn new(root: &Path, namespace: &str, watch: &mut Watch) -> Self {
+        watch.root(root);
+        Self {
+            root: root.to_owned(),
+            namespace: namespace.to_owned(),
+            seen: 0,
+            folders: BTreeMap::new(),
+            fingerprints: BTreeMap::new(),
+            told_root: None,
+            machine: None,
+            users: PrivilegeCheck::default(),
+            stale: Scope::All,
+            is_surveying: false,
+            begun: 0,
+            done: 0,
+            unpushed: BTreeSet::new(),
+            pushed_at: None,
+            surveyed_at: None,
+            processes: Processes::default(),
+        }
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    pub(super) fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
+    pub(super) fn set_machine(&mut self, machine: MachineFacts, users: PrivilegeCheck) {
+        self.machine = Some(machine);
+        self.users = users;
+    }
+
+    /// The first survey and the machine's facts are there.
+    pub(super) fn is_ready(&self) -> bool {
+        self.done > 0 && self.machine.is_some()
+    }
+
+    pub(super) fn apply(&mut self, changes: Changes) {
+        if changes.all {
+            self.stale = Scope::All;
+        }
+        for name in changes.folders {
+            self.stale.add(name);
+        }
+    }
+
+    pub(super) fn mark(&mut self, name: &FolderName) {
+        self.stale.add(name.clone());
+    }
+
+    /// The poll below inotify: what changed without a word.
+    pub(super) fn poll(&mut self) {
+        let names = facts::names(&self.root, &self.namespace);
+        if names.len() != self.folders.len() || names.iter().any(|name| !self.folders.contains_key(name)) {
+            self.stale = Scope::All;
+        }
+        for (name, known) in &self.fingerprints {
+            if fingerprint(&Folder::new(&self.root, name.clone())) != *known {
+                self.stale.add(name.clone());
+            }
+        }
+        for name in self.processes.ended_unseen() {
+            self.stale.add(name);
+        }
+    }
+
+    /// A process whose end was told ended.
+    pub(super) fn process_ended(&mut self, index: usize) {
+        if let Some(name) = self.processes.forget(index) {
+            self.stale.add(name);
+        }
+    }
+
+    /// Number of the survey that knows all that is true now; `None`: what is known is true.
+    pub(super) fn needed_survey(&self) -> Option<u64> {
+        match (&self.stale, self.is_surveying) {
+            (Scope::Nothing, false) => None,
+            (Scope::Nothing, true) => Some(self.begun),
+            _ => Some(self.begun + 1),
+        }
+    }
+
+    pub(super) fn has_survey(&self, number: u64) -> bool {
+        self.done >= number
+    }
+
+    /// The work of the next survey, to be done in a thread; `None`: nothing is to be read, or not yet.
+    pub(super) fn begin_survey(&mut self, is_waited_for: bool) -> Option<impl FnOnce() -> Survey + Send + use<>> {
+        let due = is_waited_for || self.until_survey().is_some_and(|time| time.is_zero());
+        if self.is_surveying || self.stale == Scope::Nothing || !due {
+            return None;
+        }
+        self.is_surveying = true;
+        self.begun += 1;
+        self.surveyed_at = Some(clock::monotonic());
+        let scope = std::mem::take(&mut self.stale);
+        let (root, namespace) = (self.root.clone(), self.namespace.clone());
+        Some(move || survey(&root, &namespace, scope))
+    }
+
+    /// `Err` of the thread that could not be started: the survey is due again.
+    pub(super) fn survey_failed(&mut self) {
+        self.is_surveying = false;
+        self.begun = self.begun.saturating_sub(1);
+        self.stale = Scope::All;
+    }
+
+    pub(super) fn end_survey(&mut self, survey: Survey, watch: &mut Watch) {
+        self.is_surveying = false;
+        self.done = self.begun;
+        let mut found = survey.folders;
+        if survey.all {
+            for name in self.folders.keys() {
+                found.entry(name.clone()).or_insert(None);
+            }
+        }
+        let is_first = self.seen == 0;
+        let mut has_changed = is_first;
+        for (name, facts) in found {
+            if name.namespace() != self.namespace {
+                continue;
+            }
+            if self.folders.get(&name) == facts.as_ref() {
+                continue;
+            }
+            has_changed = true;
+            self.processes.replace(&name, facts.as_ref());
+            match facts {
+                Some(facts) => {
+                    watch.folder(&Folder::new(&self.root, name.clone()));
+                    self.folders.insert(name.clone(), facts);
+                }
+                None => {
+                    self.folders.remove(&name);
+                    self.fingerprints.remove(&name);
+                }
+            }
+            if !is_first {
+                self.unpushed.insert(name);
+            }
+        }
+        for (name, fingerprint) in survey.fingerprints {
+            if self.folders.contains_key(&name) {
+                self.fingerprints.insert(name, fingerprint);
+            }
+        }
+        if has_changed {
+            self.seen += 1;
+        }
+        if is_first {
+            // Between the survey and the watch something may have changed.
+            self.poll();
+        }
+    }
+
+    /// Whether what the operator saw is still true, as far as is known.
+    pub(super) fn is_unchanged(&mut self, seen: u64) -> bool {
+        let now = facts::root(&self.root);
+        if self.told_root.as_ref().is_none_or(|told| differ(told, &now)) {
+            self.seen += 1;
+            self.told_root = Some(now);
+        }
+        seen == self.seen
+    }
+
+    /// All facts, and their number. What they tell need not be pushed.
+    pub(super) fn facts(&mut self) -> (u64, HostFacts) {
+        self.unpushed.clear();
+        let root = facts::root(&self.root);
+        self.told_root = Some(root.clone());
+        let machine = MachineFacts {
+            uptime_seconds: clock::uptime_seconds(),
+            clock_millis: clock::wall_millis(),
+            ..self.machine.clone().unwrap_or_else(facts::machine)
+        };
+        let facts = HostFacts {
+            machine,
+            root,
+            folders: self.folders.clone(),
+            cannot_become: self.users.cannot_become.clone(),
+            sudo_too_wide: self.users.sudo_too_wide,
+        };
+        (self.seen, facts)
+    }
+
+    /// What is to be told unasked now.
+    pub(super) fn take_push(&mut self) -> Option<Push> {
+        if !self.until_push()?.is_zero() {
+            return None;
+        }
+        self.pushed_at = Some(clock::monotonic());
+        let names: Vec<FolderName> = self.unpushed.iter().take(MAX_PUSHED).cloned().collect();
+        for name in &names {
+            self.unpushed.remove(name);
+        }
+        let folders = names.into_iter().map(|name| (name.clone(), self.folders.get(&name).cloned())).collect();
+        Some(Push::Folders { seen: self.seen, folders })
+    }
+
+    /// Until the next push; `None`: there is nothing to tell.
+    pub(super) fn until_push(&self) -> Option<Duration> {
+        (!self.unpushed.is_empty() && self.is_ready()).then(|| left(self.pushed_at, PUSH_INTERVAL))
+    }
+
+    /// Until the next survey; `None`: there is nothing to read, or one is under way.
+    pub(super) fn until_survey(&self) -> Option<Duration> {
+        (self.stale != Scope::Nothing && !self.is_surveying).then(|| left(self.surveyed_at, SURVEY_INTERVAL))
+    }
+}
+
+/// What is left of an interval since then.
+fn left(since: Option<Instant>, interval: Duration) -> Duration {
+    since.map_or(Duration::ZERO, |since| interval.saturating_sub(clock::monotonic().saturating_duration_since(since)))
+}
+
+/// Space moves all the time: a sixteenth of it counts.
+fn differ(told: &RootFacts, now: &RootFacts) -> bool {
+    let moved = |told: u64, now: u64| told.abs_diff(now) > told / 16;
+    told.unfit != now.unfit
+        || moved(told.free_bytes, now.free_bytes)
+        || moved(told.free_inodes.unwrap_or(0), now.free_inodes.unwrap_or(0))
+}
+
+/// Reads folders. The fingerprint is taken first, so that a change meanwhile is found by the next poll.
+fn survey(root: &Path, namespace: &str, scope: Scope) -> Survey {
+    let (all, names) = match scope {
+        Scope::All => (true, facts::names(root, namespace)),
+        Scope::Some(names) => (false, names.into_iter().collect()),
+        Scope::Nothing => (false, Vec::new()),
+    };
+    let mut survey = Survey { all, folders: BTreeMap::new(), fingerprints: BTreeMap::new() };
+    for name in names {
+        let folder = Folder::new(root, name.clone());
+        survey.fingerprints.insert(name.clone(), fingerprint(&folder));
+        survey.folders.insert(name, facts::folder(&folder));
+    }
+    survey
+}

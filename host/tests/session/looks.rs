@@ -1,0 +1,196 @@
+//! Hello, looks and pushes.
+
+use std::{fs, os::unix::fs::symlink, process::Command, time::Duration};
+
+use landfall_host::clock;
+use landfall_host_protocol::{Answer, MAX_NOISE, Push, Refusal, ReleaseName, Request, VersionRange};
+
+use crate::client::{Client, PATIENCE, Root, hello, hello_of, message, name, program};
+
+fn release() -> ReleaseName {
+    ReleaseName::new("v1", &"ab".repeat(32))
+}
+
+#[test]
+fn hello_tells_the_machine_the_root_and_the_folders() {
+    let root = Root::new();
+    let folder = root.folder("web");
+    symlink(format!("releases/{}", release()), folder.current()).unwrap();
+    fs::create_dir_all(root.path().join("other.web/.landfall")).unwrap();
+    let (_client, welcome) = Client::greeted(root.path());
+    assert_eq!(welcome.version, 1);
+    let machine = welcome.facts.machine;
+    assert_eq!(machine.boot_id, fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim());
+    assert!(machine.pidfd && machine.clock_millis > 0 && !machine.machine.is_empty());
+    assert_eq!(welcome.facts.root.unfit, None);
+    assert!(welcome.facts.root.free_bytes > 0);
+    let folders: Vec<_> = welcome.facts.folders.keys().cloned().collect();
+    assert_eq!(folders, [name("web")], "only those of the namespace");
+    assert_eq!(welcome.facts.folders[&name("web")].current, Some(release()));
+}
+
+#[test]
+fn a_hello_without_a_common_version_is_refused_and_another_may_follow() {
+    let root = Root::new();
+    let mut client = Client::start(root.path());
+    let answer = client.ask(&hello_of(VersionRange { min: 7, max: 9 }));
+    let Answer::Refused(Refusal::BadInput { field, why }) = answer else { panic!("{answer:?}") };
+    assert_eq!(field, "versions");
+    assert!(why.contains("7 to 9"), "{why}");
+    assert!(matches!(client.ask(&hello_of(VersionRange { min: 0, max: 9 })), Answer::Welcome(_)));
+}
+
+#[test]
+fn nothing_is_done_before_hello() {
+    let root = Root::new();
+    let mut client = Client::start(root.path());
+    let answer = client.ask(&Request::Look { seen: 0 });
+    assert!(matches!(&answer, Answer::Refused(Refusal::BadInput { field, .. }) if field == "hello"), "{answer:?}");
+}
+
+#[test]
+fn a_banner_of_the_login_shell_is_passed_over() {
+    let root = Root::new();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "printf 'Welcome!\\nlandfall-host str'; exec \"$0\" session \"$1\"", program()]);
+    command.arg(root.path());
+    let mut client = Client::of(command);
+    assert!(matches!(client.ask(&hello()), Answer::Welcome(_)));
+    assert!(MAX_NOISE > 100);
+}
+
+#[test]
+fn requests_are_pipelined_and_answered_by_id() {
+    let root = Root::new();
+    root.folder("web");
+    let mut client = Client::start(root.path());
+    let mut stream = message(1, &hello());
+    for id in 2..40 {
+        stream.extend(message(id, &Request::Look { seen: 1 }));
+    }
+    client.write(&stream);
+    let mut answered: Vec<u32> = (1..40).map(|_| client.frame().unwrap().id).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, (1..40).collect::<Vec<u32>>());
+}
+
+#[test]
+fn a_thousand_looks_at_a_quiet_host_cost_no_process() {
+    let root = Root::new();
+    root.folder("web");
+    let (mut client, welcome) = Client::greeted(root.path());
+    let look = Request::Look { seen: welcome.seen };
+    assert_eq!(client.ask(&look), Answer::Unchanged);
+    let pid = client.child.id();
+    let before = cpu_ticks(pid);
+    let lines = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    for _ in 0..1000 {
+        assert_eq!(client.ask(&look), Answer::Unchanged);
+    }
+    assert_eq!(lines(), "");
+    let used = cpu_ticks(pid) - before;
+    assert!(used < 100, "a thousand looks took {used} ticks of 10 ms");
+}
+
+/// Fields 14 and 15 of stat.
+fn cpu_ticks(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = text.rsplit_once(')').unwrap();
+    fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn a_change_is_pushed_and_a_look_sees_it() {
+    let root = Root::new();
+    let folder = root.folder("web");
+    let (mut client, welcome) = Client::greeted(root.path());
+    symlink(format!("releases/{}", release()), folder.current()).unwrap();
+    let Push::Folders { seen, folders } = client.push();
+    assert!(seen > welcome.seen);
+    assert_eq!(folders[&name("web")].as_ref().unwrap().current, Some(release()));
+    assert_eq!(client.ask(&Request::Look { seen }), Answer::Unchanged);
+    let answer = client.ask(&Request::Look { seen: welcome.seen });
+    let Answer::Facts { seen: now, facts } = answer else { panic!("{answer:?}") };
+    assert_eq!(now, seen);
+    assert_eq!(facts.folders[&name("web")].current, Some(release()));
+}
+
+#[test]
+fn a_look_right_after_a_change_sees_it() {
+    let root = Root::new();
+    let folder = root.folder("web");
+    let (mut client, mut welcome) = Client::greeted(root.path());
+    for n in 0..20 {
+        let release = ReleaseName::new(&format!("v{n}"), &"ab".repeat(32));
+        let _ = fs::remove_file(folder.current());
+        symlink(format!("releases/{release}"), folder.current()).unwrap();
+        let answer = client.ask(&Request::Look { seen: welcome.seen });
+        let Answer::Facts { seen, facts } = answer else { panic!("{answer:?}") };
+        assert_eq!(facts.folders[&name("web")].current, Some(release));
+        welcome.seen = seen;
+    }
+}
+
+#[test]
+fn many_changes_are_pushed_once_a_second_at_most() {
+    let root = Root::new();
+    let folder = root.folder("web");
+    let (mut client, _) = Client::greeted(root.path());
+    let begun = clock::monotonic();
+    let mut n = 0;
+    let mut pushes = 0;
+    while begun.elapsed() < Duration::from_millis(2500) {
+        let _ = fs::remove_file(folder.current());
+        let release = ReleaseName::new(&format!("v{n}"), &"ab".repeat(32));
+        symlink(format!("releases/{release}"), folder.current()).unwrap();
+        n += 1;
+        if client.frame_within(Duration::from_millis(20)).is_ok() {
+            pushes += 1;
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    assert!(pushes >= 1 && f64::from(pushes) <= seconds + 1.0, "{pushes} pushes in {seconds} s");
+}
+
+#[test]
+fn folders_that_come_and_go_are_pushed() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    let folder = root.folder("web");
+    let Push::Folders { folders, .. } = client.push();
+    assert!(folders[&name("web")].is_some());
+    fs::remove_dir_all(folder.path()).unwrap();
+    loop {
+        let Push::Folders { folders, .. } = client.push();
+        if folders[&name("web")].is_none() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn folders_of_other_namespaces_are_not_told_of() {
+    let root = Root::new();
+    let (mut client, welcome) = Client::greeted(root.path());
+    fs::create_dir_all(root.path().join("other.web/.landfall")).unwrap();
+    root.folder("web");
+    let Push::Folders { folders, .. } = client.push();
+    assert_eq!(folders.keys().cloned().collect::<Vec<_>>(), [name("web")]);
+    assert!(welcome.facts.folders.is_empty());
+    let folder = landfall_host_protocol::FolderName::new("other", "web");
+    let sha256 = crate::client::digest(b"x");
+    let answer = client.ask(&Request::Put { folder, sha256, size: 1, from: None });
+    assert!(matches!(&answer, Answer::Refused(Refusal::BadInput { field, .. }) if field == "folder"), "{answer:?}");
+}
+
+#[test]
+fn the_end_of_input_ends_the_session_after_its_answers() {
+    let root = Root::new();
+    let mut client = Client::start(root.path());
+    let id = client.send(&hello());
+    client.close();
+    assert!(matches!(client.answer(id), Answer::Welcome(_)));
+    assert!(client.frame().is_none());
+    assert!(client.wait().success());
+    assert!(PATIENCE > Duration::from_secs(1));
+}
