@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::observed::{FolderCheck, Group, Observed, SiblingDeployment};
+use super::observed::{FolderCheck, FolderView, Group, Observed, SiblingDeployment};
 use crate::{
     api::hostgroup::Host,
     model::{
@@ -22,6 +22,8 @@ pub enum Claim {
     Ours { replaces: Option<Owner> },
     /// It belongs to another Deployment; the text names it.
     Others(String),
+    /// The owner file names another host of this group, `other`, and it is not known whether both are one machine.
+    Undecided { other: String, why: String },
     /// Another control plane acted on it.
     Foreign { control_plane_id: String, owner: Option<Owner> },
     /// It has seen a higher revision than this Deployment knows of, or a newer operator than the one that holds the lease: this control plane
@@ -108,19 +110,7 @@ impl<'a> Claims<'a> {
 
     fn own(&self, host: &Host, folder: &FolderFacts, owner: &Owner) -> Claim {
         if owner.host != host.name {
-            let (listed, other) = (self.names.contains(owner.host.as_str()), &self.observed.host(&owner.host).check);
-            return match other {
-                // It may be the same machine.
-                FolderCheck::Failed(failure) if listed => Claim::Others(format!(
-                    "its owner file names host {} of this group, which does not answer ({}); until that one answers, or is taken out of the \
-                     group, it is not known whether both are one machine",
-                    owner.host, failure.reason
-                )),
-                _ if listed && is_same_machine(self.observed, &host.name, owner) => {
-                    Claim::Others(format!("it is the same machine as host {} of this group", owner.host))
-                }
-                _ => Claim::Ours { replaces: Some(owner.clone()) },
-            };
+            return self.own_by_other_name(host, owner);
         }
         let process = folder.process.as_ref().filter(|process| process.uid == self.observed.uid);
         let there = process.map_or(0, |process| process.revision);
@@ -133,14 +123,65 @@ impl<'a> Claims<'a> {
             false => Claim::Ours { replaces: None },
         }
     }
+
+    /// The owner file names this Deployment, and the host by another name.
+    fn own_by_other_name(&self, host: &Host, owner: &Owner) -> Claim {
+        if !self.names.contains(owner.host.as_str()) {
+            return Claim::Ours { replaces: Some(owner.clone()) };
+        }
+        match machines(self.observed, &host.name, owner) {
+            Machines::One => Claim::Others(format!("it is the same machine as host {} of this group", owner.host)),
+            Machines::Two => Claim::Ours { replaces: Some(owner.clone()) },
+            // Its own task goes on as it was begun. A further goal replaces no owner, so the host refuses it where both are one machine.
+            Machines::Unknown if self.observed.host(&host.name).task.is_some() => Claim::Ours { replaces: None },
+            Machines::Unknown => Claim::Undecided { other: owner.host.clone(), why: self.undecided(&owner.host) },
+        }
+    }
+
+    /// What has to be known of host `other`, and when it is.
+    fn undecided(&self, other: &str) -> String {
+        let host = self.observed.host(other);
+        let (state, until) = match &host.check {
+            _ if host.task.is_some() => ("on which an act is under way".to_owned(), "that act is over"),
+            FolderCheck::Failed(failure) => (
+                format!("which does not answer ({})", failure.reason),
+                "that one answers, or is taken out of the group",
+            ),
+            FolderCheck::Unknown | FolderCheck::Facts(_) => {
+                ("which is not checked yet".to_owned(), "that one is checked")
+            }
+        };
+        format!(
+            "its owner file names host {other} of this group, {state}; until {until}, it is not known whether both are one machine"
+        )
+    }
 }
 
-/// Whether this host and the one that its owner file names are one machine under two names: both show the same folder. Names that moved
-/// from machine to machine show each its own.
-pub fn is_same_machine(observed: &Observed, host: &str, owner: &Owner) -> bool {
-    let (Some(here), Some(there)) = (observed.host(host).view(), observed.host(&owner.host).view()) else {
-        return false;
-    };
+/// What is known of a host and of the host of this group that its owner file names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Machines {
+    /// One machine under two names.
+    One,
+    /// Each is a machine of its own.
+    Two,
+    Unknown,
+}
+
+/// Another machine has to be shown. A host that does not answer may be this one, and so may one on which a task acts: its last check is from
+/// before the act that wrote the owner file.
+pub(crate) fn machines(observed: &Observed, host: &str, owner: &Owner) -> Machines {
+    let other = observed.host(&owner.host);
+    match (observed.host(host).view(), other.view()) {
+        (Some(here), Some(there)) if other.task.is_none() => match is_same_machine(here, there, owner) {
+            true => Machines::One,
+            false => Machines::Two,
+        },
+        _ => Machines::Unknown,
+    }
+}
+
+/// Both show the same folder. Names that moved from machine to machine show each its own.
+fn is_same_machine(here: &FolderView, there: &FolderView, owner: &Owner) -> bool {
     let process = |folder: &FolderFacts| folder.process.as_ref().map(ProcessFacts::id);
     let same_boot = !here.boot_id.is_empty() && here.boot_id == there.boot_id;
     let same_process = process(&here.folder).is_some_and(|here| process(&there.folder) == Some(here));

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     action::{Action, Assignment},
-    claim::is_same_machine,
+    claim::{Machines, machines},
     exceptions::{EXCEPTIONS, HostDisplay, count, exception},
     folder::is_marked,
     observed::{FolderCheck, GoalKind, Observed},
@@ -242,17 +242,13 @@ pub fn assign(observed: &Observed, host: &str) -> Assignment {
     Assignment::new(host, goal, rollout, attempt, replaces)
 }
 
-/// Owner file of a host that belongs to this Deployment: under its name, or under a name that the group no longer has. A machine that is
-/// listed under a second name of the group is handled under that name.
+/// Owner file of a host that belongs to this Deployment: under its name, or under a name that the group no longer has or has for another
+/// machine. A machine that is, or may be, listed under a second name of the group is handled under that name.
 fn own_claim(observed: &Observed, host: &str) -> Option<Owner> {
     let owner = observed.host(host).view()?.folder.owner.as_ref()?;
     let listed = |name: &str| observed.group.iter().flat_map(|group| &group.hosts).any(|one| one.name == name);
-    // Another machine has to be shown: a host that does not answer may be this one.
-    let is_second_name = || {
-        let unknown = !matches!(observed.host(&owner.host).check, FolderCheck::Facts(_));
-        listed(&owner.host) && (unknown || is_same_machine(observed, host, owner))
-    };
-    let ours = owner.uid == observed.uid && (owner.host == host || !is_second_name());
+    let may_be_second_name = || listed(&owner.host) && machines(observed, host, owner) != Machines::Two;
+    let ours = owner.uid == observed.uid && (owner.host == host || !may_be_second_name());
     ours.then(|| owner.clone())
 }
 

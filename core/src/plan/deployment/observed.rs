@@ -230,6 +230,11 @@ impl HostObserved {
         self.view().zip(self.running()).is_some_and(|(view, process)| is_marked(&view.folder, process))
     }
 
+    /// Nothing is known of it, and no task acts there, which checks it at its end.
+    pub(crate) fn is_unchecked(&self) -> bool {
+        self.task.is_none() && self.check == FolderCheck::Unknown
+    }
+
     /// Facts of the host, where it answered.
     pub fn view(&self) -> Option<&FolderView> {
         match &self.check {

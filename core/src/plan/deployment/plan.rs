@@ -9,7 +9,7 @@ use super::{
     deletion, events,
     history::RolloutResume,
     holds,
-    observed::{FolderCheck, Observed},
+    observed::Observed,
     rollout::{self, ActiveRollout, RolloutChange},
     schedule::{self, Schedule},
     status::{self, StatusInput, status_with},
@@ -111,15 +111,9 @@ fn blocked(observed: &Observed, failure: &Failure, now: Timestamp) -> Plan<Deplo
 }
 
 fn unchecked(observed: &Observed, targets: &Targets<'_>) -> BTreeSet<String> {
-    let unchecked = |name: &&String| {
-        let host = observed.host(name);
-        host.task.is_none() && host.check == FolderCheck::Unknown
-    };
     let selected = targets.hosts.iter().map(|host| &host.name);
     // Whether a host has moved to another name, or has two, the other one tells.
-    let moved = targets.replaces.values().filter(|owner| owner.uid == observed.uid).map(|owner| &owner.host);
-    let listed = |name: &&String| targets.group.hosts.iter().any(|host| host.name == **name);
-    selected.chain(moved.filter(listed)).filter(unchecked).cloned().collect()
+    selected.chain(&targets.undecided).filter(|name| observed.host(name).is_unchecked()).cloned().collect()
 }
 
 /// Hosts must be checked before a decision. The status of the same spec is kept meanwhile.

@@ -30,6 +30,8 @@ pub(crate) struct Targets<'a> {
     pub refused: BTreeMap<&'a str, Failure>,
     /// Owners that are known to be gone, by host.
     pub replaces: BTreeMap<String, Owner>,
+    /// Hosts that may be the machine of a selected one, and are not checked yet.
+    pub undecided: BTreeSet<String>,
     /// Hosts of another control plane that the verb `adopt` names.
     pub adopt: Vec<(String, Option<Owner>)>,
     /// First cause for which the spec can't be met: no new update begins, and no host is released.
@@ -67,6 +69,7 @@ pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failur
         suspended: Vec::new(),
         refused: BTreeMap::new(),
         replaces: BTreeMap::new(),
+        undecided: BTreeSet::new(),
         adopt: Vec::new(),
         unmet,
     };
@@ -173,6 +176,13 @@ fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
                 continue;
             }
             Claim::Others(who) => claimed(observed, &host.name, &who),
+            // A check decides it, before anything else is decided.
+            Claim::Undecided { other, why } if observed.host(&other).is_unchecked() => {
+                targets.refused.insert(&host.name, undecided(&host.name, &why));
+                targets.undecided.insert(other);
+                continue;
+            }
+            Claim::Undecided { why, .. } => undecided(&host.name, &why),
             Claim::Foreign { control_plane_id, owner } => {
                 fenced(observed, &host.name, &control_plane_id, owner.as_ref())
             }
@@ -203,6 +213,10 @@ fn claimed(observed: &Observed, host: &str, who: &str) -> Failure {
         observed.name
     );
     Failure::terminal(Reason::HostClaimed, text)
+}
+
+fn undecided(host: &str, why: &str) -> Failure {
+    Failure::waiting(Reason::HostClaimed, format!("host {host} is not claimed yet: {why}. No update begins meanwhile"))
 }
 
 fn ahead(observed: &Observed, host: &str, revision: i64) -> Failure {
