@@ -156,7 +156,7 @@ fn deployment_action(action: &deployment::Action) -> Value {
 fn assigned(assignment: &deployment::Assignment) -> Value {
     let deployment::Assignment { host, goal, key, replaces } = assignment;
     let mut fields = json!({ "host": host, "goal": key.kind, "rollout": key.rollout, "attempt": key.attempt });
-    if let Goal::Stage(target) | Goal::Run { target, .. } | Goal::Prune(target) = goal {
+    if let Goal::Stage(target) | Goal::Run { target, .. } | Goal::Prune(target) | Goal::Claim(target) = goal {
         fields["version"] = json!(target.version);
     }
     if let Goal::Run { failed_process: Some(process), .. } = goal {

@@ -82,6 +82,7 @@ impl<'a> RolloutLog<'a> {
                 Goal::Remove => "removed",
                 Goal::Adopt => "adopted",
                 Goal::Prune(_) => "pruned",
+                Goal::Claim(_) => "claimed",
             });
         }
     }
@@ -134,6 +135,7 @@ fn purpose(goal: &Goal) -> String {
         Goal::Remove => "goal: stop and remove".to_owned(),
         Goal::Adopt => "goal: adopt the host".to_owned(),
         Goal::Prune(_) => "goal: prune old releases".to_owned(),
+        Goal::Claim(_) => "goal: claim the host again".to_owned(),
     }
 }
 

@@ -109,7 +109,7 @@ pub(crate) fn reason_and_phase(step: &Step, error: &HostError) -> (Reason, Phase
 impl StepContext<'_> {
     fn target(&self) -> Result<&Target, StepError> {
         match &self.assignment.goal {
-            Goal::Stage(target) | Goal::Run { target, .. } | Goal::Prune(target) => Ok(target),
+            Goal::Stage(target) | Goal::Run { target, .. } | Goal::Prune(target) | Goal::Claim(target) => Ok(target),
             Goal::Release | Goal::Remove | Goal::Adopt => {
                 let message = "a step that needs a release was planned without one; this is a bug of landfall";
                 Err(StepError::Failed(host_failed(Reason::InternalError, message, &[])))

@@ -1,5 +1,5 @@
-//! Who may act on a host: two real control planes that claim one, a control plane that was restored from a backup, and one machine under
-//! two names.
+//! Who may act on a host: two real control planes that claim one, a control plane that was restored from a backup, one machine under two
+//! names, and a host that was released and comes back.
 
 use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
@@ -7,6 +7,7 @@ use crate::support::{
     hosts::Hosts,
     plane::{self, Dev, Operator},
     rollout::{Bench, SERVES, is, message},
+    wait::until,
 };
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{Api, ResourceExt};
@@ -130,8 +131,33 @@ async fn one_machine_under_two_addresses_is_found_out_and_deployed_to_once() {
     bench.publish("v1", SERVES);
     bench.deploy("v1", json!({ "hosts": { "names": ["web-01"] } })).await;
     bench.until_deployed("v1").await;
+    assert_eq!(owner_on(&bench, 0).await, "web-01", "its claim was given up under the second name");
     bench.edit(json!({ "hosts": null })).await;
     let refused = bench.until("refused", |object| is(object, "Stalled", "HostClaimed")).await;
     assert!(message(&refused).contains("same machine as host web-01"), "{}", message(&refused));
     assert_eq!(bench.starts(0).await, ["v1"]);
+}
+
+/// The host that the owner file names; empty without one.
+async fn owner_on(bench: &Bench, host: usize) -> String {
+    let owner = bench.hosts.host(host).sh(&format!("cat {}/.landfall/owner 2>/dev/null || true", bench.folder())).await;
+    owner.split_whitespace().last().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_released_host_that_comes_back_is_claimed_again_and_not_updated() {
+    let bench = Bench::new(2).await;
+    bench.publish("v1", SERVES);
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    bench.edit(json!({ "hosts": { "names": ["web-01"] } })).await;
+    until("released", || async { owner_on(&bench, 1).await.is_empty() }).await;
+    bench.until_deployed("v1").await;
+    let mark = || async { bench.hosts.host(1).sh(&format!("cat {}/.landfall/ready", bench.folder())).await };
+    let ready = mark().await;
+    bench.edit(json!({ "hosts": null })).await;
+    until("claimed again", || async { owner_on(&bench, 1).await == "web-02" }).await;
+    let done = bench.until_deployed("v1").await;
+    assert_eq!(done.status.unwrap().history.len(), 1, "a claim is no rollout");
+    assert_eq!((mark().await, bench.starts(1).await), (ready, vec!["v1".to_owned()]), "the process is left as it is");
 }

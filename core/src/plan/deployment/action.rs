@@ -49,6 +49,7 @@ impl Assignment {
             Goal::Remove => GoalKind::Remove,
             Goal::Adopt => GoalKind::Adopt,
             Goal::Prune(_) => GoalKind::Prune,
+            Goal::Claim(_) => GoalKind::Claim,
         };
         let key = AssignmentId { kind, rollout: rollout.to_owned(), attempt };
         Self { host: host.to_owned(), goal, key, replaces }

@@ -236,7 +236,7 @@ fn by_task(host: &HostObserved) -> Option<HostState> {
         GoalKind::Stage => Some(HostState::Staging),
         GoalKind::Run => Some(HostState::Updating { phase: updating_phase(task.phase), lost: None }),
         GoalKind::Heal => Some(HostState::Healing { phase: updating_phase(task.phase) }),
-        GoalKind::Release | GoalKind::Remove | GoalKind::Adopt | GoalKind::Prune => None,
+        GoalKind::Release | GoalKind::Remove | GoalKind::Adopt | GoalKind::Prune | GoalKind::Claim => None,
     }
 }
 

@@ -222,6 +222,8 @@ pub enum GoalKind {
     Adopt,
     /// Surplus releases are removed: an update ended before it had pruned.
     Prune,
+    /// The owner file is written again where the target runs without one: the host had been released. No process is touched.
+    Claim,
 }
 
 impl HostObserved {

@@ -13,7 +13,7 @@ use super::{
     holds::Hold,
     host_state::{HostState, last_good},
     observed::{AssignmentId, GoalKind, HostObserved},
-    steps::{Goal, has_too_many},
+    steps::{self, Goal, has_too_many},
     strategy::rolling,
     target::Target,
     view::{HostView, View},
@@ -36,6 +36,7 @@ pub(crate) fn schedule(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> S
     let mut schedule = Schedule::default();
     schedule.resume(view);
     schedule.heal(view, hold, now);
+    schedule.claim(view);
     schedule.prune(view);
     if let Some(target) = view.target.as_ref().filter(|_| hold.is_none()) {
         let staging = schedule.stage(view, target);
@@ -107,12 +108,23 @@ impl Schedule {
         }
     }
 
+    /// A claim is no update, so nothing holds it: without an owner file another Deployment could take the host.
+    fn claim(&mut self, view: &View<'_>) {
+        let Some(target) = &view.target else { return };
+        for host in view.hosts.iter().filter(|host| host.state == HostState::Ready) {
+            if host.observed.task.is_none() && is_unowned(host, target) {
+                self.assign(view, host, Goal::Claim(Box::new(target.clone())), target);
+            }
+        }
+    }
+
     /// An update prunes last, when the host is ready: an interrupted one leaves surplus releases.
     fn prune(&mut self, view: &View<'_>) {
         let Some(target) = &view.target else { return };
         for host in view.hosts.iter().filter(|host| host.state == HostState::Ready) {
             let too_many = host.observed.view().is_some_and(|facts| has_too_many(&facts.folder, target));
-            if too_many && host.observed.task.is_none() {
+            // A claim of the host comes first.
+            if too_many && host.observed.task.is_none() && !is_unowned(host, target) {
                 self.assign(view, host, Goal::Prune(Box::new(target.clone())), target);
             }
         }
@@ -200,6 +212,10 @@ fn is_replaced(view: &View<'_>) -> bool {
 
 fn run_goal(host: &HostView<'_>, target: &Target, heal: bool) -> Goal {
     Goal::Run { target: Box::new(target.clone()), heal, failed_process: host.failed_process }
+}
+
+fn is_unowned(host: &HostView<'_>, target: &Target) -> bool {
+    host.observed.view().is_some_and(|facts| steps::is_unowned(&facts.folder, target))
 }
 
 fn is_update(state: &HostState) -> bool {

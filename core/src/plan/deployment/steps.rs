@@ -32,6 +32,8 @@ pub enum Goal {
     Adopt,
     /// The host is ready; surplus releases are removed.
     Prune(Box<Target>),
+    /// The host is ready; its owner file, which it lacks, is written.
+    Claim(Box<Target>),
 }
 
 /// Progress of this task that the host does not record.
@@ -112,6 +114,9 @@ pub fn next_step(observed: &FolderView, goal: &Goal, done: StepProgress) -> Step
             Step::Prune { keep: vec![target.release.clone()] }
         }
         Goal::Prune(_) => Step::Reached,
+        // Each act writes the owner file at its begin; of a process that is marked already the mark changes nothing else.
+        Goal::Claim(target) if is_unowned(&observed.folder, target) => Step::Mark { keep: vec![] },
+        Goal::Claim(_) => Step::Reached,
     }
 }
 
@@ -196,4 +201,9 @@ pub(crate) fn is_target(process: &ProcessFacts, target: &Target) -> bool {
 pub(crate) fn is_reached(folder: &FolderFacts, target: &Target) -> bool {
     let process = folder.process.as_ref().filter(|process| process.alive && is_target(process, target));
     process.is_some_and(|process| is_marked(folder, process)) && folder.current.as_ref() == Some(&target.release)
+}
+
+/// The host runs the target and is ready, and nobody owns it: it was released when it left the selection, and has come back.
+pub(crate) fn is_unowned(folder: &FolderFacts, target: &Target) -> bool {
+    folder.owner.is_none() && is_reached(folder, target)
 }

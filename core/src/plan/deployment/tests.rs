@@ -561,6 +561,24 @@ fn a_lost_status_is_found_again_in_the_store() {
     );
 }
 
+#[test]
+fn a_claim_marks_no_process_that_was_not_seen_ready() {
+    let simulation = Simulation::new(&[HostOutcome::Ready], 1, 0);
+    let record = records::record(&version("v1"), vec![], "h".into(), 1, simulation.now);
+    let target = Target::new(&simulation.observed, &record, "1.0", 1, 0);
+    let owned = run(&target, "web-00", FolderFacts::default(), true);
+    let step_of = |folder: &FolderFacts| {
+        let view = FolderView { folder: folder.clone(), ..FolderView::default() };
+        next_step(&view, &Goal::Claim(Box::new(target.clone())), StepProgress::default())
+    };
+    let unowned = FolderFacts { owner: None, ..owned.clone() };
+    assert_eq!(step_of(&unowned), Step::Mark { keep: vec![] });
+    assert_eq!(step_of(&owned), Step::Reached);
+    assert_eq!(step_of(&FolderFacts { ready: None, ..unowned.clone() }), Step::Reached);
+    let ended = unowned.process.clone().map(|process| ProcessFacts { alive: false, ..process });
+    assert_eq!(step_of(&FolderFacts { process: ended, ..unowned }), Step::Reached);
+}
+
 /// The shortest of three plans for so many hosts of which half run another version, a tenth failed, and all are listed by a sibling.
 fn time_to_plan(hosts: usize) -> std::time::Duration {
     let mut simulation = Simulation::new(&vec![HostOutcome::Ready; hosts], 10, 5000);
