@@ -139,7 +139,7 @@ pub fn collect_left_over(folder: &Path) {
     }
 }
 
-/// A new file for writing; what had its name is gone.
+/// A new file to be written and read; what had its name is gone.
 pub fn create(path: &Path, mode: u32) -> io::Result<File> {
     unsynced::entry(path);
     match std::fs::remove_file(path) {
@@ -147,10 +147,17 @@ pub fn create(path: &Path, mode: u32) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let file = OpenOptions::new().write(true).create_new(true).mode(mode).custom_flags(no_follow()).open(path)?;
+    let file =
+        OpenOptions::new().read(true).write(true).create_new(true).mode(mode).custom_flags(no_follow()).open(path)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     unsynced::content(path, 0);
     Ok(file)
+}
+
+/// A new link.
+pub fn create_link(path: &Path, target: &Path) -> io::Result<()> {
+    unsynced::entry(path);
+    std::os::unix::fs::symlink(target, path)
 }
 
 /// A file to append to; made where there is none.
@@ -241,6 +248,24 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
 
+/// Puts a folder in the place of another one, at once where the file system can; the other one is at `new` or `old` then. The entries
+/// are on the disk when their folders are synced.
+pub fn replace_folder(new: &Path, place: &Path, old: &Path) -> io::Result<()> {
+    if std::fs::symlink_metadata(place).is_err() {
+        return rename(new, place);
+    }
+    // The notes of what is not synced know plain renames only.
+    if !unsynced::is_on() {
+        let (cwd, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+        match rustix::fs::renameat_with(cwd, new, cwd, place, flags) {
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            exchanged => return Ok(exchanged?),
+        }
+    }
+    rename(place, old)?;
+    rename(new, place)
+}
+
 /// Removes a file or link; one that is not there is removed already. On the disk when its folder is synced.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     unsynced::entry(path);
@@ -254,8 +279,7 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 pub fn switch_link(link: &Path, target: &Path) -> io::Result<()> {
     let new = beside(link)?;
     remove_file(&new)?;
-    unsynced::entry(&new);
-    std::os::unix::fs::symlink(target, &new)?;
+    create_link(&new, target)?;
     if let Err(error) = rename(&new, link) {
         let _ = std::fs::remove_file(&new);
         return Err(error);

@@ -10,9 +10,12 @@ pub mod folder;
 pub mod gate;
 pub mod incoming;
 pub mod process;
+pub mod program;
 pub mod records;
 pub mod runtime;
 pub mod session;
+pub mod steps;
+pub mod task;
 pub mod unsynced;
 
 use std::{
@@ -30,6 +33,10 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     let arguments: Vec<&OsStr> = arguments.iter().skip(1).map(OsString::as_os_str).collect();
     match arguments.as_slice() {
         [command, root] if *command == "session" => session::run(Path::new(root)),
+        [command, root, folder, task] if *command == "run-task" => task::run_command(root, folder, task),
+        [command, root, folder] if *command == "undo-task" => task::undo_command(root, folder),
+        #[cfg(debug_assertions)]
+        [command, root] if *command == "begin-task" => task::begin_command(root),
         [] => misuse("a command is missing"),
         [command, ..] if *command == "session" => misuse("session takes one argument: the group's root folder"),
         [command, ..] => misuse(&format!("unknown command {:?}", command.to_string_lossy())),

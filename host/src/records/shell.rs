@@ -77,6 +77,13 @@ pub fn verified(folder: &Folder, release: &ReleaseName) -> Option<Digest> {
     Digest::parse(digest)
 }
 
+/// The digest over all of its files and links.
+pub fn verified_tree(folder: &Folder, release: &ReleaseName) -> Option<Digest> {
+    let text = files::read_whole(&folder.dot().join("verified").join(release.as_str())).ok()??;
+    let [_digest, tree] = words(&text)?;
+    Digest::parse(tree)
+}
+
 /// Releases that the shell helper unpacked.
 pub fn releases(folder: &Folder) -> Vec<(ReleaseName, Digest)> {
     let entries = std::fs::read_dir(folder.dot().join("verified")).into_iter().flatten().flatten();

@@ -1,0 +1,179 @@
+//! A command of the user's: run with its output as events, ended with its process group when its time is over. It gets nothing of ours
+//! but what it is given here.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::{fd::AsFd as _, unix::process::CommandExt as _, unix::process::ExitStatusExt as _},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use landfall_host_protocol::{EventKind, RunAs};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, Signal, kill_process_group},
+};
+
+use super::{
+    Context,
+    lines::{Line, Lines},
+};
+use crate::{clock, process::signal_name};
+
+/// Last lines that a failure shows.
+const SHOWN_LINES: usize = 20;
+const PIECE: usize = 16 << 10;
+/// How long output is read on once the command has ended: what it left running may hold the pipe for ever.
+const DRAIN_TIME: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What is run.
+pub(super) struct Spec<'a> {
+    pub(super) command: &'a [String],
+    /// Where it is run.
+    pub(super) folder: &'a Path,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) run_as: Option<&'a RunAs>,
+    pub(super) timeout: Duration,
+}
+
+/// Why a command did not do its work.
+pub(super) struct Failed {
+    pub(super) why: String,
+    /// Last lines of its output.
+    pub(super) lines: Vec<String>,
+}
+
+/// Runs a command to its end.
+pub(super) fn run(context: &Context<'_>, spec: &Spec<'_>) -> Result<(), Failed> {
+    let mut output = Output { context, last: VecDeque::new(), streams: [Lines::default(), Lines::default()] };
+    let ended = spawn(spec).and_then(|child| wait(child, spec.timeout, &mut output));
+    output.finish();
+    let why = match ended {
+        Ok(Some(status)) if status.success() => return Ok(()),
+        Ok(Some(status)) => shown(status),
+        Ok(None) => format!("not done within {} s; it was ended", spec.timeout.as_secs()),
+        Err(error) => error.to_string(),
+    };
+    let name = spec.command.first().map_or("", String::as_str);
+    Err(Failed { why: format!("{name}: {why}"), lines: output.last.into() })
+}
+
+fn shown(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("ended by SIG{}", signal_name(signal)),
+        (None, None) => status.to_string(),
+    }
+}
+
+fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
+    let Some((program, arguments)) = spec.command.split_first() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the command is empty"));
+    };
+    if let Some(run_as) = spec.run_as {
+        // Never falls back to the SSH user.
+        let why = format!("commands as {} are not supported by this version", run_as.user);
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .current_dir(spec.folder)
+        .env_clear()
+        .envs(spec.environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    command.spawn()
+}
+
+/// Waits for the end, or ends the whole group after `timeout` (`None`).
+fn wait(mut child: Child, timeout: Duration, output: &mut Output<'_>) -> io::Result<Option<ExitStatus>> {
+    let since = clock::monotonic();
+    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+    let mut ended: Option<(Option<ExitStatus>, std::time::Instant)> = None;
+    loop {
+        let mut open = Vec::new();
+        open.extend(stdout.as_ref().map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)));
+        open.extend(stderr.as_ref().map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)));
+        let first = usize::from(stdout.is_some());
+        let wait = Timespec::try_from(POLL_INTERVAL).ok();
+        match poll(&mut open, wait.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let is_ready = |index: usize| open.get(index).is_some_and(|pipe| !pipe.revents().is_empty());
+        let (out_ready, err_ready) = (stdout.is_some() && is_ready(0), stderr.is_some() && is_ready(first));
+        drop(open);
+        if out_ready && !stdout.as_mut().map_or(Ok(false), |pipe| output.read(0, pipe))? {
+            stdout = None;
+        }
+        if err_ready && !stderr.as_mut().map_or(Ok(false), |pipe| output.read(1, pipe))? {
+            stderr = None;
+        }
+        if ended.is_none() {
+            if let Some(status) = child.try_wait()? {
+                ended = Some((Some(status), clock::monotonic()));
+            } else if since.elapsed() >= timeout {
+                end_group(&child);
+                child.wait()?;
+                ended = Some((None, clock::monotonic()));
+            }
+        }
+        if let Some((status, at)) = ended
+            && ((stdout.is_none() && stderr.is_none()) || at.elapsed() > DRAIN_TIME)
+        {
+            return Ok(status);
+        }
+    }
+}
+
+/// The leader of the group is our child and not reaped, so its number is nobody else's.
+fn end_group(child: &Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+struct Output<'a> {
+    context: &'a Context<'a>,
+    last: VecDeque<String>,
+    streams: [Lines; 2],
+}
+
+impl Output<'_> {
+    /// Reads what is there; false: it is the end.
+    fn read(&mut self, stream: usize, pipe: &mut impl io::Read) -> io::Result<bool> {
+        let mut piece = vec![0; PIECE];
+        let read = pipe.by_ref().read(&mut piece)?;
+        let Self { context, last, streams } = self;
+        if let Some(lines) = streams.get_mut(stream) {
+            lines.push(piece.get(..read).unwrap_or_default(), |line| say(context, last, stream, line));
+        }
+        Ok(read > 0)
+    }
+
+    fn finish(&mut self) {
+        let Self { context, last, streams } = self;
+        for (stream, lines) in streams.iter_mut().enumerate() {
+            if let Some(line) = lines.finish() {
+                say(context, last, stream, line);
+            }
+        }
+    }
+}
+
+fn say(context: &Context<'_>, last: &mut VecDeque<String>, stream: usize, line: Line) {
+    if last.len() == SHOWN_LINES {
+        last.pop_front();
+    }
+    last.push_back(line.text.chars().take(1000).collect());
+    context.say(EventKind::Line { stream: if stream == 0 { 1 } else { 2 }, text: line.text });
+    if line.cut > 0 {
+        context.say(EventKind::Cut { bytes: line.cut });
+    }
+}

@@ -1,0 +1,90 @@
+//! Where a task's files lie, and which task folders are kept.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use landfall_host_protocol::{TaskId, TaskResult};
+
+use crate::{files, folder::Folder, gate};
+
+/// Task folders that are kept beside the one under way.
+const KEPT_TASKS: usize = 10;
+/// Results of removals that are kept in the root.
+const KEPT_REMOVALS: usize = 20;
+
+pub(super) fn task(folder: &Folder, id: &TaskId) -> PathBuf {
+    folder.task(id).join("task")
+}
+
+pub(super) fn lock(folder: &Folder, id: &TaskId) -> PathBuf {
+    folder.task(id).join("lock")
+}
+
+pub(super) fn events(folder: &Folder, id: &TaskId) -> PathBuf {
+    folder.task(id).join("events")
+}
+
+pub(super) fn cancel(folder: &Folder, id: &TaskId) -> PathBuf {
+    folder.task(id).join("cancel")
+}
+
+pub(super) fn result(folder: &Folder, id: &TaskId) -> PathBuf {
+    folder.task(id).join("result")
+}
+
+/// Bytes that are given back when the end is written, so that a full disk does not hide how a task ended.
+pub(super) fn reserve(folder: &Folder, id: &TaskId) -> PathBuf {
+    folder.task(id).join("reserve")
+}
+
+/// What the runner itself says when it breaks.
+pub(super) fn complaint(folder: &Folder, id: &TaskId) -> PathBuf {
+    folder.task(id).join("runner")
+}
+
+/// The result of a task that removed its folder.
+pub(super) fn removed(folder: &Folder, id: &TaskId) -> PathBuf {
+    let name = folder.task(id).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    removals(folder.root()).join(format!("{}.{name}", folder.name()))
+}
+
+fn removals(root: &Path) -> PathBuf {
+    root.join(".landfall/removed")
+}
+
+/// Keeps the result of a task that removed its folder, or found none.
+pub(crate) fn write_removed(folder: &Folder, id: &TaskId, result: &TaskResult) -> io::Result<()> {
+    gate::pass("removed.write", || {
+        files::create_folder(&removals(folder.root()), 0o700)?;
+        files::write_record(&removed(folder, id), result)
+    })?;
+    for path in oldest(&removals(folder.root()), KEPT_REMOVALS) {
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+/// Removes the folders of old tasks; what can't be removed stays.
+pub(super) fn collect(folder: &Folder, current: &TaskId) {
+    let current = folder.task(current);
+    for path in oldest(&folder.tasks(), KEPT_TASKS).into_iter().filter(|path| path != &current) {
+        let _ = gate::pass("task.collect", || files::remove_below(folder.root(), &path));
+    }
+}
+
+/// All but the `kept` newest entries.
+fn oldest(folder: &Path, kept: usize) -> Vec<PathBuf> {
+    let changed = |path: &Path| std::fs::symlink_metadata(path).and_then(|found| found.modified()).ok();
+    let mut entries: Vec<(SystemTime, PathBuf)> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((changed(&entry.path())?, entry.path())))
+        .collect();
+    entries.sort();
+    let old = entries.len().saturating_sub(kept);
+    entries.into_iter().take(old).map(|(_, path)| path).collect()
+}

@@ -1,0 +1,128 @@
+//! What must be undone where a task ends before the new application is ready: a drain. It is on record (`undo`) before the drain acts,
+//! and done by the runner at an early end; where the runner died by whoever finds that: the keeper, or the next task's runner.
+
+use std::{io, path::PathBuf};
+
+use landfall_host_protocol::{Drain, EventKind, Outcome, RunAs, Secrets, Step, StepName, Task, TaskId};
+use serde::{Deserialize, Serialize};
+
+use super::{Events, lost, runner, store};
+use crate::{
+    files,
+    folder::Folder,
+    gate,
+    records::{
+        Journal, Lock,
+        journal::{Act, LineKind},
+    },
+    steps::{self, Context},
+};
+
+/// The drains of a task that are to be undone, the latest last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pending {
+    pub task: TaskId,
+    pub drains: Vec<Drain>,
+    /// User that their commands run as.
+    #[serde(default)]
+    pub run_as: Option<RunAs>,
+}
+
+fn path(folder: &Folder) -> PathBuf {
+    folder.dot().join("undo")
+}
+
+fn read(folder: &Folder) -> Option<Pending> {
+    files::read_record(&path(folder)).ok()?
+}
+
+/// Puts a drain on record before it acts.
+pub(crate) fn expect(folder: &Folder, task: &TaskId, drain: &Drain, run_as: Option<&RunAs>) -> io::Result<()> {
+    let mut drains = read(folder).filter(|pending| &pending.task == task).map_or_else(Vec::new, |found| found.drains);
+    if drains.contains(drain) {
+        return Ok(());
+    }
+    drains.push(drain.clone());
+    let pending = Pending { task: task.clone(), drains, run_as: run_as.cloned() };
+    gate::pass("undo.write", || files::write_record(&path(folder), &pending))
+}
+
+/// The new application is ready, or all was undone.
+pub(crate) fn forget(folder: &Folder) -> io::Result<()> {
+    if !path(folder).exists() {
+        return Ok(());
+    }
+    gate::pass("undo.remove", || {
+        files::remove_file(&path(folder))?;
+        files::sync_dir(&folder.dot())
+    })
+}
+
+/// Whether a task left something to undo and does not run any more. It costs a look at one file where nothing is to be undone.
+pub fn is_undo_due(folder: &Folder) -> bool {
+    read(folder).is_some_and(|pending| !super::is_running(folder, &pending.task))
+}
+
+/// Undoes what a task left whose runner died, and writes the task's end. A task that runs is left alone.
+pub fn undo_lost(folder: &Folder) -> io::Result<()> {
+    let Some(pending) = read(folder) else { return Ok(()) };
+    let id = &pending.task;
+    let lock = std::fs::File::open(store::lock(folder, id))?;
+    if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(());
+    }
+    let Some(task): Option<Task> = files::read_record(&store::task(folder, id))? else { return Ok(()) };
+    let events = Events::create(folder, id)?;
+    undo(folder, &task, &pending, &events);
+    if Journal::read(folder)?.end_of(id).is_none() {
+        runner::write_end(folder, &task, &lost(StepName::Undo))?;
+    }
+    Ok(())
+}
+
+/// Before a task's first step: what an earlier task left is undone, unless this one drains again.
+pub(super) fn before(folder: &Folder, task: &Task, events: &Events) {
+    let Some(pending) = read(folder).filter(|pending| pending.task != task.id) else { return };
+    let again = |drain: &Drain| task.steps.iter().any(|step| matches!(step, Step::Drain(other) if other == drain));
+    if !pending.drains.iter().all(again) {
+        undo(folder, task, &pending, events);
+    }
+}
+
+/// After a task's last step.
+pub(super) fn after(folder: &Folder, task: &Task, outcome: &Outcome, events: &Events) {
+    let Some(pending) = read(folder) else { return };
+    if outcome == &Outcome::Succeeded {
+        let _ = forget(folder);
+    } else {
+        undo(folder, task, &pending, events);
+    }
+}
+
+/// Undoes the latest first. What fails is journaled and not tried again: it was tried, and a person has to look.
+fn undo(folder: &Folder, task: &Task, pending: &Pending, events: &Events) {
+    let secrets = Secrets::default();
+    let context = Context { folder, task, secrets: &secrets, events, step: StepName::Undo, index: task.steps.len() };
+    events.say(StepName::Undo, EventKind::Begun);
+    let mut said = Vec::new();
+    for drain in pending.drains.iter().rev() {
+        match steps::undrain(drain, pending.run_as.as_ref(), &context) {
+            Ok(()) => said.push("undrain".to_owned()),
+            Err(failure) => {
+                events.say(StepName::Undo, EventKind::Failed { reason: failure.reason, why: failure.why.clone() });
+                said.push(format!("undrain failed: {}", failure.why));
+            }
+        }
+    }
+    events.say(StepName::Undo, EventKind::Ended);
+    let _ = note(folder, task, pending, &said.join(", "));
+    let _ = forget(folder);
+}
+
+fn note(folder: &Folder, task: &Task, pending: &Pending, what: &str) -> io::Result<()> {
+    let lock = Lock::take(folder, "undoes").map_err(|refusal| io::Error::other(format!("{refusal:?}")))?;
+    let mut journal = Journal::read(folder)?;
+    let act = Act { by: &task.author, task: &pending.task, what };
+    journal.append(folder, &lock, LineKind::Undo, act, None).map(drop)
+}
