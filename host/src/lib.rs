@@ -8,7 +8,9 @@ pub mod failure;
 pub mod files;
 pub mod folder;
 pub mod gate;
+pub mod hand;
 pub mod incoming;
+pub mod logs;
 pub mod process;
 pub mod program;
 pub mod records;
@@ -19,31 +21,40 @@ pub mod task;
 pub mod unsynced;
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
+    io::{self, Write},
     path::Path,
 };
-
-const USAGE: &str = "usage: landfall-host session ROOT";
 
 /// Exit status for arguments that mean nothing.
 const MISUSED: u8 = 2;
 
 /// Runs the command that the arguments name; answers the exit status.
 pub fn run(arguments: Vec<OsString>) -> u8 {
-    let arguments: Vec<&OsStr> = arguments.iter().skip(1).map(OsString::as_os_str).collect();
-    match arguments.as_slice() {
-        [command, root] if *command == "session" => session::run(Path::new(root)),
-        [command, root, folder, task] if *command == "run-task" => task::run_command(root, folder, task),
-        [command, root, folder] if *command == "undo-task" => task::undo_command(root, folder),
+    let arguments = arguments.get(1..).unwrap_or_default();
+    match arguments {
+        [command, root] if command == "session" => session::run(Path::new(root)),
+        [command, root, folder, task] if command == "run-task" => task::run_command(root, folder, task),
+        [command, root, folder] if command == "undo-task" => task::undo_command(root, folder),
         #[cfg(debug_assertions)]
-        [command, root] if *command == "begin-task" => task::begin_command(root),
-        [] => misuse("a command is missing"),
-        [command, ..] if *command == "session" => misuse("session takes one argument: the group's root folder"),
-        [command, ..] => misuse(&format!("unknown command {:?}", command.to_string_lossy())),
+        [command, root] if command == "begin-task" => task::begin_command(root),
+        [command, ..] if command == "session" => misuse("session takes one argument: the group's root folder"),
+        [command] if command == "--help" || command == "-h" || command == "help" => {
+            print(&format!("usage:\n{}", hand::USAGE))
+        }
+        [command] if command == "--version" || command == "-V" => {
+            print(&format!("landfall-host {}", env!("CARGO_PKG_VERSION")))
+        }
+        _ => hand::run(arguments).unwrap_or_else(|why| misuse(&why)),
     }
 }
 
+fn print(text: &str) -> u8 {
+    let _ = writeln!(io::stdout(), "{text}");
+    0
+}
+
 fn misuse(why: &str) -> u8 {
-    eprintln!("landfall-host: {why}\n{USAGE}");
+    let _ = writeln!(io::stderr(), "error: {why}\nusage:\n{}", hand::USAGE);
     MISUSED
 }

@@ -8,7 +8,7 @@ use super::is_real_folder;
 use crate::{
     folder::Folder,
     records::{Journal, fence, owner, shell},
-    runtime,
+    runtime, task,
 };
 
 /// Facts of a folder; `None` where nothing of ours is. A record that can't be read counts as none here: whoever acts reads it again under
@@ -22,6 +22,7 @@ pub fn folder(folder: &Folder) -> Option<FolderFacts> {
         owner: owner::read(folder).unwrap_or_default(),
         fence: fence::read(folder).unwrap_or_default(),
         journal: journal.number(),
+        task: task::open(folder),
         current: current(folder),
         releases: releases(folder),
         by_hand: journal.by_hand(),

@@ -12,7 +12,7 @@ use landfall_host_protocol::FolderName;
 pub use self::{
     folder::folder,
     machine::machine,
-    root::{root, space},
+    root::{Condition, condition, root, space},
     users::{PrivilegeCheck, check_users},
 };
 use crate::folder::Folder;

@@ -18,6 +18,23 @@ pub fn root(path: &Path) -> RootFacts {
     RootFacts { free_bytes, free_inodes, unfit: unfit(path) }
 }
 
+/// What of a file system changes while nobody acts, for one system call: disks fill up, and after errors they are mounted read-only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    pub free_bytes: u64,
+    pub free_inodes: u64,
+    pub flags: u64,
+}
+
+pub fn condition(path: &Path) -> Condition {
+    let Ok(found) = statvfs(path) else { return Condition::default() };
+    Condition {
+        free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        free_inodes: found.f_favail,
+        flags: found.f_flag.bits(),
+    }
+}
+
 /// Free bytes and inodes for this user.
 pub fn space(path: &Path) -> (u64, Option<u64>) {
     let Ok(space) = statvfs(path) else { return (0, None) };

@@ -6,18 +6,19 @@ mod jobs;
 mod outgoing;
 mod processes;
 mod requests;
+mod streams;
 mod view;
 mod watch;
 
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::mpsc::{SyncSender, TrySendError},
     time::{Duration, Instant},
 };
 
-use landfall_host_protocol::{Answer, Decoder, Frame, Kind, MAGIC, MachineFacts, Refusal, VERSIONS, Welcome};
+use landfall_host_protocol::{Answer, Decoder, Frame, Kind, MAGIC, MachineFacts, Refusal, TaskId, VERSIONS, Welcome};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
@@ -29,10 +30,17 @@ use rustix::{
 use self::{
     jobs::Jobs,
     outgoing::Outgoing,
+    streams::{Streams, TaskEnd},
     view::{Survey, View},
     watch::Watch,
 };
-use crate::{clock, facts::PrivilegeCheck, incoming::Piece};
+use crate::{
+    clock,
+    facts::{self, PrivilegeCheck},
+    folder::Folder,
+    incoming::{self, Piece},
+    logs::LogReader,
+};
 
 /// Size that standard input's pipe is asked to have; sshd's has 64 KiB.
 const PIPE_SIZE: usize = 1 << 20;
@@ -53,7 +61,7 @@ pub fn run(root: &Path) -> u8 {
     match Session::new(root).and_then(|mut session| session.serve()) {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("landfall-host: {error}");
+            let _ = writeln!(io::stderr(), "landfall-host: {error}");
             1
         }
     }
@@ -65,6 +73,9 @@ enum Done {
     Surveyed(Survey),
     Put(u32, Result<(), Refusal>),
     Answered(u32, Answer),
+    LogOpened(u32, Folder, LogReader, bool),
+    /// A task that was begun or attached to, and the number of the next event.
+    Following(u32, Folder, TaskId, u64),
 }
 
 /// A hello that waits for the first facts.
@@ -90,6 +101,7 @@ struct Session {
     view: Option<View>,
     greeting: Option<Greeting>,
     looks: Vec<Look>,
+    streams: Streams,
     /// Puts whose bytes are still coming.
     puts: BTreeMap<u32, SyncSender<Piece>>,
     /// Puts whose thread is at work.
@@ -130,6 +142,7 @@ impl Session {
             view: None,
             greeting: None,
             looks: Vec::new(),
+            streams: Streams::default(),
             puts: BTreeMap::new(),
             puts_running: 0,
             stalled: None,
@@ -146,6 +159,7 @@ impl Session {
             self.take_frames();
             self.look_again();
             self.tell();
+            self.advance_streams();
             if let Some(end) = &self.end {
                 let is_over = self.out.is_empty() && self.jobs.is_idle();
                 if is_over || clock::monotonic() >= end.until {
@@ -236,7 +250,10 @@ impl Session {
         let push = view.and_then(View::until_push).filter(|_| !self.out.is_full());
         let survey = view.and_then(View::until_survey).filter(|_| !self.jobs.is_full());
         let end = self.end.as_ref().map(|end| end.until.saturating_duration_since(now));
-        // A wait of nothing at all is none: poll counts whole steps.
+        if self.streams.is_due() && self.out.is_idle() && !self.jobs.is_full() && self.end.is_none() {
+            return Some(Duration::ZERO);
+        }
+        // Less than a step is a step, or the loop would turn until it is over.
         [tick, push, survey, end].into_iter().flatten().min().map(|time| time.max(Duration::from_millis(1)))
     }
 
@@ -326,13 +343,36 @@ impl Session {
                     let answer = result.map_or_else(Answer::Refused, |()| Answer::Stored);
                     self.out.answer(id, &answer);
                 }
-                Done::Answered(id, answer) => self.out.answer(id, &answer),
+                Done::Answered(id, answer) => {
+                    self.streams.opened(id);
+                    self.out.answer(id, &answer);
+                }
+                Done::LogOpened(id, folder, reader, follows) => {
+                    if self.streams.opened(id) {
+                        self.streams.log(id, folder, reader, follows, &mut self.watch);
+                    } else {
+                        self.out.bytes(id, Kind::LastBytes, &[]);
+                    }
+                }
+                Done::Following(id, folder, task, offset) => {
+                    if self.streams.opened(id) {
+                        self.streams.task(id, folder, task, offset, &mut self.watch);
+                    } else {
+                        self.out.answer(id, &Answer::Done);
+                    }
+                }
             }
         }
     }
 
     fn read_changes(&mut self) {
         let changes = self.watch.read();
+        if changes.logs {
+            self.streams.logs_changed();
+        }
+        if changes.tasks {
+            self.streams.tasks_changed();
+        }
         if let Some(view) = &mut self.view {
             view.apply(changes);
         }
@@ -394,12 +434,28 @@ impl Session {
         }
     }
 
+    /// Logs and tasks go on; what ended is told with its folder.
+    fn advance_streams(&mut self) {
+        if self.end.is_some() || self.jobs.is_full() {
+            return;
+        }
+        for TaskEnd { id, folder, result } in self.streams.advance(&mut self.out, &mut self.watch) {
+            self.start(id, move || {
+                // What can't be removed now goes at the end of the next task.
+                let _ = incoming::collect(&folder);
+                let folder = facts::folder(&folder).map(Box::new);
+                Done::Answered(id, Answer::Ended { result, folder })
+            });
+        }
+    }
+
     fn tick(&mut self) {
         let now = clock::monotonic();
         if now.saturating_duration_since(self.ticked_at) < TICK {
             return;
         }
         self.ticked_at = now;
+        self.streams.poll(&mut self.watch);
         if let Some(view) = &mut self.view {
             view.poll();
         }

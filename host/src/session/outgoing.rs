@@ -9,6 +9,8 @@ use serde::Serialize;
 
 /// Bytes beyond which the queue counts as full. One frame more may lie in it.
 const FULL: usize = 1 << 20;
+/// Bytes below which logs and tasks go on.
+const IDLE: usize = 64 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
@@ -56,7 +58,11 @@ impl Outgoing {
         self.message(0, push)
     }
 
+    /// Bytes that belong to a request; of a piece in the middle nothing is said where it is empty.
     pub(super) fn bytes(&mut self, id: u32, kind: Kind, payload: &[u8]) {
+        if payload.is_empty() && kind == Kind::Bytes {
+            return;
+        }
         if let Ok(frame) = encode(kind, id, payload) {
             self.raw(frame);
         }
@@ -73,6 +79,11 @@ impl Outgoing {
 
     pub(super) fn is_full(&self) -> bool {
         self.held >= FULL
+    }
+
+    /// So little waits that what has no end may say a piece.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held < IDLE
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -3,13 +3,15 @@
 
 use std::sync::mpsc::sync_channel;
 
-use landfall_host_protocol::{Answer, Digest, FolderName, Hello, Refusal, Request};
+use landfall_host_protocol::{Answer, Digest, FolderName, Hello, LogFile, Refusal, Request, Secrets, Task, TaskId};
 
 use super::{Done, Greeting, Look, Session, agree, view::View};
 use crate::{
-    facts,
+    facts, files,
     folder::Folder,
     incoming::{self, Object},
+    logs::LogReader,
+    task,
 };
 
 /// Puts at once.
@@ -43,16 +45,92 @@ impl Session {
                 Ok(folder) => self.put(id, folder, sha256, size, from),
                 Err(refusal) => self.out.answer(id, &Answer::Refused(refusal)),
             },
-            Request::Begin { .. }
-            | Request::Attach { .. }
-            | Request::Cancel { .. }
-            | Request::Secrets { .. }
-            | Request::Log { .. }
-            | Request::Close { .. } => {
-                let why = "this program can't do that yet".to_owned();
+            Request::Begin { task, secrets } => {
+                match own_folder(view, &task.folder, &self.root)
+                    .and_then(|folder| own_task(view, &task).map(|()| folder))
+                {
+                    Ok(folder) => self.begin(id, folder, *task, secrets),
+                    Err(refusal) => self.out.answer(id, &Answer::Refused(refusal)),
+                }
+            }
+            Request::Attach { folder, task, offset } => match own_folder(view, &folder, &self.root) {
+                Ok(folder) => self.attach(id, folder, task, offset),
+                Err(refusal) => self.out.answer(id, &Answer::Refused(refusal)),
+            },
+            Request::Cancel { folder, task } => match own_folder(view, &folder, &self.root) {
+                Ok(folder) => self.start(id, move || {
+                    let cancelled = task::cancel(&folder, &task);
+                    Done::Answered(id, cancelled.map_or_else(Answer::Refused, |()| Answer::Done))
+                }),
+                Err(refusal) => self.out.answer(id, &Answer::Refused(refusal)),
+            },
+            Request::Secrets { .. } => {
+                let why = "secret values come with a task that starts the application".to_owned();
                 self.out.answer(id, &Answer::Refused(Refusal::Unsupported { why }));
             }
+            Request::Log { folder, file, last_lines, follow } => match own_folder(view, &folder, &self.root) {
+                Ok(folder) => self.log(id, folder, file, last_lines, follow),
+                Err(refusal) => self.out.answer(id, &Answer::Refused(refusal)),
+            },
+            Request::Close { id: closed } => {
+                self.puts.remove(&closed);
+                self.streams.close(closed, &mut self.out, &mut self.watch);
+                self.out.answer(id, &Answer::Done);
+            }
         }
+    }
+
+    /// Another stream may begin under this id; else the request was refused.
+    fn may_stream(&mut self, id: u32) -> bool {
+        if self.streams.has(id) {
+            self.out.refuse(id, "id", "something is under way under this id");
+            return false;
+        }
+        if self.streams.is_full() {
+            self.out.refuse(id, "id", "too many logs and tasks are followed");
+            return false;
+        }
+        self.streams.open(id);
+        true
+    }
+
+    fn begin(&mut self, id: u32, folder: Folder, task: Task, secrets: Secrets) {
+        if !self.may_stream(id) {
+            return;
+        }
+        // The runner that it starts is reaped by the loop.
+        self.start(id, move || match task::begin(&folder, &task, &secrets) {
+            Ok(begun) => Done::Following(id, folder, begun.id, 0),
+            Err(refusal) => Done::Answered(id, Answer::Refused(refusal)),
+        });
+    }
+
+    fn attach(&mut self, id: u32, folder: Folder, task: TaskId, offset: u64) {
+        if !self.may_stream(id) {
+            return;
+        }
+        self.start(id, move || {
+            if folder.task(&task).exists() || task::result(&folder, &task).is_some() {
+                return Done::Following(id, folder, task, offset);
+            }
+            let what = format!("task {} of rollout {}", task.n, task.rollout);
+            Done::Answered(id, Answer::Refused(Refusal::NotFound { what }))
+        });
+    }
+
+    fn log(&mut self, id: u32, folder: Folder, file: LogFile, last_lines: Option<u32>, follow: bool) {
+        if !self.may_stream(id) {
+            return;
+        }
+        self.start(id, move || match LogReader::open(&folder, file.0, last_lines) {
+            // What is followed may come later.
+            Ok(reader) if reader.is_open() || follow => Done::LogOpened(id, folder, reader, follow),
+            Ok(_) => {
+                let what = folder.log(file.0).display().to_string();
+                Done::Answered(id, Answer::Refused(Refusal::NotFound { what }))
+            }
+            Err(error) => Done::Answered(id, Answer::Refused(files::refusal(&error, &folder.log(file.0), 0))),
+        });
     }
 
     fn hello(&mut self, id: u32, hello: Hello) {
@@ -121,13 +199,14 @@ impl Session {
     }
 
     /// Does in a thread what answers the request.
-    fn start(&mut self, id: u32, work: impl FnOnce() -> Done + Send + 'static) {
+    pub(super) fn start(&mut self, id: u32, work: impl FnOnce() -> Done + Send + 'static) {
         if !self.jobs.start(work) {
             self.no_thread(id);
         }
     }
 
     fn no_thread(&mut self, id: u32) {
+        self.streams.opened(id);
         let why = "no thread can be started: the user's limit of processes is reached".to_owned();
         self.out.answer(id, &Answer::Refused(Refusal::Failed { why }));
     }
@@ -140,6 +219,18 @@ fn own_folder(view: &View, name: &FolderName, root: &std::path::Path) -> Result<
         return Err(Refusal::BadInput { field: "folder".to_owned(), why });
     }
     Ok(Folder::new(root, name.clone()))
+}
+
+/// A task of this namespace's own, and one that takes over from no other.
+fn own_task(view: &View, task: &Task) -> Result<(), Refusal> {
+    let owners = [Some(&task.owner), task.replaces.as_ref()];
+    match owners.into_iter().flatten().find(|owner| owner.namespace != view.namespace()) {
+        Some(owner) => {
+            let why = format!("{:?} is not namespace {}", owner.namespace, view.namespace());
+            Err(Refusal::BadInput { field: "owner".to_owned(), why })
+        }
+        None => Ok(()),
+    }
 }
 
 /// Why a request can't be read, without its content: it may hold secret values.

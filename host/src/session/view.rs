@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall_host_protocol::{FolderFacts, FolderName, HostFacts, MachineFacts, Push, RootFacts};
+use landfall_host_protocol::{FolderFacts, FolderName, HostFacts, MachineFacts, Push};
 
 use super::{
     processes::Processes,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock,
-    facts::{self, PrivilegeCheck},
+    facts::{self, Condition, PrivilegeCheck},
     folder::Folder,
 };
 
@@ -61,8 +61,8 @@ pub(super) struct View {
     seen: u64,
     folders: BTreeMap<FolderName, FolderFacts>,
     fingerprints: BTreeMap<FolderName, Fingerprint>,
-    /// What was told last of the root.
-    told_root: Option<RootFacts>,
+    /// Of the root, when it was told last.
+    told: Condition,
     machine: Option<MachineFacts>,
     users: PrivilegeCheck,
     stale: Scope,
@@ -85,7 +85,7 @@ impl View {
             seen: 0,
             folders: BTreeMap::new(),
             fingerprints: BTreeMap::new(),
-            told_root: None,
+            told: Condition::default(),
             machine: None,
             users: PrivilegeCheck::default(),
             stale: Scope::All,
@@ -124,10 +124,6 @@ impl View {
         for name in changes.folders {
             self.stale.add(name);
         }
-    }
-
-    pub(super) fn mark(&mut self, name: &FolderName) {
-        self.stale.add(name.clone());
     }
 
     /// The poll below inotify: what changed without a word.
@@ -237,10 +233,10 @@ impl View {
 
     /// Whether what the operator saw is still true, as far as is known.
     pub(super) fn is_unchanged(&mut self, seen: u64) -> bool {
-        let now = facts::root(&self.root);
-        if self.told_root.as_ref().is_none_or(|told| differ(told, &now)) {
+        let now = facts::condition(&self.root);
+        if differ(&self.told, &now) {
             self.seen += 1;
-            self.told_root = Some(now);
+            self.told = now;
         }
         seen == self.seen
     }
@@ -248,8 +244,7 @@ impl View {
     /// All facts, and their number. What they tell need not be pushed.
     pub(super) fn facts(&mut self) -> (u64, HostFacts) {
         self.unpushed.clear();
-        let root = facts::root(&self.root);
-        self.told_root = Some(root.clone());
+        self.told = facts::condition(&self.root);
         let machine = MachineFacts {
             uptime_seconds: clock::uptime_seconds(),
             clock_millis: clock::wall_millis(),
@@ -257,7 +252,7 @@ impl View {
         };
         let facts = HostFacts {
             machine,
-            root,
+            root: facts::root(&self.root),
             folders: self.folders.clone(),
             cannot_become: self.users.cannot_become.clone(),
             sudo_too_wide: self.users.sudo_too_wide,
@@ -296,11 +291,9 @@ fn left(since: Option<Instant>, interval: Duration) -> Duration {
 }
 
 /// Space moves all the time: a sixteenth of it counts.
-fn differ(told: &RootFacts, now: &RootFacts) -> bool {
+fn differ(told: &Condition, now: &Condition) -> bool {
     let moved = |told: u64, now: u64| told.abs_diff(now) > told / 16;
-    told.unfit != now.unfit
-        || moved(told.free_bytes, now.free_bytes)
-        || moved(told.free_inodes.unwrap_or(0), now.free_inodes.unwrap_or(0))
+    told.flags != now.flags || moved(told.free_bytes, now.free_bytes) || moved(told.free_inodes, now.free_inodes)
 }
 
 /// Reads folders. The fingerprint is taken first, so that a change meanwhile is found by the next poll.

@@ -5,4 +5,8 @@
 mod bytes;
 mod client;
 mod hostile;
+mod logs;
 mod looks;
+mod recorded;
+mod tasks;
+mod users;

@@ -1,0 +1,162 @@
+//! By hand on the host, for the day on which all else is down: the same acts, through the same tasks under the same lock and journal, with
+//! a person as their author. It decides nothing that the person did not say.
+
+mod act;
+mod options;
+mod status;
+mod words;
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    io::Write,
+    os::unix::{fs::MetadataExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use landfall_host_protocol::FolderName;
+
+use self::options::{Options, Verb};
+use crate::{folder::Folder, logs::LogReader};
+
+pub use self::options::USAGE;
+
+/// Exit status of a command that was understood and failed.
+const FAILED: u8 = 1;
+/// Between two looks at what goes on.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Lines of a log, unless others are asked for.
+const LOG_LINES: u32 = 100;
+
+/// Runs a command; answers its exit status. `Err`: the arguments mean nothing, and why.
+pub fn run(arguments: &[OsString]) -> Result<u8, String> {
+    let options = Options::parse(arguments)?;
+    Ok(match perform(&options, arguments) {
+        Ok(status) => status,
+        Err(why) => {
+            complain(&why);
+            FAILED
+        }
+    })
+}
+
+fn perform(options: &Options, arguments: &[OsString]) -> Result<u8, String> {
+    let root = match &options.root {
+        Some(root) => fs::canonicalize(root).map_err(|error| format!("{}: {error}", root.display()))?,
+        None => own_root()?,
+    };
+    if options.verb == Verb::Status && options.folder.is_none() {
+        let folders = folders(&root)?;
+        let own = folders.first().map(|name| Folder::new(&root, name.clone()));
+        if let Some(status) = own.and_then(|folder| as_owner(&folder, arguments).transpose()) {
+            return status;
+        }
+        return Ok(status::all(&root, &folders));
+    }
+    let folder = Folder::new(&root, choose(&root, options.folder.as_deref())?);
+    if let Some(status) = as_owner(&folder, arguments)? {
+        return Ok(status);
+    }
+    match &options.verb {
+        Verb::Status => Ok(status::one(&folder)),
+        Verb::Logs { follow, lines } => logs(&folder, *follow, lines.unwrap_or(LOG_LINES)),
+        Verb::Stop => act::stop(&folder, &options.author()),
+        Verb::Start => act::start(&folder, &options.author()),
+        Verb::Use { version } => act::use_version(&folder, version, &options.author()),
+    }
+}
+
+/// Says a line to a person. A reader that is gone changes nothing of what is done.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+fn complain(why: &str) {
+    let _ = writeln!(io::stderr(), "error: {why}");
+}
+
+/// The program lies in `<root>/.landfall/bin/`.
+fn own_root() -> Result<PathBuf, String> {
+    let program = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
+    let bin = program.parent().filter(|bin| bin.ends_with(".landfall/bin"));
+    let root = bin.and_then(Path::parent).and_then(Path::parent);
+    root.map(Path::to_owned)
+        .ok_or_else(|| format!("{} lies in no root of landfall: use --root ROOT", program.display()))
+}
+
+/// Folders below the root that landfall knows.
+fn folders(root: &Path) -> Result<Vec<FolderName>, String> {
+    let entries = fs::read_dir(root).map_err(|error| format!("{}: {error}", root.display()))?;
+    let mut names: Vec<FolderName> = entries
+        .flatten()
+        .filter_map(|entry| FolderName::parse(entry.file_name().to_str()?))
+        .filter(|name| Folder::new(root, name.clone()).dot().is_dir())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The folder that was named, as a whole or by its project; the only one where none was named.
+fn choose(root: &Path, named: Option<&str>) -> Result<FolderName, String> {
+    let all = folders(root)?;
+    let listed = || all.iter().map(FolderName::as_str).collect::<Vec<_>>().join(", ");
+    let fits = |name: &&FolderName| match named {
+        Some(text) => {
+            name.as_str() == text || name.as_str().split_once('.').is_some_and(|(_, project)| project == text)
+        }
+        None => true,
+    };
+    let mut found = all.iter().filter(fits);
+    match (found.next(), found.next(), named) {
+        (Some(name), None, _) => Ok(name.clone()),
+        (None, _, None) => Err(format!("nothing is deployed below {}", root.display())),
+        (None, _, Some(text)) if all.is_empty() => Err(format!("{text} not found: nothing is deployed here")),
+        (None, _, Some(text)) => Err(format!("{text} not found; there are: {}", listed())),
+        (Some(_), Some(_), _) => Err(format!("name one of: {}", listed())),
+    }
+}
+
+/// Records belong to the SSH user. root does the same as that user, so that nothing becomes root's; anybody else is told whom to become.
+fn as_owner(folder: &Folder, arguments: &[OsString]) -> Result<Option<u8>, String> {
+    let metadata =
+        fs::symlink_metadata(folder.dot()).map_err(|error| format!("{}: {error}", folder.dot().display()))?;
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.uid() == own {
+        return Ok(None);
+    }
+    if own != 0 {
+        let (path, uid) = (folder.path(), metadata.uid());
+        return Err(format!("{} belongs to uid {uid}: run the command with sudo", path.display()));
+    }
+    let program = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
+    let status = Command::new(&program).args(arguments).uid(metadata.uid()).gid(metadata.gid()).status();
+    let status = status.map_err(|error| format!("{} as uid {}: {error}", program.display(), metadata.uid()))?;
+    Ok(Some(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)))
+}
+
+/// The last lines, and what follows.
+fn logs(folder: &Folder, follow: bool, lines: u32) -> Result<u8, String> {
+    let said = |error: io::Error| format!("{}: {error}", folder.log(0).display());
+    let mut reader = LogReader::open(folder, 0, Some(lines)).map_err(said)?;
+    if !reader.is_open() && !follow {
+        return Err(format!("{} not found: the application has not been started", folder.log(0).display()));
+    }
+    let mut buffer = vec![0; 64 << 10];
+    let mut output = io::stdout().lock();
+    loop {
+        let count = reader.read(&mut buffer).map_err(said)?;
+        let written = output.write_all(buffer.get(..count).unwrap_or_default()).and_then(|()| output.flush());
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
+            written => written.map_err(|error| format!("standard output: {error}"))?,
+        }
+        if count == 0 && !follow {
+            return Ok(0);
+        }
+        if count == 0 {
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Tasks over a session: begun, followed, left alone by the end of their session, attached to, cancelled.
+
+use std::fs;
+
+use landfall_host_protocol::{
+    Answer, Author, Event, EventKind, FenceToken, FolderFacts, Outcome, Owner, Push, Refusal, Request, Secrets, Step,
+    StepName, Task, TaskId, TaskResult,
+};
+
+use crate::client::{Client, NAMESPACE, Root, name, until};
+
+fn task_id(n: u64) -> TaskId {
+    TaskId { uid: "uid-1".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n }
+}
+
+fn task(n: u64, steps: Vec<Step>) -> Task {
+    Task {
+        id: task_id(n),
+        folder: name("web"),
+        owner: Owner {
+            control_plane_id: "cp".to_owned(),
+            namespace: NAMESPACE.to_owned(),
+            deployment: "web".to_owned(),
+            uid: "uid-1".to_owned(),
+            host: "web-01".to_owned(),
+        },
+        replaces: None,
+        fence: FenceToken { epoch: "cp".to_owned(), created: 1, transitions: 0 },
+        author: Author::Operator,
+        steps,
+    }
+}
+
+fn begin(task: Task) -> Request {
+    Request::Begin { task: Box::new(task), secrets: Secrets::default() }
+}
+
+fn settle(seconds: u32) -> Step {
+    Step::Settle { seconds }
+}
+
+fn attach(n: u64, offset: u64) -> Request {
+    Request::Attach { folder: name("web"), task: task_id(n), offset }
+}
+
+/// Everything until the end.
+fn end(client: &mut Client, id: u32) -> (Vec<Event>, TaskResult, Option<FolderFacts>) {
+    let mut all: Vec<Event> = Vec::new();
+    let mut first = None;
+    loop {
+        match client.answer(id) {
+            Answer::Events { offset, events } => {
+                let begin = *first.get_or_insert(offset);
+                assert_eq!(offset, begin + all.len() as u64);
+                all.extend(events);
+            }
+            Answer::Ended { result, folder } => return (all, result, folder.map(|folder| *folder)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A session in which a task waits for long, and the id that follows it.
+fn waiting(root: &Root) -> (Client, u32) {
+    let (mut client, _) = Client::greeted(root.path());
+    let id = client.send(&begin(task(0, vec![settle(600)])));
+    let Answer::Events { offset: 0, .. } = client.answer(id) else { panic!() };
+    (client, id)
+}
+
+/// Ends what a test began.
+fn cancel(client: &mut Client) {
+    let cancel = Request::Cancel { folder: name("web"), task: task_id(0) };
+    assert_eq!(client.ask(&cancel), Answer::Done);
+    let id = client.send(&attach(0, 0));
+    assert_eq!(end(client, id).1.outcome, Outcome::Cancelled);
+}
+
+#[test]
+fn a_task_tells_its_events_and_its_end_with_the_folder() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    let id = client.send(&begin(task(0, vec![settle(0), settle(0)])));
+    let (events, result, folder) = end(&mut client, id);
+    let begun = events.iter().filter(|event| event.kind == EventKind::Begun && event.step == StepName::Settle);
+    assert_eq!(begun.count(), 2, "{events:?}");
+    assert_eq!(result.outcome, Outcome::Succeeded);
+    let folder = folder.unwrap();
+    assert_eq!((folder.journal, folder.task), (result.journal, None));
+    assert_eq!(folder.owner.unwrap().uid, "uid-1");
+    let pid = client.child.id();
+    let children = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    until("the runner is reaped", || children().is_empty());
+}
+
+#[test]
+fn a_task_that_was_begun_already_is_attached_to() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    let id = client.send(&begin(task(0, vec![settle(0)])));
+    let first = end(&mut client, id);
+    let id = client.send(&begin(task(0, vec![settle(0)])));
+    let second = end(&mut client, id);
+    assert_eq!((&first.0, &first.1), (&second.0, &second.1));
+    assert_eq!(first.2.unwrap().journal, second.2.unwrap().journal);
+    let id = client.send(&attach(0, 1));
+    assert_eq!(end(&mut client, id).0, first.0[1..]);
+}
+
+#[test]
+fn a_task_goes_on_when_its_session_is_killed() {
+    let root = Root::new();
+    let (mut client, _) = waiting(&root);
+    client.child.kill().unwrap();
+    client.wait();
+    let (mut next, welcome) = Client::greeted(root.path());
+    let open = welcome.facts.folders[&name("web")].task.clone().unwrap();
+    assert!(open.running);
+    assert_eq!((open.id, open.step.as_str()), (task_id(0), "settle"));
+    let id = next.send(&attach(0, 1));
+    assert_eq!(next.ask(&Request::Cancel { folder: name("web"), task: task_id(0) }), Answer::Done);
+    assert_eq!(end(&mut next, id).1.outcome, Outcome::Cancelled);
+}
+
+#[test]
+fn the_end_of_input_ends_the_session_and_not_the_task() {
+    let root = Root::new();
+    let (mut client, _) = waiting(&root);
+    client.close();
+    while client.frame().is_some() {}
+    assert!(client.wait().success());
+    let (mut next, welcome) = Client::greeted(root.path());
+    assert!(welcome.facts.folders[&name("web")].task.as_ref().unwrap().running);
+    cancel(&mut next);
+}
+
+#[test]
+fn another_session_is_told_of_a_task() {
+    let root = Root::new();
+    root.folder("web");
+    let (mut other, _) = Client::greeted(root.path());
+    let (client, _) = waiting(&root);
+    loop {
+        let Push::Folders { folders, .. } = other.push();
+        if folders[&name("web")].as_ref().is_some_and(|folder| folder.task.is_some()) {
+            break;
+        }
+    }
+    let busy = other.ask(&begin(task(1, vec![settle(0)])));
+    assert!(matches!(&busy, Answer::Refused(Refusal::Busy { .. })), "{busy:?}");
+    drop(client);
+    cancel(&mut other);
+}
+
+#[test]
+fn a_task_that_is_no_longer_followed_goes_on() {
+    let root = Root::new();
+    let (mut client, id) = waiting(&root);
+    let close = client.send(&Request::Close { id });
+    assert_eq!(client.answer(id), Answer::Done);
+    assert_eq!(client.answer(close), Answer::Done);
+    cancel(&mut client);
+}
+
+#[test]
+fn an_old_view_and_an_unknown_task_are_refused() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    assert!(matches!(client.ask(&attach(0, 0)), Answer::Refused(Refusal::NotFound { .. })));
+    let id = client.send(&begin(task(0, vec![settle(0)])));
+    let now = end(&mut client, id).1.journal;
+    let answer = client.ask(&begin(task(now + 7, vec![settle(0)])));
+    assert_eq!(answer, Answer::Refused(Refusal::JournalMoved { now }));
+}
+
+#[test]
+fn a_task_for_another_namespace_is_refused() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    let mut foreign = task(0, vec![settle(0)]);
+    foreign.owner.namespace = "other".to_owned();
+    let answer = client.ask(&begin(foreign));
+    assert!(matches!(&answer, Answer::Refused(Refusal::BadInput { field, .. }) if field == "owner"), "{answer:?}");
+    assert!(!root.folder("web").tasks().exists());
+}
+
+#[test]
+fn secret_values_reach_no_file_and_no_argument() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    let secrets = Secrets([("KEY".to_owned(), "hunter2-of-the-test".to_owned())].into());
+    let id = client.send(&Request::Begin { task: Box::new(task(0, vec![settle(600)])), secrets });
+    let Answer::Events { .. } = client.answer(id) else { panic!() };
+    let found =
+        std::process::Command::new("grep").args(["-r", "hunter2-of-the-test"]).arg(root.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    let marked = root.path().to_str().unwrap();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let read = |file| fs::read(entry.path().join(file)).unwrap_or_default();
+        let shown = [read("cmdline"), read("environ")].concat();
+        let shown = String::from_utf8_lossy(&shown);
+        assert!(!(shown.contains(marked) && shown.contains("hunter2-of-the-test")), "{shown}");
+    }
+    assert_eq!(client.ask(&Request::Cancel { folder: name("web"), task: task_id(0) }), Answer::Done);
+    let _ = end(&mut client, id);
+}
