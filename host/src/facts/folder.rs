@@ -2,13 +2,15 @@
 
 use std::{fs, path::Component};
 
-use landfall_host_protocol::{FolderFacts, ReleaseFacts, ReleaseName};
+use landfall_host_protocol::{FolderFacts, ReleaseName};
 
 use super::is_real_folder;
 use crate::{
     folder::Folder,
     records::{Journal, fence, owner, shell},
-    runtime, task,
+    runtime,
+    steps::staged,
+    task,
 };
 
 /// Facts of a folder; `None` where nothing of ours is. A record that can't be read counts as none here: whoever acts reads it again under
@@ -17,31 +19,21 @@ pub fn folder(folder: &Folder) -> Option<FolderFacts> {
     if !is_real_folder(&folder.dot()) {
         return None;
     }
+    let current = current(folder);
     let journal = Journal::read(folder).unwrap_or_default();
     let mut facts = FolderFacts {
         owner: owner::read(folder).unwrap_or_default(),
         fence: fence::read(folder).unwrap_or_default(),
         journal: journal.number(),
         task: task::open(folder),
-        current: current(folder),
-        releases: releases(folder),
+        releases: staged::facts(folder, current.as_ref()),
+        current,
         by_hand: journal.by_hand(),
         shell_helper: shell::process(folder).is_some() || shell::is_acting(folder),
         ..FolderFacts::default()
     };
     runtime::recorded(folder).observe(folder, &mut facts);
     Some(facts)
-}
-
-/// Releases that were verified when they were staged, and are there.
-fn releases(folder: &Folder) -> Vec<ReleaseFacts> {
-    let mut found: Vec<ReleaseFacts> = shell::releases(folder)
-        .into_iter()
-        .map(|(name, digest)| ReleaseFacts { name, digest, tampered: Vec::new() })
-        .filter(|release| is_real_folder(&folder.release(&release.name)))
-        .collect();
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
 }
 
 /// The release that `current` points at; a link of somebody else's making names none.

@@ -38,7 +38,7 @@ use crate::{
     clock,
     facts::{self, PrivilegeCheck},
     folder::Folder,
-    incoming::{self, Piece},
+    incoming::Piece,
     logs::LogReader,
 };
 
@@ -441,8 +441,6 @@ impl Session {
         }
         for TaskEnd { id, folder, result } in self.streams.advance(&mut self.out, &mut self.watch) {
             self.start(id, move || {
-                // What can't be removed now goes at the end of the next task.
-                let _ = incoming::collect(&folder);
                 let folder = facts::folder(&folder).map(Box::new);
                 Done::Answered(id, Answer::Ended { result, folder })
             });

@@ -17,7 +17,7 @@ use crate::{
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
-    gate,
+    gate, incoming,
     records::{
         Journal, Lock,
         journal::{Act, LineKind},
@@ -154,6 +154,8 @@ fn end(folder: &Folder, task: &Task, outcome: Outcome, events: &Events) -> io::R
         }
     }
     store::collect(folder, &task.id);
+    // What can't be removed now goes at the end of the next task.
+    let _ = incoming::collect(folder);
     Ok(())
 }
 
