@@ -18,7 +18,7 @@ pub use self::{
 use crate::folder::Folder;
 
 /// Folders of a namespace that are looked at, at most; a host carries a handful.
-const MAX_FOLDERS: usize = 512;
+const MAX_FOLDERS: usize = 256;
 
 /// Folders of a namespace that have records, or had an application of the shell helper's time.
 pub fn names(root_path: &Path, namespace: &str) -> Vec<FolderName> {

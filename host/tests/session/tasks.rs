@@ -3,11 +3,11 @@
 use std::fs;
 
 use landfall_host_protocol::{
-    Answer, Author, Event, EventKind, FenceToken, FolderFacts, Outcome, Owner, Push, Refusal, Request, Secrets, Step,
-    StepName, Task, TaskId, TaskResult,
+    Answer, Author, Event, EventKind, FenceToken, FolderFacts, Kind, Outcome, Owner, Push, Refusal, Request, Secrets,
+    Step, StepName, Task, TaskId, TaskResult, encode,
 };
 
-use crate::client::{Client, NAMESPACE, Root, name, until};
+use crate::client::{Client, NAMESPACE, Root, hello, message, name, noise, put, until};
 
 fn task_id(n: u64) -> TaskId {
     TaskId { uid: "uid-1".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n }
@@ -171,6 +171,41 @@ fn an_old_view_and_an_unknown_task_are_refused() {
     let now = end(&mut client, id).1.journal;
     let answer = client.ask(&begin(task(now + 7, vec![settle(0)])));
     assert_eq!(answer, Answer::Refused(Refusal::JournalMoved { now }));
+}
+
+#[test]
+fn wherever_a_session_is_cut_the_next_one_comes_to_the_same_end() {
+    let bytes = noise(30_000);
+    let mut stream = message(1, &hello());
+    stream.extend(message(2, &put("web", &bytes, Some(0))));
+    for piece in bytes.chunks(7_000) {
+        stream.extend(encode(Kind::Bytes, 2, piece).unwrap());
+    }
+    stream.extend(encode(Kind::LastBytes, 2, &[]).unwrap());
+    let before_begin = stream.len();
+    stream.extend(message(3, &begin(task(0, vec![settle(0)]))));
+    stream.extend(message(4, &attach(0, 0)));
+    let cuts = [1, 8, 9, 100, 400, 8_000, before_begin - 3, before_begin, before_begin + 9, before_begin + 300];
+    for cut in cuts.into_iter().chain([stream.len() - 1, stream.len()]) {
+        let root = Root::new();
+        let mut client = Client::start(root.path());
+        client.write(&stream[..cut]);
+        if cut > before_begin {
+            // Killed in the middle of a begin it would leave a task that is lost, which the next one would be told.
+            client.close();
+            client.wait();
+        }
+        drop(client);
+        let (mut next, _) = Client::greeted(root.path());
+        let Answer::Have { bytes: have } = next.ask(&put("web", &bytes, None)) else { panic!() };
+        let id = next.send(&put("web", &bytes, Some(have)));
+        next.send_bytes(id, Kind::LastBytes, &bytes[usize::try_from(have).unwrap()..]);
+        assert_eq!(next.answer(id), Answer::Stored);
+        let id = next.send(&begin(task(0, vec![settle(0)])));
+        let (_, result, folder) = end(&mut next, id);
+        assert_eq!((result.outcome, result.journal), (Outcome::Succeeded, 2), "cut at {cut}");
+        assert_eq!(folder.unwrap().journal, 2);
+    }
 }
 
 #[test]
