@@ -123,7 +123,7 @@ mod tests {
         Incoming::Bytes { bytes: vec![0; n].into(), last: false }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_request_that_takes_nothing_is_ended_and_holds_no_more_than_its_share() {
         let inbox = Inbox::default();
         let mut put = 0;
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(inbox.take().await.unwrap_err(), Closed::Lagged);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_slow_reader_slows_the_line_down_and_loses_nothing() {
         let inbox = std::sync::Arc::new(Inbox::default());
         let reading = tokio::spawn({
@@ -147,7 +147,7 @@ mod tests {
                 let mut read = 0;
                 while let Ok(Incoming::Bytes { bytes, .. }) = inbox.take().await {
                     read += bytes.len();
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 read
             }
