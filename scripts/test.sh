@@ -17,6 +17,9 @@ install_nextest ||
 say "building"
 cargo build --locked --workspace
 cargo test --locked --workspace --no-run
+# landfall-host as a release has it, and for the other machine; its tests build it themselves where this fails, and fail as it does.
+scripts/build-host.sh x86_64 >/dev/null || :
+scripts/build-host.sh aarch64 host-quick >/dev/null || :
 
 # What is left to chance comes from this number, in the tests of ours and in those of proptest.
 export LANDFALL_SEED=${LANDFALL_SEED:-$((RANDOM * 32768 + RANDOM))}

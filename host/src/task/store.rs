@@ -58,9 +58,7 @@ fn removals(root: &Path) -> PathBuf {
 /// Keeps the result of a task that removed its folder, or found none.
 pub(crate) fn write_removed(folder: &Folder, id: &TaskId, result: &TaskResult) -> io::Result<()> {
     gate::pass("removed.write", || {
-        if files::create_folder(&removals(folder.root()), 0o700)? {
-            files::sync_parent(&removals(folder.root()))?;
-        }
+        files::create_folder(&removals(folder.root()), 0o700)?;
         files::write_record(&removed(folder, id), result)
     })?;
     for path in oldest(&removals(folder.root()), KEPT_REMOVALS) {

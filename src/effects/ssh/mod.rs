@@ -17,7 +17,7 @@ pub use self::{
     error::SshError,
     exec::{Input, Output},
     identity::Identity,
-    pipe::{Pipe, PipeReader, PipeWriter},
+    pipe::Pipe,
     trust::{Credentials, FirstUse, HostTrust},
 };
 

@@ -7,6 +7,5 @@ mod groups;
 mod helper;
 mod identities;
 mod network;
-mod program;
 mod run_as;
 mod testhosts;
