@@ -6,10 +6,9 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # command:package
 needed="sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client busybox:busybox dash:dash bash:bash mksh:mksh
-  zsh:zsh fish:fish tcsh:tcsh
   iptables:iptables ip:iproute2 unshare:util-linux nsenter:util-linux setpriv:util-linux setsid:util-linux flock:util-linux
   mount:mount sudo:sudo shellcheck:shellcheck git:git ps:procps pgrep:procps cc:build-essential make:make curl:curl
-  faketime:faketime strace:strace lua5.1:lua5.1"
+  faketime:faketime strace:strace lua5.1:lua5.1 zsh:zsh fish:fish tcsh:tcsh bsd-csh:csh"
 
 missing='' packages=''
 for pair in $needed; do

@@ -1,9 +1,9 @@
 //! The gate that every durable effect passes, and the kill points of the tests: in a debug build the process ends just before or just
 //! after the effect that the environment names. A release build does the effect and nothing else.
 //!
-//! `LANDFALL_HOST_GATE_LOG`: a file to which a line `NAME PID` is appended before each effect. `LANDFALL_HOST_KILL`: `NAME:N:before` or
-//! `NAME:N:after`, the N-th (from 1) effect of that name in this process, which then ends as by SIGKILL. `LANDFALL_HOST_UNSYNCED`: see
-//! [`crate::unsynced`].
+//! `LANDFALL_HOST_GATE_LOG`: a file to which a line `NAME PID COMMAND` is appended before each effect. `LANDFALL_HOST_KILL`:
+//! `NAME:N:before` or `NAME:N:after`, the N-th (from 1) effect of that name in this process, which then ends as by SIGKILL;
+//! `COMMAND/NAME:…` only in processes that were started with this command. `LANDFALL_HOST_UNSYNCED`: see [`crate::unsynced`].
 
 use std::io;
 
@@ -41,7 +41,17 @@ mod kill_points {
     fn parse(text: &str) -> Option<Kill> {
         let mut words = text.split(':');
         let (name, count, when) = (words.next()?, words.next()?, words.next()?);
+        let name = match name.split_once('/') {
+            Some((wanted, _)) if wanted != command() => return None,
+            Some((_, name)) => name,
+            None => name,
+        };
         Some(Kill { name: name.to_owned(), count: count.parse().ok()?, after: when == "after" })
+    }
+
+    /// What this process was started for: `session`, `run-task`, `keep`.
+    fn command() -> String {
+        std::env::args().nth(1).unwrap_or_default()
     }
 
     pub(super) struct Point {
@@ -56,7 +66,7 @@ mod kill_points {
             *count
         };
         if let Some(path) = LOG.as_ref() {
-            let line = format!("{name} {}\n", std::process::id());
+            let line = format!("{name} {} {}\n", std::process::id(), command());
             let log = OpenOptions::new().create(true).append(true).open(path);
             let _ = log.and_then(|mut log| log.write_all(line.as_bytes()));
         }

@@ -11,6 +11,7 @@ pub mod folder;
 pub mod gate;
 pub mod hand;
 pub mod incoming;
+pub mod install;
 pub mod logs;
 pub mod process;
 pub mod program;
@@ -35,6 +36,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     let arguments = arguments.get(1..).unwrap_or_default();
     match arguments {
         [command, root] if command == "session" => session::run(Path::new(root)),
+        [command, root, digest] if command == "install" => install::run(Path::new(root), digest),
         [command, root, folder, task] if command == "run-task" => task::run_command(root, folder, task),
         [command, root, folder] if command == "undo-task" => task::undo_command(root, folder),
         #[cfg(debug_assertions)]

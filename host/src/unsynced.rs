@@ -2,7 +2,7 @@
 //! noted in DIR before it is made, and struck out when its file or folder is synced. [`roll_back`] then does what the power's loss would
 //! have done: unsynced contents are gone, unsynced entries of folders are as they were. It covers nothing that bypasses `files`.
 //!
-//! A rename lasts once the folder it leads into is synced (file systems with a journal do both ends at once). DIR must be on the file
+//! A rename lasts once one of its two folders is synced: file systems with a journal do both ends at once. DIR must be on the file
 //! system of the files: old contents are kept there by hard links.
 
 use std::{
@@ -82,7 +82,8 @@ pub(crate) fn synced_file(inode: u64) {
 /// After a folder was synced.
 pub(crate) fn synced_folder(path: &Path) {
     strike(|note| match note {
-        Note::Entry { folder, .. } | Note::Renamed { folder, .. } => folder == path,
+        Note::Entry { folder, .. } => folder == path,
+        Note::Renamed { from, folder, .. } => folder == path || from.parent() == Some(path),
         Note::Content { .. } => false,
     });
 }

@@ -108,6 +108,7 @@ fn first(task: &Task) -> StepName {
 }
 
 fn run(folder: &Folder, task: &Task, secrets: &Secrets, events: &Events) -> Outcome {
+    steps::collect_garbage(folder);
     undo::before(folder, task, events);
     for (index, step) in task.steps.iter().enumerate() {
         let name = step.name();

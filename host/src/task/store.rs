@@ -58,7 +58,9 @@ fn removals(root: &Path) -> PathBuf {
 /// Keeps the result of a task that removed its folder, or found none.
 pub(crate) fn write_removed(folder: &Folder, id: &TaskId, result: &TaskResult) -> io::Result<()> {
     gate::pass("removed.write", || {
-        files::create_folder(&removals(folder.root()), 0o700)?;
+        if files::create_folder(&removals(folder.root()), 0o700)? {
+            files::sync_parent(&removals(folder.root()))?;
+        }
         files::write_record(&removed(folder, id), result)
     })?;
     for path in oldest(&removals(folder.root()), KEPT_REMOVALS) {

@@ -234,6 +234,16 @@ impl Host {
         self.events(task).contains(&(step, EventKind::Skipped))
     }
 
+    /// Living processes with our root, which no other test has, among their arguments.
+    pub fn processes(&self) -> Vec<i32> {
+        let root = self.root.display().to_string();
+        let has_root = |pid: &i32| {
+            let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            arguments.split(|byte| *byte == 0).any(|argument| argument == root.as_bytes())
+        };
+        landfall_host::process::pids().into_iter().filter(has_root).collect()
+    }
+
     /// Whether the release's folder is what its manifest says, and nothing else.
     pub fn assert_whole(&self, wanted: &TestRelease) {
         assert_eq!(tree(&self.folder.release(&wanted.name)), expected(wanted.release.manifest()));

@@ -68,3 +68,27 @@ fn a_slow_sudo_keeps_no_other_request_waiting() {
     let facts = welcome(client.answer(id)).facts;
     assert_eq!(facts.cannot_become["root"], "no");
 }
+
+#[test]
+fn a_sudo_that_makes_root_of_the_ssh_user_is_told() {
+    if rustix::process::getuid().as_raw() != 0 {
+        return;
+    }
+    let root = Root::new();
+    let tools = tempfile::tempdir().unwrap();
+    let copy = tools.path().join("landfall-host");
+    assert!(Command::new("cp").arg(program()).arg(&copy).status().unwrap().success());
+    for path in [root.path(), tools.path()] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for (script, wide) in [("exit 0", true), ("exit 1", false)] {
+        drop(with_sudo(&root, tools.path(), script));
+        let mut command = Command::new(&copy);
+        command.arg("session").arg(root.path()).env("PATH", format!("{}:/usr/bin:/bin", tools.path().display()));
+        std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        let mut client = Client::of(command);
+        let facts = welcome(client.ask(&hello(RunAsMethod::Sudo, &[]))).facts;
+        assert_eq!((facts.sudo_too_wide, facts.machine.uid), (wide, 65534));
+        assert!(facts.root.unfit.unwrap().contains("not writable"));
+    }
+}

@@ -1,5 +1,31 @@
 //! `landfall-host` on one host: how it gets there, and what is said to it over one SSH channel. It must not decide what is to be done.
+//!
+//! | file | job |
+//! |---|---|
+//! | `image.rs` | the program itself, as it was built into this one |
+//! | `bootstrap.rs` | from a connection to the running program |
+//! | `client.rs` | what can be asked of it; `put.rs`, `task.rs`, `log.rs`: what takes more than one answer |
+//! | `session.rs` | the tasks that write and read frames; `inbox.rs`, `pushes.rs`: what waits to be taken, bounded |
+//! | `text.rs`, `error.rs` | what a host says, read as a stranger's |
 
+mod bootstrap;
+mod client;
+mod error;
 mod image;
+mod inbox;
+mod log;
+mod pushes;
+mod put;
+mod session;
+mod task;
+mod text;
 
-pub use image::{Image, Images};
+pub use self::{
+    client::{ConnectOptions, Program},
+    error::ProgramError,
+    image::{Image, Images},
+    log::LogStream,
+    pushes::{ChangedFolders, Pushes},
+    put::{ByteBudget, PutOptions},
+    task::{TaskNews, TaskStream},
+};

@@ -17,7 +17,7 @@ pub use self::{
     error::SshError,
     exec::{Input, Output},
     identity::Identity,
-    pipe::Pipe,
+    pipe::{Pipe, PipeReader, PipeWriter},
     trust::{Credentials, FirstUse, HostTrust},
 };
 

@@ -7,5 +7,6 @@ mod groups;
 mod helper;
 mod identities;
 mod network;
+mod program;
 mod run_as;
 mod testhosts;

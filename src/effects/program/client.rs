@@ -1,0 +1,192 @@
+//! What can be asked of `landfall-host`, as plain calls. Each waits within its own deadline, outside the SSH library.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use landfall_host_protocol::{
+    Answer, Digest, FolderName, Hello, HostFacts, LogFile, Request, Secrets, Task, TaskId, Welcome,
+};
+
+use super::{
+    Images, ProgramError, Pushes,
+    bootstrap::{self, Found},
+    log::LogStream,
+    put::{self, PutOptions},
+    session::{ANSWER_TIMEOUT, Asked, FIRST_ID, Live, message},
+    task::TaskStream,
+};
+use crate::effects::{
+    gate::{Effect, Gate},
+    payload::Payload,
+    ssh::Connection,
+};
+
+/// The longest time of the first facts: users that may be become are tried there.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
+/// The program on one host, over one connection. Cheap to clone; the session ends with the last clone and what came from it.
+#[derive(Clone)]
+pub struct Program {
+    name: String,
+    live: Arc<Live>,
+    uploaded: bool,
+}
+
+/// Where and how the program is to run.
+pub struct ConnectOptions<'a> {
+    /// The host's name in its group, for the effects ledger.
+    pub name: &'a str,
+    /// The group's root, absolute.
+    pub root: &'a str,
+    pub images: &'a Images,
+    pub hello: &'a Hello,
+}
+
+impl Program {
+    /// Finds the program on the host and starts it; one that is missing or damaged is brought there first (effect `host.program`).
+    pub async fn connect(
+        gate: &Gate,
+        connection: Arc<Connection>,
+        options: &ConnectOptions<'_>,
+    ) -> Result<(Self, Welcome, Pushes), ProgramError> {
+        let ConnectOptions { name, root, images, hello } = options;
+        let root = bootstrap::quoted_root(root)?;
+        let first = message(FIRST_ID, &Request::Hello((*hello).clone()))?;
+        let mut uploaded = false;
+        loop {
+            let machine = match bootstrap::find(&connection, &root, images, first.clone()).await? {
+                Found::Running(running) => {
+                    let (live, mut asked) = Live::begin(running, connection, &hello.namespace);
+                    let pushes = live.pushes();
+                    let welcome = welcome(&mut asked, hello).await?;
+                    let program = Self { name: (*name).to_owned(), live, uploaded };
+                    return Ok((program, welcome, pushes));
+                }
+                Found::Absent(_) | Found::Damaged(_) if uploaded => {
+                    return Err(ProgramError::NotStarted(
+                        "it was just put there and verified; look whether something removes or forbids programs there"
+                            .to_owned(),
+                    ));
+                }
+                Found::Absent(machine) => machine,
+                // Only what we can send can be damaged; where that does not mend it, it says why.
+                Found::Damaged(said) => match images.machines().collect::<Vec<_>>().as_slice() {
+                    [machine] => (*machine).to_owned(),
+                    _ => return Err(ProgramError::NotStarted(said)),
+                },
+            };
+            let image = images.get(&machine).ok_or_else(|| ProgramError::UnsupportedMachine {
+                machine,
+                have: images.machines().collect::<Vec<_>>().join(" and "),
+            })?;
+            gate.pass(Effect::new("host.program", *name), bootstrap::put(&connection, &root, image)).await?;
+            uploaded = true;
+        }
+    }
+
+    /// Whether the program was missing and was brought there.
+    pub fn was_uploaded(&self) -> bool {
+        self.uploaded
+    }
+
+    /// The session or its connection is gone; it never comes back.
+    pub fn is_closed(&self) -> bool {
+        self.live.is_closed()
+    }
+
+    /// The facts and their number, where they differ from those of number `seen`. One frame each way.
+    pub async fn look(&self, seen: u64) -> Result<Option<(u64, HostFacts)>, ProgramError> {
+        let mut asked = self.live.ask(&Request::Look { seen })?;
+        let answer = asked.answer_within("telling its facts", ANSWER_TIMEOUT).await?;
+        asked.finish();
+        match answer {
+            Answer::Unchanged => Ok(None),
+            Answer::Facts { seen, facts } => Ok(Some((seen, *facts))),
+            _ => Err(asked.violation("no facts where facts are due")),
+        }
+    }
+
+    /// Brings an object to `incoming/` of a folder (effect `host.put`). What is there already is not sent again.
+    pub async fn put(
+        &self,
+        gate: &Gate,
+        folder: &FolderName,
+        sha256: &Digest,
+        size: u64,
+        payload: &Payload,
+        options: &PutOptions,
+    ) -> Result<(), ProgramError> {
+        let effect = Effect::new("host.put", format!("{} {sha256}", self.name));
+        gate.pass(effect, put::put(&self.live, folder, sha256, size, payload, options)).await
+    }
+
+    /// Bytes of an object that are there already.
+    pub async fn have(&self, folder: &FolderName, sha256: &Digest, size: u64) -> Result<u64, ProgramError> {
+        put::have(&self.live, folder, sha256, size).await
+    }
+
+    /// Begins a task (effect `host.task`), or attaches where it was begun already. Back once it is on record there.
+    pub async fn begin(&self, gate: &Gate, task: &Task, secrets: &Secrets) -> Result<TaskStream, ProgramError> {
+        // One name for steps of a kind in a row: a kill point's name stays short.
+        let steps: BTreeSet<&str> = task.steps.iter().map(|step| step.name().as_str()).collect();
+        let steps: Vec<&str> = steps.into_iter().collect();
+        let subject = format!("{} {} {}", self.name, task.folder, steps.join(","));
+        let request = Request::Begin { task: Box::new(task.clone()), secrets: secrets.clone() };
+        let beginning = TaskStream::open(&self.live, task.folder.clone(), task.id.clone(), 0, &request);
+        gate.pass(Effect::new("host.task", subject), beginning).await
+    }
+
+    /// Events of a task from number `offset` on, and its result. It starts nothing.
+    pub async fn attach(&self, folder: &FolderName, task: &TaskId, offset: u64) -> Result<TaskStream, ProgramError> {
+        let request = Request::Attach { folder: folder.clone(), task: task.clone(), offset };
+        TaskStream::open(&self.live, folder.clone(), task.clone(), offset, &request).await
+    }
+
+    /// Ends a task before its next step, or within one that waits (effect `host.cancel`).
+    pub async fn cancel(&self, gate: &Gate, folder: &FolderName, task: &TaskId) -> Result<(), ProgramError> {
+        let request = Request::Cancel { folder: folder.clone(), task: task.clone() };
+        let effect = Effect::new("host.cancel", format!("{} {folder}", self.name));
+        gate.pass(effect, self.done(&request, "cancelling a task")).await
+    }
+
+    /// Secret values for an application that waits for them (effect `host.secrets`).
+    pub async fn secrets(&self, gate: &Gate, folder: &FolderName, secrets: &Secrets) -> Result<(), ProgramError> {
+        let request = Request::Secrets { folder: folder.clone(), secrets: secrets.clone() };
+        let effect = Effect::new("host.secrets", format!("{} {folder}", self.name));
+        gate.pass(effect, self.done(&request, "taking secrets")).await
+    }
+
+    /// The application's log.
+    pub async fn log(
+        &self,
+        folder: &FolderName,
+        file: LogFile,
+        last_lines: Option<u32>,
+        follow: bool,
+    ) -> Result<LogStream, ProgramError> {
+        let request = Request::Log { folder: folder.clone(), file, last_lines, follow };
+        Ok(LogStream::new(self.live.clone(), self.live.ask(&request)?))
+    }
+
+    async fn done(&self, request: &Request, what: &'static str) -> Result<(), ProgramError> {
+        let mut asked = self.live.ask(request)?;
+        let answer = asked.answer_within(what, ANSWER_TIMEOUT).await?;
+        asked.finish();
+        match answer {
+            Answer::Done => Ok(()),
+            _ => Err(asked.violation("another answer than that it is done")),
+        }
+    }
+}
+
+async fn welcome(asked: &mut Asked, hello: &Hello) -> Result<Welcome, ProgramError> {
+    let answer = match asked.answer_within("telling its first facts", HELLO_TIMEOUT).await {
+        Err(ProgramError::Refused(refusal)) => return Err(ProgramError::NoCommonVersion(format!("{refusal:?}"))),
+        answer => answer?,
+    };
+    asked.finish();
+    match answer {
+        Answer::Welcome(welcome) if (hello.versions.min..=hello.versions.max).contains(&welcome.version) => {
+            Ok(*welcome)
+        }
+        _ => Err(asked.violation("no welcome, or one of a version that was not offered")),
+    }
+}
