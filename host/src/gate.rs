@@ -3,14 +3,15 @@
 //!
 //! `LANDFALL_HOST_GATE_LOG`: a file to which a line `NAME PID COMMAND` is appended before each effect. `LANDFALL_HOST_KILL`:
 //! `NAME:N:before` or `NAME:N:after`, the N-th (from 1) effect of that name in this process, which then ends as by SIGKILL;
-//! `COMMAND/NAME:…` only in processes that were started with this command. `LANDFALL_HOST_UNSYNCED`: see [`crate::unsynced`].
+//! `COMMAND/NAME:…` only in processes that were started with this command. A number for `before` is the error (errno) by which the effect
+//! fails, undone. `LANDFALL_HOST_UNSYNCED`: see [`crate::unsynced`].
 
 use std::io;
 
 /// Does one durable effect. `name`: of a closed list, `<thing>.<act>`.
 pub fn pass<T>(name: &'static str, effect: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     #[cfg(debug_assertions)]
-    let point = kill_points::reach(name);
+    let point = kill_points::reach(name)?;
     let done = effect();
     #[cfg(debug_assertions)]
     point.leave();
@@ -24,14 +25,21 @@ mod kill_points {
     use std::{
         collections::BTreeMap,
         fs::OpenOptions,
-        io::Write as _,
+        io::{self, Write as _},
         sync::{LazyLock, Mutex, PoisonError},
     };
 
     struct Kill {
         name: String,
         count: u32,
-        after: bool,
+        when: When,
+    }
+
+    enum When {
+        Before,
+        After,
+        /// It does not die: the effect fails.
+        Fails(i32),
     }
 
     static KILL: LazyLock<Option<Kill>> = LazyLock::new(|| parse(&std::env::var("LANDFALL_HOST_KILL").ok()?));
@@ -46,7 +54,12 @@ mod kill_points {
             Some((_, name)) => name,
             None => name,
         };
-        Some(Kill { name: name.to_owned(), count: count.parse().ok()?, after: when == "after" })
+        let when = match when {
+            "before" => When::Before,
+            "after" => When::After,
+            errno => When::Fails(errno.parse().ok()?),
+        };
+        Some(Kill { name: name.to_owned(), count: count.parse().ok()?, when })
     }
 
     /// What this process was started for: `session`, `run-task`, `keep`.
@@ -58,7 +71,7 @@ mod kill_points {
         dies_after: bool,
     }
 
-    pub(super) fn reach(name: &'static str) -> Point {
+    pub(super) fn reach(name: &'static str) -> io::Result<Point> {
         let count = {
             let mut reached = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
             let count = reached.entry(name).or_default();
@@ -71,12 +84,13 @@ mod kill_points {
             let _ = log.and_then(|mut log| log.write_all(line.as_bytes()));
         }
         let Some(kill) = KILL.as_ref().filter(|kill| kill.name == name && kill.count == count) else {
-            return Point { dies_after: false };
+            return Ok(Point { dies_after: false });
         };
-        if !kill.after {
-            die();
+        match kill.when {
+            When::Before => die(),
+            When::After => Ok(Point { dies_after: true }),
+            When::Fails(errno) => Err(io::Error::from_raw_os_error(errno)),
         }
-        Point { dies_after: true }
     }
 
     impl Point {

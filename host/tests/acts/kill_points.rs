@@ -1,5 +1,6 @@
-//! Every durable effect of a task, with the process killed just before it and just after it, and with the power lost there: what was not
-//! synced is gone. The operator then goes on as from any facts, with a new task, and the end is the same.
+//! Every durable effect of a task, with the process killed just before it and just after it, with the power lost there (what was not
+//! synced is gone), and with a disk that has no room for it. The operator then goes on as from any facts, with a new task, and the end
+//! is the same.
 //!
 //! `make test` takes one point of every effect by `LANDFALL_SEED`; `LANDFALL_NIGHT=1` all of them.
 
@@ -9,7 +10,7 @@ use std::{
 };
 
 use landfall_host::{records, steps::staged, task, unsynced};
-use landfall_host_protocol::{Drain, Outcome, Refusal, Secrets, Step};
+use landfall_host_protocol::{Drain, Outcome, Reason, Refusal, Secrets, Step};
 
 use crate::support::{Host, TestRelease, configuration, example, sh, tree, wait_for};
 
@@ -147,6 +148,45 @@ fn crash(story: &Story, point: &Point, expected: &[String]) {
     assert!(!story.stays || done <= most, "{point:?}: the hook ran {done} times");
 }
 
+/// Lets the effect fail as on a full disk, beyond a quota and on a disk that became read-only; then there is room again.
+fn refuse(story: &Story, point: &Point, errno: rustix::io::Errno, expected: &[String]) {
+    let mut host = Host::new();
+    (story.prepare)(&host);
+    let steps = (story.steps)(&host);
+    let kill = format!("{}/{}:{}:{}", point.command, point.name, point.count, errno.raw_os_error());
+    host.environment = vec![("LANDFALL_HOST_KILL", kill)];
+    let task = host.task(steps);
+    match host.try_begin(&task, &Secrets::default()).unwrap() {
+        Ok(_) => {
+            match host.end_of(&task).outcome {
+                Outcome::Failed(failure) => assert_reason(&failure, errno, point),
+                Outcome::Succeeded => {}
+                Outcome::Cancelled => panic!("{point:?}: nobody cancelled it"),
+            }
+            settled(&host);
+        }
+        Err(Refusal::Full(full)) => assert_eq!(full.quota, errno == rustix::io::Errno::DQUOT, "{point:?}"),
+        Err(Refusal::Unsupported { .. }) => assert_eq!(errno, rustix::io::Errno::ROFS, "{point:?}"),
+        // The process that was to run it could not be started.
+        Err(Refusal::Failed { .. }) if point.name == "runner.spawn" => {}
+        Err(refusal) => panic!("{point:?}: {refusal:?}"),
+    }
+    host.environment.clear();
+    go_on(story, &host, point);
+    assert_eq!(end(&host), expected, "{point:?} {errno:?}");
+}
+
+fn assert_reason(failure: &landfall_host_protocol::Failure, errno: rustix::io::Errno, point: &Point) {
+    if point.name == "secrets.handOver" {
+        return;
+    }
+    let (reason, full) = match errno {
+        rustix::io::Errno::ROFS => (Reason::HostUnsupported, false),
+        _ => (Reason::DiskFull, true),
+    };
+    assert_eq!((failure.reason, failure.full.is_some()), (reason, full), "{point:?}: {failure:?}");
+}
+
 /// What a task that has ended did is on the disk: a loss of power takes nothing of it.
 fn lose_power_after_the_end(story: &Story, expected: &[String]) {
     let mut host = Host::new();
@@ -203,6 +243,11 @@ fn run(story: &Story) {
     lose_power_after_the_end(story, &expected);
     for point in all {
         crash(story, &point, &expected);
+        if !point.after && !point.power {
+            let errors = [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT, rustix::io::Errno::ROFS];
+            let chosen = usize::try_from(next(&mut state) % 3).unwrap();
+            refuse(story, &point, errors[chosen], &expected);
+        }
     }
 }
 
