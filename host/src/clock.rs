@@ -13,6 +13,12 @@ pub fn uptime_seconds() -> u64 {
     u64::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec).unwrap_or(0)
 }
 
+/// Milliseconds since boot.
+pub fn uptime_millis() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)).unwrap_or(0)
+}
+
 /// The host's clock, milliseconds since 1970; shown to people.
 pub fn wall_millis() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);

@@ -12,7 +12,9 @@ pub mod gate;
 pub mod hand;
 pub mod incoming;
 pub mod install;
+pub mod keeper;
 pub mod logs;
+pub mod probe;
 pub mod process;
 pub mod program;
 pub mod records;
@@ -23,10 +25,12 @@ pub mod task;
 pub mod unsynced;
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, Write},
     path::Path,
 };
+
+use landfall_host_protocol::FolderName;
 
 /// Exit status for arguments that mean nothing.
 const MISUSED: u8 = 2;
@@ -39,6 +43,9 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
         [command, root, digest] if command == "install" => install::run(Path::new(root), digest),
         [command, root, folder, task] if command == "run-task" => task::run_command(root, folder, task),
         [command, root, folder] if command == "undo-task" => task::undo_command(root, folder),
+        [command, root, folder] if command == "keep" => in_folder(root, folder, keeper::run),
+        [command, root, folder] if command == "keep-on" => in_folder(root, folder, keeper::run_upgraded),
+        [command] if command == "launch" => keeper::launch::run(),
         #[cfg(debug_assertions)]
         [command, root] if command == "begin-task" => task::begin_command(root),
         [command, ..] if command == "session" => misuse("session takes one argument: the group's root folder"),
@@ -49,6 +56,14 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
             print(&format!("landfall-host {}", env!("CARGO_PKG_VERSION")))
         }
         _ => hand::run(arguments).unwrap_or_else(|why| misuse(&why)),
+    }
+}
+
+/// Runs a command on one folder.
+fn in_folder(root: &OsStr, folder: &OsStr, run: fn(&Path, FolderName) -> u8) -> u8 {
+    match folder.to_str().and_then(FolderName::parse) {
+        Some(name) => run(Path::new(root), name),
+        None => misuse(&format!("{:?} is no folder of a project", folder.to_string_lossy())),
     }
 }
 

@@ -140,22 +140,18 @@ pub fn first_dead(handles: &[&Handle], timeout: Duration) -> Option<usize> {
 pub fn end_all(mut living: impl FnMut() -> Vec<Identity>, timeout: Duration) -> bool {
     let end = clock::monotonic() + timeout;
     loop {
-        let found: Vec<Handle> = living()
-            .iter()
-            .filter_map(|identity| match find(identity) {
-                Found::Alive(handle) => Some(handle),
-                Found::Dead | Found::Hidden => None,
-            })
-            .collect();
-        if found.is_empty() {
-            return true;
+        let late = clock::monotonic() >= end;
+        let mut found = Vec::new();
+        for identity in living() {
+            let Found::Alive(handle) = find(&identity) else { continue };
+            if !late {
+                // One that may not be signalled is found again, and told in the end.
+                let _ = handle.signal(Signal::KILL);
+            }
+            found.push(handle);
         }
-        if clock::monotonic() >= end {
-            return false;
-        }
-        for handle in &found {
-            // One that may not be signalled is found again, and told in the end.
-            let _ = handle.signal(Signal::KILL);
+        if found.is_empty() || late {
+            return found.is_empty();
         }
         let round_ends = clock::monotonic() + KILL_INTERVAL;
         for handle in &found {

@@ -10,6 +10,7 @@ mod signal;
 mod stat;
 
 pub use belonging::{MARK, descendants, describe, marked, session_members, suspected};
+pub(crate) use handle::timespec;
 pub use handle::{Found, Handle, end_all, find, first_dead};
 pub use identity::{Identity, boot_id, instance_value};
 pub use listener::{Listening, listening, owns, whose};

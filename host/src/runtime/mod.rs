@@ -2,11 +2,15 @@
 //!
 //! A runtime does not decide whether something is to be started or stopped, and writes no journal.
 
+pub mod configuration;
+mod none;
+mod process;
+
 use std::time::Duration;
 
-use landfall_host_protocol::{Configuration, FolderFacts, Secrets, Start};
+use landfall_host_protocol::{Configuration, FolderFacts, Runtime as Kind, Secrets, Start};
 
-use crate::{failure::StepResult, folder::Folder};
+use crate::{failure::StepResult, folder::Folder, keeper::State};
 
 /// Asked between polls; true: the wait is to end early.
 pub type IsCancelled<'a> = &'a dyn Fn() -> bool;
@@ -44,14 +48,27 @@ pub trait Runtime {
 
 /// The runtime of a configuration.
 pub fn of(configuration: &Configuration) -> Box<dyn Runtime> {
-    let _ = configuration;
-    Box::new(none::NoRuntime)
+    match &configuration.runtime {
+        Kind::Process(_) => Box::new(process::Process),
+        Kind::Systemd(_) => Box::new(none::NoRuntime::unsupported("runtime systemd is not supported by this program")),
+        Kind::Script(_) => Box::new(none::NoRuntime::unsupported("runtime script is not supported by this program")),
+        Kind::Static(_) => Box::new(none::NoRuntime::unsupported("runtime static is not supported by this program")),
+    }
 }
 
 /// The runtime of what is on record in the folder; one that observes nothing where nothing was ever started.
 pub fn recorded(folder: &Folder) -> Box<dyn Runtime> {
-    let _ = folder;
-    Box::new(none::NoRuntime)
+    let hash = State::read(folder).ok().flatten().and_then(|state| state.config);
+    let kept = hash.and_then(|hash| configuration::load(folder, &hash).ok().flatten());
+    match kept {
+        Some(kept) => of(&kept.configuration),
+        // It knows what is left of a record alone, and suspects the rest.
+        None => Box::new(process::Process),
+    }
 }
 
-mod none;
+/// Puts a keeper beside an application that lost its own; to be called under the folder's lock or by who is alone with it. `secrets`: of
+/// the operator, where it brings them.
+pub fn attend(folder: &Folder, secrets: Option<&Secrets>) -> StepResult<()> {
+    process::attend(folder, secrets)
+}

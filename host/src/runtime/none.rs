@@ -1,4 +1,4 @@
-//! The runtime of a folder in which nothing was ever started: nothing runs, and stopping is done already.
+//! The place of a runtime that this program does not have: nothing runs, stopping is done already, and starting is refused.
 
 use std::time::Duration;
 
@@ -10,11 +10,17 @@ use crate::{
     folder::Folder,
 };
 
-pub(super) struct NoRuntime;
+pub(super) struct NoRuntime {
+    why: &'static str,
+}
 
 impl NoRuntime {
-    fn nothing(reason: Reason) -> Box<StepFailure> {
-        StepFailure::new(reason, "nothing was started in this folder")
+    pub(super) fn unsupported(why: &'static str) -> Self {
+        Self { why }
+    }
+
+    fn refuse<T>(&self) -> StepResult<T> {
+        Err(StepFailure::new(Reason::HostUnsupported, self.why))
     }
 }
 
@@ -22,7 +28,7 @@ impl Runtime for NoRuntime {
     fn observe(&self, _folder: &Folder, _facts: &mut FolderFacts) {}
 
     fn check(&self, _folder: &Folder, _start: &Start) -> StepResult<()> {
-        Ok(())
+        self.refuse()
     }
 
     fn stop(&self, _folder: &Folder) -> StepResult<()> {
@@ -30,14 +36,14 @@ impl Runtime for NoRuntime {
     }
 
     fn start(&self, _folder: &Folder, _start: &Start, _secrets: &Secrets) -> StepResult<()> {
-        Err(Self::nothing(Reason::HostUnsupported))
+        self.refuse()
     }
 
     fn wait_ready(&self, _: &Folder, _: Duration, _: IsCancelled<'_>) -> StepResult<Waited> {
-        Err(Self::nothing(Reason::NotReady))
+        self.refuse()
     }
 
     fn min_ready(&self, _: &Folder, _: Duration, _: IsCancelled<'_>) -> StepResult<Waited> {
-        Err(Self::nothing(Reason::NotReady))
+        self.refuse()
     }
 }

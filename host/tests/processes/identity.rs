@@ -154,8 +154,7 @@ fn children_of_children_are_descendants_whatever_they_forget() {
 
 #[test]
 fn who_forks_as_fast_as_it_is_killed_is_ended_all_the_same() {
-    let leader =
-        Guarded::shell("fork() { sleep 0.02; fork & fork2=$!; exit; }; for i in 1 2 3 4; do fork & done; wait");
+    let leader = Guarded::shell("fork() { sleep 0.2; fork & exit; }; for i in 1 2 3 4; do fork & done; wait");
     until("it forks", || session_members(leader.pid()).len() > 2);
     assert!(end_all(|| session_members(leader.pid()), crate::support::PATIENCE));
     assert!(session_members(leader.pid()).is_empty());

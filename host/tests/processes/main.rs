@@ -1,4 +1,11 @@
 //! Processes, keeper, probes and runtimes on this very machine: real processes, real files, real `/proc`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod application;
+mod contract;
+mod host;
 mod identity;
+mod keeper;
+mod probes;
 mod support;

@@ -1,0 +1,104 @@
+//! The end of an application: its signal, its grace period, KILL to what is left. What is signalled is proved to be its own.
+
+use std::time::{Duration, Instant};
+
+use landfall_host_protocol::{Stop, StopTo, StrangerFacts};
+use rustix::process::Signal;
+
+use super::hands::{Belonging, Hands};
+use crate::{
+    clock,
+    process::{Found, Identity, describe, find, signal_of},
+};
+
+/// After KILL, until what is left is told.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at what is left once the first process is dead: short at first, for most is over in a moment.
+const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(2);
+const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(100);
+
+/// What outlives KILL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unended(pub Vec<StrangerFacts>);
+
+/// Ends the application and whatever belongs to it; how many of it were left when the first process was dead.
+///
+/// With `to: Main` the first process alone gets the signal. What it leaves gets the same once it is dead, so that a shell in front of a
+/// program does not cost the program its orderly end. At the end of the grace period KILL goes to all.
+pub fn end(hands: &mut dyn Hands, application: Option<&Identity>, of: &Belonging, stop: &Stop) -> Result<u32, Unended> {
+    let signal = signal_of(&stop.signal).unwrap_or(Signal::TERM);
+    let grace_ends = clock::monotonic() + Duration::from_secs(u64::from(stop.grace_seconds));
+    let mut told: Vec<Identity> = Vec::new();
+    let main = application.filter(|main| !matches!(find(main), Found::Dead));
+    if let Some(main) = main {
+        told.push(main.clone());
+        if stop.to == StopTo::Group {
+            told.extend(hands.living(of).into_iter().filter(|process| process != main));
+        }
+        for process in &told {
+            tell(hands, process, signal);
+        }
+        wait(main, grace_ends);
+    }
+    let mut left: Option<u32> = None;
+    let mut pause = LOOK_INTERVAL_MIN;
+    loop {
+        let living = everything(hands, application, of);
+        let left = *left.get_or_insert(u32::try_from(living.len()).unwrap_or(u32::MAX));
+        if living.is_empty() {
+            return Ok(left);
+        }
+        if clock::monotonic() >= grace_ends {
+            break;
+        }
+        for process in living {
+            if !told.contains(&process) {
+                tell(hands, &process, signal);
+                told.push(process);
+            }
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LOOK_INTERVAL_MAX);
+    }
+    let left = left.unwrap_or(0);
+    if let Some(main) = main {
+        let _ = hands.signal(main, Signal::KILL);
+    }
+    hands.end_all(of, KILL_TIMEOUT);
+    if let Some(main) = main {
+        wait(main, clock::monotonic() + KILL_TIMEOUT);
+    }
+    let living = everything(hands, application, of);
+    if living.is_empty() { Ok(left) } else { Err(Unended(living.iter().map(describe).collect())) }
+}
+
+fn everything(hands: &mut dyn Hands, application: Option<&Identity>, of: &Belonging) -> Vec<Identity> {
+    let mut living = hands.living(of);
+    if let Some(application) = application
+        && !matches!(find(application), Found::Dead)
+        && !living.contains(application)
+    {
+        living.push(application.clone());
+    }
+    living
+}
+
+/// Also one that is stopped hears it. One that is dead already need not; one that can't be signalled is told in the end.
+fn tell(hands: &mut dyn Hands, process: &Identity, signal: Signal) {
+    let _ = hands.signal(process, signal);
+    let _ = hands.signal(process, Signal::CONT);
+}
+
+fn wait(process: &Identity, end: Instant) {
+    loop {
+        let left = end.saturating_duration_since(clock::monotonic());
+        match find(process) {
+            Found::Dead => return,
+            _ if left.is_zero() => return,
+            Found::Alive(handle) => {
+                handle.wait(left);
+            }
+            Found::Hidden => std::thread::sleep(LOOK_INTERVAL_MAX.min(left)),
+        }
+    }
+}

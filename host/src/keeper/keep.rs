@@ -1,0 +1,758 @@
+//! The keeper's own loop. It waits on signals, on the application's pidfd and for the next time at which something is due.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use landfall_host_protocol::{
+    Configuration, Ended, Failure, FolderName, ProbeAction, ProcessRuntime, Reason, Runtime, Secrets, Start, StepName,
+    Stop,
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{FlockOperation, MemfdFlags, SealFlags},
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ending,
+    environment::environment,
+    hands::{Belonging, Executed, Exit, Hands, Own},
+    launch::Launch,
+    log,
+    order::{Act, LaterOrder, Order, Work},
+    readiness::Tries,
+    restart::{Backoff, Next, after_end},
+    signals::Signals,
+    state::{KeeperRecord, Phase, State},
+};
+use crate::{
+    clock,
+    failure::{StepFailure, StepResult},
+    files,
+    folder::Folder,
+    gate,
+    probe::{self, Tried},
+    process::{Found, Handle, Identity, find, instance_value, listening, signal_name, timespec, whose},
+    program,
+};
+
+/// Another keeper of the folder is given this long to end.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at a process that has no pidfd, or whose record could not be written.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two looks at the log's size: as its growth wants, within these.
+const ROTATION_MIN: Duration = Duration::from_millis(20);
+const ROTATION_MAX: Duration = Duration::from_secs(2);
+/// A failed probe's words are not written more often.
+const WORDS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// `landfall-host keep ROOT FOLDER`: the order comes on stdin; how the start went is answered on stdout.
+pub fn run(root: &Path, name: FolderName) -> u8 {
+    let mut text = Vec::new();
+    if std::io::stdin().read_to_end(&mut text).is_err() {
+        return 1;
+    }
+    let Ok(order) = serde_json::from_slice::<Order>(&text) else { return 1 };
+    drop(text);
+    let folder = Folder::new(root, name);
+    // Fails only for who is the first of a group already, as by hand in a terminal.
+    let _ = rustix::process::setsid();
+    let started = prepare_own().and_then(|()| Keeper::new(folder, order));
+    let mut keeper = match started {
+        Ok(Some(keeper)) => keeper,
+        Ok(None) => return answer(None),
+        Err(failure) => return answer(Some(*failure)),
+    };
+    let begun = match keeper.order.work {
+        Work::Start => keeper.first_start(),
+        Work::Beside => keeper.take_over(),
+    };
+    match begun {
+        Ok(()) => answer(None),
+        Err(failure) => return answer(Some(*failure)),
+    };
+    keeper.keep()
+}
+
+/// Goes on after an exec of this program by an earlier one: same pid, same children; what it knew is on stdin, its lock on stdout.
+pub fn run_upgraded(root: &Path, name: FolderName) -> u8 {
+    let mut text = Vec::new();
+    if std::io::stdin().read_to_end(&mut text).is_err() {
+        return 1;
+    }
+    let Ok(memory) = serde_json::from_slice::<Memory>(&text) else { return 1 };
+    let Ok(lock) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3) else { return 1 };
+    if prepare_own().is_err() || close_pipes().is_err() {
+        return 1;
+    }
+    match Keeper::recalled(Folder::new(root, name), memory, lock) {
+        Ok(mut keeper) => keeper.keep(),
+        Err(_) => 1,
+    }
+}
+
+fn prepare_own() -> StepResult<()> {
+    let failed = |error: Errno| StepFailure::new(Reason::StartFailed, format!("keeper: {}", io::Error::from(error)));
+    // Whatever the application leaves behind becomes our child.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(failed)?;
+    rustix::process::chdir("/").map_err(failed)?;
+    // Only a name for people.
+    let _ = std::fs::write("/proc/self/comm", "landfall-keeper");
+    Ok(())
+}
+
+/// Answers who started us, and lets go of its pipes: none of them may stay open because of us.
+fn answer(failure: Option<StepFailure>) -> u8 {
+    let failed = failure.is_some();
+    let failure = failure.map(failure_of);
+    let mut text = serde_json::to_vec(&failure).unwrap_or_default();
+    text.push(b'\n');
+    let mut out = std::io::stdout();
+    let _ = out.write_all(&text).and_then(|()| out.flush());
+    let _ = close_pipes();
+    u8::from(failed)
+}
+
+fn failure_of(failure: StepFailure) -> Failure {
+    let StepFailure { reason, why, lines, ended, full, strangers } = failure;
+    Failure { step: StepName::Start, reason, why, lines, ended, full, strangers }
+}
+
+fn close_pipes() -> io::Result<()> {
+    let nothing = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing)?;
+    rustix::stdio::dup2_stdout(&nothing)?;
+    rustix::stdio::dup2_stderr(&nothing)?;
+    Ok(())
+}
+
+/// What outlives an exec.
+#[derive(Serialize, Deserialize)]
+struct Memory {
+    order: Order,
+    state: State,
+    backoff: Backoff,
+    /// Milliseconds since boot at which this run began.
+    run_began: u64,
+}
+
+struct Keeper {
+    folder: Folder,
+    order: Order,
+    runtime: ProcessRuntime,
+    state: State,
+    hands: Box<dyn Hands>,
+    signals: Signals,
+    /// Held as long as this is the folder's keeper.
+    lock: OwnedFd,
+    application: Option<Handle>,
+    backoff: Backoff,
+    started: Instant,
+    readiness: Option<Tries>,
+    liveness: Option<Tries>,
+    rotation: Rotation,
+    /// The record could not be written; it is tried again.
+    unwritten: bool,
+    /// Words of a failed probe wait to be written.
+    words_unwritten: bool,
+    words_written: Instant,
+}
+
+/// When the log's size is looked at next.
+struct Rotation {
+    due: Instant,
+    looked: Instant,
+    length: u64,
+}
+
+/// What a turn of the loop comes to.
+enum Turn {
+    On,
+    Done,
+}
+
+impl Keeper {
+    /// `None`: the folder has a keeper already, and that is all that was wanted.
+    fn new(folder: Folder, order: Order) -> StepResult<Option<Self>> {
+        let Some(lock) = take_lock(&folder, order.work)? else { return Ok(None) };
+        let before =
+            State::read(&folder).map_err(|error| files::failure(Reason::StartFailed, &error, &folder.state()))?;
+        let state = match (order.work, before) {
+            (Work::Beside, Some(state)) => state,
+            (Work::Beside, None) => return Ok(None),
+            (Work::Start, before) => new_state(&order, before)?,
+        };
+        Self::with(folder, order, state, Backoff::default(), lock).map(Some)
+    }
+
+    fn recalled(folder: Folder, memory: Memory, lock: OwnedFd) -> StepResult<Self> {
+        let Memory { order, state, backoff, run_began } = memory;
+        let mut keeper = Self::with(folder, order, state, backoff, lock)?;
+        let ago = Duration::from_millis(clock::uptime_millis().saturating_sub(run_began));
+        keeper.started = clock::monotonic().checked_sub(ago).unwrap_or_else(clock::monotonic);
+        if let Some(record) = &mut keeper.state.keeper {
+            record.program = program::digest();
+        }
+        keeper.hold_application();
+        keeper.watch_from(keeper.started);
+        if let (Some(tries), true) = (&mut keeper.readiness, keeper.state.is_ready()) {
+            tries.answer = Some(true);
+        }
+        keeper.write();
+        Ok(keeper)
+    }
+
+    fn with(folder: Folder, order: Order, state: State, backoff: Backoff, lock: OwnedFd) -> StepResult<Self> {
+        let Runtime::Process(runtime) = order.start.config.runtime.clone() else {
+            return Err(StepFailure::new(Reason::Internal, "a keeper keeps processes only"));
+        };
+        let signals = Signals::register()
+            .map_err(|error| StepFailure::new(Reason::StartFailed, format!("keeper: signals: {error}")))?;
+        let now = clock::monotonic();
+        Ok(Self {
+            folder,
+            order,
+            runtime,
+            state,
+            hands: Box::new(Own::default()),
+            signals,
+            lock,
+            application: None,
+            backoff,
+            started: now,
+            readiness: None,
+            liveness: None,
+            rotation: Rotation { due: now, looked: now, length: 0 },
+            unwritten: false,
+            words_unwritten: false,
+            words_written: now,
+        })
+    }
+
+    fn configuration(&self) -> &Configuration {
+        &self.order.start.config
+    }
+
+    fn first_start(&mut self) -> StepResult<()> {
+        self.start()
+    }
+
+    /// Puts itself beside what runs.
+    fn take_over(&mut self) -> StepResult<()> {
+        self.state.keeper = Some(own_record(false)?);
+        self.hold_application();
+        self.watch_from(clock::monotonic());
+        if let Some(tries) = &mut self.readiness {
+            tries.answer = Some(self.state.is_ready());
+        }
+        self.state
+            .write(&self.folder)
+            .map_err(|error| files::failure(Reason::StartFailed, &error, &self.folder.state()))
+    }
+
+    /// Starts the application: its identity is on record before it is what it is.
+    fn start(&mut self) -> StepResult<()> {
+        let nothing = Secrets::default();
+        let secrets = self.order.secrets.as_ref().unwrap_or(&nothing);
+        let env = environment(self.configuration(), secrets, &self.state.instance)
+            .map_err(|why| StepFailure::new(Reason::StartFailed, why))?;
+        let failed = |error: &io::Error, path: &Path| files::failure(Reason::StartFailed, error, path);
+        let log_path = self.folder.log(0);
+        let mut output = log::open(&self.folder).map_err(|error| failed(&error, &log_path))?;
+        let Start { release, revision, redeploys, .. } = &self.order.start;
+        let line = format!("=== landfall starts {release}, rollout {revision}.{redeploys}");
+        log::begin(&mut output, &line).map_err(|error| failed(&error, &log_path))?;
+        let identity = self
+            .hands
+            .prepare(&output)
+            .map_err(|error| StepFailure::new(Reason::StartFailed, format!("no process could be started: {error}")))?;
+        self.state.application = Some(identity);
+        self.state.phase = Phase::Running;
+        self.state.probe_failure = None;
+        self.state.strangers.clear();
+        self.state.awaiting_secrets = false;
+        if let Some(record) = &mut self.state.keeper {
+            record.parent = true;
+        }
+        let has_probe = self.configuration().readiness.is_some();
+        self.state.ready_since = (!has_probe).then(clock::uptime_millis);
+        let was_ready = self.state.was_ready;
+        self.state.was_ready |= !has_probe;
+        self.state.write(&self.folder).map_err(|error| failed(&error, &self.folder.state()))?;
+        let launch = Launch { command: self.runtime.command.clone(), env, folder: self.folder.release(release) };
+        if let Err(error) = self.hands.go(&launch) {
+            let format = error.errno == Some(Errno::NOEXEC.raw_os_error());
+            self.state.was_ready = was_ready;
+            self.state.ready_since = None;
+            self.state.phase = Phase::Ended;
+            self.write();
+            let reason = if format { Reason::ExecFormat } else { Reason::StartFailed };
+            return Err(StepFailure::new(reason, error.why));
+        }
+        self.hold_application();
+        self.watch_from(clock::monotonic());
+        Ok(())
+    }
+
+    fn hold_application(&mut self) {
+        self.application = self.state.application.as_ref().and_then(|identity| match find(identity) {
+            Found::Alive(handle) => Some(handle),
+            Found::Dead | Found::Hidden => None,
+        });
+    }
+
+    /// The probes begin anew.
+    fn watch_from(&mut self, started: Instant) {
+        self.started = started;
+        self.readiness = self.configuration().readiness.as_ref().map(|probe| Tries::new(probe, started));
+        self.liveness = self.configuration().liveness.as_ref().map(|probe| Tries::new(probe, started));
+    }
+
+    fn keep(&mut self) -> u8 {
+        loop {
+            self.wait();
+            if let Turn::Done = self.turn() {
+                return 0;
+            }
+        }
+    }
+
+    fn wait(&self) {
+        let now = clock::monotonic();
+        let runs = matches!(self.state.phase, Phase::Running);
+        let mut due: Option<Instant> = Some(self.rotation.due);
+        let mut earlier = |time: Instant| due = Some(due.map_or(time, |due| due.min(time)));
+        if runs {
+            self.readiness.iter().chain(&self.liveness).for_each(|tries| earlier(tries.due));
+        }
+        if let Phase::Waiting { at } = self.state.phase {
+            earlier(now + Duration::from_millis(at.saturating_sub(clock::uptime_millis())));
+        }
+        let unheld = runs && self.application.as_ref().is_none_or(|handle| handle.pidfd().is_none());
+        if self.unwritten || unheld {
+            earlier(now + LOOK_INTERVAL);
+        }
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.signals.orders(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.signals.children(), PollFlags::IN),
+        ];
+        if runs && let Some(pidfd) = self.application.as_ref().and_then(Handle::pidfd) {
+            fds.push(PollFd::from_borrowed_fd(pidfd, PollFlags::IN));
+        }
+        let timeout = due.map(|due| timespec(due.saturating_duration_since(now)));
+        let _ = poll(&mut fds, timeout.as_ref());
+    }
+
+    fn turn(&mut self) -> Turn {
+        let ordered = self.signals.take();
+        if self.signals.shutdown() {
+            return self.shut_down();
+        }
+        if ordered && let Turn::Done = self.obey() {
+            return Turn::Done;
+        }
+        let exit = self.reap();
+        if matches!(self.state.phase, Phase::Running) && !self.is_alive() {
+            return self.on_end(exit);
+        }
+        if let Phase::Waiting { at } = self.state.phase
+            && clock::uptime_millis() >= at
+        {
+            return self.start_again();
+        }
+        if self.unwritten {
+            self.write();
+        }
+        if matches!(self.state.phase, Phase::Running) {
+            self.ask_readiness();
+            if let Turn::Done = self.ask_liveness() {
+                return Turn::Done;
+            }
+        }
+        self.rotate();
+        Turn::On
+    }
+
+    fn is_alive(&self) -> bool {
+        match &self.application {
+            Some(handle) => handle.is_alive(),
+            None => self.state.application.as_ref().is_some_and(|identity| !matches!(find(identity), Found::Dead)),
+        }
+    }
+
+    fn reap(&mut self) -> Option<Exit> {
+        let wanted = self.state.application.as_ref().map_or(0, |identity| identity.pid);
+        self.hands.reap(wanted)
+    }
+
+    /// By what the application's processes are found: our descendants, where we started it; else its session, which we see alive, and its mark.
+    fn belonging(&self) -> Belonging {
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let is_parent = self.state.keeper.as_ref().is_some_and(|record| record.parent);
+        Belonging {
+            instance: if is_parent { String::new() } else { self.state.instance.clone() },
+            session: self.state.application.as_ref().filter(|_| !is_parent).map(|identity| identity.pid),
+            below: Some(own),
+            except: Vec::new(),
+        }
+    }
+
+    /// Writes the record. One that can't be written now is written later: the application matters more.
+    fn write(&mut self) {
+        self.unwritten = self.state.write(&self.folder).is_err();
+        self.words_unwritten &= self.unwritten;
+    }
+
+    /// The application is dead: what it left is ended, and then it is started again or not.
+    fn on_end(&mut self, exit: Option<Exit>) -> Turn {
+        let ended = self.ended(exit);
+        let ran = clock::monotonic().saturating_duration_since(self.started);
+        self.end_leftovers();
+        self.application = None;
+        self.state.ready_since = None;
+        self.state.probe_failure = None;
+        let next = after_end(self.runtime.restart_policy, self.state.was_ready, &ended);
+        self.state.last_end = Some(ended);
+        self.follow(next, ran)
+    }
+
+    fn follow(&mut self, next: Next, ran: Duration) -> Turn {
+        match next {
+            Next::Completed => {
+                self.state.phase = Phase::Completed;
+                self.state.was_ready = true;
+                self.state.ready_since = Some(clock::uptime_millis());
+                self.write_last()
+            }
+            Next::Ended => {
+                self.state.phase = Phase::Ended;
+                self.write_last()
+            }
+            Next::Restart => {
+                let delay = u64::try_from(self.backoff.next(ran).as_millis()).unwrap_or(u64::MAX);
+                self.state.phase = Phase::Waiting { at: clock::uptime_millis().saturating_add(delay) };
+                self.write();
+                Turn::On
+            }
+        }
+    }
+
+    fn ended(&self, exit: Option<Exit>) -> Ended {
+        Ended {
+            status: exit.and_then(|exit| exit.status),
+            signal: exit.and_then(|exit| exit.signal).map(signal_name),
+            at: clock::uptime_seconds(),
+            lines: log::tail(&self.folder),
+        }
+    }
+
+    /// Ends what the dead application left, orderly; counts it.
+    fn end_leftovers(&mut self) {
+        let of = self.belonging();
+        let stop = self.runtime.stop.clone();
+        self.state.left = match ending::end(self.hands.as_mut(), None, &of, &stop) {
+            Ok(left) => left,
+            Err(ending::Unended(strangers)) => u32::try_from(strangers.len()).unwrap_or(u32::MAX),
+        };
+    }
+
+    /// Ends all of it; how the first process ended.
+    fn end_application(&mut self, stop: &Stop) -> Ended {
+        let of = self.belonging();
+        let application = self.state.application.clone();
+        let _ = ending::end(self.hands.as_mut(), application.as_ref(), &of, stop);
+        let exit = self.reap();
+        self.ended(exit)
+    }
+
+    /// The last record of this keeper. A full disk is given some time.
+    fn write_last(&mut self) -> Turn {
+        for _ in 0..50 {
+            self.write();
+            if !self.unwritten || !self.folder.dot().exists() {
+                break;
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        Turn::Done
+    }
+
+    /// TERM passes through, and restarts nothing.
+    fn shut_down(&mut self) -> Turn {
+        if matches!(self.state.phase, Phase::Running) {
+            let stop = self.runtime.stop.clone();
+            self.state.last_end = Some(self.end_application(&stop));
+        }
+        self.state.phase = Phase::Ended;
+        self.state.ready_since = None;
+        self.write_last()
+    }
+
+    fn obey(&mut self) -> Turn {
+        let Some(order) = LaterOrder::read(&self.folder).filter(|order| order.instance == self.state.instance) else {
+            return Turn::On;
+        };
+        match order.act {
+            Act::StandDown => {
+                if matches!(self.state.phase, Phase::Running) {
+                    let stop = self.runtime.stop.clone();
+                    self.state.last_end = Some(self.end_application(&stop));
+                }
+                self.state.phase = Phase::Stopped;
+                self.state.ready_since = None;
+                self.state.probe_failure = None;
+                self.write_last()
+            }
+            Act::Upgrade { program } => {
+                let _ = LaterOrder::remove(&self.folder);
+                // Where that fails this program goes on.
+                let _ = self.become_program(&program);
+                Turn::On
+            }
+        }
+    }
+
+    fn become_program(&mut self, program: &Path) -> io::Result<()> {
+        let ago = clock::monotonic().saturating_duration_since(self.started);
+        let memory = Memory {
+            order: self.order.clone(),
+            state: self.state.clone(),
+            backoff: self.backoff,
+            run_began: clock::uptime_millis().saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
+        };
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let mut sealed = File::from(rustix::fs::memfd_create("landfall-keeper", flags)?);
+        sealed.write_all(&serde_json::to_vec(&memory)?)?;
+        io::Seek::rewind(&mut sealed)?;
+        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&sealed, seals)?;
+        rustix::stdio::dup2_stdin(&sealed)?;
+        rustix::stdio::dup2_stdout(self.lock.as_fd())?;
+        let error = Command::new(program)
+            .arg0(format!("landfall-keeper {}", self.folder.name()))
+            .arg("keep-on")
+            .arg(self.folder.root())
+            .arg(self.folder.name().as_str())
+            .exec();
+        close_pipes()?;
+        Err(error)
+    }
+
+    fn start_again(&mut self) -> Turn {
+        if super::missing_secret(self.configuration(), self.order.secrets.as_ref()).is_some() {
+            self.state.phase = Phase::Ended;
+            self.state.awaiting_secrets = true;
+            return self.write_last();
+        }
+        self.state.restarts = self.state.restarts.saturating_add(1);
+        match self.start() {
+            Ok(()) => Turn::On,
+            Err(failure) => {
+                // A full disk or a release that is gone may come back.
+                self.state.last_end =
+                    Some(Ended { status: None, signal: None, at: clock::uptime_seconds(), lines: vec![failure.why] });
+                self.follow(Next::Restart, Duration::ZERO)
+            }
+        }
+    }
+
+    fn ask_readiness(&mut self) {
+        let now = clock::monotonic();
+        let Some(mut tries) = self.readiness.take_if(|tries| tries.due <= now) else { return };
+        let mut tried = self.ask(&tries);
+        let is_ready = self.state.is_ready();
+        if tried == Tried::Yes
+            && !is_ready
+            && let Some(why) = self.foreign_listener(&tries)
+        {
+            tried = Tried::No(why);
+        }
+        let after = clock::monotonic();
+        tries.take(&tried, now, after, true);
+        let settled = tries.answer;
+        self.readiness = Some(tries);
+        match (&tried, settled) {
+            (Tried::Yes, _) if !is_ready => {
+                self.state.ready_since = Some(clock::uptime_millis());
+                self.state.was_ready = true;
+                self.state.probe_failure = None;
+                self.state.strangers.clear();
+                self.write();
+            }
+            (Tried::No(why), Some(false)) if is_ready => {
+                self.state.ready_since = None;
+                self.state.probe_failure = Some(why.clone());
+                self.write();
+            }
+            (Tried::No(why), _) if !is_ready => {
+                self.words_unwritten |= self.state.probe_failure.as_ref() != Some(why);
+                self.state.probe_failure = Some(why.clone());
+                let urgent = !self.state.strangers.is_empty();
+                let rested = after.saturating_duration_since(self.words_written) >= WORDS_INTERVAL;
+                if self.words_unwritten && (urgent || rested) {
+                    self.words_written = after;
+                    self.write();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn ask_liveness(&mut self) -> Turn {
+        let now = clock::monotonic();
+        let Some(mut tries) = self.liveness.take_if(|tries| tries.due <= now) else { return Turn::On };
+        let tried = self.ask(&tries);
+        tries.take(&tried, now, clock::monotonic(), false);
+        let settled = tries.answer;
+        self.liveness = Some(tries);
+        let (Tried::No(why), Some(false)) = (tried, settled) else { return Turn::On };
+        let stop = self.runtime.stop.clone();
+        let mut ended = self.end_application(&stop);
+        ended.lines.push(format!("landfall: ended, for its liveness probe failed: {why}"));
+        let ran = clock::monotonic().saturating_duration_since(self.started);
+        self.application = None;
+        self.state.ready_since = None;
+        self.state.last_end = Some(ended);
+        let next = if self.state.was_ready { Next::Restart } else { Next::Ended };
+        self.follow(next, ran)
+    }
+
+    /// One try. Orders and the application's end go before it.
+    fn ask(&mut self, tries: &Tries) -> Tried {
+        let timeout = probe::timeout(&tries.probe);
+        let pidfd = self.application.as_ref().and_then(Handle::pidfd);
+        let interrupts: Vec<BorrowedFd<'_>> = std::iter::once(self.signals.orders()).chain(pidfd).collect();
+        let ProbeAction::Exec { command } = &tries.probe.action else {
+            return probe::connect(&tries.probe.action, timeout, &interrupts);
+        };
+        let nothing = Secrets::default();
+        let secrets = self.order.secrets.as_ref().unwrap_or(&nothing);
+        let env = match environment(&self.order.start.config, secrets, &self.state.instance) {
+            Ok(env) => env,
+            Err(why) => return Tried::No(why),
+        };
+        let folder = self.folder.release(&self.order.start.release);
+        let launch = Launch { command: command.clone(), env, folder };
+        match self.hands.execute(&launch, timeout, &interrupts) {
+            Executed::Ended { exit: Exit { status: Some(0), .. }, .. } => Tried::Yes,
+            Executed::Ended { exit, output } => {
+                let how = match (exit.status, exit.signal) {
+                    (Some(status), _) => format!("exit status {status}"),
+                    (None, Some(signal)) => format!("killed by SIG{}", signal_name(signal)),
+                    (None, None) => "ended".to_owned(),
+                };
+                let said = output.lines().last().map(log::clean).filter(|line| !line.is_empty());
+                Tried::No(said.map_or_else(
+                    || format!("{}: {how}", command.join(" ")),
+                    |said| format!("{}: {how}: {said}", command.join(" ")),
+                ))
+            }
+            Executed::TimedOut => Tried::No(format!("{}: not done within {} s", command.join(" "), timeout.as_secs())),
+            Executed::Interrupted => Tried::Interrupted,
+            Executed::Failed(why) => Tried::No(why),
+        }
+    }
+
+    /// Who answered is somebody else, where that can be seen. Beside an application its processes may be more than we see.
+    fn foreign_listener(&mut self, tries: &Tries) -> Option<String> {
+        let (address, port) = probe::target(&tries.probe)?;
+        if !address.is_loopback() || !self.state.keeper.as_ref()?.parent {
+            return None;
+        }
+        let sockets = listening(address, port).filter(|sockets| !sockets.is_empty())?;
+        let of = self.belonging();
+        if self.hands.owns(&of, &sockets) != Some(false) {
+            return None;
+        }
+        self.state.strangers = whose(&sockets);
+        let named = self.state.strangers.first().map_or_else(
+            || "a process that is not this application".to_owned(),
+            |stranger| format!("pid {} ({}), which is not this application", stranger.pid, stranger.what),
+        );
+        Some(format!("port {port} is answered by {named}"))
+    }
+
+    fn rotate(&mut self) {
+        let now = clock::monotonic();
+        if now < self.rotation.due {
+            return;
+        }
+        let limits = self.configuration().log.clone();
+        let length = std::fs::metadata(self.folder.log(0)).map_or(0, |metadata| metadata.len());
+        let grown = length.saturating_sub(self.rotation.length);
+        let time = now.saturating_duration_since(self.rotation.looked).max(Duration::from_millis(1));
+        let mut left = length;
+        if length > limits.max_bytes {
+            // A disk too full is told by the facts.
+            let _ = log::rotate(&self.folder, &limits);
+            left = std::fs::metadata(self.folder.log(0)).map_or(0, |metadata| metadata.len());
+        }
+        // By its growth, until it is full again.
+        let room = limits.max_bytes.saturating_sub(left).max(1);
+        let pause = if grown == 0 { ROTATION_MAX } else { time.mul_f64((room as f64 / grown as f64).min(1000.0)) };
+        self.rotation =
+            Rotation { due: clock::monotonic() + pause.clamp(ROTATION_MIN, ROTATION_MAX), looked: now, length: left };
+    }
+}
+
+/// A new record of a start; the counter goes on.
+fn new_state(order: &Order, before: Option<State>) -> StepResult<State> {
+    let instance =
+        instance_value().map_err(|error| StepFailure::new(Reason::StartFailed, format!("/dev/urandom: {error}")))?;
+    let Start { release, digest, config, revision, redeploys } = &order.start;
+    Ok(State {
+        counter: before.map_or(0, |state| state.counter),
+        keeper: Some(own_record(true)?),
+        application: None,
+        instance,
+        uid: order.uid.clone(),
+        release: release.clone(),
+        digest: digest.clone(),
+        config: Some(config.hash.clone()),
+        revision: *revision,
+        redeploys: *redeploys,
+        phase: Phase::Ended,
+        ready_since: None,
+        was_ready: false,
+        restarts: 0,
+        last_end: None,
+        left: 0,
+        probe_failure: None,
+        strangers: Vec::new(),
+        awaiting_secrets: false,
+    })
+}
+
+fn own_record(parent: bool) -> StepResult<KeeperRecord> {
+    let identity = Identity::own().ok_or_else(|| {
+        StepFailure::new(Reason::HostUnsupported, "/proc does not show this very process; is it mounted?")
+    })?;
+    Ok(KeeperRecord { identity, program: program::digest(), parent })
+}
+
+/// One keeper a folder. A start waits for the one before to end; `None`: there is one, and it stays.
+fn take_lock(folder: &Folder, work: Work) -> StepResult<Option<OwnedFd>> {
+    let path = folder.dot().join("keeper");
+    let failed = |error: &io::Error| files::failure(Reason::StartFailed, error, &path);
+    let file = gate::pass("keeper.lock", || files::open_append(&path, 0o600)).map_err(|error| failed(&error))?;
+    let end = clock::monotonic() + LOCK_TIMEOUT;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(OwnedFd::from(file))),
+            Err(Errno::WOULDBLOCK) if work == Work::Beside => return Ok(None),
+            Err(Errno::WOULDBLOCK) if clock::monotonic() < end => std::thread::sleep(Duration::from_millis(5)),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(StepFailure::new(Reason::StartFailed, "another keeper of this folder does not end"));
+            }
+            Err(error) => return Err(failed(&error.into())),
+        }
+    }
+}

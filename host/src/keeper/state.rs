@@ -1,0 +1,99 @@
+//! The record `state`: who keeps, what runs, how it ended. Its one writer is the living keeper; where none lives, who holds the folder's lock.
+
+use std::io;
+
+use landfall_host_protocol::{ConfigHash, Digest, Ended, ReleaseName, StrangerFacts};
+use serde::{Deserialize, Serialize};
+
+use crate::{files, folder::Folder, gate, process::Identity};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Counts the writes.
+    pub counter: u64,
+    #[serde(default)]
+    pub keeper: Option<KeeperRecord>,
+    /// The process that was started last: first of its session.
+    #[serde(default)]
+    pub application: Option<Identity>,
+    /// This start's value of [`crate::process::MARK`]; restarts keep it.
+    #[serde(default)]
+    pub instance: String,
+    /// uid of the Deployment.
+    #[serde(default)]
+    pub uid: String,
+    pub release: ReleaseName,
+    pub digest: Digest,
+    /// `None`: started by the shell helper.
+    #[serde(default)]
+    pub config: Option<ConfigHash>,
+    #[serde(default)]
+    pub revision: i64,
+    #[serde(default)]
+    pub redeploys: i64,
+    pub phase: Phase,
+    /// Milliseconds since boot.
+    #[serde(default)]
+    pub ready_since: Option<u64>,
+    #[serde(default)]
+    pub was_ready: bool,
+    #[serde(default)]
+    pub restarts: u32,
+    #[serde(default)]
+    pub last_end: Option<Ended>,
+    /// Processes that the run before left behind, and that were ended then.
+    #[serde(default)]
+    pub left: u32,
+    #[serde(default)]
+    pub probe_failure: Option<String>,
+    /// Others that answer on the application's port.
+    #[serde(default)]
+    pub strangers: Vec<StrangerFacts>,
+    /// It is to be started, and nobody on the host has its secret values.
+    #[serde(default)]
+    pub awaiting_secrets: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeeperRecord {
+    pub identity: Identity,
+    /// Digest of its program.
+    pub program: Option<Digest>,
+    /// It started the application; else it only watches.
+    pub parent: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    Running,
+    /// It is started again at this time, in milliseconds since boot.
+    Waiting {
+        at: u64,
+    },
+    /// It ended with exit status 0 under `OnFailure`.
+    Completed,
+    /// It ended, and the keeper does not start it again.
+    Ended,
+    /// It was stopped by an act.
+    Stopped,
+}
+
+impl State {
+    /// `None`: nothing was ever started here.
+    pub fn read(folder: &Folder) -> io::Result<Option<Self>> {
+        files::read_record(&folder.state())
+    }
+
+    /// Writes it, counted.
+    pub fn write(&mut self, folder: &Folder) -> io::Result<()> {
+        self.counter = self.counter.saturating_add(1);
+        gate::pass("state.write", || files::write_record(&folder.state(), self))
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.ready_since.is_some()
+    }
+}

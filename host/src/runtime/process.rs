@@ -1,0 +1,477 @@
+//! A process below a keeper.
+
+use std::{os::fd::AsFd, path::Path, time::Duration};
+
+use landfall_host_protocol::{
+    Configuration, Ended, FolderFacts, KeeperFacts, ProcessFacts, ProcessState, Reason, Runtime as Kind, Secrets,
+    Start, Stop,
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{StatVfsMountFlags, inotify},
+    process::Signal,
+};
+
+use super::{IsCancelled, Runtime, Waited, configuration};
+use crate::{
+    clock,
+    failure::{StepFailure, StepResult},
+    files,
+    folder::Folder,
+    keeper::{self, Belonging, Order, Own, Phase, State, Unended, Work},
+    probe,
+    process::{Found, Identity, boot_id, ended_in_words, find, listening, suspected, timespec, whose},
+};
+
+/// Beyond the grace period a keeper that was told to stand down may need this much for KILL, records and a slow machine.
+const STAND_DOWN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Between two looks where nothing wakes us.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(super) struct Process;
+
+impl Runtime for Process {
+    fn observe(&self, folder: &Folder, facts: &mut FolderFacts) {
+        let Ok(Some(state)) = State::read(folder) else {
+            facts.suspected = suspected(&folder.releases(), &[]);
+            return;
+        };
+        observe(folder, &state, facts);
+    }
+
+    fn check(&self, folder: &Folder, start: &Start) -> StepResult<()> {
+        let Kind::Process(process) = &start.config.runtime else {
+            return Err(StepFailure::new(Reason::Internal, "this is the runtime of processes"));
+        };
+        check_mount(folder)?;
+        for probe in start.config.readiness.iter().chain(&start.config.liveness) {
+            if let Some(why) = probe::unsupported(probe) {
+                return Err(StepFailure::new(Reason::HostUnsupported, why));
+            }
+        }
+        if crate::process::signal_of(&process.stop.signal).is_none() {
+            return Err(StepFailure::new(
+                Reason::HostUnsupported,
+                format!("signal {} is not known", process.stop.signal),
+            ));
+        }
+        check_program(folder, start, &process.command)?;
+        let known = State::read(folder).ok().flatten().map(|state| everything(&state)).unwrap_or_default();
+        let strangers = suspected(&folder.releases(), &known);
+        if strangers.is_empty() { Ok(()) } else { Err(suspicion(strangers)) }
+    }
+
+    fn stop(&self, folder: &Folder) -> StepResult<()> {
+        let Some(mut state) = read(folder, Reason::StopFailed)? else { return Ok(()) };
+        let stop = stop_of(folder, &state);
+        let patience = Duration::from_secs(u64::from(stop.grace_seconds)) + STAND_DOWN_TIMEOUT;
+        if !keeper::stand_down(folder, &state, patience)? {
+            // It is stuck. It would start again what we end, so it goes first; what it keeps is found before.
+            end_without_keeper(&state, &stop)?;
+        }
+        state = read(folder, Reason::StopFailed)?.unwrap_or(state);
+        end_without_keeper(&state, &stop)?;
+        if state.phase != Phase::Stopped {
+            state.phase = Phase::Stopped;
+            state.ready_since = None;
+            state.write(folder).map_err(|error| files::failure(Reason::StopFailed, &error, &folder.state()))?;
+        }
+        Ok(())
+    }
+
+    fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets) -> StepResult<()> {
+        if let Some(state) = read(folder, Reason::StartFailed)? {
+            if runs(&state) {
+                let same = state.digest == start.digest
+                    && state.config.as_ref() == Some(&start.config.hash)
+                    && state.revision == start.revision
+                    && state.redeploys == start.redeploys;
+                if same {
+                    return attend(folder, Some(secrets));
+                }
+                let pid = state.application.as_ref().map_or(0, |application| application.pid);
+                let why = format!("another process of this project still runs (pid {pid})");
+                return Err(StepFailure::new(Reason::StartFailed, why));
+            }
+            // R3, C2: what an earlier run left is ended before another one begins.
+            end_without_keeper(&state, &stop_of(folder, &state))?;
+        }
+        let strangers = suspected(&folder.releases(), &[]);
+        if !strangers.is_empty() {
+            return Err(suspicion(strangers));
+        }
+        if let Some(key) = keeper::missing_secret(&start.config, Some(secrets)) {
+            let why = format!("the secret value {key} is not on the host; the operator brings it");
+            return Err(StepFailure::new(Reason::AwaitingSecrets, why));
+        }
+        check_port(&start.config)?;
+        configuration::store(folder, &start.config, secrets)?;
+        configuration::write_files(folder, &start.config, secrets)?;
+        make_folders(folder)?;
+        let order =
+            Order { work: Work::Start, start: start.clone(), uid: owner_uid(folder), secrets: Some(secrets.clone()) };
+        keeper::start(folder, &order)
+    }
+
+    fn wait_ready(&self, folder: &Folder, timeout: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited> {
+        let end = clock::monotonic() + timeout;
+        let mut watch = Watch::new(folder);
+        loop {
+            let Some(state) = read(folder, Reason::NotReady)? else {
+                return Err(StepFailure::new(Reason::NotReady, "nothing was started in this folder"));
+            };
+            match state.phase {
+                Phase::Completed => return Ok(Waited::Reached),
+                Phase::Running if runs(&state) => {}
+                Phase::Running => {
+                    // Its keeper is about to say how it ended; without one nobody will.
+                    if keeper::is_living(&state).is_none() && is_settled(folder, &state) {
+                        return Err(died(&state));
+                    }
+                }
+                Phase::Waiting { .. } | Phase::Ended | Phase::Stopped => return Err(died(&state)),
+            }
+            if !state.strangers.is_empty() {
+                let why = state.probe_failure.clone().unwrap_or_default();
+                let mut failure = StepFailure::new(Reason::PortInUse, why);
+                failure.strangers.clone_from(&state.strangers);
+                return Err(failure);
+            }
+            if state.phase == Phase::Running && state.is_ready() && runs(&state) {
+                return Ok(Waited::Reached);
+            }
+            if cancelled() {
+                return Ok(Waited::Cancelled);
+            }
+            let left = end.saturating_duration_since(clock::monotonic());
+            if left.is_zero() {
+                return Err(not_ready(folder, &state, timeout));
+            }
+            watch.wait(&state, left);
+        }
+    }
+
+    fn min_ready(&self, folder: &Folder, time: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited> {
+        let needed = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut watch = Watch::new(folder);
+        loop {
+            let Some(state) = read(folder, Reason::NotReady)? else {
+                return Err(StepFailure::new(Reason::NotReady, "nothing was started in this folder"));
+            };
+            let left = match (&state.phase, state.ready_since) {
+                (Phase::Completed, _) => return Ok(Waited::Reached),
+                (Phase::Running, Some(since)) if runs(&state) => {
+                    let ready = clock::uptime_millis().saturating_sub(since);
+                    if ready >= needed {
+                        return Ok(Waited::Reached);
+                    }
+                    Duration::from_millis(needed - ready)
+                }
+                (Phase::Running, None) if runs(&state) => return Err(not_ready(folder, &state, time)),
+                (Phase::Running, _) if keeper::is_living(&state).is_some() || !is_settled(folder, &state) => {
+                    LOOK_INTERVAL
+                }
+                _ => return Err(died(&state)),
+            };
+            if cancelled() {
+                return Ok(Waited::Cancelled);
+            }
+            watch.wait(&state, left);
+        }
+    }
+}
+
+fn read(folder: &Folder, reason: Reason) -> StepResult<Option<State>> {
+    State::read(folder).map_err(|error| files::failure(reason, &error, &folder.state()))
+}
+
+/// The record is still this one: nobody wrote it between our two looks.
+fn is_settled(folder: &Folder, state: &State) -> bool {
+    State::read(folder).is_ok_and(|now| now.is_some_and(|now| now.counter == state.counter))
+}
+
+/// The recorded application lives.
+fn runs(state: &State) -> bool {
+    state.phase == Phase::Running
+        && state.application.as_ref().is_some_and(|application| !matches!(find(application), Found::Dead))
+}
+
+fn stop_of(folder: &Folder, state: &State) -> Stop {
+    let kept = state.config.as_ref().and_then(|hash| configuration::load(folder, hash).ok().flatten());
+    match kept.map(|kept| kept.configuration.runtime) {
+        Some(Kind::Process(process)) => process.stop,
+        _ => Stop::default(),
+    }
+}
+
+/// By what processes of the recorded start are found without its keeper. Its session proves something only while its first process lives:
+/// nobody saw it since.
+fn belonging(state: &State) -> Belonging {
+    let application = state.application.as_ref();
+    let lives = application.is_some_and(|application| matches!(find(application), Found::Alive(_)));
+    let keeper = keeper::is_living(state);
+    Belonging {
+        instance: if state.application.as_ref().is_some_and(|application| application.boot_id == boot_id()) {
+            state.instance.clone()
+        } else {
+            String::new()
+        },
+        session: application.filter(|_| lives).map(|application| application.pid),
+        below: keeper
+            .as_ref()
+            .map(|keeper| keeper.identity().pid)
+            .or_else(|| application.filter(|_| lives).map(|application| application.pid)),
+        except: keeper.iter().map(|keeper| keeper.identity().pid).collect(),
+    }
+}
+
+/// Every living process that is proved to be of the recorded start, its keeper included.
+fn everything(state: &State) -> Vec<Identity> {
+    let mut all = belonging(state).living();
+    all.extend(state.application.iter().filter(|application| matches!(find(application), Found::Alive(_))).cloned());
+    all.extend(keeper::is_living(state).map(|keeper| keeper.identity().clone()));
+    all
+}
+
+/// Ends what lives of the recorded start, a stuck keeper first.
+fn end_without_keeper(state: &State, stop: &Stop) -> StepResult<()> {
+    let of = belonging(state);
+    let before = everything(state);
+    if let Some(keeper) = keeper::is_living(state) {
+        let killed = keeper.signal(Signal::KILL).is_ok() && keeper.wait(STAND_DOWN_TIMEOUT);
+        if !killed {
+            let keeper = crate::process::describe(keeper.identity());
+            return Err(unended(vec![keeper]));
+        }
+    }
+    let mut hands = Own::default();
+    let application = state.application.as_ref();
+    if keeper::end(&mut hands, application, &of, stop).is_ok() {
+        // What the keeper alone could find was seen before it went.
+        let left = |process: &Identity| matches!(find(process), Found::Alive(_));
+        let ended = crate::process::end_all(
+            || before.iter().filter(|process| left(process)).cloned().collect(),
+            STAND_DOWN_TIMEOUT,
+        );
+        if ended {
+            return Ok(());
+        }
+    }
+    let living = everything(state).iter().map(crate::process::describe).collect();
+    Err(unended(living))
+}
+
+fn unended(strangers: Vec<landfall_host_protocol::StrangerFacts>) -> Box<StepFailure> {
+    let named: Vec<String> = strangers.iter().map(|stranger| format!("{} ({})", stranger.pid, stranger.what)).collect();
+    let mut failure =
+        StepFailure::new(Reason::StopFailed, format!("these processes survive KILL: {}", named.join(", ")));
+    failure.strangers = Unended(strangers).0;
+    failure
+}
+
+fn suspicion(strangers: Vec<landfall_host_protocol::StrangerFacts>) -> Box<StepFailure> {
+    let named: Vec<String> = strangers.iter().map(|stranger| format!("{} ({})", stranger.pid, stranger.what)).collect();
+    let why = format!(
+        "processes run from below the releases of this project and can't be proved to be ours; end them by hand: {}",
+        named.join(", ")
+    );
+    let mut failure = StepFailure::new(Reason::LeftoverSuspected, why);
+    failure.strangers = strangers;
+    failure
+}
+
+fn check_mount(folder: &Folder) -> StepResult<()> {
+    let place = folder.releases();
+    let existing = place.ancestors().find(|path| path.exists()).unwrap_or(folder.root());
+    let noexec = rustix::fs::statvfs(existing).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::NOEXEC));
+    if noexec {
+        let why = format!("{} is mounted noexec: no program of a release can run there", existing.display());
+        return Err(StepFailure::new(Reason::HostUnsupported, why));
+    }
+    Ok(())
+}
+
+/// A program in the release is of this machine. One that is looked up in PATH, or is not there yet, is judged when it is started.
+fn check_program(folder: &Folder, start: &Start, command: &[String]) -> StepResult<()> {
+    let Some(program) = command.first() else {
+        return Err(StepFailure::new(Reason::StartFailed, "run.command is empty"));
+    };
+    let release = folder.release(&start.release);
+    if program.contains('/')
+        && let Some(why) = keeper::foreign_machine(&release.join(Path::new(program)))
+    {
+        return Err(StepFailure::new(Reason::ExecFormat, why));
+    }
+    Ok(())
+}
+
+/// Nobody else has the port that the application is asked on.
+fn check_port(configuration: &Configuration) -> StepResult<()> {
+    let Some((address, port)) = configuration.readiness.as_ref().and_then(probe::target) else { return Ok(()) };
+    if !address.is_loopback() {
+        return Ok(());
+    }
+    let sockets = listening(address, port).unwrap_or_default();
+    if sockets.is_empty() {
+        return Ok(());
+    }
+    let strangers = whose(&sockets);
+    let named = strangers.first().map_or_else(
+        || "a process that may not be seen".to_owned(),
+        |stranger| format!("pid {} ({})", stranger.pid, stranger.what),
+    );
+    let mut failure = StepFailure::new(Reason::PortInUse, format!("port {port} is in use by {named}"));
+    failure.strangers = strangers;
+    Err(failure)
+}
+
+fn make_folders(folder: &Folder) -> StepResult<()> {
+    for path in [folder.shared().join("log"), folder.shared().join("data")] {
+        crate::gate::pass("shared.make", || files::create_folder(&path, 0o755))
+            .map_err(|error| files::failure(Reason::StartFailed, &error, &path))?;
+    }
+    Ok(())
+}
+
+/// uid of the Deployment that the folder belongs to.
+fn owner_uid(folder: &Folder) -> String {
+    let owner: Option<landfall_host_protocol::Owner> = files::read_record(&folder.owner()).ok().flatten();
+    owner.map(|owner| owner.uid).unwrap_or_default()
+}
+
+fn died(state: &State) -> Box<StepFailure> {
+    let Some(ended) = &state.last_end else {
+        return StepFailure::new(Reason::ProcessDied, "the application ended, and nobody saw how");
+    };
+    let mut why = format!("the application {}", ended_in_words(ended));
+    if state.left > 0 {
+        why.push_str(&format!(
+            " and left {} processes, which were ended; run it in the foreground, without & and nohup",
+            state.left
+        ));
+    }
+    let mut failure = StepFailure::new(Reason::ProcessDied, why);
+    failure.lines.clone_from(&ended.lines);
+    failure.ended = Some(Ended { lines: Vec::new(), ..ended.clone() });
+    failure
+}
+
+fn not_ready(folder: &Folder, state: &State, timeout: Duration) -> Box<StepFailure> {
+    let said = state.probe_failure.clone().unwrap_or_else(|| "its readiness probe was not answered".to_owned());
+    let why = if state.was_ready {
+        format!("the application was ready and is not any more: {said}")
+    } else {
+        format!("the application was not ready within {} s: {said}", timeout.as_secs())
+    };
+    let mut failure = StepFailure::new(Reason::NotReady, why);
+    failure.lines = keeper::tail(folder);
+    failure
+}
+
+/// Puts a keeper beside what runs without one.
+pub(super) fn attend(folder: &Folder, secrets: Option<&Secrets>) -> StepResult<()> {
+    let Some(state) = read(folder, Reason::StartFailed)? else { return Ok(()) };
+    if !runs(&state) || keeper::is_living(&state).is_some() {
+        return Ok(());
+    }
+    let Some(hash) = &state.config else { return Ok(()) };
+    let path = folder.config(hash);
+    let kept = configuration::load(folder, hash).map_err(|error| files::failure(Reason::StartFailed, &error, &path))?;
+    let Some(kept) = kept else { return Ok(()) };
+    let secrets = secrets.cloned().or(kept.secrets);
+    let start = Start {
+        release: state.release.clone(),
+        digest: state.digest.clone(),
+        config: kept.configuration,
+        revision: state.revision,
+        redeploys: state.redeploys,
+    };
+    keeper::start(folder, &Order { work: Work::Beside, start, uid: state.uid, secrets })
+}
+
+fn observe(folder: &Folder, state: &State, facts: &mut FolderFacts) {
+    let keeper = keeper::is_living(state);
+    let runs = runs(state);
+    facts.keeper = keeper.as_ref().zip(state.keeper.as_ref()).map(|(handle, record)| KeeperFacts {
+        pid: handle.identity().pid,
+        start: handle.identity().start,
+        program: record.program.clone(),
+        parent: record.parent,
+    });
+    let process_state = match &state.phase {
+        Phase::Running if runs => ProcessState::Running,
+        // Its keeper is about to say what follows.
+        Phase::Running if keeper.is_some() => ProcessState::Waiting { seconds: 0 },
+        Phase::Waiting { at } if keeper.is_some() => ProcessState::Waiting {
+            seconds: u32::try_from(at.saturating_sub(clock::uptime_millis()).div_ceil(1000)).unwrap_or(u32::MAX),
+        },
+        Phase::Running | Phase::Waiting { .. } | Phase::Ended => ProcessState::Ended,
+        Phase::Completed => ProcessState::Completed,
+        Phase::Stopped => ProcessState::Stopped,
+    };
+    let completed = process_state == ProcessState::Completed;
+    let ready = state.is_ready() && (runs || completed);
+    let everything = everything(state);
+    if !runs && keeper.is_none() {
+        facts.survivors = everything.iter().map(crate::process::describe).collect();
+    }
+    // While something of ours runs this costs a walk through /proc at each look.
+    facts.suspected = suspected(&folder.releases(), &everything);
+    let kept = state.config.as_ref().and_then(|hash| configuration::load(folder, hash).ok().flatten());
+    let needs = kept.is_some_and(|kept| keeper::missing_secret(&kept.configuration, kept.secrets.as_ref()).is_some());
+    facts.awaiting_secrets = state.awaiting_secrets || needs && process_state == ProcessState::Ended;
+    let nobody = Identity { pid: 0, start: 0, boot_id: String::new() };
+    let identity = state.application.as_ref().unwrap_or(&nobody);
+    facts.process = Some(ProcessFacts {
+        pid: identity.pid,
+        start: identity.start,
+        boot_id: identity.boot_id.clone(),
+        release: state.release.clone(),
+        digest: state.digest.clone(),
+        config: state.config.clone(),
+        uid: state.uid.clone(),
+        revision: state.revision,
+        redeploys: state.redeploys,
+        state: process_state,
+        ready,
+        ready_since: state.ready_since.filter(|_| ready).map(|millis| millis / 1000),
+        was_ready: state.was_ready,
+        restarts: state.restarts,
+        last_end: state.last_end.clone(),
+        probe_failure: state.probe_failure.clone(),
+    });
+}
+
+/// Wakes when the record changes or the keeper dies.
+struct Watch {
+    changes: Option<std::os::fd::OwnedFd>,
+}
+
+impl Watch {
+    fn new(folder: &Folder) -> Self {
+        let watch = || {
+            let changes = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+            inotify::add_watch(&changes, folder.dot(), inotify::WatchFlags::MOVED_TO)?;
+            rustix::io::Result::Ok(changes)
+        };
+        Self { changes: watch().ok() }
+    }
+
+    fn wait(&mut self, state: &State, left: Duration) {
+        let keeper = keeper::is_living(state);
+        let mut fds = Vec::new();
+        if let Some(changes) = &self.changes {
+            fds.push(PollFd::from_borrowed_fd(changes.as_fd(), PollFlags::IN));
+        }
+        if let Some(pidfd) = keeper.as_ref().and_then(|keeper| keeper.pidfd()) {
+            fds.push(PollFd::from_borrowed_fd(pidfd, PollFlags::IN));
+        }
+        // A cancel and a change between two looks are seen this late at most.
+        let _ = poll(&mut fds, Some(&timespec(left.min(LOOK_INTERVAL))));
+        drop(fds);
+        if let Some(changes) = &self.changes {
+            let mut buffer = [0u8; 4096];
+            while matches!(rustix::io::read(changes, &mut buffer), Ok(read) if read > 0) {}
+        }
+    }
+}

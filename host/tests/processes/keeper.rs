@@ -1,0 +1,479 @@
+//! The keeper with applications of every kind.
+
+use std::{fs, time::Duration};
+
+use landfall_host::{
+    keeper::Phase,
+    process::{Found, find},
+    runtime,
+};
+use landfall_host_protocol::{EnvValue, EnvVar, ProcessState, Reason, RestartPolicy, StopTo};
+use rustix::process::Signal;
+
+use crate::{
+    host::{Host, process, start, with_env, with_policy, with_stop},
+    support::{kill, until},
+};
+
+#[test]
+fn the_environment_is_exactly_what_was_given() {
+    let mut host = Host::new();
+    let release = host.release("v1", "env -0 >../../shared/data/env.new; pwd >../../shared/data/pwd; echo out; echo err >&2; readlink /proc/self/fd/0; cat /proc/$$/environ | tr '\\0' '\\n' >../../shared/data/env; exec sleep 1000");
+    let mut config = process(&["/usr/bin/env", "--", "./run", "a b"]);
+    // R20, C19, C20: names that shells keep for themselves, and dotted ones.
+    for (name, value) in [
+        ("UID", "7"),
+        ("EUID", "8"),
+        ("PPID", "9"),
+        ("spring.datasource.url", "jdbc:x"),
+        ("LANG", "de_DE"),
+        ("EMPTY", ""),
+    ] {
+        config = with_env(config, name, value);
+    }
+    config.env.push(EnvVar { name: "PASSWORD".to_owned(), value: EnvValue::Secret("db".to_owned()) });
+    host.secrets.0.insert("db".to_owned(), "hunter2\nline".to_owned());
+    let application = host.started(&start(&release, config));
+    host.wait_for_data("env");
+    let environ = fs::read_to_string(format!("/proc/{}/environ", application.pid)).unwrap();
+    let mut names: Vec<&str> = environ.split('\0').filter(|entry| !entry.is_empty()).collect();
+    names.retain(|entry| {
+        !["HOME=", "USER=", "LOGNAME=", "LANDFALL_INSTANCE="].iter().any(|name| entry.starts_with(name))
+    });
+    names.sort_unstable();
+    let mut expected = vec![
+        "EMPTY=",
+        "EUID=8",
+        "LANG=de_DE",
+        "PASSWORD=hunter2\nline",
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PPID=9",
+        "UID=7",
+        "spring.datasource.url=jdbc:x",
+    ];
+    expected.sort_unstable();
+    // (What `sleep` has of it: a shell came between.)
+    for entry in expected.iter().filter(|entry| !entry.starts_with("PPID") && !entry.starts_with("spring")) {
+        assert!(names.contains(entry), "{entry} in {names:?}");
+    }
+    let log = host.log();
+    assert!(log.contains("=== landfall starts v1-") && log.contains("rollout 1.0"), "{log}");
+    assert!(log.contains("out\n") && log.contains("err\n") && log.contains("/dev/null\n"), "{log}");
+    assert_eq!(
+        fs::read_to_string(host.data("pwd")).unwrap().trim(),
+        fs::canonicalize(host.folder.release(&release)).unwrap().to_str().unwrap()
+    );
+    // Nothing of a secret value lies anywhere, but in the application's own environment.
+    let found = std::process::Command::new("grep").args(["-rl", "hunter2"]).arg(host.folder.dot()).output().unwrap();
+    assert!(found.stdout.is_empty(), "{}", String::from_utf8_lossy(&found.stdout));
+    for file in ["cmdline", "environ"] {
+        let keeper = host.keeper().unwrap().identity().pid;
+        assert!(!fs::read_to_string(format!("/proc/{keeper}/{file}")).unwrap().contains("hunter2"));
+    }
+}
+
+#[test]
+fn a_command_that_is_not_there_is_named_with_its_path() {
+    // C16
+    let host = Host::new();
+    let release = host.release("v1", "true");
+    let failure = host.start(&start(&release, process(&["mynode", "server.js"]))).unwrap_err();
+    assert_eq!(failure.reason, Reason::StartFailed);
+    assert!(
+        failure.why.contains("mynode: not found in PATH=/usr/local/sbin") && failure.why.contains("run.env"),
+        "{}",
+        failure.why
+    );
+    assert_eq!(host.process().state, ProcessState::Ended);
+    until("its keeper is gone", || host.keeper().is_none());
+}
+
+#[test]
+fn another_machines_program_is_an_exec_format_error() {
+    // C22: its bytes may read as a script, and no shell gets them.
+    let host = Host::new();
+    let release = host.release("v1", "true");
+    let mut program = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0x77, 0x66];
+    program.extend(b"\necho obeyed as a script\n");
+    fs::write(host.folder.release(&release).join("run"), program).unwrap();
+    let start = start(&release, process(&["./run"]));
+    for failure in
+        [runtime::of(&start.config).check(&host.folder, &start).unwrap_err(), host.start(&start).unwrap_err()]
+    {
+        assert_eq!(failure.reason, Reason::ExecFormat, "{failure:?}");
+        assert!(
+            failure.why.contains("a program for another machine") && failure.why.contains(std::env::consts::ARCH),
+            "{}",
+            failure.why
+        );
+    }
+    assert!(!host.log().contains("obeyed"));
+}
+
+#[test]
+fn what_ends_before_it_was_ready_is_not_started_again() {
+    let host = Host::new();
+    let release = host.release("v1", "echo no database; sleep 0.1; exit 3");
+    let mut config = process(&["./run"]);
+    config.readiness = Some(crate::host::exec(&["false"]));
+    host.start(&start(&release, config)).unwrap();
+    let failure = host.not_ready();
+    assert_eq!(failure.reason, Reason::ProcessDied);
+    assert_eq!(failure.ended.as_ref().unwrap().status, Some(3));
+    assert!(failure.why.contains("exit status 3"), "{}", failure.why);
+    assert_eq!(failure.lines, ["no database"]);
+    let facts = host.process();
+    assert_eq!((facts.state, facts.restarts, facts.was_ready), (ProcessState::Ended, 0, false));
+    until("its keeper is gone", || host.keeper().is_none());
+}
+
+#[test]
+fn what_was_ready_is_started_again_with_growing_pauses() {
+    // C1, U5
+    let host = Host::new();
+    let release = host.release("v1", "echo $$ >>../../shared/data/starts; kill -SEGV $$");
+    host.started(&start(&release, process(&["./run"])));
+    let state = host.wait_for_phase("it was started again and waits", |phase| matches!(phase, Phase::Waiting { .. }));
+    let state = crate::support::until_some("two restarts", || {
+        Some(host.state()).filter(|now| now.restarts >= 2 && matches!(now.phase, Phase::Waiting { .. }))
+    })
+    .max_by_counter(state);
+    let facts = host.process();
+    assert!(matches!(facts.state, ProcessState::Waiting { seconds: 1..=4 }), "{:?}", facts.state);
+    let ended = state.last_end.unwrap();
+    assert_eq!((ended.status, ended.signal.as_deref()), (None, Some("SEGV")));
+    assert!(!facts.ready && facts.was_ready);
+    // An update ends that at once.
+    host.stop().unwrap();
+    assert_eq!(host.process().state, ProcessState::Stopped);
+    let starts = fs::read_to_string(host.data("starts")).unwrap().lines().count();
+    assert_eq!(starts, 1 + host.state().restarts as usize);
+}
+
+trait MaxByCounter {
+    fn max_by_counter(self, other: Self) -> Self;
+}
+
+impl MaxByCounter for landfall_host::keeper::State {
+    fn max_by_counter(self, other: Self) -> Self {
+        if self.counter >= other.counter { self } else { other }
+    }
+}
+
+#[test]
+fn a_killed_application_is_back_after_a_second() {
+    let host = Host::new();
+    let release = host.release("v1", "exec sleep 1000");
+    let first = host.started(&start(&release, process(&["./run"])));
+    kill(first.pid, Signal::KILL);
+    until("it runs again", || host.state().phase == Phase::Running && host.state().application != Some(first.clone()));
+    let facts = host.process();
+    assert_eq!((facts.restarts, facts.last_end.unwrap().signal.as_deref()), (1, Some("KILL")));
+    assert!(facts.ready);
+}
+
+#[test]
+fn exit_status_zero_is_the_end_of_the_work_under_on_failure() {
+    let host = Host::new();
+    let release = host.release("v1", "echo done >../../shared/data/done; exit 0");
+    let mut config = with_policy(process(&["./run"]), RestartPolicy::OnFailure);
+    config.readiness = Some(crate::host::exec(&["false"]));
+    host.start(&start(&release, config)).unwrap();
+    host.wait_ready().unwrap();
+    let facts = host.process();
+    assert_eq!((facts.state, facts.ready, facts.restarts), (ProcessState::Completed, true, 0));
+    assert_eq!(facts.last_end.unwrap().status, Some(0));
+}
+
+#[test]
+fn what_puts_itself_into_the_background_is_ended_and_told() {
+    // C2
+    let host = Host::new();
+    let release = host.release(
+        "v1",
+        "for i in 1 2; do setsid env -i sh -c 'sleep 1000 & sleep 1001' & done; sleep 0.3; echo started",
+    );
+    let mut config = process(&["./run"]);
+    config.readiness = Some(crate::host::exec(&["false"]));
+    host.start(&start(&release, config)).unwrap();
+    let failure = host.not_ready();
+    assert_eq!(failure.reason, Reason::ProcessDied);
+    assert!(failure.why.contains("left 6 processes") && failure.why.contains("foreground"), "{}", failure.why);
+    assert_eq!(failure.lines, ["started"]);
+    let facts = host.facts();
+    assert!(facts.survivors.is_empty() && facts.suspected.is_empty(), "{facts:?}");
+}
+
+#[test]
+fn the_master_alone_gets_the_signal_and_kill_goes_to_all() {
+    // C9
+    let host = Host::new();
+    let worker = "trap 'echo worker hurt >>../../shared/data/hurt' TERM; echo worker >>../../shared/data/up; while :; do sleep 0.05; done";
+    let master = format!(
+        "sh -c '{}' & child=$!; trap 'sleep 0.2; kill -KILL $child; echo master >../../shared/data/orderly; exit 0' TERM; while :; do sleep 0.05; done",
+        worker.replace('\'', "'\\''")
+    );
+    let release = host.release("v1", &master);
+    host.started(&start(&release, process(&["./run"])));
+    host.wait_for_data("up");
+    host.stop().unwrap();
+    assert_eq!(fs::read_to_string(host.data("orderly")).unwrap().trim(), "master");
+    assert!(!host.data("hurt").exists());
+    assert!(host.living().is_empty());
+    assert_eq!(host.process().last_end.unwrap().status, Some(0));
+
+    // With `Group` all get it at once.
+    let release = host.release("v2", &master);
+    host.started(&start(&release, with_stop(process(&["./run"]), StopTo::Group, 20)));
+    until("the worker is up", || fs::read_to_string(host.data("up")).is_ok_and(|up| up.lines().count() == 2));
+    host.stop().unwrap();
+    assert!(host.data("hurt").exists());
+    assert!(host.living().is_empty());
+}
+
+#[test]
+fn what_ignores_term_or_is_stopped_is_killed_after_the_grace_period() {
+    let host = Host::new();
+    let release = host.release(
+        "v1",
+        "trap '' TERM; sleep 1000 & sleep 1001 & echo up >../../shared/data/up; while :; do sleep 0.1; done",
+    );
+    let application = host.started(&start(&release, with_stop(process(&["./run"]), StopTo::Group, 1)));
+    host.wait_for_data("up");
+    let begun = crate::support::now();
+    host.stop().unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert!(matches!(find(&application), Found::Dead));
+    assert!(host.living().is_empty());
+    assert_eq!(host.process().last_end.unwrap().signal.as_deref(), Some("KILL"));
+
+    // One that is stopped hears the signal all the same.
+    let application = host.started(&start(&host.release("v2", "exec sleep 1000"), process(&["./run"])));
+    kill(application.pid, Signal::STOP);
+    host.stop().unwrap();
+    assert_eq!(host.process().last_end.unwrap().signal.as_deref(), Some("TERM"));
+}
+
+#[test]
+fn what_leaves_session_group_and_environment_is_ended_with_the_rest() {
+    let host = Host::new();
+    let text = "( ( setsid env -i setsid sh -c 'echo $$ >>../../shared/data/left; trap \"\" TERM HUP; while :; do sleep 0.1; done' & ) & ) ; exec sleep 1000";
+    let release = host.release("v1", text);
+    host.started(&start(&release, with_stop(process(&["./run"]), StopTo::Main, 1)));
+    let left: i32 = host.wait_for_data("left").trim().parse().unwrap();
+    let left = landfall_host::process::Identity::of(left).unwrap();
+    host.stop().unwrap();
+    assert!(matches!(find(&left), Found::Dead));
+}
+
+#[test]
+fn children_of_a_leader_that_was_killed_are_ended_before_the_next_start() {
+    // R3
+    let host = Host::new();
+    let text = "sleep 1000 & echo $! >>../../shared/data/child; exec sleep 1001";
+    let release = host.release("v1", text);
+    let leader = host.started(&start(&release, process(&["./run"])));
+    let child: i32 = host.wait_for_data("child").trim().parse().unwrap();
+    let child = landfall_host::process::Identity::of(child).unwrap();
+    kill(leader.pid, Signal::KILL);
+    until("it runs again", || host.state().restarts == 1 && host.state().phase == Phase::Running);
+    assert!(matches!(find(&child), Found::Dead));
+
+    // The same where no keeper lives any more: the children carry the mark.
+    let leader = host.state().application.unwrap();
+    let child = until_child(&host, 2);
+    let keeper = host.keeper().unwrap();
+    keeper.signal(Signal::KILL).unwrap();
+    assert!(keeper.wait(crate::support::PATIENCE));
+    kill(leader.pid, Signal::KILL);
+    until("the leader is dead", || matches!(find(&leader), Found::Dead));
+    let facts = host.facts();
+    assert_eq!(facts.process.unwrap().state, ProcessState::Ended);
+    assert_eq!(facts.survivors.iter().map(|survivor| survivor.pid).collect::<Vec<_>>(), [child.pid]);
+    let next = start(&host.release("v2", "exec sleep 1002"), process(&["./run"]));
+    host.started(&next);
+    assert!(matches!(find(&child), Found::Dead));
+    assert!(host.facts().survivors.is_empty());
+}
+
+fn until_child(host: &Host, count: usize) -> landfall_host::process::Identity {
+    let text = crate::support::until_some("the next child", || {
+        fs::read_to_string(host.data("child")).ok().filter(|text| text.lines().count() == count)
+    });
+    landfall_host::process::Identity::of(text.lines().last().unwrap().parse().unwrap()).unwrap()
+}
+
+#[test]
+fn term_passes_through_the_keeper_and_restarts_nothing() {
+    let host = Host::new();
+    let release = host.release("v1", "trap 'echo orderly >../../shared/data/end; exit 0' TERM; echo up >../../shared/data/up; while :; do sleep 0.05; done");
+    host.started(&start(&release, process(&["./run"])));
+    host.wait_for_data("up");
+    let keeper = host.keeper().unwrap();
+    keeper.signal(Signal::TERM).unwrap();
+    assert!(keeper.wait(crate::support::PATIENCE));
+    assert_eq!(host.wait_for_data("end"), "orderly\n");
+    let state = host.state();
+    assert_eq!((state.phase, state.restarts), (Phase::Ended, 0));
+    assert!(host.living().is_empty());
+}
+
+#[test]
+fn an_application_outlives_its_keeper_and_gets_another_one() {
+    let host = Host::new();
+    let release = host.release("v1", "while :; do date; sleep 0.05; done");
+    let start = start(&release, process(&["./run"]));
+    let application = host.started(&start);
+    let keeper = host.keeper().unwrap();
+    keeper.signal(Signal::KILL).unwrap();
+    assert!(keeper.wait(crate::support::PATIENCE));
+    let length = host.log().len();
+    until("it goes on printing", || host.log().len() > length);
+    assert_eq!(host.facts().keeper, None);
+    assert_eq!(host.process().state, ProcessState::Running);
+
+    // The same start asked for again, or a look, puts a keeper beside it.
+    runtime::attend(&host.folder, None).unwrap();
+    host.start(&start).unwrap();
+    let facts = host.facts();
+    assert!(!facts.keeper.clone().unwrap().parent);
+    assert_eq!(facts.process.unwrap().pid, application.pid);
+    // Two look at once: one keeper stays.
+    runtime::attend(&host.folder, None).unwrap();
+    assert_eq!(host.facts().keeper, facts.keeper);
+
+    // It starts it again under itself.
+    kill(application.pid, Signal::KILL);
+    until("it runs again", || host.state().restarts == 1 && host.state().phase == Phase::Running);
+    let facts = host.facts();
+    assert!(facts.keeper.unwrap().parent);
+    let ended = facts.process.unwrap().last_end.unwrap();
+    assert_eq!((ended.status, ended.signal), (None, None));
+    host.stop().unwrap();
+    assert!(host.living().is_empty());
+}
+
+#[test]
+fn a_keeper_that_is_stuck_does_not_stand_in_the_way() {
+    let host = Host::new();
+    let release = host.release("v1", "exec sleep 1000");
+    let application = host.started(&start(&release, process(&["./run"])));
+    // Stopped, it is woken and told.
+    let keeper = host.keeper().unwrap();
+    keeper.signal(Signal::STOP).unwrap();
+    host.stop().unwrap();
+    assert!(matches!(find(&application), Found::Dead));
+    assert_eq!(host.process().state, ProcessState::Stopped);
+}
+
+#[test]
+fn a_keeper_goes_on_as_a_newer_program_with_the_same_children() {
+    let host = Host::new();
+    let release = host.release("v1", "exec sleep 1000");
+    let start = start(&release, process(&["./run"]));
+    let application = host.started(&start);
+    let before = host.facts().keeper.unwrap();
+    let newer = host.folder.root().join("ab".repeat(32));
+    fs::copy(env!("CARGO_BIN_EXE_landfall-host"), &newer).unwrap();
+    assert!(landfall_host::keeper::upgrade(&host.folder, &newer, crate::support::PATIENCE).unwrap());
+    let facts = host.facts();
+    let after = facts.keeper.unwrap();
+    assert_eq!((after.pid, after.start, after.parent), (before.pid, before.start, true));
+    assert_eq!(after.program.unwrap().as_str(), "ab".repeat(32));
+    assert_eq!(facts.process.unwrap().pid, application.pid);
+
+    // It is their parent still: it sees how they end, and what it knew is known.
+    kill(application.pid, Signal::KILL);
+    until("it runs again", || host.state().restarts == 1 && host.state().phase == Phase::Running);
+    assert_eq!(host.process().last_end.unwrap().signal.as_deref(), Some("KILL"));
+    // One keeper a folder: it has the lock still.
+    runtime::attend(&host.folder, None).unwrap();
+    host.stop().unwrap();
+    assert!(host.living().is_empty());
+}
+
+#[test]
+fn a_keeper_costs_less_than_two_megabytes_and_holds_no_pipe() {
+    let host = Host::new();
+    let release = host.release("v1", "exec sleep 1000");
+    host.started(&start(&release, process(&["./run"])));
+    let keeper = host.keeper().unwrap().identity().pid;
+    let rollup = fs::read_to_string(format!("/proc/{keeper}/smaps_rollup")).unwrap();
+    let kib = |name: &str| -> u64 {
+        let line = rollup.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    // Pages of the program's own file are shared by all keepers; a debug build has many.
+    println!("keeper: {} KiB of its own, {} KiB resident", kib("Anonymous:"), kib("Rss:"));
+    assert!(kib("Anonymous:") < 2048, "{rollup}");
+    // (What cargo gave to its tests goes on to their children.)
+    let pipes = |pid: String| -> Vec<std::path::PathBuf> {
+        let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        links
+            .filter_map(|fd| fs::read_link(fd.path()).ok())
+            .filter(|to| to.to_string_lossy().starts_with("pipe:"))
+            .collect()
+    };
+    let given = pipes("self".to_owned());
+    let held: Vec<_> = pipes(keeper.to_string()).into_iter().filter(|pipe| !given.contains(pipe)).collect();
+    assert!(held.is_empty(), "{held:?}");
+    let name = fs::read(format!("/proc/{keeper}/cmdline")).unwrap();
+    assert!(String::from_utf8_lossy(&name).starts_with("landfall-keeper shop.web\0keep\0"));
+}
+
+#[test]
+fn a_dead_keepers_record_is_not_written_over_by_an_old_one() {
+    let host = Host::new();
+    let release = host.release("v1", "exec sleep 1000");
+    host.started(&start(&release, process(&["./run"])));
+    host.stop().unwrap();
+    let next = start(&host.release("v2", "exec sleep 1000"), process(&["./run"]));
+    host.started(&next);
+    let state = host.state();
+    assert_eq!(state.release, next.release);
+    std::thread::sleep(crate::host::MOMENT);
+    assert_eq!(host.state(), state);
+}
+
+#[test]
+fn a_leftover_that_cant_be_proved_ours_is_told_and_not_touched() {
+    let host = Host::new();
+    let release = host.release("v1", "exec sleep 1000");
+    let start = start(&release, process(&["./run"]));
+    let stranger = crate::support::Guarded::spawn(
+        std::process::Command::new("sleep").arg("1003").current_dir(host.folder.release(&release)),
+    );
+    until("it stands there", || !host.facts().suspected.is_empty());
+    for failure in
+        [runtime::of(&start.config).check(&host.folder, &start).unwrap_err(), host.start(&start).unwrap_err()]
+    {
+        assert_eq!(failure.reason, Reason::LeftoverSuspected);
+        assert!(failure.why.contains("sleep 1003"), "{}", failure.why);
+        assert_eq!(failure.strangers.len(), 1);
+    }
+    host.stop().unwrap();
+    assert!(matches!(find(&stranger.identity()), Found::Alive(_)));
+}
+
+#[test]
+fn without_its_secrets_an_application_is_not_started() {
+    // R28
+    let mut host = Host::new();
+    let release = host.release("v1", "echo \"$PASSWORD\" >../../shared/data/password; exec sleep 1000");
+    let mut config = process(&["./run"]);
+    config.env.push(EnvVar { name: "PASSWORD".to_owned(), value: EnvValue::Secret("db".to_owned()) });
+    let start = start(&release, config);
+    assert_eq!(host.start(&start).unwrap_err().reason, Reason::AwaitingSecrets);
+    host.secrets.0.insert("db".to_owned(), "hunter2".to_owned());
+    let application = host.started(&start);
+    assert_eq!(host.wait_for_data("password"), "hunter2\n");
+
+    // A keeper beside it does not have them: what ends then waits for the operator.
+    let keeper = host.keeper().unwrap();
+    keeper.signal(Signal::KILL).unwrap();
+    assert!(keeper.wait(crate::support::PATIENCE));
+    runtime::attend(&host.folder, None).unwrap();
+    kill(application.pid, Signal::KILL);
+    until("it waits for its secrets", || host.facts().awaiting_secrets);
+    assert_eq!(host.process().state, ProcessState::Ended);
+}

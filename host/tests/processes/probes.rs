@@ -1,0 +1,194 @@
+//! Probes of a living application, and whose socket it is that answers.
+
+use std::fs;
+
+use landfall_host_protocol::{HttpHeader, ProbeAction, ProcessState, Reason};
+use rustix::process::Signal;
+
+use crate::{
+    application::server,
+    host::{Host, exec, free_port, http, probe, process, start},
+    support::{kill, until},
+};
+
+#[test]
+fn an_application_is_ready_as_long_as_it_says_so() {
+    // U4, C7
+    let host = Host::new();
+    let status = host.folder.root().join("status");
+    fs::write(&status, "503").unwrap();
+    let port = free_port();
+    let mut config = server(port, &status);
+    config.readiness = Some(http(port, "/healthz"));
+    let release = host.release("v1", "true");
+    let application = host.started(&start(&release, config));
+    until("the refusal is told", || {
+        host.process()
+            .probe_failure
+            .is_some_and(|why| why.contains("answered with 503") && why.contains(&format!("Host: 127.0.0.1:{port}")))
+    });
+    assert!(!host.process().was_ready);
+    fs::write(&status, "200").unwrap();
+    host.wait_ready().unwrap();
+    assert!(host.process().probe_failure.is_none());
+
+    fs::write(&status, "500").unwrap();
+    until("it is not ready any more", || !host.process().ready);
+    let facts = host.process();
+    assert_eq!((facts.state, facts.was_ready, facts.ready_since), (ProcessState::Running, true, None));
+    fs::write(&status, "301").unwrap();
+    until("it is ready again", || host.process().ready);
+
+    // Stopped by a signal, it lives and answers nobody.
+    kill(application.pid, Signal::STOP);
+    until("it is not ready any more", || !host.process().ready);
+    assert_eq!(host.process().state, ProcessState::Running);
+    assert_eq!(host.process().restarts, 0);
+    host.stop().unwrap();
+}
+
+#[test]
+fn the_host_header_of_the_configuration_is_sent() {
+    // C11
+    let host = Host::new();
+    let status = host.folder.root().join("status");
+    fs::write(&status, "400").unwrap();
+    let port = free_port();
+    let mut config = server(port, &status);
+    let mut readiness = http(port, "/");
+    if let ProbeAction::HttpGet(get) = &mut readiness.action {
+        get.headers.push(HttpHeader { name: "Host".to_owned(), value: "shop.example.com".to_owned() });
+    }
+    config.readiness = Some(readiness);
+    host.started(&start(&host.release("v1", "true"), config));
+    until("the header is told and was sent", || {
+        host.process().probe_failure.is_some_and(|why| {
+            why.contains("(Host: shop.example.com) was answered with 400")
+                && why.contains("I was asked: Host: shop.example.com")
+        })
+    });
+}
+
+#[test]
+fn a_port_of_somebody_else_makes_nothing_ready() {
+    let host = Host::new();
+    let port = free_port();
+    let other = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let mut config = process(&["./run"]);
+    config.readiness = Some(probe(ProbeAction::TcpSocket { port, host: None }));
+    let start = start(&host.release("v1", "exec sleep 1000"), config);
+    let own = std::process::id().cast_signed();
+
+    // Before the start,
+    let failure = host.start(&start).unwrap_err();
+    assert_eq!(failure.reason, Reason::PortInUse);
+    assert!(failure.strangers.iter().any(|stranger| stranger.pid == own), "{failure:?}");
+    assert!(host.living().is_empty());
+
+    // and while it is waited for.
+    drop(other);
+    host.started(&start);
+    let _other = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let failure = host.not_ready();
+    assert_eq!(failure.reason, Reason::PortInUse);
+    assert!(failure.why.contains("not this application"), "{}", failure.why);
+    assert!(failure.strangers.iter().any(|stranger| stranger.pid == own), "{failure:?}");
+    assert!(!host.process().was_ready);
+}
+
+#[test]
+fn a_child_that_listens_makes_its_application_ready() {
+    let host = Host::new();
+    let port = free_port();
+    let mut config = server(port, &host.folder.root().join("status"));
+    // Below a shell, in a session of its own, with its parent gone.
+    if let landfall_host_protocol::Runtime::Process(process) = &mut config.runtime {
+        let words: Vec<String> = process.command.iter().map(|word| format!("'{word}'")).collect();
+        let text = format!("(setsid {} &) ; while :; do sleep 0.1; done", words.join(" "));
+        process.command = vec!["sh".to_owned(), "-c".to_owned(), text];
+    }
+    config.readiness = Some(probe(ProbeAction::TcpSocket { port, host: None }));
+    host.started(&start(&host.release("v1", "true"), config));
+    host.wait_ready().unwrap();
+    host.stop().unwrap();
+    assert!(host.living().is_empty());
+}
+
+#[test]
+fn a_command_is_asked_in_the_release_with_the_applications_environment() {
+    let host = Host::new();
+    let release = host.release("v1", "exec sleep 1000");
+    let mut config = crate::host::with_env(process(&["./run"]), "WORD", "open");
+    config.readiness = Some(exec(&[
+        "sh",
+        "-c",
+        "test -f run && test \"$WORD\" = open && test -e ../../shared/data/ready || { echo not yet; exit 7; }",
+    ]));
+    host.started(&start(&release, config));
+    until("the refusal is told", || {
+        host.process().probe_failure.is_some_and(|why| why.ends_with("exit status 7: not yet"))
+    });
+    fs::write(host.data("ready"), "").unwrap();
+    host.wait_ready().unwrap();
+}
+
+#[test]
+fn a_command_that_hangs_is_ended_with_all_it_started() {
+    let host = Host::new();
+    let release = host.release("v1", "exec sleep 1000");
+    let mut readiness = exec(&["sh", "-c", "sleep 1234 & echo $! >>../../shared/data/asked; sleep 1235"]);
+    readiness.timeout_seconds = 1;
+    let mut config = process(&["./run"]);
+    config.readiness = Some(readiness);
+    host.started(&start(&release, config));
+    until("it took too long", || host.process().probe_failure.is_some_and(|why| why.contains("not done within 1 s")));
+    let first: i32 = fs::read_to_string(host.data("asked")).unwrap().lines().next().unwrap().parse().unwrap();
+    until("its child is gone", || landfall_host::process::Stat::read(first).is_none_or(|stat| stat.is_dead()));
+    // An order goes before a command that hangs.
+    host.stop().unwrap();
+    assert!(host.living().is_empty());
+}
+
+#[test]
+fn an_application_that_is_not_live_is_started_again() {
+    let host = Host::new();
+    let release = host.release("v1", "rm -f ../../shared/data/ill; exec sleep 1000");
+    let mut config = process(&["./run"]);
+    config.liveness = Some(exec(&["sh", "-c", "! test -e ../../shared/data/ill"]));
+    let first = host.started(&start(&release, config));
+    fs::write(host.data("ill"), "").unwrap();
+    until("it was started again", || host.process().restarts == 1 && host.process().state == ProcessState::Running);
+    let facts = host.process();
+    assert_ne!(facts.pid, first.pid);
+    let ended = facts.last_end.unwrap();
+    assert_eq!(ended.signal.as_deref(), Some("TERM"));
+    assert!(ended.lines.last().unwrap().contains("liveness probe failed"), "{ended:?}");
+}
+
+#[test]
+fn https_is_refused_before_anything_stops() {
+    let host = Host::new();
+    let mut readiness = http(8443, "/");
+    if let ProbeAction::HttpGet(get) = &mut readiness.action {
+        get.scheme = landfall_host_protocol::HttpScheme::Https;
+    }
+    let mut config = process(&["./run"]);
+    config.readiness = Some(readiness);
+    let start = start(&host.release("v1", "exec sleep 1000"), config);
+    let failure = landfall_host::runtime::of(&start.config).check(&host.folder, &start).unwrap_err();
+    assert_eq!(failure.reason, Reason::HostUnsupported);
+    assert!(failure.why.contains("https"), "{}", failure.why);
+}
+
+#[test]
+fn who_dies_after_it_was_ready_fails_the_time_it_must_stay_so() {
+    let host = Host::new();
+    let release = host.release("v1", "sleep 0.7; echo last words; exit 4");
+    host.started(&start(&release, process(&["./run"])));
+    host.wait_ready().unwrap();
+    let runtime = landfall_host::runtime::recorded(&host.folder);
+    let failure = runtime.min_ready(&host.folder, std::time::Duration::from_secs(100), &|| false).unwrap_err();
+    assert_eq!(failure.reason, Reason::ProcessDied);
+    assert_eq!(failure.ended.unwrap().status, Some(4));
+    assert_eq!(failure.lines, ["last words"]);
+}
