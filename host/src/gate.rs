@@ -4,7 +4,7 @@
 //! `LANDFALL_HOST_GATE_LOG`: a file to which a line `NAME PID COMMAND` is appended before each effect. `LANDFALL_HOST_KILL`:
 //! `NAME:N:before` or `NAME:N:after`, the N-th (from 1) effect of that name in this process, which then ends as by SIGKILL;
 //! `COMMAND/NAME:…` only in processes that were started with this command. A number for `before` is the error (errno) by which the effect
-//! fails, undone. `LANDFALL_HOST_UNSYNCED`: see [`crate::unsynced`].
+//! fails, undone; `stop` stops the process there. `LANDFALL_HOST_UNSYNCED`: see [`crate::unsynced`].
 
 use std::io;
 
@@ -40,6 +40,8 @@ mod kill_points {
         After,
         /// It does not die: the effect fails.
         Fails(i32),
+        /// It does not die: it is stopped before the effect, as by SIGSTOP.
+        Stops,
     }
 
     static KILL: LazyLock<Option<Kill>> = LazyLock::new(|| parse(&std::env::var("LANDFALL_HOST_KILL").ok()?));
@@ -57,6 +59,7 @@ mod kill_points {
         let when = match when {
             "before" => When::Before,
             "after" => When::After,
+            "stop" => When::Stops,
             errno => When::Fails(errno.parse().ok()?),
         };
         Some(Kill { name: name.to_owned(), count: count.parse().ok()?, when })
@@ -89,6 +92,10 @@ mod kill_points {
         match kill.when {
             When::Before => die(),
             When::After => Ok(Point { dies_after: true }),
+            When::Stops => {
+                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+                Ok(Point { dies_after: false })
+            }
             When::Fails(errno) => Err(io::Error::from_raw_os_error(errno)),
         }
     }

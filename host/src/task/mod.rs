@@ -28,7 +28,7 @@ pub use events::Events;
 pub use runner::{run_command, undo_command};
 pub(crate) use store::write_removed as keep_result;
 pub(crate) use undo::{expect as expect_undo, forget as forget_undo};
-pub use undo::{is_undo_due, undo_lost};
+pub use undo::{is_undo_due, spawn_undo, undo_lost};
 
 use crate::{files, folder::Folder, gate, records::Journal, records::shell};
 

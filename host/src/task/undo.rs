@@ -1,7 +1,12 @@
 //! What must be undone where a task ends before the new application is ready: a drain. It is on record (`undo`) before the drain acts,
 //! and done by the runner at an early end; where the runner died by whoever finds that: the keeper, or the next task's runner.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
 
 use landfall_host_protocol::{Drain, EventKind, Outcome, RunAs, Secrets, Step, StepName, Task, TaskId};
 use serde::{Deserialize, Serialize};
@@ -10,7 +15,7 @@ use super::{Events, lost, runner, store};
 use crate::{
     files,
     folder::Folder,
-    gate,
+    gate, program,
     records::{
         Journal, Lock,
         journal::{Act, LineKind},
@@ -62,6 +67,24 @@ pub(crate) fn forget(folder: &Folder) -> io::Result<()> {
 /// Whether a task left something to undo and does not run any more. It costs a look at one file where nothing is to be undone.
 pub fn is_undo_due(folder: &Folder) -> bool {
     read(folder).is_some_and(|pending| !super::is_running(folder, &pending.task))
+}
+
+/// Does [`undo_lost`] in a process of its own, where it is due. `None`: it is not. The child is to be reaped.
+pub fn spawn_undo(folder: &Folder) -> Option<Child> {
+    if !is_undo_due(folder) {
+        return None;
+    }
+    let mut command = Command::new(program::path());
+    command
+        .arg0("landfall-host")
+        .arg("undo-task")
+        .arg(folder.root())
+        .arg(folder.name().as_str())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().ok()
 }
 
 /// Undoes what a task left whose runner died, and writes the task's end. A task that runs is left alone.

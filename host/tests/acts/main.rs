@@ -3,6 +3,7 @@
 
 mod disk;
 mod kill_points;
+mod runner;
 mod stage;
 mod support;
 mod tasks;

@@ -1,0 +1,152 @@
+//! The runner: it outlives whoever began it, and what is left where it dies itself.
+
+use std::process::Command;
+
+use landfall_host::{process, records, records::Journal, task};
+use landfall_host_protocol::{Drain, Outcome, Reason, Secrets, Step, StepName, Task};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Host, sh, wait_for};
+
+fn drain() -> Step {
+    Step::Drain(Drain::Exec {
+        command: sh("echo drained >>drains"),
+        undo: sh("echo undone >>drains"),
+        timeout_seconds: 60,
+    })
+}
+
+fn drains(host: &Host) -> String {
+    std::fs::read_to_string(host.folder.path().join("drains")).unwrap_or_default()
+}
+
+/// A task that has drained and waits.
+fn draining(host: &Host) -> Task {
+    let task = host.task(vec![drain(), Step::Settle { seconds: 600 }]);
+    assert_eq!(host.begin(&task), Ok(false));
+    wait_for("the drain", || (task::open(&host.folder)?.step == "settle").then_some(()));
+    task
+}
+
+fn runner(host: &Host) -> i32 {
+    let found = host.processes();
+    assert_eq!(found.len(), 1, "one process runs the task");
+    found[0]
+}
+
+fn kill(pid: i32) {
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+fn kill_runner(host: &Host) {
+    kill(runner(host));
+    wait_for("the end of the runner", || host.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn the_runner_is_in_a_session_of_its_own() {
+    let host = Host::new();
+    let task = draining(&host);
+    let pid = runner(&host);
+    let stat = process::Stat::read(pid).unwrap();
+    assert_eq!(stat.session, pid);
+    for descriptor in ["0", "1"] {
+        let target = std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).unwrap();
+        assert_eq!(target, std::path::Path::new("/dev/null"), "no pipe of who began it is held");
+    }
+    task::cancel(&host.folder, &task.id).unwrap();
+    assert_eq!(host.end_of(&task).outcome, Outcome::Cancelled);
+}
+
+#[test]
+fn a_dead_runner_is_seen_and_a_new_task_goes_on() {
+    let host = Host::new();
+    let dead = draining(&host);
+    kill_runner(&host);
+    let open = task::open(&host.folder).unwrap();
+    assert_eq!((open.id.clone(), open.step.as_str(), open.running), (dead.id.clone(), "settle", false));
+    let Outcome::Failed(failure) = host.end_of(&dead).outcome else { panic!("it did not fail") };
+    assert_eq!((failure.step, failure.reason), (StepName::Settle, Reason::Lost));
+    // The same task is not done again; the next one is.
+    assert_eq!(host.begin(&dead), Ok(true));
+    host.succeed(vec![drain(), Step::Stop]);
+    assert_eq!(drains(&host), "drained\ndrained\n", "what the next task drains again is not undone in between");
+    assert!(!task::is_undo_due(&host.folder));
+}
+
+#[test]
+fn a_drain_of_a_dead_runner_is_undone_by_the_next_task() {
+    let host = Host::new();
+    draining(&host);
+    kill_runner(&host);
+    host.succeed(vec![Step::Settle { seconds: 0 }]);
+    assert_eq!(drains(&host), "drained\nundone\n");
+}
+
+#[test]
+fn a_drain_of_a_dead_runner_is_undone_without_a_next_task() {
+    let host = Host::new();
+    let dead = draining(&host);
+    assert!(!task::is_undo_due(&host.folder), "its runner lives");
+    let undo = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_landfall-host"));
+        assert!(
+            command
+                .args(["undo-task".as_ref(), host.root.as_os_str(), "shop.web".as_ref()])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    undo();
+    assert_eq!(drains(&host), "drained\n", "it is left alone");
+    kill_runner(&host);
+    assert!(task::is_undo_due(&host.folder));
+    undo();
+    undo();
+    assert_eq!(drains(&host), "drained\nundone\n");
+    assert!(!task::is_undo_due(&host.folder));
+    assert_eq!(task::open(&host.folder), None, "its end is journaled");
+    let Outcome::Failed(failure) = host.end_of(&dead).outcome else { panic!("it did not fail") };
+    assert_eq!(failure.reason, Reason::Lost);
+    assert_eq!(Journal::read(&host.folder).unwrap().number(), 3);
+}
+
+#[test]
+fn a_runner_without_its_secrets_does_nothing() {
+    let mut host = Host::new();
+    host.environment = vec![("LANDFALL_HOST_KILL", "begin-task/secrets.handOver:1:before".to_owned())];
+    let task = host.task(vec![drain()]);
+    assert_eq!(host.try_begin(&task, &Secrets::default()), None);
+    let Outcome::Failed(failure) = host.end_of(&task).outcome else { panic!("it did not fail") };
+    assert_eq!(failure.reason, Reason::Lost);
+    assert_eq!(drains(&host), "");
+}
+
+#[test]
+fn a_holder_of_the_lock_that_is_stuck_is_ended_by_a_later_operator() {
+    let mut host = Host::new();
+    host.succeed(vec![Step::Settle { seconds: 0 }]);
+    // Stopped while it holds the lock, as on a machine that was suspended.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_landfall-host"));
+    let holder = command
+        .arg("begin-task")
+        .arg(&host.root)
+        .env("LANDFALL_HOST_KILL", "begin-task/journal.append:1:stop")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn();
+    let mut holder = holder.unwrap();
+    let input = (host.task(vec![Step::Settle { seconds: 0 }]), Secrets::default());
+    serde_json::to_writer(holder.stdin.take().unwrap(), &input).unwrap();
+    let pid = i32::try_from(holder.id()).unwrap();
+    wait_for("the stopped holder", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.contains(") T ").then_some(())
+    });
+
+    host.fence.transitions += 1;
+    host.succeed(vec![Step::Settle { seconds: 0 }]);
+    assert!(!holder.wait().unwrap().success());
+    assert_eq!(records::fence::read(&host.folder).unwrap(), Some(host.fence.clone()));
+}
