@@ -30,6 +30,20 @@ fn hello_tells_the_machine_the_root_and_the_folders() {
 }
 
 #[test]
+fn a_root_that_is_gone_is_told_and_takes_nothing() {
+    let root = Root::new();
+    let gone = root.path().join("gone");
+    let (mut client, welcome) = Client::greeted(&gone);
+    assert!(welcome.facts.root.unfit.unwrap().contains("does not exist"));
+    assert!(welcome.facts.folders.is_empty());
+    let id = client.send(&crate::client::put("web", b"x", Some(0)));
+    client.send_bytes(id, landfall_host_protocol::Kind::LastBytes, b"x");
+    let answer = client.answer(id);
+    assert!(matches!(&answer, Answer::Refused(Refusal::Failed { .. })), "{answer:?}");
+    assert!(!gone.exists(), "a root is made by nobody but the bootstrap");
+}
+
+#[test]
 fn a_hello_without_a_common_version_is_refused_and_another_may_follow() {
     let root = Root::new();
     let mut client = Client::start(root.path());
