@@ -1,12 +1,18 @@
 //! The acts by hand: each makes a task of what is on the host, begins it, and tells how it goes until its end.
 
 use landfall_host_protocol::{
-    Author, Configuration, EventKind, FenceToken, FolderFacts, Outcome, Owner, ProcessFacts, ProcessState,
+    Author, EventKind, FenceToken, FolderFacts, Outcome, Owner, ProcessFacts, ProcessState,
     ReleaseFacts, Secrets, Start, Step, Task, TaskId,
 };
 
 use super::{FAILED, POLL_INTERVAL, complain, say, words};
-use crate::{facts, files, folder::Folder, task};
+use crate::{
+    facts,
+    folder::Folder,
+    keeper,
+    runtime::configuration::{self, Kept},
+    task,
+};
 
 /// How long readiness is waited for.
 const READY_SECONDS: u32 = 300;
@@ -20,7 +26,7 @@ pub(super) fn stop(folder: &Folder, author: &Author) -> Result<u8, String> {
         say(&format!("{} is not running", folder.name()));
         return Ok(0);
     }
-    run(folder, &facts, author, vec![Step::Stop], "stopped")
+    run(folder, &facts, author, vec![Step::Stop], &Secrets::default(), "stopped")
 }
 
 pub(super) fn start(folder: &Folder, author: &Author) -> Result<u8, String> {
@@ -33,8 +39,8 @@ pub(super) fn start(folder: &Folder, author: &Author) -> Result<u8, String> {
     let current = facts.current.as_ref().ok_or("no release is chosen: use landfall-host use VERSION")?;
     let release = facts.releases.iter().find(|release| &release.name == current);
     let release = release.ok_or_else(|| format!("release {current} is not whole: use another version"))?;
-    let begin = begin(folder, process, release)?;
-    run(folder, &facts, author, vec![begin, wait_ready()], "started")
+    let (begin, secrets) = begin(folder, process, release)?;
+    run(folder, &facts, author, vec![begin, wait_ready()], &secrets, "started")
 }
 
 pub(super) fn use_version(folder: &Folder, version: &str, author: &Author) -> Result<u8, String> {
@@ -45,9 +51,9 @@ pub(super) fn use_version(folder: &Folder, version: &str, author: &Author) -> Re
         say(&format!("{} runs {version} already (process {})", folder.name(), process.pid));
         return Ok(0);
     }
-    let begin = begin(folder, process, release)?;
+    let (begin, secrets) = begin(folder, process, release)?;
     let switch = Step::Switch { release: release.name.clone() };
-    run(folder, &facts, author, vec![Step::Stop, switch, begin, wait_ready()], &format!("uses {version}"))
+    run(folder, &facts, author, vec![Step::Stop, switch, begin, wait_ready()], &secrets, &format!("uses {version}"))
 }
 
 fn look(folder: &Folder) -> Result<FolderFacts, String> {
@@ -73,19 +79,24 @@ fn find<'a>(facts: &'a FolderFacts, version: &str) -> Result<&'a ReleaseFacts, S
     }
 }
 
-fn begin(folder: &Folder, process: &ProcessFacts, release: &ReleaseFacts) -> Result<Step, String> {
-    let hash =
-        process.config.as_ref().ok_or("its configuration was never written here; let the operator deploy once")?;
+/// The step that starts a release as the last one was started, and the secret values that were kept for it.
+fn begin(folder: &Folder, process: &ProcessFacts, release: &ReleaseFacts) -> Result<(Step, Secrets), String> {
+    let hash = process.config.as_ref().ok_or("its configuration was never written here; let the operator deploy once")?;
     let path = folder.config(hash);
-    let read = files::read_record::<Configuration>(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let config = read.ok_or_else(|| format!("{} is gone", path.display()))?;
-    Ok(Step::Start(Box::new(Start {
+    let kept = configuration::load(folder, hash).map_err(|error| format!("{}: {error}", path.display()))?;
+    let Kept { configuration: config, secrets } = kept.ok_or_else(|| format!("{} is gone", path.display()))?;
+    // Before anything stops: what can't be started again by hand is left running.
+    if let Some(key) = keeper::missing_secret(&config, secrets.as_ref()) {
+        return Err(format!("the secret value {key} is not kept on this host: only the operator can start it"));
+    }
+    let start = Start {
         release: release.name.clone(),
         digest: release.digest.clone(),
         config,
         revision: process.revision,
         redeploys: process.redeploys,
-    })))
+    };
+    Ok((Step::Start(Box::new(start)), secrets.unwrap_or_default()))
 }
 
 fn wait_ready() -> Step {
@@ -93,7 +104,7 @@ fn wait_ready() -> Step {
 }
 
 /// Begins the task and follows it to its end. It goes on where the person leaves.
-fn run(folder: &Folder, facts: &FolderFacts, author: &Author, steps: Vec<Step>, done: &str) -> Result<u8, String> {
+fn run(folder: &Folder, facts: &FolderFacts, author: &Author, steps: Vec<Step>, secrets: &Secrets, done: &str) -> Result<u8, String> {
     let owner: Owner = facts.owner.clone().ok_or("the folder belongs to no Deployment")?;
     let unfenced = || FenceToken { epoch: owner.control_plane_id.clone(), created: 0, transitions: 0 };
     let id = TaskId { uid: owner.uid.clone(), rollout: ROLLOUT.to_owned(), attempt: 1, n: facts.journal };
@@ -106,7 +117,7 @@ fn run(folder: &Folder, facts: &FolderFacts, author: &Author, steps: Vec<Step>, 
         author: author.clone(),
         steps,
     };
-    task::begin(folder, &task, &Secrets::default()).map_err(|refusal| words::refusal(&refusal))?;
+    task::begin(folder, &task, secrets).map_err(|refusal| words::refusal(&refusal))?;
     follow(folder, &id, done)
 }
 

@@ -1,8 +1,9 @@
 //! One session: requests come on standard input, answers and pushes go to standard output, until the input ends. A loop over what is
-//! readable and writable; it waits for nothing else, so what may block is done in a thread. It decides nothing and acts on nothing by
-//! itself, and its end ends nothing but itself: runners and keepers live on.
+//! readable and writable; it waits for nothing else, so what may block is done in a thread. It decides nothing, acts on nothing that it was
+//! not asked for (but see `mending`), and its end ends nothing but itself: runners and keepers live on.
 
 mod jobs;
+mod mending;
 mod outgoing;
 mod processes;
 mod requests;
@@ -29,6 +30,7 @@ use rustix::{
 
 use self::{
     jobs::Jobs,
+    mending::Mending,
     outgoing::Outgoing,
     streams::{Streams, TaskEnd},
     view::{Survey, View},
@@ -71,6 +73,7 @@ pub fn run(root: &Path) -> u8 {
 enum Done {
     Machine(Box<MachineFacts>, PrivilegeCheck),
     Surveyed(Survey),
+    Mended,
     Put(u32, Result<(), Refusal>),
     Answered(u32, Answer),
     LogOpened(u32, Folder, LogReader, bool),
@@ -102,6 +105,7 @@ struct Session {
     greeting: Option<Greeting>,
     looks: Vec<Look>,
     streams: Streams,
+    mending: Mending,
     /// Puts whose bytes are still coming.
     puts: BTreeMap<u32, SyncSender<Piece>>,
     /// Puts whose thread is at work.
@@ -143,6 +147,7 @@ impl Session {
             greeting: None,
             looks: Vec::new(),
             streams: Streams::default(),
+            mending: Mending::default(),
             puts: BTreeMap::new(),
             puts_running: 0,
             stalled: None,
@@ -336,7 +341,9 @@ impl Session {
                     if let Some(view) = &mut self.view {
                         view.end_survey(survey, &mut self.watch);
                     }
+                    self.mend();
                 }
+                Done::Mended => {}
                 Done::Put(id, result) => {
                     self.puts.remove(&id);
                     self.puts_running = self.puts_running.saturating_sub(1);
@@ -362,6 +369,21 @@ impl Session {
                     }
                 }
             }
+        }
+    }
+
+    /// Mends what the last survey found undone.
+    fn mend(&mut self) {
+        let Some(view) = &self.view else { return };
+        let mut works = Vec::new();
+        for (name, facts) in view.folders() {
+            works.extend(self.mending.due(&Folder::new(&self.root, name.clone()), facts));
+        }
+        for work in works {
+            self.jobs.start(|| {
+                work();
+                Done::Mended
+            });
         }
     }
 

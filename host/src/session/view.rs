@@ -103,6 +103,10 @@ impl View {
         &self.namespace
     }
 
+    pub(super) fn folders(&self) -> impl Iterator<Item = (&FolderName, &FolderFacts)> {
+        self.folders.iter()
+    }
+
     pub(super) fn processes(&self) -> &Processes {
         &self.processes
     }

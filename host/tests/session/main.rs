@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod application;
 mod bytes;
 mod client;
 mod hostile;
 mod logs;
 mod looks;
 mod recorded;
+mod story;
 mod tasks;
 mod users;

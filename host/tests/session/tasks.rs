@@ -13,7 +13,7 @@ fn task_id(n: u64) -> TaskId {
     TaskId { uid: "uid-1".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n }
 }
 
-fn task(n: u64, steps: Vec<Step>) -> Task {
+pub fn task(n: u64, steps: Vec<Step>) -> Task {
     Task {
         id: task_id(n),
         folder: name("web"),
@@ -44,7 +44,7 @@ fn attach(n: u64, offset: u64) -> Request {
 }
 
 /// Everything until the end.
-fn end(client: &mut Client, id: u32) -> (Vec<Event>, TaskResult, Option<FolderFacts>) {
+pub fn end(client: &mut Client, id: u32) -> (Vec<Event>, TaskResult, Option<FolderFacts>) {
     let mut all: Vec<Event> = Vec::new();
     let mut first = None;
     loop {

@@ -1,0 +1,117 @@
+//! An application under the eyes of a session: what happens to it is pushed, and what a look can mend is mended.
+
+use std::{process::Command, time::Duration};
+
+use landfall_host::clock;
+use landfall_host_protocol::{FolderFacts, ProcessState, Push};
+
+use crate::{
+    application::{Deployed, configuration, deploy, facts, kill, process, version},
+    client::{Client, Root, name, program, until},
+};
+
+/// Reads pushes until one is so.
+fn pushed(client: &mut Client, is_so: impl Fn(&FolderFacts) -> bool) -> FolderFacts {
+    loop {
+        let Push::Folders { mut folders, .. } = client.push();
+        if let Some(facts) = folders.remove(&name("web")).flatten().filter(|facts| is_so(facts)) {
+            return facts;
+        }
+    }
+}
+
+#[test]
+fn the_end_of_an_application_is_pushed_at_once() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    deploy(&mut client, &version("v1"), configuration(false), 0, true);
+    let _deployed = Deployed { root: &root };
+    let running = process(&mut client);
+    assert_eq!((running.state, running.ready), (ProcessState::Running, true));
+    // What was pushed of the deployment is read.
+    while client.frame_within(Duration::from_millis(1100)).is_ok() {}
+    let since = clock::monotonic();
+    kill(running.pid);
+    let facts = pushed(&mut client, |facts| facts.process.as_ref().is_some_and(|process| process.last_end.is_some()));
+    assert!(since.elapsed() < Duration::from_secs(30));
+    assert_eq!(facts.process.unwrap().last_end.unwrap().signal.as_deref(), Some("KILL"));
+    let again = pushed(&mut client, |facts| {
+        facts.process.as_ref().is_some_and(|process| process.state == ProcessState::Running && process.restarts == 1)
+    });
+    assert_ne!(again.process.unwrap().pid, running.pid);
+}
+
+#[test]
+fn an_application_without_a_keeper_gets_one_at_the_next_look() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    deploy(&mut client, &version("v1"), configuration(false), 0, true);
+    let _deployed = Deployed { root: &root };
+    let before = facts(&mut client);
+    let (keeper, running) = (before.keeper.unwrap(), before.process.unwrap());
+    drop(client);
+    kill(keeper.pid);
+    let (mut client, _) = Client::greeted(root.path());
+    until("another keeper", || facts(&mut client).keeper.is_some_and(|found| found.pid != keeper.pid));
+    let after = process(&mut client);
+    assert_eq!((after.pid, after.state), (running.pid, ProcessState::Running), "the application went on");
+}
+
+fn by_hand(root: &Root, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(program()).arg("--root").arg(root.path()).args(arguments).env("SUDO_USER", "ann").output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn versions_are_changed_stopped_and_started_by_hand() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    let (v1, v2) = (version("v1"), version("v2"));
+    let n = deploy(&mut client, &v1, configuration(false), 0, true);
+    let _deployed = Deployed { root: &root };
+    deploy(&mut client, &v2, configuration(false), n, false);
+    let first = process(&mut client);
+
+    let (status, text) = by_hand(&root, &["use", "v1", "--reason", "test"]);
+    assert_eq!((status, text.contains("runs v1 already")), (Some(0), true), "{text}");
+    let (status, text) = by_hand(&root, &["use", "v3", "--reason", "test"]);
+    assert_eq!((status, text.contains("v3 is not on this host; there are: v1, v2")), (Some(1), true), "{text}");
+
+    let (status, text) = by_hand(&root, &["use", "v2", "--reason", "the operator is down"]);
+    assert_eq!((status, text.ends_with("shop.web uses v2\n")), (Some(0), true), "{text}");
+    let used = facts(&mut client);
+    let act = used.by_hand.unwrap();
+    assert_eq!((act.act.as_str(), act.reason.as_str(), act.user.as_deref()), ("use v2", "the operator is down", Some("ann")));
+    let second = used.process.unwrap();
+    assert_ne!(second.pid, first.pid);
+    assert_eq!((second.release, second.state), (v2.name.clone(), ProcessState::Running));
+    let (status, text) = by_hand(&root, &["status"]);
+    assert_eq!(status, Some(0));
+    assert!(text.contains("By hand:    use v2 by ann: the operator is down"), "{text}");
+
+    let (status, text) = by_hand(&root, &["stop"]);
+    assert_eq!((status, text.ends_with("shop.web stopped\n")), (Some(0), true), "{text}");
+    assert_eq!(process(&mut client).state, ProcessState::Stopped);
+    assert_eq!(by_hand(&root, &["status"]).0, Some(3));
+
+    let (status, text) = by_hand(&root, &["start", "--reason", "again"]);
+    assert_eq!((status, text.ends_with("shop.web started\n")), (Some(0), true), "{text}");
+    assert_eq!(process(&mut client).release, v2.name);
+    let (status, text) = by_hand(&root, &["logs", "-n", "1"]);
+    assert_eq!((status, text.as_str()), (Some(0), "version v2, key \n"));
+    assert_eq!(by_hand(&root, &["stop"]).0, Some(0));
+}
+
+#[test]
+fn what_needs_secret_values_is_not_stopped_for_a_change_by_hand() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    let n = deploy(&mut client, &version("v1"), configuration(true), 0, true);
+    let _deployed = Deployed { root: &root };
+    deploy(&mut client, &version("v2"), configuration(true), n, false);
+    let before = process(&mut client);
+    let (status, text) = by_hand(&root, &["use", "v2", "--reason", "test"]);
+    assert_eq!((status, text.contains("only the operator can start it")), (Some(1), true), "{text}");
+    assert_eq!(process(&mut client).pid, before.pid);
+}
