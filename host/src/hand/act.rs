@@ -1,8 +1,8 @@
 //! The acts by hand: each makes a task of what is on the host, begins it, and tells how it goes until its end.
 
 use landfall_host_protocol::{
-    Author, EventKind, FenceToken, FolderFacts, Outcome, Owner, ProcessFacts, ProcessState,
-    ReleaseFacts, Secrets, Start, Step, Task, TaskId,
+    Author, EventKind, FenceToken, FolderFacts, Outcome, Owner, ProcessFacts, ProcessState, ReleaseFacts, Secrets,
+    Start, Step, Task, TaskId,
 };
 
 use super::{FAILED, POLL_INTERVAL, complain, say, words};
@@ -81,7 +81,8 @@ fn find<'a>(facts: &'a FolderFacts, version: &str) -> Result<&'a ReleaseFacts, S
 
 /// The step that starts a release as the last one was started, and the secret values that were kept for it.
 fn begin(folder: &Folder, process: &ProcessFacts, release: &ReleaseFacts) -> Result<(Step, Secrets), String> {
-    let hash = process.config.as_ref().ok_or("its configuration was never written here; let the operator deploy once")?;
+    let hash =
+        process.config.as_ref().ok_or("its configuration was never written here; let the operator deploy once")?;
     let path = folder.config(hash);
     let kept = configuration::load(folder, hash).map_err(|error| format!("{}: {error}", path.display()))?;
     let Kept { configuration: config, secrets } = kept.ok_or_else(|| format!("{} is gone", path.display()))?;
@@ -104,7 +105,14 @@ fn wait_ready() -> Step {
 }
 
 /// Begins the task and follows it to its end. It goes on where the person leaves.
-fn run(folder: &Folder, facts: &FolderFacts, author: &Author, steps: Vec<Step>, secrets: &Secrets, done: &str) -> Result<u8, String> {
+fn run(
+    folder: &Folder,
+    facts: &FolderFacts,
+    author: &Author,
+    steps: Vec<Step>,
+    secrets: &Secrets,
+    done: &str,
+) -> Result<u8, String> {
     let owner: Owner = facts.owner.clone().ok_or("the folder belongs to no Deployment")?;
     let unfenced = || FenceToken { epoch: owner.control_plane_id.clone(), created: 0, transitions: 0 };
     let id = TaskId { uid: owner.uid.clone(), rollout: ROLLOUT.to_owned(), attempt: 1, n: facts.journal };

@@ -1,14 +1,15 @@
 //! A real application, deployed through a session as the operator does it.
 
-use landfall_host::folder::Folder;
+use std::process::Command;
+
 use landfall_host_bundle::{Release, encode, write};
 use landfall_host_protocol::{
     Answer, Bundle, ConfigHash, Configuration, Digest, EnvValue, EnvVar, Kind, Outcome, ProcessFacts, ProcessRuntime,
-    ProcessState, ReleaseName, Request, Runtime, Secrets, Start, Step, Stop,
+    ReleaseName, Request, Runtime, Secrets, Start, Step, Stop,
 };
 
 use crate::{
-    client::{Client, Root, digest, name},
+    client::{Client, Root, digest, name, program},
     tasks::{end, task},
 };
 
@@ -75,13 +76,8 @@ pub fn deploy(client: &mut Client, version: &Version, config: Configuration, n: 
         manifest,
         bundle: Some(Bundle { sha256, size: bundle.len() as u64, base: None }),
     };
-    let start = Start {
-        release: version.name.clone(),
-        digest: version.digest.clone(),
-        config,
-        revision: 1,
-        redeploys: 0,
-    };
+    let start =
+        Start { release: version.name.clone(), digest: version.digest.clone(), config, revision: 1, redeploys: 0 };
     let mut steps = vec![stage];
     if starts {
         let switch = Step::Switch { release: version.name.clone() };
@@ -111,12 +107,8 @@ pub struct Deployed<'a> {
 
 impl Drop for Deployed<'_> {
     fn drop(&mut self) {
-        let facts = landfall_host::facts::folder(&Folder::new(self.root.path(), name("web"))).unwrap_or_default();
-        let keeper = facts.keeper.map(|keeper| keeper.pid);
-        let application = facts.process.filter(|process| process.state == ProcessState::Running);
-        for pid in keeper.into_iter().chain(application.map(|application| application.pid)) {
-            kill(pid);
-        }
+        // In order, or a session that is still there would put another keeper beside what is left.
+        let _ = Command::new(program()).arg("--root").arg(self.root.path()).arg("stop").output();
     }
 }
 

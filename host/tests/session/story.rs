@@ -58,7 +58,13 @@ fn an_application_without_a_keeper_gets_one_at_the_next_look() {
 }
 
 fn by_hand(root: &Root, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(program()).arg("--root").arg(root.path()).args(arguments).env("SUDO_USER", "ann").output().unwrap();
+    let output = Command::new(program())
+        .arg("--root")
+        .arg(root.path())
+        .args(arguments)
+        .env("SUDO_USER", "ann")
+        .output()
+        .unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
@@ -82,7 +88,10 @@ fn versions_are_changed_stopped_and_started_by_hand() {
     assert_eq!((status, text.ends_with("shop.web uses v2\n")), (Some(0), true), "{text}");
     let used = facts(&mut client);
     let act = used.by_hand.unwrap();
-    assert_eq!((act.act.as_str(), act.reason.as_str(), act.user.as_deref()), ("use v2", "the operator is down", Some("ann")));
+    assert_eq!(
+        (act.act.as_str(), act.reason.as_str(), act.user.as_deref()),
+        ("use v2", "the operator is down", Some("ann"))
+    );
     let second = used.process.unwrap();
     assert_ne!(second.pid, first.pid);
     assert_eq!((second.release, second.state), (v2.name.clone(), ProcessState::Running));
