@@ -1,0 +1,181 @@
+//! A root file system that has next to nothing, and the life of a release in it.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use landfall_host_bundle::{Release, digest, encode, write};
+use landfall_host_protocol::{
+    Answer, Author, Bundle, ConfigHash, Configuration, FenceToken, Kind, LogLimits, Outcome, Owner, ReleaseName,
+    Request, Runtime, Secrets, StaticRuntime, Step, Task, TaskId, Welcome,
+};
+
+use crate::client::{self, Client, NAMESPACE, name, put};
+
+/// Our program and busybox, with the libraries that busybox has where it is not static. Only root can enter it.
+pub struct BareRoot {
+    dir: tempfile::TempDir,
+}
+
+impl BareRoot {
+    pub fn new(program: &Path) -> Option<Self> {
+        if !rustix::process::getuid().is_root() {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let bare = Self { dir };
+        for folder in ["bin", "etc", "proc", "dev", "srv/landfall", "tmp"] {
+            fs::create_dir_all(bare.path().join(folder)).unwrap();
+        }
+        fs::set_permissions(bare.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(bare.path().join("dev/null"), "").unwrap();
+        bare.copy(program, Path::new("landfall-host"));
+        let busybox = find_busybox();
+        bare.copy(&busybox, Path::new("bin/busybox"));
+        std::os::unix::fs::symlink("busybox", bare.path().join("bin/sh")).unwrap();
+        for library in libraries(&busybox) {
+            bare.copy(&library, library.strip_prefix("/").unwrap());
+        }
+        Some(bare)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Seen from outside.
+    pub fn groups_root(&self) -> PathBuf {
+        self.path().join("srv/landfall")
+    }
+
+    fn copy(&self, from: &Path, to: &Path) {
+        let to = self.path().join(to);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+    }
+
+    /// A session in it, started by its `sh`, in namespaces of its own that end with it.
+    pub fn command(&self, before: &[&str]) -> Command {
+        let enter = "mount -t proc proc \"$0/proc\" && mount --bind /dev/null \"$0/dev/null\" && \
+            exec chroot \"$0\" /bin/sh -c 'exec /landfall-host session /srv/landfall'";
+        let unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-c", enter];
+        let words: Vec<&str> = before.iter().chain(&unshare).copied().collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(self.path()).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+    }
+}
+
+fn find_busybox() -> PathBuf {
+    let places = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from);
+    places.into_iter().find(|place| place.exists()).expect("busybox is missing: scripts/install-test-tools.sh")
+}
+
+/// Absolute paths that `ldd` names; none for a static program.
+fn libraries(program: &Path) -> Vec<PathBuf> {
+    let output = Command::new("ldd").arg(program).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let paths = text.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':'));
+    paths.map(PathBuf::from).collect()
+}
+
+pub fn hello(client: &mut Client) -> Welcome {
+    match client.ask(&client::hello()) {
+        Answer::Welcome(welcome) => *welcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Brings a release with a script, stages it, lets the script speak, and switches to it. `root`: the group's, seen from here.
+pub fn carry(client: &mut Client, root: &Path) {
+    let tar = tar();
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &tar).unwrap();
+    let release = Release::read(file, &digest(&tar)).unwrap();
+    let mut bundle = Vec::new();
+    write(&release, None, &mut bundle).unwrap();
+    let manifest = encode(release.manifest());
+    for bytes in [&bundle, &manifest] {
+        let id = client.send(&put("web", bytes, Some(0)));
+        client.send_bytes(id, Kind::LastBytes, bytes);
+        assert_eq!(client.answer(id), Answer::Stored);
+    }
+    let named = ReleaseName::new("v1", digest(&tar).as_str());
+    let steps = vec![
+        Step::Stage {
+            release: named.clone(),
+            digest: digest(&tar),
+            manifest: digest(&manifest),
+            bundle: Some(Bundle { sha256: digest(&bundle), size: bundle.len() as u64, base: None }),
+        },
+        Step::Hook {
+            name: "speak".to_owned(),
+            release: named.clone(),
+            config: Box::new(configuration()),
+            command: vec!["./speak".to_owned()],
+            timeout_seconds: 60,
+        },
+        Step::Switch { release: named.clone() },
+    ];
+    let id = client.send(&Request::Begin { task: Box::new(task(steps)), secrets: Secrets::default() });
+    let mut said = String::new();
+    loop {
+        match client.answer(id) {
+            Answer::Events { events, .. } => said.push_str(&format!("{events:?}")),
+            Answer::Ended { result, folder } => {
+                assert_eq!(result.outcome, Outcome::Succeeded, "{said}");
+                assert_eq!(folder.unwrap().current, Some(named));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(said.contains("busybox says v1"), "{said}");
+    let current = root.join(name("web").as_str()).join("current");
+    assert!(fs::read_link(current).is_ok());
+}
+
+fn tar() -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let script = b"#!/bin/sh\necho busybox says v1\n";
+    let mut header = tar::Header::new_gnu();
+    header.set_size(script.len() as u64);
+    header.set_mode(0o755);
+    builder.append_data(&mut header, "speak", script.as_slice()).unwrap();
+    builder.into_inner().unwrap()
+}
+
+fn configuration() -> Configuration {
+    Configuration {
+        hash: ConfigHash::parse("1:0123456789abcdef").unwrap(),
+        runtime: Runtime::Static(StaticRuntime { reload: Vec::new(), timeout_seconds: 60 }),
+        env: Vec::new(),
+        files: Vec::new(),
+        run_as: None,
+        readiness: None,
+        liveness: None,
+        log: LogLimits::default(),
+        keep_secrets_on_host: false,
+    }
+}
+
+fn task(steps: Vec<Step>) -> Task {
+    Task {
+        id: TaskId { uid: "uid-1".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n: 0 },
+        folder: name("web"),
+        owner: Owner {
+            control_plane_id: "cp".to_owned(),
+            namespace: NAMESPACE.to_owned(),
+            deployment: "web".to_owned(),
+            uid: "uid-1".to_owned(),
+            host: "web-01".to_owned(),
+        },
+        replaces: None,
+        fence: FenceToken { epoch: "cp".to_owned(), created: 1, transitions: 0 },
+        author: Author::Operator,
+        steps,
+    }
+}
