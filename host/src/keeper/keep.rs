@@ -50,7 +50,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks at the log's size: as its growth wants, within these.
 const ROTATION_MIN: Duration = Duration::from_millis(20);
-const ROTATION_MAX: Duration = Duration::from_secs(2);
+const ROTATION_MAX: Duration = Duration::from_secs(1);
 /// A failed probe's words are not written more often.
 const WORDS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -169,6 +169,7 @@ struct Keeper {
 /// When the log's size is looked at next.
 struct Rotation {
     due: Instant,
+    pause: Duration,
     looked: Instant,
     length: u64,
 }
@@ -230,7 +231,7 @@ impl Keeper {
             started: now,
             readiness: None,
             liveness: None,
-            rotation: Rotation { due: now, looked: now, length: 0 },
+            rotation: Rotation { due: now, pause: ROTATION_MIN, looked: now, length: 0 },
             unwritten: false,
             words_unwritten: false,
             words_written: now,
@@ -475,6 +476,8 @@ impl Keeper {
 
     /// The last record of this keeper. A full disk is given some time.
     fn write_last(&mut self) -> Turn {
+        self.rotation.due = clock::monotonic();
+        self.rotate();
         for _ in 0..50 {
             self.write();
             if !self.unwritten || !self.folder.dot().exists() {
@@ -695,11 +698,11 @@ impl Keeper {
             let _ = log::rotate(&self.folder, &limits);
             left = std::fs::metadata(self.folder.log(0)).map_or(0, |metadata| metadata.len());
         }
-        // By its growth, until it is full again.
+        // By its growth, until it is full again; a quiet one is looked at less and less.
         let room = limits.max_bytes.saturating_sub(left).max(1);
-        let pause = if grown == 0 { ROTATION_MAX } else { time.mul_f64((room as f64 / grown as f64).min(1000.0)) };
-        self.rotation =
-            Rotation { due: clock::monotonic() + pause.clamp(ROTATION_MIN, ROTATION_MAX), looked: now, length: left };
+        let wanted = if grown == 0 { ROTATION_MAX } else { time.mul_f64((room as f64 / grown as f64).min(1000.0)) };
+        let pause = wanted.min(self.rotation.pause * 2).clamp(ROTATION_MIN, ROTATION_MAX);
+        self.rotation = Rotation { due: clock::monotonic() + pause, pause, looked: now, length: left };
     }
 }
 

@@ -93,7 +93,8 @@ pub fn rotate(folder: &Folder, limits: &LogLimits) -> io::Result<bool> {
             length = length.saturating_sub(cut);
         } else {
             let from = log.metadata()?.len().saturating_sub(limit);
-            let _ = copy(&log, folder, limits.files, from, u64::MAX);
+            // To the end, but never after a writer that is faster.
+            let _ = copy(&log, folder, limits.files, from, limit.saturating_add(PIECE as u64));
             gate::pass("log.empty", || log.set_len(0))?;
             length = 0;
         }

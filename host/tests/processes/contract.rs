@@ -65,3 +65,12 @@ fn keeps_the_contract(host: &Host, configuration: &Configuration) {
 fn a_process_below_a_keeper_keeps_the_contract() {
     keeps_the_contract(&Host::new(), &process(&["./run"]));
 }
+
+#[test]
+fn without_pidfd_calls_a_process_keeps_the_contract() {
+    if crate::support::is_inner() {
+        return keeps_the_contract(&Host::new(), &process(&["./run"]));
+    }
+    let variables = [(landfall_host::process::WITHOUT_PIDFD, "1")];
+    crate::support::run_again("contract::without_pidfd_calls_a_process_keeps_the_contract", &[], &variables);
+}

@@ -27,16 +27,23 @@ use crate::support::{PATIENCE, until_some};
 pub struct Host {
     pub folder: Folder,
     pub secrets: Secrets,
-    _root: tempfile::TempDir,
+    _root: Option<tempfile::TempDir>,
 }
 
 impl Host {
     pub fn new() -> Self {
-        program::use_for_children(Path::new(env!("CARGO_BIN_EXE_landfall-host")));
         let root = tempfile::tempdir().unwrap();
-        let folder = Folder::new(root.path(), FolderName::new("shop", "web"));
+        let mut host = Self::at(root.path());
+        host._root = Some(root);
+        host
+    }
+
+    /// One whose root is somebody else's.
+    pub fn at(root: &Path) -> Self {
+        program::use_for_children(Path::new(env!("CARGO_BIN_EXE_landfall-host")));
+        let folder = Folder::new(root, FolderName::new("shop", "web"));
         fs::create_dir_all(folder.dot()).unwrap();
-        Self { folder, secrets: Secrets::default(), _root: root }
+        Self { folder, secrets: Secrets::default(), _root: None }
     }
 
     /// Puts a release there whose program `run` is this script.

@@ -18,9 +18,8 @@ use crate::{
 #[test]
 fn the_environment_is_exactly_what_was_given() {
     let mut host = Host::new();
-    let release = host.release("v1", "env -0 >../../shared/data/env.new; pwd >../../shared/data/pwd; echo out; echo err >&2; readlink /proc/self/fd/0; cat /proc/$$/environ | tr '\\0' '\\n' >../../shared/data/env; exec sleep 1000");
-    let mut config = process(&["/usr/bin/env", "--", "./run", "a b"]);
-    // R20, C19, C20: names that shells keep for themselves, and dotted ones.
+    // R20, C19, C20: names that shells keep for themselves, and dotted ones; no shell stands in between.
+    let mut config = process(&["sleep", "1000"]);
     for (name, value) in [
         ("UID", "7"),
         ("EUID", "8"),
@@ -28,48 +27,104 @@ fn the_environment_is_exactly_what_was_given() {
         ("spring.datasource.url", "jdbc:x"),
         ("LANG", "de_DE"),
         ("EMPTY", ""),
+        ("TWICE", "1"),
+        ("TWICE", "2"),
     ] {
         config = with_env(config, name, value);
     }
     config.env.push(EnvVar { name: "PASSWORD".to_owned(), value: EnvValue::Secret("db".to_owned()) });
     host.secrets.0.insert("db".to_owned(), "hunter2\nline".to_owned());
-    let application = host.started(&start(&release, config));
-    host.wait_for_data("env");
+    let application = host.started(&start(&host.release("v1", "true"), config));
     let environ = fs::read_to_string(format!("/proc/{}/environ", application.pid)).unwrap();
-    let mut names: Vec<&str> = environ.split('\0').filter(|entry| !entry.is_empty()).collect();
-    names.retain(|entry| {
-        !["HOME=", "USER=", "LOGNAME=", "LANDFALL_INSTANCE="].iter().any(|name| entry.starts_with(name))
-    });
-    names.sort_unstable();
-    let mut expected = vec![
+    let of_the_login = ["HOME=", "USER=", "LOGNAME=", "LANDFALL_INSTANCE="];
+    let mut entries: Vec<&str> = environ.split('\0').filter(|entry| !entry.is_empty()).collect();
+    entries.retain(|entry| !of_the_login.iter().any(|name| entry.starts_with(name)));
+    entries.sort_unstable();
+    let expected = [
         "EMPTY=",
         "EUID=8",
         "LANG=de_DE",
         "PASSWORD=hunter2\nline",
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PPID=9",
+        "TWICE=2",
         "UID=7",
         "spring.datasource.url=jdbc:x",
     ];
-    expected.sort_unstable();
-    // (What `sleep` has of it: a shell came between.)
-    for entry in expected.iter().filter(|entry| !entry.starts_with("PPID") && !entry.starts_with("spring")) {
-        assert!(names.contains(entry), "{entry} in {names:?}");
-    }
-    let log = host.log();
-    assert!(log.contains("=== landfall starts v1-") && log.contains("rollout 1.0"), "{log}");
-    assert!(log.contains("out\n") && log.contains("err\n") && log.contains("/dev/null\n"), "{log}");
-    assert_eq!(
-        fs::read_to_string(host.data("pwd")).unwrap().trim(),
-        fs::canonicalize(host.folder.release(&release)).unwrap().to_str().unwrap()
-    );
+    assert_eq!(entries, expected);
+
     // Nothing of a secret value lies anywhere, but in the application's own environment.
-    let found = std::process::Command::new("grep").args(["-rl", "hunter2"]).arg(host.folder.dot()).output().unwrap();
+    let found = std::process::Command::new("grep").args(["-rl", "hunter2"]).arg(host.folder.root()).output().unwrap();
     assert!(found.stdout.is_empty(), "{}", String::from_utf8_lossy(&found.stdout));
     for file in ["cmdline", "environ"] {
         let keeper = host.keeper().unwrap().identity().pid;
         assert!(!fs::read_to_string(format!("/proc/{keeper}/{file}")).unwrap().contains("hunter2"));
     }
+}
+
+#[test]
+fn an_application_runs_in_its_release_and_prints_to_its_log() {
+    let host = Host::new();
+    let release = host.release(
+        "v1",
+        "readlink /proc/self/fd/0; echo err >&2; umask; pwd; echo \"$1\" >../../shared/data/up; exec sleep 1000",
+    );
+    let application = host.started(&start(&release, process(&["./run", "a b"])));
+    assert_eq!(host.wait_for_data("up"), "a b\n");
+    let folder = fs::canonicalize(host.folder.release(&release)).unwrap();
+    let printed = format!("=== landfall starts {release}, rollout 1.0\n/dev/null\nerr\n0022\n{}\n", folder.display());
+    assert_eq!(host.log(), printed);
+    let stat = landfall_host::process::Stat::read(application.pid).unwrap();
+    assert_eq!((stat.session, stat.group), (application.pid, application.pid));
+}
+
+/// `keepSecretsOnHost`: the one case in which they lie on the host.
+#[test]
+fn secrets_stay_on_the_host_only_where_that_is_wanted() {
+    let mut host = Host::new();
+    host.secrets.0.insert("db".to_owned(), "hunter2".to_owned());
+    let mut config = process(&["sleep", "1000"]);
+    config.env.push(EnvVar { name: "PASSWORD".to_owned(), value: EnvValue::Secret("db".to_owned()) });
+    config.keep_secrets_on_host = true;
+    let application = host.started(&start(&host.release("v1", "true"), config.clone()));
+    let path = host.folder.config(&config.hash);
+    assert!(fs::read_to_string(&path).unwrap().contains("hunter2"));
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap()) & 0o777, 0o600);
+
+    // So a keeper beside it can start it again.
+    let keeper = host.keeper().unwrap();
+    keeper.signal(Signal::KILL).unwrap();
+    assert!(keeper.wait(crate::support::PATIENCE));
+    runtime::attend(&host.folder, None).unwrap();
+    kill(application.pid, Signal::KILL);
+    until("it runs again", || host.state().restarts == 1 && host.state().phase == Phase::Running);
+    let application = host.state().application.unwrap();
+    until("it has its password", || {
+        let environ = fs::read_to_string(format!("/proc/{}/environ", application.pid)).unwrap_or_default();
+        environ.contains("PASSWORD=hunter2\0")
+    });
+}
+
+#[test]
+fn files_of_the_configuration_are_written_with_their_mode() {
+    use landfall_host_protocol::{File, FileValue};
+    let mut host = Host::new();
+    host.secrets.0.insert("key".to_owned(), "private".to_owned());
+    let mut config = process(&["sleep", "1000"]);
+    config.files = vec![
+        File { name: "app.ini".to_owned(), mode: 0o644, value: FileValue::Plain("[a]".to_owned()) },
+        File { name: "key.pem".to_owned(), mode: 0o600, value: FileValue::Secret("key".to_owned()) },
+    ];
+    let first = start(&host.release("v1", "true"), config.clone());
+    host.started(&first);
+    let place = host.folder.shared().join("config");
+    assert_eq!(fs::read_to_string(place.join("app.ini")).unwrap(), "[a]");
+    assert_eq!(fs::read_to_string(place.join("key.pem")).unwrap(), "private");
+    let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(place.join("key.pem")).unwrap());
+    assert_eq!(mode & 0o7777, 0o600);
+    host.stop().unwrap();
+    config.files[0].name = "../escaped".to_owned();
+    assert_eq!(host.start(&start(&host.release("v2", "true"), config)).unwrap_err().reason, Reason::StartFailed);
 }
 
 #[test]
@@ -476,4 +531,74 @@ fn without_its_secrets_an_application_is_not_started() {
     kill(application.pid, Signal::KILL);
     until("it waits for its secrets", || host.facts().awaiting_secrets);
     assert_eq!(host.process().state, ProcessState::Ended);
+}
+
+/// The keeper dies at each of its effects: whatever runs then is on record, and another start makes one of it.
+#[test]
+fn a_keeper_killed_at_any_effect_leaves_nothing_that_is_not_recorded() {
+    let script = "echo $$ >>../../shared/data/pids; exec sleep 1000";
+    if crate::support::is_inner() {
+        let host = Host::at(std::path::Path::new(&std::env::var("LANDFALL_TEST_ROOT").unwrap()));
+        let _ = host.start(&start(&host.release("v1", script), process(&["./run"])));
+        std::mem::forget(host);
+        return;
+    }
+    for effect in ["keeper.lock", "log.begin", "state.write"] {
+        for when in ["before", "after"] {
+            let host = Host::new();
+            let release = host.release("v1", script);
+            crate::support::run_again(
+                "keeper::a_keeper_killed_at_any_effect_leaves_nothing_that_is_not_recorded",
+                &[],
+                &[
+                    ("LANDFALL_HOST_KILL", &format!("{effect}:1:{when}")),
+                    ("LANDFALL_TEST_ROOT", host.folder.root().to_str().unwrap()),
+                ],
+            );
+            let pids = || fs::read_to_string(host.data("pids")).unwrap_or_default();
+            assert!(host.facts().keeper.is_none(), "{effect} {when}");
+            host.started(&start(&release, process(&["./run"])));
+            until("it runs", || !pids().is_empty());
+            let living: Vec<String> = pids()
+                .lines()
+                .filter(|pid| {
+                    landfall_host::process::Stat::read(pid.parse().unwrap()).is_some_and(|stat| !stat.is_dead())
+                })
+                .map(str::to_owned)
+                .collect();
+            assert_eq!(living, [host.state().application.unwrap().pid.to_string()], "{effect} {when}");
+            host.stop().unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_prints_as_fast_as_it_can_fills_no_disk() {
+    let host = Host::new();
+    let release = host
+        .release("v1", "echo up >../../shared/data/up; exec yes 'a line of an application that prints all the time'");
+    let mut config = process(&["./run"]);
+    config.log = landfall_host_protocol::LogLimits { max_bytes: 1 << 20, files: 2 };
+    let application = host.started(&start(&release, config));
+    host.wait_for_data("up");
+    until("it was rotated twice", || host.folder.log(2).exists());
+    let handle = match find(&application) {
+        Found::Alive(handle) => handle,
+        other => panic!("{other:?}"),
+    };
+    // The file is cut while it is written to, again and again.
+    let (mut length, mut cuts) = (0, 0);
+    until("it was cut five times", || {
+        let now = fs::metadata(host.folder.log(0)).map_or(0, |metadata| metadata.len());
+        cuts += u32::from(now < length);
+        length = now;
+        cuts >= 5
+    });
+    // The writer was kept from nothing, and what it writes now comes into the file of this name.
+    assert!(handle.is_alive());
+    host.stop().unwrap();
+    assert!(host.log().ends_with("all the time\n"));
+    assert!(host.log().len() <= 1 << 20);
+    assert!(fs::metadata(host.folder.log(1)).unwrap().len() <= 2 << 20);
+    assert!(!host.folder.log(3).exists());
 }

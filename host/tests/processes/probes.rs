@@ -152,10 +152,11 @@ fn a_command_that_hangs_is_ended_with_all_it_started() {
 #[test]
 fn an_application_that_is_not_live_is_started_again() {
     let host = Host::new();
-    let release = host.release("v1", "rm -f ../../shared/data/ill; exec sleep 1000");
+    let release = host.release("v1", "rm -f ../../shared/data/ill; echo >../../shared/data/up; exec sleep 1000");
     let mut config = process(&["./run"]);
     config.liveness = Some(exec(&["sh", "-c", "! test -e ../../shared/data/ill"]));
     let first = host.started(&start(&release, config));
+    host.wait_for_data("up");
     fs::write(host.data("ill"), "").unwrap();
     until("it was started again", || host.process().restarts == 1 && host.process().state == ProcessState::Running);
     let facts = host.process();
