@@ -133,6 +133,10 @@ fn assemble(folder: &Folder, release: &ReleaseName, manifest: &Manifest, bundle:
         .and_then(|bundle| bundles::apply(manifest, bundle, &mut assembly));
     if let Err(error) = applied {
         let _ = files::remove_below(folder.root(), &path);
+        // A full disk is no fault of the bundle; in any other case it would fail again, and its bytes are asked for anew.
+        if !matches!(error, ApplyError::Write { .. }) {
+            let _ = gate::pass("incoming.remove", || files::remove_file(&incoming));
+        }
         return Err(unassembled(&error, &path));
     }
     finish(manifest, &path).map_err(failed)?;

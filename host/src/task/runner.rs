@@ -142,6 +142,8 @@ fn end(folder: &Folder, task: &Task, outcome: Outcome, events: &Events) -> io::R
     }
     undo::after(folder, task, &outcome, events);
     let _ = std::fs::remove_file(store::reserve(folder, &task.id));
+    // Before the end is told, or bytes that come for the next task would be collected. What can't be removed now goes at the end of the next.
+    let _ = incoming::collect(folder);
     let mut tries = 0;
     loop {
         match write_end(folder, task, &outcome) {
@@ -155,8 +157,6 @@ fn end(folder: &Folder, task: &Task, outcome: Outcome, events: &Events) -> io::R
         }
     }
     store::collect(folder, &task.id);
-    // What can't be removed now goes at the end of the next task.
-    let _ = incoming::collect(folder);
     Ok(())
 }
 
