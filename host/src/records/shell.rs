@@ -1,6 +1,8 @@
 //! Records of the shell helper's time (6257386), which are read and never written: one line of words each. A folder that it left is taken
 //! over as it is. Its words hold nothing but letters, digits and `._+-`.
 
+use std::path::Path;
+
 use landfall_host_protocol::{Digest, FenceToken, Owner, ReleaseName, TaskId};
 
 use crate::{files, folder::Folder};
@@ -96,6 +98,11 @@ pub fn releases(folder: &Folder) -> Vec<(ReleaseName, Digest)> {
         .collect()
 }
 
+/// Whether a record was written by the shell helper.
+pub fn is_record(path: &Path) -> bool {
+    files::read_whole(path).is_ok_and(|text| text.is_some_and(|text| text.first() != Some(&b'{')))
+}
+
 /// A detached step of the shell helper is under way.
 pub fn is_acting(folder: &Folder) -> bool {
     let Ok(lock) = std::fs::File::open(folder.dot().join("steps/lock")) else { return false };
@@ -139,8 +146,6 @@ fn words<const N: usize>(text: &[u8]) -> Option<[&str; N]> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use landfall_host_protocol::FolderName;
 
     use super::*;

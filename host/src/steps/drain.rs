@@ -51,11 +51,6 @@ pub(crate) fn undrain(drain: &Drain, run_as: Option<&RunAs>, context: &Context<'
     .unwrap_or_else(|error| Err(files::failure(Reason::DrainFailed, &error, &context.folder.path())))
 }
 
-/// The new application is ready: what was drained is another one.
-pub(super) fn is_over(context: &Context<'_>) -> StepResult<()> {
-    task::forget_undo(context.folder).map_err(|error| files::failure(Reason::Internal, &error, &context.folder.dot()))
-}
-
 /// User that the task's application runs as.
 fn run_as<'a>(context: &'a Context<'_>) -> Option<&'a RunAs> {
     context.task.steps.iter().find_map(|step| match step {

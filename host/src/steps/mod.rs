@@ -15,7 +15,8 @@ mod switch;
 use std::time::Duration;
 
 use landfall_host_protocol::{
-    Digest, EventKind, FolderFacts, ProcessState, Reason, ReleaseName, Secrets, Start, Step, StepName, Task,
+    Digest, EventKind, FolderFacts, ProcessFacts, ProcessState, Reason, ReleaseName, Secrets, Start, Step, StepName,
+    Task,
 };
 
 pub(crate) use drain::undrain;
@@ -27,7 +28,7 @@ use crate::{
     folder::Folder,
     records,
     runtime::{self, Waited},
-    task::Events,
+    task::{self, Events},
 };
 
 const CANCEL_POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -105,7 +106,8 @@ pub fn run(step: &Step, context: &Context<'_>) -> StepResult<Done> {
             let waited =
                 runtime::recorded(folder).wait_ready(folder, seconds(*timeout_seconds), &|| context.is_cancelled())?;
             if waited == Waited::Reached {
-                drain::is_over(context)?;
+                // What was drained is another application. Where that can't be written now, the end of the task writes it.
+                let _ = task::forget_undo(folder);
             }
             Ok(waited.into())
         }
@@ -155,12 +157,16 @@ fn stop(context: &Context<'_>) -> StepResult<Done> {
     Ok(Done::Ended)
 }
 
-/// Whether what this task starts runs already: release, configuration and redeploys are its target's.
+/// Whether what this task starts runs already.
 fn is_target_running(context: &Context<'_>) -> bool {
-    let Some(start) = context.later_start() else { return false };
+    context.later_start().is_some_and(|start| running_target(context.folder, start).is_some())
+}
+
+/// The application, where it is what `start` wants: release, configuration and redeploys are its target's, whichever revision brought it.
+fn running_target(folder: &Folder, start: &Start) -> Option<ProcessFacts> {
     let mut facts = FolderFacts::default();
-    runtime::recorded(context.folder).observe(context.folder, &mut facts);
-    facts.process.is_some_and(|process| {
+    runtime::recorded(folder).observe(folder, &mut facts);
+    facts.process.filter(|process| {
         process.digest == start.digest
             && process.config.as_ref() == Some(&start.config.hash)
             && process.redeploys == start.redeploys

@@ -2,7 +2,7 @@
 
 use landfall_host_protocol::{Reason, Start};
 
-use super::{Context, Done, is_target_running, staged, switch};
+use super::{Context, Done, running_target, staged, switch};
 use crate::{
     failure::{StepFailure, StepResult},
     runtime,
@@ -15,7 +15,16 @@ pub(super) fn start(context: &Context<'_>, start: &Start) -> StepResult<Done> {
         return Err(StepFailure::new(Reason::StartFailed, why));
     }
     staged::check(folder, &start.release, Some(&start.digest))?;
-    let ran = is_target_running(context);
-    runtime::of(&start.config).start(folder, start, context.secrets)?;
-    Ok(if ran { Done::Skipped } else { Done::Ended })
+    match running_target(folder, start) {
+        Some(process) => {
+            // It is not touched; a keeper that it lost it gets again.
+            let as_it_runs = Start { revision: process.revision, ..start.clone() };
+            runtime::of(&start.config).start(folder, &as_it_runs, context.secrets)?;
+            Ok(Done::Skipped)
+        }
+        None => {
+            runtime::of(&start.config).start(folder, start, context.secrets)?;
+            Ok(Done::Ended)
+        }
+    }
 }

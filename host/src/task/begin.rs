@@ -20,7 +20,7 @@ use crate::{
     records::{
         Holder, Journal, Lock, fence,
         journal::{Act, LineKind},
-        owner,
+        owner, shell,
     },
     steps,
 };
@@ -127,10 +127,11 @@ fn begin_locked(folder: &Folder, task: &Task, lock: &Lock) -> Result<Begun, Refu
         write(folder, task)
     });
     let runner_lock = written.map_err(|error| files::refusal(&error, &path, RESERVE))?;
-    if recorded_fence.as_ref() != Some(&task.fence) {
+    // What the shell helper wrote is written again, so that its operator finds itself refused.
+    if recorded_fence.as_ref() != Some(&task.fence) || shell::is_record(&folder.fence()) {
         fence::write(folder, &task.fence).map_err(|error| files::refusal(&error, &folder.fence(), 0))?;
     }
-    if recorded_owner.as_ref() != Some(&task.owner) {
+    if recorded_owner.as_ref() != Some(&task.owner) || shell::is_record(&folder.owner()) {
         owner::write(folder, &task.owner).map_err(|error| files::refusal(&error, &folder.owner(), 0))?;
     }
     let what = steps::describe(&task.steps);

@@ -9,10 +9,10 @@ use std::{
     path::Path,
 };
 
-use landfall_host::{records, steps::staged, task, unsynced};
-use landfall_host_protocol::{Drain, Outcome, Reason, Refusal, Secrets, Step};
+use landfall_host::{records, runtime, steps::staged, task, unsynced};
+use landfall_host_protocol::{Drain, FolderFacts, Outcome, Reason, Refusal, Secrets, Step};
 
-use crate::support::{Host, TestRelease, configuration, example, sh, tree, wait_for};
+use crate::support::{Host, TestRelease, configuration, example, sh, start_step, tree, wait_for};
 
 /// One task, and what is there before it.
 struct Story {
@@ -40,9 +40,18 @@ impl Point {
         format!("{}/{}:{}:{when}", self.command, self.name, self.count)
     }
 
+    fn nowhere() -> Self {
+        Self { command: String::new(), name: String::new(), count: 0, after: false, power: true }
+    }
+
     /// The runner lives on: with the power lost it would not.
     fn leaves_the_runner(&self) -> bool {
         self.name == "secrets.handOver" || (self.name == "runner.spawn" && self.after)
+    }
+
+    /// What was started is ended by the crash itself, or who starts it is.
+    fn may_start_again(&self) -> bool {
+        self.power || self.command == "keep" || self.command == "launch"
     }
 
     /// The effect was done, and is not on record yet.
@@ -105,6 +114,11 @@ fn end(host: &Host) -> Vec<String> {
     end.push(format!("open {:?}", task::open(folder)));
     end.push(format!("undo {}", task::is_undo_due(folder)));
     end.push(format!("tmp {:?}", names(&folder.dot().join("tmp"))));
+    let mut facts = FolderFacts::default();
+    runtime::recorded(folder).observe(folder, &mut facts);
+    let process = facts.process.map(|process| (process.digest, process.state, process.ready));
+    end.push(format!("process {process:?}, keeper {}", facts.keeper.is_some()));
+    end.push(format!("{} applications", host.applications().len()));
     end.push(format!("service {:?}", last_line(&folder.path().join("drains"))));
     end
 }
@@ -120,6 +134,12 @@ fn last_line(path: &Path) -> Option<String> {
 
 fn hooks(host: &Host) -> usize {
     std::fs::read_to_string(host.folder.path().join("hooks")).unwrap_or_default().lines().count()
+}
+
+/// How often the second version was started.
+fn starts(host: &Host) -> usize {
+    let text = std::fs::read_to_string(host.folder.path().join("starts")).unwrap_or_default();
+    text.lines().filter(|line| *line == "v2.0").count()
 }
 
 /// Kills there, and lets the operator go on.
@@ -138,7 +158,10 @@ fn crash(story: &Story, point: &Point, expected: &[String]) {
     let begun = host.try_begin(&task, &Secrets::default());
     assert_eq!(begun.is_none(), point.command == "begin-task", "{point:?}: {begun:?}");
     settled(&host);
-    unsynced::roll_back(&notes).unwrap();
+    if point.power {
+        host.kill_everything();
+        unsynced::roll_back(&notes).unwrap();
+    }
     host.environment.clear();
 
     go_on(story, &host, point);
@@ -146,6 +169,8 @@ fn crash(story: &Story, point: &Point, expected: &[String]) {
     let done = hooks(&host) - before;
     let most = if point.may_repeat_the_hook() { 2 } else { 1 };
     assert!(!story.stays || done <= most, "{point:?}: the hook ran {done} times");
+    let started = starts(&host);
+    assert!(started <= 1 || point.may_start_again(), "{point:?}: it was started {started} times");
 }
 
 /// Lets the effect fail as on a full disk, beyond a quota and on a disk that became read-only; then there is room again.
@@ -197,7 +222,13 @@ fn lose_power_after_the_end(story: &Story, expected: &[String]) {
     let (task, outcome) = host.run((story.steps)(&host));
     assert_eq!(outcome, Outcome::Succeeded);
     settled(&host);
+    let starts = starts(&host);
+    host.kill_everything();
     unsynced::roll_back(&notes).unwrap();
+    if starts > 0 {
+        // Nobody starts it but the operator.
+        go_on(story, &host, &Point::nowhere());
+    }
     assert_eq!(end(&host), expected, "power lost after the end");
     assert_eq!(task::result(&host.folder, &task.id).map(|result| result.outcome), Some(outcome));
 }
@@ -343,4 +374,35 @@ fn taking_over_a_folder_comes_to_the_same_end() {
         steps: |_| vec![Step::Adopt],
         stays: true,
     });
+}
+
+fn first_runs(host: &Host) {
+    let start = Step::Start(Box::new(start_step(&one())));
+    host.succeed(vec![host.stage_step(&one(), None), switch(&one()), start, Step::WaitReady { timeout_seconds: 60 }]);
+}
+
+#[test]
+fn an_update_of_what_runs_comes_to_the_same_end() {
+    run(&Story {
+        prepare: first_runs,
+        steps: |host| {
+            vec![
+                host.stage_step(&two(), Some(&one())),
+                hook(&two()),
+                drain(),
+                Step::Stop,
+                switch(&two()),
+                Step::Start(Box::new(start_step(&two()))),
+                Step::WaitReady { timeout_seconds: 60 },
+                Step::MinReady { seconds: 0 },
+                Step::Prune { keep: vec![], at_most: 1 },
+            ]
+        },
+        stays: true,
+    });
+}
+
+#[test]
+fn removing_what_runs_comes_to_the_same_end() {
+    run(&Story { prepare: first_runs, steps: |_| vec![Step::Remove], stays: false });
 }

@@ -11,7 +11,7 @@ use landfall_host::{folder::Folder, records::Journal, task};
 use landfall_host_bundle::{Release, digest, encode, write};
 use landfall_host_protocol::{
     Author, Bundle, Configuration, Digest, EventKind, Failure, FenceToken, FolderName, Manifest, Outcome, Owner,
-    ProcessRuntime, Reason, Refusal, ReleaseName, Runtime, Secrets, Step, StepName, Task, TaskId, TaskResult,
+    ProcessRuntime, Reason, Refusal, ReleaseName, Runtime, Secrets, Start, Step, StepName, Task, TaskId, TaskResult,
 };
 
 /// A generous limit: machines that run tests are slow.
@@ -65,7 +65,7 @@ pub fn example(version: &str) -> TestRelease {
     release(
         version,
         &[
-            ("bin/run", 0o755, &format!("#!/bin/sh\necho {version}\nexec sleep 1000\n")),
+            ("bin/run", 0o755, &format!("#!/bin/sh\necho {version} >>../../starts\nexec sleep 1000\n")),
             ("config/app.conf", 0o600, "same = true\n"),
             ("lib/library", 0o644, &"library\n".repeat(4000)),
             ("lib/version", 0o644, version),
@@ -89,6 +89,17 @@ pub fn configuration(command: &[&str]) -> Configuration {
         liveness: None,
         log: Default::default(),
         keep_secrets_on_host: false,
+    }
+}
+
+/// What starts a release.
+pub fn start_step(release: &TestRelease) -> Start {
+    Start {
+        release: release.name.clone(),
+        digest: release.digest.clone(),
+        config: configuration(&["./bin/run"]),
+        revision: 1,
+        redeploys: 0,
     }
 }
 
@@ -234,14 +245,45 @@ impl Host {
         self.events(task).contains(&(step, EventKind::Skipped))
     }
 
-    /// Living processes with our root, which no other test has, among their arguments.
+    /// Living processes that begin or run tasks here.
     pub fn processes(&self) -> Vec<i32> {
         let root = self.root.display().to_string();
-        let has_root = |pid: &i32| {
+        let is_one = |pid: &i32| {
             let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            arguments.split(|byte| *byte == 0).any(|argument| argument == root.as_bytes())
+            let words: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
+            words.get(1).is_some_and(|command| command.ends_with(b"-task")) && words.get(2) == Some(&root.as_bytes())
         };
-        landfall_host::process::pids().into_iter().filter(has_root).collect()
+        landfall_host::process::pids().into_iter().filter(is_one).collect()
+    }
+
+    /// Living processes of applications: those that work in a release's folder.
+    pub fn applications(&self) -> Vec<i32> {
+        let works_here = |pid: &i32| {
+            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|path| path.starts_with(self.folder.releases()))
+        };
+        landfall_host::process::pids().into_iter().filter(works_here).collect()
+    }
+
+    /// Ends everything that runs here, as a loss of power does.
+    pub fn kill_everything(&self) {
+        wait_for("the end of everything", || self.kill_once().then_some(()));
+    }
+
+    /// True: nothing lived.
+    fn kill_once(&self) -> bool {
+        let root = self.root.display().to_string();
+        let is_ours = |pid: &i32| {
+            let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let names_root = arguments.split(|byte| *byte == 0).any(|argument| argument == root.as_bytes());
+            names_root || std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|path| path.starts_with(&self.root))
+        };
+        let living: Vec<i32> = landfall_host::process::pids().into_iter().filter(is_ours).collect();
+        for pid in &living {
+            if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        living.is_empty()
     }
 
     /// Whether the release's folder is what its manifest says, and nothing else.
@@ -285,4 +327,15 @@ fn expected(manifest: &Manifest) -> Vec<String> {
     let mut expected: Vec<String> = manifest.entries.iter().map(entry).collect();
     expected.sort();
     expected
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // What is started meanwhile is seen by the second look.
+        for _ in 0..10 {
+            if self.kill_once() {
+                return;
+            }
+        }
+    }
 }

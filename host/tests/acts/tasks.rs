@@ -1,9 +1,7 @@
 //! Tasks: who may begin one, one at a time, and how it ends.
 
 use landfall_host::{records::Journal, task};
-use landfall_host_protocol::{
-    Author, Drain, EventKind, FenceToken, Outcome, Owner, Reason, Refusal, Secrets, Step, StepName,
-};
+use landfall_host_protocol::{Author, Drain, EventKind, FenceToken, Outcome, Reason, Refusal, Secrets, Step, StepName};
 
 use crate::support::{Host, configuration, example, sh, wait_for};
 
@@ -76,7 +74,7 @@ fn another_control_plane_must_adopt_first() {
     host.succeed(vec![SHORT]);
     let before = host.owner.clone();
     host.fence = FenceToken { epoch: "other".to_owned(), created: 1, transitions: 0 };
-    host.owner = Owner { control_plane_id: "other".to_owned(), ..host.owner };
+    host.owner.control_plane_id = "other".to_owned();
     let refused = Refusal::OtherControlPlane { epoch: "plane".to_owned() };
     assert_eq!(host.begin(&host.task(vec![SHORT])), Err(refused));
     assert_eq!(host.begin(&host.task(vec![Step::Adopt])), Err(Refusal::Claimed { owner: before.clone() }));
