@@ -15,6 +15,12 @@ use landfall_host_protocol::{
 
 use crate::client::{self, Client, NAMESPACE, name, put};
 
+const ENTER: &str = "mount -t proc proc \"$0/proc\" && mount --bind /dev/null \"$0/dev/null\" && \
+    exec chroot \"$0\" /bin/sh -c 'exec /landfall-host session /srv/landfall'";
+const BINFMT: &str = "/proc/sys/fs/binfmt_misc";
+/// Programs for aarch64 are run by qemu, which is opened now and need not be in the root.
+const QEMU: &str = r":landfall:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64-static:F";
+
 /// Our program and busybox, with the libraries that busybox has where it is not static. Only root can enter it.
 pub struct BareRoot {
     dir: tempfile::TempDir,
@@ -46,6 +52,15 @@ impl BareRoot {
         self.dir.path()
     }
 
+    /// The same for a program of aarch64, in a user namespace where qemu runs those; the rest of the machine does not notice.
+    pub fn foreign_command(&self) -> Command {
+        let enter = format!("mount -t binfmt_misc none {BINFMT} && printf %s '{QEMU}' >{BINFMT}/register && {ENTER}");
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-c"]);
+        command.arg(enter).arg(self.path()).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+    }
+
     /// Seen from outside.
     pub fn groups_root(&self) -> PathBuf {
         self.path().join("srv/landfall")
@@ -59,14 +74,18 @@ impl BareRoot {
 
     /// A session in it, started by its `sh`, in namespaces of its own that end with it.
     pub fn command(&self, before: &[&str]) -> Command {
-        let enter = "mount -t proc proc \"$0/proc\" && mount --bind /dev/null \"$0/dev/null\" && \
-            exec chroot \"$0\" /bin/sh -c 'exec /landfall-host session /srv/landfall'";
-        let unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-c", enter];
+        let unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-c", ENTER];
         let words: Vec<&str> = before.iter().chain(&unshare).copied().collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).arg(self.path()).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command
     }
+}
+
+/// Whether this kernel (6.7 or newer) lets a user namespace say how programs of other machines are run.
+pub fn can_run_foreign_programs() -> bool {
+    let mounts = ["--user", "--map-root-user", "--mount", "mount", "-t", "binfmt_misc", "none", BINFMT];
+    Command::new("unshare").args(mounts).output().is_ok_and(|output| output.status.success())
 }
 
 fn find_busybox() -> PathBuf {

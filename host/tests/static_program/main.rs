@@ -149,6 +149,20 @@ fn the_program_for_aarch64_runs_and_answers() {
     assert_eq!(root.incoming("web").len(), 1);
 }
 
+/// Runner, hook and all: each a program of the other machine.
+#[test]
+fn a_release_is_carried_through_its_life_on_aarch64() {
+    if cfg!(target_arch = "aarch64") || !life::can_run_foreign_programs() {
+        eprintln!("not run: this kernel is older than 6.7, or runs aarch64 itself");
+        return;
+    }
+    let Some(bare) = BareRoot::new(&built("aarch64", "host-quick")) else { return };
+    let mut client = Client::of(bare.foreign_command());
+    let welcome = hello(&mut client);
+    assert_eq!((welcome.facts.machine.machine.as_str(), welcome.facts.root.unfit), ("aarch64", None));
+    carry(&mut client, &bare.groups_root());
+}
+
 /// C22.
 #[test]
 fn a_real_program_of_another_machine_is_recognised_before_the_kernel_refuses_it() {
