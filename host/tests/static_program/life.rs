@@ -9,13 +9,14 @@ use std::{
 
 use landfall_host_bundle::{Release, digest, encode, write};
 use landfall_host_protocol::{
-    Answer, Author, Bundle, ConfigHash, Configuration, FenceToken, Kind, LogLimits, Outcome, Owner, ReleaseName,
-    Request, Runtime, Secrets, StaticRuntime, Step, Task, TaskId, Welcome,
+    Answer, Author, Bundle, ConfigHash, Configuration, FenceToken, FolderFacts, Kind, LogLimits, Outcome, Owner,
+    ProcessRuntime, ProcessState, ReleaseName, Request, RestartPolicy, Runtime, Secrets, Start, Step, Stop, Task,
+    TaskId, Welcome,
 };
 
 use crate::client::{self, Client, NAMESPACE, name, put};
 
-const ENTER: &str = "mount -t proc proc \"$0/proc\" && mount --bind /dev/null \"$0/dev/null\" && \
+const ENTER: &str = "mount -t proc proc \"$0/proc\" && for d in null urandom; do mount --bind /dev/$d \"$0/dev/$d\" || exit 1; done && \
     exec chroot \"$0\" /bin/sh -c 'exec /landfall-host session /srv/landfall'";
 const BINFMT: &str = "/proc/sys/fs/binfmt_misc";
 /// Programs for aarch64 are run by qemu, which is opened now and need not be in the root.
@@ -37,7 +38,9 @@ impl BareRoot {
             fs::create_dir_all(bare.path().join(folder)).unwrap();
         }
         fs::set_permissions(bare.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::write(bare.path().join("dev/null"), "").unwrap();
+        for device in ["null", "urandom"] {
+            fs::write(bare.path().join("dev").join(device), "").unwrap();
+        }
         bare.copy(program, Path::new("landfall-host"));
         let busybox = find_busybox();
         bare.copy(&busybox, Path::new("bin/busybox"));
@@ -108,8 +111,8 @@ pub fn hello(client: &mut Client) -> Welcome {
     }
 }
 
-/// Brings a release with a script, stages it, lets the script speak, and switches to it. `root`: the group's, seen from here.
-pub fn carry(client: &mut Client, root: &Path) {
+/// Brings a release, stages it, lets its hook speak, and switches to it; answers what the folder is then.
+pub fn carry(client: &mut Client) -> FolderFacts {
     let tar = tar();
     let mut file = tempfile::tempfile().unwrap();
     std::io::Write::write_all(&mut file, &tar).unwrap();
@@ -123,54 +126,79 @@ pub fn carry(client: &mut Client, root: &Path) {
         assert_eq!(client.answer(id), Answer::Stored);
     }
     let named = ReleaseName::new("v1", digest(&tar).as_str());
-    let steps = vec![
-        Step::Stage {
-            release: named.clone(),
-            digest: digest(&tar),
-            manifest: digest(&manifest),
-            bundle: Some(Bundle { sha256: digest(&bundle), size: bundle.len() as u64, base: None }),
-        },
-        Step::Hook {
-            name: "speak".to_owned(),
-            release: named.clone(),
-            config: Box::new(configuration()),
-            command: vec!["./speak".to_owned()],
-            timeout_seconds: 60,
-        },
-        Step::Switch { release: named.clone() },
-    ];
-    let id = client.send(&Request::Begin { task: Box::new(task(steps)), secrets: Secrets::default() });
+    let stage = Step::Stage {
+        release: named.clone(),
+        digest: digest(&tar),
+        manifest: digest(&manifest),
+        bundle: Some(Bundle { sha256: digest(&bundle), size: bundle.len() as u64, base: None }),
+    };
+    let hook = Step::Hook {
+        name: "speak".to_owned(),
+        release: named.clone(),
+        config: Box::new(configuration()),
+        command: vec!["./speak".to_owned()],
+        timeout_seconds: 60,
+    };
+    let (said, folder) = done(client, 0, vec![stage, hook, Step::Switch { release: named.clone() }]);
+    assert!(said.contains("busybox says v1"), "{said}");
+    assert_eq!(folder.current, Some(named));
+    folder
+}
+
+/// Starts what was carried, sees it run under its keeper, and stops it. `root`: the group's, seen from here.
+pub fn keep(client: &mut Client, folder: &FolderFacts, root: &Path) {
+    let release = folder.current.clone().unwrap();
+    let start = Start { release, digest: digest(&tar()), config: configuration(), revision: 1, redeploys: 0 };
+    let steps = vec![Step::Start(Box::new(start)), Step::WaitReady { timeout_seconds: 60 }];
+    let (_, folder) = done(client, folder.journal, steps);
+    let process = folder.process.unwrap();
+    assert_eq!((process.state, process.ready), (ProcessState::Running, true));
+    assert!(folder.keeper.is_some_and(|keeper| keeper.parent), "a keeper started it");
+    let log = root.join(name("web").as_str()).join("shared/log/output.log");
+    client::until("the application logs", || fs::read_to_string(&log).is_ok_and(|text| text.contains("v1 serves")));
+    let (_, folder) = done(client, folder.journal, vec![Step::Stop]);
+    assert_eq!(folder.process.map(|process| process.state), Some(ProcessState::Stopped));
+}
+
+/// Does a task; answers what it said and what the folder is then.
+fn done(client: &mut Client, journal: u64, steps: Vec<Step>) -> (String, FolderFacts) {
+    let id = client.send(&Request::Begin { task: Box::new(task(journal, steps)), secrets: Secrets::default() });
     let mut said = String::new();
     loop {
         match client.answer(id) {
             Answer::Events { events, .. } => said.push_str(&format!("{events:?}")),
             Answer::Ended { result, folder } => {
                 assert_eq!(result.outcome, Outcome::Succeeded, "{said}");
-                assert_eq!(folder.unwrap().current, Some(named));
-                break;
+                return (said, *folder.unwrap());
             }
             other => panic!("{other:?}"),
         }
     }
-    assert!(said.contains("busybox says v1"), "{said}");
-    let current = root.join(name("web").as_str()).join("current");
-    assert!(fs::read_link(current).is_ok());
 }
 
 fn tar() -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
-    let script = b"#!/bin/sh\necho busybox says v1\n";
-    let mut header = tar::Header::new_gnu();
-    header.set_size(script.len() as u64);
-    header.set_mode(0o755);
-    builder.append_data(&mut header, "speak", script.as_slice()).unwrap();
+    let scripts = [
+        ("serve", "#!/bin/sh\necho v1 serves\nexec /bin/busybox sleep 1000\n"),
+        ("speak", "#!/bin/sh\necho busybox says v1\n"),
+    ];
+    for (path, script) in scripts {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(script.len() as u64);
+        header.set_mode(0o755);
+        builder.append_data(&mut header, path, script.as_bytes()).unwrap();
+    }
     builder.into_inner().unwrap()
 }
 
 fn configuration() -> Configuration {
     Configuration {
         hash: ConfigHash::parse("1:0123456789abcdef").unwrap(),
-        runtime: Runtime::Static(StaticRuntime { reload: Vec::new(), timeout_seconds: 60 }),
+        runtime: Runtime::Process(ProcessRuntime {
+            command: vec!["./serve".to_owned()],
+            restart_policy: RestartPolicy::Always,
+            stop: Stop::default(),
+        }),
         env: Vec::new(),
         files: Vec::new(),
         run_as: None,
@@ -181,9 +209,9 @@ fn configuration() -> Configuration {
     }
 }
 
-fn task(steps: Vec<Step>) -> Task {
+fn task(n: u64, steps: Vec<Step>) -> Task {
     Task {
-        id: TaskId { uid: "uid-1".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n: 0 },
+        id: TaskId { uid: "uid-1".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n },
         folder: name("web"),
         owner: Owner {
             control_plane_id: "cp".to_owned(),
