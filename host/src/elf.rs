@@ -50,7 +50,7 @@ impl Machine {
             (22, ..) => "s390x",
             (8, true, _) => "mips64",
             (8, false, _) => "mips",
-            (number, ..) => return format!("machine {number}"),
+            (number, ..) => return format!("another machine ({number})"),
         };
         name.to_owned()
     }
@@ -92,7 +92,7 @@ mod tests {
             (2, 1, 21, "ppc64le"),
             (2, 2, 22, "s390x"),
             (2, 2, 183, "aarch64_be"),
-            (2, 1, 4711, "machine 4711"),
+            (2, 1, 4711, "another machine (4711)"),
         ] {
             let machine = Machine::read(&head(wide, endian, number)).unwrap();
             assert_eq!(machine.name(), name);
