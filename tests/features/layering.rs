@@ -7,15 +7,16 @@ use std::{
 };
 
 /// A layer and what it may use beside itself.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("api", &[]),
     ("model", &["api"]),
     ("plan", &["model", "api"]),
     ("effects", &["model", "api"]),
-    ("controllers", &["effects", "plan", "model", "api"]),
-    ("server", &["effects", "plan", "model", "api"]),
-    ("runtime", &["controllers", "server", "effects", "plan", "model", "api"]),
-    ("cli", &["runtime", "effects", "plan", "model", "api"]),
+    ("fleet", &["effects", "plan", "model", "api"]),
+    ("controllers", &["fleet", "effects", "plan", "model", "api"]),
+    ("server", &["fleet", "effects", "plan", "model", "api"]),
+    ("runtime", &["controllers", "server", "fleet", "effects", "plan", "model", "api"]),
+    ("cli", &["runtime", "fleet", "effects", "plan", "model", "api"]),
 ];
 
 /// The layers that a source text names by `crate::`, with `use crate::{a::…, b::…}` taken apart.
@@ -112,6 +113,15 @@ fn planners_do_no_io_and_read_no_clock() {
         .flat_map(|(path, text)| forbidden.iter().filter(|word| text.contains(**word)).map(move |word| (path, word)))
         .collect();
     assert!(files.len() > 5 && wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_fleet_knows_no_kubernetes() {
+    let mut files = Vec::new();
+    sources(&folder("fleet"), &mut files);
+    let wrong: Vec<_> =
+        files.iter().filter(|(_, text)| text.contains("kube::") || text.contains("k8s_openapi")).collect();
+    assert!(files.len() > 5 && wrong.is_empty(), "{wrong:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod calls;
 mod claims;
 mod faults;
+mod fleet;
 mod groups;
 mod helper;
 mod identities;

@@ -3,6 +3,9 @@
 mod bootstrap;
 mod hostile;
 mod session;
+mod tasks;
+
+pub(super) mod application;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,0 +1,213 @@
+//! What all workers share: connections and the descriptors behind them, sign-ins per second, upload bytes per second. Fair: who waits
+//! first is served first. Hosts that did not answer last time share a quarter: each may hold its part up to the last deadline.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::limit::{Limit, LimitPermit};
+use crate::effects::{clock, program::ByteBudget};
+
+/// Descriptors that are for everything but hosts: API server, store, builds, files.
+const RESERVED: u64 = 512;
+/// Where the limit can't be read.
+const FALLBACK: u64 = 1024;
+
+/// Bounds over all groups.
+#[derive(Clone, Copy, Debug)]
+pub struct BudgetSettings {
+    /// Connections at once; descriptors may bound them further.
+    pub connections: usize,
+    /// Sign-ins each second, and as many more at once as two seconds give.
+    pub sign_ins_per_second: f64,
+    /// Bytes to all hosts together; `None`: as fast as the network takes them.
+    pub upload_bytes_per_second: Option<u64>,
+}
+
+impl Default for BudgetSettings {
+    fn default() -> Self {
+        Self { connections: 12_000, sign_ins_per_second: 200.0, upload_bytes_per_second: None }
+    }
+}
+
+/// Raises the limit of open files as far as this process may, and answers it.
+pub fn raise_descriptors() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.or(current).unwrap_or(FALLBACK);
+    if current.is_some_and(|current| current < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(wanted)
+}
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Budgets {
+    connections: Connections,
+    sign_ins: Arc<Bucket>,
+    bytes: Option<Arc<Bucket>>,
+}
+
+impl Budgets {
+    /// `descriptors`: files that this process may have open.
+    pub fn new(settings: BudgetSettings, descriptors: u64) -> Self {
+        let most = usize::try_from(descriptors.saturating_sub(RESERVED)).unwrap_or(usize::MAX);
+        let sign_ins = Bucket::new(settings.sign_ins_per_second, settings.sign_ins_per_second * 2.0);
+        let bytes = settings.upload_bytes_per_second.map(|rate| Arc::new(Bucket::new(rate as f64, rate as f64)));
+        Self { connections: Connections::new(settings.connections.min(most)), sign_ins: Arc::new(sign_ins), bytes }
+    }
+
+    /// Waits for the right to one connection of the group and of all. `doubtful`: the host did not answer last time.
+    pub(super) async fn connect(&self, group: &Connections, doubtful: bool) -> ConnectionPermit {
+        let of_group = group.acquire(doubtful).await;
+        let of_all = self.connections.acquire(doubtful).await;
+        self.sign_ins.take(1.0).await;
+        ConnectionPermit(Arc::new([of_group, of_all]))
+    }
+
+    pub(super) fn bytes(&self) -> Option<Arc<dyn ByteBudget>> {
+        self.bytes.clone().map(|bytes| bytes as Arc<dyn ByteBudget>)
+    }
+}
+
+/// Connections of one group, or of all.
+#[derive(Clone)]
+pub(super) struct Connections {
+    all: Arc<Limit>,
+    doubtful: Arc<Limit>,
+}
+
+impl Connections {
+    pub fn new(most: usize) -> Self {
+        Self { all: Limit::new(most), doubtful: Limit::new(most / 4) }
+    }
+
+    pub fn resize(&self, most: usize) {
+        self.all.resize(most);
+        self.doubtful.resize(most / 4);
+    }
+
+    async fn acquire(&self, doubtful: bool) -> One {
+        let quarter = match doubtful {
+            true => Some(self.doubtful.clone().acquire().await),
+            false => None,
+        };
+        let one = self.all.clone().acquire().await;
+        One { doubtful: Mutex::new(quarter), _one: one }
+    }
+}
+
+struct One {
+    doubtful: Mutex<Option<LimitPermit>>,
+    _one: LimitPermit,
+}
+
+/// The right to one connection, until its socket is closed.
+pub struct ConnectionPermit(Arc<[One; 2]>);
+
+impl ConnectionPermit {
+    /// For whoever learns that the host answers.
+    pub(super) fn health(&self) -> Health {
+        Health(Arc::downgrade(&self.0))
+    }
+}
+
+/// A connection's share of the quarter for doubtful hosts.
+pub(super) struct Health(Weak<[One; 2]>);
+
+impl Health {
+    /// The host told its facts: it does not count among the doubtful.
+    pub fn mark_healthy(&self) {
+        for one in self.0.upgrade().iter().flat_map(|both| both.iter()) {
+            one.doubtful.lock().take();
+        }
+    }
+}
+
+/// So much a second, and a little at once. Who takes more than there is waits for it; the next waits behind.
+struct Bucket {
+    rate: f64,
+    burst: f64,
+    level: Mutex<Level>,
+}
+
+struct Level {
+    /// Below zero: promised to those who wait.
+    left: f64,
+    since: Instant,
+}
+
+impl Bucket {
+    fn new(rate: f64, burst: f64) -> Self {
+        let rate = rate.max(0.1);
+        let burst = burst.max(1.0);
+        Self { rate, burst, level: Mutex::new(Level { left: burst, since: clock::monotonic() }) }
+    }
+
+    /// How long whoever takes so much now has to wait for it.
+    fn reserve(&self, amount: f64, now: Instant) -> Duration {
+        let mut level = self.level.lock();
+        let gone = now.saturating_duration_since(level.since).as_secs_f64();
+        level.since = now;
+        level.left = (level.left + gone * self.rate).min(self.burst) - amount;
+        Duration::from_secs_f64((-level.left).max(0.0) / self.rate)
+    }
+
+    async fn take(&self, amount: f64) {
+        let wait = self.reserve(amount, clock::monotonic());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+impl ByteBudget for Bucket {
+    fn take(&self, bytes: usize) -> BoxFuture<'_, ()> {
+        Box::pin(Bucket::take(self, bytes as f64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn hosts_that_did_not_answer_get_a_quarter_until_they_do() {
+        let budgets = Budgets::new(BudgetSettings { connections: 100, ..BudgetSettings::default() }, 10_000);
+        let group = Connections::new(8);
+        let doubtful: Vec<_> = (0..4).map_while(|_| budgets.connect(&group, true).now_or_never()).collect();
+        assert_eq!(doubtful.len(), 2);
+        let healthy: Vec<_> = (0..9).map_while(|_| budgets.connect(&group, false).now_or_never()).collect();
+        assert_eq!(healthy.len(), 6);
+        doubtful[0].health().mark_healthy();
+        drop(healthy);
+        assert!(budgets.connect(&group, true).now_or_never().is_some());
+    }
+
+    #[test]
+    fn descriptors_bound_the_connections() {
+        let budgets = Budgets::new(BudgetSettings::default(), RESERVED + 3);
+        let group = Connections::new(100);
+        let open: Vec<_> = (0..9).map_while(|_| budgets.connect(&group, false).now_or_never()).collect();
+        assert_eq!(open.len(), 3);
+        assert!(raise_descriptors() > RESERVED);
+    }
+
+    #[test]
+    fn a_second_gives_so_much_and_who_waits_first_is_served_first() {
+        let bucket = Bucket::new(10.0, 20.0);
+        let now = clock::monotonic();
+        assert!((0..20).all(|_| bucket.reserve(1.0, now).is_zero()));
+        assert_eq!(bucket.reserve(1.0, now), Duration::from_millis(100));
+        assert_eq!(bucket.reserve(4.0, now), Duration::from_millis(500));
+        assert_eq!(bucket.reserve(1.0, now + Duration::from_millis(500)), Duration::from_millis(100));
+        assert!(bucket.reserve(1.0, now + Duration::from_secs(60)).is_zero());
+    }
+}

@@ -1,0 +1,81 @@
+//! What is known of one host, and how old that is.
+
+use std::{sync::Arc, time::Instant};
+
+use landfall_host_protocol::{FolderFacts, FolderName, HostFacts};
+
+use crate::effects::program::{ChangedFolders, ProgramError};
+
+/// Whether there is a session.
+#[derive(Clone, Debug, Default)]
+pub enum Link {
+    /// It was not dialled yet.
+    #[default]
+    New,
+    Connected,
+    /// Nothing is kept open between two looks.
+    Idle,
+    /// The last try failed or the session was lost.
+    Lost(Arc<ProgramError>),
+}
+
+/// One host as it was seen last.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    pub link: Link,
+    pub facts: Option<Arc<HostFacts>>,
+    /// When the host said something last, monotonic.
+    pub heard: Option<Instant>,
+    /// Tries to reach it that failed in a row.
+    pub failed: u32,
+    /// Number of the facts, for the next look in the same session.
+    pub(super) seen: u64,
+}
+
+impl Known {
+    /// True: something differs that a planner sees. Space, clock and uptime always move.
+    pub(super) fn replace(&mut self, seen: u64, facts: HostFacts, now: Instant) -> bool {
+        let same = |old: &HostFacts| {
+            let mut old = old.clone();
+            old.root.free_bytes = facts.root.free_bytes;
+            old.root.free_inodes = facts.root.free_inodes;
+            old.machine.clock_millis = facts.machine.clock_millis;
+            old.machine.uptime_seconds = facts.machine.uptime_seconds;
+            old == facts
+        };
+        let changed = !matches!(self.link, Link::Connected) || !self.facts.as_deref().is_some_and(same);
+        self.link = Link::Connected;
+        self.facts = Some(Arc::new(facts));
+        self.seen = seen;
+        self.failed = 0;
+        self.heard = Some(now);
+        changed
+    }
+
+    pub(super) fn merge(&mut self, folders: ChangedFolders, now: Instant) -> bool {
+        self.heard = Some(now);
+        let Some(facts) = self.facts.as_mut() else { return false };
+        let mut changed = false;
+        for (folder, now) in folders {
+            if facts.folders.get(&folder) != now.as_ref() {
+                changed = true;
+                let facts = Arc::make_mut(facts);
+                match now {
+                    Some(now) => facts.folders.insert(folder, now),
+                    None => facts.folders.remove(&folder),
+                };
+            }
+        }
+        changed
+    }
+
+    /// A folder right after a task.
+    pub(super) fn set_folder(&mut self, folder: &FolderName, facts: Option<FolderFacts>, now: Instant) -> bool {
+        self.merge([(folder.clone(), facts)].into(), now)
+    }
+
+    pub(super) fn lose(&mut self, why: ProgramError) {
+        self.link = Link::Lost(Arc::new(why));
+        self.seen = 0;
+    }
+}

@@ -1,0 +1,120 @@
+//! Sessions over SSH, through the gate.
+
+use std::sync::Arc;
+
+use futures::{FutureExt, future::BoxFuture};
+use landfall_host_protocol::{FolderName, HostFacts, Secrets, Task, TaskId};
+
+use super::{
+    access::{HostAccess, HostId},
+    budget::ConnectionPermit,
+    jump_route::JumpRoutes,
+    order::Object,
+    session::{Dialer, Dialled, PushSource, Session, TaskEvents},
+};
+use crate::effects::{
+    gate::Gate,
+    program::{
+        ChangedFolders, ConnectOptions, Images, Program, ProgramError, Pushes, PutOptions, TaskNews, TaskStream,
+    },
+    ssh::{Connection, OpenOptions},
+};
+
+/// Dials with the program that was built into this one, or other ones.
+pub struct SshDialer {
+    gate: Gate,
+    images: Images,
+    routes: JumpRoutes,
+}
+
+impl SshDialer {
+    pub fn new(gate: Gate, images: Images) -> Self {
+        Self { gate, images, routes: JumpRoutes::default() }
+    }
+
+    async fn connect(
+        &self,
+        host: &HostId,
+        access: &HostAccess,
+        permit: ConnectionPermit,
+    ) -> Result<Dialled, ProgramError> {
+        let via = self.routes.open(host, access).await?;
+        let options = OpenOptions { via, permit: Some(Box::new(permit)) };
+        let connection = Connection::open_with(options, &access.target, &access.credentials).await?;
+        let options =
+            ConnectOptions { name: &host.host, root: &access.root, images: &self.images, hello: &access.hello };
+        let (program, welcome, pushes) = Program::connect(&self.gate, Arc::new(connection), &options).await?;
+        let session = Arc::new(SshSession { gate: self.gate.clone(), program });
+        Ok(Dialled { session, welcome, pushes: Box::new(pushes) })
+    }
+}
+
+impl Dialer for SshDialer {
+    fn dial<'a>(
+        &'a self,
+        host: &'a HostId,
+        access: &'a HostAccess,
+        permit: ConnectionPermit,
+    ) -> BoxFuture<'a, Result<Dialled, ProgramError>> {
+        self.connect(host, access, permit).boxed()
+    }
+}
+
+struct SshSession {
+    gate: Gate,
+    program: Program,
+}
+
+impl Session for SshSession {
+    fn is_closed(&self) -> bool {
+        self.program.is_closed()
+    }
+
+    fn look(&self, seen: u64) -> BoxFuture<'_, Result<Option<(u64, HostFacts)>, ProgramError>> {
+        self.program.look(seen).boxed()
+    }
+
+    fn put<'a>(
+        &'a self,
+        folder: &'a FolderName,
+        object: &'a Object,
+        options: &'a PutOptions,
+    ) -> BoxFuture<'a, Result<(), ProgramError>> {
+        self.program.put(&self.gate, folder, &object.sha256, object.size, &object.payload, options).boxed()
+    }
+
+    fn begin<'a>(
+        &'a self,
+        task: &'a Task,
+        secrets: &'a Secrets,
+    ) -> BoxFuture<'a, Result<Box<dyn TaskEvents>, ProgramError>> {
+        let beginning = self.program.begin(&self.gate, task, secrets);
+        async { beginning.await.map(|stream| Box::new(stream) as Box<dyn TaskEvents>) }.boxed()
+    }
+
+    fn attach<'a>(
+        &'a self,
+        folder: &'a FolderName,
+        task: &'a TaskId,
+        offset: u64,
+    ) -> BoxFuture<'a, Result<Box<dyn TaskEvents>, ProgramError>> {
+        let attaching = self.program.attach(folder, task, offset);
+        async { attaching.await.map(|stream| Box::new(stream) as Box<dyn TaskEvents>) }.boxed()
+    }
+
+    fn cancel<'a>(&'a self, folder: &'a FolderName, task: &'a TaskId) -> BoxFuture<'a, Result<(), ProgramError>> {
+        self.program.cancel(&self.gate, folder, task).boxed()
+    }
+}
+
+impl TaskEvents for TaskStream {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<TaskNews>, ProgramError>> {
+        TaskStream::next(self).boxed()
+    }
+}
+
+impl PushSource for Pushes {
+    fn next(&mut self) -> BoxFuture<'_, Option<(u64, ChangedFolders)>> {
+        Pushes::next(self).boxed()
+    }
+}

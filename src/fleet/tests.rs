@@ -1,0 +1,477 @@
+//! Workers with played hosts: no SSH, no clock but tokio's.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use landfall_host_protocol::{
+    Author, Digest, Event, EventKind, FenceToken, FolderFacts, FolderName, Hello, HostFacts, MachineFacts,
+    Outcome as TaskOutcome, Owner, RootFacts, Secrets, StepName, Task, TaskId, TaskResult, VERSIONS, Welcome,
+};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::effects::{
+    payload::Payload,
+    program::{ChangedFolders, ProgramError, PutOptions, TaskNews},
+    ssh::{Credentials, SshTarget},
+};
+
+/// How a dial goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dial {
+    Answers,
+    Fails,
+    Hangs,
+    Panics,
+}
+
+/// What the played hosts have in common.
+#[derive(Default)]
+struct World {
+    /// Of the next dials of a host; then it answers.
+    dials: Mutex<BTreeMap<String, VecDeque<Dial>>>,
+    dialled: AtomicUsize,
+    /// What was asked, in order.
+    asked: Mutex<Vec<String>>,
+    /// The fleet alone keeps them.
+    sessions: Mutex<Vec<Weak<Played>>>,
+    /// Connections at once, and the most there were.
+    open: Arc<AtomicUsize>,
+    most: AtomicUsize,
+    /// Tasks end when this is told.
+    ends: Notify,
+    tasks_wait: AtomicBool,
+}
+
+impl World {
+    fn living(&self) -> Vec<Arc<Played>> {
+        self.sessions.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+struct Played {
+    world: Arc<World>,
+    host: String,
+    closed: AtomicBool,
+    gone: Notify,
+    pushes: Mutex<VecDeque<ChangedFolders>>,
+    pushed: Notify,
+    permit: Mutex<Option<budget::ConnectionPermit>>,
+}
+
+impl Played {
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.permit.lock().take();
+        self.gone.notify_waiters();
+        self.gone.notify_one();
+        self.pushed.notify_one();
+    }
+
+    fn push(&self, folder: &FolderName, facts: FolderFacts) {
+        self.pushes.lock().push_back([(folder.clone(), Some(facts))].into());
+        self.pushed.notify_one();
+    }
+
+    fn say(&self, what: String) {
+        self.world.asked.lock().push(format!("{} {what}", self.host));
+    }
+
+    fn alive(&self) -> Result<(), ProgramError> {
+        if self.closed.load(Ordering::SeqCst) { Err(gone()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Played {
+    fn drop(&mut self) {
+        self.world.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn gone() -> ProgramError {
+    ProgramError::Ended("played".to_owned())
+}
+
+struct PlayedDialer(Arc<World>);
+
+impl Dialer for PlayedDialer {
+    fn dial<'a>(
+        &'a self,
+        host: &'a HostId,
+        _: &'a HostAccess,
+        permit: budget::ConnectionPermit,
+    ) -> BoxFuture<'a, Result<Dialled, ProgramError>> {
+        async move {
+            let world = &self.0;
+            world.dialled.fetch_add(1, Ordering::SeqCst);
+            let next = world.dials.lock().get_mut(&host.host).and_then(VecDeque::pop_front);
+            match next.unwrap_or(Dial::Answers) {
+                Dial::Answers => {}
+                Dial::Fails => return Err(gone()),
+                Dial::Hangs => std::future::pending::<()>().await,
+                Dial::Panics => panic!("played"),
+            }
+            let open = world.open.fetch_add(1, Ordering::SeqCst) + 1;
+            world.most.fetch_max(open, Ordering::SeqCst);
+            let session = Arc::new(Played {
+                world: world.clone(),
+                host: host.host.clone(),
+                closed: AtomicBool::new(false),
+                gone: Notify::new(),
+                pushes: Mutex::default(),
+                pushed: Notify::new(),
+                permit: Mutex::new(Some(permit)),
+            });
+            world.sessions.lock().push(Arc::downgrade(&session));
+            let welcome = Welcome { version: 1, program: "1".to_owned(), seen: 1, facts: facts() };
+            Ok(Dialled { session: session.clone(), welcome, pushes: Box::new(PlayedPushes(session)) })
+        }
+        .boxed()
+    }
+}
+
+struct PlayedPushes(Arc<Played>);
+
+impl PushSource for PlayedPushes {
+    fn next(&mut self) -> BoxFuture<'_, Option<(u64, ChangedFolders)>> {
+        async {
+            loop {
+                let pushed = self.0.pushed.notified();
+                if let Some(folders) = self.0.pushes.lock().pop_front() {
+                    return Some((2, folders));
+                }
+                self.0.alive().ok()?;
+                pushed.await;
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Session for Played {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    fn look(&self, _: u64) -> BoxFuture<'_, Result<Option<(u64, HostFacts)>, ProgramError>> {
+        self.say("look".to_owned());
+        async { self.alive().map(|()| None) }.boxed()
+    }
+
+    fn put<'a>(
+        &'a self,
+        _: &'a FolderName,
+        object: &'a Object,
+        _: &'a PutOptions,
+    ) -> BoxFuture<'a, Result<(), ProgramError>> {
+        self.say(format!("put {}", object.size));
+        async { self.alive() }.boxed()
+    }
+
+    fn begin<'a>(&'a self, task: &'a Task, _: &'a Secrets) -> BoxFuture<'a, Result<Box<dyn TaskEvents>, ProgramError>> {
+        self.say(format!("begin {} {}", task.folder, task.id.rollout));
+        async { self.events(0) }.boxed()
+    }
+
+    fn attach<'a>(
+        &'a self,
+        folder: &'a FolderName,
+        _: &'a TaskId,
+        offset: u64,
+    ) -> BoxFuture<'a, Result<Box<dyn TaskEvents>, ProgramError>> {
+        self.say(format!("attach {folder} {offset}"));
+        async move { self.events(offset) }.boxed()
+    }
+
+    fn cancel<'a>(&'a self, folder: &'a FolderName, _: &'a TaskId) -> BoxFuture<'a, Result<(), ProgramError>> {
+        self.say(format!("cancel {folder}"));
+        async { self.alive() }.boxed()
+    }
+}
+
+impl Played {
+    fn events(&self, offset: u64) -> Result<Box<dyn TaskEvents>, ProgramError> {
+        self.alive()?;
+        let session = self.world.living().into_iter().find(|one| std::ptr::eq(Arc::as_ptr(one), self));
+        Ok(Box::new(PlayedTask { session: session.unwrap(), next: offset, ended: false }))
+    }
+}
+
+/// Three events, then, where tasks wait, a wait, then the end.
+struct PlayedTask {
+    session: Arc<Played>,
+    next: u64,
+    ended: bool,
+}
+
+impl TaskEvents for PlayedTask {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<TaskNews>, ProgramError>> {
+        async {
+            self.session.alive()?;
+            if self.next < 3 {
+                let event = Event { after_millis: self.next, step: StepName::Stage, kind: EventKind::Begun };
+                self.next += 1;
+                return Ok(Some(TaskNews::Events { offset: self.next - 1, events: vec![event] }));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let world = self.session.world.clone();
+            if world.tasks_wait.load(Ordering::SeqCst) {
+                tokio::select! {
+                    () = world.ends.notified() => {}
+                    () = self.session.gone.notified() => return Err(gone()),
+                }
+            }
+            self.ended = true;
+            let result = TaskResult { outcome: TaskOutcome::Succeeded, journal: 7 };
+            let folder = Some(Box::new(FolderFacts { journal: 7, ..FolderFacts::default() }));
+            Ok(Some(TaskNews::Ended { result, folder }))
+        }
+        .boxed()
+    }
+}
+
+fn facts() -> HostFacts {
+    HostFacts {
+        machine: MachineFacts {
+            boot_id: "b".to_owned(),
+            uptime_seconds: 1,
+            clock_millis: 1,
+            machine: "x86_64".to_owned(),
+            kernel: "6".to_owned(),
+            uid: 0,
+            pidfd: true,
+            session_scoped: false,
+            systemd: false,
+        },
+        root: RootFacts { free_bytes: 1, free_inodes: None, unfit: None },
+        folders: BTreeMap::new(),
+        cannot_become: BTreeMap::new(),
+        sudo_too_wide: false,
+    }
+}
+
+fn credentials() -> Credentials {
+    let pair = russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&[7; 32]);
+    let key = russh::keys::PrivateKey::from(pair);
+    Credentials::new(&key.to_openssh(russh::keys::ssh_key::LineEnding::LF).unwrap(), "").unwrap()
+}
+
+fn access(hash: u64) -> HostAccess {
+    HostAccess {
+        target: SshTarget {
+            address: "192.0.2.1".to_owned(),
+            port: 22,
+            user: "deploy".to_owned(),
+            connect_timeout: Duration::from_secs(1),
+        },
+        credentials: credentials(),
+        jumps: vec![],
+        root: "/srv".to_owned(),
+        hello: Hello { versions: VERSIONS, namespace: "shop".to_owned(), become_method: None, become_users: vec![] },
+        hash,
+    }
+}
+
+fn fleet(world: &Arc<World>) -> Fleet {
+    Fleet::new(Arc::new(PlayedDialer(world.clone())), FleetSettings::default())
+}
+
+fn configure(fleet: &Fleet, hosts: usize, connections: Option<usize>, hash: u64) {
+    let hosts = (0..hosts).map(|n| (format!("web-{n}"), access(hash))).collect();
+    fleet.configure("shop", "g", GroupAccess { hosts, connections, period: Duration::from_secs(60) });
+}
+
+fn host(n: usize) -> HostId {
+    HostId::new("shop", "g", &format!("web-{n}"))
+}
+
+fn folder(name: &str) -> FolderName {
+    FolderName::new("shop", name)
+}
+
+fn task(name: &str, rollout: &str) -> Work {
+    let owner = Owner {
+        control_plane_id: "p".to_owned(),
+        namespace: "shop".to_owned(),
+        deployment: name.to_owned(),
+        uid: "u".to_owned(),
+        host: "web-0".to_owned(),
+    };
+    let id = TaskId { uid: "u".to_owned(), rollout: rollout.to_owned(), attempt: 1, n: 0 };
+    let fence = FenceToken { epoch: "p".to_owned(), created: 1, transitions: 1 };
+    let task = Task { id, folder: folder(name), owner, replaces: None, fence, author: Author::Operator, steps: vec![] };
+    Work::Task { task: Box::new(task), secrets: Secrets::default() }
+}
+
+fn put(size: u64) -> Work {
+    let sha256 = Digest::parse(&"ab".repeat(32)).unwrap();
+    Work::Put { folder: folder("web"), object: Object { sha256, size, payload: Payload::file("/nowhere") } }
+}
+
+fn order(priority: Priority, work: Work) -> Order {
+    Order { priority, work, patience: Duration::from_secs(20) }
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let waiting = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap();
+}
+
+fn ended() -> Outcome {
+    let folder = Some(Box::new(FolderFacts { journal: 7, ..FolderFacts::default() }));
+    Outcome::Ended { result: TaskResult { outcome: TaskOutcome::Succeeded, journal: 7 }, folder }
+}
+
+#[tokio::test]
+async fn a_task_goes_on_in_the_next_session_where_its_events_were_cut() {
+    let world = Arc::new(World::default());
+    world.tasks_wait.store(true, Ordering::SeqCst);
+    let fleet = fleet(&world);
+    configure(&fleet, 1, None, 1);
+    let mut ticket = fleet.submit(&host(0), order(Priority::Update, task("web", "1.0")));
+    for n in 0..3 {
+        assert_eq!(ticket.events().await.map(|(offset, events)| (offset, events.len())), Some((n, 1)));
+    }
+    let first = world.living().remove(0);
+    first.close();
+    until(|| world.asked.lock().iter().any(|asked| asked == "web-0 attach shop.web 3")).await;
+    world.ends.notify_one();
+    assert_eq!(ticket.done().await.unwrap(), ended());
+    assert_eq!(world.dialled.load(Ordering::SeqCst), 2, "it was dialled again at once");
+    let known = fleet.known(&host(0)).unwrap();
+    assert_eq!(known.facts.unwrap().folders[&folder("web")].journal, 7, "what is true after the task is known");
+}
+
+#[tokio::test]
+async fn one_task_a_folder_and_the_most_urgent_is_next() {
+    let world = Arc::new(World::default());
+    world.tasks_wait.store(true, Ordering::SeqCst);
+    let fleet = fleet(&world);
+    configure(&fleet, 1, None, 1);
+    let first = fleet.submit(&host(0), order(Priority::Update, task("web", "1.0")));
+    until(|| !world.asked.lock().is_empty()).await;
+    let second = fleet.submit(&host(0), order(Priority::Update, task("web", "2.0")));
+    let stop = fleet.submit(&host(0), order(Priority::Stop, task("web", "3.0")));
+    // What is of another folder, or no task, does not wait.
+    let other = fleet.submit(&host(0), order(Priority::Update, task("db", "9.0")));
+    assert_eq!(fleet.submit(&host(0), order(Priority::Stage, put(9))).done().await.unwrap(), Outcome::Done);
+    let cancel = Work::Cancel {
+        folder: folder("web"),
+        task: TaskId { uid: "u".into(), rollout: "1.0".into(), attempt: 1, n: 0 },
+    };
+    assert_eq!(fleet.submit(&host(0), order(Priority::Stop, cancel)).done().await.unwrap(), Outcome::Done);
+    until(|| world.asked.lock().len() == 4).await;
+    world.tasks_wait.store(false, Ordering::SeqCst);
+    let ending = tokio::spawn({
+        let world = world.clone();
+        async move {
+            loop {
+                world.ends.notify_one();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    });
+    for ticket in [first, second, stop, other] {
+        assert_eq!(ticket.done().await.unwrap(), ended());
+    }
+    ending.abort();
+    let begun: Vec<String> =
+        world.asked.lock().iter().filter(|asked| asked.contains("begin shop.web")).cloned().collect();
+    assert_eq!(begun, ["web-0 begin shop.web 1.0", "web-0 begin shop.web 3.0", "web-0 begin shop.web 2.0"]);
+}
+
+#[tokio::test]
+async fn an_order_waits_no_longer_than_its_patience_and_names_the_cause() {
+    let world = Arc::new(World::default());
+    world.dials.lock().insert("web-0".to_owned(), vec![Dial::Fails; 1000].into());
+    world.dials.lock().insert("web-1".to_owned(), vec![Dial::Hangs; 1000].into());
+    let fleet = fleet(&world);
+    configure(&fleet, 2, None, 1);
+    until(|| fleet.known(&host(0)).unwrap().failed > 0).await;
+    let brief = Order { patience: Duration::from_millis(50), ..order(Priority::Update, task("web", "1.0")) };
+    let failed = fleet.submit(&host(0), brief.clone()).done().await;
+    assert!(matches!(&failed, Err(FleetError::Unreached(why)) if **why == gone()), "{failed:?}");
+    let failed = fleet.submit(&host(1), brief).done().await;
+    assert!(matches!(failed, Err(FleetError::NotReachedYet)), "{failed:?}");
+    assert!(world.asked.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_and_a_hanging_host_hold_up_nobody_else() {
+    let world = Arc::new(World::default());
+    world.dials.lock().insert("web-0".to_owned(), [Dial::Panics, Dial::Fails].into());
+    world.dials.lock().insert("web-1".to_owned(), [Dial::Hangs].into());
+    let fleet = fleet(&world);
+    configure(&fleet, 3, None, 1);
+    assert_eq!(fleet.submit(&host(2), order(Priority::Look, Work::Look)).done().await.unwrap(), Outcome::Done);
+    assert_eq!(fleet.submit(&host(0), order(Priority::Look, Work::Look)).done().await.unwrap(), Outcome::Done);
+    assert!(fleet.known(&host(1)).unwrap().facts.is_none());
+}
+
+#[tokio::test]
+async fn what_a_host_tells_is_known_and_named_at_once() {
+    let world = Arc::new(World::default());
+    let fleet = fleet(&world);
+    let changes = fleet.changes();
+    configure(&fleet, 2, None, 1);
+    let mut reached = changes.next().await;
+    while reached.len() < 2 {
+        reached.extend(changes.next().await);
+    }
+    let told = world.living().into_iter().find(|session| session.host == "web-1").unwrap();
+    told.push(&folder("web"), FolderFacts { journal: 3, ..FolderFacts::default() });
+    assert_eq!(changes.next().await, [host(1)].into());
+    let known = fleet.known(&host(1)).unwrap();
+    assert_eq!(known.facts.unwrap().folders[&folder("web")].journal, 3);
+    // The same again changes nothing.
+    told.push(&folder("web"), FolderFacts { journal: 3, ..FolderFacts::default() });
+    told.push(&folder("web"), FolderFacts { journal: 4, ..FolderFacts::default() });
+    assert_eq!(changes.next().await, [host(1)].into());
+    assert!(changes.next().now_or_never().is_none());
+    assert!(matches!(fleet.known(&host(0)).unwrap().link, Link::Connected));
+}
+
+#[tokio::test]
+async fn fewer_connections_than_hosts_reach_all_of_them() {
+    let world = Arc::new(World::default());
+    let fleet = fleet(&world);
+    configure(&fleet, 20, Some(3), 1);
+    assert!(fleet.settled("shop", "g", Duration::from_secs(30)).await);
+    assert!((0..20).all(|n| fleet.known(&host(n)).unwrap().facts.is_some()));
+    until(|| world.open.load(Ordering::SeqCst) == 0).await;
+    assert!(world.most.load(Ordering::SeqCst) <= 3);
+    assert_eq!(fleet.submit(&host(7), order(Priority::Look, Work::Look)).done().await.unwrap(), Outcome::Done);
+}
+
+#[tokio::test]
+async fn a_host_that_is_reached_otherwise_is_dialled_again_and_one_that_left_is_forgotten() {
+    let world = Arc::new(World::default());
+    world.tasks_wait.store(true, Ordering::SeqCst);
+    let fleet = fleet(&world);
+    configure(&fleet, 1, None, 1);
+    let waiting = fleet.submit(&host(0), order(Priority::Update, task("web", "1.0")));
+    until(|| world.asked.lock().len() == 1).await;
+    configure(&fleet, 1, None, 1);
+    configure(&fleet, 1, None, 2);
+    until(|| world.asked.lock().iter().any(|asked| asked.contains("attach"))).await;
+    assert_eq!(world.dialled.load(Ordering::SeqCst), 2);
+    fleet.forget("shop", "g");
+    assert!(matches!(waiting.done().await, Err(FleetError::Forgotten)));
+    let nobody = fleet.submit(&host(0), order(Priority::Look, Work::Look)).done().await;
+    assert!(matches!(nobody, Err(FleetError::Forgotten)), "{nobody:?}");
+    until(|| world.open.load(Ordering::SeqCst) == 0).await;
+}
