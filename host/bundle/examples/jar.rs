@@ -2,8 +2,8 @@
 //!
 //!     cargo run --release -p landfall-host-bundle --example jar [FOLDER]
 //!
-//! Two jars: one holds 120 libraries whole, as Spring Boot packs them; the other 14,000 compressed classes. Of each the next version has
-//! one module of 300 KB new, and all zip times.
+//! Three jars: one holds 120 libraries whole, as Spring Boot packs them; the others 14,000 compressed classes. Of each the next version has
+//! one module of 300 KB new, and all zip times; of the third three classes are added as well, so that every number in its table is new.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::panic)]
 
 use std::{
@@ -24,7 +24,8 @@ fn main() {
     let folder = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from).join("landfall-jar-bench");
     fs::create_dir_all(&folder).unwrap();
     println!("| jar | bytes of it | bundle | bytes | write, s | apply, s |\n|---|---|---|---|---|---|");
-    for (name, shape) in [("libraries", Shape::LIBRARIES), ("classes", Shape::CLASSES)] {
+    for (name, shape) in [("libraries", Shape::LIBRARIES), ("classes", Shape::CLASSES), ("classes added", Shape::ADDED)]
+    {
         bench(&folder, name, &shape);
     }
     fs::remove_dir_all(&folder).unwrap();
@@ -133,11 +134,14 @@ struct Shape {
     entry: usize,
     /// Entries of the module that is new, and bytes of each.
     module: (usize, usize),
+    /// Entries that the module has more of in each version.
+    added: usize,
 }
 
 impl Shape {
-    const LIBRARIES: Self = Self { entries: 120, entry: 306_000, module: (1, 300_000) };
-    const CLASSES: Self = Self { entries: 14_000, entry: 2_480, module: (120, 2_500) };
+    const LIBRARIES: Self = Self { entries: 120, entry: 306_000, module: (1, 300_000), added: 0 };
+    const CLASSES: Self = Self { entries: 14_000, entry: 2_480, module: (120, 2_500), added: 0 };
+    const ADDED: Self = Self { added: 3, ..Self::CLASSES };
 
     /// The same for the same version; what stays is the same in all. `time`: of every entry.
     fn jar(&self, version: u64, time: u16) -> Vec<u8> {
@@ -145,7 +149,7 @@ impl Shape {
         for n in 0..self.entries {
             // Modules lie in the middle; their entries are not as long as they were.
             if n == self.entries / 2 {
-                for module in 0..self.module.0 {
+                for module in 0..self.module.0 + self.added * version as usize {
                     let length = self.module.1 + (version as usize * 37 + module * 11) % 200;
                     zip.add(
                         &format!("com/example/shop/orders/Order{module}.class"),

@@ -18,6 +18,10 @@ const SMALL_FILE: u64 = 256 << 10;
 const MOST_BLOCKS: u64 = 512 << 10;
 /// Bytes that are looked at before what is pending is written as a literal.
 const PENDING: usize = 64 << 10;
+/// Bytes before and behind the expected place that a second look has.
+const NEAR: u64 = 32 << 10;
+/// Second looks in vain before they become rare.
+const VAIN: u32 = 4;
 /// Bytes that may differ before a match goes on.
 const GAP: usize = 64;
 /// Bytes that must be equal behind them.
@@ -27,30 +31,146 @@ const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Writes the ops that make `target` from `base`.
 pub(crate) fn write(base: &mut Window<'_>, target: &mut Window<'_>, out: &mut impl Write) -> io::Result<()> {
-    let index = Index::new(base)?;
+    let small = base.length() <= SMALL_FILE;
+    let index = Index::new(base, 0, if small { SMALL_BLOCK } else { BLOCK }, Doubles::First)?;
     let mut writer = Ops { out, expected: 0 };
     // Whatever the blocks say: most files begin alike, or differ there in a few bytes.
     let begin = again(base, target, Match { target: 0, base: 0 })?.unwrap_or(0);
-    let mut literal = extend(base, target, &mut writer, Match { target: begin, base: begin }, 0)?;
+    let literal = extend(base, target, &mut writer, Match { target: begin, base: begin }, 0)?;
+    let literal = matches(base, target, &index, &mut writer, literal, &mut Closer { rests: small, vain: 0 })?;
+    if literal < target.length() {
+        writer.literal(target, literal, target.length())?;
+        write_number(writer.out, 0)?;
+    }
+    Ok(())
+}
+
+/// Writes ops from `literal` on, where nothing is pending before; answers from where on the rest is pending.
+fn matches<W: Write>(
+    base: &mut impl Bytes,
+    target: &mut impl Bytes,
+    index: &Index,
+    writer: &mut Ops<'_, W>,
+    mut literal: u64,
+    closer: &mut Closer,
+) -> io::Result<u64> {
     let mut at = literal;
     while at < target.length() {
         at = match index.next(base, target, at)? {
             Found::Match(found) => {
                 let found = back(base, target, found, literal)?;
-                literal = extend(base, target, &mut writer, found, literal)?;
+                literal = closer.look(base, target, writer, literal, found.target)?;
+                literal = extend(base, target, writer, found, literal)?;
                 literal
             }
             Found::Nothing(until) => {
-                if until - literal >= PENDING as u64 || until == target.length() {
-                    writer.literal(target, literal, until)?;
-                    write_number(writer.out, 0)?;
-                    literal = until;
+                let is_last = until == target.length();
+                if is_last || until - literal >= PENDING as u64 {
+                    literal = closer.look(base, target, writer, literal, until)?;
+                    if !is_last && literal < until {
+                        writer.literal(target, literal, until)?;
+                        write_number(writer.out, 0)?;
+                        literal = until;
+                    }
                 }
                 until
             }
         };
     }
-    Ok(())
+    Ok(literal)
+}
+
+/// A second look at what no block of the base is in, with small blocks of the base's bytes near the place where it would go on: entries of a
+/// table that moved and have new numbers in them. Where that was in vain several times it is done now and then only.
+struct Closer {
+    rests: bool,
+    vain: u32,
+}
+
+impl Closer {
+    /// Writes ops for a part of what is pending; answers from where on the rest is.
+    fn look<W: Write>(
+        &mut self,
+        base: &mut impl Bytes,
+        target: &mut impl Bytes,
+        writer: &mut Ops<'_, W>,
+        from: u64,
+        to: u64,
+    ) -> io::Result<u64> {
+        let rests = self.rests || (self.vain > VAIN && !self.vain.is_multiple_of(VAIN));
+        if rests || to - from < 3 * SMALL_BLOCK {
+            self.vain = self.vain.saturating_add(u32::from(self.vain > VAIN));
+            return Ok(from);
+        }
+        let begin = writer.expected.saturating_sub(NEAR);
+        let mut near = Part::of(base, begin, (to - from) + 2 * NEAR)?;
+        let mut gap = Part::of(target, from, to - from)?;
+        let index = Index::new(&mut near, begin, SMALL_BLOCK, Doubles::None)?;
+        let rest = matches(&mut near, &mut gap, &index, writer, from, &mut Self { rests: true, vain: 0 })?;
+        self.vain = if rest == from { self.vain.saturating_add(1) } else { 0 };
+        Ok(rest)
+    }
+}
+
+/// Bytes that are looked at here and there.
+trait Bytes {
+    /// Where they end.
+    fn length(&self) -> u64;
+
+    /// Bytes from a place on: as many as `want`, or up to the end; often more.
+    fn from(&mut self, at: u64, want: usize) -> io::Result<&[u8]>;
+
+    /// Bytes that end before a place: as many as `want`, or from the begin.
+    fn before(&mut self, at: u64, want: usize) -> io::Result<&[u8]>;
+}
+
+impl Bytes for Window<'_> {
+    fn length(&self) -> u64 {
+        Window::length(self)
+    }
+
+    #[inline]
+    fn from(&mut self, at: u64, want: usize) -> io::Result<&[u8]> {
+        Window::from(self, at, want)
+    }
+
+    fn before(&mut self, at: u64, want: usize) -> io::Result<&[u8]> {
+        Window::before(self, at, want)
+    }
+}
+
+/// A part of a file, at the places that its bytes have there.
+struct Part {
+    begin: u64,
+    bytes: Vec<u8>,
+}
+
+impl Part {
+    fn of(whole: &mut impl Bytes, begin: u64, length: u64) -> io::Result<Self> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let bytes = whole.from(begin, length)?;
+        Ok(Self { begin, bytes: bytes.get(..length.min(bytes.len())).unwrap_or_default().to_vec() })
+    }
+
+    fn place(&self, at: u64) -> usize {
+        usize::try_from(at.saturating_sub(self.begin)).unwrap_or(usize::MAX)
+    }
+}
+
+impl Bytes for Part {
+    fn length(&self) -> u64 {
+        self.begin + self.bytes.len() as u64
+    }
+
+    #[inline]
+    fn from(&mut self, at: u64, _: usize) -> io::Result<&[u8]> {
+        Ok(self.bytes.get(self.place(at)..).unwrap_or_default())
+    }
+
+    fn before(&mut self, at: u64, want: usize) -> io::Result<&[u8]> {
+        let end = self.place(at);
+        Ok(self.bytes.get(end.saturating_sub(want)..end).unwrap_or_default())
+    }
 }
 
 /// A place where both files are equal.
@@ -67,7 +187,7 @@ enum Found {
 }
 
 /// Moves the begin of a match back as far as both are equal, not beyond what is pending.
-fn back(base: &mut Window<'_>, target: &mut Window<'_>, found: Match, literal: u64) -> io::Result<Match> {
+fn back(base: &mut impl Bytes, target: &mut impl Bytes, found: Match, literal: u64) -> io::Result<Match> {
     let want = usize::try_from(found.target - literal).unwrap_or(PENDING).min(found.base.try_into().unwrap_or(PENDING));
     let (ours, theirs) = (target.before(found.target, want)?, base.before(found.base, want)?);
     let equal = ours.iter().rev().zip(theirs.iter().rev()).take_while(|(ours, theirs)| ours == theirs).count() as u64;
@@ -76,8 +196,8 @@ fn back(base: &mut Window<'_>, target: &mut Window<'_>, found: Match, literal: u
 
 /// Writes the literal that is pending and the copy, and goes on as long as both files do; answers where nothing is pending any more.
 fn extend<W: Write>(
-    base: &mut Window<'_>,
-    target: &mut Window<'_>,
+    base: &mut impl Bytes,
+    target: &mut impl Bytes,
     writer: &mut Ops<'_, W>,
     mut at: Match,
     mut literal: u64,
@@ -97,7 +217,7 @@ fn extend<W: Write>(
 }
 
 /// Bytes from a place on that are equal.
-fn common(base: &mut Window<'_>, target: &mut Window<'_>, at: Match) -> io::Result<u64> {
+fn common(base: &mut impl Bytes, target: &mut impl Bytes, at: Match) -> io::Result<u64> {
     const STRIDE: usize = 64;
     let mut length = 0;
     loop {
@@ -114,7 +234,7 @@ fn common(base: &mut Window<'_>, target: &mut Window<'_>, at: Match) -> io::Resu
 }
 
 /// How many bytes differ before both files are equal again at the same distance.
-fn again(base: &mut Window<'_>, target: &mut Window<'_>, at: Match) -> io::Result<Option<u64>> {
+fn again(base: &mut impl Bytes, target: &mut impl Bytes, at: Match) -> io::Result<Option<u64>> {
     let (ours, theirs) = (target.from(at.target, GAP + AGAIN)?, base.from(at.base, GAP + AGAIN)?);
     let pairs = ours.windows(AGAIN).zip(theirs.windows(AGAIN)).take(GAP + 1);
     Ok(pairs.enumerate().find(|(_, (ours, theirs))| ours == theirs).map(|(differ, _)| differ as u64))
@@ -129,7 +249,7 @@ struct Ops<'a, W> {
 
 impl<W: Write> Ops<'_, W> {
     /// A literal; a copy or a 0 has to follow.
-    fn literal(&mut self, target: &mut Window<'_>, from: u64, to: u64) -> io::Result<()> {
+    fn literal(&mut self, target: &mut impl Bytes, from: u64, to: u64) -> io::Result<()> {
         write_number(self.out, to - from)?;
         let mut at = from;
         while at < to {
@@ -153,6 +273,7 @@ impl<W: Write> Ops<'_, W> {
 
 /// Where each block of the base lies, by its hash.
 struct Index {
+    begin: u64,
     block: usize,
     /// [`PRIME`] to the power of the length of a block less one.
     power: u64,
@@ -163,6 +284,17 @@ struct Index {
     there_shift: u32,
 }
 
+/// Which of several blocks with one hash is found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doubles {
+    First,
+    /// What is there more than once says nothing about a place.
+    None,
+}
+
+/// A slot whose block is there more than once.
+const DOUBLE: u32 = u32::MAX;
+
 #[derive(Clone, Copy, Default)]
 struct Slot {
     tag: u32,
@@ -171,15 +303,17 @@ struct Slot {
 }
 
 impl Index {
-    fn new(base: &mut Window<'_>) -> io::Result<Self> {
-        let mut block = if base.length() > SMALL_FILE { BLOCK } else { SMALL_BLOCK };
-        while base.length() / block > MOST_BLOCKS {
+    /// `begin`: where the base begins; `block`: bytes of a block, more where it would have too many.
+    fn new(base: &mut impl Bytes, begin: u64, mut block: u64, doubles: Doubles) -> io::Result<Self> {
+        let length = base.length().saturating_sub(begin);
+        while length / block > MOST_BLOCKS {
             block *= 2;
         }
-        let blocks = base.length() / block;
+        let blocks = length / block;
         let bits = (blocks * 2).next_power_of_two().trailing_zeros().max(6);
         let block = usize::try_from(block).unwrap_or(usize::MAX);
         let mut index = Self {
+            begin,
             block,
             power: (1..block).fold(1, |power: u64, _| power.wrapping_mul(PRIME)),
             shift: 64 - bits,
@@ -188,15 +322,14 @@ impl Index {
             there_shift: 64 - (bits + 3),
         };
         for number in 0..blocks {
-            let bytes = base.from(number * block as u64, block)?;
+            let bytes = base.from(begin + number * block as u64, block)?;
             let hash = hash(bytes.get(..block).unwrap_or_default());
-            index.insert(hash, u32::try_from(number + 1).unwrap_or(0));
+            index.insert(hash, u32::try_from(number + 1).unwrap_or(0), doubles);
         }
         Ok(index)
     }
 
-    /// The first block of several with one hash stays.
-    fn insert(&mut self, hash: u64, block: u32) {
+    fn insert(&mut self, hash: u64, block: u32, doubles: Doubles) {
         let mixed = mix(hash);
         let bit = mixed >> self.there_shift;
         if let Some(word) = self.there.get_mut((bit >> 6) as usize) {
@@ -211,6 +344,9 @@ impl Index {
                 return;
             }
             if slot.tag == tag {
+                if doubles == Doubles::None {
+                    slot.block = DOUBLE;
+                }
                 return;
             }
             place = (place + 1) & (self.slots.len() - 1);
@@ -232,14 +368,17 @@ impl Index {
                 return None;
             }
             if slot.tag == tag {
-                return Some(u64::from(slot.block - 1) * self.block as u64);
+                if slot.block == DOUBLE {
+                    return None;
+                }
+                return Some(self.begin + u64::from(slot.block - 1) * self.block as u64);
             }
             place = (place + 1) & (self.slots.len() - 1);
         }
     }
 
     /// The first match from a place on, within the next bytes.
-    fn next(&self, base: &mut Window<'_>, target: &mut Window<'_>, at: u64) -> io::Result<Found> {
+    fn next(&self, base: &mut impl Bytes, target: &mut impl Bytes, at: u64) -> io::Result<Found> {
         let mut begin = 0;
         loop {
             let length = target.length();

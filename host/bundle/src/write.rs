@@ -20,7 +20,7 @@ use crate::{
 
 const LEVEL: i32 = 3;
 /// Bytes kept before the place that is looked at, for a pending literal.
-const PENDING: u64 = 80 << 10;
+const PENDING: u64 = 160 << 10;
 
 /// A bundle that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]

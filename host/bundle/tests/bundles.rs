@@ -166,6 +166,30 @@ fn times_that_changed_all_over_a_file_cost_a_few_bytes_each() {
     assert!(size < 35_000, "{size}");
 }
 
+/// A line into the table, as where a class was added: every number behind it is new, and none of 256 bytes in a row are as they were.
+#[test]
+fn a_table_that_moved_and_has_new_numbers_is_found_by_a_closer_look() {
+    let content = noise(20, 400_000);
+    let file = |added: bool| {
+        let mut bytes = content.clone();
+        for n in 0..3000u32 {
+            if added && n == 700 {
+                bytes.extend(b"PK-new-entry-in-between-of-another-length");
+            }
+            let number = n * 1237 + if added { 4242 } else { 0 };
+            bytes.extend(
+                format!("{:064x}", u128::from_le_bytes(noise(u64::from(n) + 99, 16).try_into().unwrap())).as_bytes(),
+            );
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes
+    };
+    let (old, new) = (file(false), file(true));
+    let (size, applied) = carried(&[("a.jar", 0o644, &old)], &[("a.jar", 0o644, &new)]);
+    assert!(applied.sent < 3000 * 4 + 100, "{}", applied.sent);
+    assert!(size < 14_000, "{size} bytes for 3000 numbers and a line");
+}
+
 #[test]
 fn a_file_that_has_nothing_of_its_base_costs_no_more_than_the_whole() {
     let (base, new) = (noise(5, 700_000), noise(6, 650_000));
