@@ -2,6 +2,7 @@
 //!
 //! No name service (getpw*, getgr*, getaddrinfo): a static program dies in them. Nothing listens, nothing needs root.
 
+pub mod as_user;
 pub mod clock;
 pub mod elf;
 pub mod facts;
@@ -46,6 +47,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
         [command, root, folder] if command == "keep" => in_folder(root, folder, keeper::run),
         [command, root, folder] if command == "keep-on" => in_folder(root, folder, keeper::run_upgraded),
         [command] if command == "launch" => keeper::launch::run(),
+        [command, arguments @ ..] if command == "as-user" => as_user::run(arguments),
         #[cfg(debug_assertions)]
         [command, root] if command == "begin-task" => task::begin_command(root),
         [command, ..] if command == "session" => misuse("session takes one argument: the group's root folder"),

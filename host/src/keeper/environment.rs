@@ -6,9 +6,6 @@ use crate::process::MARK;
 
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What programs ask for to find their user's files; as the login of the user that it runs as has it.
-const OF_THE_LOGIN: [&str; 3] = ["HOME", "USER", "LOGNAME"];
-
 /// A later variable of the same name wins. The error names what is wrong.
 pub fn environment(
     configuration: &Configuration,
@@ -16,7 +13,6 @@ pub fn environment(
     instance: &str,
 ) -> Result<Vec<(String, String)>, String> {
     let mut all = vec![("PATH".to_owned(), PATH.to_owned()), ("LANG".to_owned(), "C.UTF-8".to_owned())];
-    all.extend(OF_THE_LOGIN.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
     for variable in &configuration.env {
         let value = match &variable.value {
             EnvValue::Plain(value) => value.clone(),

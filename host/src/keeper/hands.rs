@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use landfall_host_protocol::RunAs;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid},
@@ -17,12 +18,16 @@ use serde::{Deserialize, Serialize};
 
 use super::launch::{Launch, LaunchError, Prepared, prepare};
 use crate::{
+    as_user::AsUser,
     clock,
     process::{Found, Identity, Listening, descendants, end_all, find, marked, owns, session_members, timespec},
 };
 
 /// Bytes of a probe command's output that are kept.
 const OUTPUT_MAX: u64 = 4096;
+const OF_THE_LOGIN: [&str; 3] = ["HOME", "USER", "LOGNAME"];
+/// Ends of children that are remembered.
+const REAPED_MAX: usize = 64;
 
 /// By what an application's processes are found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +36,9 @@ pub struct Belonging {
     pub instance: String,
     /// A session that was seen alive without a gap since the start.
     pub session: Option<i32>,
-    /// A process whose descendants they are.
-    pub below: Option<i32>,
+    /// Processes whose descendants they are.
+    #[serde(default)]
+    pub below: Vec<i32>,
     /// Processes of ours, that are none of the application.
     pub except: Vec<i32>,
 }
@@ -40,7 +46,7 @@ pub struct Belonging {
 impl Belonging {
     /// Living processes that belong to it, as far as who asks may see them.
     pub fn living(&self) -> Vec<Identity> {
-        let mut found = self.below.map(descendants).unwrap_or_default();
+        let mut found: Vec<Identity> = self.below.iter().flat_map(|pid| descendants(*pid)).collect();
         found.extend(self.session.map(session_members).unwrap_or_default());
         found.extend(marked(&self.instance));
         let own = rustix::process::getpid().as_raw_nonzero().get();
@@ -101,6 +107,19 @@ pub trait Hands {
 
     /// Runs a command, all of which ends with it.
     fn execute(&mut self, launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> Executed;
+
+    /// What goes on to a newer program of this process.
+    fn connection(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// The hands of a configuration's user.
+pub fn hands_of(run_as: Option<&RunAs>, log: &Path) -> Box<dyn Hands> {
+    match run_as {
+        Some(run_as) => Box::new(AsUser::new(run_as, log)),
+        None => Box::new(Own::default()),
+    }
 }
 
 /// As the user that runs this program.
@@ -109,6 +128,19 @@ pub struct Own {
     prepared: Option<Prepared>,
     /// Children that were waited for by the way.
     reaped: Vec<(i32, Exit)>,
+}
+
+impl Own {
+    /// Waits for all children that are dead, and remembers how they ended.
+    pub fn reap_all(&mut self) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            // (Of a daemon's many children the last ones suffice.)
+            if self.reaped.len() >= REAPED_MAX {
+                self.reaped.remove(0);
+            }
+            self.reaped.push((pid.as_raw_nonzero().get(), status.into()));
+        }
+    }
 }
 
 impl Hands for Own {
@@ -121,7 +153,7 @@ impl Hands for Own {
 
     fn go(&mut self, launch: &Launch) -> Result<(), LaunchError> {
         match self.prepared.take() {
-            Some(prepared) => prepared.go(launch),
+            Some(prepared) => prepared.go(&with_login(launch)),
             None => Err(LaunchError { errno: None, why: "nothing is prepared".to_owned() }),
         }
     }
@@ -143,12 +175,7 @@ impl Hands for Own {
     }
 
     fn reap(&mut self, wanted: i32) -> Option<Exit> {
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            let pid = pid.as_raw_nonzero().get();
-            if pid == wanted {
-                self.reaped.push((pid, status.into()));
-            }
-        }
+        self.reap_all();
         let at = self.reaped.iter().position(|(pid, _)| *pid == wanted)?;
         Some(self.reaped.swap_remove(at).1)
     }
@@ -158,7 +185,7 @@ impl Hands for Own {
     }
 
     fn execute(&mut self, launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> Executed {
-        execute(launch, timeout, interrupts).unwrap_or_else(|error| Executed::Failed(error.to_string()))
+        execute(&with_login(launch), timeout, interrupts).unwrap_or_else(|error| Executed::Failed(error.to_string()))
     }
 }
 
@@ -230,6 +257,13 @@ fn execute(launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) ->
 fn is_dead(pid: Pid) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
+}
+
+/// What programs ask for to find their user's files: as the login of who runs this has it, unless it is given.
+fn with_login(launch: &Launch) -> Launch {
+    let own = OF_THE_LOGIN.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+    let env = own.chain(launch.env.iter().cloned()).collect();
+    Launch { command: launch.command.clone(), env, folder: launch.folder.clone() }
 }
 
 /// A folder that is gone is no reason to ask nothing.

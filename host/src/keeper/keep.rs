@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ending,
     environment::environment,
-    hands::{Belonging, Executed, Exit, Hands, Own},
+    hands::{Belonging, Executed, Exit, Hands, hands_of},
     launch::Launch,
     log,
     order::{Act, LaterOrder, Order, Work},
@@ -34,6 +34,7 @@ use super::{
     state::{KeeperRecord, Phase, State},
 };
 use crate::{
+    as_user::AsUser,
     clock,
     failure::{StepFailure, StepResult},
     files,
@@ -90,11 +91,20 @@ pub fn run_upgraded(root: &Path, name: FolderName) -> u8 {
     }
     let Ok(memory) = serde_json::from_slice::<Memory>(&text) else { return 1 };
     let Ok(lock) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3) else { return 1 };
+    let run_as = memory.order.start.config.run_as.clone();
+    let connection = run_as.as_ref().and_then(|_| rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok());
     if prepare_own().is_err() || close_pipes().is_err() {
         return 1;
     }
-    match Keeper::recalled(Folder::new(root, name), memory, lock) {
-        Ok(mut keeper) => keeper.keep(),
+    let folder = Folder::new(root, name);
+    let log = folder.log(0);
+    match Keeper::recalled(folder, memory, lock) {
+        Ok(mut keeper) => {
+            if let Some((run_as, connection)) = run_as.zip(connection) {
+                keeper.hands = Box::new(AsUser::resumed(&run_as, &log, connection));
+            }
+            keeper.keep()
+        }
         Err(_) => 1,
     }
 }
@@ -215,6 +225,7 @@ impl Keeper {
         let Runtime::Process(runtime) = order.start.config.runtime.clone() else {
             return Err(StepFailure::new(Reason::Internal, "a keeper keeps processes only"));
         };
+        let hands = hands_of(order.start.config.run_as.as_ref(), &folder.log(0));
         let signals = Signals::register()
             .map_err(|error| StepFailure::new(Reason::StartFailed, format!("keeper: signals: {error}")))?;
         let now = clock::monotonic();
@@ -223,7 +234,7 @@ impl Keeper {
             order,
             runtime,
             state,
-            hands: Box::new(Own::default()),
+            hands,
             signals,
             lock,
             application: None,
@@ -401,7 +412,7 @@ impl Keeper {
         Belonging {
             instance: if is_parent { String::new() } else { self.state.instance.clone() },
             session: self.state.application.as_ref().filter(|_| !is_parent).map(|identity| identity.pid),
-            below: Some(own),
+            below: vec![own],
             except: Vec::new(),
         }
     }
@@ -539,6 +550,9 @@ impl Keeper {
         rustix::fs::fcntl_add_seals(&sealed, seals)?;
         rustix::stdio::dup2_stdin(&sealed)?;
         rustix::stdio::dup2_stdout(self.lock.as_fd())?;
+        if let Some(connection) = self.hands.connection() {
+            rustix::stdio::dup2_stderr(connection)?;
+        }
         let error = Command::new(program)
             .arg0(format!("landfall-keeper {}", self.folder.name()))
             .arg("keep-on")

@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR1};
 /// The signal by which a keeper is told to look for an order.
 pub(super) const ORDER: rustix::process::Signal = rustix::process::Signal::USR1;
 
-pub(super) struct Signals {
+pub(crate) struct Signals {
     /// Readable when a person, an act or the machine wants something.
     orders: UnixStream,
     /// Readable when a child ended.
@@ -26,7 +26,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn register() -> io::Result<Self> {
+    pub(crate) fn register() -> io::Result<Self> {
         let shutdown = Arc::new(AtomicBool::new(false));
         let (orders, order_writer) = UnixStream::pair()?;
         let (children, child_writer) = UnixStream::pair()?;
@@ -43,21 +43,21 @@ impl Signals {
         Ok(Self { orders, children, shutdown })
     }
 
-    pub(super) fn orders(&self) -> BorrowedFd<'_> {
+    pub(crate) fn orders(&self) -> BorrowedFd<'_> {
         self.orders.as_fd()
     }
 
-    pub(super) fn children(&self) -> BorrowedFd<'_> {
+    pub(crate) fn children(&self) -> BorrowedFd<'_> {
         self.children.as_fd()
     }
 
     /// The machine shuts down, or somebody wants us to end.
-    pub(super) fn shutdown(&self) -> bool {
+    pub(crate) fn shutdown(&self) -> bool {
         self.shutdown.load(Ordering::SeqCst)
     }
 
     /// Takes what is readable; true: an order may have come.
-    pub(super) fn take(&mut self) -> bool {
+    pub(crate) fn take(&mut self) -> bool {
         drain(&mut self.children);
         drain(&mut self.orders)
     }

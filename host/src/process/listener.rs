@@ -6,11 +6,12 @@ use std::{
 };
 
 use landfall_host_protocol::StrangerFacts;
+use serde::{Deserialize, Serialize};
 
 use super::{belonging::describe, identity::Identity, stat::table};
 
 /// A socket that accepts connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listening {
     pub address: IpAddr,
     pub port: u16,
@@ -72,7 +73,8 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 
 /// Does one of these processes hold one of these sockets? `None`: none is seen to, and some of them may not be looked into.
 pub fn owns(processes: &[Identity], sockets: &[Listening]) -> Option<bool> {
-    let mut hidden = false;
+    // None of them at all is seen.
+    let mut hidden = processes.is_empty();
     for process in processes {
         match holds(process.pid, sockets) {
             Some(true) => return Some(true),

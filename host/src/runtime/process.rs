@@ -3,8 +3,8 @@
 use std::{os::fd::AsFd, path::Path, time::Duration};
 
 use landfall_host_protocol::{
-    Configuration, Ended, FolderFacts, KeeperFacts, ProcessFacts, ProcessState, Reason, Runtime as Kind, Secrets,
-    Start, Stop,
+    Configuration, Ended, FolderFacts, KeeperFacts, ProcessFacts, ProcessState, Reason, RunAs, Runtime as Kind,
+    Secrets, Start, Stop,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -14,11 +14,12 @@ use rustix::{
 
 use super::{IsCancelled, Runtime, Waited, configuration};
 use crate::{
+    as_user::{self, AsUser},
     clock,
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
-    keeper::{self, Belonging, Order, Own, Phase, State, Unended, Work},
+    keeper::{self, Belonging, Order, Phase, State, Unended, Work},
     probe,
     process::{Found, Identity, boot_id, ended_in_words, find, listening, suspected, timespec, whose},
 };
@@ -56,6 +57,9 @@ impl Runtime for Process {
             ));
         }
         check_program(folder, start, &process.command)?;
+        if let Some(run_as) = &start.config.run_as {
+            as_user::try_become(run_as).map_err(|why| StepFailure::new(Reason::HostUnsupported, why))?;
+        }
         let known = State::read(folder).ok().flatten().map(|state| everything(&state)).unwrap_or_default();
         let strangers = suspected(&folder.releases(), &known);
         if strangers.is_empty() { Ok(()) } else { Err(suspicion(strangers)) }
@@ -67,10 +71,10 @@ impl Runtime for Process {
         let patience = Duration::from_secs(u64::from(stop.grace_seconds)) + STAND_DOWN_TIMEOUT;
         if !keeper::stand_down(folder, &state, patience)? {
             // It is stuck. It would start again what we end, so it goes first; what it keeps is found before.
-            end_without_keeper(&state, &stop)?;
+            end_without_keeper(folder, &state, &stop)?;
         }
         state = read(folder, Reason::StopFailed)?.unwrap_or(state);
-        end_without_keeper(&state, &stop)?;
+        end_without_keeper(folder, &state, &stop)?;
         if state.phase != Phase::Stopped {
             state.phase = Phase::Stopped;
             state.ready_since = None;
@@ -94,7 +98,7 @@ impl Runtime for Process {
                 return Err(StepFailure::new(Reason::StartFailed, why));
             }
             // R3, C2: what an earlier run left is ended before another one begins.
-            end_without_keeper(&state, &stop_of(folder, &state))?;
+            end_without_keeper(folder, &state, &stop_of(folder, &state))?;
         }
         let strangers = suspected(&folder.releases(), &[]);
         if !strangers.is_empty() {
@@ -107,7 +111,7 @@ impl Runtime for Process {
         check_port(&start.config)?;
         configuration::store(folder, &start.config, secrets)?;
         configuration::write_files(folder, &start.config, secrets)?;
-        make_folders(folder)?;
+        make_folders(folder, start.config.run_as.as_ref())?;
         let order =
             Order { work: Work::Start, start: start.clone(), uid: owner_uid(folder), secrets: Some(secrets.clone()) };
         keeper::start(folder, &order)
@@ -196,6 +200,10 @@ fn runs(state: &State) -> bool {
         && state.application.as_ref().is_some_and(|application| !matches!(find(application), Found::Dead))
 }
 
+fn run_as_of(folder: &Folder, state: &State) -> Option<RunAs> {
+    configuration::load(folder, state.config.as_ref()?).ok().flatten()?.configuration.run_as
+}
+
 fn stop_of(folder: &Folder, state: &State) -> Stop {
     let kept = state.config.as_ref().and_then(|hash| configuration::load(folder, hash).ok().flatten());
     match kept.map(|kept| kept.configuration.runtime) {
@@ -217,10 +225,10 @@ fn belonging(state: &State) -> Belonging {
             String::new()
         },
         session: application.filter(|_| lives).map(|application| application.pid),
-        below: keeper
-            .as_ref()
-            .map(|keeper| keeper.identity().pid)
-            .or_else(|| application.filter(|_| lives).map(|application| application.pid)),
+        below: match &keeper {
+            Some(keeper) => vec![keeper.identity().pid],
+            None => application.filter(|_| lives).map(|application| application.pid).into_iter().collect(),
+        },
         except: keeper.iter().map(|keeper| keeper.identity().pid).collect(),
     }
 }
@@ -234,7 +242,7 @@ fn everything(state: &State) -> Vec<Identity> {
 }
 
 /// Ends what lives of the recorded start, a stuck keeper first.
-fn end_without_keeper(state: &State, stop: &Stop) -> StepResult<()> {
+fn end_without_keeper(folder: &Folder, state: &State, stop: &Stop) -> StepResult<()> {
     let of = belonging(state);
     let before = everything(state);
     if let Some(keeper) = keeper::is_living(state) {
@@ -244,9 +252,9 @@ fn end_without_keeper(state: &State, stop: &Stop) -> StepResult<()> {
             return Err(unended(vec![keeper]));
         }
     }
-    let mut hands = Own::default();
+    let mut hands = keeper::hands_of(run_as_of(folder, state).as_ref(), &folder.log(0));
     let application = state.application.as_ref();
-    if keeper::end(&mut hands, application, &of, stop).is_ok() {
+    if keeper::end(hands.as_mut(), application, &of, stop).is_ok() {
         // What the keeper alone could find was seen before it went.
         let left = |process: &Identity| matches!(find(process), Found::Alive(_));
         let ended = crate::process::end_all(
@@ -325,12 +333,26 @@ fn check_port(configuration: &Configuration) -> StepResult<()> {
     Err(failure)
 }
 
-fn make_folders(folder: &Folder) -> StepResult<()> {
-    for path in [folder.shared().join("log"), folder.shared().join("data")] {
-        crate::gate::pass("shared.make", || files::create_folder(&path, 0o755))
-            .map_err(|error| files::failure(Reason::StartFailed, &error, &path))?;
+/// `shared/data` is the user's that the application runs as.
+fn make_folders(folder: &Folder, run_as: Option<&RunAs>) -> StepResult<()> {
+    let make = |path: &Path| {
+        crate::gate::pass("shared.make", || files::create_folder(path, 0o755))
+            .map_err(|error| files::failure(Reason::StartFailed, &error, path))
+    };
+    make(&folder.shared().join("log"))?;
+    let data = folder.shared().join("data");
+    let Some(run_as) = run_as else {
+        make(&data)?;
+        return Ok(());
+    };
+    // One of ours that nothing is in makes room.
+    let _ = std::fs::remove_dir(&data);
+    if data.is_dir() {
+        return Ok(());
     }
-    Ok(())
+    AsUser::new(run_as, &folder.log(0))
+        .make_folder(&data)
+        .map_err(|why| StepFailure::new(Reason::StartFailed, format!("{}: {why}", data.display())))
 }
 
 /// uid of the Deployment that the folder belongs to.

@@ -3,8 +3,13 @@
 
 use std::{
     collections::VecDeque,
+    fs::File,
     io,
-    os::{fd::AsFd as _, unix::process::CommandExt as _, unix::process::ExitStatusExt as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+        unix::process::ExitStatusExt as _,
+    },
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -20,7 +25,12 @@ use super::{
     Context,
     lines::{Line, Lines},
 };
-use crate::{clock, process::signal_name};
+use crate::{
+    as_user::AsUser,
+    clock,
+    keeper::{Exit, Hands as _, launch::Launch},
+    process::{Found, find, signal_name},
+};
 
 /// Last lines that a failure shows.
 const SHOWN_LINES: usize = 20;
@@ -28,6 +38,8 @@ const PIECE: usize = 16 << 10;
 /// How long output is read on once the command has ended: what it left running may hold the pipe for ever.
 const DRAIN_TIME: Duration = Duration::from_millis(200);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// After KILL.
+const KILL_TIME: Duration = Duration::from_secs(10);
 
 /// What is run.
 pub(super) struct Spec<'a> {
@@ -49,11 +61,14 @@ pub(super) struct Failed {
 /// Runs a command to its end.
 pub(super) fn run(context: &Context<'_>, spec: &Spec<'_>) -> Result<(), Failed> {
     let mut output = Output { context, last: VecDeque::new(), streams: [Lines::default(), Lines::default()] };
-    let ended = spawn(spec).and_then(|child| wait(child, spec.timeout, &mut output));
+    let ended = match spec.run_as {
+        Some(run_as) => run_as_user(spec, run_as, &mut output),
+        None => spawn(spec).and_then(|child| wait(child, spec.timeout, &mut output)).map(|status| status.map(exit_of)),
+    };
     output.finish();
     let why = match ended {
-        Ok(Some(status)) if status.success() => return Ok(()),
-        Ok(Some(status)) => shown(status),
+        Ok(Some(Exit { status: Some(0), .. })) => return Ok(()),
+        Ok(Some(exit)) => shown(exit),
         Ok(None) => format!("not done within {} s; it was ended", spec.timeout.as_secs()),
         Err(error) => error.to_string(),
     };
@@ -61,11 +76,42 @@ pub(super) fn run(context: &Context<'_>, spec: &Spec<'_>) -> Result<(), Failed> 
     Err(Failed { why: format!("{name}: {why}"), lines: output.last.into() })
 }
 
-fn shown(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
+fn exit_of(status: ExitStatus) -> Exit {
+    Exit { status: status.code(), signal: status.signal() }
+}
+
+fn shown(exit: Exit) -> String {
+    match (exit.status, exit.signal) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("ended by SIG{}", signal_name(signal)),
-        (None, None) => status.to_string(),
+        (None, None) => "ended, and nobody saw how".to_owned(),
+    }
+}
+
+/// The same as another user, and never as ours instead.
+fn run_as_user(spec: &Spec<'_>, run_as: &RunAs, output: &mut Output<'_>) -> io::Result<Option<Exit>> {
+    let (mut reader, writer) = io::pipe()?;
+    let mut hands = AsUser::to_pipe(run_as, File::from(OwnedFd::from(writer.try_clone()?)));
+    let process = hands.prepare(&File::from(OwnedFd::from(writer)))?;
+    let launch =
+        Launch { command: spec.command.to_vec(), env: spec.environment.clone(), folder: spec.folder.to_owned() };
+    hands.go(&launch).map_err(|error| io::Error::other(error.why))?;
+    let since = clock::monotonic();
+    loop {
+        let is_dead = matches!(find(&process), Found::Dead);
+        // The pipe is open as long as these hands live, so its end is never seen.
+        let mut open = [PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN)];
+        let wait = if is_dead { Timespec::default() } else { Timespec { tv_sec: 0, tv_nsec: 5_000_000 } };
+        if poll(&mut open, Some(&wait)).is_ok_and(|ready| ready > 0) {
+            output.read(0, &mut reader)?;
+        } else if is_dead {
+            return Ok(Some(hands.reap(process.pid).unwrap_or(Exit { status: None, signal: None })));
+        }
+        if !is_dead && since.elapsed() >= spec.timeout {
+            let started = hands.started();
+            hands.end_all(&started, KILL_TIME);
+            return Ok(None);
+        }
     }
 }
 
@@ -73,11 +119,6 @@ fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
     let Some((program, arguments)) = spec.command.split_first() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the command is empty"));
     };
-    if let Some(run_as) = spec.run_as {
-        // Never falls back to the SSH user.
-        let why = format!("commands as {} are not supported by this version", run_as.user);
-        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
-    }
     let mut command = Command::new(program);
     command
         .args(arguments)

@@ -1,0 +1,322 @@
+//! Our side: the hands of another user.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use landfall_host_protocol::RunAs;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::Signal,
+};
+
+use super::{
+    ask::{Ask, Lines, Said},
+    become_command,
+};
+use crate::{
+    clock,
+    keeper::{
+        Belonging, Executed, Exit, Hands, Own,
+        launch::{Launch, LaunchError},
+    },
+    process::{Found, Identity, Listening, find, timespec},
+};
+
+/// sudo and su may ask name services that are slow.
+const BECOME_TIMEOUT: Duration = Duration::from_secs(20);
+/// The other user's process does what it is asked at once; but the machine may be slow.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Characters of what sudo says.
+const SHOWN_MAX: usize = 500;
+
+/// The hands of a user. They are got at the first need, and again where they were lost.
+pub struct AsUser {
+    run_as: RunAs,
+    output: Output,
+    connection: Option<Lines>,
+    /// That user's process, as it says itself.
+    hand: Option<i32>,
+    own: Own,
+}
+
+/// Where the output goes of what is started.
+enum Output {
+    Log(PathBuf),
+    Pipe(File),
+}
+
+impl Output {
+    fn open(&self) -> io::Result<File> {
+        match self {
+            Self::Log(path) => File::options().append(true).open(path).or_else(|_| nothing()),
+            Self::Pipe(pipe) => pipe.try_clone(),
+        }
+    }
+}
+
+fn nothing() -> io::Result<File> {
+    File::options().write(true).open("/dev/null")
+}
+
+impl AsUser {
+    /// `log`: of the application that is started.
+    pub fn new(run_as: &RunAs, log: &Path) -> Self {
+        Self::with(run_as, Output::Log(log.to_owned()), None)
+    }
+
+    /// What it starts prints to this pipe.
+    pub fn to_pipe(run_as: &RunAs, pipe: File) -> Self {
+        Self::with(run_as, Output::Pipe(pipe), None)
+    }
+
+    /// Goes on with a connection that an earlier program of this process had.
+    pub fn resumed(run_as: &RunAs, log: &Path, connection: OwnedFd) -> Self {
+        Self::with(run_as, Output::Log(log.to_owned()), Some(Lines::new(UnixStream::from(connection))))
+    }
+
+    fn with(run_as: &RunAs, output: Output, connection: Option<Lines>) -> Self {
+        Self { run_as: run_as.clone(), output, connection, hand: None, own: Own::default() }
+    }
+
+    fn connect(&mut self) -> Result<&mut Lines, String> {
+        if self.connection.is_none() {
+            let output = self.output.open().map_err(|error| format!("output: {error}"))?;
+            let (lines, hand) = connect(&self.run_as, output)?;
+            self.connection = Some(lines);
+            self.hand = Some(hand);
+        }
+        self.connection.as_mut().ok_or_else(|| "no connection".to_owned())
+    }
+
+    /// That user's process, which is none of the application.
+    fn hand(&mut self) -> Option<i32> {
+        if self.hand.is_none()
+            && self.connection.is_some()
+            && let Ok(Said::Hello { pid, .. }) = self.ask(&Ask::Nothing, ANSWER_TIMEOUT)
+        {
+            self.hand = Some(pid);
+        }
+        self.hand
+    }
+
+    /// What was started by these hands, and lives.
+    pub fn started(&mut self) -> Belonging {
+        Belonging { below: self.hand().into_iter().collect(), ..Belonging::default() }
+    }
+
+    /// A question and its answer; a connection that broke is made again once.
+    fn ask(&mut self, ask: &Ask, timeout: Duration) -> Result<Said, String> {
+        for _ in 0..2 {
+            let lines = self.connect()?;
+            let answered = lines.write(ask).and_then(|()| {
+                lines.stream().set_read_timeout(Some(timeout))?;
+                lines.read::<Said>()
+            });
+            match answered {
+                Ok(Said::Failed(why)) => return Err(why),
+                Ok(said) => return Ok(said),
+                Err(_) => self.connection = None,
+            }
+        }
+        Err(format!("the process of {} does not answer", self.run_as.user))
+    }
+
+    /// Makes a folder that is that user's, below one that is ours: it is open to all for that moment, and sticky.
+    pub fn make_folder(&mut self, path: &Path) -> Result<(), String> {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = path.parent().ok_or("no parent")?;
+        let open = |mode| std::fs::set_permissions(parent, std::fs::Permissions::from_mode(mode));
+        let said = |error: io::Error| format!("{}: {error}", parent.display());
+        open(0o1777).map_err(said)?;
+        let made = self.ask(&Ask::MakeFolder { path: path.to_owned() }, ANSWER_TIMEOUT);
+        open(0o755).map_err(said)?;
+        made.map(|_| ())
+    }
+
+    /// Removes what the user put into a folder of his.
+    pub fn empty_folder(&mut self, path: &Path) -> Result<(), String> {
+        self.ask(&Ask::EmptyFolder { path: path.to_owned() }, Duration::from_secs(600)).map(|_| ())
+    }
+}
+
+/// Becomes the user and lets go again; the error is what was said there.
+pub fn try_become(run_as: &RunAs) -> Result<(), String> {
+    let output = nothing().map_err(|error| error.to_string())?;
+    connect(run_as, output).map(|_| ())
+}
+
+/// The connection, and that user's process.
+fn connect(run_as: &RunAs, output: File) -> Result<(Lines, i32), String> {
+    let could_not = |why: &str| format!("could not become {}: {why}", run_as.user);
+    let mut command = become_command(run_as).map_err(|why| could_not(&why))?;
+    let tool = command.get_program().to_string_lossy().into_owned();
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => could_not(&format!("{tool} is not installed")),
+        _ => could_not(&error.to_string()),
+    };
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    let (errors, writer) = io::pipe().map_err(failed)?;
+    command.env("LC_ALL", "C").current_dir("/").stdin(OwnedFd::from(theirs)).stdout(output).stderr(writer);
+    let mut child = command.spawn().map_err(failed)?;
+    drop(command);
+    // By the end of its errors it has ended, or it has become the user and detached.
+    let said = read_until_end(errors, BECOME_TIMEOUT);
+    let Some(said) = said else {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(could_not(&format!("{tool} did not answer within {} s", BECOME_TIMEOUT.as_secs())));
+    };
+    let _ = child.wait();
+    let mut lines = Lines::new(ours);
+    let hello = lines.stream().set_read_timeout(Some(BECOME_TIMEOUT)).and_then(|()| lines.read::<Said>());
+    match hello {
+        Ok(Said::Hello { pid, .. }) => Ok((lines, pid)),
+        _ if said.is_empty() => Err(could_not("no answer")),
+        _ => Err(could_not(&said)),
+    }
+}
+
+/// What a tool says, in one line; `None`: the time was up.
+fn read_until_end(mut pipe: io::PipeReader, timeout: Duration) -> Option<String> {
+    let end = clock::monotonic() + timeout;
+    let mut text = Vec::new();
+    let mut buffer = [0u8; 1024];
+    loop {
+        let left = end.saturating_duration_since(clock::monotonic());
+        if left.is_zero() {
+            return None;
+        }
+        let mut fds = [PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)];
+        if matches!(poll(&mut fds, Some(&timespec(left))), Ok(ready) if ready > 0) {
+            match pipe.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(read) if text.len() < 8192 => text.extend_from_slice(buffer.get(..read).unwrap_or_default()),
+                Ok(_) => {}
+            }
+        }
+    }
+    let text = String::from_utf8_lossy(&text);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    Some(words.join(" ").chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect())
+}
+
+impl Hands for AsUser {
+    fn prepare(&mut self, _output: &File) -> io::Result<Identity> {
+        // The output was given to that user's process when it was started.
+        match self.ask(&Ask::Prepare, ANSWER_TIMEOUT) {
+            // What a stranger says must be a process that lives.
+            Ok(Said::Prepared(identity)) if !matches!(find(&identity), Found::Dead) => Ok(identity),
+            Ok(_) => Err(io::Error::other("the process died before it was one")),
+            Err(why) => Err(io::Error::other(why)),
+        }
+    }
+
+    fn go(&mut self, launch: &Launch) -> Result<(), LaunchError> {
+        let ask =
+            Ask::Go(Launch { command: launch.command.clone(), env: launch.env.clone(), folder: launch.folder.clone() });
+        match self.ask(&ask, ANSWER_TIMEOUT) {
+            Ok(Said::Went(went)) => went,
+            Ok(_) => Err(LaunchError { errno: None, why: "an answer to nothing".to_owned() }),
+            Err(why) => Err(LaunchError { errno: None, why }),
+        }
+    }
+
+    fn signal(&mut self, process: &Identity, signal: Signal) -> io::Result<bool> {
+        match self.ask(&Ask::Signal { process: process.clone(), signal: signal.as_raw() }, ANSWER_TIMEOUT) {
+            Ok(Said::Sent(sent)) => Ok(sent),
+            Ok(_) => Err(io::Error::other("an answer to nothing")),
+            Err(why) => Err(io::Error::other(why)),
+        }
+    }
+
+    fn living(&mut self, of: &Belonging) -> Vec<Identity> {
+        let mut found = match self.ask(&Ask::Living(of.clone()), ANSWER_TIMEOUT) {
+            Ok(Said::Living(living)) => living,
+            _ => Vec::new(),
+        };
+        // Ours see what the user's may not, and the other way round.
+        let hand = self.hand();
+        found.extend(of.living().into_iter().filter(|process| Some(process.pid) != hand));
+        found.sort_by_key(|process| process.pid);
+        found.dedup();
+        found
+    }
+
+    fn end_all(&mut self, of: &Belonging, timeout: Duration) -> bool {
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let ask = Ask::EndAll { of: of.clone(), millis };
+        matches!(self.ask(&ask, timeout + ANSWER_TIMEOUT), Ok(Said::EndedAll(true)))
+    }
+
+    fn reap(&mut self, wanted: i32) -> Option<Exit> {
+        // What sudo left, and the application itself where the user's process is gone, became ours.
+        if let Some(exit) = self.own.reap(wanted) {
+            return Some(exit);
+        }
+        let is_dead = wanted > 0 && crate::process::Stat::read(wanted).is_none_or(|stat| stat.is_dead());
+        if !is_dead || self.connection.is_none() {
+            return None;
+        }
+        match self.ask(&Ask::Reap { pid: wanted }, ANSWER_TIMEOUT) {
+            Ok(Said::Reaped(exit)) => exit,
+            _ => None,
+        }
+    }
+
+    fn owns(&mut self, of: &Belonging, sockets: &[Listening]) -> Option<bool> {
+        match self.ask(&Ask::Owns { of: of.clone(), sockets: sockets.to_vec() }, ANSWER_TIMEOUT) {
+            Ok(Said::Owns(owns)) => owns,
+            _ => None,
+        }
+    }
+
+    fn execute(&mut self, launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> Executed {
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let launch = Launch { command: launch.command.clone(), env: launch.env.clone(), folder: launch.folder.clone() };
+        let lines = match self.connect() {
+            Ok(lines) => lines,
+            Err(why) => return Executed::Failed(why),
+        };
+        let executed = execute(lines, &Ask::Execute { launch, millis }, timeout, interrupts);
+        executed.unwrap_or_else(|error| {
+            self.connection = None;
+            Executed::Failed(error.to_string())
+        })
+    }
+
+    fn connection(&self) -> Option<BorrowedFd<'_>> {
+        self.connection.as_ref().map(|lines| lines.stream().as_fd())
+    }
+}
+
+fn execute(lines: &mut Lines, ask: &Ask, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> io::Result<Executed> {
+    lines.write(ask)?;
+    let mut fds = vec![PollFd::from_borrowed_fd(lines.stream().as_fd(), PollFlags::IN)];
+    fds.extend(interrupts.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+    let _ = poll(&mut fds, Some(&timespec(timeout + ANSWER_TIMEOUT)));
+    let is_answered = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+    drop(fds);
+    lines.stream().set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    if !is_answered {
+        // The next question ends it.
+        lines.write(&Ask::Nothing)?;
+    }
+    let executed = match lines.read::<Said>()? {
+        Said::Executed(executed) => executed,
+        Said::Failed(why) => Executed::Failed(why),
+        _ => return Err(io::Error::other("an answer to nothing")),
+    };
+    if !is_answered {
+        lines.read::<Said>()?;
+        return Ok(Executed::Interrupted);
+    }
+    Ok(executed)
+}

@@ -1,0 +1,198 @@
+//! Applications of another user, whom the SSH user becomes by sudo or su. Each test runs in namespaces of its own with users of its own.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use landfall_host::{
+    keeper::Phase,
+    process::{Found, find},
+    program, runtime,
+};
+use landfall_host_protocol::{ProbeAction, Reason, RunAs, RunAsMethod};
+use rustix::process::Signal;
+
+use crate::{
+    host::{Host, exec, free_port, probe, process, start, with_stop},
+    support::{PATIENCE, is_inner, kill, run_again, until},
+};
+
+const APP: u32 = 3301;
+const DEPLOY: u32 = 3300;
+
+/// Users `deploy` and `app`, sudoers as a host has them, and /tmp of its own with the programs in it.
+const SETUP: &str = r#"set -e
+mount -t tmpfs -o mode=1777 tmp /mnt
+{ grep -v -e ^deploy: -e ^app: /etc/passwd; echo deploy:x:3300:3300::/:/bin/sh; echo app:x:3301:3301::/nonexistent:/usr/sbin/nologin; } >/mnt/passwd
+{ grep -v -e ^deploy: -e ^app: /etc/group; echo deploy:x:3300:; echo app:x:3301:; } >/mnt/group
+{ cut -d : -f 1 /mnt/passwd | sed 's/$/:*:19000:0:99999:7:::/'; } >/mnt/shadow
+printf '%s\n' 'Defaults env_reset, use_pty' 'root ALL=(ALL:ALL) ALL' 'deploy ALL=(app) NOPASSWD: /bin/sh' >/mnt/sudoers
+chmod 644 /mnt/passwd /mnt/group; chmod 640 /mnt/shadow; chmod 440 /mnt/sudoers
+for file in passwd group shadow sudoers; do mount --bind /mnt/$file /etc/$file; done
+cp "$1" /mnt/tests; cp "$PROGRAM" /mnt/landfall-host; chmod 755 /mnt/tests /mnt/landfall-host
+shift
+"#;
+
+/// Runs the test as `deploy` with sudo, or as root with su.
+fn as_other(test: &str, method: RunAsMethod, more: &str) {
+    let become_deploy = match method {
+        RunAsMethod::Sudo => "setpriv --reuid=3300 --regid=3300 --clear-groups",
+        RunAsMethod::Su => "env",
+    };
+    let script = format!("{SETUP}\n{more}\nexport TMPDIR=/mnt HOME=/; {become_deploy} /mnt/tests \"$@\"");
+    let surroundings =
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", &script, "sh"];
+    let method = match method {
+        RunAsMethod::Sudo => "sudo",
+        RunAsMethod::Su => "su",
+    };
+    run_again(test, &surroundings, &[("METHOD", method), ("PROGRAM", env!("CARGO_BIN_EXE_landfall-host"))]);
+}
+
+fn run_as() -> RunAs {
+    let method = if std::env::var("METHOD").unwrap() == "su" { RunAsMethod::Su } else { RunAsMethod::Sudo };
+    RunAs { method, user: "app".to_owned() }
+}
+
+fn host() -> Host {
+    program::use_for_children(Path::new("/mnt/landfall-host"));
+    let host = Host::new();
+    for path in [host.folder.root(), &host.folder.path()] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    fs::set_permissions(host.folder.dot(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    host
+}
+
+fn uid_of(pid: i32) -> u32 {
+    fs::metadata(format!("/proc/{pid}")).unwrap().uid()
+}
+
+fn life_of_another_users_application() {
+    let host = host();
+    let script = "id -u; echo $HOME $USER; echo up >../../shared/data/up; (setsid sleep 1000 &); trap 'echo orderly; exit 0' TERM; while :; do sleep 0.05; done";
+    let mut config = with_stop(process(&["./run"]), landfall_host_protocol::StopTo::Main, 20);
+    config.run_as = Some(run_as());
+    config.readiness = Some(exec(&["sh", "-c", "test $(id -u) = 3301 && test -e ../../shared/data/up"]));
+    let start = start(&host.release("v1", script), config);
+    runtime::of(&start.config).check(&host.folder, &start).unwrap();
+    let application = host.started(&start);
+    assert_eq!(uid_of(application.pid), APP);
+    host.wait_ready().unwrap();
+    assert_eq!(fs::metadata(host.folder.shared().join("data")).unwrap().uid(), APP);
+    assert_eq!(fs::metadata(host.folder.shared()).unwrap().mode() & 0o7777, 0o755);
+    assert!(host.log().contains(&format!("{APP}\n/nonexistent app\n")), "{}", host.log());
+    // sudo and its shell are gone.
+    let keeper = host.keeper().unwrap().identity().pid;
+    let below = landfall_host::process::descendants(keeper);
+    let names: Vec<String> = below
+        .iter()
+        .map(|process| fs::read_to_string(format!("/proc/{}/comm", process.pid)).unwrap_or_default())
+        .collect();
+    assert!(!names.iter().any(|name| name.starts_with("sudo") || name.starts_with("su\n")), "{names:?}");
+
+    // Started again by the keeper, with all that it left ended; how it ended is known.
+    host.signal_as_app(application.pid, Signal::KILL);
+    until("it runs again", || host.state().restarts == 1 && host.state().phase == Phase::Running);
+    assert_eq!(host.process().last_end.unwrap().signal.as_deref(), Some("KILL"));
+    host.wait_ready().unwrap();
+    let application = host.state().application.unwrap();
+
+    // A newer keeper has the same hands.
+    assert!(landfall_host::keeper::upgrade(&host.folder, Path::new("/mnt/landfall-host.new"), PATIENCE).unwrap());
+    assert!(matches!(find(&application), Found::Alive(_)));
+
+    // Its keeper dies: it lives on, and the next one is its user's again.
+    let keeper = host.keeper().unwrap();
+    keeper.signal(Signal::KILL).unwrap();
+    assert!(keeper.wait(PATIENCE));
+    assert!(matches!(find(&application), Found::Alive(_)));
+    runtime::attend(&host.folder, None).unwrap();
+    host.stop().unwrap();
+    assert!(matches!(find(&application), Found::Dead));
+    until("nothing of that user lives", || {
+        landfall_host::process::pids().into_iter().all(|pid| {
+            fs::metadata(format!("/proc/{pid}")).map_or(true, |metadata| metadata.uid() != APP)
+                || landfall_host::process::Stat::read(pid).is_none_or(|stat| stat.is_dead())
+        })
+    });
+    assert!(host.log().contains("orderly\n"));
+}
+
+impl Host {
+    /// Only root or that user can.
+    fn signal_as_app(&self, pid: i32, signal: Signal) {
+        if rustix::process::getuid().is_root() {
+            kill(pid, signal);
+        } else {
+            let text = format!("kill -{} {pid}", signal.as_raw());
+            let done =
+                std::process::Command::new("sudo").args(["-n", "-u", "app", "--", "/bin/sh", "-c", &text]).status();
+            assert!(done.unwrap().success());
+        }
+    }
+}
+
+#[test]
+fn another_users_application_lives_by_sudo() {
+    if is_inner() {
+        assert_eq!(rustix::process::getuid().as_raw(), DEPLOY);
+        return life_of_another_users_application();
+    }
+    let more = "cp /mnt/landfall-host /mnt/landfall-host.new";
+    as_other("as_user::another_users_application_lives_by_sudo", RunAsMethod::Sudo, more);
+}
+
+#[test]
+fn another_users_application_lives_by_su() {
+    if is_inner() {
+        return life_of_another_users_application();
+    }
+    let more = "cp /mnt/landfall-host /mnt/landfall-host.new";
+    as_other("as_user::another_users_application_lives_by_su", RunAsMethod::Su, more);
+}
+
+#[test]
+fn who_cant_be_become_is_named_before_anything_stops() {
+    if is_inner() {
+        let host = host();
+        let mut config = process(&["./run"]);
+        for (user, says) in [("web", "web"), ("-x", "no name of a user"), ("app", "password is required")] {
+            config.run_as = Some(RunAs { method: RunAsMethod::Sudo, user: user.to_owned() });
+            let start = start(&host.release("v1", "exec sleep 1000"), config.clone());
+            let failure = runtime::of(&start.config).check(&host.folder, &start).unwrap_err();
+            assert_eq!(failure.reason, Reason::HostUnsupported);
+            assert!(failure.why.starts_with("could not become ") && failure.why.contains(says), "{}", failure.why);
+            // And never is anything run as ourselves instead.
+            assert!(host.start(&start).is_err());
+            assert!(host.living().is_empty());
+        }
+        return;
+    }
+    let more = "printf '%s\\n' 'Defaults env_reset' 'root ALL=(ALL:ALL) ALL' >/etc/sudoers";
+    as_other("as_user::who_cant_be_become_is_named_before_anything_stops", RunAsMethod::Sudo, more);
+}
+
+#[test]
+fn another_users_socket_is_seen_to_be_his_under_hidepid() {
+    if is_inner() {
+        let host = host();
+        let port = free_port();
+        let mut config = crate::application::server(port, Path::new("/nonexistent"));
+        config.run_as = Some(run_as());
+        config.readiness = Some(probe(ProbeAction::TcpSocket { port, host: None }));
+        let release = host.release("v1", "true");
+        host.start(&start(&release, config)).unwrap();
+        host.wait_ready().unwrap();
+        let application = host.state().application.unwrap();
+        assert!(matches!(find(&application), Found::Hidden));
+        assert!(host.process().ready);
+        host.stop().unwrap();
+        assert!(!matches!(find(&application), Found::Alive(_)));
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+        return;
+    }
+    as_other(
+        "as_user::another_users_socket_is_seen_to_be_his_under_hidepid",
+        RunAsMethod::Sudo,
+        "mount -o remount,hidepid=2 /proc",
+    );
+}
