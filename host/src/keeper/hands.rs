@@ -259,10 +259,14 @@ fn is_dead(pid: Pid) -> bool {
     !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
 }
 
-/// What programs ask for to find their user's files: as the login of who runs this has it, unless it is given.
+/// What programs ask for to find their user's files, as the login of who runs this has it.
+pub fn login() -> impl Iterator<Item = (String, String)> {
+    OF_THE_LOGIN.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+}
+
+/// What is given goes before what the login has.
 fn with_login(launch: &Launch) -> Launch {
-    let own = OF_THE_LOGIN.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
-    let env = own.chain(launch.env.iter().cloned()).collect();
+    let env = login().chain(launch.env.iter().cloned()).collect();
     Launch { command: launch.command.clone(), env, folder: launch.folder.clone() }
 }
 

@@ -22,7 +22,7 @@ pub use client::{is_living, stand_down, start, upgrade};
 pub use ending::{Unended, end};
 pub use environment::{PATH, environment, missing_secret};
 pub use executable::foreign_machine;
-pub use hands::{Belonging, Executed, Exit, Hands, Own, hands_of};
+pub use hands::{Belonging, Executed, Exit, Hands, Own, hands_of, login};
 pub use keep::{run, run_upgraded};
 pub use log::{clean, tail};
 pub use order::{Order, Work};

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     as_user::AsUser,
     clock,
-    keeper::{Exit, Hands as _, launch::Launch},
+    keeper::{self, Exit, Hands as _, launch::Launch},
     process::{Found, find, signal_name},
 };
 
@@ -124,6 +124,7 @@ fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
         .args(arguments)
         .current_dir(spec.folder)
         .env_clear()
+        .envs(keeper::login())
         .envs(spec.environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

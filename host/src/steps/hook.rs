@@ -95,10 +95,7 @@ pub(super) fn environment(config: &Configuration, secrets: &Secrets) -> StepResu
     Ok(all)
 }
 
-/// What every command gets.
+/// What every command gets, beside what the login of its user has.
 pub(super) fn base() -> Vec<(String, String)> {
-    let mut all = vec![("PATH".to_owned(), PATH.to_owned()), ("LANG".to_owned(), "C.UTF-8".to_owned())];
-    let of_the_login = ["HOME", "USER", "LOGNAME"];
-    all.extend(of_the_login.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
-    all
+    vec![("PATH".to_owned(), PATH.to_owned()), ("LANG".to_owned(), "C.UTF-8".to_owned())]
 }

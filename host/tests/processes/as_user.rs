@@ -196,3 +196,35 @@ fn another_users_socket_is_seen_to_be_his_under_hidepid() {
         "mount -o remount,hidepid=2 /proc",
     );
 }
+
+/// How hooks and drains run, whose output is read as it comes.
+#[test]
+fn a_command_of_another_user_prints_to_our_pipe_and_ends_as_a_whole() {
+    use landfall_host::{
+        as_user::AsUser,
+        keeper::{Hands, launch::Launch},
+    };
+    use std::{
+        io::{BufRead, BufReader},
+        os::fd::OwnedFd,
+    };
+    if is_inner() {
+        program::use_for_children(Path::new("/mnt/landfall-host"));
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut hands = AsUser::to_pipe(&run_as(), fs::File::from(OwnedFd::from(writer)));
+        let process = hands.prepare(&fs::File::open("/dev/null").unwrap()).unwrap();
+        let text = "id -u; echo \"$WORD\"; (setsid sleep 1000 &) ; exec sleep 1001";
+        let command = ["sh", "-c", text].map(str::to_owned).to_vec();
+        let env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("WORD".to_owned(), "a b".to_owned())];
+        hands.go(&Launch { command, env, folder: "/".into() }).unwrap();
+        let lines: Vec<String> = BufReader::new(reader).lines().take(2).map(Result::unwrap).collect();
+        assert_eq!(lines, [APP.to_string(), "a b".to_owned()]);
+        let started = hands.started();
+        until("all of it runs", || hands.living(&started).len() == 2);
+        assert!(hands.end_all(&started, PATIENCE));
+        assert!(matches!(find(&process), Found::Dead));
+        until("how it ended is known", || hands.reap(process.pid).is_some_and(|exit| exit.signal == Some(9)));
+        return;
+    }
+    as_other("as_user::a_command_of_another_user_prints_to_our_pipe_and_ends_as_a_whole", RunAsMethod::Sudo, "");
+}
