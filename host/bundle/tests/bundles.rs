@@ -30,8 +30,14 @@ fn tar_of(files: &[Content<'_>]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
+/// Hundreds of small files are made: in memory where there is such a place, for a disk that others sync would make them wait.
+fn scratch() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if tempfile::tempfile_in(&memory).is_ok() { memory } else { std::env::temp_dir() }
+}
+
 fn opened(tar: &[u8]) -> Result<Release, ReleaseError> {
-    let mut file = tempfile::tempfile().unwrap();
+    let mut file = tempfile::tempfile_in(scratch()).unwrap();
     io::copy(&mut Cursor::new(tar), &mut file).unwrap();
     Release::read(file, &digest(tar))
 }
@@ -56,7 +62,8 @@ struct Host {
 
 impl Host {
     fn new(base: &[Content<'_>]) -> Self {
-        let mut host = Self { folder: tempfile::tempdir().unwrap(), bases: BTreeMap::new(), finished: Vec::new() };
+        let mut host =
+            Self { folder: tempfile::tempdir_in(scratch()).unwrap(), bases: BTreeMap::new(), finished: Vec::new() };
         for (n, (_, _, bytes)) in base.iter().enumerate() {
             let path = host.folder.path().join(format!("base-{n}"));
             fs::write(&path, bytes).unwrap();
@@ -242,7 +249,7 @@ fn a_manifest_has_folders_modes_links_and_digests_of_the_tar() {
 #[test]
 fn a_tar_that_is_damaged_or_holds_what_no_release_holds_is_refused() {
     let tar = tar_of(&[("a", 0o644, b"bytes")]);
-    let mut damaged = tempfile::tempfile().unwrap();
+    let mut damaged = tempfile::tempfile_in(scratch()).unwrap();
     io::copy(&mut Cursor::new(&tar), &mut damaged).unwrap();
     let other = digest(b"another");
     assert!(matches!(Release::read(damaged, &other), Err(ReleaseError::Digest { .. })));
