@@ -4,7 +4,7 @@ N ?= 20
 NAMESPACE ?= default
 GROUP ?= demo
 
-.PHONY: bench demo test night t t-down crashes lint crds hosts hosts-down
+.PHONY: bench demo test night t t-down crashes lint crds hosts hosts-down landfall-host
 
 # From nothing to two versions of a real program on three SSH hosts, shown step by step.
 demo:
@@ -51,3 +51,8 @@ hosts-down:
 # What landfall costs, beside OpenSSH with xargs, pyinfra and ansible-core in one run; builds for release first (minutes).
 bench:
 	@bench/run.sh $(BENCH)
+
+# landfall-host as a release has it, static, for both machines; a landfall that embeds both is built with LANDFALL_HOST_X86_64 and LANDFALL_HOST_AARCH64.
+landfall-host:
+	@scripts/build-host.sh x86_64
+	@scripts/build-host.sh aarch64
