@@ -5,7 +5,7 @@ use std::io;
 use landfall_host_protocol::{ConfigHash, Digest, Ended, ReleaseName, StrangerFacts};
 use serde::{Deserialize, Serialize};
 
-use crate::{files, folder::Folder, gate, process::Identity};
+use crate::{files, folder::Folder, gate, process::Identity, records::shell};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -82,9 +82,39 @@ pub enum Phase {
 }
 
 impl State {
-    /// `None`: nothing was ever started here.
+    /// `None`: nothing was ever started here. Where this program never wrote one it is what the shell helper left.
     pub fn read(folder: &Folder) -> io::Result<Option<Self>> {
-        files::read_record(&folder.state())
+        Ok(files::read_record(&folder.state())?.or_else(|| Self::of_shell_helper(folder)))
+    }
+
+    /// The process that the shell helper started: whether it lives is for who reads this.
+    fn of_shell_helper(folder: &Folder) -> Option<Self> {
+        let shell::Process { pid, start, boot_id, digest, uid, revision, rollout, release } = shell::process(folder)?;
+        let was_ready = shell::ready(folder).is_some_and(|mark| {
+            (mark.uid.as_str(), mark.rollout.as_str()) == (&uid, &rollout) && mark.pid == pid && mark.start == start
+        });
+        Some(Self {
+            counter: 0,
+            keeper: None,
+            application: Some(Identity { pid, start, boot_id }),
+            instance: String::new(),
+            uid,
+            release,
+            digest,
+            config: None,
+            revision,
+            redeploys: rollout.rsplit('.').next().and_then(|serial| serial.parse().ok()).unwrap_or(0),
+            phase: Phase::Running,
+            // When it became ready is not on record; it is no later than it was looked at last.
+            ready_since: was_ready.then_some(0),
+            was_ready,
+            restarts: 0,
+            last_end: None,
+            left: 0,
+            probe_failure: None,
+            strangers: Vec::new(),
+            awaiting_secrets: false,
+        })
     }
 
     /// Writes it, counted.

@@ -1,11 +1,11 @@
 //! Records of the shell helper's time (6257386), which are read and never written: one line of words each. A folder that it left is taken
 //! over as it is. Its words hold nothing but letters, digits and `._+-`.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use landfall_host_protocol::{Digest, FenceToken, Owner, ReleaseName, TaskId};
 
-use crate::{files, folder::Folder};
+use crate::{files, folder::Folder, gate};
 
 /// The process that the shell helper started: `process`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +96,16 @@ pub fn releases(folder: &Folder) -> Vec<(ReleaseName, Digest)> {
             Some((name, digest))
         })
         .collect()
+}
+
+/// The process is on record in our own way: what the shell helper wrote of it goes.
+pub fn forget_process(folder: &Folder) -> io::Result<()> {
+    gate::pass("shellHelper.forget", || {
+        for name in ["process", "ready", "user", "heals"] {
+            files::remove_file(&folder.dot().join(name))?;
+        }
+        files::sync_dir(&folder.dot())
+    })
 }
 
 /// Whether a record was written by the shell helper.

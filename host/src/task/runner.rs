@@ -18,9 +18,11 @@ use crate::{
     files,
     folder::Folder,
     gate, incoming,
+    keeper::State,
     records::{
         Journal, Lock,
         journal::{Act, LineKind},
+        shell,
     },
     steps::{self, Context, Done},
 };
@@ -110,6 +112,9 @@ fn first(task: &Task) -> StepName {
 fn run(folder: &Folder, task: &Task, secrets: &Secrets, events: &Events) -> Outcome {
     steps::collect_garbage(folder);
     undo::before(folder, task, events);
+    if let Err(error) = take_over(folder) {
+        return files::failure(Reason::Internal, &error, &folder.dot()).into_outcome(first(task));
+    }
     for (index, step) in task.steps.iter().enumerate() {
         let name = step.name();
         let context = Context { folder, task, secrets, events, step: name, index };
@@ -128,6 +133,17 @@ fn run(folder: &Folder, task: &Task, secrets: &Secrets, events: &Events) -> Outc
         }
     }
     Outcome::Succeeded
+}
+
+/// A process of the shell helper's time comes on record in our own way; it is not touched.
+fn take_over(folder: &Folder) -> io::Result<()> {
+    if shell::process(folder).is_none() {
+        return Ok(());
+    }
+    if let Some(mut state) = State::read(folder)? {
+        state.write(folder)?;
+    }
+    shell::forget_process(folder)
 }
 
 fn run_step(step: &Step, context: &Context<'_>) -> StepResult<Done> {

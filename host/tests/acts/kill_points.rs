@@ -2,7 +2,8 @@
 //! synced is gone), and with a disk that has no room for it. The operator then goes on as from any facts, with a new task, and the end
 //! is the same.
 //!
-//! `make test` takes one point of every effect by `LANDFALL_SEED`; `LANDFALL_NIGHT=1` all of them.
+//! `make test` takes one point of every effect by `LANDFALL_SEED`; `LANDFALL_NIGHT=1` all of them; `LANDFALL_POINT=order.write` those whose
+//! words hold this.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -266,7 +267,9 @@ fn run(story: &Story) {
     }
     let mut state = seed();
     println!("LANDFALL_SEED={state}, {} points", all.len());
-    if std::env::var_os("LANDFALL_NIGHT").is_none() {
+    if let Ok(wanted) = std::env::var("LANDFALL_POINT") {
+        all.retain(|point| format!("{point:?}").contains(&wanted));
+    } else if std::env::var_os("LANDFALL_NIGHT").is_none() {
         all.sort_by_cached_key(|_| next(&mut state));
         let mut taken = BTreeSet::new();
         all.retain(|point| taken.insert((point.command.clone(), point.name.clone())));

@@ -5,6 +5,7 @@ mod bundles;
 mod disk;
 mod kill_points;
 mod runner;
+mod shell_helper;
 mod stage;
 mod support;
 mod tasks;

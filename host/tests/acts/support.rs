@@ -34,6 +34,7 @@ pub struct TestRelease {
     pub name: ReleaseName,
     pub digest: Digest,
     pub release: Release,
+    pub tar: Vec<u8>,
 }
 
 /// Path, mode and bytes of each file, or `->` and a target.
@@ -57,7 +58,7 @@ pub fn release(version: &str, files: &[(&str, u32, &str)]) -> TestRelease {
     std::io::copy(&mut Cursor::new(&tar), &mut file).unwrap();
     let digest = digest(&tar);
     let release = Release::read(file, &digest).unwrap();
-    TestRelease { name: ReleaseName::new(version, digest.as_str()), digest, release }
+    TestRelease { name: ReleaseName::new(version, digest.as_str()), digest, release, tar }
 }
 
 /// One with a program, a folder, a link and a secret file.
