@@ -206,7 +206,9 @@ impl View {
                 continue;
             }
             has_changed = true;
-            self.processes.replace(&name, facts.as_ref());
+            if self.processes.replace(&name, facts.as_ref()) {
+                self.stale.add(name.clone());
+            }
             match facts {
                 Some(facts) => {
                     watch.folder(&Folder::new(&self.root, name.clone()));

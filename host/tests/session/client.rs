@@ -15,7 +15,7 @@ use landfall_host_protocol::{
 use sha2::{Digest as _, Sha256};
 
 /// Longer than anything takes on a loaded machine; a test that waits for it fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 pub const NAMESPACE: &str = "shop";
 
 pub fn program() -> &'static str {

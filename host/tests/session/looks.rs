@@ -72,6 +72,29 @@ fn a_banner_of_the_login_shell_is_passed_over() {
     assert!(matches!(client.ask(&hello()), Answer::Welcome(_)));
 }
 
+// C23
+#[test]
+fn a_root_that_is_remounted_noexec_is_told_by_the_next_look() {
+    if rustix::process::getuid().as_raw() != 0 {
+        return;
+    }
+    let root = Root::new();
+    let script = "mount -t tmpfs -o mode=755 none \"$1\" && exec \"$0\" session \"$1\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "/bin/sh", "-c", script, program()]).arg(root.path());
+    let mut client = Client::of(command);
+    let Answer::Welcome(welcome) = client.ask(&hello()) else { panic!() };
+    assert_eq!(welcome.facts.root.unfit, None);
+    let look = Request::Look { seen: welcome.seen };
+    assert_eq!(client.ask(&look), Answer::Unchanged);
+    let mut remount = Command::new("nsenter");
+    remount.args(["-m", "-t", &client.child.id().to_string(), "mount", "-o", "remount,noexec"]).arg(root.path());
+    assert!(remount.status().unwrap().success());
+    let Answer::Facts { facts, .. } = client.ask(&look) else { panic!() };
+    let said = facts.root.unfit.unwrap();
+    assert!(said.contains("noexec") && said.contains(root.path().to_str().unwrap()), "{said}");
+}
+
 #[test]
 fn requests_are_pipelined_and_answered_by_id() {
     let root = Root::new();

@@ -1,13 +1,21 @@
 //! An application under the eyes of a session: what happens to it is pushed, and what a look can mend is mended.
 
-use std::{process::Command, time::Duration};
+use std::{
+    fs,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
+    process::Command,
+    time::Duration,
+};
 
 use landfall_host::clock;
 use landfall_host_protocol::{FolderFacts, ProcessState, Push};
 
 use crate::{
-    application::{Deployed, configuration, deploy, facts, kill, process, version},
-    client::{Client, Root, name, program, until},
+    application::{Deployed, configuration, deploy, facts, kill, process, signal, version},
+    client::{Client, Root, hello, name, program, until},
 };
 
 /// Reads pushes until one is so.
@@ -55,6 +63,61 @@ fn an_application_without_a_keeper_gets_one_at_the_next_look() {
     until("another keeper", || facts(&mut client).keeper.is_some_and(|found| found.pid != keeper.pid));
     let after = process(&mut client);
     assert_eq!((after.pid, after.state), (running.pid, ProcessState::Running), "the application went on");
+}
+
+#[test]
+fn an_end_that_no_keeper_saw_is_pushed_with_and_without_pidfds() {
+    for without in [false, true] {
+        let root = Root::new();
+        let mut command = Command::new(program());
+        command.arg("session").arg(root.path());
+        if without {
+            command.env(landfall_host::process::WITHOUT_PIDFD, "1");
+        }
+        let mut client = Client::of(command);
+        client.ask(&hello());
+        deploy(&mut client, &version("v1"), configuration(false), 0, true);
+        let _deployed = Deployed { root: &root };
+        let before = facts(&mut client);
+        let (keeper, application) = (before.keeper.unwrap().pid, before.process.unwrap().pid);
+        signal(keeper, rustix::process::Signal::STOP);
+        kill(application);
+        kill(keeper);
+        pushed(&mut client, |facts| {
+            facts.keeper.is_none() && facts.process.as_ref().is_some_and(|process| process.state == ProcessState::Ended)
+        });
+    }
+}
+
+/// The SSH user is another one than root, who acts by hand.
+#[test]
+fn what_root_does_by_hand_is_done_as_the_ssh_user() {
+    if rustix::process::getuid().as_raw() != 0 {
+        return;
+    }
+    let root = Root::new();
+    std::os::unix::fs::chown(root.path(), Some(65534), Some(65534)).unwrap();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let bin = root.path().join(".landfall/bin");
+    fs::create_dir_all(&bin).unwrap();
+    let copy = bin.join("landfall-host");
+    assert!(Command::new("cp").arg(program()).arg(&copy).status().unwrap().success());
+    let mut command = Command::new(&copy);
+    command.arg("session").arg(root.path()).uid(65534).gid(65534);
+    let mut client = Client::of(command);
+    client.ask(&hello());
+    let n = deploy(&mut client, &version("v1"), configuration(false), 0, true);
+    let _deployed = Deployed { root: &root };
+    deploy(&mut client, &version("v2"), configuration(false), n, false);
+
+    let used = Command::new(&copy).args(["use", "v2", "--reason", "test"]).output().unwrap();
+    assert!(used.status.success(), "{}", String::from_utf8_lossy(&used.stderr));
+    let running = process(&mut client);
+    assert_eq!(running.release.version(), "v2");
+    let owner = fs::metadata(format!("/proc/{}", running.pid)).unwrap().uid();
+    assert_eq!(owner, 65534);
+    let others = Command::new("find").arg(root.path().join("shop.web")).args(["!", "-uid", "65534"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&others.stdout), "");
 }
 
 fn by_hand(root: &Root, arguments: &[&str]) -> (Option<i32>, String) {
