@@ -42,7 +42,7 @@ fn systemd(uid: u32) -> bool {
 }
 
 /// Whether logind ends what this session started once the session is over.
-fn session_scoped() -> bool {
+pub fn session_scoped() -> bool {
     let in_scope = fs::read_to_string("/proc/self/cgroup").is_ok_and(|text| is_session_scope(&text));
     in_scope && {
         let logind = Logind::read(Path::new("/"));

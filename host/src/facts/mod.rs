@@ -11,7 +11,7 @@ use landfall_host_protocol::FolderName;
 
 pub use self::{
     folder::folder,
-    machine::machine,
+    machine::{machine, session_scoped},
     root::{Condition, condition, root, space},
     users::{PrivilegeCheck, check_users},
 };

@@ -67,6 +67,11 @@ pub fn recorded(folder: &Folder) -> Box<dyn Runtime> {
     }
 }
 
+/// Removes from the project's data what only the user can that its application ran as.
+pub fn clear_data(folder: &Folder) -> StepResult<()> {
+    process::clear_data(folder)
+}
+
 /// Puts a keeper beside an application that lost its own; to be called under the folder's lock or by who is alone with it. `secrets`: of
 /// the operator, where it brings them.
 pub fn attend(folder: &Folder, secrets: Option<&Secrets>) -> StepResult<()> {

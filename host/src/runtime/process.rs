@@ -3,8 +3,8 @@
 use std::{os::fd::AsFd, path::Path, time::Duration};
 
 use landfall_host_protocol::{
-    Configuration, Ended, FolderFacts, KeeperFacts, ProcessFacts, ProcessState, Reason, RunAs, Runtime as Kind,
-    Secrets, Start, Stop,
+    Configuration, Ended, FolderFacts, KeeperFacts, ProcessFacts, ProcessState, Reason, RunAs, RunAsMethod,
+    Runtime as Kind, Secrets, Start, Stop,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -15,13 +15,14 @@ use rustix::{
 use super::{IsCancelled, Runtime, Waited, configuration};
 use crate::{
     as_user::{self, AsUser},
-    clock,
+    clock, facts,
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
     keeper::{self, Belonging, Order, Phase, State, Unended, Work},
     probe,
     process::{Found, Identity, boot_id, ended_in_words, find, listening, suspected, timespec, whose},
+    records::shell,
 };
 
 /// Beyond the grace period a keeper that was told to stand down may need this much for KILL, records and a slow machine.
@@ -45,6 +46,11 @@ impl Runtime for Process {
             return Err(StepFailure::new(Reason::Internal, "this is the runtime of processes"));
         };
         check_mount(folder)?;
+        if facts::session_scoped() {
+            let why = "SessionScoped: logind ends what this session starts (KillUserProcesses=yes); exclude the user by \
+                       KillExcludeUsers in logind.conf, or use runtime systemd";
+            return Err(StepFailure::new(Reason::HostUnsupported, why));
+        }
         for probe in start.config.readiness.iter().chain(&start.config.liveness) {
             if let Some(why) = probe::unsupported(probe) {
                 return Err(StepFailure::new(Reason::HostUnsupported, why));
@@ -147,6 +153,8 @@ impl Runtime for Process {
             if cancelled() {
                 return Ok(Waited::Cancelled);
             }
+            // Nobody else would ask its probe.
+            attend(folder, None)?;
             let left = end.saturating_duration_since(clock::monotonic());
             if left.is_zero() {
                 return Err(not_ready(folder, &state, timeout));
@@ -180,6 +188,7 @@ impl Runtime for Process {
             if cancelled() {
                 return Ok(Waited::Cancelled);
             }
+            attend(folder, None)?;
             watch.wait(&state, left);
         }
     }
@@ -201,7 +210,12 @@ fn runs(state: &State) -> bool {
 }
 
 fn run_as_of(folder: &Folder, state: &State) -> Option<RunAs> {
-    configuration::load(folder, state.config.as_ref()?).ok().flatten()?.configuration.run_as
+    let Some(hash) = &state.config else {
+        let (method, user) = shell::user(folder)?;
+        let method = if method == "Su" { RunAsMethod::Su } else { RunAsMethod::Sudo };
+        return Some(RunAs { method, user });
+    };
+    configuration::load(folder, hash).ok().flatten()?.configuration.run_as
 }
 
 fn stop_of(folder: &Folder, state: &State) -> Stop {
@@ -390,6 +404,18 @@ fn not_ready(folder: &Folder, state: &State, timeout: Duration) -> Box<StepFailu
     failure
 }
 
+/// Removes what a user that the application ran as put into `shared/data`, which only he can.
+pub(super) fn clear_data(folder: &Folder) -> StepResult<()> {
+    let Some(state) = read(folder, Reason::Internal)? else { return Ok(()) };
+    let data = folder.shared().join("data");
+    match run_as_of(folder, &state) {
+        Some(run_as) if data.is_dir() => AsUser::new(&run_as, &folder.log(0))
+            .empty_folder(&data)
+            .map_err(|why| StepFailure::new(Reason::Internal, format!("{}: {why}", data.display()))),
+        _ => Ok(()),
+    }
+}
+
 /// Puts a keeper beside what runs without one.
 pub(super) fn attend(folder: &Folder, secrets: Option<&Secrets>) -> StepResult<()> {
     let Some(state) = read(folder, Reason::StartFailed)? else { return Ok(()) };
@@ -433,12 +459,12 @@ fn observe(folder: &Folder, state: &State, facts: &mut FolderFacts) {
     };
     let completed = process_state == ProcessState::Completed;
     let ready = state.is_ready() && (runs || completed);
-    let everything = everything(state);
+    // A walk through all of /proc, which a look at an application that runs is spared; an update looks before it acts.
     if !runs && keeper.is_none() {
+        let everything = everything(state);
         facts.survivors = everything.iter().map(crate::process::describe).collect();
+        facts.suspected = suspected(&folder.releases(), &everything);
     }
-    // While something of ours runs this costs a walk through /proc at each look.
-    facts.suspected = suspected(&folder.releases(), &everything);
     let kept = state.config.as_ref().and_then(|hash| configuration::load(folder, hash).ok().flatten());
     let needs = kept.is_some_and(|kept| keeper::missing_secret(&kept.configuration, kept.secrets.as_ref()).is_some());
     facts.awaiting_secrets = state.awaiting_secrets || needs && process_state == ProcessState::Ended;

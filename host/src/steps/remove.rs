@@ -10,6 +10,7 @@ use crate::{clock, failure::StepResult, files, folder::Folder, gate, records::Lo
 pub(super) fn remove(context: &Context<'_>) -> StepResult<Done> {
     let folder = context.folder;
     runtime::recorded(folder).stop(folder)?;
+    runtime::clear_data(folder)?;
     // The task's own files go with the folder.
     let result = TaskResult { outcome: Outcome::Succeeded, journal: 0 };
     task::keep_result(folder, &context.task.id, &result)

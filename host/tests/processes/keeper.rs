@@ -602,3 +602,72 @@ fn what_prints_as_fast_as_it_can_fills_no_disk() {
     assert!(fs::metadata(host.folder.log(1)).unwrap().len() <= 2 << 20);
     assert!(!host.folder.log(3).exists());
 }
+
+/// A process of the shell helper's time: seen, left alone, and ended as a whole by the next update.
+#[test]
+fn what_the_shell_helper_started_is_taken_over_as_it_is() {
+    let host = Host::new();
+    let release = host.release("v1", "true");
+    let helper = "sleep 1000 & exec sleep 1001";
+    let application = crate::support::Guarded::shell(helper);
+    let identity = application.identity();
+    let digest = crate::host::digest("v1");
+    let line = format!(
+        "{} {} {} {digest} uid-1 3 3.2 {release}\n",
+        identity.pid,
+        identity.start,
+        landfall_host::process::boot_id()
+    );
+    fs::write(host.folder.dot().join("process"), line).unwrap();
+    fs::write(host.folder.dot().join("ready"), format!("uid-1 3.2 {} {}\n", identity.pid, identity.start)).unwrap();
+
+    let facts = host.facts();
+    let process_facts = facts.process.unwrap();
+    assert_eq!(
+        (process_facts.pid, process_facts.state, process_facts.config),
+        (identity.pid, ProcessState::Running, None)
+    );
+    assert_eq!((process_facts.uid.as_str(), process_facts.revision, process_facts.redeploys), ("uid-1", 3, 2));
+    assert!(process_facts.ready && process_facts.was_ready);
+    runtime::attend(&host.folder, None).unwrap();
+    let next = start(&host.release("v2", "exec sleep 1002"), process(&["./run"]));
+    runtime::of(&next.config).check(&host.folder, &next).unwrap();
+    assert!(host.start(&next).is_err());
+    assert!(matches!(find(&identity), Found::Alive(_)));
+
+    host.stop().unwrap();
+    assert!(landfall_host::process::session_members(identity.pid).is_empty());
+    assert_eq!(host.process().state, ProcessState::Stopped);
+    host.started(&next);
+    assert_eq!(host.process().state, ProcessState::Running);
+}
+
+#[test]
+fn a_keeper_that_dies_before_its_application_is_ready_is_replaced() {
+    let host = Host::new();
+    let mut config = process(&["./run"]);
+    config.readiness = Some(crate::host::exec(&["test", "-e", "../../shared/data/ready"]));
+    host.started(&start(&host.release("v1", "exec sleep 1000"), config));
+    let keeper = host.keeper().unwrap();
+    keeper.signal(Signal::KILL).unwrap();
+    assert!(keeper.wait(crate::support::PATIENCE));
+    fs::write(host.data("ready"), "").unwrap();
+    host.wait_ready().unwrap();
+    assert!(host.process().was_ready);
+}
+
+/// C23
+#[test]
+fn a_root_that_runs_no_programs_is_refused_before_anything_stops() {
+    let name = "keeper::a_root_that_runs_no_programs_is_refused_before_anything_stops";
+    if crate::support::is_inner() {
+        let host = Host::new();
+        let start = start(&host.release("v1", "exec sleep 1000"), process(&["./run"]));
+        let failure = runtime::of(&start.config).check(&host.folder, &start).unwrap_err();
+        assert_eq!(failure.reason, Reason::HostUnsupported);
+        assert!(failure.why.contains("noexec"), "{}", failure.why);
+        return;
+    }
+    let script = "mount -t tmpfs -o noexec tmp /mnt && TMPDIR=/mnt exec \"$@\"";
+    crate::support::run_again(name, &["unshare", "--mount", "sh", "-c", script, "sh"], &[]);
+}
