@@ -1,9 +1,9 @@
 //! `prune`: removes the oldest releases until few enough are left. What runs, what `current` points at and what is to be kept stays; so
 //! does what can't be removed.
 
-use std::{io, time::SystemTime};
+use std::{io, path::PathBuf, time::SystemTime};
 
-use landfall_host_protocol::{FolderFacts, ReleaseName};
+use landfall_host_protocol::{ConfigHash, FolderFacts, ReleaseName, Step};
 
 use super::{Context, Done, staged, switch};
 use crate::{failure::StepResult, files, folder::Folder, gate, runtime};
@@ -14,7 +14,10 @@ pub(super) fn prune(context: &Context<'_>, keep: &[ReleaseName], at_most: usize)
     runtime::recorded(folder).observe(folder, &mut facts);
     let mut kept: Vec<ReleaseName> = keep.to_vec();
     kept.extend(switch::current(folder));
-    kept.extend(facts.process.map(|process| process.release));
+    if let Some(process) = facts.process {
+        collect_configurations(context, process.config.as_ref());
+        kept.push(process.release);
+    }
 
     let staged: Vec<ReleaseName> = staged::list(folder).into_iter().map(|(name, _)| name).collect();
     let (kept, mut others): (Vec<_>, Vec<_>) = staged.iter().cloned().partition(|name| kept.contains(name));
@@ -34,6 +37,21 @@ pub(super) fn prune(context: &Context<'_>, keep: &[ReleaseName], at_most: usize)
     Ok(Done::Ended)
 }
 
+/// Configurations of applications that are gone, which may hold secret values, go; what runs and what this task starts is kept.
+fn collect_configurations(context: &Context<'_>, running: Option<&ConfigHash>) {
+    let folder = context.folder;
+    let started = context.task.steps.iter().filter_map(|step| match step {
+        Step::Start(start) => Some(&start.config.hash),
+        _ => None,
+    });
+    let kept: Vec<PathBuf> = started.chain(running).map(|hash| folder.config(hash)).collect();
+    for entry in std::fs::read_dir(folder.dot().join("config")).into_iter().flatten().flatten() {
+        if !kept.contains(&entry.path()) {
+            let _ = gate::pass("config.collect", || files::remove_file(&entry.path()));
+        }
+    }
+}
+
 fn remove(folder: &Folder, name: &ReleaseName) -> io::Result<()> {
     staged::forget(folder, name)?;
     let gone = folder.dot().join("tmp").join(format!("gone.{name}"));
@@ -49,7 +67,7 @@ fn remove(folder: &Folder, name: &ReleaseName) -> io::Result<()> {
 }
 
 fn staged_at(folder: &Folder, name: &ReleaseName) -> Option<SystemTime> {
-    let changed = |path: std::path::PathBuf| std::fs::symlink_metadata(path).and_then(|found| found.modified()).ok();
+    let changed = |path: PathBuf| std::fs::symlink_metadata(path).and_then(|found| found.modified()).ok();
     changed(folder.staged(name)).or_else(|| changed(folder.release(name)))
 }
 

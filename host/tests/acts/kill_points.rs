@@ -95,7 +95,8 @@ fn list(story: &Story) -> (Vec<(String, String)>, Vec<String>) {
 
 /// No process of ours is left: the one that was to be killed may have a moment to live.
 fn settled(host: &Host) {
-    wait_for("the end of the runner", || host.processes().is_empty().then_some(()));
+    let is_running = || task::open(&host.folder).is_some_and(|open| open.running);
+    wait_for("the end of the runner", || (host.processes().is_empty() && !is_running()).then_some(()));
 }
 
 /// Everything that counts: not inodes, times, numbers of the journal and old tasks.

@@ -9,3 +9,4 @@ mod shell_helper;
 mod stage;
 mod support;
 mod tasks;
+mod updates;

@@ -40,7 +40,8 @@ fn kill(pid: i32) {
 
 fn kill_runner(host: &Host) {
     kill(runner(host));
-    wait_for("the end of the runner", || host.processes().is_empty().then_some(()));
+    let is_running = || task::open(&host.folder).is_some_and(|open| open.running);
+    wait_for("the end of the runner", || (!is_running()).then_some(()));
 }
 
 #[test]

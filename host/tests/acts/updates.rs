@@ -1,0 +1,158 @@
+//! Updates of real applications: what runs already is left alone, what can refuse refuses before anything stops.
+
+use landfall_host::{facts, process::Stat};
+use landfall_host_protocol::{ConfigHash, FolderFacts, ProcessFacts, Reason, Start, Step, StepName};
+
+use crate::support::{Host, TestRelease, configuration, example, sh, start_step, wait_for};
+
+fn facts(host: &Host) -> FolderFacts {
+    facts::folder(&host.folder).unwrap()
+}
+
+fn process(host: &Host) -> ProcessFacts {
+    facts(host).process.unwrap()
+}
+
+fn update(host: &Host, release: &TestRelease, start: Start) -> Vec<Step> {
+    vec![
+        host.stage_step(release, None),
+        Step::Stop,
+        Step::Switch { release: release.name.clone() },
+        Step::Start(Box::new(start)),
+        Step::WaitReady { timeout_seconds: 60 },
+        Step::MinReady { seconds: 0 },
+        Step::Prune { keep: vec![], at_most: 2 },
+    ]
+}
+
+#[test]
+fn a_target_that_runs_is_left_alone_whatever_its_revision() {
+    let host = Host::new();
+    let one = example("v1.0");
+    host.succeed(update(&host, &one, start_step(&one)));
+    let before = process(&host);
+    let later = Start { revision: 7, ..start_step(&one) };
+    let task = host.succeed(update(&host, &one, later));
+    for step in [StepName::Stage, StepName::Stop, StepName::Switch, StepName::Start] {
+        assert!(host.was_skipped(&task, step), "{step:?}");
+    }
+    assert_eq!((process(&host).pid, process(&host).start), (before.pid, before.start));
+
+    let again = Start { redeploys: 1, ..start_step(&one) };
+    host.succeed(update(&host, &one, again));
+    assert_ne!(process(&host).start, before.start, "a redeploy starts it again");
+}
+
+#[test]
+fn a_tampered_release_refuses_before_anything_stops() {
+    let host = Host::new();
+    let (one, two) = (example("v1.0"), example("v2.0"));
+    host.succeed(update(&host, &one, start_step(&one)));
+    let before = process(&host);
+    host.succeed(vec![host.stage_step(&two, None)]);
+    std::fs::write(host.folder.release(&two.name).join("lib/version"), "v9.9").unwrap();
+    let steps = update(&host, &two, start_step(&two)).split_off(1);
+    host.fail(steps, StepName::Stop, Reason::ReleaseTampered);
+    assert_eq!(process(&host).start, before.start);
+}
+
+#[test]
+fn a_runtime_that_can_not_be_refuses_before_anything_stops() {
+    let host = Host::new();
+    let (one, two) = (example("v1.0"), example("v2.0"));
+    host.succeed(update(&host, &one, start_step(&one)));
+    let before = process(&host);
+    let mut start = start_step(&two);
+    if let landfall_host_protocol::Runtime::Process(process) = &mut start.config.runtime {
+        process.stop.signal = "NOSUCH".to_owned();
+    }
+    host.fail(update(&host, &two, start), StepName::Stop, Reason::HostUnsupported);
+    assert_eq!(process(&host).start, before.start);
+}
+
+#[test]
+fn an_application_that_dies_at_once_ends_the_update() {
+    let host = Host::new();
+    let one = example("v1.0");
+    let mut start = start_step(&one);
+    start.config = configuration(&["/bin/sh", "-c", "echo no database; exit 4"]);
+    let failure = host.fail(update(&host, &one, start), StepName::WaitReady, Reason::ProcessDied);
+    assert_eq!(failure.ended.and_then(|ended| ended.status), Some(4));
+    assert!(failure.lines.iter().any(|line| line.contains("no database")), "{:?}", failure.lines);
+}
+
+#[test]
+fn a_drain_is_undone_when_the_new_application_does_not_come_up() {
+    use landfall_host_protocol::Drain;
+    let host = Host::new();
+    let (one, two) = (example("v1.0"), example("v2.0"));
+    host.succeed(update(&host, &one, start_step(&one)));
+    let drain = Step::Drain(Drain::Exec {
+        command: sh("echo drained >>../../drains"),
+        undo: sh("echo undone >>../../drains"),
+        timeout_seconds: 60,
+    });
+    let drains = || std::fs::read_to_string(host.folder.path().join("drains")).unwrap();
+    let mut start = start_step(&two);
+    start.config = configuration(&["/bin/false"]);
+    let mut steps = update(&host, &two, start);
+    steps.insert(1, drain.clone());
+    host.fail(steps, StepName::WaitReady, Reason::ProcessDied);
+    assert_eq!(drains(), "drained\nundone\n");
+
+    let mut steps = update(&host, &two, start_step(&two));
+    steps.insert(1, drain);
+    host.succeed(steps);
+    assert_eq!(drains(), "drained\nundone\ndrained\n", "the new application is ready: nothing is undone");
+}
+
+#[test]
+fn configurations_of_applications_that_are_gone_go() {
+    let host = Host::new();
+    let one = example("v1.0");
+    let with = |hash: &str, redeploys| {
+        let mut start = start_step(&one);
+        start.config.hash = ConfigHash::parse(hash).unwrap();
+        Start { redeploys, ..start }
+    };
+    host.succeed(update(&host, &one, with("1:00000000", 0)));
+    host.succeed(update(&host, &one, with("1:11111111", 0)));
+    let names: Vec<_> =
+        std::fs::read_dir(host.folder.dot().join("config")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["1-11111111"]);
+}
+
+#[test]
+fn current_changed_by_hand_starts_nothing_else() {
+    let host = Host::new();
+    let (one, two) = (example("v1.0"), example("v2.0"));
+    host.succeed(vec![
+        host.stage_step(&one, None),
+        host.stage_step(&two, None),
+        Step::Switch { release: one.name.clone() },
+    ]);
+    host.fail(vec![Step::Start(Box::new(start_step(&two)))], StepName::Start, Reason::StartFailed);
+    assert_eq!(host.applications(), [0; 0]);
+}
+
+#[test]
+fn a_runner_that_dies_leaves_the_application_alone() {
+    let host = Host::new();
+    let one = example("v1.0");
+    let mut steps = update(&host, &one, start_step(&one));
+    steps.truncate(5);
+    steps.push(Step::MinReady { seconds: 600 });
+    let task = host.task(steps);
+    assert_eq!(host.begin(&task), Ok(false));
+    wait_for("minReady", || (landfall_host::task::open(&host.folder)?.step == "minReady").then_some(()));
+    let before = process(&host);
+    for pid in host.processes() {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+    }
+    // No keeper and no application holds the runner's lock.
+    wait_for("the end of the runner", || (!landfall_host::task::is_running(&host.folder, &task.id)).then_some(()));
+    assert!(Stat::read(before.pid).is_some_and(|stat| !stat.is_dead()));
+    host.succeed(update(&host, &one, start_step(&one)));
+    assert_eq!(process(&host).start, before.start);
+}
