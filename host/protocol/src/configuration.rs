@@ -35,7 +35,7 @@ pub struct Configuration {
 
 /// What starts, watches and stops the application.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Runtime {
     Process(ProcessRuntime),
     Systemd(SystemdRuntime),
@@ -154,7 +154,7 @@ pub struct EnvVar {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum EnvValue {
     Plain(String),
     /// Key of the secret value that comes beside the task.
@@ -172,7 +172,7 @@ pub struct File {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum FileValue {
     Plain(String),
     /// Key of the secret value that comes beside the task.
@@ -193,7 +193,7 @@ pub struct Probe {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ProbeAction {
     HttpGet(HttpGet),
     TcpSocket { port: u16, host: Option<String> },

@@ -142,7 +142,7 @@ pub struct ProcessFacts {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ProcessState {
     Running,
     /// It ended and is started again in so many seconds (`CrashLoopBackOff`).

@@ -49,7 +49,7 @@ pub struct Welcome {
 
 /// A request. Bytes that belong to it follow under its id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Request {
     Hello(Hello),
     /// Is something different from the facts of this number? Answered by `Unchanged` or `Facts`.
@@ -104,7 +104,7 @@ pub struct LogFile(pub u32);
 
 /// An answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Answer {
     Welcome(Box<Welcome>),
     Unchanged,
@@ -133,7 +133,7 @@ pub enum Answer {
 
 /// What the host says unasked, with the id 0; at most one a second.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Push {
     /// What is true of these folders now. `seen` as in `Welcome`.
     Folders { seen: u64, folders: std::collections::BTreeMap<FolderName, Option<FolderFacts>> },

@@ -37,7 +37,7 @@ pub struct Task {
 
 /// By whom a task is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Author {
     Operator,
     /// A person on the host.
@@ -49,7 +49,7 @@ pub enum Author {
 
 /// One step. Each is done again without harm, and looks at what is there before it acts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Step {
     /// The release is unpacked below `releases/`, verified and synced. A release that is there and whole is not touched; one that somebody
     /// changed is replaced.
@@ -106,7 +106,7 @@ pub enum Step {
 
 /// Names of steps, in kill points, events, journal and messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum StepName {
     Stage,
     Hook,
@@ -170,7 +170,7 @@ impl StepName {
 
 /// How an application is taken out of service, and back in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Drain {
     Exec { command: Vec<String>, undo: Vec<String>, timeout_seconds: u32 },
     Http { request: HttpGet, undo: Option<HttpGet>, method: String, timeout_seconds: u32 },
@@ -197,7 +197,7 @@ pub struct Event {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum EventKind {
     Begun,
     /// Nothing had to be done.
@@ -231,7 +231,7 @@ pub struct TaskResult {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Outcome {
     Succeeded,
     Cancelled,
