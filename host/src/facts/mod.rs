@@ -22,13 +22,20 @@ const MAX_FOLDERS: usize = 256;
 
 /// Folders of a namespace that have records, or had an application of the shell helper's time.
 pub fn names(root_path: &Path, namespace: &str) -> Vec<FolderName> {
+    let mut names = candidates(root_path, namespace);
+    names.retain(|name| is_real_folder(&Folder::new(root_path, name.clone()).dot()));
+    names
+}
+
+/// Folders that have a name of the namespace, and may get records.
+pub fn candidates(root_path: &Path, namespace: &str) -> Vec<FolderName> {
     let mut names: Vec<FolderName> = fs::read_dir(root_path)
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| FolderName::parse(entry.file_name().to_str()?))
         .filter(|name| name.namespace() == namespace)
-        .filter(|name| is_real_folder(&Folder::new(root_path, name.clone()).dot()))
+        .filter(|name| is_real_folder(&Folder::new(root_path, name.clone()).path()))
         .collect();
     names.sort();
     names.truncate(MAX_FOLDERS);

@@ -339,7 +339,7 @@ impl Session {
                 }
                 Done::Surveyed(survey) => {
                     if let Some(view) = &mut self.view {
-                        view.end_survey(survey, &mut self.watch);
+                        view.end_survey(survey);
                     }
                     self.mend();
                 }
@@ -417,7 +417,7 @@ impl Session {
         }
         let Some(view) = &mut self.view else { return };
         let is_waited_for = self.greeting.is_some() || !self.looks.is_empty();
-        if let Some(survey) = view.begin_survey(is_waited_for)
+        if let Some(survey) = view.begin_survey(is_waited_for, &mut self.watch)
             && !self.jobs.start(|| Done::Surveyed(survey()))
         {
             view.survey_failed();

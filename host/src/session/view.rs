@@ -167,7 +167,11 @@ impl View {
     }
 
     /// The work of the next survey, to be done in a thread; `None`: nothing is to be read, or not yet.
-    pub(super) fn begin_survey(&mut self, is_waited_for: bool) -> Option<impl FnOnce() -> Survey + Send + use<>> {
+    pub(super) fn begin_survey(
+        &mut self,
+        is_waited_for: bool,
+        watch: &mut Watch,
+    ) -> Option<impl FnOnce() -> Survey + Send + use<>> {
         let due = is_waited_for || self.until_survey().is_some_and(|time| time.is_zero());
         if self.is_surveying || self.stale == Scope::Nothing || !due {
             return None;
@@ -177,6 +181,15 @@ impl View {
         self.surveyed_at = Some(clock::monotonic());
         let scope = std::mem::take(&mut self.stale);
         let (root, namespace) = (self.root.clone(), self.namespace.clone());
+        // Watched before they are read: what changes meanwhile is heard of.
+        let names = match &scope {
+            Scope::All => facts::candidates(&root, &namespace),
+            Scope::Some(names) => names.iter().cloned().collect(),
+            Scope::Nothing => Vec::new(),
+        };
+        for name in names {
+            watch.folder(&Folder::new(&root, name));
+        }
         Some(move || survey(&root, &namespace, scope))
     }
 
@@ -187,7 +200,7 @@ impl View {
         self.stale = Scope::All;
     }
 
-    pub(super) fn end_survey(&mut self, survey: Survey, watch: &mut Watch) {
+    pub(super) fn end_survey(&mut self, survey: Survey) {
         self.is_surveying = false;
         self.done = self.begun;
         let mut found = survey.folders;
@@ -211,7 +224,6 @@ impl View {
             }
             match facts {
                 Some(facts) => {
-                    watch.folder(&Folder::new(&self.root, name.clone()));
                     self.folders.insert(name.clone(), facts);
                 }
                 None => {
@@ -230,10 +242,6 @@ impl View {
         }
         if has_changed {
             self.seen += 1;
-        }
-        if is_first {
-            // Between the survey and the watch something may have changed.
-            self.poll();
         }
     }
 

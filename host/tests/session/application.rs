@@ -22,6 +22,12 @@ pub struct Version {
     release: Release,
 }
 
+impl Version {
+    pub fn release(&self) -> &Release {
+        &self.release
+    }
+}
+
 pub fn version(version: &str) -> Version {
     let mut tar = tar::Builder::new(Vec::new());
     let script = SCRIPT.replace("VERSION", version);
