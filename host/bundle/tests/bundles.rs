@@ -486,8 +486,6 @@ fn edited(bytes: &[u8], edits: &[Edit]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
-
     #[test]
     fn whatever_was_edited_arrives(
         seed: u64, length in 0usize..20_000, dense: bool, first in edits(), second in edits(),
@@ -556,4 +554,43 @@ fn the_base_need_not_be_read_where_the_same_content_is_there() {
     let mut host = Counting(Host::new(&files));
     apply(release.manifest(), bundle(&release, Some(&release)).as_slice(), &mut host).unwrap();
     assert_eq!(ASKED.load(Ordering::Relaxed), 1);
+}
+
+/// A file of pieces: noise, tables with numbers, runs of one byte.
+fn pieces() -> impl Strategy<Value = Vec<(u8, u64, usize)>> {
+    prop::collection::vec((0u8..4, 0u64..6, 0usize..120_000), 3..14)
+}
+
+fn made(pieces: &[(u8, u64, usize)], number: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (kind, seed, length) in pieces {
+        match kind {
+            0 | 1 => bytes.extend(noise(*seed, *length)),
+            2 => bytes.resize(bytes.len() + length, *seed as u8),
+            _ => {
+                for n in 0..length / 100 {
+                    bytes.extend(noise(seed * 10_000 + n as u64, 50 + n % 40));
+                    bytes.extend((n as u32 * 991 + number).to_le_bytes());
+                }
+            }
+        }
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(16), ..ProptestConfig::default() })]
+
+    #[test]
+    fn large_files_arrive_whatever_moved_in_them(
+        old in pieces(), edits in edits(), moved in prop::collection::vec(any::<prop::sample::Index>(), 0..6), number in 0u32..3,
+    ) {
+        let mut new = old.clone();
+        for index in &moved {
+            let piece = new.remove(index.index(new.len()));
+            new.insert(index.index(new.len() + 1), piece);
+        }
+        let (old, new) = (made(&old, 0), edited(&made(&new, number), &edits));
+        carried(&[("app.jar", 0o644, &old)], &[("app.jar", 0o644, &new)]);
+    }
 }
