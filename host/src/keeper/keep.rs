@@ -42,7 +42,7 @@ use crate::{
     gate,
     probe::{self, Tried},
     process::{Found, Handle, Identity, find, instance_value, listening, signal_name, timespec, whose},
-    program,
+    program, task,
 };
 
 /// Another keeper of the folder is given this long to end.
@@ -702,6 +702,8 @@ impl Keeper {
         if now < self.rotation.due {
             return;
         }
+        // A runner that died can't undo what its task drained. (The child is reaped as the others are.)
+        drop(task::spawn_undo(&self.folder));
         let limits = self.configuration().log.clone();
         let length = std::fs::metadata(self.folder.log(0)).map_or(0, |metadata| metadata.len());
         let grown = length.saturating_sub(self.rotation.length);

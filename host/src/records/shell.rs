@@ -98,10 +98,10 @@ pub fn releases(folder: &Folder) -> Vec<(ReleaseName, Digest)> {
         .collect()
 }
 
-/// The process is on record in our own way: what the shell helper wrote of it goes.
+/// The process is on record in our own way: what the shell helper wrote of it goes. Only who it runs as stays where it is ([`user`]).
 pub fn forget_process(folder: &Folder) -> io::Result<()> {
     gate::pass("shellHelper.forget", || {
-        for name in ["process", "ready", "user", "heals"] {
+        for name in ["process", "ready", "heals"] {
             files::remove_file(&folder.dot().join(name))?;
         }
         files::sync_dir(&folder.dot())

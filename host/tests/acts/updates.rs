@@ -156,3 +156,30 @@ fn a_runner_that_dies_leaves_the_application_alone() {
     host.succeed(update(&host, &one, start_step(&one)));
     assert_eq!(process(&host).start, before.start);
 }
+
+#[test]
+fn a_drain_of_a_dead_runner_is_undone_by_the_keeper() {
+    use landfall_host_protocol::Drain;
+    let host = Host::new();
+    let one = example("v1.0");
+    host.succeed(update(&host, &one, start_step(&one)));
+    let before = process(&host);
+    let drain = Step::Drain(Drain::Exec {
+        command: sh("echo drained >>../../drains"),
+        undo: sh("echo undone >>../../drains"),
+        timeout_seconds: 60,
+    });
+    let task = host.task(vec![drain, Step::Settle { seconds: 600 }]);
+    assert_eq!(host.begin(&task), Ok(false));
+    wait_for("the drain", || (landfall_host::task::open(&host.folder)?.step == "settle").then_some(()));
+    for pid in host.processes() {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+    }
+    // Nobody looks, and no task begins.
+    wait_for("the undo", || {
+        let drains = std::fs::read_to_string(host.folder.path().join("drains")).ok()?;
+        (drains == "drained\nundone\n" && landfall_host::task::open(&host.folder).is_none()).then_some(())
+    });
+    assert_eq!(process(&host).start, before.start);
+}
