@@ -5,6 +5,7 @@ Nothing here is a test: numbers are printed, with ratios, and written to target/
 """
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ import latency
 from landfall import Landfall, release
 from plane import Plane
 from rack import Rack
+from sessions import Sessions
 from tools import Ansible, Pyinfra, Ssh
 
 
@@ -123,6 +125,53 @@ class Bench:
         self.clean(rack, n)
         self.landfall.forget(objects)
 
+    def sessions(self, rack, by):
+        """The same three workloads by the fleet alone, beside ssh in the same rounds."""
+        tars = {}
+        for version, megabytes in [("w2", 37)] + [(f"r{i}", 1) for i in range(self.options.rounds + 1)]:
+            tar, _ = release(version, megabytes)
+            tars[version] = f"{self.folder}/sessions-{version}.tar"
+            with open(tars[version], "wb") as file:
+                file.write(tar)
+        for n in sorted({50, len(rack.addresses)}):
+            fleet = Sessions(self.options.fleet, rack)
+            fleet.ask("connect", n)  # The program gets there once.
+            for _ in range(self.options.rounds):
+                fleet.ask("drop")
+                self.table.add(f"W1 check {n} hosts, cold", Sessions.name, *fleet.ask("connect", n))
+                self.tool(f"W1 check {n} hosts, cold", "ssh, xargs -P", lambda: Ssh(rack, shared=False).look(n))
+                Ssh(rack, shared=True).look(n)
+                self.table.add(f"W1 check {n} hosts, warm", Sessions.name, *fleet.ask("look", n))
+                self.tool(f"W1 check {n} hosts, warm", "ssh, open masters", lambda: Ssh(rack, shared=True).look(n))
+            fleet.end()
+        fleet = Sessions(self.options.fleet, rack)
+        fleet.ask("connect", 50)
+        fleet.ask("load", "w2", tars["w2"])
+        with open(tars["w2"], "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+        for _ in range(self.options.rounds):
+            self.table.add("W2 37 MB to 20 hosts", Sessions.name, *fleet.ask("put", 20, "w2"))
+            fleet.ask("remove", 20)
+            self.tool("W2 37 MB to 20 hosts", "ssh", lambda: Ssh(rack, shared=False).put(20, "w2", tars["w2"], digest))
+            self.clean(rack, 20)
+        versions = [f"r{i}" for i in range(self.options.rounds + 1)]
+        for before, version in zip([None] + versions, versions):
+            fleet.ask("load", version, tars[version], *([before] if before else []))
+        fleet.ask("roll", 50, 50, versions[0])
+        for version in versions[1:]:
+            self.table.add(f"W4 roll 50 hosts by {by}, 1 MB, HTTP", Sessions.name, *fleet.ask("roll", 50, by, version))
+        fleet.ask("remove", 50)
+        fleet.end()
+        for version in versions:
+            with open(tars[version], "rb") as file:
+                digest = hashlib.sha256(file.read()).hexdigest()
+            roll = lambda: Ssh(rack, shared=True).roll(50, by, version, tars[version], digest)
+            if version == versions[0]:
+                roll()
+            else:
+                self.tool(f"W4 roll 50 hosts by {by}, 1 MB, HTTP", "ssh", roll)
+        self.clean(rack, 50)
+
     def clean(self, rack, n):
         stop = "if [ -e /srv/app/pid ]; then kill $(cat /srv/app/pid) 2>/dev/null; fi; rm -rf /srv/app /srv/up.tar; true"
         Ssh(rack, shared=True).each(rack.addresses[:n], stop)
@@ -162,6 +211,8 @@ class Bench:
                 self.put(rack, 20, 37)
             if wanted("roll"):
                 self.roll(rack, 50, 10)
+            if wanted("sessions"):
+                self.sessions(rack, 10)
         finally:
             rack.end()
         if wanted("objects"):
@@ -176,8 +227,9 @@ class Bench:
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--landfall", required=True, help="the program, built for release")
+    arguments.add_argument("--fleet", required=True, help="bench/fleet.rs, built for release")
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--only", help="look50,look200,put,roll,latency,objects")
+    arguments.add_argument("--only", help="look50,look200,put,roll,sessions,latency,objects")
     arguments.add_argument("--output", help="a folder for the table")
     options = arguments.parse_args()
     bench = Bench(options)

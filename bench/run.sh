@@ -15,5 +15,6 @@ if [ ! -x "$venv/bin/ansible" ]; then
   "$venv/bin/pip" install -q -r bench/requirements.txt
 fi
 cargo build --locked --release
+cargo build --locked --release --features bench --example fleet
 export BENCH_VENV=$PWD/$venv
-exec "$venv/bin/python" bench/bench.py --landfall target/release/landfall --output target/bench "$@"
+exec "$venv/bin/python" bench/bench.py --landfall target/release/landfall --fleet target/release/examples/fleet --output target/bench "$@"
