@@ -95,7 +95,9 @@ fn create(folder: &Folder) -> io::Result<()> {
         files::sync_dir(folder.root())?;
         files::sync_dir(&folder.path())?;
         files::sync_dir(&folder.dot())
-    })
+    })?;
+    store::forget_removed(folder);
+    Ok(())
 }
 
 fn begin_locked(folder: &Folder, task: &Task, lock: &Lock) -> Result<Begun, Refusal> {

@@ -83,8 +83,8 @@ pub fn result(folder: &Folder, task: &TaskId) -> Option<TaskResult> {
 }
 
 fn written_result(folder: &Folder, task: &TaskId) -> Option<TaskResult> {
-    // A removal's result is written before the folder goes, and counts once it has.
-    let path = if folder.task(task).exists() { store::result(folder, task) } else { store::removed(folder, task) };
+    // A removal's result is written before the folder goes, and counts once it has. Of a folder that came again its numbers mean other tasks.
+    let path = if folder.dot().exists() { store::result(folder, task) } else { store::removed(folder, task) };
     files::read_record(&path).ok().flatten()
 }
 

@@ -69,6 +69,18 @@ pub(crate) fn write_removed(folder: &Folder, id: &TaskId, result: &TaskResult) -
     Ok(())
 }
 
+/// The folder is there again, and its journal begins anew: results of its earlier life would be taken for those of later tasks.
+pub(super) fn forget_removed(folder: &Folder) {
+    let prefix = format!("{}.", folder.name());
+    for entry in std::fs::read_dir(removals(folder.root())).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        // The name of a task has no dot, that of a project may have one.
+        if name.to_str().and_then(|name| name.strip_prefix(&prefix)).is_some_and(|rest| !rest.contains('.')) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Removes the folders of old tasks; what can't be removed stays.
 pub(super) fn collect(folder: &Folder, current: &TaskId) {
     let current = folder.task(current);

@@ -223,6 +223,21 @@ fn a_removed_folder_is_gone_and_the_end_is_told() {
 }
 
 #[test]
+fn a_host_that_leaves_and_comes_again_in_one_attempt_is_acted_on() {
+    let host = Host::new();
+    // Its place is removed before anything was there, and then twice after something was: the ids are the same each time.
+    let nothing = host.task(vec![Step::Remove]);
+    assert_eq!(host.begin(&nothing), Ok(false));
+    for _ in 0..2 {
+        host.succeed(vec![SHORT]);
+        let task = host.task(vec![Step::Remove]);
+        assert_eq!((task.id.n, host.begin(&task)), (2, Ok(false)));
+        assert_eq!(host.end_of(&task).outcome, Outcome::Succeeded);
+        assert!(!host.folder.path().exists());
+    }
+}
+
+#[test]
 fn old_task_folders_are_collected() {
     let host = Host::new();
     for _ in 0..14 {
