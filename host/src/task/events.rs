@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     fs::File,
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::FileExt as _,
     time::Instant,
 };
 
@@ -20,6 +21,7 @@ const MAX_ANSWER: usize = 256 << 10;
 const MAX_EVENTS: usize = 1000;
 /// Longest line that can be an event: text of 8 KiB, escaped.
 const MAX_LINE: u64 = 64 << 10;
+const PIECE: usize = 64 << 10;
 
 /// The runner's end.
 #[derive(Debug)]
@@ -35,20 +37,22 @@ impl Events {
         let path = store::events(folder, task);
         let file = files::open_append(&path, 0o600)?;
         // A runner that died may have left half a line.
-        let text = files::read_whole(&path)?.unwrap_or_default();
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64)?;
+        let whole = end_of_lines(&file)?;
+        file.set_len(whole)?;
         let file = RefCell::new(file);
-        Ok(Self { file, began: clock::monotonic(), written: Cell::new(0), cut: Cell::new(0) })
+        Ok(Self { file, began: clock::monotonic(), written: Cell::new(whole), cut: Cell::new(0) })
     }
 
     /// Says what happened. A full disk loses events and nothing else.
     pub fn say(&self, step: StepName, kind: EventKind) {
-        let is_output = matches!(kind, EventKind::Line { .. } | EventKind::Progress { .. });
+        let is_output = matches!(kind, EventKind::Line { .. } | EventKind::Cut { .. } | EventKind::Progress { .. });
         if is_output && self.written.get() > MAX_BYTES {
-            if let EventKind::Line { text, .. } = &kind {
-                self.cut.set(self.cut.get() + text.len() as u64);
-            }
+            let cut = match &kind {
+                EventKind::Line { text, .. } => text.len() as u64,
+                EventKind::Cut { bytes } => *bytes,
+                _ => 0,
+            };
+            self.cut.set(self.cut.get().saturating_add(cut));
             return;
         }
         if !is_output && self.cut.get() > 0 {
@@ -65,6 +69,23 @@ impl Events {
         self.written.set(self.written.get() + line.len() as u64);
         let _ = self.file.borrow_mut().write_all(&line);
     }
+}
+
+/// Where the last whole line ends. It is looked for from the end on, whatever the length.
+fn end_of_lines(file: &File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
+    let mut piece = vec![0; PIECE];
+    while end > 0 {
+        let start = end.saturating_sub(PIECE as u64);
+        let wanted = usize::try_from(end - start).unwrap_or(PIECE);
+        let piece = piece.get_mut(..wanted).unwrap_or_default();
+        file.read_exact_at(piece, start)?;
+        if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }
 
 /// Events from the line `offset` on, as many as fit one answer. A last line that is not whole yet is not there yet.
@@ -174,5 +195,44 @@ mod tests {
         let cut: u64 = all.iter().map(|event| if let EventKind::Cut { bytes } = event.kind { bytes } else { 0 }).sum();
         assert_eq!(lines * (8 << 10) + cut, 1000 * (8 << 10));
         assert_eq!(all.last().map(|event| event.kind.clone()), Some(EventKind::Ended));
+    }
+
+    #[test]
+    fn output_that_is_cut_already_is_no_event_beyond_the_bound() {
+        let (_root, folder, id) = task();
+        let mut told = 0;
+        // The second runner goes on in what a dead one left.
+        for _ in 0..2 {
+            let events = Events::create(&folder, &id).unwrap();
+            for _ in 0..1000 {
+                events.say(StepName::Hook, line(&"x".repeat(8 << 10)));
+                events.say(StepName::Hook, EventKind::Cut { bytes: 5 });
+                told += (8 << 10) + 5;
+            }
+            events.say(StepName::Hook, EventKind::Ended);
+        }
+        let text = std::fs::read_to_string(store::events(&folder, &id)).unwrap();
+        assert!((text.len() as u64) < MAX_BYTES + (64 << 10));
+        let said = |line: &str| match serde_json::from_str::<Event>(line).unwrap().kind {
+            EventKind::Line { text, .. } => text.len() as u64,
+            EventKind::Cut { bytes } => bytes,
+            _ => 0,
+        };
+        assert_eq!(text.lines().map(said).sum::<u64>(), told);
+        let ends = text.lines().rev().take(4).filter(|line| line.contains("ended")).count();
+        assert_eq!(ends, 2, "what is no output is always told");
+    }
+
+    #[test]
+    fn a_file_of_any_length_is_gone_on_in() {
+        let (_root, folder, id) = task();
+        let path = store::events(&folder, &id);
+        let line = format!("{}\n", "x".repeat(200 << 10));
+        let file = File::create(&path).unwrap();
+        file.set_len(65 << 20).unwrap();
+        file.write_all_at(line.as_bytes(), 65 << 20).unwrap();
+        file.write_all_at(&[b'y'; 100_000], (65 << 20) + line.len() as u64).unwrap();
+        Events::create(&folder, &id).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), (65 << 20) + line.len() as u64);
     }
 }
