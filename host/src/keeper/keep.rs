@@ -619,7 +619,15 @@ impl Keeper {
                     self.write();
                 }
             }
+            (Tried::Unasked(why), _) => self.tell_unasked(why),
             _ => {}
+        }
+    }
+
+    fn tell_unasked(&mut self, why: &str) {
+        if self.state.probe_failure.as_deref() != Some(why) {
+            self.state.probe_failure = Some(why.to_owned());
+            self.write();
         }
     }
 
@@ -630,6 +638,9 @@ impl Keeper {
         tries.take(&tried, now, clock::monotonic(), false);
         let settled = tries.answer;
         self.liveness = Some(tries);
+        if let Tried::Unasked(why) = &tried {
+            self.tell_unasked(why);
+        }
         let (Tried::No(why), Some(false)) = (tried, settled) else { return Turn::On };
         let stop = self.runtime.stop.clone();
         let mut ended = self.end_application(&stop);
@@ -654,7 +665,7 @@ impl Keeper {
         let secrets = self.order.secrets.as_ref().unwrap_or(&nothing);
         let env = match environment(&self.order.start.config, secrets, &self.state.instance) {
             Ok(env) => env,
-            Err(why) => return Tried::No(why),
+            Err(why) => return Tried::Unasked(format!("its probe can't be asked: {why}")),
         };
         let folder = self.folder.release(&self.order.start.release);
         let launch = Launch { command: command.clone(), env, folder };

@@ -37,6 +37,10 @@ impl Tries {
                 self.due = now + AGAIN;
                 return;
             }
+            Tried::Unasked(_) => {
+                self.due = now + Duration::from_secs(u64::from(self.probe.period_seconds.max(1)));
+                return;
+            }
             Tried::Yes => {
                 self.failures = 0;
                 self.answer = Some(true);
@@ -104,7 +108,8 @@ mod tests {
         let now = crate::clock::monotonic();
         let mut tries = Tries::new(&probe(3), now);
         tries.take(&Tried::Yes, now, now, false);
-        for tried in [no(), no(), Tried::Interrupted, Tried::Yes, no(), no()] {
+        let unasked = || Tried::Unasked("the secret value db is not here".to_owned());
+        for tried in [no(), no(), Tried::Interrupted, unasked(), Tried::Yes, no(), unasked(), no()] {
             tries.take(&tried, now, now, false);
             assert_eq!(tries.answer, Some(true));
         }

@@ -21,6 +21,8 @@ pub enum Tried {
     Yes,
     /// Why not, for a person.
     No(String),
+    /// Why it could not be asked: that says nothing about the application.
+    Unasked(String),
     /// Something that matters more happened; the try counts for nothing.
     Interrupted,
 }

@@ -6,6 +6,7 @@ mod application;
 mod as_user;
 mod contract;
 mod host;
+mod hostile;
 mod identity;
 mod keeper;
 mod probes;
