@@ -19,6 +19,8 @@ mod plan;
 mod release;
 #[cfg(feature = "write")]
 mod similar;
+#[cfg(feature = "write")]
+mod spool;
 mod window;
 #[cfg(feature = "write")]
 mod write;
@@ -29,5 +31,7 @@ pub use manifest::{ManifestError, check, decode, digest, encode};
 pub use plan::{Holding, plan};
 #[cfg(feature = "write")]
 pub use release::{Release, ReleaseError};
+#[cfg(feature = "write")]
+pub use spool::{Spool, SpoolError, Spooled};
 #[cfg(feature = "write")]
 pub use write::{Written, write};
