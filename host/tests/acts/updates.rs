@@ -183,3 +183,68 @@ fn a_drain_of_a_dead_runner_is_undone_by_the_keeper() {
     });
     assert_eq!(process(&host).start, before.start);
 }
+
+#[test]
+fn a_wait_for_readiness_can_be_cancelled() {
+    use landfall_host_protocol::{Outcome, Probe, ProbeAction};
+    let host = Host::new();
+    let one = example("v1.0");
+    let mut start = start_step(&one);
+    start.config.readiness = Some(Probe {
+        action: ProbeAction::Exec { command: vec!["/bin/false".to_owned()] },
+        initial_delay_seconds: 0,
+        period_seconds: 1,
+        timeout_seconds: 5,
+        failure_threshold: 1,
+    });
+    let mut steps = update(&host, &one, start);
+    steps[4] = Step::WaitReady { timeout_seconds: 600 };
+    let task = host.task(steps);
+    assert_eq!(host.begin(&task), Ok(false));
+    wait_for("waitReady", || (landfall_host::task::open(&host.folder)?.step == "waitReady").then_some(()));
+    landfall_host::task::cancel(&host.folder, &task.id).unwrap();
+    assert_eq!(host.end_of(&task).outcome, Outcome::Cancelled);
+    assert_eq!(host.applications().len(), 1, "the application is left alone");
+}
+
+/// Answers each request with the next status; tells what was asked.
+fn server(statuses: &'static [u16]) -> (u16, std::thread::JoinHandle<Vec<String>>) {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serve = move || {
+        let answer = |status: &u16| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let first = lines.next().unwrap().unwrap();
+            let token =
+                lines.map(Result::unwrap).take_while(|line| !line.is_empty()).find(|line| line.starts_with("X-Token"));
+            write!(stream, "HTTP/1.1 {status} Words\r\nContent-Length: 0\r\n\r\n").unwrap();
+            format!("{first} {}", token.unwrap_or_default())
+        };
+        statuses.iter().map(answer).collect()
+    };
+    (port, std::thread::spawn(serve))
+}
+
+#[test]
+fn a_drain_by_http_is_asked_once_and_undone() {
+    use landfall_host_protocol::{Drain, HttpGet, HttpHeader, HttpScheme};
+    let host = Host::new();
+    let (port, asked) = server(&[204, 503, 200]);
+    let request = |path: &str| HttpGet {
+        port,
+        path: path.to_owned(),
+        scheme: HttpScheme::Http,
+        host: None,
+        headers: vec![HttpHeader { name: "X-Token".to_owned(), value: "plain".to_owned() }],
+    };
+    let drain = |undo| {
+        Step::Drain(Drain::Http { request: request("/drain"), undo, method: "POST".to_owned(), timeout_seconds: 60 })
+    };
+    host.succeed(vec![drain(None)]);
+    let failure = host.fail(vec![drain(Some(request("/undrain")))], StepName::Drain, Reason::DrainFailed);
+    assert!(failure.why.contains("503"), "{}", failure.why);
+    let drained = "POST /drain HTTP/1.1 X-Token: plain";
+    assert_eq!(asked.join().unwrap(), [drained, drained, "POST /undrain HTTP/1.1 X-Token: plain"]);
+}
