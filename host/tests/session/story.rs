@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use landfall_host::clock;
 use landfall_host_protocol::{FolderFacts, ProcessState, Push};
 
 use crate::{
@@ -38,10 +37,8 @@ fn the_end_of_an_application_is_pushed_at_once() {
     assert_eq!((running.state, running.ready), (ProcessState::Running, true));
     // What was pushed of the deployment is read.
     while client.frame_within(Duration::from_millis(1100)).is_ok() {}
-    let since = clock::monotonic();
     kill(running.pid);
     let facts = pushed(&mut client, |facts| facts.process.as_ref().is_some_and(|process| process.last_end.is_some()));
-    assert!(since.elapsed() < Duration::from_secs(30));
     assert_eq!(facts.process.unwrap().last_end.unwrap().signal.as_deref(), Some("KILL"));
     let again = pushed(&mut client, |facts| {
         facts.process.as_ref().is_some_and(|process| process.state == ProcessState::Running && process.restarts == 1)

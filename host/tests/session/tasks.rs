@@ -94,6 +94,19 @@ fn a_task_tells_its_events_and_its_end_with_the_folder() {
 }
 
 #[test]
+fn a_look_right_after_a_task_in_a_new_folder_sees_its_end() {
+    for _ in 0..10 {
+        let root = Root::new();
+        let (mut client, _) = Client::greeted(root.path());
+        let id = client.send(&begin(task(0, vec![settle(0)])));
+        let (_, result, _) = end(&mut client, id);
+        let Answer::Facts { facts, .. } = client.ask(&Request::Look { seen: 0 }) else { panic!() };
+        let folder = &facts.folders[&name("web")];
+        assert_eq!((folder.journal, &folder.task), (result.journal, &None));
+    }
+}
+
+#[test]
 fn a_task_that_was_begun_already_is_attached_to() {
     let root = Root::new();
     let (mut client, _) = Client::greeted(root.path());
