@@ -1,5 +1,6 @@
 //! `journal`: a numbered line before and after every act, by whom, what and how it ended: the host's own memory. Its numbers tell an
-//! operator whether it has seen everything. A last line that broke off is none; of a hundred lines the last fifty are kept.
+//! operator whether it has seen everything. A last line that broke off is none, one of a later format is in the way; of a hundred lines the
+//! last fifty are kept.
 
 use std::io::{self, Write as _};
 
@@ -60,7 +61,7 @@ impl Journal {
         let text = String::from_utf8_lossy(&text);
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let (lines, rest) = text.split_at(whole);
-        let read: Vec<Option<Line>> = lines.lines().map(read_line).collect();
+        let read: Vec<Option<Line>> = lines.lines().map(read_line).collect::<io::Result<_>>()?;
         let torn = !rest.is_empty() || read.last().is_some_and(Option::is_none);
         Ok(Self { lines: read.into_iter().flatten().collect(), torn })
     }
@@ -140,13 +141,19 @@ impl Journal {
     }
 }
 
-fn read_line(text: &str) -> Option<Line> {
-    if let Ok(line) = files::parse_record(text.as_bytes()) {
-        return Some(line);
+/// `None`: it broke off. A whole one that can't be read is of a later program: what it says is not to be passed over, for the numbers go on
+/// from it and its task may run.
+fn read_line(text: &str) -> io::Result<Option<Line>> {
+    let why = match files::parse_record(text.as_bytes()) {
+        Ok(line) => return Ok(Some(line)),
+        Err(why) => why,
+    };
+    if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a line of the journal can't be read: {why}")));
     }
-    let shell::Line { n, state, step, task } = shell::journal_line(text)?;
+    let Some(shell::Line { n, state, step, task }) = shell::journal_line(text) else { return Ok(None) };
     let kind = if state == "begin" { LineKind::Begin } else { LineKind::End };
-    Some(Line { n, kind, by: Author::Operator, task, what: step, outcome: None, at_millis: 0 })
+    Ok(Some(Line { n, kind, by: Author::Operator, task, what: step, outcome: None, at_millis: 0 }))
 }
 
 #[cfg(test)]
@@ -203,6 +210,20 @@ mod tests {
             assert_eq!(note(&folder, LineKind::End, &Author::Operator, 0), 2);
             let journal = Journal::read(&folder).unwrap();
             assert_eq!((journal.number(), journal.lines().len()), (2, 2));
+        }
+    }
+
+    #[test]
+    fn a_line_of_a_later_format_is_in_the_way() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = folder(root.path());
+        note(&folder, LineKind::Begin, &Author::Operator, 0);
+        let text = std::fs::read_to_string(folder.journal()).unwrap();
+        let later = [text.replace("\"format\":1", "\"format\":2"), text.replace("\"begin\"", "\"pause\"")];
+        for line in later {
+            assert_ne!(line, text);
+            std::fs::write(folder.journal(), format!("{text}{line}")).unwrap();
+            assert_eq!(Journal::read(&folder).unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
     }
 
