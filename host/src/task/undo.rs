@@ -2,18 +2,21 @@
 //! and done by the runner at an early end; where the runner died by whoever finds that: the keeper, or the next task's runner.
 
 use std::{
+    fs::File,
     io,
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use landfall_host_protocol::{Drain, EventKind, Outcome, RunAs, Secrets, Step, StepName, Task, TaskId};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::{Events, lost, runner, store};
 use crate::{
-    files,
+    clock, files,
     folder::Folder,
     gate, program,
     records::{
@@ -22,6 +25,10 @@ use crate::{
     },
     steps::{self, Context},
 };
+
+/// How long the lock of a task without a runner may be held by those who look.
+const LOOK_TIME: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The drains of a task that are to be undone, the latest last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,14 +94,14 @@ pub fn spawn_undo(folder: &Folder) -> Option<Child> {
     command.spawn().ok()
 }
 
-/// Undoes what a task left whose runner died, and writes the task's end. A task that runs is left alone.
+/// Undoes what a task left whose runner died, and writes the task's end. A task that runs is left alone, and so is what a later one has
+/// begun meanwhile: its runner sees to what is left.
 pub fn undo_lost(folder: &Folder) -> io::Result<()> {
-    let Some(pending) = read(folder) else { return Ok(()) };
-    let id = &pending.task;
-    let lock = std::fs::File::open(store::lock(folder, id))?;
-    if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+    if read(folder).is_none() {
         return Ok(());
     }
+    let Some((pending, _runs)) = take_lost(folder)? else { return Ok(()) };
+    let id = &pending.task;
     let Some(task): Option<Task> = files::read_record(&store::task(folder, id))? else { return Ok(()) };
     let events = Events::create(folder, id)?;
     undo(folder, &task, &pending, &events);
@@ -102,6 +109,27 @@ pub fn undo_lost(folder: &Folder) -> io::Result<()> {
         runner::write_end(folder, &task, &lost(StepName::Undo))?;
     }
     Ok(())
+}
+
+/// What is to be undone, and the lock of its task, with which no other task begins. Both are taken under the folder's lock.
+fn take_lost(folder: &Folder) -> io::Result<Option<(Pending, File)>> {
+    let _lock = Lock::take(folder, "undoes").map_err(|refusal| io::Error::other(format!("{refusal:?}")))?;
+    let Some(pending) = read(folder) else { return Ok(None) };
+    let journal = Journal::read(folder)?;
+    let begun = journal.lines().iter().rev().find(|line| line.kind == LineKind::Begin);
+    if begun.is_none_or(|line| line.task != pending.task) {
+        return Ok(None);
+    }
+    let lock = File::open(store::lock(folder, &pending.task))?;
+    let since = clock::monotonic();
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        // Who looks whether it runs holds it for a moment.
+        if since.elapsed() > LOOK_TIME {
+            return Ok(None);
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
+    Ok(Some((pending, lock)))
 }
 
 /// Before a task's first step: what an earlier task left is undone, unless this one drains again.
@@ -140,7 +168,9 @@ fn undo(folder: &Folder, task: &Task, pending: &Pending, events: &Events) {
     }
     events.say(StepName::Undo, EventKind::Ended);
     let _ = note(folder, task, pending, &said.join(", "));
-    let _ = forget(folder);
+    if read(folder).as_ref() == Some(pending) {
+        let _ = forget(folder);
+    }
 }
 
 fn note(folder: &Folder, task: &Task, pending: &Pending, what: &str) -> io::Result<()> {

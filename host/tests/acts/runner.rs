@@ -113,6 +113,48 @@ fn a_drain_of_a_dead_runner_is_undone_without_a_next_task() {
     assert_eq!(Journal::read(&host.folder).unwrap().number(), 3);
 }
 
+fn undo_command(host: &Host) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_landfall-host"));
+    command.arg("undo-task").arg(&host.root).arg("shop.web");
+    command
+}
+
+#[test]
+fn an_undo_that_comes_late_leaves_the_drain_of_the_next_task() {
+    let host = Host::new();
+    draining(&host);
+    kill_runner(&host);
+    let record = host.folder.dot().join("undo");
+    let old = std::fs::read(&record).unwrap();
+    let next = draining(&host);
+    assert_eq!(drains(&host), "drained\ndrained\n");
+    // As one sees it that read the record before the next task began.
+    std::fs::write(&record, &old).unwrap();
+    assert!(undo_command(&host).status().unwrap().success());
+    assert_eq!(drains(&host), "drained\ndrained\n");
+    assert_eq!(std::fs::read(&record).unwrap(), old);
+    task::cancel(&host.folder, &next.id).unwrap();
+    host.end_of(&next);
+}
+
+#[test]
+fn an_undo_waits_for_whoever_begins_or_looks() {
+    let host = Host::new();
+    let dead = draining(&host);
+    kill_runner(&host);
+    let begins = records::Lock::take(&host.folder, "begins a task").unwrap();
+    let mut undo = undo_command(&host).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(drains(&host), "drained\n", "nothing is undone while a task may begin");
+    let looks = std::fs::File::open(host.folder.task(&dead.id).join("lock")).unwrap();
+    rustix::fs::flock(&looks, rustix::fs::FlockOperation::NonBlockingLockShared).unwrap();
+    drop(begins);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    drop(looks);
+    assert!(undo.wait().unwrap().success());
+    assert_eq!(drains(&host), "drained\nundone\n");
+}
+
 #[test]
 fn a_runner_without_its_secrets_does_nothing() {
     let mut host = Host::new();
