@@ -71,22 +71,33 @@ pub fn parse_record<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
 
 /// The bytes of a file of ours, bounded; `None`: there is none. No link is followed.
 pub fn read_whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match OpenOptions::new().read(true).custom_flags(no_follow()).open(path) {
+    let file = match open_plain(path, OpenOptions::new().read(true)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {
             return Ok(None);
         }
         Err(error) => return Err(error),
     };
-    if !file.metadata()?.is_file() {
-        return Err(unreadable(path, "it is no file"));
-    }
     let mut text = Vec::new();
     file.take(MAX_RECORD + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_RECORD {
         return Err(unreadable(path, "it is too large"));
     }
     Ok(Some(text))
+}
+
+/// Opens a file that an application could have put something else in the place of: no link is followed, and a FIFO or a device holds
+/// nobody and is refused.
+pub fn open_plain(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK).bits()).unwrap_or(0);
+    let file = options.custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(unreadable(path, "it is no plain file"));
+    }
+    // Its description may become an application's.
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 fn unreadable(path: &Path, why: &str) -> io::Error {
@@ -162,7 +173,7 @@ pub fn create_link(path: &Path, target: &Path) -> io::Result<()> {
 
 /// A file to append to; made where there is none.
 pub fn open_append(path: &Path, mode: u32) -> io::Result<File> {
-    let open = || OpenOptions::new().append(true).read(true).custom_flags(no_follow()).open(path);
+    let open = || open_plain(path, OpenOptions::new().append(true).read(true));
     let file = match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             create(path, mode)?;

@@ -22,7 +22,7 @@ use super::{
     become_command,
 };
 use crate::{
-    clock,
+    clock, files,
     keeper::{
         Belonging, Executed, Exit, Hands, Own,
         launch::{Launch, LaunchError},
@@ -56,7 +56,7 @@ enum Output {
 impl Output {
     fn open(&self) -> io::Result<File> {
         match self {
-            Self::Log(path) => File::options().append(true).open(path).or_else(|_| nothing()),
+            Self::Log(path) => files::open_plain(path, File::options().append(true)).or_else(|_| nothing()),
             Self::Pipe(pipe) => pipe.try_clone(),
         }
     }

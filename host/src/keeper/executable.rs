@@ -1,13 +1,19 @@
 //! Programs of another machine: known by their head, before a shell takes their bytes for a script.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fs::File, io::Read, os::unix::fs::OpenOptionsExt, path::Path};
 
 use crate::elf;
 
 /// What the file is for and what this machine is, where that is not the same and nothing on the host emulates it.
 pub fn foreign_machine(path: &Path) -> Option<String> {
     let mut head = [0u8; elf::HEAD];
-    File::open(path).ok()?.read_exact(&mut head).ok()?;
+    // A program may be a link; a FIFO in its place holds nobody.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    file.read_exact(&mut head).ok()?;
     let machine = elf::Machine::read(&head)?;
     let own = std::env::consts::ARCH;
     if !machine.is_foreign_to(own) || is_emulated(&head) {

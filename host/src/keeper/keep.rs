@@ -716,14 +716,14 @@ impl Keeper {
         // A runner that died can't undo what its task drained. (The child is reaped as the others are.)
         drop(task::spawn_undo(&self.folder));
         let limits = self.configuration().log.clone();
-        let length = std::fs::metadata(self.folder.log(0)).map_or(0, |metadata| metadata.len());
+        let length = std::fs::symlink_metadata(self.folder.log(0)).map_or(0, |metadata| metadata.len());
         let grown = length.saturating_sub(self.rotation.length);
         let time = now.saturating_duration_since(self.rotation.looked).max(Duration::from_millis(1));
         let mut left = length;
         if length > limits.max_bytes {
             // A disk too full is told by the facts.
             let _ = log::rotate(&self.folder, &limits);
-            left = std::fs::metadata(self.folder.log(0)).map_or(0, |metadata| metadata.len());
+            left = std::fs::symlink_metadata(self.folder.log(0)).map_or(0, |metadata| metadata.len());
         }
         // By its growth, until it is full again; a quiet one is looked at less and less.
         let room = limits.max_bytes.saturating_sub(left).max(1);

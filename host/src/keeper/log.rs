@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
 };
 
@@ -46,7 +46,7 @@ pub fn tail(folder: &Folder) -> Vec<String> {
 }
 
 fn read_tail(path: &Path) -> io::Result<Vec<String>> {
-    let mut file = File::open(path)?;
+    let mut file = files::open_plain(path, File::options().read(true))?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
     let mut bytes = Vec::new();
@@ -69,11 +69,16 @@ pub fn clean(line: &str) -> String {
 
 /// Rotates the log where it is longer than it may be. True: it was.
 pub fn rotate(folder: &Folder, limits: &LogLimits) -> io::Result<bool> {
-    let log = match File::options().read(true).write(true).open(folder.log(0)) {
+    let log = match files::open_plain(&folder.log(0), File::options().read(true).write(true)) {
         Ok(log) => log,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
+    // It is emptied: one that has another name as well may be another one's file.
+    let found = log.metadata()?;
+    if found.nlink() != 1 || found.uid() != rustix::process::getuid().as_raw() {
+        return Err(io::Error::other(format!("{} is not ours alone", folder.log(0).display())));
+    }
     let limit = limits.max_bytes.max(1);
     let kept = limit.saturating_mul(u64::from(limits.files));
     let mut length = log.metadata()?.len();
@@ -176,6 +181,30 @@ mod tests {
         assert!(lines.concat().ends_with(&all));
         assert!(!folder.log(3).exists());
         assert!(std::fs::metadata(folder.log(0)).unwrap().len() <= 64 << 10);
+    }
+
+    #[test]
+    fn what_is_not_our_own_plain_file_is_neither_read_nor_emptied() {
+        let (root, folder) = folder();
+        drop(open(&folder).unwrap());
+        let others = root.path().join("others");
+        std::fs::write(&others, "a line of another one's file\n").unwrap();
+        let limits = LogLimits { max_bytes: 1, files: 1 };
+        std::fs::remove_file(folder.log(0)).unwrap();
+        std::os::unix::fs::symlink(&others, folder.log(0)).unwrap();
+        assert!(tail(&folder).is_empty());
+        assert!(rotate(&folder, &limits).is_err());
+        std::fs::remove_file(folder.log(0)).unwrap();
+        std::fs::hard_link(&others, folder.log(0)).unwrap();
+        assert!(rotate(&folder, &limits).is_err());
+        assert!(!folder.log(1).exists());
+        assert_eq!(std::fs::read_to_string(&others).unwrap().len(), 29);
+        // A FIFO that nobody writes to.
+        std::fs::remove_file(folder.log(0)).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.log(0), rustix::fs::Mode::RWXU).unwrap();
+        assert!(tail(&folder).is_empty());
+        assert!(rotate(&folder, &limits).is_err());
+        assert!(open(&folder).is_err());
     }
 
     #[test]

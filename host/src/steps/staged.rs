@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs::{File, Metadata, OpenOptions},
     io::{self, Read as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -239,8 +239,7 @@ pub(super) fn file_with(folder: &Folder, release: &ReleaseName, sha256: &Digest)
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
+    files::open_plain(path, OpenOptions::new().read(true))
 }
 
 /// The first few entries that are not what they should be, and the new looks of those that are and look different.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfall_host::runtime;
+use landfall_host::{keeper::Phase, runtime};
 use landfall_host_protocol::{EnvValue, EnvVar, ProcessState};
 use rustix::process::Signal;
 
@@ -32,4 +32,20 @@ fn a_probe_that_lacks_a_secret_value_is_no_failure() {
     let facts = host.process();
     assert_eq!((facts.state, facts.pid, facts.restarts), (ProcessState::Running, application.pid, 0));
     assert!(facts.ready);
+}
+
+#[test]
+fn a_log_that_became_a_fifo_holds_nobody() {
+    let host = Host::new();
+    let text = "test -e ../../shared/data/once && exec sleep 1000; echo >../../shared/data/once; \
+                rm ../../shared/log/output.log; mkfifo ../../shared/log/output.log; exit 3";
+    host.started(&start(&host.release("v1", text), process(&["./run"])));
+    let ended = host.wait_for_phase("its end is seen", |phase| *phase != Phase::Running).last_end.unwrap();
+    assert_eq!(ended.status, Some(3));
+    until("why it does not start is told", || {
+        let lines = host.state().last_end.map(|ended| ended.lines).unwrap_or_default();
+        lines.iter().any(|line| line.contains("no plain file"))
+    });
+    host.stop().unwrap();
+    assert_eq!(host.process().state, ProcessState::Stopped);
 }
