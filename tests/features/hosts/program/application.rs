@@ -11,8 +11,8 @@ use landfall_host_protocol::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// Serves its version on port 8080.
-const WEB: &str = "#!/bin/sh\necho \"$GREETING from VERSION\"\nmkdir -p /tmp/www && echo VERSION >/tmp/www/index.html\nexec busybox httpd -f -p 8080 -h /tmp/www\n";
+/// Serves its version on port 8080, once `/srv/hold` is not there.
+const WEB: &str = "#!/bin/sh\necho \"$GREETING from VERSION\"\nwhile [ -e /srv/hold ]; do sleep 0.1; done\nmkdir -p /tmp/www && echo VERSION >/tmp/www/index.html\nexec busybox httpd -f -p 8080 -h /tmp/www\n";
 
 pub const UID: &str = "uid-of-web";
 

@@ -41,7 +41,7 @@ async fn an_upload_goes_on_where_it_was_cut() {
     let payload = Payload::file(&path);
     let bounds = PutOptions::default();
 
-    rack.host(0).slow("40mbit").await;
+    rack.host(0).slow("8mbit").await;
     let gate = gate();
     let folder = folder();
     let uploading = program.put(&gate, &folder, &object, size, &payload, &bounds);

@@ -98,16 +98,16 @@ async fn a_task_goes_on_without_its_sshd_and_is_attached_to_again() {
     let local = tempfile::tempdir().unwrap();
     let version = Version::pack(local.path(), "v1", 1000, None);
     bring(&program, &version).await;
-    let mut steps = vec![version.stage(), Step::Settle { seconds: 4 }];
-    steps.extend(version.update());
-    let task = task(&folder(), "web-01", 0, steps);
+    // It becomes ready when this test lets it.
+    rack.host(0).sh("touch /srv/hold").await;
+    let task = task(&folder(), "web-01", 0, deploy(&version));
     let mut stream = program.begin(&gate(), &task, &Secrets::default()).await.unwrap();
     let mut heard = Vec::new();
     let cut_off = loop {
         match stream.next().await {
             Ok(Some(TaskNews::Events { events, .. })) => {
                 heard.extend(events);
-                if heard.iter().any(|event| event.step == StepName::Settle) {
+                if heard.iter().any(|event| event.step == StepName::WaitReady) {
                     rack.host(0).hangup().await;
                 }
             }
@@ -130,6 +130,7 @@ async fn a_task_goes_on_without_its_sshd_and_is_attached_to_again() {
     let is_refused = matches!(&refused, ProgramError::Refused(Refusal::Busy { .. } | Refusal::JournalMoved { .. }));
     assert!(is_refused, "{refused:?}");
     drop(again);
+    rack.host(0).sh("rm /srv/hold").await;
     let mut rest = program.attach(&folder(), &task.id, offset).await.unwrap();
     let (events, result, _) = end(&mut rest).await;
     assert_eq!(result.outcome, Outcome::Succeeded, "{events:?}");
