@@ -1,4 +1,5 @@
 //! The program takes its place on a host: real files and processes, the built program.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::{
     fs,

@@ -68,7 +68,8 @@ fn a_base_that_somebody_changed_makes_no_wrong_release() {
 
 #[test]
 fn an_edited_removed_or_chmodded_file_is_tampering() {
-    let changes: [(&str, fn(&std::path::Path)); 6] = [
+    type Change = fn(&std::path::Path);
+    let changes: [(&str, Change); 6] = [
         ("lib/version", |path| std::fs::write(path, "v9.9").unwrap()),
         ("lib/library", |path| std::fs::remove_file(path).unwrap()),
         ("bin/run", |path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap()),
