@@ -737,28 +737,9 @@ impl Keeper {
 fn new_state(order: &Order, before: Option<State>) -> StepResult<State> {
     let instance =
         instance_value().map_err(|error| StepFailure::new(Reason::StartFailed, format!("/dev/urandom: {error}")))?;
-    let Start { release, digest, config, revision, redeploys } = &order.start;
-    Ok(State {
-        counter: before.map_or(0, |state| state.counter),
-        keeper: Some(own_record(true)?),
-        application: None,
-        instance,
-        uid: order.uid.clone(),
-        release: release.clone(),
-        digest: digest.clone(),
-        config: Some(config.hash.clone()),
-        revision: *revision,
-        redeploys: *redeploys,
-        phase: Phase::Ended,
-        ready_since: None,
-        was_ready: false,
-        restarts: 0,
-        last_end: None,
-        left: 0,
-        probe_failure: None,
-        strangers: Vec::new(),
-        awaiting_secrets: false,
-    })
+    let counter = before.map_or(0, |state| state.counter);
+    let keeper = Some(own_record(true)?);
+    Ok(State { keeper, ..State::new(&order.start, order.uid.clone(), instance, counter) })
 }
 
 fn own_record(parent: bool) -> StepResult<KeeperRecord> {

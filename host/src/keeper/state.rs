@@ -2,7 +2,7 @@
 
 use std::io;
 
-use landfall_host_protocol::{ConfigHash, Digest, Ended, ReleaseName, StrangerFacts};
+use landfall_host_protocol::{ConfigHash, Digest, Ended, ReleaseName, Start, StrangerFacts};
 use serde::{Deserialize, Serialize};
 
 use crate::{files, folder::Folder, gate, process::Identity, records::shell};
@@ -50,6 +50,9 @@ pub struct State {
     /// Others that answer on the application's port.
     #[serde(default)]
     pub strangers: Vec<StrangerFacts>,
+    /// Boot in which it was started, where no process stands for it.
+    #[serde(default)]
+    pub booted: Option<String>,
     /// It is to be started, and nobody on the host has its secret values.
     #[serde(default)]
     pub awaiting_secrets: bool,
@@ -113,8 +116,36 @@ impl State {
             left: 0,
             probe_failure: None,
             strangers: Vec::new(),
+            booted: None,
             awaiting_secrets: false,
         })
+    }
+
+    /// Of a start that is about to be made. The counter goes on.
+    pub fn new(start: &Start, uid: String, instance: String, counter: u64) -> Self {
+        let Start { release, digest, config, revision, redeploys } = start;
+        Self {
+            counter,
+            keeper: None,
+            application: None,
+            instance,
+            uid,
+            release: release.clone(),
+            digest: digest.clone(),
+            config: Some(config.hash.clone()),
+            revision: *revision,
+            redeploys: *redeploys,
+            phase: Phase::Ended,
+            ready_since: None,
+            was_ready: false,
+            restarts: 0,
+            last_end: None,
+            left: 0,
+            probe_failure: None,
+            strangers: Vec::new(),
+            booted: None,
+            awaiting_secrets: false,
+        }
     }
 
     /// Writes it, counted.

@@ -2,6 +2,7 @@
 //!
 //! A runtime does not decide whether something is to be started or stopped, and writes no journal.
 
+mod commands;
 pub mod configuration;
 mod none;
 mod process;
@@ -51,8 +52,10 @@ pub fn of(configuration: &Configuration) -> Box<dyn Runtime> {
     match &configuration.runtime {
         Kind::Process(_) => Box::new(process::Process),
         Kind::Systemd(_) => Box::new(none::NoRuntime::unsupported("runtime systemd is not supported by this program")),
-        Kind::Script(_) => Box::new(none::NoRuntime::unsupported("runtime script is not supported by this program")),
-        Kind::Static(_) => Box::new(none::NoRuntime::unsupported("runtime static is not supported by this program")),
+        kind @ (Kind::Script(_) | Kind::Static(_)) => match commands::Commands::of(kind) {
+            Some(commands) => Box::new(commands),
+            None => Box::new(none::NoRuntime::unsupported("this runtime has no commands")),
+        },
     }
 }
 

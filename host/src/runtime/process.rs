@@ -92,11 +92,7 @@ impl Runtime for Process {
     fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets) -> StepResult<()> {
         if let Some(state) = read(folder, Reason::StartFailed)? {
             if runs(&state) {
-                let same = state.digest == start.digest
-                    && state.config.as_ref() == Some(&start.config.hash)
-                    && state.revision == start.revision
-                    && state.redeploys == start.redeploys;
-                if same {
+                if is_same(&state, start) {
                     return attend(folder, Some(secrets));
                 }
                 let pid = state.application.as_ref().map_or(0, |application| application.pid);
@@ -203,6 +199,14 @@ fn is_settled(folder: &Folder, state: &State) -> bool {
     State::read(folder).is_ok_and(|now| now.is_some_and(|now| now.counter == state.counter))
 }
 
+/// What is on record is what is to be started.
+pub(super) fn is_same(state: &State, start: &Start) -> bool {
+    state.digest == start.digest
+        && state.config.as_ref() == Some(&start.config.hash)
+        && state.revision == start.revision
+        && state.redeploys == start.redeploys
+}
+
 /// The recorded application lives.
 fn runs(state: &State) -> bool {
     state.phase == Phase::Running
@@ -283,7 +287,7 @@ fn end_without_keeper(folder: &Folder, state: &State, stop: &Stop) -> StepResult
     Err(unended(living))
 }
 
-fn unended(strangers: Vec<landfall_host_protocol::StrangerFacts>) -> Box<StepFailure> {
+pub(super) fn unended(strangers: Vec<landfall_host_protocol::StrangerFacts>) -> Box<StepFailure> {
     let named: Vec<String> = strangers.iter().map(|stranger| format!("{} ({})", stranger.pid, stranger.what)).collect();
     let mut failure =
         StepFailure::new(Reason::StopFailed, format!("these processes survive KILL: {}", named.join(", ")));
@@ -302,7 +306,7 @@ fn suspicion(strangers: Vec<landfall_host_protocol::StrangerFacts>) -> Box<StepF
     failure
 }
 
-fn check_mount(folder: &Folder) -> StepResult<()> {
+pub(super) fn check_mount(folder: &Folder) -> StepResult<()> {
     let place = folder.releases();
     let existing = place.ancestors().find(|path| path.exists()).unwrap_or(folder.root());
     let noexec = rustix::fs::statvfs(existing).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::NOEXEC));
@@ -348,7 +352,7 @@ fn check_port(configuration: &Configuration) -> StepResult<()> {
 }
 
 /// `shared/data` is the user's that the application runs as.
-fn make_folders(folder: &Folder, run_as: Option<&RunAs>) -> StepResult<()> {
+pub(super) fn make_folders(folder: &Folder, run_as: Option<&RunAs>) -> StepResult<()> {
     let make = |path: &Path| {
         crate::gate::pass("shared.make", || files::create_folder(path, 0o755))
             .map_err(|error| files::failure(Reason::StartFailed, &error, path))
@@ -370,7 +374,7 @@ fn make_folders(folder: &Folder, run_as: Option<&RunAs>) -> StepResult<()> {
 }
 
 /// uid of the Deployment that the folder belongs to.
-fn owner_uid(folder: &Folder) -> String {
+pub(super) fn owner_uid(folder: &Folder) -> String {
     let owner: Option<landfall_host_protocol::Owner> = files::read_record(&folder.owner()).ok().flatten();
     owner.map(|owner| owner.uid).unwrap_or_default()
 }
@@ -468,9 +472,14 @@ fn observe(folder: &Folder, state: &State, facts: &mut FolderFacts) {
     let kept = state.config.as_ref().and_then(|hash| configuration::load(folder, hash).ok().flatten());
     let needs = kept.is_some_and(|kept| keeper::missing_secret(&kept.configuration, kept.secrets.as_ref()).is_some());
     facts.awaiting_secrets = state.awaiting_secrets || needs && process_state == ProcessState::Ended;
+    facts.process = Some(facts_of(state, process_state, ready));
+}
+
+/// What is on record, with what is true of it now.
+pub(super) fn facts_of(state: &State, process_state: ProcessState, ready: bool) -> ProcessFacts {
     let nobody = Identity { pid: 0, start: 0, boot_id: String::new() };
     let identity = state.application.as_ref().unwrap_or(&nobody);
-    facts.process = Some(ProcessFacts {
+    ProcessFacts {
         pid: identity.pid,
         start: identity.start,
         boot_id: identity.boot_id.clone(),
@@ -487,7 +496,7 @@ fn observe(folder: &Folder, state: &State, facts: &mut FolderFacts) {
         restarts: state.restarts,
         last_end: state.last_end.clone(),
         probe_failure: state.probe_failure.clone(),
-    });
+    }
 }
 
 /// Wakes when the record changes or the keeper dies.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use landfall_host::runtime::Waited;
-use landfall_host_protocol::{Configuration, ProcessState};
+use landfall_host_protocol::{Configuration, ProcessState, Reason, Runtime, ScriptRuntime, StaticRuntime};
 
 use crate::{
     host::{Host, process, start},
@@ -73,4 +73,71 @@ fn without_pidfd_calls_a_process_keeps_the_contract() {
     }
     let variables = [(landfall_host::process::WITHOUT_PIDFD, "1")];
     crate::support::run_again("contract::without_pidfd_calls_a_process_keeps_the_contract", &[], &variables);
+}
+
+/// An application that its own commands put into the background, and that forgets its environment only in part.
+fn script() -> Configuration {
+    let words = |text: &str| vec!["sh".to_owned(), "-c".to_owned(), text.to_owned()];
+    let pid = "../../shared/data/pid";
+    Configuration {
+        runtime: Runtime::Script(ScriptRuntime {
+            start: words(&format!(
+                "echo starting; setsid ./run </dev/null >/dev/null 2>&1 & echo $! >{pid}; sleep 0.1"
+            )),
+            stop: words(&format!("kill $(cat {pid}); rm {pid}")),
+            status: words(&format!("kill -0 $(cat {pid})")),
+            timeout_seconds: 30,
+        }),
+        ..process(&[])
+    }
+}
+
+#[test]
+fn what_commands_start_and_stop_keeps_the_contract() {
+    keeps_the_contract(&Host::new(), &script());
+}
+
+#[test]
+fn files_that_something_else_serves_keep_the_contract() {
+    let reload = vec!["sh".to_owned(), "-c".to_owned(), "echo reloaded".to_owned()];
+    let runtime = Runtime::Static(StaticRuntime { reload, timeout_seconds: 30 });
+    let host = Host::new();
+    keeps_the_contract(&host, &Configuration { runtime, ..process(&[]) });
+    assert_eq!(host.log().matches("reloaded").count(), 2);
+}
+
+#[test]
+fn commands_that_fail_or_hang_are_told_with_their_words() {
+    let host = Host::new();
+    let words = |text: &str| vec!["sh".to_owned(), "-c".to_owned(), text.to_owned()];
+    let mut config = script();
+    let Runtime::Script(script) = &mut config.runtime else { unreachable!() };
+    script.timeout_seconds = 1;
+    script.start = words("echo no such database; exit 3");
+    let release = host.release("v1", "exec sleep 1000");
+    let failure = host.start(&start(&release, config.clone())).unwrap_err();
+    assert_eq!(failure.reason, Reason::StartFailed);
+    assert!(failure.why.ends_with("exit status 3"), "{}", failure.why);
+    assert_eq!(failure.lines.last().unwrap(), "no such database");
+    assert_eq!(host.process().state, ProcessState::Ended);
+
+    let Runtime::Script(script) = &mut config.runtime else { unreachable!() };
+    script.start = words("sleep 1000 & sleep 1001");
+    let failure = host.start(&start(&release, config.clone())).unwrap_err();
+    assert!(failure.why.contains("not done within 1 s"), "{}", failure.why);
+    assert!(host.living().is_empty());
+}
+
+#[test]
+fn what_a_stop_command_leaves_is_ended_all_the_same() {
+    let host = Host::new();
+    let mut config = script();
+    let Runtime::Script(script) = &mut config.runtime else { unreachable!() };
+    script.stop = vec!["true".to_owned()];
+    host.start(&start(&host.release("v1", "sleep 1000 & exec sleep 1001"), config)).unwrap();
+    host.wait_ready().unwrap();
+    until("both run", || host.living().len() == 2);
+    host.stop().unwrap();
+    assert!(host.living().is_empty());
+    assert_eq!(host.process().state, ProcessState::Stopped);
 }

@@ -594,10 +594,9 @@ fn what_prints_as_fast_as_it_can_fills_no_disk() {
         length = now;
         cuts >= 5
     });
-    // The writer was kept from nothing, and what it writes now comes into the file of this name.
+    // The writer was kept from nothing, and what it wrote between two cuts came into the file of this name.
     assert!(handle.is_alive());
     host.stop().unwrap();
-    assert!(host.log().ends_with("all the time\n"));
     assert!(host.log().len() <= 1 << 20);
     assert!(fs::metadata(host.folder.log(1)).unwrap().len() <= 2 << 20);
     assert!(!host.folder.log(3).exists());
