@@ -4,12 +4,12 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use landfall_host_protocol::MachineFacts;
 use rustix::process::{PidfdFlags, getpid, getuid, pidfd_open};
 
+use super::users::own_name;
 use crate::{clock, process::boot_id};
 
 /// Reads the machine's facts.
@@ -46,20 +46,13 @@ pub fn session_scoped() -> bool {
     let in_scope = fs::read_to_string("/proc/self/cgroup").is_ok_and(|text| is_session_scope(&text));
     in_scope && {
         let logind = Logind::read(Path::new("/"));
-        logind.kills && logind.applies_to(user_name().as_deref())
+        logind.kills && logind.applies_to(own_name().as_deref())
     }
 }
 
 /// The cgroup is one that logind made for a login.
 fn is_session_scope(cgroup: &str) -> bool {
     cgroup.lines().any(|line| line.split('/').any(|part| part.starts_with("session-") && part.ends_with(".scope")))
-}
-
-/// Name of the user, asked of `id`, for a static program can't ask the name services.
-fn user_name() -> Option<String> {
-    let output = Command::new("id").arg("-un").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-    let name = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| name.trim().to_owned())
 }
 
 /// What logind's configuration says of the end of a session.

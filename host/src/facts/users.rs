@@ -85,6 +85,14 @@ fn judge(answer: &Answer, uid: &str) -> Result<(), String> {
     if words.is_empty() { Err("no answer".to_owned()) } else { Err(words.join(" ")) }
 }
 
+/// The SSH user's name, asked of `id`, for a static program can't ask the name services; it may be slow as they are.
+pub(super) fn own_name() -> Option<String> {
+    let mut id = Command::new("id");
+    id.arg("-un");
+    let answer = run(id).ok().filter(|answer| answer.succeeded)?;
+    answer.text.lines().last().map(|name| name.trim().to_owned())
+}
+
 #[derive(Debug)]
 struct Answer {
     succeeded: bool,
@@ -182,6 +190,13 @@ mod tests {
     fn a_missing_tool_and_an_option_for_a_name_are_refused() {
         assert_eq!(run(Command::new("no-such-tool")).unwrap_err(), "no-such-tool is not installed");
         assert!(can_become(RunAsMethod::Su, "--help").is_err());
+    }
+
+    #[test]
+    fn the_name_of_the_own_user_is_known() {
+        if getuid().as_raw() == 0 {
+            assert_eq!(own_name().as_deref(), Some("root"));
+        }
     }
 
     #[test]
