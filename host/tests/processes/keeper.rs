@@ -670,3 +670,34 @@ fn a_root_that_runs_no_programs_is_refused_before_anything_stops() {
     let script = "mount -t tmpfs -o noexec tmp /mnt && TMPDIR=/mnt exec \"$@\"";
     crate::support::run_again(name, &["unshare", "--mount", "sh", "-c", script, "sh"], &[]);
 }
+
+/// The record is of another boot: whoever has those numbers now is somebody else, mark and session included.
+#[test]
+fn after_a_reboot_nothing_is_signalled_and_another_start_is_made() {
+    let host = Host::new();
+    let start = start(&host.release("v1", "exec sleep 1000"), process(&["./run"]));
+    host.started(&start);
+    host.stop().unwrap();
+    let mut state = host.state();
+    let stranger = crate::support::Guarded::spawn(
+        std::process::Command::new("setsid").args(["sleep", "1004"]).env(landfall_host::process::MARK, &state.instance),
+    );
+    until("it is a session of its own", || !landfall_host::process::session_members(stranger.pid()).is_empty());
+    let there = stranger.identity();
+    let before = landfall_host::process::Identity { boot_id: "of-another-boot".to_owned(), ..there.clone() };
+    state.phase = Phase::Running;
+    state.application = Some(before.clone());
+    state.keeper.as_mut().unwrap().identity = before;
+    state.write(&host.folder).unwrap();
+
+    let facts = host.facts();
+    assert_eq!(facts.process.unwrap().state, ProcessState::Ended);
+    assert_eq!(facts.keeper, None);
+    assert!(facts.survivors.is_empty());
+    runtime::attend(&host.folder, None).unwrap();
+    let application = host.started(&start);
+    assert_ne!(application.pid, there.pid);
+    assert!(matches!(find(&there), Found::Alive(_)));
+    host.stop().unwrap();
+    assert!(matches!(find(&there), Found::Alive(_)));
+}
