@@ -109,7 +109,7 @@ impl AsUser {
 
     /// What was started by these hands, and lives.
     pub fn started(&mut self) -> Belonging {
-        Belonging { below: self.hand().into_iter().collect(), ..Belonging::default() }
+        Belonging { below: self.hand().and_then(Identity::of).into_iter().collect(), ..Belonging::default() }
     }
 
     /// A question and its answer; a connection that broke is made again once.

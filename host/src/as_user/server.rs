@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::ask::{Ask, Lines, Said};
 use crate::{
     keeper::{Belonging, Hands, Own, Signals},
-    process::{Stat, signal_name, signal_of},
+    process::{Identity, Stat, signal_name, signal_of},
     program,
 };
 
@@ -103,7 +103,7 @@ fn answer(hands: &mut Own, ask: Ask, output: &File, lines: &Lines) -> Said {
 
 /// What this process started belongs to it as well: who asks may be hidden from us, and with it what is below it.
 fn with_ours(mut of: Belonging) -> Belonging {
-    of.below.push(rustix::process::getpid().as_raw_nonzero().get());
+    of.below.extend(Identity::own());
     of
 }
 

@@ -29,6 +29,8 @@ pub fn end(hands: &mut dyn Hands, application: Option<&Identity>, of: &Belonging
     let signal = signal_of(&stop.signal).unwrap_or(Signal::TERM);
     let grace_ends = clock::monotonic() + Duration::from_secs(u64::from(stop.grace_seconds));
     let mut told: Vec<Identity> = Vec::new();
+    // Once its first process is dead, who belongs to it may be known from before alone.
+    let mut seen = hands.living(of);
     let main = application.filter(|main| !matches!(find(main), Found::Dead));
     if let Some(main) = main {
         told.push(main.clone());
@@ -43,7 +45,7 @@ pub fn end(hands: &mut dyn Hands, application: Option<&Identity>, of: &Belonging
     let mut left: Option<u32> = None;
     let mut pause = LOOK_INTERVAL_MIN;
     loop {
-        let living = everything(hands, application, of);
+        let living = everything(hands, application, of, &mut seen);
         let left = *left.get_or_insert(u32::try_from(living.len()).unwrap_or(u32::MAX));
         if living.is_empty() {
             return Ok(left);
@@ -64,16 +66,29 @@ pub fn end(hands: &mut dyn Hands, application: Option<&Identity>, of: &Belonging
     if let Some(main) = main {
         let _ = hands.signal(main, Signal::KILL);
     }
+    let kill_ends = clock::monotonic() + KILL_TIMEOUT;
     hands.end_all(of, KILL_TIMEOUT);
-    if let Some(main) = main {
-        wait(main, clock::monotonic() + KILL_TIMEOUT);
+    let mut living = everything(hands, application, of, &mut seen);
+    while !living.is_empty() && clock::monotonic() < kill_ends {
+        for process in &living {
+            let _ = hands.signal(process, Signal::KILL);
+        }
+        std::thread::sleep(LOOK_INTERVAL_MIN);
+        living = everything(hands, application, of, &mut seen);
     }
-    let living = everything(hands, application, of);
     if living.is_empty() { Ok(left) } else { Err(Unended(living.iter().map(describe).collect())) }
 }
 
-fn everything(hands: &mut dyn Hands, application: Option<&Identity>, of: &Belonging) -> Vec<Identity> {
+fn everything(
+    hands: &mut dyn Hands,
+    application: Option<&Identity>,
+    of: &Belonging,
+    seen: &mut Vec<Identity>,
+) -> Vec<Identity> {
     let mut living = hands.living(of);
+    seen.retain(|process| !living.contains(process) && matches!(find(process), Found::Alive(_)));
+    living.append(seen);
+    seen.extend_from_slice(&living);
     if let Some(application) = application
         && !matches!(find(application), Found::Dead)
         && !living.contains(application)

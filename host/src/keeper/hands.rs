@@ -20,7 +20,9 @@ use super::launch::{Launch, LaunchError, Prepared, prepare};
 use crate::{
     as_user::AsUser,
     clock,
-    process::{Found, Identity, Listening, descendants, end_all, find, marked, owns, session_members, timespec},
+    process::{
+        Found, Identity, Listening, boot_id, descendants, end_all, find, marked, owns, session_members, timespec,
+    },
 };
 
 /// Bytes of a probe command's output that are kept.
@@ -34,11 +36,14 @@ const REAPED_MAX: usize = 64;
 pub struct Belonging {
     /// Value of the mark.
     pub instance: String,
-    /// A session that was seen alive without a gap since the start.
-    pub session: Option<i32>,
-    /// Processes whose descendants they are.
+    /// Process whose session it is. Once it is dead its number may be another one's.
+    pub session: Option<Identity>,
+    /// Until when that process was seen alive, as start times count: who is in the session and began before that is of it.
     #[serde(default)]
-    pub below: Vec<i32>,
+    pub session_seen: u64,
+    /// Processes whose descendants they are, as long as they live.
+    #[serde(default)]
+    pub below: Vec<Identity>,
     /// Processes of ours, that are none of the application.
     pub except: Vec<i32>,
 }
@@ -46,8 +51,8 @@ pub struct Belonging {
 impl Belonging {
     /// Living processes that belong to it, as far as who asks may see them.
     pub fn living(&self) -> Vec<Identity> {
-        let mut found: Vec<Identity> = self.below.iter().flat_map(|pid| descendants(*pid)).collect();
-        found.extend(self.session.map(session_members).unwrap_or_default());
+        let mut found: Vec<Identity> = self.below.iter().flat_map(below).collect();
+        found.extend(self.session.iter().flat_map(|leader| self.members(leader)));
         found.extend(marked(&self.instance));
         let own = rustix::process::getpid().as_raw_nonzero().get();
         found.retain(|process| process.pid != own && !self.except.contains(&process.pid));
@@ -55,6 +60,23 @@ impl Belonging {
         found.dedup();
         found
     }
+
+    fn members(&self, leader: &Identity) -> Vec<Identity> {
+        let mut found = session_members(leader.pid);
+        if leader.boot_id != boot_id() {
+            return Vec::new();
+        }
+        if !matches!(find(leader), Found::Alive(_)) {
+            found.retain(|process| process.start < self.session_seen);
+        }
+        found
+    }
+}
+
+/// Descendants of this very process: it is looked at after they were listed, for a dead one's number may be another one's.
+fn below(process: &Identity) -> Vec<Identity> {
+    let found = descendants(process.pid);
+    if matches!(find(process), Found::Alive(_)) { found } else { Vec::new() }
 }
 
 /// How a process of ours ended.

@@ -41,7 +41,7 @@ use crate::{
     folder::Folder,
     gate,
     probe::{self, Tried},
-    process::{Found, Handle, Identity, find, instance_value, listening, signal_name, timespec, whose},
+    process::{Found, Handle, Identity, find, instance_value, listening, signal_name, start_time_now, timespec, whose},
     program, task,
 };
 
@@ -164,6 +164,8 @@ struct Keeper {
     /// Held as long as this is the folder's keeper.
     lock: OwnedFd,
     application: Option<Handle>,
+    /// When it was, as start times count.
+    seen_alive: u64,
     backoff: Backoff,
     started: Instant,
     readiness: Option<Tries>,
@@ -238,6 +240,7 @@ impl Keeper {
             signals,
             lock,
             application: None,
+            seen_alive: 0,
             backoff,
             started: now,
             readiness: None,
@@ -372,9 +375,11 @@ impl Keeper {
             return Turn::Done;
         }
         let exit = self.reap();
+        let now = start_time_now();
         if matches!(self.state.phase, Phase::Running) && !self.is_alive() {
             return self.on_end(exit);
         }
+        self.seen_alive = now;
         if let Phase::Waiting { at } = self.state.phase
             && clock::uptime_millis() >= at
         {
@@ -407,12 +412,12 @@ impl Keeper {
 
     /// By what the application's processes are found: our descendants, where we started it; else its session, which we see alive, and its mark.
     fn belonging(&self) -> Belonging {
-        let own = rustix::process::getpid().as_raw_nonzero().get();
         let is_parent = self.state.keeper.as_ref().is_some_and(|record| record.parent);
         Belonging {
             instance: if is_parent { String::new() } else { self.state.instance.clone() },
-            session: self.state.application.as_ref().filter(|_| !is_parent).map(|identity| identity.pid),
-            below: vec![own],
+            session: self.state.application.clone().filter(|_| !is_parent),
+            session_seen: self.seen_alive,
+            below: Identity::own().into_iter().collect(),
             except: Vec::new(),
         }
     }
@@ -425,6 +430,8 @@ impl Keeper {
 
     /// The application is dead: what it left is ended, and then it is started again or not.
     fn on_end(&mut self, exit: Option<Exit>) -> Turn {
+        // It may have died between the two looks.
+        let exit = exit.or_else(|| self.reap());
         let ended = self.ended(exit);
         let ran = clock::monotonic().saturating_duration_since(self.started);
         self.end_leftovers();

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::clock;
+
 /// What one line of `/proc/PID/stat` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -44,6 +46,11 @@ impl Stat {
             _ => false,
         }
     }
+}
+
+/// Start time of a process that begins now: ticks are of 1/100 s on every machine.
+pub fn start_time_now() -> u64 {
+    clock::uptime_millis() / 10
 }
 
 /// Every pid that may be seen.

@@ -88,7 +88,7 @@ impl Surroundings<'_> {
                 Found::Dead => break,
                 _ if left.is_zero() => {
                     // It hangs; of its session nothing stays.
-                    let of = Belonging { session: Some(identity.pid), ..Belonging::default() };
+                    let of = Belonging { session: Some(identity.clone()), ..Belonging::default() };
                     hands.end_all(&of, Duration::from_secs(10));
                     return Err(failed(format!("not done within {} s; it was ended", timeout.as_secs())));
                 }

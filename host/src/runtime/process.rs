@@ -21,7 +21,7 @@ use crate::{
     folder::Folder,
     keeper::{self, Belonging, Order, Phase, State, Unended, Work},
     probe,
-    process::{Found, Identity, boot_id, ended_in_words, find, listening, suspected, timespec, whose},
+    process::{Found, Identity, boot_id, ended_in_words, find, listening, start_time_now, suspected, timespec, whose},
     records::shell,
 };
 
@@ -234,6 +234,7 @@ fn stop_of(folder: &Folder, state: &State) -> Stop {
 /// nobody saw it since.
 fn belonging(state: &State) -> Belonging {
     let application = state.application.as_ref();
+    let start_time_now = start_time_now();
     let lives = application.is_some_and(|application| matches!(find(application), Found::Alive(_)));
     let keeper = keeper::is_living(state);
     Belonging {
@@ -242,10 +243,11 @@ fn belonging(state: &State) -> Belonging {
         } else {
             String::new()
         },
-        session: application.filter(|_| lives).map(|application| application.pid),
+        session: application.filter(|_| lives).cloned(),
+        session_seen: if lives { start_time_now } else { 0 },
         below: match &keeper {
-            Some(keeper) => vec![keeper.identity().pid],
-            None => application.filter(|_| lives).map(|application| application.pid).into_iter().collect(),
+            Some(keeper) => vec![keeper.identity().clone()],
+            None => application.filter(|_| lives).cloned().into_iter().collect(),
         },
         except: keeper.iter().map(|keeper| keeper.identity().pid).collect(),
     }

@@ -1,14 +1,18 @@
 //! What an application, another user or a machine that fails can do to a keeper and a runner: it harms nobody else.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
-use landfall_host::{keeper::Phase, runtime};
-use landfall_host_protocol::{EnvValue, EnvVar, ProcessState};
+use landfall_host::{
+    keeper::Phase,
+    process::{Found, find},
+    runtime,
+};
+use landfall_host_protocol::{EnvValue, EnvVar, ProcessState, StopTo};
 use rustix::process::Signal;
 
 use crate::{
-    host::{Host, exec, process, start},
-    support::{PATIENCE, until},
+    host::{Host, exec, process, start, with_stop},
+    support::{Guarded, PATIENCE, is_inner, run_again, until},
 };
 
 #[test]
@@ -48,4 +52,43 @@ fn a_log_that_became_a_fifo_holds_nobody() {
     });
     host.stop().unwrap();
     assert_eq!(host.process().state, ProcessState::Stopped);
+}
+
+/// G14: the first process is dead, init waited for it, and its pid passes to somebody else while something else is still being ended.
+#[test]
+fn who_gets_the_first_processes_pid_is_not_ended_with_the_rest() {
+    if !is_inner() {
+        let name = "hostile::who_gets_the_first_processes_pid_is_not_ended_with_the_rest";
+        return run_again(name, &["unshare", "--pid", "--fork", "--mount-proc"], &[]);
+    }
+    // This test is init here.
+    let host = Host::new();
+    let script = "(trap '' TERM; exec setsid sleep 1002) & echo up >../../shared/data/up; exec sleep 1000";
+    let config = with_stop(process(&["./run"]), StopTo::Main, 3);
+    let application = host.started(&start(&host.release("v1", script), config));
+    host.wait_for_data("up");
+    until("it is what it is", || {
+        fs::read_to_string(format!("/proc/{}/comm", application.pid)).is_ok_and(|name| name == "sleep\n")
+    });
+    let keeper = host.keeper().unwrap();
+    keeper.signal(Signal::KILL).unwrap();
+    assert!(keeper.wait(PATIENCE));
+
+    let (pid, host) = (application.pid, &host);
+    let (stranger, child) = std::thread::scope(|scope| {
+        let stop = scope.spawn(|| host.stop());
+        let zombie = rustix::process::Pid::from_raw(pid);
+        until("init waited for it", || {
+            rustix::process::waitpid(zombie, rustix::process::WaitOptions::NOHANG).is_ok_and(|dead| dead.is_some())
+        });
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        let stranger = Guarded::shell("sleep 1003 & exec sleep 1004");
+        assert_eq!(stranger.pid(), pid, "the pid was not reused");
+        let child =
+            crate::support::until_some("its child", || landfall_host::process::descendants(pid).first().cloned());
+        stop.join().unwrap().unwrap();
+        (stranger, child)
+    });
+    assert!(matches!(find(&stranger.identity()), Found::Alive(_)));
+    assert!(matches!(find(&child), Found::Alive(_)));
 }
