@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use landfall_host_protocol::{Drain, EventKind, Outcome, RunAs, Secrets, Step, StepName, Task, TaskId};
+use landfall_host_protocol::{
+    Drain, EventKind, FolderFacts, Outcome, ProcessFacts, RunAs, Secrets, Step, StepName, Task, TaskId,
+};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,7 @@ use crate::{
         Journal, Lock,
         journal::{Act, LineKind},
     },
+    runtime,
     steps::{self, Context},
 };
 
@@ -39,6 +42,9 @@ pub struct Pending {
     /// User that their commands run as.
     #[serde(default)]
     pub run_as: Option<RunAs>,
+    /// Pid and start time of the application that was drained; `None`: none ran.
+    #[serde(default)]
+    pub drained: Option<(i32, u64)>,
 }
 
 fn path(folder: &Folder) -> PathBuf {
@@ -56,8 +62,20 @@ pub(crate) fn expect(folder: &Folder, task: &TaskId, drain: &Drain, run_as: Opti
         return Ok(());
     }
     drains.push(drain.clone());
-    let pending = Pending { task: task.clone(), drains, run_as: run_as.cloned() };
+    let drained = application(folder).map(|process| (process.pid, process.start));
+    let pending = Pending { task: task.clone(), drains, run_as: run_as.cloned(), drained };
     gate::pass("undo.write", || files::write_record(&path(folder), &pending))
+}
+
+fn application(folder: &Folder) -> Option<ProcessFacts> {
+    let mut facts = FolderFacts::default();
+    runtime::recorded(folder).observe(folder, &mut facts);
+    facts.process
+}
+
+/// Another application than the drained one is ready: there is nothing to undo any more.
+fn is_over(folder: &Folder, pending: &Pending) -> bool {
+    application(folder).is_some_and(|now| now.ready && Some((now.pid, now.start)) != pending.drained)
 }
 
 /// The new application is ready, or all was undone.
@@ -153,6 +171,10 @@ pub(super) fn after(folder: &Folder, task: &Task, outcome: &Outcome, events: &Ev
 
 /// Undoes the latest first. What fails is journaled and not tried again: it was tried, and a person has to look.
 fn undo(folder: &Folder, task: &Task, pending: &Pending, events: &Events) {
+    if is_over(folder, pending) {
+        let _ = forget(folder);
+        return;
+    }
     let secrets = Secrets::default();
     let context = Context { folder, task, secrets: &secrets, events, step: StepName::Undo, index: task.steps.len() };
     events.say(StepName::Undo, EventKind::Begun);
