@@ -2,6 +2,9 @@
 
 use landfall_host_protocol::{Ended, Failure, Full, Outcome, Reason, StepName, StrangerFacts};
 
+/// Characters of `why`: with all else a failure fits an event.
+const MAX_WHY: usize = 6000;
+
 /// Result of a step.
 pub type StepResult<T> = Result<T, Box<StepFailure>>;
 
@@ -19,7 +22,11 @@ pub struct StepFailure {
 
 impl StepFailure {
     pub fn new(reason: Reason, why: impl Into<String>) -> Box<Self> {
-        Box::new(Self { reason, why: why.into(), lines: Vec::new(), ended: None, full: None, strangers: Vec::new() })
+        let mut why = why.into();
+        if let Some((end, _)) = why.char_indices().nth(MAX_WHY) {
+            why.truncate(end);
+        }
+        Box::new(Self { reason, why, lines: Vec::new(), ended: None, full: None, strangers: Vec::new() })
     }
 
     pub fn into_outcome(self, step: StepName) -> Outcome {

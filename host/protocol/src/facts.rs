@@ -183,7 +183,7 @@ pub struct KeeperFacts {
     pub parent: bool,
 }
 
-/// A process that is named to a person.
+/// A process that is named to a person. Of many the first few are, and one with the pid 0 says how many more there are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StrangerFacts {
     pub pid: i32,

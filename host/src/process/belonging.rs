@@ -17,6 +17,8 @@ use super::{
 /// Variable of the environment whose value is another one at each start.
 pub const MARK: &str = "LANDFALL_INSTANCE";
 
+/// Processes that are named to a person at once.
+const NAMED_MAX: usize = 20;
 /// Characters of a command line that are shown.
 const SHOWN_MAX: usize = 200;
 
@@ -103,15 +105,26 @@ pub fn suspected(releases: &Path, known: &[Identity]) -> Vec<StrangerFacts> {
     places.extend(fs::canonicalize(releases));
     let below = |link: PathBuf| places.iter().any(|place| link.starts_with(place));
     let own = rustix::process::getpid().as_raw_nonzero().get();
-    table()
+    let found: Vec<Identity> = table()
         .iter()
         .filter(|(pid, _)| *pid != own)
         .filter(|(pid, stat)| !known.iter().any(|process| process.pid == *pid && process.start == stat.start))
         .filter(|(pid, _)| {
             ["exe", "cwd"].iter().any(|link| fs::read_link(format!("/proc/{pid}/{link}")).is_ok_and(below))
         })
-        .map(|(pid, stat)| describe(&Identity::with(*pid, stat)))
-        .collect()
+        .map(|(pid, stat)| Identity::with(*pid, stat))
+        .collect();
+    describe_all(&found)
+}
+
+/// The first few of these processes as a person is told of them, and in a last entry without a pid how many more there are: any number of
+/// them fits a fact.
+pub fn describe_all(processes: &[Identity]) -> Vec<StrangerFacts> {
+    let mut all: Vec<StrangerFacts> = processes.iter().take(NAMED_MAX).map(describe).collect();
+    if let Some(more) = processes.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+        all.push(StrangerFacts { pid: 0, start: 0, what: format!("and {more} more") });
+    }
+    all
 }
 
 /// A process as a person is told of it.
@@ -145,5 +158,16 @@ mod tests {
         }
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn of_many_processes_the_first_are_named_and_the_rest_counted() {
+        let own = Identity::own().unwrap();
+        assert_eq!(describe_all(&vec![own.clone(); 20]).len(), 20);
+        let all = describe_all(&vec![own; 2600]);
+        assert_eq!(
+            (all.len(), all.last().map(|last| (last.pid, last.what.as_str()))),
+            (21, Some((0, "and 2580 more")))
+        );
     }
 }

@@ -8,7 +8,11 @@ use std::{
 use landfall_host_protocol::StrangerFacts;
 use serde::{Deserialize, Serialize};
 
-use super::{belonging::describe, identity::Identity, stat::table};
+use super::{
+    belonging::describe_all,
+    identity::Identity,
+    stat::{Stat, table},
+};
 
 /// A socket that accepts connections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,11 +98,9 @@ fn holds(pid: i32, sockets: &[Listening]) -> Option<bool> {
 
 /// The processes that hold one of these sockets, as far as they may be seen.
 pub fn whose(sockets: &[Listening]) -> Vec<StrangerFacts> {
-    table()
-        .iter()
-        .filter(|(pid, _)| holds(*pid, sockets) == Some(true))
-        .map(|(pid, stat)| describe(&Identity::with(*pid, stat)))
-        .collect()
+    let held = |(pid, _): &&(i32, Stat)| holds(*pid, sockets) == Some(true);
+    let holders: Vec<Identity> = table().iter().filter(held).map(|(pid, stat)| Identity::with(*pid, stat)).collect();
+    describe_all(&holders)
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ impl Runtime for Commands {
             _ => ProcessState::Ended,
         };
         if !runs {
-            facts.survivors = left(&state).living().iter().map(crate::process::describe).collect();
+            facts.survivors = crate::process::describe_all(&left(&state).living());
         }
         facts.process = Some(process::facts_of(&state, process_state, runs && state.is_ready()));
     }

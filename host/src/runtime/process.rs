@@ -285,23 +285,29 @@ fn end_without_keeper(folder: &Folder, state: &State, stop: &Stop) -> StepResult
             return Ok(());
         }
     }
-    let living = everything(state).iter().map(crate::process::describe).collect();
-    Err(unended(living))
+    Err(unended(crate::process::describe_all(&everything(state))))
 }
 
 pub(super) fn unended(strangers: Vec<landfall_host_protocol::StrangerFacts>) -> Box<StepFailure> {
-    let named: Vec<String> = strangers.iter().map(|stranger| format!("{} ({})", stranger.pid, stranger.what)).collect();
     let mut failure =
-        StepFailure::new(Reason::StopFailed, format!("these processes survive KILL: {}", named.join(", ")));
+        StepFailure::new(Reason::StopFailed, format!("these processes survive KILL: {}", named(&strangers)));
     failure.strangers = Unended(strangers).0;
     failure
 }
 
+/// The first few in words.
+fn named(strangers: &[landfall_host_protocol::StrangerFacts]) -> String {
+    let named = strangers.iter().map(|stranger| match stranger.pid {
+        0 => stranger.what.clone(),
+        pid => format!("{pid} ({})", stranger.what),
+    });
+    named.collect::<Vec<_>>().join(", ")
+}
+
 fn suspicion(strangers: Vec<landfall_host_protocol::StrangerFacts>) -> Box<StepFailure> {
-    let named: Vec<String> = strangers.iter().map(|stranger| format!("{} ({})", stranger.pid, stranger.what)).collect();
     let why = format!(
         "processes run from below the releases of this project and can't be proved to be ours; end them by hand: {}",
-        named.join(", ")
+        named(&strangers)
     );
     let mut failure = StepFailure::new(Reason::LeftoverSuspected, why);
     failure.strangers = strangers;
@@ -468,7 +474,7 @@ fn observe(folder: &Folder, state: &State, facts: &mut FolderFacts) {
     // A walk through all of /proc, which a look at an application that runs is spared; an update looks before it acts.
     if !runs && keeper.is_none() {
         let everything = everything(state);
-        facts.survivors = everything.iter().map(crate::process::describe).collect();
+        facts.survivors = crate::process::describe_all(&everything);
         facts.suspected = suspected(&folder.releases(), &everything);
     }
     let kept = state.config.as_ref().and_then(|hash| configuration::load(folder, hash).ok().flatten());

@@ -7,6 +7,7 @@ mod mending;
 mod outgoing;
 mod processes;
 mod requests;
+mod short;
 mod streams;
 mod view;
 mod watch;

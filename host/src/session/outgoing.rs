@@ -7,6 +7,8 @@ use landfall_host_protocol::{Answer, Kind, Push, Refusal, encode};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::short::{SHORTER, shorten};
+
 /// Bytes beyond which the queue counts as full. One frame more may lie in it.
 const FULL: usize = 1 << 20;
 /// Bytes below which logs and tasks go on.
@@ -40,12 +42,20 @@ impl Outgoing {
         self.is_gone
     }
 
-    /// An answer. One that no frame holds becomes a refusal.
+    /// An answer. One that no frame holds is shortened, or becomes a refusal.
     pub(super) fn answer(&mut self, id: u32, answer: &Answer) {
-        if !self.message(id, answer) {
-            let why = "the answer is longer than a frame".to_owned();
-            self.message(id, &Answer::Refused(Refusal::Failed { why }));
+        if self.message(id, answer) {
+            return;
         }
+        let mut answer = answer.clone();
+        for shorter in SHORTER {
+            shorten(&mut answer, shorter);
+            if self.message(id, &answer) {
+                return;
+            }
+        }
+        let why = "the answer is longer than a frame".to_owned();
+        self.message(id, &Answer::Refused(Refusal::Failed { why }));
     }
 
     pub(super) fn refuse(&mut self, id: u32, field: &str, why: impl Into<String>) {

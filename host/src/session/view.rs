@@ -11,6 +11,7 @@ use landfall_host_protocol::{FolderFacts, FolderName, HostFacts, MachineFacts, P
 
 use super::{
     processes::Processes,
+    short::SHORTER,
     watch::{Changes, Fingerprint, Watch, fingerprint},
 };
 use crate::{
@@ -24,7 +25,10 @@ const PUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two surveys that nobody waits for.
 const SURVEY_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of facts in one push, so that it fits a frame; what is left comes a second later.
-const MAX_PUSHED: usize = 64;
+const MAX_PUSHED: usize = 512 << 10;
+
+/// Bytes of the facts of one folder in a push; longer ones are shortened.
+const MAX_FOLDER: usize = 256 << 10;
 
 /// Which folders are to be read again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -280,11 +284,21 @@ impl View {
             return None;
         }
         self.pushed_at = Some(clock::monotonic());
-        let names: Vec<FolderName> = self.unpushed.iter().take(MAX_PUSHED).cloned().collect();
-        for name in &names {
-            self.unpushed.remove(name);
+        let mut folders = BTreeMap::new();
+        let mut bytes = 0;
+        while bytes < MAX_PUSHED
+            && let Some(name) = self.unpushed.pop_first()
+        {
+            let mut facts = self.folders.get(&name).cloned();
+            let length = |facts: &FolderFacts| serde_json::to_vec(facts).map_or(0, |text| text.len());
+            for shorter in SHORTER {
+                if let Some(facts) = facts.as_mut().filter(|facts| length(facts) > MAX_FOLDER) {
+                    shorter(facts);
+                }
+            }
+            bytes += facts.as_ref().map_or(4, length) + name.as_str().len();
+            folders.insert(name, facts);
         }
-        let folders = names.into_iter().map(|name| (name.clone(), self.folders.get(&name).cloned())).collect();
         Some(Push::Folders { seen: self.seen, folders })
     }
 

@@ -2,8 +2,8 @@
 
 use std::{fs, os::unix::fs::symlink, process::Command, time::Duration};
 
-use landfall_host::clock;
-use landfall_host_protocol::{Answer, Push, Refusal, ReleaseName, Request, VersionRange};
+use landfall_host::{clock, keeper::State};
+use landfall_host_protocol::{Answer, Ended, Push, Refusal, ReleaseName, Request, VersionRange};
 
 use crate::client::{Client, Root, hello, hello_of, message, name, program};
 
@@ -228,4 +228,46 @@ fn the_end_of_input_ends_the_session_after_its_answers() {
     assert!(matches!(client.answer(id), Answer::Welcome(_)));
     assert!(client.frame().is_none());
     assert!(client.wait().success());
+}
+
+#[test]
+fn a_host_that_has_too_much_to_say_says_the_most_important() {
+    let root = Root::new();
+    let ended = |lines: usize| {
+        let ended = Ended { status: Some(1), signal: None, at: 1, lines: vec!["x".repeat(800); lines] };
+        let digest = "ab".repeat(32);
+        let state = serde_json::json!({
+            "counter": 1, "release": release(), "digest": digest, "phase": "ended", "lastEnd": ended,
+        });
+        serde_json::from_value::<State>(state).unwrap()
+    };
+    // Not synced, as a keeper's is: disks of test machines are slow.
+    let put = |n: usize, state: &State| {
+        let folder = root.folder(&format!("web-{n}"));
+        let new = folder.dot().join("new");
+        fs::write(&new, serde_json::to_vec(state).unwrap()).unwrap();
+        fs::rename(new, folder.state()).unwrap();
+    };
+    for n in 0..25 {
+        put(n, &ended(60));
+    }
+    let (mut client, welcome) = Client::greeted(root.path());
+    assert_eq!(welcome.facts.folders.len(), 25);
+    let status =
+        |facts: &landfall_host_protocol::FolderFacts| facts.process.as_ref().unwrap().last_end.as_ref().unwrap().status;
+    assert!(welcome.facts.folders.values().all(|facts| status(facts) == Some(1)));
+    // All of them change, and one has more to say than a frame holds.
+    for n in 0..25 {
+        put(n, &ended(if n == 0 { 2000 } else { 61 }));
+    }
+    let mut told = std::collections::BTreeMap::new();
+    while told.len() < 25 {
+        let Push::Folders { folders, .. } = client.push();
+        told.extend(folders);
+    }
+    assert_eq!(
+        told[&name("web-1")].as_ref().unwrap().process.as_ref().unwrap().last_end.as_ref().unwrap().lines.len(),
+        61
+    );
+    assert_eq!(status(told[&name("web-0")].as_ref().unwrap()), Some(1));
 }
