@@ -63,11 +63,9 @@ impl Belonging {
 
     fn members(&self, leader: &Identity) -> Vec<Identity> {
         let mut found = session_members(leader.pid);
-        if leader.boot_id != boot_id() {
-            return Vec::new();
-        }
-        if !matches!(find(leader), Found::Alive(_)) {
-            found.retain(|process| process.start < self.session_seen);
+        if !has_its_pid(leader) {
+            let same_boot = leader.boot_id == boot_id();
+            found.retain(|process| same_boot && process.start < self.session_seen);
         }
         found
     }
@@ -76,7 +74,12 @@ impl Belonging {
 /// Descendants of this very process: it is looked at after they were listed, for a dead one's number may be another one's.
 fn below(process: &Identity) -> Vec<Identity> {
     let found = descendants(process.pid);
-    if matches!(find(process), Found::Alive(_)) { found } else { Vec::new() }
+    if has_its_pid(process) { found } else { Vec::new() }
+}
+
+/// Alive or not waited for yet: its pid is no other's.
+fn has_its_pid(process: &Identity) -> bool {
+    Identity::of(process.pid).as_ref() == Some(process)
 }
 
 /// How a process of ours ended.
