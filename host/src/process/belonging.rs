@@ -4,6 +4,8 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::Read,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -19,7 +21,10 @@ pub const MARK: &str = "LANDFALL_INSTANCE";
 
 /// Processes that are named to a person at once.
 const NAMED_MAX: usize = 20;
-/// Characters of a command line that are shown.
+/// Bytes of an environment that are read. The kernel starts no program with more than 6 MiB.
+const ENVIRON_MAX: u64 = 8 << 20;
+const PIECE: usize = 64 << 10;
+/// Characters of a process's name and program that are shown.
 const SHOWN_MAX: usize = 200;
 
 /// All living processes below this one, itself not among them.
@@ -88,8 +93,8 @@ pub fn marked(value: &str) -> Vec<Identity> {
     }
     let wanted = format!("{MARK}={value}");
     let carries = |pid: i32| {
-        fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+        fs::File::open(format!("/proc/{pid}/environ"))
+            .is_ok_and(|environ| has_entry(environ.take(ENVIRON_MAX), wanted.as_bytes()))
     };
     // The start time is read on both sides: the pid may have passed to another in between.
     table()
@@ -99,16 +104,49 @@ pub fn marked(value: &str) -> Vec<Identity> {
         .collect()
 }
 
-/// Living processes whose executable or working directory lies below `releases`, but for those of `known` and the one that asks.
+/// One of the entries, with a zero byte after each, is this one. Of what is read a piece at a time is held: its owner can make it as long
+/// as he likes.
+fn has_entry(mut environ: impl Read, wanted: &[u8]) -> bool {
+    let whole = [&[0], wanted, &[0]].concat();
+    // The first entry has none before it.
+    let mut held = vec![0u8];
+    let mut piece = vec![0u8; PIECE];
+    loop {
+        let read = match environ.read(&mut piece) {
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => return false,
+        };
+        held.extend_from_slice(piece.get(..read).unwrap_or_default());
+        if read == 0 {
+            held.push(0);
+        }
+        if held.windows(whole.len()).any(|window| window == whole) {
+            return true;
+        }
+        if read == 0 {
+            return false;
+        }
+        held.drain(..held.len().saturating_sub(whole.len()));
+    }
+}
+
+/// Living processes whose executable or working directory lies below `releases`, but for those of `known` and the one that asks. Only of
+/// users whose processes we start: anybody may go into our folders.
 pub fn suspected(releases: &Path, known: &[Identity]) -> Vec<StrangerFacts> {
     let mut places: Vec<PathBuf> = vec![releases.to_owned()];
     places.extend(fs::canonicalize(releases));
     let below = |link: PathBuf| places.iter().any(|place| link.starts_with(place));
     let own = rustix::process::getpid().as_raw_nonzero().get();
+    // Whom the application runs as has its data.
+    let data = releases.with_file_name("shared").join("data");
+    let mut users = vec![rustix::process::getuid().as_raw()];
+    users.extend([releases, &data].iter().filter_map(|path| fs::metadata(path).ok()).map(|found| found.uid()));
     let found: Vec<Identity> = table()
         .iter()
         .filter(|(pid, _)| *pid != own)
         .filter(|(pid, stat)| !known.iter().any(|process| process.pid == *pid && process.start == stat.start))
+        .filter(|(pid, _)| user_of(*pid).is_none_or(|user| users.contains(&user)))
         .filter(|(pid, _)| {
             ["exe", "cwd"].iter().any(|link| fs::read_link(format!("/proc/{pid}/{link}")).is_ok_and(below))
         })
@@ -127,18 +165,24 @@ pub fn describe_all(processes: &[Identity]) -> Vec<StrangerFacts> {
     all
 }
 
-/// A process as a person is told of it.
+/// Who started a process: its real uid.
+pub fn user_of(pid: i32) -> Option<u32> {
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    // Its name stands before it, in which a line break is written as an escape.
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// A process as a person is told of it: name and program. Its arguments, in which a password may stand, are nobody's business.
 pub fn describe(process: &Identity) -> StrangerFacts {
     let pid = process.pid;
-    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let command: Vec<u8> = command.iter().map(|byte| if *byte == 0 { b' ' } else { *byte }).collect();
-    let mut what = String::from_utf8_lossy(&command).trim().to_owned();
-    if what.is_empty() {
-        what = fs::read_link(format!("/proc/{pid}/exe"))
-            .map(|path| path.display().to_string())
-            .or_else(|_| fs::read_to_string(format!("/proc/{pid}/comm")).map(|name| name.trim().to_owned()))
-            .unwrap_or_else(|_| "a process that may not be seen".to_owned());
-    }
+    let name = fs::read(format!("/proc/{pid}/comm")).map(|name| String::from_utf8_lossy(&name).trim().to_owned());
+    let program = fs::read_link(format!("/proc/{pid}/exe")).map(|path| path.display().to_string());
+    let what = match (name, program) {
+        (Ok(name), Ok(program)) => format!("{name} ({program})"),
+        (Ok(name), Err(_)) => name,
+        (Err(_), _) => "a process that may not be seen".to_owned(),
+    };
     let what = what.chars().map(|c| if c.is_control() { '?' } else { c }).take(SHOWN_MAX).collect();
     StrangerFacts { pid, start: process.start, what }
 }
@@ -146,6 +190,22 @@ pub fn describe(process: &Identity) -> StrangerFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_is_found_anywhere_and_an_endless_environment_ends() {
+        let wanted = b"LANDFALL_INSTANCE=ab";
+        let long = vec![b'x'; PIECE];
+        for before in [&b""[..], b"A=1\0", &[&long[..PIECE - 10], b"\0"].concat(), &[&long[..], b"\0"].concat()] {
+            for after in [&b""[..], b"\0", b"\0B=2\0"] {
+                assert!(has_entry(&[before, wanted, after].concat()[..], wanted));
+            }
+            assert!(!has_entry(&[before, wanted, b"c\0"].concat()[..], wanted));
+            assert!(!has_entry(&[before, b"X", wanted, b"\0"].concat()[..], wanted));
+        }
+        let mut endless = std::io::repeat(b'x').take(2 * ENVIRON_MAX);
+        assert!(!has_entry((&mut endless).take(ENVIRON_MAX), wanted));
+        assert_eq!(endless.limit(), ENVIRON_MAX);
+    }
 
     #[test]
     fn the_table_finds_the_same_descendants_as_the_lists() {

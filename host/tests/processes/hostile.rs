@@ -92,3 +92,24 @@ fn who_gets_the_first_processes_pid_is_not_ended_with_the_rest() {
     assert!(matches!(find(&stranger.identity()), Found::Alive(_)));
     assert!(matches!(find(&child), Found::Alive(_)));
 }
+
+#[test]
+fn another_users_process_in_a_release_stands_in_no_updates_way() {
+    let host = Host::new();
+    let start = start(&host.release("v1", "exec sleep 1000"), process(&["./run"]));
+    let releases = host.folder.release(&start.release);
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sleep", "1006"]).current_dir(&releases);
+    let stranger = Guarded::spawn(&mut command);
+    until("it is another user's", || {
+        fs::read_to_string(format!("/proc/{}/comm", stranger.pid())).is_ok_and(|name| name == "sleep\n")
+    });
+    assert!(host.facts().suspected.is_empty());
+    runtime::of(&start.config).check(&host.folder, &start).unwrap();
+
+    // One of ours does, and what it was told is nobody's business.
+    let ours = Guarded::spawn(std::process::Command::new("sleep").arg("1007").current_dir(&releases));
+    let what = crate::support::until_some("it is suspected", || host.facts().suspected.first().cloned()).what;
+    assert!(what.starts_with("sleep (/") && !what.contains("1007"), "{what}");
+    assert!(matches!(find(&ours.identity()), Found::Alive(_)));
+}
