@@ -8,7 +8,7 @@ use std::{
     fs::{File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::{
             ffi::OsStrExt as _,
             fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
@@ -299,7 +299,7 @@ pub fn switch_link(link: &Path, target: &Path) -> io::Result<()> {
 }
 
 /// Removes what lies at `path`, whatever it is, and never anything outside `root`: no link is followed, in the way to it or below it,
-/// and no other file system is entered. What is not there is removed already.
+/// and no other mount is entered, not even one of the same file system. What is not there is removed already.
 pub fn remove_below(root: &Path, path: &Path) -> io::Result<()> {
     let inside = path.strip_prefix(root).map_err(|_| refused(path, "it lies outside the root"))?;
     let mut names = Vec::new();
@@ -313,17 +313,21 @@ pub fn remove_below(root: &Path, path: &Path) -> io::Result<()> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let mut folder = rustix::fs::open(root, flags, Mode::empty())?;
     let device = rustix::fs::fstat(&folder)?.st_dev;
+    let mount = mount_of(folder.as_fd());
     for name in way {
         match rustix::fs::openat(&folder, *name, flags | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(next) => folder = next,
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
+        if mount_of(folder.as_fd()) != mount {
+            return Err(refused(path, "something is mounted in the way to it"));
+        }
     }
     if unsynced::is_on() && unsynced::set_aside(path) {
         return Ok(());
     }
-    let mut removal = Removal { device, top: folder.as_fd(), folded: Vec::new() };
+    let mut removal = Removal { device, mount, top: folder.as_fd(), folded: Vec::new() };
     removal.entry(folder.as_fd(), name, 0)?;
     while let Some(name) = removal.folded.pop() {
         removal.entry(folder.as_fd(), &name, 0)?;
@@ -335,8 +339,44 @@ fn refused(path: &Path, why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not removed: {why}", path.display()))
 }
 
+/// Number of the mount that an open file lies in; `None` where /proc does not tell. A bind mount has the device of its source, and another
+/// number.
+fn mount_of(file: BorrowedFd<'_>) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
+}
+
+/// Where something is mounted at or below `path`, as this process sees it.
+pub fn mounted_below(path: &Path) -> Option<PathBuf> {
+    let real = std::fs::canonicalize(path).ok()?;
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+    let places = mounts.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    places.map(|place| PathBuf::from(OsStr::from_bytes(&unescaped(place)))).find(|place| place.starts_with(&real))
+}
+
+/// The kernel writes blanks and the like as `\` and three octal digits.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let mut rest = text;
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                rest = behind.get(3..).unwrap_or_default();
+            }
+            None => {
+                plain.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    plain
+}
+
 struct Removal<'a> {
     device: u64,
+    mount: Option<u64>,
     /// Folder of what is removed. Folders too deep are moved to it.
     top: BorrowedFd<'a>,
     folded: Vec<OsString>,
@@ -362,6 +402,9 @@ impl Removal<'_> {
             return Ok(());
         }
         let folder = open_to_empty(parent, name)?;
+        if mount_of(folder.as_fd()) != self.mount {
+            return Err(io::Error::other(format!("{} is mounted there", Path::new(name).display())));
+        }
         let mut tries = 0;
         loop {
             for name in names_in(&folder)? {
@@ -543,6 +586,14 @@ mod tests {
 
         assert!(outside.join("kept").exists());
         assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn places_of_mounts_are_read_as_the_kernel_writes_them() {
+        assert_eq!(unescaped(br"/srv/a\040b\134\x"), br"/srv/a b\\x");
+        assert!(mounted_below(Path::new("/")).is_some());
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(mounted_below(folder.path()), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The place of a runtime that this program does not have: nothing runs, stopping is done already, and starting is refused.
+//! The place of a runtime that this program does not have: it knows nothing of what runs, and refuses to start and to stop.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Runtime for NoRuntime {
     }
 
     fn stop(&self, _folder: &Folder) -> StepResult<()> {
-        Ok(())
+        self.refuse()
     }
 
     fn start(&self, _folder: &Folder, _start: &Start, _secrets: &Secrets) -> StepResult<()> {

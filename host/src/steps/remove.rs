@@ -2,14 +2,28 @@
 
 use std::{io, path::PathBuf};
 
-use landfall_host_protocol::{Outcome, Reason, TaskResult};
+use landfall_host_protocol::{FolderFacts, Outcome, Reason, TaskResult};
 
 use super::{Context, Done, internal};
-use crate::{clock, failure::StepResult, files, folder::Folder, gate, records::Lock, runtime, task};
+use crate::{
+    clock,
+    failure::{StepFailure, StepResult},
+    files,
+    folder::Folder,
+    gate,
+    process::suspected,
+    records::Lock,
+    runtime, task,
+};
 
 pub(super) fn remove(context: &Context<'_>) -> StepResult<Done> {
     let folder = context.folder;
+    if let Some(place) = files::mounted_below(&folder.path()) {
+        let why = format!("{} is a mount; unmount it, and the folder can be removed", place.display());
+        return Err(StepFailure::new(Reason::HostUnsupported, why));
+    }
     runtime::recorded(folder).stop(folder)?;
+    check_nothing_runs(folder)?;
     runtime::clear_data(folder)?;
     // The task's own files go with the folder.
     let result = TaskResult { outcome: Outcome::Succeeded, journal: 0 };
@@ -23,6 +37,23 @@ pub(super) fn remove(context: &Context<'_>) -> StepResult<Done> {
         context.progress(format!("{} can't be removed as a whole: {error}", trash.display()));
     }
     Ok(Done::Ended)
+}
+
+/// Where the record of an application is lost nothing was stopped, and what runs is known by its folder alone.
+fn check_nothing_runs(folder: &Folder) -> StepResult<()> {
+    let mut facts = FolderFacts::default();
+    runtime::recorded(folder).observe(folder, &mut facts);
+    facts.suspected.extend(suspected(&folder.releases(), &[]));
+    let (reason, strangers, what) = match (facts.survivors.is_empty(), facts.suspected.is_empty()) {
+        (true, true) => return Ok(()),
+        (false, _) => (Reason::StopFailed, facts.survivors, "of the application"),
+        (true, false) => (Reason::LeftoverSuspected, facts.suspected, "from below its releases"),
+    };
+    let first = strangers.first().map(|stranger| format!("{} ({})", stranger.pid, stranger.what)).unwrap_or_default();
+    let why = format!("processes {what} still run, so the folder is not removed; end them by hand: {first} …");
+    let mut failure = StepFailure::new(reason, why);
+    failure.strangers = strangers;
+    Err(failure)
 }
 
 fn trash(folder: &Folder) -> PathBuf {

@@ -222,6 +222,43 @@ fn a_removed_folder_is_gone_and_the_end_is_told() {
     assert!(!host.folder.path().exists());
 }
 
+/// Begins a task in surroundings in which `source` is mounted at `place` as well, as an administrator does.
+fn run_with_mount(host: &Host, steps: Vec<Step>, source: &std::path::Path, place: &std::path::Path) -> Outcome {
+    let task = host.task(steps);
+    let script = "mount --bind \"$1\" \"$2\" && exec \"$0\" begin-task \"$3\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "/bin/sh", "-c", script, env!("CARGO_BIN_EXE_landfall-host")]);
+    command.args([source, place, &host.root]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    serde_json::to_writer(child.stdin.take().unwrap(), &(&task, Secrets::default())).unwrap();
+    assert!(child.wait().unwrap().success());
+    host.end_of(&task).outcome
+}
+
+#[test]
+fn what_is_mounted_in_a_folder_is_never_emptied() {
+    if rustix::process::getuid().as_raw() != 0 {
+        return;
+    }
+    let host = Host::new();
+    let one = example("v1.0");
+    host.succeed(vec![host.stage_step(&one, None)]);
+    let uploads = host.root.parent().unwrap().join("uploads");
+    std::fs::create_dir_all(uploads.join("below")).unwrap();
+    std::fs::write(uploads.join("below/kept"), "").unwrap();
+    let data = host.folder.shared().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let Outcome::Failed(failure) = run_with_mount(&host, vec![Step::Remove], &uploads, &data) else { panic!() };
+    assert!(failure.why.contains("shared/data is a mount"), "{failure:?}");
+    assert!(uploads.join("below/kept").exists() && host.folder.path().exists());
+
+    let lib = host.folder.release(&one.name).join("lib");
+    let outcome = run_with_mount(&host, vec![Step::Prune { keep: vec![], at_most: 0 }], &uploads, &lib);
+    assert_eq!(outcome, Outcome::Succeeded);
+    assert!(uploads.join("below/kept").exists());
+    host.succeed(vec![Step::Remove]);
+}
+
 #[test]
 fn a_host_that_leaves_and_comes_again_in_one_attempt_is_acted_on() {
     let host = Host::new();

@@ -248,3 +248,18 @@ fn a_drain_by_http_is_asked_once_and_undone() {
     let drained = "POST /drain HTTP/1.1 X-Token: plain";
     assert_eq!(asked.join().unwrap(), [drained, drained, "POST /undrain HTTP/1.1 X-Token: plain"]);
 }
+
+#[test]
+fn a_folder_whose_application_is_on_no_record_is_not_removed() {
+    let host = Host::new();
+    let one = example("v1.0");
+    host.succeed(update(&host, &one, start_step(&one)));
+    let (keeper, application) = (facts(&host).keeper.unwrap().pid, process(&host).pid);
+    rustix::process::kill_process(rustix::process::Pid::from_raw(keeper).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
+    wait_for("the end of the keeper", || Stat::read(keeper).is_none_or(|stat| stat.is_dead()).then_some(()));
+    std::fs::remove_file(host.folder.state()).unwrap();
+    let failure = host.fail(vec![Step::Remove], StepName::Remove, Reason::LeftoverSuspected);
+    assert!(failure.strangers.iter().any(|stranger| stranger.pid == application), "{failure:?}");
+    assert!(host.folder.release(&one.name).is_dir());
+}
