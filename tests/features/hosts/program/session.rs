@@ -66,7 +66,7 @@ async fn an_upload_goes_on_where_it_was_cut() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_too_slow_is_given_up_and_a_look_does_not_wait_behind_it() {
+async fn a_line_that_is_too_slow_is_given_up_and_the_session_goes_on() {
     let rack = Hosts::up(1).await;
     let (program, ..) = connect(&rack).await;
     let local = tempfile::tempdir().unwrap();
