@@ -4,6 +4,7 @@
 
 pub mod as_user;
 pub mod clock;
+pub mod core_dumps;
 pub mod elf;
 pub mod facts;
 pub mod failure;

@@ -22,7 +22,7 @@ use super::{
     become_command,
 };
 use crate::{
-    clock, files,
+    clock, core_dumps, files,
     keeper::{
         Belonging, Executed, Exit, Hands, Own,
         launch::{Launch, LaunchError},
@@ -165,7 +165,7 @@ fn connect(run_as: &RunAs, output: File) -> Result<(Lines, i32), String> {
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let (errors, writer) = io::pipe().map_err(failed)?;
     command.env("LC_ALL", "C").current_dir("/").stdin(OwnedFd::from(theirs)).stdout(output).stderr(writer);
-    let mut child = command.spawn().map_err(failed)?;
+    let mut child = core_dumps::as_before(|| command.spawn()).map_err(failed)?;
     drop(command);
     // By the end of its errors it has ended, or it has become the user and detached.
     let said = read_until_end(errors, BECOME_TIMEOUT);

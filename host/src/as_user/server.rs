@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::ask::{Ask, Lines, Said};
 use crate::{
+    core_dumps,
     keeper::{Belonging, Hands, Own, Signals},
     process::{Identity, Stat, signal_name, signal_of},
     program,
@@ -40,6 +41,7 @@ pub fn run(arguments: &[std::ffi::OsString]) -> u8 {
 }
 
 fn serve() -> io::Result<()> {
+    core_dumps::refuse();
     rustix::process::setsid()?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let connection = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);

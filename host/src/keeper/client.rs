@@ -18,7 +18,7 @@ use super::{
     state::State,
 };
 use crate::{
-    clock,
+    clock, core_dumps,
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
@@ -52,7 +52,8 @@ pub fn start(folder: &Folder, order: &Order) -> StepResult<()> {
     let passed = |name: &str| ENVIRONMENT.contains(&name) || cfg!(debug_assertions) && name.starts_with(DEBUG_PREFIX);
     command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passed)));
     command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| failed("no keeper could be started", error))?;
+    let mut child =
+        core_dumps::as_before(|| command.spawn()).map_err(|error| failed("no keeper could be started", error))?;
     let text = serde_json::to_vec(order).map_err(|error| failed("order", error.into()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A keeper that died says so by its answer.

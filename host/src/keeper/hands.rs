@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::launch::{Launch, LaunchError, Prepared, prepare};
 use crate::{
     as_user::AsUser,
-    clock,
+    clock, core_dumps,
     process::{
         Found, Identity, Listening, boot_id, descendants, end_all, find, marked, owns, session_members, timespec,
     },
@@ -220,7 +220,8 @@ fn execute(launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) ->
     };
     let (mut output, theirs) = io::pipe()?;
     // The first of a group, so that what it leaves is ended with it.
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env_clear()
         .envs(launch.env.iter().map(|(name, value)| (name, value)))
@@ -228,8 +229,10 @@ fn execute(launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) ->
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(theirs.try_clone()?)
-        .stderr(theirs)
-        .spawn();
+        .stderr(theirs);
+    let child = core_dumps::as_before(|| command.spawn());
+    // Its end of the pipe is the command's alone.
+    drop(command);
     let child = match child {
         Ok(child) => child,
         Err(error) => return Ok(Executed::Failed(format!("{program}: {error}"))),

@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     as_user::AsUser,
-    clock,
+    clock, core_dumps,
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
@@ -57,6 +57,7 @@ const WORDS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `landfall-host keep ROOT FOLDER`: the order comes on stdin; how the start went is answered on stdout.
 pub fn run(root: &Path, name: FolderName) -> u8 {
+    core_dumps::refuse();
     let mut text = Vec::new();
     if std::io::stdin().read_to_end(&mut text).is_err() {
         return 1;
@@ -85,6 +86,7 @@ pub fn run(root: &Path, name: FolderName) -> u8 {
 
 /// Goes on after an exec of this program by an earlier one: same pid, same children; what it knew is on stdin, its lock on stdout.
 pub fn run_upgraded(root: &Path, name: FolderName) -> u8 {
+    core_dumps::refuse();
     let mut text = Vec::new();
     if std::io::stdin().read_to_end(&mut text).is_err() {
         return 1;
@@ -560,12 +562,10 @@ impl Keeper {
         if let Some(connection) = self.hands.connection() {
             rustix::stdio::dup2_stderr(connection)?;
         }
-        let error = Command::new(program)
-            .arg0(format!("landfall-keeper {}", self.folder.name()))
-            .arg("keep-on")
-            .arg(self.folder.root())
-            .arg(self.folder.name().as_str())
-            .exec();
+        let mut command = Command::new(program);
+        command.arg0(format!("landfall-keeper {}", self.folder.name())).arg("keep-on");
+        command.arg(self.folder.root()).arg(self.folder.name().as_str());
+        let error = core_dumps::as_before(|| command.exec());
         close_pipes()?;
         Err(error)
     }

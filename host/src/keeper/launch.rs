@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::executable::foreign_machine;
-use crate::{process::Identity, program};
+use crate::{core_dumps, process::Identity, program};
 
 /// What is run.
 #[derive(Serialize, Deserialize)]
@@ -49,13 +49,16 @@ pub struct Prepared {
 /// Starts the process that will be the command; its output goes to `output` directly.
 pub fn prepare(output: &File) -> io::Result<Prepared> {
     let (ours, theirs) = UnixStream::pair()?;
-    let child = Command::new(program::path())
+    let mut command = Command::new(program::path());
+    command
         .arg0("landfall-launch")
         .arg("launch")
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
         .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?)
-        .spawn()?;
+        .stderr(output.try_clone()?);
+    let child = core_dumps::as_before(|| command.spawn())?;
+    // The other end is the child's alone.
+    drop(command);
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     let identity = Identity::of(pid).ok_or_else(|| io::Error::other("the new process can't be seen in /proc"))?;
     Ok(Prepared { identity, socket: ours })

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     as_user::AsUser,
-    clock,
+    clock, core_dumps,
     keeper::{self, Exit, Hands as _, launch::Launch},
     process::{Found, find, signal_name},
 };
@@ -130,7 +130,7 @@ fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    command.spawn()
+    core_dumps::as_before(|| command.spawn())
 }
 
 /// Waits for the end, or ends the whole group after `timeout` (`None`).

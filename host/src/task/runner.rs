@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::{Events, store, undo};
 use crate::{
+    core_dumps,
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
@@ -35,6 +36,7 @@ const END_INTERVAL: Duration = Duration::from_millis(250);
 
 /// `landfall-host run-task ROOT FOLDER TASK`: TASK names the folder of a task that `begin` wrote; the secret values come on stdin.
 pub fn run_command(root: &OsStr, name: &OsStr, task: &OsStr) -> u8 {
+    core_dumps::refuse();
     exit_status(run_task(Path::new(root), name, task))
 }
 

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::{
     host::{Host, exec, process, start, with_stop},
-    support::{Guarded, PATIENCE, is_inner, run_again, until},
+    support::{Guarded, PATIENCE, is_inner, kill, run_again, until},
 };
 
 #[test]
@@ -112,4 +112,27 @@ fn another_users_process_in_a_release_stands_in_no_updates_way() {
     let what = crate::support::until_some("it is suspected", || host.facts().suspected.first().cloned()).what;
     assert!(what.starts_with("sleep (/") && !what.contains("1007"), "{what}");
     assert!(matches!(find(&ours.identity()), Found::Alive(_)));
+}
+
+#[test]
+fn a_keeper_dumps_no_core_and_its_application_may() {
+    let limit = |pid: &str| {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap().to_owned();
+        line.split_ascii_whitespace().nth(4).unwrap().to_owned()
+    };
+    let host = Host::new();
+    let application = host.started(&start(&host.release("v1", "exec sleep 1000"), process(&["./run"])));
+    let keeper = host.keeper().unwrap().identity().pid.to_string();
+    assert_eq!(limit(&keeper), "1");
+    assert_eq!(limit(&application.pid.to_string()), limit("self"));
+
+    // Also after it went on as another program, and what it starts then.
+    let newer = host.folder.root().join("ab".repeat(32));
+    fs::copy(env!("CARGO_BIN_EXE_landfall-host"), &newer).unwrap();
+    assert!(landfall_host::keeper::upgrade(&host.folder, &newer, PATIENCE).unwrap());
+    assert_eq!(limit(&keeper), "1");
+    kill(application.pid, Signal::KILL);
+    until("it runs again", || host.state().restarts == 1 && host.state().phase == Phase::Running);
+    assert_eq!(limit(&host.state().application.unwrap().pid.to_string()), limit("self"));
 }
