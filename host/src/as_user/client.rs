@@ -27,7 +27,7 @@ use crate::{
         Belonging, Executed, Exit, Hands, Own,
         launch::{Launch, LaunchError},
     },
-    process::{Found, Identity, Listening, find, timespec},
+    process::{Found, Identity, Listening, Stat, find, timespec, user_of},
 };
 
 /// sudo and su may ask name services that are slow.
@@ -107,6 +107,13 @@ impl AsUser {
         self.hand
     }
 
+    /// Did that user's process start this one, as far as that may be seen?
+    fn has_started(&mut self, identity: &Identity) -> bool {
+        let Some(Stat { parent, .. }) = Stat::read(identity.pid) else { return true };
+        let Ok(Said::Hello { uid, pid }) = self.ask(&Ask::Nothing, ANSWER_TIMEOUT) else { return false };
+        parent == pid && [pid, identity.pid].into_iter().all(|pid| user_of(pid) == Some(uid))
+    }
+
     /// What was started by these hands, and lives.
     pub fn started(&mut self) -> Belonging {
         Belonging { below: self.hand().and_then(Identity::of).into_iter().collect(), ..Belonging::default() }
@@ -116,10 +123,8 @@ impl AsUser {
     fn ask(&mut self, ask: &Ask, timeout: Duration) -> Result<Said, String> {
         for _ in 0..2 {
             let lines = self.connect()?;
-            let answered = lines.write(ask).and_then(|()| {
-                lines.stream().set_read_timeout(Some(timeout))?;
-                lines.read::<Said>()
-            });
+            let end = Some(clock::monotonic() + timeout);
+            let answered = lines.write(ask, end).and_then(|()| lines.read::<Said>(end));
             match answered {
                 Ok(Said::Failed(why)) => return Err(why),
                 Ok(said) => return Ok(said),
@@ -170,14 +175,18 @@ fn connect(run_as: &RunAs, output: File) -> Result<(Lines, i32), String> {
     // By the end of its errors it has ended, or it has become the user and detached.
     let said = read_until_end(errors, BECOME_TIMEOUT);
     let Some(said) = said else {
-        let _ = child.kill();
-        let _ = child.wait();
+        // sudo is root's: one that can't be ended is not waited for.
+        if child.kill().is_ok() {
+            let _ = child.wait();
+        }
         return Err(could_not(&format!("{tool} did not answer within {} s", BECOME_TIMEOUT.as_secs())));
     };
-    let _ = child.wait();
+    let end = clock::monotonic() + BECOME_TIMEOUT;
+    while matches!(child.try_wait(), Ok(None)) && clock::monotonic() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let mut lines = Lines::new(ours);
-    let hello = lines.stream().set_read_timeout(Some(BECOME_TIMEOUT)).and_then(|()| lines.read::<Said>());
-    match hello {
+    match lines.read::<Said>(Some(end)) {
         Ok(Said::Hello { pid, .. }) => Ok((lines, pid)),
         _ if said.is_empty() => Err(could_not("no answer")),
         _ => Err(could_not(&said)),
@@ -212,8 +221,13 @@ impl Hands for AsUser {
     fn prepare(&mut self, _output: &File) -> io::Result<Identity> {
         // The output was given to that user's process when it was started.
         match self.ask(&Ask::Prepare, ANSWER_TIMEOUT) {
-            // What a stranger says must be a process that lives.
-            Ok(Said::Prepared(identity)) if !matches!(find(&identity), Found::Dead) => Ok(identity),
+            // What a stranger says must be a process that lives, and his.
+            Ok(Said::Prepared(identity)) if !matches!(find(&identity), Found::Dead) => {
+                match self.has_started(&identity) {
+                    true => Ok(identity),
+                    false => Err(io::Error::other("the process is not that user's")),
+                }
+            }
             Ok(_) => Err(io::Error::other("the process died before it was one")),
             Err(why) => Err(io::Error::other(why)),
         }
@@ -298,24 +312,24 @@ impl Hands for AsUser {
 }
 
 fn execute(lines: &mut Lines, ask: &Ask, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> io::Result<Executed> {
-    lines.write(ask)?;
+    lines.write(ask, Some(clock::monotonic() + ANSWER_TIMEOUT))?;
     let mut fds = vec![PollFd::from_borrowed_fd(lines.stream().as_fd(), PollFlags::IN)];
     fds.extend(interrupts.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
     let _ = poll(&mut fds, Some(&timespec(timeout + ANSWER_TIMEOUT)));
     let is_answered = fds.first().is_some_and(|fd| !fd.revents().is_empty());
     drop(fds);
-    lines.stream().set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let end = Some(clock::monotonic() + ANSWER_TIMEOUT);
     if !is_answered {
         // The next question ends it.
-        lines.write(&Ask::Nothing)?;
+        lines.write(&Ask::Nothing, end)?;
     }
-    let executed = match lines.read::<Said>()? {
+    let executed = match lines.read::<Said>(end)? {
         Said::Executed(executed) => executed,
         Said::Failed(why) => Executed::Failed(why),
         _ => return Err(io::Error::other("an answer to nothing")),
     };
     if !is_answered {
-        lines.read::<Said>()?;
+        lines.read::<Said>(end)?;
         return Ok(Executed::Interrupted);
     }
     Ok(executed)

@@ -52,7 +52,7 @@ fn serve() -> io::Result<()> {
     rustix::stdio::dup2_stderr(&nothing)?;
     let mut signals = Signals::register()?;
     let mut lines = Lines::new(connection);
-    lines.write(&hello())?;
+    lines.write(&hello(), None)?;
     let mut hands = Own::default();
     loop {
         if !lines.has_more() {
@@ -70,9 +70,9 @@ fn serve() -> io::Result<()> {
             }
         }
         // The keeper is gone: the application goes on without us.
-        let Ok(ask) = lines.read::<Ask>() else { return Ok(()) };
+        let Ok(ask) = lines.read::<Ask>(None) else { return Ok(()) };
         let said = answer(&mut hands, ask, &output, &lines);
-        lines.write(&said)?;
+        lines.write(&said, None)?;
     }
 }
 

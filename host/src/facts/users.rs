@@ -154,8 +154,9 @@ fn read_until(mut reader: io::PipeReader) -> (String, bool) {
 
 /// Whether it succeeded. One that ran out of time is ended: it is our own child, not waited for yet, so its number is its own.
 fn end(mut child: Child, in_time: bool) -> bool {
-    if !in_time {
-        let _ = child.kill();
+    // sudo is root's: one that can't be ended is not waited for.
+    if !in_time && child.kill().is_err() {
+        return false;
     }
     child.wait().is_ok_and(|status| status.success())
 }

@@ -272,15 +272,18 @@ fn end_without_keeper(folder: &Folder, state: &State, stop: &Stop) -> StepResult
             return Err(unended(vec![keeper]));
         }
     }
-    let mut hands = keeper::hands_of(run_as_of(folder, state).as_ref(), &folder.log(0));
+    let run_as = run_as_of(folder, state);
+    let mut hands = keeper::hands_of(run_as.as_ref(), &folder.log(0));
     let application = state.application.as_ref();
     if keeper::end(hands.as_mut(), application, &of, stop).is_ok() {
         // What the keeper alone could find was seen before it went.
         let left = |process: &Identity| matches!(find(process), Found::Alive(_));
-        let ended = crate::process::end_all(
-            || before.iter().filter(|process| left(process)).cloned().collect(),
-            STAND_DOWN_TIMEOUT,
-        );
+        // Another user's are ended with his rights, never with ours: what he says may be a stranger.
+        let ended = run_as.is_some()
+            || crate::process::end_all(
+                || before.iter().filter(|process| left(process)).cloned().collect(),
+                STAND_DOWN_TIMEOUT,
+            );
         if ended {
             return Ok(());
         }

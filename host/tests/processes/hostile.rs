@@ -136,3 +136,30 @@ fn a_keeper_dumps_no_core_and_its_application_may() {
     until("it runs again", || host.state().restarts == 1 && host.state().phase == Phase::Running);
     assert_eq!(limit(&host.state().application.unwrap().pid.to_string()), limit("self"));
 }
+
+/// The other user's process is a stranger: what it names is started by it and that user's, or nothing.
+#[test]
+fn a_process_that_is_not_the_other_users_is_not_taken_for_the_application() {
+    use landfall_host::{as_user::AsUser, keeper::Hands};
+    use std::io::{BufRead, BufReader, Write};
+    let victim = Guarded::spawn(std::process::Command::new("sleep").arg("1008"));
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let identity = serde_json::to_value(victim.identity()).unwrap();
+    let liar = std::thread::spawn(move || {
+        let mut writer = theirs.try_clone().unwrap();
+        for line in BufReader::new(theirs).lines().map_while(Result::ok) {
+            let said = match line.contains("nothing") {
+                true => serde_json::json!({"hello": {"uid": 65534, "pid": std::process::id()}}),
+                false => serde_json::json!({"prepared": identity}),
+            };
+            writeln!(writer, "{said}").unwrap();
+        }
+    });
+    let run_as =
+        landfall_host_protocol::RunAs { method: landfall_host_protocol::RunAsMethod::Su, user: "nobody".to_owned() };
+    let mut hands = AsUser::resumed(&run_as, std::path::Path::new("/nonexistent"), ours.into());
+    let prepared = hands.prepare(&fs::File::open("/dev/null").unwrap());
+    assert!(prepared.is_err(), "{prepared:?}");
+    drop(hands);
+    liar.join().unwrap();
+}
