@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     os::{fd::AsFd, unix::process::CommandExt},
     path::Path,
-    process::{ChildStdout, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
@@ -30,6 +30,8 @@ use crate::{
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The signal is sent again, for the first one may come to a keeper that just becomes a newer program.
 const SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
+/// Until it listens.
+const LISTEN_INTERVAL: Duration = Duration::from_millis(20);
 /// Of the environment the login's alone goes on to a keeper, and what the tests of a debug build set.
 const ENVIRONMENT: [&str; 3] = ["HOME", "USER", "LOGNAME"];
 const DEBUG_PREFIX: &str = "LANDFALL_HOST_";
@@ -59,7 +61,7 @@ pub fn start(folder: &Folder, order: &Order) -> StepResult<()> {
         // A keeper that died says so by its answer.
         let _ = stdin.write_all(&text);
     }
-    let answer = child.stdout.take().map(|stdout| read_answer(stdout, ANSWER_TIMEOUT)).unwrap_or_default();
+    let answer = answer(&mut child, ANSWER_TIMEOUT);
     match serde_json::from_slice::<Option<Failure>>(&answer) {
         Ok(None) => Ok(()),
         Ok(Some(Failure { step: _, reason, why, lines, ended, full, strangers })) => {
@@ -68,6 +70,19 @@ pub fn start(folder: &Folder, order: &Order) -> StepResult<()> {
         }
         Err(_) => Err(StepFailure::new(Reason::StartFailed, "the keeper ended without an answer")),
     }
+}
+
+/// What a keeper answers; one that does not in time is ended, so that it starts nothing later.
+fn answer(child: &mut Child, timeout: Duration) -> Vec<u8> {
+    let answer = child.stdout.take().map(|stdout| read_answer(stdout, timeout)).unwrap_or_default();
+    if !answer.ends_with(
+        b"
+",
+    ) {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    answer
 }
 
 /// To its end, or as long as there is time.
@@ -124,18 +139,43 @@ pub fn upgrade(folder: &Folder, program: &Path, timeout: Duration) -> StepResult
     }))
 }
 
+/// Does a process take the signal? One that just became a newer program would be ended by it.
+fn listens(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    caught & (1 << (ORDER.as_raw() - 1)) != 0
+}
+
 fn signal_until(keeper: &Handle, timeout: Duration, mut wait: impl FnMut(Duration) -> bool) -> bool {
     let end = clock::monotonic() + timeout;
     loop {
+        let listens = listens(keeper.identity().pid);
+        if listens {
+            let _ = keeper.signal(ORDER);
+        }
         // One that is stopped hears it as well.
-        let _ = keeper.signal(ORDER);
         let _ = keeper.signal(rustix::process::Signal::CONT);
         let left = end.saturating_duration_since(clock::monotonic());
-        if wait(left.min(SIGNAL_INTERVAL)) {
+        let pause = if listens { SIGNAL_INTERVAL } else { LISTEN_INTERVAL };
+        if wait(left.min(pause)) {
             return true;
         }
         if left.is_zero() {
             return false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keeper_that_does_not_answer_is_ended() {
+        let mut child = Command::new("sleep").arg("1000").stdout(Stdio::piped()).spawn().unwrap();
+        let identity = crate::process::Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        assert!(answer(&mut child, Duration::from_millis(20)).is_empty());
+        assert!(matches!(find(&identity), Found::Dead));
     }
 }

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::process::CommandExt,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -47,6 +47,8 @@ use crate::{
 
 /// Another keeper of the folder is given this long to end.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// A program that is asked whether it can go on is given this long.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks at a process that has no pidfd, or whose record could not be written.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks at the log's size: as its growth wants, within these.
@@ -108,6 +110,37 @@ pub fn run_upgraded(root: &Path, name: FolderName) -> u8 {
             keeper.keep()
         }
         Err(_) => 1,
+    }
+}
+
+/// `landfall-host can-keep-on`: whether this program understands what an earlier one knew, which is on stdin.
+pub fn run_check() -> u8 {
+    core_dumps::refuse();
+    let mut text = Vec::new();
+    let read = std::io::stdin().read_to_end(&mut text);
+    u8::from(read.is_err() || serde_json::from_slice::<Memory>(&text).is_err())
+}
+
+/// Asks the other program.
+fn can_go_on(program: &Path, memory: &File) -> io::Result<bool> {
+    let mut child = Command::new(program)
+        .arg0("landfall-keeper")
+        .arg("can-keep-on")
+        .stdin(memory.try_clone()?)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let end = clock::monotonic() + CHECK_TIMEOUT;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        if clock::monotonic() >= end {
+            child.kill()?;
+            child.wait()?;
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -557,6 +590,11 @@ impl Keeper {
         io::Seek::rewind(&mut sealed)?;
         let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&sealed, seals)?;
+        // After an exec there is no way back.
+        if !can_go_on(program, &sealed)? {
+            return Err(io::Error::other(format!("{} can't go on with what this keeper knows", program.display())));
+        }
+        io::Seek::rewind(&mut sealed)?;
         rustix::stdio::dup2_stdin(&sealed)?;
         rustix::stdio::dup2_stdout(self.lock.as_fd())?;
         if let Some(connection) = self.hands.connection() {

@@ -23,7 +23,7 @@ pub use ending::{Unended, end};
 pub use environment::{PATH, environment, missing_secret};
 pub use executable::foreign_machine;
 pub use hands::{Belonging, Executed, Exit, Hands, Own, hands_of, login};
-pub use keep::{run, run_upgraded};
+pub use keep::{run, run_check, run_upgraded};
 pub use log::{clean, open as open_log, tail};
 pub use order::{Order, Work};
 pub(crate) use signals::Signals;

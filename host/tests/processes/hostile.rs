@@ -163,3 +163,33 @@ fn a_process_that_is_not_the_other_users_is_not_taken_for_the_application() {
     drop(hands);
     liar.join().unwrap();
 }
+
+#[test]
+fn a_newer_program_that_cant_go_on_costs_no_keeper() {
+    use std::os::unix::fs::PermissionsExt;
+    let host = Host::new();
+    let application = host.started(&start(&host.release("v1", "exec sleep 1000"), process(&["./run"])));
+    let keeper = host.keeper().unwrap();
+    let newer = host.folder.root().join("newer");
+    fs::write(&newer, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(&newer, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(!landfall_host::keeper::upgrade(&host.folder, &newer, Duration::from_secs(2)).unwrap());
+    assert!(keeper.is_alive());
+    // It keeps.
+    kill(application.pid, Signal::KILL);
+    until("it runs again", || host.state().restarts == 1 && host.state().phase == Phase::Running);
+}
+
+/// Between an exec and the first thing that the newer program does the signal's default is to end the process.
+#[test]
+fn a_keeper_that_does_not_listen_yet_is_not_signalled() {
+    let host = Host::new();
+    host.started(&start(&host.release("v1", "exec sleep 1000"), process(&["./run"])));
+    let deaf = Guarded::spawn(std::process::Command::new("sleep").arg("1005"));
+    let mut state = host.state();
+    let record = state.keeper.as_mut().unwrap();
+    let keeper = std::mem::replace(&mut record.identity, deaf.identity());
+    assert!(!landfall_host::keeper::stand_down(&host.folder, &state, Duration::from_millis(1500)).unwrap());
+    assert!(matches!(find(&deaf.identity()), Found::Alive(_)));
+    assert!(matches!(find(&keeper), Found::Alive(_)));
+}
