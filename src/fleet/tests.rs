@@ -131,7 +131,8 @@ impl Dialer for PlayedDialer {
                 permit: Mutex::new(Some(permit)),
             });
             world.sessions.lock().push(Arc::downgrade(&session));
-            let welcome = Welcome { version: 1, program: "1".to_owned(), seen: 1, facts: facts() };
+            let (digest, supports) = (None, Default::default());
+            let welcome = Welcome { version: 1, program: "1".to_owned(), digest, supports, seen: 1, facts: facts() };
             Ok(Dialled { session: session.clone(), welcome, pushes: Box::new(PlayedPushes(session)) })
         }
         .boxed()

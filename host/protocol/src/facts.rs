@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigHash, Digest, FenceToken, FolderName, Owner, ReleaseName, TaskId};
+use crate::{ConfigHash, Digest, FenceToken, FolderName, Later, Owner, ReleaseName, TaskId};
 
 /// One host at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +155,9 @@ pub enum ProcessState {
     Ended,
     /// It was stopped by an act.
     Stopped,
+    /// What a later version says.
+    #[serde(untagged)]
+    Unknown(Later),
 }
 
 /// How a process ended.

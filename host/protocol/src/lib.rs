@@ -6,6 +6,7 @@
 mod configuration;
 mod facts;
 mod frame;
+mod later;
 mod message;
 mod names;
 mod refusal;
@@ -22,6 +23,7 @@ pub use facts::{
     ReleaseFacts, RootFacts, StrangerFacts,
 };
 pub use frame::{Decoder, Frame, FrameError, Kind, MAGIC, MAX_FRAME, MAX_NOISE, encode};
+pub use later::Later;
 pub use message::{Answer, Hello, LogFile, Push, Request, VersionRange, Welcome};
 pub use names::{ConfigHash, Digest, FenceToken, FolderName, NameError, Owner, ReleaseName};
 pub use refusal::{Full, Reason, Refusal};
@@ -30,6 +32,20 @@ pub use task::{
     Author, Drain, Event, EventKind, Failure, Outcome, Start, Step, StepName, Task, TaskId, TaskResult,
     configuration_file,
 };
+
+/// Names in `welcome.supports`. An operator asks nothing of a host that its program does not name.
+pub mod supports {
+    pub const RUNTIME_PROCESS: &str = "runtime.process";
+    pub const RUNTIME_SYSTEMD: &str = "runtime.systemd";
+    pub const RUNTIME_SCRIPT: &str = "runtime.script";
+    pub const RUNTIME_STATIC: &str = "runtime.static";
+    /// Another user by sudo or su.
+    pub const RUN_AS: &str = "runAs";
+    /// Probes and drains by https.
+    pub const HTTPS: &str = "https";
+    /// The request `secrets`.
+    pub const SECRETS: &str = "secrets";
+}
 
 /// Versions of the protocol that this package speaks: the one before as well, for an operator and a host program are never replaced at once.
 pub const VERSIONS: VersionRange = VersionRange { min: 1, max: 1 };

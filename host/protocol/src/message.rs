@@ -1,10 +1,12 @@
 //! Requests of the operator, answers and pushes of the host. Requests are pipelined; an answer carries its request's id.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, Event, FolderFacts, FolderName, HostFacts, RunAsMethod, Task, TaskId, TaskResult, configuration::Secrets,
-    refusal::Refusal,
+    Digest, Event, FolderFacts, FolderName, HostFacts, Later, RunAsMethod, Task, TaskId, TaskResult,
+    configuration::Secrets, refusal::Refusal,
 };
 
 /// Versions of the protocol that one end speaks; the highest common one is used.
@@ -42,6 +44,12 @@ pub struct Welcome {
     pub version: u16,
     /// Version of the program.
     pub program: String,
+    /// Digest of the program, where its own name tells it.
+    #[serde(default)]
+    pub digest: Option<Digest>,
+    /// What this program does beyond what every one of the version does: see [`supports`](crate::supports).
+    #[serde(default)]
+    pub supports: BTreeSet<String>,
     /// Number of these facts, for `look`.
     pub seen: u64,
     pub facts: HostFacts,
@@ -136,5 +144,8 @@ pub enum Answer {
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Push {
     /// What is true of these folders now. `seen` as in `Welcome`.
-    Folders { seen: u64, folders: std::collections::BTreeMap<FolderName, Option<FolderFacts>> },
+    Folders { seen: u64, folders: BTreeMap<FolderName, Option<FolderFacts>> },
+    /// What a later version says.
+    #[serde(untagged)]
+    Unknown(Later),
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Owner, TaskId};
+use crate::{Digest, Later, Owner, TaskId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -53,6 +53,9 @@ pub enum Refusal {
     Failed {
         why: String,
     },
+    /// What a later version says.
+    #[serde(untagged)]
+    Unknown(Later),
 }
 
 /// The disk, its inodes or the user's quota are used up.
@@ -93,4 +96,7 @@ pub enum Reason {
     /// The runner is gone without a word, or the host was started again meanwhile.
     Lost,
     Internal,
+    /// One of a later version.
+    #[serde(other)]
+    Unknown,
 }

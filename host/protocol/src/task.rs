@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bundle, ConfigHash, Configuration, Digest, Ended, FenceToken, FolderName, Full, HttpGet, Owner, Reason,
+    Bundle, ConfigHash, Configuration, Digest, Ended, FenceToken, FolderName, Full, HttpGet, Later, Owner, Reason,
     ReleaseName, StrangerFacts,
 };
 
@@ -124,6 +124,9 @@ pub enum StepName {
     Adopt,
     /// What an earlier step of an ended task needs.
     Undo,
+    /// One of a later version.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Step {
@@ -164,6 +167,7 @@ impl StepName {
             Self::Remove => "remove",
             Self::Adopt => "adopt",
             Self::Undo => "undo",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -219,6 +223,9 @@ pub enum EventKind {
         reason: Reason,
         why: String,
     },
+    /// What a later version says.
+    #[serde(untagged)]
+    Unknown(Later),
 }
 
 /// How a task ended; in `result` once it has.
@@ -236,6 +243,9 @@ pub enum Outcome {
     Succeeded,
     Cancelled,
     Failed(Box<Failure>),
+    /// What a later version says.
+    #[serde(untagged)]
+    Unknown(Later),
 }
 
 /// Why a task failed.

@@ -141,7 +141,7 @@ fn follow(folder: &Folder, id: &TaskId, done: &str) -> Result<u8, String> {
                 EventKind::Begun => format!("{step} …"),
                 EventKind::Line { text, .. } | EventKind::Progress { text } => format!("  {text}"),
                 EventKind::Cut { bytes } => format!("  ({bytes} bytes of output left out)"),
-                EventKind::Skipped | EventKind::Ended | EventKind::Failed { .. } => continue,
+                EventKind::Skipped | EventKind::Ended | EventKind::Failed { .. } | EventKind::Unknown(_) => continue,
             };
             say(&line);
         }
@@ -153,6 +153,9 @@ fn follow(folder: &Folder, id: &TaskId, done: &str) -> Result<u8, String> {
                 return Ok(0);
             }
             Some(Outcome::Cancelled) => return Err("cancelled by the operator".to_owned()),
+            Some(Outcome::Unknown(later)) => {
+                return Err(format!("it ended in a way that this program does not know: {later}"));
+            }
             Some(Outcome::Failed(failure)) => {
                 complain(&words::failure(&failure));
                 return Ok(FAILED);

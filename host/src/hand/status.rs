@@ -98,6 +98,7 @@ fn state(process: &ProcessFacts) -> String {
         ProcessState::Completed => "Completed".to_owned(),
         ProcessState::Ended => "Ended".to_owned(),
         ProcessState::Stopped => "Stopped".to_owned(),
+        ProcessState::Unknown(later) => later.to_string(),
     }
 }
 

@@ -42,5 +42,6 @@ pub(super) fn refusal(refusal: &Refusal) -> String {
         Refusal::Full(full) if full.quota => format!("the user's disk quota is used up at {}", full.path),
         Refusal::Full(full) => format!("no space left at {} ({} bytes free)", full.path, full.free_bytes),
         Refusal::Unsupported { why } | Refusal::Failed { why } => why.clone(),
+        Refusal::Unknown(later) => format!("refused: {later}"),
     }
 }

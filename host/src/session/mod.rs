@@ -20,7 +20,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall_host_protocol::{Answer, Decoder, Frame, Kind, MAGIC, MachineFacts, Refusal, TaskId, VERSIONS, Welcome};
+use landfall_host_protocol::{
+    Answer, Decoder, Frame, Kind, MAGIC, MachineFacts, Refusal, TaskId, VERSIONS, Welcome, supports,
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
@@ -43,8 +45,12 @@ use crate::{
     folder::Folder,
     incoming::Piece,
     logs::LogReader,
+    program,
 };
 
+/// What this program does.
+const SUPPORTS: [&str; 4] =
+    [supports::RUNTIME_PROCESS, supports::RUNTIME_SCRIPT, supports::RUNTIME_STATIC, supports::RUN_AS];
 /// Size that standard input's pipe is asked to have; sshd's has 64 KiB.
 const PIPE_SIZE: usize = 1 << 20;
 /// Bytes that are read at a time.
@@ -434,7 +440,9 @@ impl Session {
         if let Some(Greeting { id, version }) = self.greeting.take() {
             let (seen, facts) = view.facts();
             let program = env!("CARGO_PKG_VERSION").to_owned();
-            self.out.answer(id, &Answer::Welcome(Box::new(Welcome { version, program, seen, facts })));
+            let supports = SUPPORTS.map(str::to_owned).into();
+            let welcome = Welcome { version, program, digest: program::digest(), supports, seen, facts };
+            self.out.answer(id, &Answer::Welcome(Box::new(welcome)));
         }
         self.looks.retain(|look| {
             if !view.has_survey(look.survey) {

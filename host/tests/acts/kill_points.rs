@@ -189,6 +189,7 @@ fn refuse(story: &Story, point: &Point, errno: rustix::io::Errno, expected: &[St
                 Outcome::Failed(failure) => assert_reason(&failure, errno, point),
                 Outcome::Succeeded => {}
                 Outcome::Cancelled => panic!("{point:?}: nobody cancelled it"),
+                Outcome::Unknown(_) => panic!("{point:?}: no program says that"),
             }
             settled(&host);
         }

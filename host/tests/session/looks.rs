@@ -141,7 +141,7 @@ fn a_change_is_pushed_and_a_look_sees_it() {
     let folder = root.folder("web");
     let (mut client, welcome) = Client::greeted(root.path());
     symlink(format!("releases/{}", release()), folder.current()).unwrap();
-    let Push::Folders { seen, folders } = client.push();
+    let Push::Folders { seen, folders, .. } = client.push() else { panic!() };
     assert!(seen > welcome.seen);
     assert_eq!(folders[&name("web")].as_ref().unwrap().current, Some(release()));
     assert_eq!(client.ask(&Request::Look { seen }), Answer::Unchanged);
@@ -193,11 +193,11 @@ fn folders_that_come_and_go_are_pushed() {
     let root = Root::new();
     let (mut client, _) = Client::greeted(root.path());
     let folder = root.folder("web");
-    let Push::Folders { folders, .. } = client.push();
+    let Push::Folders { folders, .. } = client.push() else { panic!() };
     assert!(folders[&name("web")].is_some());
     fs::remove_dir_all(folder.path()).unwrap();
     loop {
-        let Push::Folders { folders, .. } = client.push();
+        let Push::Folders { folders, .. } = client.push() else { panic!() };
         if folders[&name("web")].is_none() {
             break;
         }
@@ -210,7 +210,7 @@ fn folders_of_other_namespaces_are_not_told_of() {
     let (mut client, welcome) = Client::greeted(root.path());
     fs::create_dir_all(root.path().join("other.web/.landfall")).unwrap();
     root.folder("web");
-    let Push::Folders { folders, .. } = client.push();
+    let Push::Folders { folders, .. } = client.push() else { panic!() };
     assert_eq!(folders.keys().cloned().collect::<Vec<_>>(), [name("web")]);
     assert!(welcome.facts.folders.is_empty());
     let folder = landfall_host_protocol::FolderName::new("other", "web");
@@ -262,7 +262,7 @@ fn a_host_that_has_too_much_to_say_says_the_most_important() {
     }
     let mut told = std::collections::BTreeMap::new();
     while told.len() < 25 {
-        let Push::Folders { folders, .. } = client.push();
+        let Push::Folders { folders, .. } = client.push() else { panic!() };
         told.extend(folders);
     }
     assert_eq!(

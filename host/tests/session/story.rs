@@ -20,7 +20,7 @@ use crate::{
 /// Reads pushes until one is so.
 fn pushed(client: &mut Client, is_so: impl Fn(&FolderFacts) -> bool) -> FolderFacts {
     loop {
-        let Push::Folders { mut folders, .. } = client.push();
+        let Push::Folders { mut folders, .. } = client.push() else { panic!() };
         if let Some(facts) = folders.remove(&name("web")).flatten().filter(|facts| is_so(facts)) {
             return facts;
         }

@@ -154,7 +154,7 @@ fn another_session_is_told_of_a_task() {
     let (mut other, _) = Client::greeted(root.path());
     let (client, _) = waiting(&root);
     loop {
-        let Push::Folders { folders, .. } = other.push();
+        let Push::Folders { folders, .. } = other.push() else { panic!() };
         if folders[&name("web")].as_ref().is_some_and(|folder| folder.task.is_some()) {
             break;
         }

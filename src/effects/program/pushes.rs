@@ -65,7 +65,6 @@ impl PushSlot {
     }
 
     pub fn put(&self, push: Push, now: Instant) -> Result<(), ProgramError> {
-        let Push::Folders { seen, folders } = push;
         let mut state = self.state.lock();
         let gone = now.saturating_duration_since(state.since).as_secs_f64();
         state.since = now;
@@ -73,6 +72,7 @@ impl PushSlot {
         if state.left < 0.0 {
             return Err(ProgramError::protocol("it tells something all the time"));
         }
+        let Push::Folders { seen, folders, .. } = push else { return Ok(()) };
         state.seen = Some(seen);
         state.folders.extend(folders);
         if state.folders.len() > FOLDERS_MAX {

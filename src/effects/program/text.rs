@@ -55,8 +55,10 @@ pub(super) fn keep_namespace(facts: &mut HostFacts, namespace: &str) {
 
 /// The same of a push.
 pub(super) fn keep_namespace_of_push(push: &mut Push, namespace: &str) {
-    let Push::Folders { folders, .. } = push;
-    folders.retain(|folder, _| folder.namespace() == namespace);
+    match push {
+        Push::Folders { folders, .. } => folders.retain(|folder, _| folder.namespace() == namespace),
+        Push::Unknown(_) => {}
+    }
 }
 
 #[cfg(test)]

@@ -27,12 +27,17 @@ fn facts() -> HostFacts {
     }
 }
 
+fn welcome_of(version: u16) -> Welcome {
+    let supports = Default::default();
+    Welcome { version, program: "1".to_owned(), digest: None, supports, seen: 1, facts: facts() }
+}
+
 fn answer(id: u32, answer: &Answer) -> Vec<u8> {
     encode(Kind::Message, id, &serde_json::to_vec(answer).unwrap()).unwrap()
 }
 
 fn welcome() -> Vec<u8> {
-    let welcome = Welcome { version: VERSIONS.max, program: "1".to_owned(), seen: 1, facts: facts() };
+    let welcome = welcome_of(VERSIONS.max);
     answer(1, &Answer::Welcome(Box::new(welcome)))
 }
 
@@ -79,7 +84,7 @@ async fn forged_first_words_cost_their_own_session() {
         let error = refused(&rack, &[MAGIC, &frames].concat(), None).await;
         assert!(matches!(&error, ProgramError::Protocol(why) if why.contains(word)), "{what}: {error:?}");
     }
-    let mut other = Welcome { version: 999, program: "1".to_owned(), seen: 1, facts: facts() };
+    let mut other = welcome_of(999);
     let error = refused(&rack, &[MAGIC, &answer(1, &Answer::Welcome(Box::new(other.clone())))].concat(), None).await;
     assert!(matches!(&error, ProgramError::Protocol(_)), "{error:?}");
     // A good one is believed, without what is another team's, and with texts that have no power.
