@@ -23,13 +23,14 @@ use rustix::{
 
 use super::{
     Context,
+    left::{self, Running},
     lines::{Line, Lines},
 };
 use crate::{
     as_user::AsUser,
     clock, core_dumps,
     keeper::{self, Exit, Hands as _, launch::Launch},
-    process::{Found, find, signal_name},
+    process::{Found, Identity, MARK, find, signal_name},
 };
 
 /// Last lines that a failure shows.
@@ -61,10 +62,12 @@ pub(super) struct Failed {
 /// Runs a command to its end.
 pub(super) fn run(context: &Context<'_>, spec: &Spec<'_>) -> Result<(), Failed> {
     let mut output = Output { context, last: VecDeque::new(), streams: [Lines::default(), Lines::default()] };
+    let mut running = Running::begin(context.folder, spec.timeout);
     let ended = match spec.run_as {
-        Some(run_as) => run_as_user(spec, run_as, &mut output),
-        None => spawn(spec).and_then(|child| wait(child, spec.timeout, &mut output)).map(|status| status.map(exit_of)),
+        Some(run_as) => run_as_user(spec, run_as, &mut running, &mut output),
+        None => run_as_we_are(spec, &mut running, &mut output),
     };
+    left::forget(context.folder);
     output.finish();
     let why = match ended {
         Ok(Some(Exit { status: Some(0), .. })) => return Ok(()),
@@ -88,11 +91,23 @@ fn shown(exit: Exit) -> String {
     }
 }
 
+fn run_as_we_are(spec: &Spec<'_>, running: &mut Running, output: &mut Output<'_>) -> io::Result<Option<Exit>> {
+    let child = spawn(spec, &running.mark)?;
+    running.is(output.context.folder, i32::try_from(child.id()).ok().and_then(Identity::of));
+    Ok(wait(child, spec.timeout, output)?.map(exit_of))
+}
+
 /// The same as another user, and never as ours instead.
-fn run_as_user(spec: &Spec<'_>, run_as: &RunAs, output: &mut Output<'_>) -> io::Result<Option<Exit>> {
+fn run_as_user(
+    spec: &Spec<'_>,
+    run_as: &RunAs,
+    running: &mut Running,
+    output: &mut Output<'_>,
+) -> io::Result<Option<Exit>> {
     let (mut reader, writer) = io::pipe()?;
     let mut hands = AsUser::to_pipe(run_as, File::from(OwnedFd::from(writer.try_clone()?)));
     let process = hands.prepare(&File::from(OwnedFd::from(writer)))?;
+    running.is(output.context.folder, Some(process.clone()));
     let launch =
         Launch { command: spec.command.to_vec(), env: spec.environment.clone(), folder: spec.folder.to_owned() };
     hands.go(&launch).map_err(|error| io::Error::other(error.why))?;
@@ -115,7 +130,7 @@ fn run_as_user(spec: &Spec<'_>, run_as: &RunAs, output: &mut Output<'_>) -> io::
     }
 }
 
-fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
+fn spawn(spec: &Spec<'_>, mark: &str) -> io::Result<Child> {
     let Some((program, arguments)) = spec.command.split_first() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the command is empty"));
     };
@@ -126,6 +141,7 @@ fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
         .env_clear()
         .envs(keeper::login())
         .envs(spec.environment.iter().map(|(name, value)| (name, value)))
+        .env(MARK, mark)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -4,6 +4,7 @@
 mod command;
 mod drain;
 mod hook;
+mod left;
 mod lines;
 mod prune;
 mod remove;
@@ -20,6 +21,7 @@ use landfall_host_protocol::{
 };
 
 pub(crate) use drain::undrain;
+pub(crate) use left::wait as wait_for_left_command;
 
 use crate::{
     clock,

@@ -25,6 +25,7 @@ use crate::{
         journal::{Act, LineKind},
         shell,
     },
+    runtime::Waited,
     steps::{self, Context, Done},
 };
 
@@ -113,6 +114,11 @@ fn first(task: &Task) -> StepName {
 
 fn run(folder: &Folder, task: &Task, secrets: &Secrets, events: &Events) -> Outcome {
     steps::collect_garbage(folder);
+    match wait_for_left_command(folder, task, secrets, events) {
+        Ok(Waited::Reached) => {}
+        Ok(Waited::Cancelled) => return Outcome::Cancelled,
+        Err(failure) => return failure.into_outcome(first(task)),
+    }
     undo::before(folder, task, events);
     if let Err(error) = take_over(folder) {
         return files::failure(Reason::Internal, &error, &folder.dot()).into_outcome(first(task));
@@ -135,6 +141,12 @@ fn run(folder: &Folder, task: &Task, secrets: &Secrets, events: &Events) -> Outc
         }
     }
     Outcome::Succeeded
+}
+
+/// A command of a runner that died may still run: nothing is done beside it.
+fn wait_for_left_command(folder: &Folder, task: &Task, secrets: &Secrets, events: &Events) -> StepResult<Waited> {
+    let context = Context { folder, task, secrets, events, step: first(task), index: 0 };
+    steps::wait_for_left_command(folder, |text| context.progress(text), || context.is_cancelled())
 }
 
 /// A process of the shell helper's time comes on record in our own way; it is not touched.

@@ -122,6 +122,9 @@ pub fn undo_lost(folder: &Folder) -> io::Result<()> {
     let id = &pending.task;
     let Some(task): Option<Task> = files::read_record(&store::task(folder, id))? else { return Ok(()) };
     let events = Events::create(folder, id)?;
+    // The drain itself may still be at work.
+    let progress = |text| events.say(StepName::Undo, EventKind::Progress { text });
+    steps::wait_for_left_command(folder, progress, || false).map_err(|failure| io::Error::other(failure.why))?;
     undo(folder, &task, &pending, &events);
     if Journal::read(folder)?.end_of(id).is_none() {
         runner::write_end(folder, &task, &lost(StepName::Undo))?;

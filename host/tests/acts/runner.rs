@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use landfall_host::{process, records, records::Journal, task};
-use landfall_host_protocol::{Drain, Outcome, Reason, Secrets, Step, StepName, Task};
+use landfall_host_protocol::{Drain, EventKind, Outcome, Reason, Secrets, Step, StepName, Task};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Host, sh, wait_for};
@@ -153,6 +153,54 @@ fn an_undo_waits_for_whoever_begins_or_looks() {
     drop(looks);
     assert!(undo.wait().unwrap().success());
     assert_eq!(drains(&host), "drained\nundone\n");
+}
+
+/// A task whose hook says that it begins and ends, and ends once it is told to.
+fn migrating(host: &Host, steps: Vec<Step>, timeout_seconds: u32) -> Task {
+    let one = crate::support::example("v1.0");
+    let command = sh("echo begin >>../../hooks; while [ ! -e ../../go ]; do sleep 0.01; done; echo end >>../../hooks");
+    let config = Box::new(crate::support::configuration(&["bin/run"]));
+    let hook = Step::Hook { name: "migrate".to_owned(), release: one.name.clone(), config, command, timeout_seconds };
+    let mut all = vec![host.stage_step(&one, None), hook];
+    all.extend(steps);
+    let task = host.task(all);
+    assert_eq!(host.begin(&task), Ok(false));
+    task
+}
+
+fn hooks(host: &Host) -> String {
+    std::fs::read_to_string(host.folder.path().join("hooks")).unwrap_or_default()
+}
+
+#[test]
+fn no_hook_runs_beside_one_that_a_dead_runner_left() {
+    let host = Host::new();
+    migrating(&host, vec![], 60);
+    wait_for("the hook", || (hooks(&host) == "begin\n").then_some(()));
+    kill_runner(&host);
+    let next = migrating(&host, vec![], 60);
+    wait_for("the next runner", || {
+        let waits = |kind: &EventKind| matches!(kind, EventKind::Progress { text } if text.contains("runner died"));
+        let is_waiting = host.events(&next).iter().any(|(_, kind)| waits(kind));
+        (is_waiting || hooks(&host) != "begin\n").then_some(())
+    });
+    assert_eq!(hooks(&host), "begin\n");
+    std::fs::write(host.folder.path().join("go"), "").unwrap();
+    assert_eq!(host.end_of(&next).outcome, Outcome::Succeeded);
+    assert_eq!(hooks(&host), "begin\nend\nbegin\nend\n");
+    assert!(!host.folder.dot().join("command").exists());
+}
+
+#[test]
+fn a_hook_that_a_dead_runner_left_is_ended_when_its_time_is_over() {
+    let host = Host::new();
+    migrating(&host, vec![], 1);
+    wait_for("the hook", || (hooks(&host) == "begin\n").then_some(()));
+    kill_runner(&host);
+    assert!(!host.applications().is_empty(), "the hook lives on");
+    host.succeed(vec![Step::Settle { seconds: 0 }]);
+    wait_for("the end of the hook", || host.applications().is_empty().then_some(()));
+    assert_eq!(hooks(&host), "begin\n");
 }
 
 #[test]
