@@ -42,7 +42,9 @@ use crate::{
     gate,
     probe::{self, Tried},
     process::{Found, Handle, Identity, find, instance_value, listening, signal_name, start_time_now, timespec, whose},
-    program, task,
+    program,
+    steps::staged,
+    task,
 };
 
 /// Another keeper of the folder is given this long to end.
@@ -613,6 +615,15 @@ impl Keeper {
             self.state.phase = Phase::Ended;
             self.state.awaiting_secrets = true;
             return self.write_last();
+        }
+        let tampered = staged::tampered(&self.folder, &self.order.start.release);
+        if !tampered.is_empty() {
+            // It may be put back.
+            let release = &self.order.start.release;
+            let why = format!("ReleaseTampered: files of {release} were changed on the host: {}", tampered.join(", "));
+            self.state.last_end =
+                Some(Ended { status: None, signal: None, at: clock::uptime_seconds(), lines: vec![why] });
+            return self.follow(Next::Restart, Duration::ZERO);
         }
         self.state.restarts = self.state.restarts.saturating_add(1);
         match self.start() {

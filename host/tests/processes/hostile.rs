@@ -193,3 +193,41 @@ fn a_keeper_that_does_not_listen_yet_is_not_signalled() {
     assert!(matches!(find(&deaf.identity()), Found::Alive(_)));
     assert!(matches!(find(&keeper), Found::Alive(_)));
 }
+
+#[test]
+fn a_release_that_was_changed_is_not_started_again() {
+    use std::os::unix::fs::MetadataExt;
+    let host = Host::new();
+    let release = host.release("v1", "exec sleep 1000");
+    let program = host.folder.release(&release).join("run");
+    let bytes = fs::read(&program).unwrap();
+    let found = fs::metadata(&program).unwrap();
+    // As it was staged.
+    let entry = landfall_host_protocol::Entry {
+        path: "run".to_owned(),
+        kind: landfall_host_protocol::EntryKind::File {
+            mode: 0o755,
+            size: found.len(),
+            sha256: landfall_host_bundle::digest(&bytes),
+        },
+    };
+    let mut entry = serde_json::to_value(entry).unwrap();
+    entry["look"] = serde_json::json!({"inode": found.ino(), "changed": [found.ctime(), found.ctime_nsec()]});
+    let contents = serde_json::json!({"format": 1, "digest": crate::host::digest("v1"), "entries": [entry]});
+    fs::create_dir(host.folder.dot().join("staged")).unwrap();
+    fs::write(host.folder.dot().join("staged").join(format!("{release}.files")), contents.to_string()).unwrap();
+
+    let application = host.started(&start(&release, process(&["./run"])));
+    fs::write(&program, [&bytes[..], b"# changed\n"].concat()).unwrap();
+    kill(application.pid, Signal::KILL);
+    until("it is told", || {
+        let lines = host.state().last_end.map(|ended| ended.lines).unwrap_or_default();
+        lines.iter().any(|line| line.contains("ReleaseTampered") && line.contains("run"))
+    });
+    assert_eq!(host.state().restarts, 0);
+    assert!(matches!(host.state().phase, Phase::Waiting { .. }));
+
+    // As it was, it is started.
+    fs::write(&program, &bytes).unwrap();
+    until("it runs", || host.state().phase == Phase::Running);
+}
