@@ -47,7 +47,7 @@ pub fn end(hands: &mut dyn Hands, application: Option<&Identity>, of: &Belonging
     loop {
         let living = everything(hands, application, of, &mut seen);
         let left = *left.get_or_insert(u32::try_from(living.len()).unwrap_or(u32::MAX));
-        if living.is_empty() {
+        if living.is_empty() && hands.is_over(of) {
             return Ok(left);
         }
         if clock::monotonic() >= grace_ends {
@@ -115,5 +115,79 @@ fn wait(process: &Identity, end: Instant) {
             }
             Found::Hidden => std::thread::sleep(LOOK_INTERVAL_MAX.min(left)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io, os::fd::BorrowedFd};
+
+    use super::*;
+    use crate::{
+        keeper::{
+            Executed, Exit,
+            launch::{Launch, LaunchError},
+        },
+        process::Listening,
+    };
+
+    /// Who has a process that is missed by the first lists.
+    struct Hasty {
+        child: Identity,
+        lists: usize,
+    }
+
+    impl Hands for Hasty {
+        fn prepare(&mut self, _output: &File) -> io::Result<Identity> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn go(&mut self, _launch: &Launch) -> Result<(), LaunchError> {
+            Ok(())
+        }
+
+        fn signal(&mut self, process: &Identity, signal: Signal) -> io::Result<bool> {
+            match find(process) {
+                Found::Alive(handle) => handle.signal(signal),
+                Found::Dead | Found::Hidden => Ok(false),
+            }
+        }
+
+        fn living(&mut self, _of: &Belonging) -> Vec<Identity> {
+            self.lists += 1;
+            let seen = self.lists > 3 && matches!(find(&self.child), Found::Alive(_));
+            seen.then(|| self.child.clone()).into_iter().collect()
+        }
+
+        fn end_all(&mut self, _of: &Belonging, _timeout: Duration) -> bool {
+            true
+        }
+
+        fn is_over(&mut self, _of: &Belonging) -> bool {
+            matches!(find(&self.child), Found::Dead)
+        }
+
+        fn reap(&mut self, _wanted: i32) -> Option<Exit> {
+            None
+        }
+
+        fn owns(&mut self, _of: &Belonging, _sockets: &[Listening]) -> Option<bool> {
+            None
+        }
+
+        fn execute(&mut self, _launch: &Launch, _timeout: Duration, _interrupts: &[BorrowedFd<'_>]) -> Executed {
+            Executed::Interrupted
+        }
+    }
+
+    #[test]
+    fn what_one_list_misses_is_ended_all_the_same() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let mut hands = Hasty { child: identity.clone(), lists: 0 };
+        end(&mut hands, None, &Belonging::default(), &Stop::default()).unwrap();
+        assert!(matches!(find(&identity), Found::Dead));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use landfall_host_protocol::RunAs;
 use rustix::{
     event::{PollFd, PollFlags, poll},
+    io::Errno,
     process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid},
 };
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,8 @@ use crate::{
 /// Bytes of a probe command's output that are kept.
 const OUTPUT_MAX: u64 = 4096;
 const OF_THE_LOGIN: [&str; 3] = ["HOME", "USER", "LOGNAME"];
+/// Between two looks at what may have forked while it was listed.
+const AGAIN: Duration = Duration::from_millis(2);
 /// Ends of children that are remembered.
 const REAPED_MAX: usize = 64;
 
@@ -124,6 +127,11 @@ pub trait Hands {
     /// KILL to all, until none is left; false: something outlives it.
     fn end_all(&mut self, of: &Belonging, timeout: Duration) -> bool;
 
+    /// Is nothing of it left, as who lists its processes and is their parent can tell? A list alone may miss what forks meanwhile.
+    fn is_over(&mut self, _of: &Belonging) -> bool {
+        true
+    }
+
     /// Waits for the children that are dead; answers how this one ended, where it is one of them.
     fn reap(&mut self, wanted: i32) -> Option<Exit>;
 
@@ -195,8 +203,25 @@ impl Hands for Own {
     }
 
     fn end_all(&mut self, of: &Belonging, timeout: Duration) -> bool {
-        // Who is dead and not waited for yet is no longer among the living; so nothing need be reaped here.
-        end_all(|| of.living(), timeout)
+        let end = clock::monotonic() + timeout;
+        loop {
+            let ended = end_all(|| of.living(), end.saturating_duration_since(clock::monotonic()));
+            if !ended || self.is_over(of) || clock::monotonic() >= end {
+                return ended;
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
+
+    fn is_over(&mut self, of: &Belonging) -> bool {
+        let is_parent = Identity::own().is_some_and(|own| of.below.contains(&own));
+        if !is_parent {
+            return true;
+        }
+        self.reap_all();
+        // Whatever loses its parent becomes our child: none is left where we have none.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(WaitId::All, options), Err(Errno::CHILD))
     }
 
     fn reap(&mut self, wanted: i32) -> Option<Exit> {
