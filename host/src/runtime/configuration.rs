@@ -1,7 +1,10 @@
 //! The record `config/<hash>` of a configuration, its secret values beside it only where `keepSecretsOnHost` is set, and the files of
 //! `shared/config/`.
 
-use std::io;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use landfall_host_protocol::{ConfigHash, Configuration, FileValue, Reason, Secrets};
 use serde::{Deserialize, Serialize};
@@ -51,8 +54,7 @@ pub fn store(folder: &Folder, configuration: &Configuration, secrets: &Secrets) 
 pub fn write_files(folder: &Folder, configuration: &Configuration, secrets: &Secrets) -> StepResult<()> {
     let place = folder.shared().join("config");
     for file in &configuration.files {
-        let bad = file.name.is_empty() || file.name.contains('/') || file.name == "." || file.name == "..";
-        if bad {
+        if !is_name(&file.name) {
             return Err(StepFailure::new(Reason::StartFailed, format!("{:?} is no name of a file", file.name)));
         }
         let text = match &file.value {
@@ -75,8 +77,88 @@ pub fn write_files(folder: &Folder, configuration: &Configuration, secrets: &Sec
     Ok(())
 }
 
+/// Removes what is on record of other configurations, and the files that only those had: both may hold secret values.
+pub fn keep_only(folder: &Folder, kept: &[&ConfigHash]) {
+    let place = folder.shared().join("config");
+    files::collect_left_over(&place);
+    let paths: Vec<PathBuf> = kept.iter().map(|hash| folder.config(hash)).collect();
+    let names = |path: &Path| -> Vec<String> {
+        let kept: Option<Kept> = files::read_record(path).ok().flatten();
+        kept.into_iter().flat_map(|kept| kept.configuration.files).map(|file| file.name).collect()
+    };
+    let needed: Vec<String> = paths.iter().flat_map(|path| names(path)).collect();
+    for entry in std::fs::read_dir(folder.dot().join("config")).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if paths.contains(&path) {
+            continue;
+        }
+        let _ = gate::pass("config.collect", || {
+            // The record goes last: it alone says which files were of it.
+            for name in names(&path).iter().filter(|name| is_name(name) && !needed.contains(name)) {
+                files::remove_below(folder.root(), &place.join(name))?;
+            }
+            files::remove_file(&path)
+        });
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains('/') && name != "." && name != ".."
+}
+
 fn is_same(path: &std::path::Path, text: &[u8], mode: u32) -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o777 == mode)
         && files::read_whole(path).is_ok_and(|found| found.as_deref() == Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_host_protocol::{File, FolderName, LogLimits, ProcessRuntime, RestartPolicy, Runtime, Stop};
+
+    use super::*;
+
+    fn with(hash: &str, names: &[&str]) -> Configuration {
+        let file =
+            |name: &&str| File { name: (*name).to_owned(), mode: 0o600, value: FileValue::Secret("key".to_owned()) };
+        Configuration {
+            hash: ConfigHash::parse(hash).unwrap(),
+            runtime: Runtime::Process(ProcessRuntime {
+                command: Vec::new(),
+                restart_policy: RestartPolicy::Always,
+                stop: Stop::default(),
+            }),
+            env: Vec::new(),
+            files: names.iter().map(file).collect(),
+            run_as: None,
+            readiness: None,
+            liveness: None,
+            log: LogLimits::default(),
+            keep_secrets_on_host: true,
+        }
+    }
+
+    #[test]
+    fn secret_values_of_configurations_that_are_gone_are_on_no_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), FolderName::new("shop", "web"));
+        std::fs::create_dir_all(folder.dot()).unwrap();
+        let secrets = Secrets([("key".to_owned(), "hunter2".to_owned())].into());
+        let old = with("1:0123456789abcdef", &["both", "old"]);
+        let new = with("1:0123456789abcde0", &["both"]);
+        for configuration in [&old, &new] {
+            store(&folder, configuration, &secrets).unwrap();
+            write_files(&folder, configuration, &secrets).unwrap();
+        }
+        let place = folder.shared().join("config");
+        // What somebody else put there, and what a start left that died while it wrote.
+        std::fs::write(place.join("others"), "").unwrap();
+        std::fs::write(place.join(".old.4194305.new"), "hunter2").unwrap();
+        keep_only(&folder, &[&new.hash]);
+        let mut left: Vec<_> = std::fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["both", "others"]);
+        assert_eq!(load(&folder, &old.hash).unwrap(), None);
+        assert!(load(&folder, &new.hash).unwrap().is_some());
+    }
 }

@@ -44,12 +44,8 @@ fn collect_configurations(context: &Context<'_>, running: Option<&ConfigHash>) {
         Step::Start(start) => Some(&start.config.hash),
         _ => None,
     });
-    let kept: Vec<PathBuf> = started.chain(running).map(|hash| folder.config(hash)).collect();
-    for entry in std::fs::read_dir(folder.dot().join("config")).into_iter().flatten().flatten() {
-        if !kept.contains(&entry.path()) {
-            let _ = gate::pass("config.collect", || files::remove_file(&entry.path()));
-        }
-    }
+    let kept: Vec<&ConfigHash> = started.chain(running).collect();
+    runtime::configuration::keep_only(folder, &kept);
 }
 
 fn remove(folder: &Folder, name: &ReleaseName) -> io::Result<()> {
