@@ -140,10 +140,20 @@ impl AsUser {
         let parent = path.parent().ok_or("no parent")?;
         let open = |mode| std::fs::set_permissions(parent, std::fs::Permissions::from_mode(mode));
         let said = |error: io::Error| format!("{}: {error}", parent.display());
+        // sudo may take its time: only then is it open.
+        self.connect()?;
         open(0o1777).map_err(said)?;
         let made = self.ask(&Ask::MakeFolder { path: path.to_owned() }, ANSWER_TIMEOUT);
         open(0o755).map_err(said)?;
         made.map(|_| ())
+    }
+
+    /// What that user's process says its user is.
+    pub fn uid(&mut self) -> Result<u32, String> {
+        match self.ask(&Ask::Nothing, ANSWER_TIMEOUT)? {
+            Said::Hello { uid, .. } => Ok(uid),
+            _ => Err("an answer to nothing".to_owned()),
+        }
     }
 
     /// Removes what the user put into a folder of his.

@@ -250,8 +250,8 @@ impl Runtime for Commands {
             return Err(StepFailure::new(Reason::AwaitingSecrets, why));
         }
         configuration::store(folder, &start.config, secrets)?;
-        configuration::write_files(folder, &start.config, secrets)?;
         process::make_folders(folder, start.config.run_as.as_ref())?;
+        configuration::write_files(folder, &start.config, secrets)?;
         let instance = instance_value()
             .map_err(|error| StepFailure::new(Reason::StartFailed, format!("/dev/urandom: {error}")))?;
         let uid = process::owner_uid(folder);

@@ -1,6 +1,11 @@
 //! A process below a keeper.
 
-use std::{os::fd::AsFd, path::Path, time::Duration};
+use std::{
+    os::fd::AsFd,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
 
 use landfall_host_protocol::{
     Configuration, Ended, FolderFacts, KeeperFacts, ProcessFacts, ProcessState, Reason, RunAs, RunAsMethod,
@@ -112,8 +117,8 @@ impl Runtime for Process {
         }
         check_port(&start.config)?;
         configuration::store(folder, &start.config, secrets)?;
-        configuration::write_files(folder, &start.config, secrets)?;
         make_folders(folder, start.config.run_as.as_ref())?;
+        configuration::write_files(folder, &start.config, secrets)?;
         let order =
             Order { work: Work::Start, start: start.clone(), uid: owner_uid(folder), secrets: Some(secrets.clone()) };
         keeper::start(folder, &order)
@@ -368,7 +373,20 @@ pub(super) fn make_folders(folder: &Folder, run_as: Option<&RunAs>) -> StepResul
         crate::gate::pass("shared.make", || files::create_folder(path, 0o755))
             .map_err(|error| files::failure(Reason::StartFailed, &error, path))
     };
-    make(&folder.shared().join("log"))?;
+    let (shared, own) = (folder.shared(), rustix::process::getuid().as_raw());
+    make(&shared)?;
+    // One who died while it was open to all left it so: what a stranger put there then is seen below.
+    if std::fs::symlink_metadata(&shared).is_ok_and(|found| found.mode() & 0o7777 == 0o1777) {
+        std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o755))
+            .map_err(|error| files::failure(Reason::StartFailed, &error, &shared))?;
+    }
+    for name in ["log", "config"] {
+        let path = shared.join(name);
+        make(&path)?;
+        if run_as.is_some() {
+            check_owner(&path, own)?;
+        }
+    }
     let data = folder.shared().join("data");
     let Some(run_as) = run_as else {
         make(&data)?;
@@ -376,12 +394,23 @@ pub(super) fn make_folders(folder: &Folder, run_as: Option<&RunAs>) -> StepResul
     };
     // One of ours that nothing is in makes room.
     let _ = std::fs::remove_dir(&data);
-    if data.is_dir() {
+    let failed = |why: String| StepFailure::new(Reason::StartFailed, format!("{}: {why}", data.display()));
+    let mut user = AsUser::new(run_as, &folder.log(0));
+    if std::fs::symlink_metadata(&data).is_err() {
+        user.make_folder(&data).map_err(failed)?;
+    }
+    let uid = user.uid().map_err(failed)?;
+    check_owner(&data, uid)
+}
+
+/// A folder, and this user's.
+fn check_owner(path: &Path, uid: u32) -> StepResult<()> {
+    let found = std::fs::symlink_metadata(path).map_err(|error| files::failure(Reason::StartFailed, &error, path))?;
+    if found.is_dir() && found.uid() == uid {
         return Ok(());
     }
-    AsUser::new(run_as, &folder.log(0))
-        .make_folder(&data)
-        .map_err(|why| StepFailure::new(Reason::StartFailed, format!("{}: {why}", data.display())))
+    let why = format!("{} is not a folder of uid {uid} but of uid {}; remove it by hand", path.display(), found.uid());
+    Err(StepFailure::new(Reason::StartFailed, why))
 }
 
 /// uid of the Deployment that the folder belongs to.

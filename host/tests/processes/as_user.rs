@@ -151,6 +151,40 @@ fn another_users_application_lives_by_su() {
 }
 
 #[test]
+fn folders_that_a_stranger_made_beside_the_data_are_not_used() {
+    if is_inner() {
+        let mut host = host();
+        host.secrets.0.insert("key".to_owned(), "hunter2".to_owned());
+        let mut config = process(&["./run"]);
+        config.run_as = Some(run_as());
+        config.files.push(landfall_host_protocol::File {
+            name: "secret".to_owned(),
+            mode: 0o600,
+            value: landfall_host_protocol::FileValue::Secret("key".to_owned()),
+        });
+        let start = start(&host.release("v1", "exec sleep 1000"), config);
+        let shared = host.folder.shared();
+        for name in ["config", "log", "data"] {
+            // As who was killed in the moment left it.
+            fs::create_dir_all(&shared).unwrap();
+            fs::set_permissions(&shared, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+            fs::create_dir(shared.join(name)).unwrap();
+            fs::write(shared.join(name).join("mine"), "").unwrap();
+            std::os::unix::fs::chown(shared.join(name), Some(4000), Some(4000)).unwrap();
+            let failure = host.start(&start).unwrap_err();
+            assert!(failure.why.contains("is not a folder of uid"), "{}", failure.why);
+            assert_eq!(fs::metadata(&shared).unwrap().mode() & 0o7777, 0o755);
+            assert!(!shared.join(name).join("secret").exists());
+            fs::remove_dir_all(&shared).unwrap();
+        }
+        host.start(&start).unwrap();
+        host.stop().unwrap();
+        return;
+    }
+    as_other("as_user::folders_that_a_stranger_made_beside_the_data_are_not_used", RunAsMethod::Su, "");
+}
+
+#[test]
 fn who_cant_be_become_is_named_before_anything_stops() {
     if is_inner() {
         let host = host();
