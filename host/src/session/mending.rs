@@ -4,17 +4,52 @@
 use std::{
     collections::BTreeMap,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use landfall_host_protocol::{FolderFacts, FolderName, ProcessState};
 
-use crate::{folder::Folder, program, records::Lock, runtime, task};
+use crate::{clock, folder::Folder, program, records::Lock, runtime, task};
 
-/// What was tried last for each folder, so that what can't be mended is not tried again and again.
+/// Between two tries of the same work: what failed once (a full disk) may be possible later.
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
+const LAST_PAUSE: Duration = Duration::from_secs(300);
+
+/// What was tried last for each folder, so that what can't be mended is not tried all the time.
 #[derive(Debug, Default)]
 pub(super) struct Mending {
-    attended: BTreeMap<FolderName, (i32, u64)>,
-    undone: BTreeMap<FolderName, u64>,
+    attended: Tries<(i32, u64)>,
+    undone: Tries<u64>,
+}
+
+/// Tries for what is `of` each folder: something else is tried at once.
+#[derive(Debug)]
+struct Tries<T>(BTreeMap<FolderName, Try<T>>);
+
+#[derive(Debug)]
+struct Try<T> {
+    of: T,
+    due: Instant,
+    pause: Duration,
+}
+
+impl<T> Default for Tries<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: PartialEq> Tries<T> {
+    /// Whether to try now; the next time is later then.
+    fn is_due(&mut self, name: &FolderName, of: T, now: Instant) -> bool {
+        let pause = match self.0.get(name).filter(|last| last.of == of) {
+            Some(last) if now < last.due => return false,
+            Some(last) => (last.pause * 2).min(LAST_PAUSE),
+            None => FIRST_PAUSE,
+        };
+        self.0.insert(name.clone(), Try { of, due: now + pause, pause });
+        true
+    }
 }
 
 impl Mending {
@@ -40,16 +75,15 @@ impl Mending {
         });
         let is_acted_on = facts.task.as_ref().is_some_and(|task| task.running);
         let Some(process) = process.filter(|_| !is_acted_on) else {
-            self.attended.remove(name);
+            self.attended.0.remove(name);
             return false;
         };
-        let identity = (process.pid, process.start);
-        self.attended.insert(name.clone(), identity) != Some(identity)
+        self.attended.is_due(name, (process.pid, process.start), clock::monotonic())
     }
 
     fn needs_undo(&mut self, folder: &Folder, facts: &FolderFacts) -> bool {
         let is_lost = facts.task.as_ref().is_some_and(|task| !task.running) && task::is_undo_due(folder);
-        is_lost && self.undone.insert(folder.name().clone(), facts.journal) != Some(facts.journal)
+        is_lost && self.undone.is_due(folder.name(), facts.journal, clock::monotonic())
     }
 }
 
@@ -68,4 +102,21 @@ fn undo(folder: &Folder) {
     command.arg("undo-task").arg(folder.root()).arg(folder.name().as_str());
     // It is reaped by the loop.
     let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_tried_again_with_longer_pauses() {
+        let name = FolderName::new("shop", "web");
+        let mut tries = Tries::default();
+        let start = clock::monotonic();
+        let tried: Vec<u64> =
+            (0..1200).filter(|second| tries.is_due(&name, 7, start + Duration::from_secs(*second))).collect();
+        assert_eq!(tried, [0, 30, 90, 210, 450, 750, 1050]);
+        assert!(tries.is_due(&name, 8, start), "another one is tried at once");
+        assert!(!tries.is_due(&name, 8, start));
+    }
 }

@@ -488,6 +488,8 @@ impl Session {
         if let Some(view) = &mut self.view {
             view.poll();
         }
+        // What failed is tried again.
+        self.mend();
     }
 
     /// Children that ended are taken from the kernel's list: runners that this session started. While a thread is at work that may wait for
