@@ -128,12 +128,32 @@ fn as_owner(folder: &Folder, arguments: &[OsString]) -> Result<Option<u8>, Strin
     }
     if own != 0 {
         let (path, uid) = (folder.path(), metadata.uid());
-        return Err(format!("{} belongs to uid {uid}: run the command with sudo", path.display()));
+        return Err(format!("{} belongs to uid {uid}: run the command with sudo -u '#{uid}'", path.display()));
     }
     let program = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
-    let status = Command::new(&program).args(arguments).uid(metadata.uid()).gid(metadata.gid()).status();
+    let mut command = Command::new(&program);
+    command.args(arguments).uid(metadata.uid()).gid(metadata.gid());
+    // What is started gets the login of whoever starts it, which must not be root's.
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    for (name, value) in login_of(metadata.uid(), &passwd) {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let status = command.status();
     let status = status.map_err(|error| format!("{} as uid {}: {error}", program.display(), metadata.uid()))?;
     Ok(Some(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)))
+}
+
+/// Variables of a user's login; `None` where the host's own list of users does not have him.
+fn login_of(uid: u32, passwd: &str) -> [(&'static str, Option<&str>); 3] {
+    let user = passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields.get(2)?.parse() == Ok(uid)).then_some((*fields.first()?, *fields.get(5)?))
+    });
+    let name = user.map(|(name, _)| name);
+    [("HOME", user.map(|(_, home)| home)), ("USER", name), ("LOGNAME", name)]
 }
 
 /// The last lines, and what follows.
@@ -158,5 +178,18 @@ fn logs(folder: &Folder, follow: bool, lines: u32) -> Result<u8, String> {
         if count == 0 {
             std::thread::sleep(POLL_INTERVAL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_has_the_login_of_the_list_of_users_or_none() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\ndeploy:x:1001:1001::/home/deploy:/bin/sh\nbroken\n";
+        let deploy = [("HOME", Some("/home/deploy")), ("USER", Some("deploy")), ("LOGNAME", Some("deploy"))];
+        assert_eq!(login_of(1001, passwd), deploy);
+        assert_eq!(login_of(1002, passwd), [("HOME", None), ("USER", None), ("LOGNAME", None)]);
     }
 }

@@ -4,6 +4,9 @@ use std::{ffi::OsString, path::PathBuf};
 
 use landfall_host_protocol::Author;
 
+/// Characters of a person's name.
+const MAX_USER: usize = 64;
+
 /// What can be asked by hand.
 pub const USAGE: &str = "\
   landfall-host status [FOLDER]
@@ -88,9 +91,10 @@ impl Options {
         Ok(Self { verb, root, folder, reason })
     }
 
-    /// The person, as far as sudo tells.
+    /// The person, as the environment claims: whoever may act here may claim to be anybody.
     pub(super) fn author(&self) -> Author {
-        let user = std::env::var("SUDO_USER").ok().filter(|user| !user.is_empty());
+        let plain = |user: String| user.chars().filter(|c| !c.is_control()).take(MAX_USER).collect::<String>();
+        let user = std::env::var("SUDO_USER").ok().map(plain).filter(|user| !user.is_empty());
         Author::Hand { reason: self.reason.clone().unwrap_or_default(), user }
     }
 }

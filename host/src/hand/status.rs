@@ -75,7 +75,7 @@ fn text(name: &FolderName, facts: &FolderFacts, uptime: u64) -> String {
         field("Task", format!("rollout {}, step {}, {state}", task.id.rollout, task.step));
     }
     if let Some(act) = &facts.by_hand {
-        let who = act.user.as_ref().map(|user| format!(" by {user}")).unwrap_or_default();
+        let who = act.user.as_ref().map(|user| format!(" by {user} (claimed)")).unwrap_or_default();
         let why = if act.reason.is_empty() { String::new() } else { format!(": {}", act.reason) };
         field("By hand", format!("{}{who}{why}", act.act));
     }
@@ -164,7 +164,7 @@ shop.web
   Restarts:   2
   Last end:   signal KILL, 1h2m ago
   Keeper:     none: the application is not restarted if it ends
-  By hand:    stop by ann: disk
+  By hand:    stop by ann (claimed): disk
   Deployment: shop/web (host web-01)
   Releases:   none";
         assert_eq!(text(&FolderName::new("shop", "web"), &facts, 3820), expected);

@@ -157,7 +157,7 @@ fn versions_are_changed_stopped_and_started_by_hand() {
     assert_eq!((second.release, second.state), (v2.name.clone(), ProcessState::Running));
     let (status, text) = by_hand(&root, &["status"]);
     assert_eq!(status, Some(0));
-    assert!(text.contains("By hand:    use v2 by ann: the operator is down"), "{text}");
+    assert!(text.contains("By hand:    use v2 by ann (claimed): the operator is down"), "{text}");
 
     let (status, text) = by_hand(&root, &["stop"]);
     assert_eq!((status, text.ends_with("shop.web stopped\n")), (Some(0), true), "{text}");
