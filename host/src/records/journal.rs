@@ -123,7 +123,8 @@ impl Journal {
                 }
                 return files::write_whole(&path, &text, 0o600);
             }
-            let is_new = !path.exists();
+            // One that was made by who died then may not have come to the disk.
+            let is_new = self.lines.is_empty();
             let mut file = files::open_append(&path, 0o600)?;
             let length = file.metadata()?.len();
             let written = file.write_all(&files::record_line(&line)?).and_then(|()| files::sync_file(&file));

@@ -63,7 +63,9 @@ pub(crate) fn write_removed(folder: &Folder, id: &TaskId, result: &TaskResult) -
         }
         files::write_record(&removed(folder, id), result)
     })?;
-    for path in oldest(&removals(folder.root()), KEPT_REMOVALS) {
+    // By a clock that was set back it may look like the oldest.
+    let written = removed(folder, id);
+    for path in oldest(&removals(folder.root()), KEPT_REMOVALS).into_iter().filter(|path| *path != written) {
         let _ = std::fs::remove_file(path);
     }
     Ok(())
@@ -101,4 +103,30 @@ fn oldest(folder: &Path, kept: usize) -> Vec<PathBuf> {
     entries.sort();
     let old = entries.len().saturating_sub(kept);
     entries.into_iter().take(old).map(|(_, path)| path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use landfall_host_protocol::{FolderName, Outcome};
+
+    use super::*;
+
+    #[test]
+    fn a_removal_is_told_by_a_clock_that_was_set_back() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), FolderName::new("shop", "web"));
+        std::fs::create_dir_all(removals(root.path())).unwrap();
+        let now = u64::try_from(crate::clock::wall_millis()).unwrap();
+        let later = SystemTime::UNIX_EPOCH + Duration::from_millis(now + 3_600_000);
+        for n in 0..30 {
+            let file = std::fs::File::create(removals(root.path()).join(format!("shop.db.{n}"))).unwrap();
+            file.set_modified(later).unwrap();
+        }
+        let id = TaskId { uid: "uid".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n: 0 };
+        write_removed(&folder, &id, &TaskResult { outcome: Outcome::Succeeded, journal: 0 }).unwrap();
+        assert!(removed(&folder, &id).exists());
+        assert!(std::fs::read_dir(removals(root.path())).unwrap().count() <= KEPT_REMOVALS + 1);
+    }
 }
