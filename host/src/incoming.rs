@@ -17,6 +17,8 @@ use crate::{facts, files, folder::Folder, gate};
 
 /// Objects that a folder holds at most, whole ones and parts; beyond it the oldest go.
 const MAX_OBJECTS: usize = 16;
+/// Bytes that are left free for the records of tasks and keepers.
+const RESERVE: u64 = 256 << 10;
 /// Bytes that are read at a time.
 const BLOCK: usize = 64 << 10;
 /// Names that were there when the last task ended.
@@ -70,7 +72,7 @@ pub fn receive(
     }
     let missing = object.size.saturating_sub(from);
     let (free, inodes) = facts::space(&folder.dot());
-    if missing > free {
+    if missing.saturating_add(RESERVE) > free {
         let _ = fs::remove_file(&path);
         return Err(Refusal::Full(landfall_host_protocol::Full {
             path: folder.dot().display().to_string(),

@@ -17,6 +17,8 @@ use crate::folder::Folder;
 const ANCHOR: usize = 256;
 /// Bytes that are searched at a time for the beginning of the last lines.
 const BLOCK: usize = 64 << 10;
+/// Bytes that are searched at most: a file of nothing but a hole may have any length.
+const MAX_SEARCHED: u64 = 16 << 20;
 
 /// One log file of a folder, and the place up to which it was read.
 #[derive(Debug)]
@@ -169,8 +171,9 @@ fn start_of(file: &File, lines: u32) -> io::Result<u64> {
     let mut buffer = vec![0; BLOCK];
     let mut at = length;
     let mut left = lines;
-    while at > 0 {
-        let count = at.min(BLOCK as u64);
+    let first = length.saturating_sub(MAX_SEARCHED);
+    while at > first {
+        let count = (at - first).min(BLOCK as u64);
         at -= count;
         let block = buffer.get_mut(..usize::try_from(count).unwrap_or(BLOCK)).unwrap_or_default();
         file.read_exact_at(block, at)?;
@@ -186,7 +189,7 @@ fn start_of(file: &File, lines: u32) -> io::Result<u64> {
             }
         }
     }
-    Ok(0)
+    Ok(first)
 }
 
 #[cfg(test)]
@@ -316,6 +319,15 @@ mod tests {
         fs::rename(fixture.folder.log(0), fixture.folder.log(1)).unwrap();
         fixture.write("c\n");
         assert_eq!(all(&mut reader), "b\nc\n");
+    }
+
+    #[test]
+    fn the_last_lines_of_a_hole_are_found_in_no_time() {
+        let fixture = Fixture::new();
+        fixture.write("a\n");
+        let file = OpenOptions::new().write(true).open(fixture.folder.log(0)).unwrap();
+        file.set_len(1 << 40).unwrap();
+        assert_eq!(fixture.reader(Some(3)).position, (1 << 40) - MAX_SEARCHED);
     }
 
     #[test]

@@ -108,9 +108,12 @@ pub fn rotate(folder: &Folder, limits: &LogLimits) -> io::Result<bool> {
     Ok(rotated)
 }
 
+/// Older files that are looked for at most, whatever number was configured.
+const FILES_MAX: u32 = 1000;
+
 /// Renames `output.log.1` to `.2` and so on; the last one goes.
 fn make_room(folder: &Folder, count: u32) -> io::Result<()> {
-    for number in (1..count).rev() {
+    for number in (1..count.min(FILES_MAX)).rev() {
         let from = folder.log(number);
         if from.exists() {
             gate::pass("log.rename", || files::rename(&from, &folder.log(number + 1)))?;
