@@ -16,7 +16,7 @@ use super::{open_in, store, written_result};
 use crate::{
     files,
     folder::Folder,
-    gate, program,
+    gate, process, program,
     records::{
         Holder, Journal, Lock, fence,
         journal::{Act, LineKind},
@@ -85,7 +85,8 @@ fn nothing_there(folder: &Folder, task: &Task) -> Result<Begun, Refusal> {
 }
 
 fn create(folder: &Folder) -> io::Result<()> {
-    if folder.tasks().exists() {
+    // Until there is a journal its folders may not have come to the disk.
+    if folder.tasks().exists() && folder.journal().exists() {
         return Ok(());
     }
     gate::pass("folder.create", || {
@@ -202,6 +203,8 @@ fn spawn(folder: &Folder, id: &TaskId, lock: File) -> io::Result<Child> {
         .arg(folder.name().as_str())
         .arg(folder.task(id).file_name().unwrap_or_default())
         .current_dir("/")
+        // Begun by hand from within an application it is none of its processes.
+        .env_remove(process::MARK)
         .stdin(Stdio::piped())
         .stdout(lock)
         .stderr(complaint);

@@ -60,6 +60,17 @@ fn the_runner_is_in_a_session_of_its_own() {
 }
 
 #[test]
+fn a_runner_begun_from_within_an_application_is_none_of_its_processes() {
+    let mut host = Host::new();
+    host.environment = vec![(process::MARK, "0123".to_owned())];
+    let task = draining(&host);
+    let environ = std::fs::read(format!("/proc/{}/environ", runner(&host))).unwrap();
+    assert!(!String::from_utf8_lossy(&environ).contains(process::MARK));
+    task::cancel(&host.folder, &task.id).unwrap();
+    host.end_of(&task);
+}
+
+#[test]
 fn a_dead_runner_is_seen_and_a_new_task_goes_on() {
     let host = Host::new();
     let dead = draining(&host);
