@@ -239,6 +239,7 @@ impl Bench {
                 config: configuration()?,
                 revision: 1,
                 redeploys: 0,
+                attempt: 1,
             };
             let steps = vec![
                 Step::Stop,

@@ -41,6 +41,10 @@ impl Known {
             old.root.free_inodes = facts.root.free_inodes;
             old.machine.clock_millis = facts.machine.clock_millis;
             old.machine.uptime_seconds = facts.machine.uptime_seconds;
+            old.machine.uptime_millis = facts.machine.uptime_millis;
+            for (name, old) in &mut old.folders {
+                old.seen = facts.folders.get(name).map_or(old.seen, |now| now.seen);
+            }
             old == facts
         };
         let changed = !matches!(self.link, Link::Connected) || !self.facts.as_deref().is_some_and(same);
@@ -57,6 +61,13 @@ impl Known {
         let Some(facts) = self.facts.as_mut() else { return false };
         let mut changed = false;
         for (folder, now) in folders {
+            let known = facts.folders.get(&folder);
+            // What was read before what is known here came later by another way.
+            if let (Some(known), Some(now)) = (known, now.as_ref())
+                && now.seen < known.seen
+            {
+                continue;
+            }
             if facts.folders.get(&folder) != now.as_ref() {
                 changed = true;
                 let facts = Arc::make_mut(facts);

@@ -246,6 +246,7 @@ fn facts() -> HostFacts {
         machine: MachineFacts {
             boot_id: "b".to_owned(),
             uptime_seconds: 1,
+            uptime_millis: 1000,
             clock_millis: 1,
             machine: "x86_64".to_owned(),
             kernel: "6".to_owned(),

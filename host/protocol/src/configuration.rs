@@ -124,6 +124,7 @@ impl Default for Stop {
 
 /// Who gets the first signal. KILL at the end of the grace period goes to all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum StopTo {
     /// The process that was started.
     #[default]
@@ -141,6 +142,7 @@ pub struct RunAs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum RunAsMethod {
     Sudo,
     Su,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigHash, Digest, FenceToken, FolderName, Later, Owner, ReleaseName, TaskId};
+use crate::{Author, ConfigHash, Digest, FenceToken, FolderName, Later, Outcome, Owner, ReleaseName, TaskId};
 
 /// One host at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct MachineFacts {
     pub boot_id: String,
     /// Seconds since boot.
     pub uptime_seconds: u64,
+    /// The same in milliseconds: the clock of `ready_since`, `at` and `until_millis`.
+    #[serde(default)]
+    pub uptime_millis: u64,
     /// The host's clock, milliseconds since 1970. It decides nothing.
     pub clock_millis: i64,
     /// As `uname -m` says it.
@@ -61,12 +64,18 @@ pub struct RootFacts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FolderFacts {
+    /// Counts the reads of this session: of two facts of one folder those with the higher number are newer.
+    #[serde(default)]
+    pub seen: u64,
     pub owner: Option<Owner>,
     pub fence: Option<FenceToken>,
     /// Number of the last line of the journal; 0 where there is none.
     pub journal: u64,
     /// A task that was begun and has no end in the journal.
     pub task: Option<OpenTask>,
+    /// The task that ended last.
+    #[serde(default)]
+    pub last_task: Option<LastTask>,
     /// What `current` points at.
     pub current: Option<ReleaseName>,
     /// Whole releases whose digest was verified.
@@ -100,6 +109,18 @@ pub struct OpenTask {
     pub running: bool,
 }
 
+/// How the task that ended last did, as the journal keeps it: without output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastTask {
+    pub id: TaskId,
+    pub author: Author,
+    /// `None`: an act of the shell helper, which kept none.
+    pub outcome: Option<Outcome>,
+    /// Number of the journal's line that says so.
+    pub journal: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseFacts {
@@ -126,10 +147,13 @@ pub struct ProcessFacts {
     pub uid: String,
     pub revision: i64,
     pub redeploys: i64,
+    /// Attempt of that rollout; 0 where it is not known.
+    #[serde(default)]
+    pub attempt: i64,
     pub state: ProcessState,
     /// Its readiness probe passes, or it has none and runs.
     pub ready: bool,
-    /// Seconds since boot at which it became ready; `None` while it is not.
+    /// Milliseconds since boot at which it became ready; `None` while it is not.
     pub ready_since: Option<u64>,
     /// It was ready at least once since it was first started.
     pub was_ready: bool,
@@ -145,9 +169,11 @@ pub struct ProcessFacts {
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ProcessState {
     Running,
-    /// It ended and is started again in so many seconds (`CrashLoopBackOff`).
+    /// It ended and is started again at that time, in milliseconds since boot (`CrashLoopBackOff`); 0: in a moment.
     Waiting {
-        seconds: u32,
+        until_millis: u64,
+        #[serde(default)]
+        reason: WaitingReason,
     },
     /// It ended with exit status 0, and its restart policy is `OnFailure`.
     Completed,
@@ -160,6 +186,25 @@ pub enum ProcessState {
     Unknown(Later),
 }
 
+/// Why an application waits to be started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WaitingReason {
+    /// It ended by itself.
+    #[default]
+    Crash,
+    /// Its liveness probe failed.
+    Liveness,
+    /// It could not be started.
+    StartFailed,
+    /// Files of its release were changed.
+    Tampered,
+    /// What the run before left still lives.
+    Survivors,
+    /// One of a later version.
+    #[serde(other)]
+    Unknown,
+}
+
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -168,7 +213,7 @@ pub struct Ended {
     pub status: Option<i32>,
     /// `KILL`, `SEGV`, …, without `SIG`.
     pub signal: Option<String>,
-    /// Seconds since boot.
+    /// Milliseconds since boot.
     pub at: u64,
     /// Last lines of its output, cleaned and cut.
     #[serde(default)]

@@ -19,8 +19,8 @@ pub use configuration::{
     SystemdRuntime,
 };
 pub use facts::{
-    ByHand, Ended, FolderFacts, HostFacts, KeeperFacts, MachineFacts, OpenTask, ProcessFacts, ProcessState,
-    ReleaseFacts, RootFacts, StrangerFacts,
+    ByHand, Ended, FolderFacts, HostFacts, KeeperFacts, LastTask, MachineFacts, OpenTask, ProcessFacts, ProcessState,
+    ReleaseFacts, RootFacts, StrangerFacts, WaitingReason,
 };
 pub use frame::{Decoder, Frame, FrameError, Kind, MAGIC, MAX_FRAME, MAX_NOISE, encode};
 pub use later::Later;

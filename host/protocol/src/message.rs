@@ -134,6 +134,9 @@ pub enum Answer {
     Ended {
         result: TaskResult,
         folder: Option<Box<FolderFacts>>,
+        /// Milliseconds since boot.
+        #[serde(default)]
+        uptime_millis: u64,
     },
     Done,
     Refused(Refusal),
@@ -144,7 +147,13 @@ pub enum Answer {
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Push {
     /// What is true of these folders now. `seen` as in `Welcome`.
-    Folders { seen: u64, folders: BTreeMap<FolderName, Option<FolderFacts>> },
+    /// `uptime_millis`: milliseconds since boot.
+    Folders {
+        seen: u64,
+        #[serde(default)]
+        uptime_millis: u64,
+        folders: BTreeMap<FolderName, Option<FolderFacts>>,
+    },
     /// What a later version says.
     #[serde(untagged)]
     Unknown(Later),

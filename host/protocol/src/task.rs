@@ -188,6 +188,9 @@ pub struct Start {
     pub config: Configuration,
     pub revision: i64,
     pub redeploys: i64,
+    /// Attempt of that rollout, from 1.
+    #[serde(default)]
+    pub attempt: i64,
 }
 
 /// Something that happened in a task. Each has the number of its line in `events`, from 0.

@@ -1,8 +1,12 @@
 //! One project's folder: what the records say, and what is true of its application now.
 
-use std::{fs, path::Component};
+use std::{
+    fs,
+    path::Component,
+    sync::{Mutex, PoisonError},
+};
 
-use landfall_host_protocol::{FolderFacts, ReleaseName};
+use landfall_host_protocol::{FolderFacts, LastTask, ReleaseName};
 
 use super::is_real_folder;
 use crate::{
@@ -13,19 +17,32 @@ use crate::{
     task,
 };
 
+/// Reads of this process. One at a time, so that their numbers are in the order of what they saw.
+static READS: Mutex<u64> = Mutex::new(0);
+
 /// Facts of a folder; `None` where nothing of ours is. A record that can't be read counts as none here: whoever acts reads it again under
 /// the lock, and refuses there.
 pub fn folder(folder: &Folder) -> Option<FolderFacts> {
     if !is_real_folder(&folder.dot()) {
         return None;
     }
+    let mut reads = READS.lock().unwrap_or_else(PoisonError::into_inner);
+    *reads += 1;
     let current = current(folder);
     let journal = Journal::read(folder).unwrap_or_default();
+    let last = journal.last_end().map(|line| LastTask {
+        id: line.task.clone(),
+        author: line.by.clone(),
+        outcome: line.outcome.clone(),
+        journal: line.n,
+    });
     let mut facts = FolderFacts {
+        seen: *reads,
         owner: owner::read(folder).unwrap_or_default(),
         fence: fence::read(folder).unwrap_or_default(),
         journal: journal.number(),
         task: task::open(folder),
+        last_task: last,
         releases: staged::facts(folder, current.as_ref()),
         current,
         by_hand: journal.by_hand(),

@@ -19,6 +19,7 @@ pub fn machine() -> MachineFacts {
     MachineFacts {
         boot_id: boot_id().to_owned(),
         uptime_seconds: clock::uptime_seconds(),
+        uptime_millis: clock::uptime_millis(),
         clock_millis: clock::wall_millis(),
         machine: system.machine().to_string_lossy().into_owned(),
         kernel: system.release().to_string_lossy().into_owned(),

@@ -96,6 +96,7 @@ fn begin(folder: &Folder, process: &ProcessFacts, release: &ReleaseFacts) -> Res
         config,
         revision: process.revision,
         redeploys: process.redeploys,
+        attempt: process.attempt,
     };
     Ok((Step::Start(Box::new(start)), secrets.unwrap_or_default()))
 }

@@ -22,7 +22,7 @@ pub(super) fn all(root: &Path, names: &[FolderName]) -> u8 {
 /// Prints one folder; 0 where its application runs.
 pub(super) fn one(folder: &Folder) -> u8 {
     let facts = facts::folder(folder).unwrap_or_default();
-    say(&text(folder.name(), &facts, clock::uptime_seconds()));
+    say(&text(folder.name(), &facts, clock::uptime_millis()));
     let runs = facts.process.as_ref().is_some_and(|process| is_up(&process.state));
     if runs { 0 } else { NOT_RUNNING }
 }
@@ -38,18 +38,18 @@ fn text(name: &FolderName, facts: &FolderFacts, uptime: u64) -> String {
     field("Release", facts.current.as_ref().map_or_else(none, |release| release.version().to_owned()));
     match &facts.process {
         Some(process) => {
-            field("State", state(process));
+            field("State", state(process, uptime));
             if process.state == ProcessState::Running {
                 field("Process", format!("{} ({})", process.pid, process.release.version()));
             }
             if let Some(since) = process.ready_since.filter(|_| process.ready) {
-                field("Ready", format!("for {}", duration(uptime.saturating_sub(since))));
+                field("Ready", format!("for {}", duration(uptime.saturating_sub(since) / 1000)));
             }
             if process.restarts > 0 {
                 field("Restarts", process.restarts.to_string());
             }
             if let Some(end) = &process.last_end {
-                field("Last end", format!("{}, {} ago", ended(end), duration(uptime.saturating_sub(end.at))));
+                field("Last end", format!("{}, {} ago", ended(end), duration(uptime.saturating_sub(end.at) / 1000)));
             }
             if let Some(failure) = &process.probe_failure {
                 field("Probe", failure.clone());
@@ -90,11 +90,13 @@ fn text(name: &FolderName, facts: &FolderFacts, uptime: u64) -> String {
     lines.join("\n")
 }
 
-fn state(process: &ProcessFacts) -> String {
+fn state(process: &ProcessFacts, uptime: u64) -> String {
     match &process.state {
         ProcessState::Running if process.ready => "Running, ready".to_owned(),
         ProcessState::Running => "Running, not ready".to_owned(),
-        ProcessState::Waiting { seconds } => format!("CrashLoopBackOff, next start in {seconds} s"),
+        ProcessState::Waiting { until_millis, .. } => {
+            format!("CrashLoopBackOff, next start in {} s", until_millis.saturating_sub(uptime).div_ceil(1000))
+        }
         ProcessState::Completed => "Completed".to_owned(),
         ProcessState::Ended => "Ended".to_owned(),
         ProcessState::Stopped => "Stopped".to_owned(),
@@ -138,12 +140,13 @@ mod tests {
             uid: "uid".to_owned(),
             revision: 3,
             redeploys: 0,
+            attempt: 1,
             state: ProcessState::Running,
             ready: true,
-            ready_since: Some(100),
+            ready_since: Some(100_000),
             was_ready: true,
             restarts: 2,
-            last_end: Some(Ended { status: None, signal: Some("KILL".to_owned()), at: 90, lines: Vec::new() }),
+            last_end: Some(Ended { status: None, signal: Some("KILL".to_owned()), at: 90_000, lines: Vec::new() }),
             probe_failure: None,
         };
         let by_hand =
@@ -167,6 +170,6 @@ shop.web
   By hand:    stop by ann (claimed): disk
   Deployment: shop/web (host web-01)
   Releases:   none";
-        assert_eq!(text(&FolderName::new("shop", "web"), &facts, 3820), expected);
+        assert_eq!(text(&FolderName::new("shop", "web"), &facts, 3_820_000), expected);
     }
 }

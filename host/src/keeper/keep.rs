@@ -12,7 +12,7 @@ use std::{
 
 use landfall_host_protocol::{
     Configuration, Ended, Failure, FolderName, ProbeAction, ProcessRuntime, Reason, Runtime, Secrets, Start, StepName,
-    Stop,
+    Stop, WaitingReason,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -475,6 +475,7 @@ impl Keeper {
         self.application = None;
         self.state.ready_since = None;
         self.state.probe_failure = None;
+        self.state.waiting = WaitingReason::Crash;
         let next = after_end(self.runtime.restart_policy, self.state.was_ready, &ended);
         self.state.last_end = Some(ended);
         self.follow(next, ran)
@@ -505,7 +506,7 @@ impl Keeper {
         Ended {
             status: exit.and_then(|exit| exit.status),
             signal: exit.and_then(|exit| exit.signal).map(signal_name),
-            at: clock::uptime_seconds(),
+            at: clock::uptime_millis(),
             lines: log::tail(&self.folder),
         }
     }
@@ -622,7 +623,7 @@ impl Keeper {
             let release = &self.order.start.release;
             let why = format!("ReleaseTampered: files of {release} were changed on the host: {}", tampered.join(", "));
             self.state.last_end =
-                Some(Ended { status: None, signal: None, at: clock::uptime_seconds(), lines: vec![why] });
+                Some(Ended { status: None, signal: None, at: clock::uptime_millis(), lines: vec![why] });
             return self.follow(Next::Restart, Duration::ZERO);
         }
         self.state.restarts = self.state.restarts.saturating_add(1);
@@ -630,8 +631,13 @@ impl Keeper {
             Ok(()) => Turn::On,
             Err(failure) => {
                 // A full disk or a release that is gone may come back.
+                self.state.waiting = match failure.reason {
+                    Reason::ReleaseTampered => WaitingReason::Tampered,
+                    Reason::StopFailed => WaitingReason::Survivors,
+                    _ => WaitingReason::StartFailed,
+                };
                 self.state.last_end =
-                    Some(Ended { status: None, signal: None, at: clock::uptime_seconds(), lines: vec![failure.why] });
+                    Some(Ended { status: None, signal: None, at: clock::uptime_millis(), lines: vec![failure.why] });
                 self.follow(Next::Restart, Duration::ZERO)
             }
         }
@@ -705,6 +711,7 @@ impl Keeper {
         self.application = None;
         self.state.ready_since = None;
         self.state.last_end = Some(ended);
+        self.state.waiting = WaitingReason::Liveness;
         let next = if self.state.was_ready { Next::Restart } else { Next::Ended };
         self.follow(next, ran)
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use landfall_host_protocol::{ConfigHash, Digest, Ended, ReleaseName, Start, StrangerFacts};
+use landfall_host_protocol::{ConfigHash, Digest, Ended, ReleaseName, Start, StrangerFacts, WaitingReason};
 use serde::{Deserialize, Serialize};
 
 use crate::{files, folder::Folder, gate, process::Identity, records::shell};
@@ -32,7 +32,12 @@ pub struct State {
     pub revision: i64,
     #[serde(default)]
     pub redeploys: i64,
+    #[serde(default)]
+    pub attempt: i64,
     pub phase: Phase,
+    /// Why it waits, where it does.
+    #[serde(default)]
+    pub waiting: WaitingReason,
     /// Milliseconds since boot.
     #[serde(default)]
     pub ready_since: Option<u64>,
@@ -107,7 +112,9 @@ impl State {
             config: None,
             revision,
             redeploys: rollout.rsplit('.').next().and_then(|serial| serial.parse().ok()).unwrap_or(0),
+            attempt: 0,
             phase: Phase::Running,
+            waiting: WaitingReason::Crash,
             // When it became ready is not on record; it is no later than it was looked at last.
             ready_since: was_ready.then_some(0),
             was_ready,
@@ -123,7 +130,7 @@ impl State {
 
     /// Of a start that is about to be made. The counter goes on.
     pub fn new(start: &Start, uid: String, instance: String, counter: u64) -> Self {
-        let Start { release, digest, config, revision, redeploys } = start;
+        let Start { release, digest, config, revision, redeploys, attempt } = start;
         Self {
             counter,
             keeper: None,
@@ -135,7 +142,9 @@ impl State {
             config: Some(config.hash.clone()),
             revision: *revision,
             redeploys: *redeploys,
+            attempt: *attempt,
             phase: Phase::Ended,
+            waiting: WaitingReason::Crash,
             ready_since: None,
             was_ready: false,
             restarts: 0,

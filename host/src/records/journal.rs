@@ -87,6 +87,11 @@ impl Journal {
         self.lines.iter().rev().find(|line| line.kind == LineKind::End && &line.task == task)
     }
 
+    /// The end of the task that ended last.
+    pub fn last_end(&self) -> Option<&Line> {
+        self.lines.iter().rev().find(|line| line.kind == LineKind::End)
+    }
+
     /// The last act, where it was a person's on the host.
     pub fn by_hand(&self) -> Option<ByHand> {
         let begun = self.lines.iter().rev().find(|line| line.kind == LineKind::Begin)?;

@@ -477,6 +477,7 @@ pub(super) fn attend(folder: &Folder, secrets: Option<&Secrets>) -> StepResult<(
         config: kept.configuration,
         revision: state.revision,
         redeploys: state.redeploys,
+        attempt: state.attempt,
     };
     keeper::start(folder, &Order { work: Work::Beside, start, uid: state.uid, secrets })
 }
@@ -493,10 +494,8 @@ fn observe(folder: &Folder, state: &State, facts: &mut FolderFacts) {
     let process_state = match &state.phase {
         Phase::Running if runs => ProcessState::Running,
         // Its keeper is about to say what follows.
-        Phase::Running if keeper.is_some() => ProcessState::Waiting { seconds: 0 },
-        Phase::Waiting { at } if keeper.is_some() => ProcessState::Waiting {
-            seconds: u32::try_from(at.saturating_sub(clock::uptime_millis()).div_ceil(1000)).unwrap_or(u32::MAX),
-        },
+        Phase::Running if keeper.is_some() => ProcessState::Waiting { until_millis: 0, reason: state.waiting },
+        Phase::Waiting { at } if keeper.is_some() => ProcessState::Waiting { until_millis: *at, reason: state.waiting },
         Phase::Running | Phase::Waiting { .. } | Phase::Ended => ProcessState::Ended,
         Phase::Completed => ProcessState::Completed,
         Phase::Stopped => ProcessState::Stopped,
@@ -529,9 +528,10 @@ pub(super) fn facts_of(state: &State, process_state: ProcessState, ready: bool) 
         uid: state.uid.clone(),
         revision: state.revision,
         redeploys: state.redeploys,
+        attempt: state.attempt,
         state: process_state,
         ready,
-        ready_since: state.ready_since.filter(|_| ready).map(|millis| millis / 1000),
+        ready_since: state.ready_since.filter(|_| ready),
         was_ready: state.was_ready,
         restarts: state.restarts,
         last_end: state.last_end.clone(),

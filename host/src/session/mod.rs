@@ -21,7 +21,7 @@ use std::{
 };
 
 use landfall_host_protocol::{
-    Answer, Decoder, Frame, Kind, MAGIC, MachineFacts, Refusal, TaskId, VERSIONS, Welcome, supports,
+    Answer, Decoder, FolderName, Frame, Kind, MAGIC, MachineFacts, Refusal, TaskId, VERSIONS, Welcome, supports,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -83,6 +83,8 @@ enum Done {
     Mended,
     Put(u32, Result<(), Refusal>),
     Answered(u32, Answer),
+    /// The end of a task in this folder is to be told.
+    Ended(u32, FolderName, Answer),
     LogOpened(u32, Folder, LogReader, bool),
     /// A task that was begun or attached to, and the number of the next event.
     Following(u32, Folder, TaskId, u64),
@@ -361,6 +363,13 @@ impl Session {
                     self.streams.opened(id);
                     self.out.answer(id, &answer);
                 }
+                Done::Ended(id, name, answer) => {
+                    self.streams.opened(id);
+                    if let (Some(view), Answer::Ended { folder: Some(facts), .. }) = (&mut self.view, &answer) {
+                        view.told_beside(name, facts);
+                    }
+                    self.out.answer(id, &answer);
+                }
                 Done::LogOpened(id, folder, reader, follows) => {
                     if self.streams.opened(id) {
                         self.streams.log(id, folder, reader, follows, &mut self.watch);
@@ -472,8 +481,9 @@ impl Session {
         }
         for TaskEnd { id, folder, result } in self.streams.advance(&mut self.out, &mut self.watch) {
             self.start(id, move || {
+                let name = folder.name().clone();
                 let folder = facts::folder(&folder).map(Box::new);
-                Done::Answered(id, Answer::Ended { result, folder })
+                Done::Ended(id, name, Answer::Ended { result, folder, uptime_millis: clock::uptime_millis() })
             });
         }
     }

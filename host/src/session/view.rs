@@ -75,6 +75,8 @@ pub(super) struct View {
     begun: u64,
     done: u64,
     unpushed: BTreeSet<FolderName>,
+    /// What ends of tasks told of their folders since these were read last.
+    beside: BTreeMap<FolderName, FolderFacts>,
     pushed_at: Option<Instant>,
     surveyed_at: Option<Instant>,
     processes: Processes,
@@ -97,6 +99,7 @@ impl View {
             begun: 0,
             done: 0,
             unpushed: BTreeSet::new(),
+            beside: BTreeMap::new(),
             pushed_at: None,
             surveyed_at: None,
             processes: Processes::default(),
@@ -219,7 +222,9 @@ impl View {
             if name.namespace() != self.namespace {
                 continue;
             }
-            if self.folders.get(&name) == facts.as_ref() {
+            let other = self.beside.remove(&name);
+            let is_other = other.is_some_and(|told| !is_same(Some(&told), facts.as_ref()));
+            if !is_other && is_same(self.folders.get(&name), facts.as_ref()) {
                 continue;
             }
             has_changed = true;
@@ -265,6 +270,7 @@ impl View {
         self.told = facts::condition(&self.root);
         let machine = MachineFacts {
             uptime_seconds: clock::uptime_seconds(),
+            uptime_millis: clock::uptime_millis(),
             clock_millis: clock::wall_millis(),
             ..self.machine.clone().unwrap_or_else(facts::machine)
         };
@@ -276,6 +282,11 @@ impl View {
             sudo_too_wide: self.users.sudo_too_wide,
         };
         (self.seen, facts)
+    }
+
+    /// The end of a task told this of its folder.
+    pub(super) fn told_beside(&mut self, name: FolderName, facts: &FolderFacts) {
+        self.beside.insert(name, facts.clone());
     }
 
     /// What is to be told unasked now.
@@ -299,7 +310,7 @@ impl View {
             bytes += facts.as_ref().map_or(4, length) + name.as_str().len();
             folders.insert(name, facts);
         }
-        Some(Push::Folders { seen: self.seen, folders })
+        Some(Push::Folders { seen: self.seen, uptime_millis: clock::uptime_millis(), folders })
     }
 
     /// Until the next push; `None`: there is nothing to tell.
@@ -310,6 +321,15 @@ impl View {
     /// Until the next survey; `None`: there is nothing to read, or one is under way.
     pub(super) fn until_survey(&self) -> Option<Duration> {
         (self.stale != Scope::Nothing && !self.is_surveying).then(|| left(self.surveyed_at, SURVEY_INTERVAL))
+    }
+}
+
+/// The same but for the number of the read.
+fn is_same(one: Option<&FolderFacts>, other: Option<&FolderFacts>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => FolderFacts { seen: other.seen, ..one.clone() } == *other,
+        (None, None) => true,
+        _ => false,
     }
 }
 

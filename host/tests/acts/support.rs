@@ -101,6 +101,7 @@ pub fn start_step(release: &TestRelease) -> Start {
         config: configuration(&["./bin/run"]),
         revision: 1,
         redeploys: 0,
+        attempt: 1,
     }
 }
 

@@ -214,7 +214,7 @@ pub fn exec(command: &[&str]) -> Probe {
 }
 
 pub fn start(release: &ReleaseName, config: Configuration) -> Start {
-    Start { release: release.clone(), digest: digest(release.version()), config, revision: 1, redeploys: 0 }
+    Start { release: release.clone(), digest: digest(release.version()), config, revision: 1, redeploys: 0, attempt: 1 }
 }
 
 /// A port of this machine that nobody has now.

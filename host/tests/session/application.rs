@@ -82,8 +82,14 @@ pub fn deploy(client: &mut Client, version: &Version, config: Configuration, n: 
         manifest,
         bundle: Some(Bundle { sha256, size: bundle.len() as u64, base: None }),
     };
-    let start =
-        Start { release: version.name.clone(), digest: version.digest.clone(), config, revision: 1, redeploys: 0 };
+    let start = Start {
+        release: version.name.clone(),
+        digest: version.digest.clone(),
+        config,
+        revision: 1,
+        redeploys: 0,
+        attempt: 1,
+    };
     let mut steps = vec![stage];
     if starts {
         let switch = Step::Switch { release: version.name.clone() };

@@ -3,9 +3,15 @@
 use std::{fs, os::unix::fs::symlink, process::Command, time::Duration};
 
 use landfall_host::{clock, keeper::State};
-use landfall_host_protocol::{Answer, Ended, Push, Refusal, ReleaseName, Request, VersionRange};
+use landfall_host_protocol::{
+    Answer, Ended, Outcome, Push, Refusal, ReleaseName, Request, Secrets, Step, VersionRange,
+};
 
-use crate::client::{Client, Root, hello, hello_of, message, name, program};
+use crate::{
+    application,
+    client::{Client, Root, hello, hello_of, message, name, program},
+    tasks,
+};
 
 fn release() -> ReleaseName {
     ReleaseName::new("v1", &"ab".repeat(32))
@@ -270,4 +276,32 @@ fn a_host_that_has_too_much_to_say_says_the_most_important() {
         61
     );
     assert_eq!(status(told[&name("web-0")].as_ref().unwrap()), Some(1));
+}
+
+#[test]
+fn newer_facts_of_a_folder_have_a_higher_number() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    let _deployed = application::Deployed { root: &root };
+    let version = application::version("v1");
+    application::deploy(&mut client, &version, application::configuration(false), 0, true);
+    let look = |client: &mut Client| {
+        let id = client.send(&Request::Look { seen: 0 });
+        let Answer::Facts { facts, .. } = client.answer(id) else { panic!() };
+        assert!(facts.machine.uptime_millis / 1000 >= facts.machine.uptime_seconds);
+        (facts.machine.uptime_millis, facts.folders[&name("web")].clone())
+    };
+    let (now, before) = look(&mut client);
+    let process = before.process.unwrap();
+    assert_eq!(process.attempt, 1);
+    assert!(process.ready_since.unwrap().abs_diff(now) < 600_000, "milliseconds since boot");
+    let last = before.last_task.unwrap();
+    assert_eq!((last.id.n, last.journal, last.outcome), (0, 2, Some(Outcome::Succeeded)));
+    let stop = Box::new(tasks::task(2, vec![Step::Stop]));
+    let id = client.send(&Request::Begin { task: stop, secrets: Secrets::default() });
+    let (_, result, told) = tasks::end(&mut client, id);
+    let told = told.unwrap();
+    assert!(told.seen > before.seen);
+    assert_eq!(told.last_task.unwrap().journal, result.journal);
+    assert!(look(&mut client).1.seen >= told.seen);
 }

@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use landfall_host_protocol::{Answer, Bundle, Drain, EventKind, Kind, LogFile, Request, Secrets, Start, Step};
+use landfall_host_protocol::{
+    Answer, Bundle, Drain, EventKind, Kind, LogFile, Outcome, Reason, Request, Secrets, Start, Step,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -13,9 +15,10 @@ use crate::{
 };
 
 /// What is different on each host and in each run: of these only the kind of the value is compared.
-const VARIABLE: [&str; 21] = [
+const VARIABLE: [&str; 22] = [
     "bootId",
     "uptimeSeconds",
+    "uptimeMillis",
     "clockMillis",
     "machine",
     "kernel",
@@ -161,6 +164,23 @@ fn what_was_recorded_is_read_by_the_operator_of_today() {
     for answer in ["welcome", "unchanged", "facts", "have", "stored", "ended", "done", "refused", "log"] {
         assert!(seen.contains(answer), "no {answer} is in the record");
     }
+    let ended = |line: &Value| serde_json::from_value::<Answer>(line["answer"].clone()).ok();
+    let outcomes: Vec<_> = lines(1)
+        .iter()
+        .filter_map(ended)
+        .filter_map(|answer| match answer {
+            Answer::Ended { result, folder, .. } => {
+                let told = folder.and_then(|folder| folder.last_task);
+                // An operator that starts again reads in the facts what it missed.
+                assert!(told.is_none_or(|told| told.journal == result.journal && told.outcome.is_some()));
+                Some(result.outcome)
+            }
+            _ => None,
+        })
+        .collect();
+    assert!(outcomes.contains(&Outcome::Succeeded));
+    let is_failure = |outcome: &Outcome| matches!(outcome, Outcome::Failed(why) if why.reason == Reason::HookFailed);
+    assert!(outcomes.iter().any(is_failure));
 }
 
 /// Names of fields; those of folders, users and variables among them have no `_` in this record.
@@ -212,13 +232,26 @@ fn record(version: u16) {
         command: ["/bin/sh", "-c", "echo migrated"].map(str::to_owned).to_vec(),
         timeout_seconds: 60,
     };
+    let failing = Step::Hook {
+        name: "check".to_owned(),
+        release: version_1.name.clone(),
+        config: Box::new(config.clone()),
+        command: ["/bin/sh", "-c", "echo not today; exit 3"].map(str::to_owned).to_vec(),
+        timeout_seconds: 60,
+    };
     let drain = Step::Drain(Drain::Exec {
         command: vec!["true".to_owned()],
         undo: vec!["true".to_owned()],
         timeout_seconds: 60,
     });
-    let start =
-        Start { release: version_1.name.clone(), digest: version_1.digest.clone(), config, revision: 1, redeploys: 0 };
+    let start = Start {
+        release: version_1.name.clone(),
+        digest: version_1.digest.clone(),
+        config,
+        revision: 1,
+        redeploys: 0,
+        attempt: 1,
+    };
     let update = vec![
         stage,
         hook,
@@ -248,8 +281,9 @@ fn record(version: u16) {
     ask(Request::Cancel { folder: folder.clone(), task: task(0, update).id }, None);
     ask(Request::Close { id: 1 }, None);
     ask(Request::Look { seen: 0 }, None);
-    ask(begin(2, vec![Step::Stop, Step::GiveUp]), None);
-    ask(begin(4, vec![Step::Remove]), None);
+    ask(begin(2, vec![failing]), None);
+    ask(begin(4, vec![Step::Stop, Step::GiveUp]), None);
+    ask(begin(6, vec![Step::Remove]), None);
     fs::create_dir_all(path(version).parent().unwrap()).unwrap();
     fs::write(path(version), text).unwrap();
 }

@@ -54,7 +54,7 @@ pub fn end(client: &mut Client, id: u32) -> (Vec<Event>, TaskResult, Option<Fold
                 assert_eq!(offset, begin + all.len() as u64);
                 all.extend(events);
             }
-            Answer::Ended { result, folder } => return (all, result, folder.map(|folder| *folder)),
+            Answer::Ended { result, folder, .. } => return (all, result, folder.map(|folder| *folder)),
             other => panic!("{other:?}"),
         }
     }

@@ -148,7 +148,8 @@ pub fn carry(client: &mut Client) -> FolderFacts {
 /// Starts what was carried, sees it run under its keeper, and stops it. `root`: the group's, seen from here.
 pub fn keep(client: &mut Client, folder: &FolderFacts, root: &Path) {
     let release = folder.current.clone().unwrap();
-    let start = Start { release, digest: digest(&tar()), config: configuration(), revision: 1, redeploys: 0 };
+    let start =
+        Start { release, digest: digest(&tar()), config: configuration(), revision: 1, redeploys: 0, attempt: 1 };
     let steps = vec![Step::Start(Box::new(start)), Step::WaitReady { timeout_seconds: 60 }];
     let (_, folder) = done(client, folder.journal, steps);
     let process = folder.process.unwrap();
@@ -167,7 +168,7 @@ fn done(client: &mut Client, journal: u64, steps: Vec<Step>) -> (String, FolderF
     loop {
         match client.answer(id) {
             Answer::Events { events, .. } => said.push_str(&format!("{events:?}")),
-            Answer::Ended { result, folder } => {
+            Answer::Ended { result, folder, .. } => {
                 assert_eq!(result.outcome, Outcome::Succeeded, "{said}");
                 return (said, *folder.unwrap());
             }

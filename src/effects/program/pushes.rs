@@ -97,7 +97,7 @@ mod tests {
 
     fn push(seen: u64, folder: &str, journal: Option<u64>) -> Push {
         let facts = journal.map(|journal| FolderFacts { journal, ..FolderFacts::default() });
-        Push::Folders { seen, folders: [(FolderName::new("shop", folder), facts)].into() }
+        Push::Folders { seen, uptime_millis: 1, folders: [(FolderName::new("shop", folder), facts)].into() }
     }
 
     #[tokio::test]

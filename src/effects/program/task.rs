@@ -79,7 +79,7 @@ impl TaskStream {
                         return Ok(Some(news));
                     }
                 }
-                Answer::Ended { result, folder } => {
+                Answer::Ended { result, folder, .. } => {
                     self.ended = true;
                     self.asked.finish();
                     return Ok(Some(TaskNews::Ended { result, folder }));

@@ -83,6 +83,7 @@ impl Version {
             config: configuration(),
             revision: 1,
             redeploys: 0,
+            attempt: 1,
         };
         vec![
             Step::Stop,

@@ -9,6 +9,7 @@ fn facts() -> HostFacts {
         machine: MachineFacts {
             boot_id: "0".to_owned(),
             uptime_seconds: 1,
+            uptime_millis: 1000,
             clock_millis: 1,
             machine: "x86_64".to_owned(),
             kernel: "6.1\u{1b}]0;owned\u{7}".to_owned(),
@@ -42,7 +43,7 @@ fn welcome() -> Vec<u8> {
 }
 
 fn push() -> Vec<u8> {
-    let push = Push::Folders { seen: 2, folders: Default::default() };
+    let push = Push::Folders { seen: 2, uptime_millis: 1, folders: Default::default() };
     encode(Kind::Message, 0, &serde_json::to_vec(&push).unwrap()).unwrap()
 }
 
