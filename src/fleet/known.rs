@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use landfall_host_protocol::{FolderFacts, FolderName, HostFacts};
 
-use crate::effects::program::{ChangedFolders, ProgramError};
+use crate::effects::program::{ChangedFolders, FACTS_MAX, ProgramError, bytes_of};
 
 /// Whether there is a session.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +59,7 @@ impl Known {
     pub(super) fn merge(&mut self, folders: ChangedFolders, now: Instant) -> bool {
         self.heard = Some(now);
         let Some(facts) = self.facts.as_mut() else { return false };
-        let mut changed = false;
+        let mut changed = Vec::new();
         for (folder, now) in folders {
             let known = facts.folders.get(&folder);
             // What was read before what is known here came later by another way.
@@ -69,15 +69,22 @@ impl Known {
                 continue;
             }
             if facts.folders.get(&folder) != now.as_ref() {
-                changed = true;
                 let facts = Arc::make_mut(facts);
                 match now {
-                    Some(now) => facts.folders.insert(folder, now),
+                    Some(now) => facts.folders.insert(folder.clone(), now),
                     None => facts.folders.remove(&folder),
                 };
+                changed.push(folder);
             }
         }
-        changed
+        // No host that works has so much to tell: what came last is not kept.
+        if !changed.is_empty() && bytes_of(&facts.folders) > FACTS_MAX {
+            let facts = Arc::make_mut(facts);
+            for folder in &changed {
+                facts.folders.remove(folder);
+            }
+        }
+        !changed.is_empty()
     }
 
     /// A folder right after a task.

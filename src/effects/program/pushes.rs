@@ -4,12 +4,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use landfall_host_protocol::{FolderFacts, FolderName, Push};
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::ProgramError;
 
 /// Folders that one host may tell of.
 const FOLDERS_MAX: usize = 5_000;
+/// Bytes of facts that are kept of one host, as JSON.
+pub const FACTS_MAX: usize = 4 << 20;
 /// Pushes at once, and one more each half second: a host tells something once a second at most.
 const BURST: f64 = 30.0;
 const PER_SECOND: f64 = 2.0;
@@ -34,6 +37,7 @@ impl Pushes {
             {
                 let mut state = self.slot.state.lock();
                 if let Some(seen) = state.seen.take() {
+                    state.bytes = 0;
                     return Some((seen, std::mem::take(&mut state.folders)));
                 }
                 if state.closed {
@@ -45,6 +49,11 @@ impl Pushes {
     }
 }
 
+/// Bytes of facts as JSON. In memory they are about as many.
+pub fn bytes_of<T: Serialize>(facts: &T) -> usize {
+    serde_json::to_vec(facts).map_or(FACTS_MAX, |text| text.len())
+}
+
 pub(super) struct PushSlot {
     state: Mutex<State>,
     arrived: Notify,
@@ -53,6 +62,8 @@ pub(super) struct PushSlot {
 struct State {
     seen: Option<u64>,
     folders: ChangedFolders,
+    /// Bytes of the folders at most: what was told twice counts twice, until there are too many.
+    bytes: usize,
     closed: bool,
     left: f64,
     since: Instant,
@@ -60,7 +71,8 @@ struct State {
 
 impl PushSlot {
     pub fn new(now: Instant) -> Self {
-        let state = State { seen: None, folders: ChangedFolders::new(), closed: false, left: BURST, since: now };
+        let state =
+            State { seen: None, folders: ChangedFolders::new(), bytes: 0, closed: false, left: BURST, since: now };
         Self { state: Mutex::new(state), arrived: Notify::new() }
     }
 
@@ -73,8 +85,15 @@ impl PushSlot {
             return Err(ProgramError::protocol("it tells something all the time"));
         }
         let Push::Folders { seen, folders, .. } = push else { return Ok(()) };
+        state.bytes = state.bytes.saturating_add(bytes_of(&folders));
         state.seen = Some(seen);
         state.folders.extend(folders);
+        if state.bytes > FACTS_MAX {
+            state.bytes = bytes_of(&state.folders);
+        }
+        if state.bytes > FACTS_MAX {
+            return Err(ProgramError::protocol("it tells more than anybody reads"));
+        }
         if state.folders.len() > FOLDERS_MAX {
             return Err(ProgramError::protocol(format!("it tells of more than {FOLDERS_MAX} folders")));
         }
@@ -91,6 +110,8 @@ impl PushSlot {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use landfall_host_protocol::ByHand;
 
     use super::*;
     use crate::effects::clock;
@@ -114,6 +135,23 @@ mod tests {
         assert_eq!(folders.len(), 2);
         assert_eq!(folders[&FolderName::new("shop", "web")], None);
         assert!(pushes.next().await.is_none());
+    }
+
+    #[test]
+    fn a_host_that_tells_more_than_is_read_is_refused() {
+        let now = clock::monotonic();
+        let slot = Arc::new(PushSlot::new(now));
+        let long = |n: u64| {
+            let by_hand = ByHand { act: "stop".to_owned(), reason: "x".repeat(1_000_000), user: None, at_millis: 0 };
+            let facts = FolderFacts { by_hand: Some(by_hand), ..FolderFacts::default() };
+            Push::Folders {
+                seen: n,
+                uptime_millis: 1,
+                folders: [(FolderName::new("shop", &format!("web-{n}")), Some(facts))].into(),
+            }
+        };
+        let told = (0..20).take_while(|n| slot.put(long(*n), now).is_ok()).count();
+        assert_eq!(told, 4);
     }
 
     #[test]
