@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Read},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use landfall_host_protocol::RunAsMethod;
@@ -29,25 +29,29 @@ pub struct PrivilegeCheck {
     pub sudo_too_wide: bool,
 }
 
-/// Asks for each user. It blocks, at most 20 seconds a question.
+/// Asks for each user. It blocks, at most 20 seconds for all of them together: a hello waits for it.
 pub fn check_users(method: Option<RunAsMethod>, users: &[String]) -> PrivilegeCheck {
+    check_until(method, users, clock::monotonic() + TIME_LIMIT)
+}
+
+fn check_until(method: Option<RunAsMethod>, users: &[String], until: Instant) -> PrivilegeCheck {
     let Some(method) = method else { return PrivilegeCheck::default() };
     let mut check = PrivilegeCheck::default();
     for user in users {
-        if let Err(why) = can_become(method, user) {
+        if let Err(why) = can_become(method, user, until) {
             check.cannot_become.insert(user.clone(), why);
         }
     }
     check.sudo_too_wide = method == RunAsMethod::Sudo && getuid().as_raw() != 0 && {
         let mut sudo = Command::new("sudo");
         sudo.args(["-n", "-l", "-u", "root", "/bin/sh"]);
-        run(sudo).is_ok_and(|answer| answer.succeeded)
+        run(sudo, until).is_ok_and(|answer| answer.succeeded)
     };
     check
 }
 
 /// `Err`: why not, as it was said there.
-fn can_become(method: RunAsMethod, user: &str) -> Result<(), String> {
+fn can_become(method: RunAsMethod, user: &str, until: Instant) -> Result<(), String> {
     if user.is_empty() || user.starts_with('-') || user.contains('\0') {
         return Err("no name of a user".to_owned());
     }
@@ -65,8 +69,8 @@ fn can_become(method: RunAsMethod, user: &str) -> Result<(), String> {
     };
     let mut id = Command::new("id");
     id.args(["-u", "--", user]);
-    let uid = run(id)?;
-    judge(&run(command)?, uid.text.trim())
+    let uid = run(id, until)?;
+    judge(&run(command, until)?, uid.text.trim())
 }
 
 /// The shell of that user says its number and has our own ends.
@@ -89,7 +93,7 @@ fn judge(answer: &Answer, uid: &str) -> Result<(), String> {
 pub(super) fn own_name() -> Option<String> {
     let mut id = Command::new("id");
     id.arg("-un");
-    let answer = run(id).ok().filter(|answer| answer.succeeded)?;
+    let answer = run(id, clock::monotonic() + TIME_LIMIT).ok().filter(|answer| answer.succeeded)?;
     answer.text.lines().last().map(|name| name.trim().to_owned())
 }
 
@@ -103,8 +107,11 @@ struct Answer {
 }
 
 /// Runs a command to its end or its time limit.
-fn run(mut command: Command) -> Result<Answer, String> {
+fn run(mut command: Command, until: Instant) -> Result<Answer, String> {
     let tool = command.get_program().to_string_lossy().into_owned();
+    if clock::monotonic() >= until {
+        return Err(format!("{tool} was not asked: the others took all the time"));
+    }
     let said = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => format!("{tool} is not installed"),
         _ => format!("{tool}: {error}"),
@@ -115,7 +122,7 @@ fn run(mut command: Command) -> Result<Answer, String> {
     command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(writer).stderr(errors);
     let child = command.spawn().map_err(said)?;
     drop(command);
-    let (text, in_time) = read_until(reader);
+    let (text, in_time) = read_until(reader, until);
     let succeeded = end(child, in_time);
     if !in_time {
         return Err(format!("{tool} did not answer within {} s", TIME_LIMIT.as_secs()));
@@ -124,11 +131,14 @@ fn run(mut command: Command) -> Result<Answer, String> {
 }
 
 /// What came until the end of the stream; false: the time was up.
-fn read_until(mut reader: io::PipeReader) -> (String, bool) {
-    let until = clock::monotonic() + TIME_LIMIT;
+fn read_until(mut reader: io::PipeReader, until: Instant) -> (String, bool) {
     let mut bytes = Vec::new();
     loop {
         let left = until.saturating_duration_since(clock::monotonic());
+        // One that never falls silent is late as well.
+        if left.is_zero() {
+            return (String::from_utf8_lossy(&bytes).into_owned(), false);
+        }
         let timeout =
             Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(0), tv_nsec: left.subsec_nanos().into() };
         let mut fds = [PollFd::new(&reader, PollFlags::IN)];
@@ -187,10 +197,26 @@ mod tests {
         assert!(judge(&answer("\npipe:[7]\n"), "").is_err(), "a user that id does not know");
     }
 
+    fn later() -> Instant {
+        clock::monotonic() + TIME_LIMIT
+    }
+
+    #[test]
+    fn all_users_share_one_deadline_that_a_talkative_tool_can_not_pass() {
+        let users = vec!["nobody".to_owned(); 64];
+        let check = check_until(Some(RunAsMethod::Su), &users, clock::monotonic());
+        assert!(check.cannot_become["nobody"].contains("was not asked"));
+        let since = clock::monotonic();
+        let mut yes = Command::new("yes");
+        yes.arg("id");
+        assert!(run(yes, since + Duration::from_millis(200)).is_err());
+        assert!(since.elapsed() < TIME_LIMIT);
+    }
+
     #[test]
     fn a_missing_tool_and_an_option_for_a_name_are_refused() {
-        assert_eq!(run(Command::new("no-such-tool")).unwrap_err(), "no-such-tool is not installed");
-        assert!(can_become(RunAsMethod::Su, "--help").is_err());
+        assert_eq!(run(Command::new("no-such-tool"), later()).unwrap_err(), "no-such-tool is not installed");
+        assert!(can_become(RunAsMethod::Su, "--help", later()).is_err());
     }
 
     #[test]
@@ -205,7 +231,7 @@ mod tests {
         if getuid().as_raw() != 0 {
             return;
         }
-        assert_eq!(can_become(RunAsMethod::Su, "nobody"), Ok(()));
-        assert!(can_become(RunAsMethod::Su, "no-such-user").is_err());
+        assert_eq!(can_become(RunAsMethod::Su, "nobody", later()), Ok(()));
+        assert!(can_become(RunAsMethod::Su, "no-such-user", later()).is_err());
     }
 }
