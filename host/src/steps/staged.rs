@@ -8,6 +8,7 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use landfall_host_protocol::{Digest, Entry, EntryKind, Manifest, Reason, ReleaseFacts, ReleaseName};
@@ -115,10 +116,38 @@ pub fn facts(folder: &Folder, checked: Option<&ReleaseName>) -> Vec<ReleaseFacts
 /// The first few files of a staged release that somebody changed. A release of the shell helper's time has none on record.
 pub fn tampered(folder: &Folder, release: &ReleaseName) -> Vec<String> {
     match files::read_record::<Contents>(&contents_path(folder, release)) {
-        Ok(Some(contents)) => differences(&folder.release(release), &contents.entries).0,
+        Ok(Some(contents)) => look(folder, release, contents).0,
         Ok(None) => Vec::new(),
         Err(_) => vec![".landfall/staged".to_owned()],
     }
+}
+
+/// Files that look different and have the right bytes, by the record that names them: a look writes nothing, and must not hash them each
+/// time.
+static SEEN: Mutex<BTreeMap<PathBuf, (Digest, BTreeMap<usize, Look>)>> = Mutex::new(BTreeMap::new());
+const SEEN_MAX: usize = 64;
+
+/// The first few changed files, and how many others were hashed.
+fn look(folder: &Folder, release: &ReleaseName, mut contents: Contents) -> (Vec<String>, usize) {
+    let key = contents_path(folder, release);
+    let seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+    let mut known = seen.filter(|(digest, _)| *digest == contents.digest).map(|(_, looks)| looks).unwrap_or_default();
+    for (index, look) in &known {
+        if let Some(recorded) = contents.entries.get_mut(*index) {
+            recorded.look = *look;
+        }
+    }
+    let (changed, looks) = differences(&folder.release(release), &contents.entries);
+    let hashed = looks.len();
+    if hashed > 0 {
+        known.extend(looks);
+        let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= SEEN_MAX {
+            seen.clear();
+        }
+        seen.insert(key, (contents.digest, known));
+    }
+    (changed, hashed)
 }
 
 /// Whether a release is there and as it was staged; `digest`: the one that is wanted.
@@ -342,4 +371,30 @@ fn shell_digest(found: &[(Entry, Look)]) -> Digest {
     let mut lines: Vec<String> = found.iter().filter_map(|(entry, _)| line(entry)).collect();
     lines.sort();
     landfall_host_bundle::digest(lines.concat().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_host_protocol::FolderName;
+
+    use super::*;
+
+    #[test]
+    fn a_touched_file_is_hashed_once_and_a_changed_one_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), FolderName::new("shop", "web"));
+        let release = ReleaseName::new("v1.0", &"ab".repeat(32));
+        std::fs::create_dir_all(folder.release(&release)).unwrap();
+        let path = folder.release(&release).join("file");
+        std::fs::write(&path, "same").unwrap();
+        let mode = std::fs::metadata(&path).unwrap().mode() & 0o7777;
+        let kind = EntryKind::File { mode, size: 4, sha256: hash(&path).unwrap() };
+        let look = Look { inode: 0, changed: (0, 0) };
+        let entries = vec![Recorded { entry: Entry { path: "file".to_owned(), kind }, look }];
+        let contents = Contents { digest: Digest::parse(&"ab".repeat(32)).unwrap(), entries };
+        assert_eq!(super::look(&folder, &release, contents.clone()), (vec![], 1));
+        assert_eq!(super::look(&folder, &release, contents.clone()), (vec![], 0));
+        std::fs::write(&path, "diff").unwrap();
+        assert_eq!(super::look(&folder, &release, contents), (vec!["file".to_owned()], 0));
+    }
 }
