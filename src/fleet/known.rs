@@ -97,3 +97,31 @@ impl Known {
         self.seen = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use landfall_host_protocol::ByHand;
+
+    use super::*;
+    use crate::effects::clock;
+
+    #[test]
+    fn what_a_host_tells_piece_by_piece_is_bounded() {
+        let facts = serde_json::json!({
+            "machine": {
+                "bootId": "b", "uptimeSeconds": 1, "uptimeMillis": 1, "clockMillis": 1, "machine": "x86_64", "kernel": "6",
+                "uid": 1, "pidfd": true, "sessionScoped": false,
+            },
+            "root": { "freeBytes": 1, "freeInodes": null, "unfit": null },
+        });
+        let now = clock::monotonic();
+        let mut known = Known::default();
+        known.replace(1, serde_json::from_value(facts).unwrap(), now);
+        for n in 0..20 {
+            let by_hand = ByHand { act: "stop".to_owned(), reason: "x".repeat(1_000_000), user: None, at_millis: 0 };
+            let facts = FolderFacts { by_hand: Some(by_hand), ..FolderFacts::default() };
+            known.merge([(FolderName::new("shop", &format!("web-{n}")), Some(facts))].into(), now);
+        }
+        assert_eq!(known.facts.unwrap().folders.len(), 4);
+    }
+}

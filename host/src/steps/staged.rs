@@ -124,7 +124,8 @@ pub fn tampered(folder: &Folder, release: &ReleaseName) -> Vec<String> {
 
 /// Files that look different and have the right bytes, by the record that names them: a look writes nothing, and must not hash them each
 /// time.
-static SEEN: Mutex<BTreeMap<PathBuf, (Digest, BTreeMap<usize, Look>)>> = Mutex::new(BTreeMap::new());
+static SEEN: Mutex<Seen> = Mutex::new(BTreeMap::new());
+type Seen = BTreeMap<PathBuf, (Digest, BTreeMap<usize, Look>)>;
 const SEEN_MAX: usize = 64;
 
 /// The first few changed files, and how many others were hashed.
