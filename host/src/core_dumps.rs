@@ -18,7 +18,7 @@ pub fn refuse() {
 /// Starts something with the limit that this process was started with.
 pub fn as_before<T>(start: impl FnOnce() -> T) -> T {
     let Some(before) = BEFORE.get() else { return start() };
-    let _ = setrlimit(Resource::Core, before.clone());
+    let _ = setrlimit(Resource::Core, *before);
     let started = start();
     refuse();
     started
