@@ -63,7 +63,7 @@ pub fn receive(
     }
     make_folder(folder).map_err(|error| failed(&error, folder, object.size))?;
     let path = part(folder, &object.sha256);
-    let (file, offered) = open_part(folder, &path).map_err(|error| failed(&error, folder, object.size))?;
+    let (file, offered) = open_part(folder, &path, from).map_err(|error| failed(&error, folder, object.size))?;
     if from > offered.min(object.size) {
         return Err(Refusal::BadInput {
             field: "from".to_owned(),
@@ -199,8 +199,8 @@ impl Part {
 }
 
 /// Opens the part for this session alone, with the bytes that it holds. One that another session holds, perhaps over a connection that is
-/// dead, is left to it, and this session begins its own.
-fn open_part(folder: &Folder, path: &Path) -> io::Result<(File, u64)> {
+/// dead, is left to it, and this session goes on with a copy of what came: as much of it as is wanted.
+fn open_part(folder: &Folder, path: &Path, wanted: u64) -> io::Result<(File, u64)> {
     let _place = lock_folder(folder)?;
     limit(folder, path)?;
     let open = || {
@@ -218,9 +218,10 @@ fn open_part(folder: &Folder, path: &Path) -> io::Result<(File, u64)> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             fs::remove_file(path)?;
-            let fresh = open()?;
+            let mut fresh = open()?;
             fresh.try_lock().map_err(io::Error::from)?;
-            return Ok((fresh, 0));
+            let copied = io::copy(&mut file.take(wanted), &mut fresh)?;
+            return Ok((fresh, copied));
         }
         Err(TryLockError::Error(error)) => return Err(error),
     }
@@ -424,6 +425,22 @@ mod tests {
         assert!(matches!(superseded, Err(Refusal::Failed { .. })), "{superseded:?}");
         assert_eq!(fs::read(folder.incoming(&object.sha256)).unwrap(), b"0123456789");
         assert_eq!(names(&folder), [object.sha256.as_str()]);
+    }
+
+    #[test]
+    fn what_a_session_that_hangs_brought_is_gone_on_from() {
+        let Fixture { _root, folder } = fixture();
+        let object = object(b"0123456789");
+        let mut first = whole(b"0123456789").into_iter();
+        let during = std::iter::from_fn(|| {
+            if first.len() == 1 {
+                assert_eq!(have(&folder, &object), Ok(5));
+                receive(&folder, &object, 5, vec![Piece::Last(b"56789".to_vec())].into_iter()).unwrap();
+            }
+            first.next()
+        });
+        assert!(receive(&folder, &object, 0, during).is_err());
+        assert_eq!(fs::read(folder.incoming(&object.sha256)).unwrap(), b"0123456789");
     }
 
     #[test]

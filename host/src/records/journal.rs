@@ -23,6 +23,9 @@ pub struct Line {
     pub task: TaskId,
     /// The act in short: `use v1.4.1`, `stop`.
     pub what: String,
+    /// It leaves the application as it is: neither stops, switches nor starts.
+    #[serde(default)]
+    pub prepares: bool,
     /// How the task ended; of an `End`.
     #[serde(default)]
     pub outcome: Option<Outcome>,
@@ -45,6 +48,7 @@ pub struct Act<'a> {
     pub by: &'a Author,
     pub task: &'a TaskId,
     pub what: &'a str,
+    pub prepares: bool,
 }
 
 /// The lines that are kept.
@@ -92,9 +96,9 @@ impl Journal {
         self.lines.iter().rev().find(|line| line.kind == LineKind::End)
     }
 
-    /// The last act, where it was a person's on the host.
+    /// The last act on the application, where it was a person's on the host. Tasks that only prepare one change nothing of it.
     pub fn by_hand(&self) -> Option<ByHand> {
-        let begun = self.lines.iter().rev().find(|line| line.kind == LineKind::Begin)?;
+        let begun = self.lines.iter().rev().find(|line| line.kind == LineKind::Begin && !line.prepares)?;
         let Author::Hand { reason, user } = &begun.by else { return None };
         Some(ByHand { act: begun.what.clone(), reason: reason.clone(), user: user.clone(), at_millis: begun.at_millis })
     }
@@ -114,6 +118,7 @@ impl Journal {
             by: act.by.clone(),
             task: act.task.clone(),
             what: act.what.to_owned(),
+            prepares: act.prepares,
             outcome,
             at_millis: clock::wall_millis(),
         };
@@ -121,7 +126,11 @@ impl Journal {
         gate::pass("journal.append", || {
             if self.torn || self.lines.len() >= MAX_LINES {
                 let first = self.lines.len().saturating_sub(KEPT_LINES);
+                // What a person did stays known, however much was prepared since.
+                let last = self.lines.iter().rposition(|line| line.kind == LineKind::Begin && !line.prepares);
+                let acted = last.filter(|acted| *acted < first).and_then(|acted| self.lines.get(acted).cloned());
                 self.lines.drain(..first);
+                self.lines.splice(..0, acted);
                 let mut text = Vec::new();
                 for kept in self.lines.iter().chain([&line]) {
                     text.extend(files::record_line(kept)?);
@@ -159,7 +168,7 @@ fn read_line(text: &str) -> io::Result<Option<Line>> {
     }
     let Some(shell::Line { n, state, step, task }) = shell::journal_line(text) else { return Ok(None) };
     let kind = if state == "begin" { LineKind::Begin } else { LineKind::End };
-    Ok(Some(Line { n, kind, by: Author::Operator, task, what: step, outcome: None, at_millis: 0 }))
+    Ok(Some(Line { n, kind, by: Author::Operator, task, what: step, prepares: false, outcome: None, at_millis: 0 }))
 }
 
 #[cfg(test)]
@@ -183,7 +192,7 @@ mod tests {
     fn note(folder: &Folder, kind: LineKind, by: &Author, n: u64) -> u64 {
         let lock = Lock::take(folder, "test").unwrap();
         let mut journal = Journal::read(folder).unwrap();
-        let act = Act { by, task: &task(n), what: "use v1.4.1" };
+        let act = Act { by, task: &task(n), what: "use v1.4.1", prepares: false };
         let outcome = (kind == LineKind::End).then_some(Outcome::Succeeded);
         journal.append(folder, &lock, kind, act, outcome).unwrap()
     }
@@ -258,6 +267,25 @@ mod tests {
         assert_eq!((open.what.as_str(), open.task.rollout.as_str(), open.task.n), ("stage", "4.1", 42));
         assert_eq!(note(&folder, LineKind::Begin, &Author::Operator, 43), 44);
         assert_eq!(Journal::read(&folder).unwrap().lines().len(), 4);
+    }
+
+    #[test]
+    fn what_was_prepared_since_hides_no_act_of_a_person() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = folder(root.path());
+        let by = Author::Hand { reason: "heat".to_owned(), user: None };
+        note(&folder, LineKind::Begin, &by, 0);
+        note(&folder, LineKind::End, &by, 0);
+        for n in 2..200 {
+            let lock = Lock::take(&folder, "test").unwrap();
+            let mut journal = Journal::read(&folder).unwrap();
+            let act = Act { by: &Author::Operator, task: &task(n), what: "stage v2", prepares: true };
+            journal.append(&folder, &lock, LineKind::Begin, act, None).unwrap();
+            let journal = Journal::read(&folder).unwrap();
+            assert_eq!(journal.number(), n + 1);
+            assert_eq!(journal.by_hand().unwrap().reason, "heat");
+            assert!(journal.lines().len() <= MAX_LINES + 1);
+        }
     }
 
     #[test]

@@ -67,7 +67,12 @@ impl From<Waited> for Done {
 impl Context<'_> {
     /// Whether the task is to end early.
     pub fn is_cancelled(&self) -> bool {
-        self.folder.task(&self.task.id).join("cancel").exists()
+        !self.is_between_stop_and_start() && self.folder.task(&self.task.id).join("cancel").exists()
+    }
+
+    /// The application was stopped and is not started yet: a task that ended here would leave the host down.
+    fn is_between_stop_and_start(&self) -> bool {
+        self.task.steps.iter().take(self.index).any(|step| matches!(step, Step::Stop)) && self.later_start().is_some()
     }
 
     pub fn say(&self, kind: EventKind) {
@@ -216,6 +221,20 @@ pub fn missing(folder: &Folder, task: &Task) -> Vec<Digest> {
         missing.extend(needed.into_iter().flatten().filter(|digest| !folder.incoming(digest).exists()).cloned());
     }
     missing
+}
+
+/// Steps that leave the application as it is: they bring, drain or tidy up.
+pub fn prepare(steps: &[Step]) -> bool {
+    !steps.iter().any(|step| match step {
+        Step::Stop | Step::Switch { .. } | Step::Start(_) | Step::Remove | Step::GiveUp | Step::Adopt => true,
+        Step::Stage { .. }
+        | Step::Hook { .. }
+        | Step::Drain(_)
+        | Step::Settle { .. }
+        | Step::WaitReady { .. }
+        | Step::MinReady { .. }
+        | Step::Prune { .. } => false,
+    })
 }
 
 /// A task in short, for the journal: `use v1.4.1`, `stop`.

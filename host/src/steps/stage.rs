@@ -10,14 +10,16 @@ use std::{
 
 use landfall_host_bundle as bundles;
 use landfall_host_bundle::ApplyError;
-use landfall_host_protocol::{Bundle, Digest, Entry, EntryKind, Manifest, Reason, ReleaseName};
+use landfall_host_protocol::{
+    Bundle, Digest, Entry, EntryKind, FolderFacts, Manifest, ProcessState, Reason, ReleaseName, Runtime,
+};
 
 use super::{Context, Done, staged};
 use crate::{
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
-    gate,
+    gate, runtime,
 };
 
 /// Bytes and inodes that are left free.
@@ -54,6 +56,12 @@ pub(super) fn stage(context: &Context<'_>, wanted: &Wanted<'_>) -> StepResult<Do
         if tampered.is_empty() {
             return Ok(Done::Ended);
         }
+        if runs_from(folder, release) {
+            // Its working directory would be gone below it, with what it wrote there.
+            let mut failure = staged::changed_by_others(release, &tampered);
+            failure.why += "; they are left as they are while its application runs";
+            return Err(failure);
+        }
     }
     let bundle = wanted.bundle.filter(|bundle| folder.incoming(&bundle.sha256).exists());
     let Some(bundle) = bundle else { return Err(lacking(folder, wanted, "the bundle")) };
@@ -68,6 +76,16 @@ pub(super) fn stage(context: &Context<'_>, wanted: &Wanted<'_>) -> StepResult<Do
         let _ = gate::pass("incoming.remove", || files::remove_file(&folder.incoming(digest)));
     }
     Ok(Done::Ended)
+}
+
+/// A process runs in this release's folder, or is about to. Files that something else serves are replaced below it without harm.
+fn runs_from(folder: &Folder, release: &ReleaseName) -> bool {
+    let mut facts = FolderFacts::default();
+    runtime::recorded(folder).observe(folder, &mut facts);
+    let Some(process) = facts.process.filter(|process| &process.release == release) else { return false };
+    let kept = process.config.and_then(|hash| runtime::configuration::load(folder, &hash).ok().flatten());
+    let serves_files = kept.is_some_and(|kept| matches!(kept.configuration.runtime, Runtime::Static(_)));
+    !serves_files && matches!(process.state, ProcessState::Running | ProcessState::Waiting { .. })
 }
 
 /// The operator's manifest; `None`: it is not in `incoming/`.

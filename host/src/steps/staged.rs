@@ -171,7 +171,7 @@ pub(super) fn check(folder: &Folder, release: &ReleaseName, digest: Option<&Dige
     Ok(())
 }
 
-fn changed_by_others(release: &ReleaseName, changed: &[String]) -> Box<StepFailure> {
+pub(super) fn changed_by_others(release: &ReleaseName, changed: &[String]) -> Box<StepFailure> {
     let why = format!("files of {release} were changed on the host: {}", changed.join(", "));
     StepFailure::new(Reason::ReleaseTampered, why)
 }

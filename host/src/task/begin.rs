@@ -138,7 +138,7 @@ fn begin_locked(folder: &Folder, task: &Task, lock: &Lock) -> Result<Begun, Refu
         owner::write(folder, &task.owner).map_err(|error| files::refusal(&error, &folder.owner(), 0))?;
     }
     let what = steps::describe(&task.steps);
-    let act = Act { by: &task.author, task: &task.id, what: &what };
+    let act = Act { by: &task.author, task: &task.id, what: &what, prepares: steps::prepare(&task.steps) };
     journal
         .append(folder, lock, LineKind::Begin, act, None)
         .map_err(|error| files::refusal(&error, &journal_path, 0))?;

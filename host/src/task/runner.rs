@@ -194,7 +194,7 @@ pub(super) fn write_end(folder: &Folder, task: &Task, outcome: &Outcome) -> io::
     let lock = Lock::take(folder, "ends a task").map_err(|refusal| io::Error::other(format!("{refusal:?}")))?;
     let mut journal = Journal::read(folder)?;
     let what = steps::describe(&task.steps);
-    let act = Act { by: &task.author, task: &task.id, what: &what };
+    let act = Act { by: &task.author, task: &task.id, what: &what, prepares: steps::prepare(&task.steps) };
     let number = match journal.end_of(&task.id) {
         Some(end) => end.n,
         None => journal.append(folder, &lock, LineKind::End, act, Some(short(outcome)))?,

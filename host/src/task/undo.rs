@@ -201,6 +201,6 @@ fn undo(folder: &Folder, task: &Task, pending: &Pending, events: &Events) {
 fn note(folder: &Folder, task: &Task, pending: &Pending, what: &str) -> io::Result<()> {
     let lock = Lock::take(folder, "undoes").map_err(|refusal| io::Error::other(format!("{refusal:?}")))?;
     let mut journal = Journal::read(folder)?;
-    let act = Act { by: &task.author, task: &pending.task, what };
+    let act = Act { by: &task.author, task: &pending.task, what, prepares: true };
     journal.append(folder, &lock, LineKind::Undo, act, None).map(drop)
 }

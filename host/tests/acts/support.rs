@@ -243,6 +243,11 @@ impl Host {
         self.events(task).into_iter().filter_map(|(_, kind)| text(kind)).collect()
     }
 
+    /// The step is over.
+    pub fn has_ended(&self, task: &Task, step: StepName) -> bool {
+        self.events(task).contains(&(step, EventKind::Ended))
+    }
+
     pub fn was_skipped(&self, task: &Task, step: StepName) -> bool {
         self.events(task).contains(&(step, EventKind::Skipped))
     }

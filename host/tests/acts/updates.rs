@@ -1,7 +1,9 @@
 //! Updates of real applications: what runs already is left alone, what can refuse refuses before anything stops.
 
 use landfall_host::{facts, process::Stat};
-use landfall_host_protocol::{ConfigHash, FolderFacts, ProcessFacts, Reason, Start, Step, StepName};
+use landfall_host_protocol::{
+    Author, ConfigHash, FolderFacts, Outcome, ProcessFacts, ProcessState, Reason, Start, Step, StepName,
+};
 
 use crate::support::{Host, TestRelease, configuration, example, sh, start_step, wait_for};
 
@@ -262,4 +264,55 @@ fn a_folder_whose_application_is_on_no_record_is_not_removed() {
     let failure = host.fail(vec![Step::Remove], StepName::Remove, Reason::LeftoverSuspected);
     assert!(failure.strangers.iter().any(|stranger| stranger.pid == application), "{failure:?}");
     assert!(host.folder.release(&one.name).is_dir());
+}
+
+#[test]
+fn the_folder_of_a_running_application_is_not_replaced() {
+    let host = Host::new();
+    let one = example("v1.0");
+    host.succeed(update(&host, &one, start_step(&one)));
+    let before = process(&host);
+    std::fs::write(host.folder.release(&one.name).join("lib/version"), "v9.9").unwrap();
+    std::fs::write(host.folder.release(&one.name).join("data"), "its own").unwrap();
+    let failure = host.fail(vec![host.stage_step(&one, None)], StepName::Stage, Reason::ReleaseTampered);
+    assert!(failure.why.contains("lib/version"), "{}", failure.why);
+    assert_eq!(std::fs::read(host.folder.release(&one.name).join("data")).unwrap(), b"its own");
+    assert_eq!(process(&host).start, before.start);
+
+    host.succeed(vec![Step::Stop]);
+    host.succeed(update(&host, &one, start_step(&one)));
+    host.assert_whole(&one);
+}
+
+#[test]
+fn a_cancel_between_stop_and_start_leaves_no_host_down() {
+    let host = Host::new();
+    let one = example("v1.0");
+    host.succeed(update(&host, &one, start_step(&one)));
+    let mut steps = update(&host, &one, Start { redeploys: 1, ..start_step(&one) });
+    steps.insert(2, Step::Settle { seconds: 2 });
+    let task = host.task(steps);
+    host.begin(&task).unwrap();
+    wait_for("the stop", || host.has_ended(&task, StepName::Stop).then_some(()));
+    landfall_host::task::cancel(&host.folder, &task.id).unwrap();
+    assert_eq!(host.end_of(&task).outcome, Outcome::Cancelled);
+    let now = process(&host);
+    assert_eq!((now.state, now.redeploys), (ProcessState::Running, 1));
+}
+
+#[test]
+fn what_a_person_did_is_told_until_a_task_acts_on_the_application() {
+    let host = Host::new();
+    let (one, two) = (example("v1.0"), example("v2.0"));
+    host.succeed(update(&host, &one, start_step(&one)));
+    let mut task = host.task(vec![Step::Stop]);
+    task.author = Author::Hand { reason: "heat".to_owned(), user: None };
+    host.begin(&task).unwrap();
+    assert_eq!(host.end_of(&task).outcome, Outcome::Succeeded);
+    for _ in 0..2 {
+        host.succeed(vec![host.stage_step(&two, None)]);
+        assert_eq!(facts(&host).by_hand.map(|act| act.reason).as_deref(), Some("heat"));
+    }
+    host.succeed(update(&host, &two, start_step(&two)));
+    assert_eq!(facts(&host).by_hand, None);
 }
