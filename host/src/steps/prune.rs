@@ -21,7 +21,7 @@ pub(super) fn prune(context: &Context<'_>, keep: &[ReleaseName], at_most: usize)
 
     let staged: Vec<ReleaseName> = staged::list(folder).into_iter().map(|(name, _)| name).collect();
     let (kept, mut others): (Vec<_>, Vec<_>) = staged.iter().cloned().partition(|name| kept.contains(name));
-    others.sort_by_key(|name| std::cmp::Reverse(staged_at(folder, name)));
+    others.sort_by_key(|name| std::cmp::Reverse((staged::number(folder, name), staged_at(folder, name))));
     let surplus = others.split_off(at_most.saturating_sub(kept.len()).min(others.len()));
     // Folders without a record are what is left of a stage or of a prune that died.
     let left_over = in_folder(folder).into_iter().filter(|name| !staged.contains(name) && !kept.contains(name));
@@ -62,6 +62,7 @@ fn remove(folder: &Folder, name: &ReleaseName) -> io::Result<()> {
     gate::pass("release.remove", || files::remove_below(folder.root(), &gone))
 }
 
+/// Orders those that an earlier program staged.
 fn staged_at(folder: &Folder, name: &ReleaseName) -> Option<SystemTime> {
     let changed = |path: PathBuf| std::fs::symlink_metadata(path).and_then(|found| found.modified()).ok();
     changed(folder.staged(name)).or_else(|| changed(folder.release(name)))

@@ -33,6 +33,9 @@ pub(super) const FOLDER_MODE: u32 = 0o755;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     digest: Digest,
+    /// Counts what was staged here, so that the order hangs on no clock; 0: an earlier program counted nothing.
+    #[serde(default)]
+    n: u64,
 }
 
 /// `staged/<release>.files`.
@@ -86,11 +89,16 @@ pub fn list(folder: &Folder) -> Vec<(ReleaseName, Digest)> {
     let staged = folder.dot().join("staged");
     for entry in std::fs::read_dir(staged).into_iter().flatten().flatten() {
         let Some(name) = entry.file_name().to_str().and_then(ReleaseName::parse) else { continue };
-        if let Ok(Some(Record { digest })) = files::read_record(&folder.staged(&name)) {
+        if let Ok(Some(Record { digest, .. })) = files::read_record(&folder.staged(&name)) {
             found.insert(name, digest);
         }
     }
     found.into_iter().filter(|(name, _)| folder.release(name).is_dir()).collect()
+}
+
+/// Of two releases the one with the higher number was staged later.
+pub(super) fn number(folder: &Folder, release: &ReleaseName) -> u64 {
+    files::read_record::<Record>(&folder.staged(release)).ok().flatten().map_or(0, |record| record.n)
 }
 
 /// The digest of a whole release; `None` where it is not staged.
@@ -99,7 +107,7 @@ pub fn digest(folder: &Folder, release: &ReleaseName) -> Option<Digest> {
         return None;
     }
     match files::read_record(&folder.staged(release)) {
-        Ok(Some(Record { digest })) => Some(digest),
+        Ok(Some(Record { digest, .. })) => Some(digest),
         _ => shell::verified(folder, release),
     }
 }
@@ -232,7 +240,8 @@ fn write(
         files::write_record(&contents_path(folder, release), &contents)
     })?;
     gate::pass("staged.write", || {
-        files::write_record(&folder.staged(release), &Record { digest: contents.digest.clone() })
+        let n = list(folder).iter().map(|(name, _)| number(folder, name)).max().unwrap_or(0).saturating_add(1);
+        files::write_record(&folder.staged(release), &Record { digest: contents.digest.clone(), n })
     })
 }
 

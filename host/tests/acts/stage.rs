@@ -150,7 +150,9 @@ fn the_oldest_releases_are_pruned_and_current_stays() {
     let releases: Vec<TestRelease> = ["v1", "v2", "v3", "v4", "v5"].map(example).into();
     for (n, release) in releases.iter().enumerate() {
         host.succeed(vec![host.stage_step(release, None)]);
-        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(1000 - n as u64);
+        // By a clock that goes back by a year each time (R14).
+        let years = std::time::Duration::from_secs(31_536_000 * (n as u64 + 1));
+        let old = std::time::SystemTime::now() - years;
         std::fs::File::open(host.folder.staged(&release.name)).unwrap().set_modified(old).unwrap();
     }
     let left_over = "v0-0123456789ab";
