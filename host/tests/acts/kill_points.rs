@@ -57,7 +57,9 @@ impl Point {
 
     /// The effect was done, and is not on record yet.
     fn may_repeat_the_hook(&self) -> bool {
-        (self.name == "hook.run" && self.after) || (self.name == "hooks.write" && (!self.after || self.power))
+        // Between its start and the record that it is done.
+        let runs = self.name == "command.write" || (self.name == "hook.run" && self.after);
+        runs || (self.name == "hooks.write" && (!self.after || self.power))
     }
 }
 
