@@ -72,12 +72,24 @@ fn a_runtime_that_can_not_be_refuses_before_anything_stops() {
     assert_eq!(process(&host).start, before.start);
 }
 
+/// Without a probe an application is ready as soon as it runs, also one that is about to end.
+fn never_ready() -> landfall_host_protocol::Probe {
+    landfall_host_protocol::Probe {
+        action: landfall_host_protocol::ProbeAction::TcpSocket { port: 1, host: None },
+        initial_delay_seconds: 0,
+        period_seconds: 1,
+        timeout_seconds: 1,
+        failure_threshold: 1000,
+    }
+}
+
 #[test]
 fn an_application_that_dies_at_once_ends_the_update() {
     let host = Host::new();
     let one = example("v1.0");
     let mut start = start_step(&one);
     start.config = configuration(&["/bin/sh", "-c", "echo no database; exit 4"]);
+    start.config.readiness = Some(never_ready());
     let failure = host.fail(update(&host, &one, start), StepName::WaitReady, Reason::ProcessDied);
     assert_eq!(failure.ended.and_then(|ended| ended.status), Some(4));
     assert!(failure.lines.iter().any(|line| line.contains("no database")), "{:?}", failure.lines);
@@ -97,6 +109,7 @@ fn a_drain_is_undone_when_the_new_application_does_not_come_up() {
     let drains = || std::fs::read_to_string(host.folder.path().join("drains")).unwrap();
     let mut start = start_step(&two);
     start.config = configuration(&["/bin/false"]);
+    start.config.readiness = Some(never_ready());
     let mut steps = update(&host, &two, start);
     steps.insert(1, drain.clone());
     host.fail(steps, StepName::WaitReady, Reason::ProcessDied);
