@@ -9,14 +9,52 @@ use serde::{
 
 /// Characters of a name that are kept.
 const MAX_NAME: usize = 64;
+/// Variants that this version knows, wherever `Later` stands: one that could not be read is malformed, and not of a later version.
+const KNOWN: [&str; 26] = [
+    // EventKind
+    "begun",
+    "skipped",
+    "line",
+    "cut",
+    "progress",
+    "ended",
+    "failed",
+    // ProcessState
+    "running",
+    "waiting",
+    "completed",
+    "stopped",
+    // Outcome
+    "succeeded",
+    "cancelled",
+    // Refusal
+    "badInput",
+    "fenced",
+    "otherControlPlane",
+    "claimed",
+    "journalMoved",
+    "busy",
+    "notFound",
+    "missing",
+    "digestMismatch",
+    "full",
+    "unsupported",
+    // Push
+    "folders",
+    // What no variant is called: it is shown for this one.
+    "unknown",
+];
 
 /// The name of a variant that this version does not know, without what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Later(String);
 
 impl Later {
-    fn new(name: &str) -> Self {
-        Self(name.chars().take(MAX_NAME).collect())
+    fn read<E: serde::de::Error>(name: &str) -> Result<Self, E> {
+        if KNOWN.contains(&name) {
+            return Err(E::custom(format!("a malformed {name}")));
+        }
+        Ok(Self(name.chars().take(MAX_NAME).collect()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -53,14 +91,14 @@ impl<'de> Visitor<'de> for Name {
     }
 
     fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Later, E> {
-        Ok(Later::new(name))
+        Later::read(name)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Later, A::Error> {
         let name: String = fields.next_key()?.ok_or_else(|| serde::de::Error::custom("a variant has a name"))?;
         fields.next_value::<IgnoredAny>()?;
         match fields.next_key::<IgnoredAny>()? {
-            None => Ok(Later::new(&name)),
+            None => Later::read(&name),
             Some(_) => Err(serde::de::Error::custom("a variant has one name")),
         }
     }
@@ -87,6 +125,17 @@ mod tests {
         assert!(matches!(serde_json::from_str(r#"{"frozen":{}}"#).unwrap(), ProcessState::Unknown(_)));
         assert!(matches!(serde_json::from_str(r#"{"frozen":{}}"#).unwrap(), Outcome::Unknown(_)));
         assert!(matches!(serde_json::from_str(r#"{"news":{"seen":1}}"#).unwrap(), Push::Unknown(_)));
+    }
+
+    #[test]
+    fn a_known_word_that_is_malformed_is_refused() {
+        for text in [r#"{"missing":{"digests":["../../etc/passwd"]}}"#, r#"{"journalMoved":{"now":-1}}"#, "\"full\""] {
+            assert!(serde_json::from_str::<Refusal>(text).is_err(), "{text}");
+        }
+        assert!(serde_json::from_str::<EventKind>(r#"{"line":{"stream":1}}"#).is_err());
+        assert!(serde_json::from_str::<ProcessState>(r#"{"waiting":{}}"#).is_err());
+        assert!(serde_json::from_str::<Outcome>(r#"{"failed":{}}"#).is_err());
+        assert!(serde_json::from_str::<Push>(r#"{"folders":{}}"#).is_err());
     }
 
     #[test]

@@ -189,6 +189,7 @@ fn word(heard: &[u8]) -> Option<(&'static str, String)> {
     let text = String::from_utf8_lossy(heard);
     let whole = &text[..=text.rfind('\n')?];
     let (_, line) = whole.rsplit_once(&format!("\n{WORD}"))?;
+    let line = &line[..=line.find('\n')?];
     ["unsafe", "absent", "starts", "installed", "failed"].into_iter().find_map(|word| {
         let rest = line.strip_prefix(word)?;
         (rest.starts_with(' ') || rest.starts_with('\n')).then(|| (word, one_line(rest.trim().as_bytes(), SAID_MAX)))
