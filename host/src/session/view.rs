@@ -225,6 +225,7 @@ impl View {
             let other = self.beside.remove(&name);
             let is_other = other.is_some_and(|told| !is_same(Some(&told), facts.as_ref()));
             if !is_other && is_same(self.folders.get(&name), facts.as_ref()) {
+                self.read_again(&name, facts.as_ref());
                 continue;
             }
             has_changed = true;
@@ -284,8 +285,18 @@ impl View {
         (self.seen, facts)
     }
 
+    /// Facts that are the same have the number of their newest read, or a look would seem older than what the end of a task told.
+    fn read_again(&mut self, name: &FolderName, facts: Option<&FolderFacts>) {
+        if let (Some(known), Some(facts)) = (self.folders.get_mut(name), facts) {
+            known.seen = known.seen.max(facts.seen);
+        }
+    }
+
     /// The end of a task told this of its folder.
     pub(super) fn told_beside(&mut self, name: FolderName, facts: &FolderFacts) {
+        if is_same(self.folders.get(&name), Some(facts)) {
+            self.read_again(&name, Some(facts));
+        }
         self.beside.insert(name, facts.clone());
     }
 
