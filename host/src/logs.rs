@@ -59,7 +59,7 @@ impl LogReader {
         self.file.is_some()
     }
 
-    /// The next bytes; 0: there are no more yet.
+    /// The next bytes; 0: none yet.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.rest.is_none() {
             self.find_place()?;

@@ -89,7 +89,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The next events of a task, and the number of the first of them; `None`: no more come.
+    /// The next events of a task, and the number of the first of them; `None`: the last one has come.
     pub async fn events(&mut self) -> Option<(u64, Vec<Event>)> {
         self.events.recv().await
     }

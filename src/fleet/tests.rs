@@ -35,7 +35,7 @@ enum Dial {
 
 /// What the played hosts have in common.
 #[derive(Default)]
-struct World {
+struct PlayedFleet {
     /// Of the next dials of a host; then it answers.
     dials: Mutex<BTreeMap<String, VecDeque<Dial>>>,
     dialled: AtomicUsize,
@@ -51,14 +51,14 @@ struct World {
     tasks_wait: AtomicBool,
 }
 
-impl World {
+impl PlayedFleet {
     fn living(&self) -> Vec<Arc<Played>> {
         self.sessions.lock().iter().filter_map(Weak::upgrade).collect()
     }
 }
 
 struct Played {
-    world: Arc<World>,
+    world: Arc<PlayedFleet>,
     host: String,
     closed: AtomicBool,
     gone: Notify,
@@ -100,7 +100,7 @@ fn gone() -> ProgramError {
     ProgramError::Ended("played".to_owned())
 }
 
-struct PlayedDialer(Arc<World>);
+struct PlayedDialer(Arc<PlayedFleet>);
 
 impl Dialer for PlayedDialer {
     fn dial<'a>(
@@ -284,7 +284,7 @@ fn access(hash: u64) -> HostAccess {
     }
 }
 
-fn fleet(world: &Arc<World>) -> Fleet {
+fn fleet(world: &Arc<PlayedFleet>) -> Fleet {
     Fleet::new(Arc::new(PlayedDialer(world.clone())), FleetSettings::default())
 }
 
@@ -340,7 +340,7 @@ fn ended() -> Outcome {
 
 #[tokio::test]
 async fn a_task_goes_on_in_the_next_session_where_its_events_were_cut() {
-    let world = Arc::new(World::default());
+    let world = Arc::new(PlayedFleet::default());
     world.tasks_wait.store(true, Ordering::SeqCst);
     let fleet = fleet(&world);
     configure(&fleet, 1, None, 1);
@@ -360,7 +360,7 @@ async fn a_task_goes_on_in_the_next_session_where_its_events_were_cut() {
 
 #[tokio::test]
 async fn one_task_a_folder_and_the_most_urgent_is_next() {
-    let world = Arc::new(World::default());
+    let world = Arc::new(PlayedFleet::default());
     world.tasks_wait.store(true, Ordering::SeqCst);
     let fleet = fleet(&world);
     configure(&fleet, 1, None, 1);
@@ -398,7 +398,7 @@ async fn one_task_a_folder_and_the_most_urgent_is_next() {
 
 #[tokio::test]
 async fn an_order_waits_no_longer_than_its_patience_and_names_the_cause() {
-    let world = Arc::new(World::default());
+    let world = Arc::new(PlayedFleet::default());
     world.dials.lock().insert("web-0".to_owned(), vec![Dial::Fails; 1000].into());
     world.dials.lock().insert("web-1".to_owned(), vec![Dial::Hangs; 1000].into());
     let fleet = fleet(&world);
@@ -414,7 +414,7 @@ async fn an_order_waits_no_longer_than_its_patience_and_names_the_cause() {
 
 #[tokio::test]
 async fn a_panic_and_a_hanging_host_hold_up_nobody_else() {
-    let world = Arc::new(World::default());
+    let world = Arc::new(PlayedFleet::default());
     world.dials.lock().insert("web-0".to_owned(), [Dial::Panics, Dial::Fails].into());
     world.dials.lock().insert("web-1".to_owned(), [Dial::Hangs].into());
     let fleet = fleet(&world);
@@ -426,7 +426,7 @@ async fn a_panic_and_a_hanging_host_hold_up_nobody_else() {
 
 #[tokio::test]
 async fn what_a_host_tells_is_known_and_named_at_once() {
-    let world = Arc::new(World::default());
+    let world = Arc::new(PlayedFleet::default());
     let fleet = fleet(&world);
     let changes = fleet.changes();
     configure(&fleet, 2, None, 1);
@@ -449,7 +449,7 @@ async fn what_a_host_tells_is_known_and_named_at_once() {
 
 #[tokio::test]
 async fn fewer_connections_than_hosts_reach_all_of_them() {
-    let world = Arc::new(World::default());
+    let world = Arc::new(PlayedFleet::default());
     let fleet = fleet(&world);
     configure(&fleet, 20, Some(3), 1);
     assert!(fleet.settled("shop", "g", Duration::from_secs(30)).await);
@@ -461,7 +461,7 @@ async fn fewer_connections_than_hosts_reach_all_of_them() {
 
 #[tokio::test]
 async fn a_host_that_is_reached_otherwise_is_dialled_again_and_one_that_left_is_forgotten() {
-    let world = Arc::new(World::default());
+    let world = Arc::new(PlayedFleet::default());
     world.tasks_wait.store(true, Ordering::SeqCst);
     let fleet = fleet(&world);
     configure(&fleet, 1, None, 1);

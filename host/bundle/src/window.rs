@@ -28,7 +28,7 @@ impl<'a> Window<'a> {
         Self { file, offset, length, start: 0, held: Vec::new(), next: LEAST, back: BACK }
     }
 
-    /// The same, which keeps so many bytes before the place that is looked at.
+    /// The same; `back`: bytes kept before the place that is looked at.
     #[cfg(feature = "write")]
     pub(crate) fn keeping(self, back: u64) -> Self {
         Self { back, ..self }

@@ -361,7 +361,7 @@ impl Keeper {
         });
     }
 
-    /// The probes begin anew.
+    /// The probes start from the beginning.
     fn watch_from(&mut self, started: Instant) {
         self.started = started;
         self.readiness = self.configuration().readiness.as_ref().map(|probe| Tries::new(probe, started));

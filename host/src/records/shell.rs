@@ -144,7 +144,7 @@ pub(super) fn journal_line(line: &str) -> Option<Line> {
     })
 }
 
-/// The words of the first line, where they are so many and plain.
+/// The words of the first line, where their number fits and all are plain.
 fn words<const N: usize>(text: &[u8]) -> Option<[&str; N]> {
     let line = std::str::from_utf8(text).ok()?.lines().next()?;
     let plain = |word: &str| {

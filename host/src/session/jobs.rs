@@ -13,7 +13,7 @@ use std::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Threads at once; while so many are at work nothing more is read.
+/// Threads at once; while all of them work, requests are not read.
 const MAX_JOBS: usize = 16;
 /// Stack of a thread. A session is to stay small.
 const STACK: usize = 512 << 10;

@@ -151,7 +151,7 @@ fn assemble(folder: &Folder, release: &ReleaseName, manifest: &Manifest, bundle:
         .and_then(|bundle| bundles::apply(manifest, bundle, &mut assembly));
     if let Err(error) = applied {
         let _ = files::remove_below(folder.root(), &path);
-        // A full disk is no fault of the bundle; in any other case it would fail again, and its bytes are asked for anew.
+        // A full disk is no fault of the bundle; in any other case it would fail again, and its bytes are asked for again.
         if !matches!(error, ApplyError::Write { .. }) {
             let _ = gate::pass("incoming.remove", || files::remove_file(&incoming));
         }

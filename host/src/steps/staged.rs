@@ -252,7 +252,7 @@ fn refresh(folder: &Folder, release: &ReleaseName, contents: Contents, looks: BT
     }
 }
 
-/// The release is on the host no more, whatever of it is still there.
+/// The release no longer counts as staged, whatever of it is still there.
 pub(super) fn forget(folder: &Folder, release: &ReleaseName) -> io::Result<()> {
     let verified = folder.dot().join("verified");
     gate::pass("staged.remove", || {

@@ -71,7 +71,7 @@ pub(crate) fn write_removed(folder: &Folder, id: &TaskId, result: &TaskResult) -
     Ok(())
 }
 
-/// The folder is there again, and its journal begins anew: results of its earlier life would be taken for those of later tasks.
+/// The folder is there again, and its journal starts at 0: results of its earlier life would be taken for those of later tasks.
 pub(super) fn forget_removed(folder: &Folder) {
     let prefix = format!("{}.", folder.name());
     for entry in std::fs::read_dir(removals(folder.root())).into_iter().flatten().flatten() {
