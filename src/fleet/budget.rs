@@ -129,7 +129,7 @@ impl Health {
     }
 }
 
-/// So much a second, and a little at once. Who takes more than there is waits for it; the next waits behind.
+/// A rate per second with a small burst. A taker of more than is free waits for it; later ones wait behind it.
 struct Bucket {
     rate: f64,
     burst: f64,

@@ -214,7 +214,7 @@ async fn listen(
             Some(TaskNews::Events { offset, events }) => {
                 let next = offset + events.len() as u64;
                 job.order.work = Work::Attach { folder: folder.clone(), task: task.clone(), offset: next };
-                // Whoever takes none in time gets no more of them, and the end all the same.
+                // A reader that does not keep up gets no further events, and still gets the end.
                 if !job.events.is_closed() {
                     let _ = job.events.send_timeout((offset, events), EVENTS_STALL).await;
                 }

@@ -82,7 +82,7 @@ impl PipeWriter {
 
     /// Asks the server to end the command and its output.
     pub async fn close(&self) {
-        // One that is closed already needs no more.
+        // A closed channel needs nothing.
         let _ = self.writer.close().await;
     }
 
