@@ -46,11 +46,16 @@ pub fn folder(folder: &Folder) -> Option<FolderFacts> {
         releases: staged::facts(folder, current.as_ref()),
         current,
         by_hand: journal.by_hand(),
-        shell_helper: shell::process(folder).is_some() || shell::is_acting(folder),
+        shell_helper: has_shell_helper(folder),
         ..FolderFacts::default()
     };
     runtime::recorded(folder).observe(folder, &mut facts);
     Some(facts)
+}
+
+/// What the shell helper left is not taken over yet, or a step of its is under way.
+pub fn has_shell_helper(folder: &Folder) -> bool {
+    shell::process(folder).is_some() || shell::is_acting(folder)
 }
 
 /// The release that `current` points at; a link of somebody else's making names none.

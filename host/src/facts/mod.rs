@@ -10,7 +10,7 @@ use std::{fs, path::Path};
 use landfall_host_protocol::FolderName;
 
 pub use self::{
-    folder::folder,
+    folder::{folder, has_shell_helper},
     machine::{machine, session_scoped},
     root::{Condition, condition, root, space},
     users::{PrivilegeCheck, check_users},

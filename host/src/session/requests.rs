@@ -161,7 +161,11 @@ impl Session {
         }
         // What changed just before the request is part of the answer.
         self.read_changes();
-        let survey = self.view.as_ref().and_then(View::needed_survey).unwrap_or(0);
+        let survey = self.view.as_mut().and_then(|view| {
+            view.look_at_runners();
+            view.needed_survey()
+        });
+        let survey = survey.unwrap_or(0);
         self.looks.push(Look { id, seen, survey });
     }
 

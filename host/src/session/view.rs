@@ -18,6 +18,8 @@ use crate::{
     clock,
     facts::{self, Condition, PrivilegeCheck},
     folder::Folder,
+    process::Identity,
+    task,
 };
 
 /// Between two pushes.
@@ -57,6 +59,8 @@ pub(super) struct Survey {
     all: bool,
     folders: BTreeMap<FolderName, Option<FolderFacts>>,
     fingerprints: BTreeMap<FolderName, Fingerprint>,
+    /// Who runs the open tasks.
+    runners: BTreeMap<FolderName, Identity>,
 }
 
 pub(super) struct View {
@@ -151,6 +155,25 @@ impl View {
         for name in self.processes.ended_unseen() {
             self.stale.add(name);
         }
+        for (name, _) in self.folders.iter().filter(|(_, facts)| facts.shell_helper) {
+            if !facts::has_shell_helper(&Folder::new(&self.root, name.clone())) {
+                self.stale.add(name.clone());
+            }
+        }
+        self.look_at_runners();
+    }
+
+    /// Open tasks whose runner is not held: no file changes when it dies, or when somebody else goes on with the task.
+    pub(super) fn look_at_runners(&mut self) {
+        for (name, facts) in &self.folders {
+            let Some(task) = facts.task.as_ref().filter(|_| !self.processes.has_runner(name)) else { continue };
+            let folder = Folder::new(&self.root, name.clone());
+            if task::runs(&folder, &task.id) != task.running {
+                self.stale.add(name.clone());
+            } else if let Some(runner) = task::runner(&folder, &task.id).filter(|_| task.running) {
+                self.processes.watch(name, runner, true);
+            }
+        }
     }
 
     /// A process whose end was told ended.
@@ -210,7 +233,7 @@ impl View {
     pub(super) fn end_survey(&mut self, survey: Survey) {
         self.is_surveying = false;
         self.done = self.begun;
-        let mut found = survey.folders;
+        let (mut found, mut runners) = (survey.folders, survey.runners);
         if survey.all {
             for name in self.folders.keys() {
                 found.entry(name.clone()).or_insert(None);
@@ -229,7 +252,7 @@ impl View {
                 continue;
             }
             has_changed = true;
-            if self.processes.replace(&name, facts.as_ref()) {
+            if self.processes.replace(&name, facts.as_ref(), runners.remove(&name)) {
                 self.stale.add(name.clone());
             }
             match facts {
@@ -362,11 +385,16 @@ fn survey(root: &Path, namespace: &str, scope: Scope) -> Survey {
         Scope::Some(names) => (false, names.into_iter().collect()),
         Scope::Nothing => (false, Vec::new()),
     };
-    let mut survey = Survey { all, folders: BTreeMap::new(), fingerprints: BTreeMap::new() };
+    let (folders, fingerprints, runners) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut survey = Survey { all, folders, fingerprints, runners };
     for name in names {
         let folder = Folder::new(root, name.clone());
         survey.fingerprints.insert(name.clone(), fingerprint(&folder));
-        survey.folders.insert(name, facts::folder(&folder));
+        let facts = facts::folder(&folder);
+        if let Some(task) = facts.as_ref().and_then(|facts| facts.task.as_ref()).filter(|task| task.running) {
+            survey.runners.extend(task::runner(&folder, &task.id).map(|runner| (name.clone(), runner)));
+        }
+        survey.folders.insert(name, facts);
     }
     survey
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! tasks/<id>/task     what was asked; no secret value
-//!            lock     held as long as the runner lives
+//!            lock     held as long as the runner lives, who is named in it
 //!            events   a line for everything that happens, numbered from 0
 //!            cancel   the task is to end before its next step, or within one that waits
 //!            result   how it ended
@@ -30,7 +30,13 @@ pub(crate) use store::write_removed as keep_result;
 pub(crate) use undo::{expect as expect_undo, forget as forget_undo};
 pub use undo::{is_undo_due, spawn_undo, undo_lost};
 
-use crate::{files, folder::Folder, gate, records::Journal, records::shell};
+use crate::{
+    files,
+    folder::Folder,
+    gate,
+    process::Identity,
+    records::{Journal, shell},
+};
 
 /// The open task, and whether its runner lives.
 pub fn open(folder: &Folder) -> Option<OpenTask> {
@@ -39,13 +45,29 @@ pub fn open(folder: &Folder) -> Option<OpenTask> {
 
 fn open_in(folder: &Folder, journal: &Journal) -> Option<OpenTask> {
     let begun = journal.open()?;
-    if !folder.task(&begun.task).exists() {
-        // A step of the shell helper's time.
-        let running = shell::is_acting(folder);
-        return Some(OpenTask { id: begun.task.clone(), step: begun.what.clone(), running });
-    }
-    let step = events::last(folder, &begun.task).map_or("begin", |event| event.step.as_str());
-    Some(OpenTask { id: begun.task.clone(), step: step.to_owned(), running: is_running(folder, &begun.task) })
+    let running = runs(folder, &begun.task);
+    let step = if is_of_shell_helper(folder, &begun.task) {
+        begun.what.clone()
+    } else {
+        events::last(folder, &begun.task).map_or("begin", |event| event.step.as_str()).to_owned()
+    };
+    Some(OpenTask { id: begun.task.clone(), step, running })
+}
+
+/// A step of the shell helper's time.
+fn is_of_shell_helper(folder: &Folder, task: &TaskId) -> bool {
+    !folder.task(task).exists()
+}
+
+/// Whether somebody is at work for a task that is open, whoever began it.
+pub fn runs(folder: &Folder, task: &TaskId) -> bool {
+    if is_of_shell_helper(folder, task) { shell::is_acting(folder) } else { is_running(folder, task) }
+}
+
+/// The process that runs a task, or ran it last: it is watched, so that its end is heard. `None`: it did not say so, or not yet; its lock
+/// tells then.
+pub fn runner(folder: &Folder, task: &TaskId) -> Option<Identity> {
+    store::runner(folder, task)
 }
 
 /// Whether the task's runner lives: it holds the task's lock from before `begin` returns until its end.

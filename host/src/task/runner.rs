@@ -81,12 +81,14 @@ fn folder(root: &Path, name: &OsStr) -> io::Result<Folder> {
 }
 
 /// Leaves for a session of its own; answers the task's lock, which `begin` passed as stdout, so that no child gets it.
-fn detach() -> io::Result<std::os::fd::OwnedFd> {
+fn detach() -> io::Result<File> {
     let _ = rustix::process::setsid();
     let lock = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
     let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdout(&null)?;
+    let lock = File::from(lock);
+    store::name_runner(&lock);
     Ok(lock)
 }
 

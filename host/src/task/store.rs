@@ -1,14 +1,15 @@
 //! Where a task's files lie, and which task folders are kept.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use landfall_host_protocol::{TaskId, TaskResult};
 
-use crate::{files, folder::Folder, gate};
+use crate::{files, folder::Folder, gate, process::Identity};
 
 /// Task folders that are kept beside the one under way.
 const KEPT_TASKS: usize = 10;
@@ -21,6 +22,17 @@ pub(super) fn task(folder: &Folder, id: &TaskId) -> PathBuf {
 
 pub(super) fn lock(folder: &Folder, id: &TaskId) -> PathBuf {
     folder.task(id).join("lock")
+}
+
+/// Says in the lock, which it holds, who runs the task. On a full disk nobody is named, and the lock tells as much.
+pub(super) fn name_runner(mut lock: &File) {
+    let Some(line) = Identity::own().and_then(|own| files::record_line(&own).ok()) else { return };
+    let _ = lock.set_len(0).and_then(|()| lock.write_all(&line));
+}
+
+/// Who took the task's lock last.
+pub(super) fn runner(folder: &Folder, id: &TaskId) -> Option<Identity> {
+    files::read_record(&lock(folder, id)).ok().flatten()
 }
 
 pub(super) fn events(folder: &Folder, id: &TaskId) -> PathBuf {

@@ -2,7 +2,7 @@
 //! and done by the runner at an early end; where the runner died by whoever finds that: the keeper, or the next task's runner.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io,
     os::unix::process::CommandExt as _,
     path::PathBuf,
@@ -141,7 +141,7 @@ fn take_lost(folder: &Folder) -> io::Result<Option<(Pending, File)>> {
     if begun.is_none_or(|line| line.task != pending.task) {
         return Ok(None);
     }
-    let lock = File::open(store::lock(folder, &pending.task))?;
+    let lock = files::open_plain(&store::lock(folder, &pending.task), OpenOptions::new().read(true).append(true))?;
     let since = clock::monotonic();
     while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         // Who looks whether it runs holds it for a moment.
@@ -150,6 +150,7 @@ fn take_lost(folder: &Folder) -> io::Result<Option<(Pending, File)>> {
         }
         std::thread::sleep(POLL_INTERVAL);
     }
+    store::name_runner(&lock);
     Ok(Some((pending, lock)))
 }
 

@@ -62,6 +62,23 @@ fn an_application_without_a_keeper_gets_one_at_the_next_look() {
     assert_eq!((after.pid, after.state), (running.pid, ProcessState::Running), "the application went on");
 }
 
+// F6
+#[test]
+fn a_killed_keeper_and_the_one_in_its_place_are_pushed_to_an_open_session() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    deploy(&mut client, &version("v1"), configuration(false), 0, true);
+    let _deployed = Deployed { root: &root };
+    let keeper = facts(&mut client).keeper.unwrap();
+    kill(keeper.pid);
+    let other = pushed(&mut client, |facts| facts.keeper.as_ref().is_some_and(|found| found.pid != keeper.pid));
+    // The one that only watches may be replaced as well.
+    let watching = other.keeper.unwrap();
+    assert!(!watching.parent);
+    kill(watching.pid);
+    pushed(&mut client, |facts| facts.keeper.as_ref().is_none_or(|found| found.pid != watching.pid));
+}
+
 #[test]
 fn an_end_that_no_keeper_saw_is_pushed_with_and_without_pidfds() {
     for without in [false, true] {

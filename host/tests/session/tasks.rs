@@ -1,13 +1,17 @@
 //! Tasks over a session: begun, followed, left alone by the end of their session, attached to, cancelled.
 
-use std::fs;
+use std::{fs, process::Command, time::Duration};
 
+use landfall_host::clock;
 use landfall_host_protocol::{
-    Answer, Author, Event, EventKind, FenceToken, FolderFacts, Kind, Outcome, Owner, Push, Refusal, Request, Secrets,
-    Step, StepName, Task, TaskId, TaskResult, encode,
+    Answer, Author, Drain, Event, EventKind, FenceToken, FolderFacts, Kind, Outcome, Owner, Push, Refusal, Request,
+    Secrets, Step, StepName, Task, TaskId, TaskResult, encode,
 };
 
-use crate::client::{Client, NAMESPACE, Root, hello, message, name, noise, put, until};
+use crate::{
+    application,
+    client::{Client, NAMESPACE, Root, hello, message, name, noise, program, put, until},
+};
 
 fn task_id(n: u64) -> TaskId {
     TaskId { uid: "uid-1".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n }
@@ -251,4 +255,79 @@ fn secret_values_reach_no_file_and_no_argument() {
     }
     assert_eq!(client.ask(&Request::Cancel { folder: name("web"), task: task_id(0) }), Answer::Done);
     let _ = end(&mut client, id);
+}
+
+/// The process that runs the task of a session's child.
+fn runner(client: &Client) -> i32 {
+    let pid = client.child.id();
+    let children = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    until("a runner", || !children().trim().is_empty());
+    children().trim().parse().unwrap()
+}
+
+/// Reads pushes until one is so.
+fn pushed(client: &mut Client, is_so: impl Fn(&FolderFacts) -> bool) -> FolderFacts {
+    loop {
+        let Push::Folders { mut folders, .. } = client.push() else { panic!() };
+        if let Some(facts) = folders.remove(&name("web")).flatten().filter(|facts| is_so(facts)) {
+            return facts;
+        }
+    }
+}
+
+// F6
+#[test]
+fn the_death_of_a_runner_is_pushed_with_and_without_pidfds() {
+    for without in [false, true] {
+        let root = Root::new();
+        root.folder("web");
+        let mut command = Command::new(program());
+        command.arg("session").arg(root.path());
+        if without {
+            command.env(landfall_host::process::WITHOUT_PIDFD, "1");
+        }
+        // It follows no task.
+        let mut other = Client::of(command);
+        assert!(matches!(other.ask(&hello()), Answer::Welcome(_)));
+        let (mut client, _) = waiting(&root);
+        pushed(&mut other, |folder| folder.task.as_ref().is_some_and(|task| task.running));
+        // What was pushed of the begin is read.
+        while other.frame_within(Duration::from_millis(1100)).is_ok() {}
+        application::kill(runner(&client));
+        let since = clock::monotonic();
+        let facts = pushed(&mut other, |folder| folder.task.as_ref().is_some_and(|task| !task.running));
+        assert_eq!(facts.task.unwrap().id, task_id(0));
+        assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+        let Answer::Facts { facts, .. } = client.ask(&Request::Look { seen: 0 }) else { panic!() };
+        assert!(!facts.folders[&name("web")].task.as_ref().unwrap().running);
+    }
+}
+
+// F6
+#[test]
+fn what_a_dead_runner_drained_is_undrained_while_sessions_last() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    let undone = root.path().join("undone");
+    let drain = Step::Drain(Drain::Exec {
+        command: vec!["true".to_owned()],
+        undo: vec!["touch".to_owned(), undone.display().to_string()],
+        timeout_seconds: 60,
+    });
+    let id = client.send(&begin(task(0, vec![drain, settle(600)])));
+    loop {
+        let Answer::Events { events, .. } = client.answer(id) else { panic!() };
+        if events.iter().any(|event| event.step == StepName::Settle) {
+            break;
+        }
+    }
+    let runner = runner(&client);
+    let close = client.send(&Request::Close { id });
+    assert_eq!((client.answer(id), client.answer(close)), (Answer::Done, Answer::Done));
+    application::kill(runner);
+    until("the drain is undone", || undone.exists());
+    until("the end is on record", || {
+        let Answer::Facts { facts, .. } = client.ask(&Request::Look { seen: 0 }) else { panic!() };
+        facts.folders[&name("web")].task.is_none()
+    });
 }
