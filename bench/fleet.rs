@@ -300,6 +300,7 @@ fn configuration() -> Result<Configuration> {
             period_seconds: 1,
             timeout_seconds: 5,
             failure_threshold: 3,
+            success_threshold: 1,
         }),
         liveness: None,
         log: LogLimits::default(),

@@ -181,17 +181,32 @@ pub enum FileValue {
     Secret(String),
 }
 
-/// A question asked of the application on its own host, again and again.
+/// A question asked of the application on its own host, again and again, with kubelet's meaning of its fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
     pub action: ProbeAction,
+    /// Seconds after the application's start before which nothing is asked.
     pub initial_delay_seconds: u32,
+    /// Seconds from the begin of one try to the begin of the next; until the first yes the tries follow each other faster.
     pub period_seconds: u32,
     /// Limit of one try as a whole.
     pub timeout_seconds: u32,
     /// Failures in a row after which the answer is no.
     pub failure_threshold: u32,
+    /// Successes in a row after which the answer is yes; of a readiness probe alone, for a liveness probe has one. The default is not
+    /// written: a configuration without it keeps the hash that it had before there was this field.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub success_threshold: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,5 +269,22 @@ pub struct Secrets(pub BTreeMap<String, String>);
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_of_before_success_thresholds_is_read_and_written_as_it_was() {
+        let before = r#"{"action":{"tcpSocket":{"port":80,"host":null}},"initialDelaySeconds":0,"periodSeconds":1,"timeoutSeconds":2,"failureThreshold":3}"#;
+        let probe: Probe = serde_json::from_str(before).unwrap();
+        assert_eq!(probe.success_threshold, 1);
+        assert_eq!(serde_json::to_string(&probe).unwrap(), before);
+        let three = Probe { success_threshold: 3, ..probe };
+        let text = serde_json::to_string(&three).unwrap();
+        assert!(text.ends_with(r#""successThreshold":3}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Probe>(&text).unwrap(), three);
     }
 }

@@ -43,6 +43,8 @@ pub mod supports {
     pub const RUN_AS: &str = "runAs";
     /// Probes and drains by https.
     pub const HTTPS: &str = "https";
+    /// `successThreshold` of a readiness probe.
+    pub const SUCCESS_THRESHOLD: &str = "successThreshold";
     /// The request `secrets`.
     pub const SECRETS: &str = "secrets";
 }

@@ -301,7 +301,10 @@ impl Keeper {
     fn take_over(&mut self) -> StepResult<()> {
         self.state.keeper = Some(own_record(false)?);
         self.hold_application();
-        self.watch_from(clock::monotonic());
+        // A probe's initial delay counts from the application's start.
+        let ticks = self.state.application.as_ref().map_or(0, |process| start_time_now().saturating_sub(process.start));
+        let now = clock::monotonic();
+        self.watch_from(now.checked_sub(Duration::from_millis(ticks.saturating_mul(10))).unwrap_or(now));
         if let Some(tries) = &mut self.readiness {
             tries.answer = Some(self.state.is_ready());
         }
@@ -657,9 +660,10 @@ impl Keeper {
         let after = clock::monotonic();
         tries.take(&tried, now, after, true);
         let settled = tries.answer;
+        let progress = tries.progress();
         self.readiness = Some(tries);
         match (&tried, settled) {
-            (Tried::Yes, _) if !is_ready => {
+            (Tried::Yes, Some(true)) if !is_ready => {
                 self.state.ready_since = Some(clock::uptime_millis());
                 self.state.was_ready = true;
                 self.state.probe_failure = None;
@@ -671,18 +675,21 @@ impl Keeper {
                 self.state.probe_failure = Some(why.clone());
                 self.write();
             }
-            (Tried::No(why), _) if !is_ready => {
-                self.words_unwritten |= self.state.probe_failure.as_ref() != Some(why);
-                self.state.probe_failure = Some(why.clone());
-                let urgent = !self.state.strangers.is_empty();
-                let rested = after.saturating_duration_since(self.words_written) >= WORDS_INTERVAL;
-                if self.words_unwritten && (urgent || rested) {
-                    self.words_written = after;
-                    self.write();
-                }
-            }
+            (Tried::No(why), _) if !is_ready => self.tell_not_ready(why.clone(), after),
+            (Tried::Yes, _) if !is_ready => self.tell_not_ready(progress.unwrap_or_default(), after),
             (Tried::Unasked(why), _) => self.tell_unasked(why),
             _ => {}
+        }
+    }
+
+    fn tell_not_ready(&mut self, why: String, now: Instant) {
+        self.words_unwritten |= self.state.probe_failure.as_ref() != Some(&why);
+        self.state.probe_failure = Some(why);
+        let urgent = !self.state.strangers.is_empty();
+        let rested = now.saturating_duration_since(self.words_written) >= WORDS_INTERVAL;
+        if self.words_unwritten && (urgent || rested) {
+            self.words_written = now;
+            self.write();
         }
     }
 

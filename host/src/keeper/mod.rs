@@ -26,5 +26,6 @@ pub use hands::{Belonging, Executed, Exit, Hands, Own, hands_of, login};
 pub use keep::{run, run_check, run_upgraded};
 pub use log::{clean, open as open_log, tail};
 pub use order::{Order, Work};
+pub(crate) use readiness::Tries;
 pub(crate) use signals::Signals;
 pub use state::{KeeperRecord, Phase, State};

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use landfall_host_protocol::{
-    Configuration, EnvValue, EnvVar, FolderFacts, ProbeAction, ProcessState, Reason, RunAs, Runtime as Kind, Secrets,
-    Start, Stop,
+    Configuration, EnvValue, EnvVar, FolderFacts, Probe, ProbeAction, ProcessState, Reason, RunAs, Runtime as Kind,
+    Secrets, Start, Stop,
 };
 
 use super::{IsCancelled, Runtime, Waited, configuration, process};
@@ -14,7 +14,7 @@ use crate::{
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
-    keeper::{self, Belonging, Executed, Exit, Phase, State, hands_of, launch::Launch},
+    keeper::{self, Belonging, Executed, Exit, Phase, State, Tries, hands_of, launch::Launch},
     probe::{self, Tried},
     process::{Found, boot_id, find, instance_value, signal_name},
 };
@@ -122,20 +122,72 @@ impl Surroundings<'_> {
         }
     }
 
-    /// Its readiness probe; without one, that it runs.
-    fn is_ready(&self, commands: &Commands) -> Result<(), String> {
-        if let Commands::Script { status, timeout, .. } = commands {
-            self.ask(status, *timeout)?;
+    /// Whether it runs, as its own command says.
+    fn runs(&self, commands: &Commands) -> Result<(), String> {
+        match commands {
+            Commands::Script { status, timeout, .. } => self.ask(status, *timeout),
+            Commands::Static { .. } => Ok(()),
         }
-        let Some(readiness) = &self.config.readiness else { return Ok(()) };
-        let timeout = probe::timeout(readiness);
-        if let ProbeAction::Exec { command } = &readiness.action {
-            return self.ask(command, timeout);
+    }
+
+    /// One try of a probe.
+    fn try_probe(&self, probe: &Probe) -> Tried {
+        let timeout = probe::timeout(probe);
+        match &probe.action {
+            ProbeAction::Exec { command } => self.ask(command, timeout).map_or_else(Tried::No, |()| Tried::Yes),
+            action => probe::connect(action, timeout, &[]),
         }
-        match probe::connect(&readiness.action, timeout, &[]) {
-            Tried::Yes => Ok(()),
-            Tried::No(why) | Tried::Unasked(why) => Err(why),
-            Tried::Interrupted => Err("interrupted".to_owned()),
+    }
+}
+
+/// What a look at its readiness comes to.
+enum Look {
+    Ready,
+    /// Too few answers yet, and what was said last.
+    NotYet(String),
+    NotReady(String),
+}
+
+/// Its readiness, asked by who waits, for no keeper does.
+struct Readiness {
+    /// `None`: it has no probe, and is ready while it runs.
+    tries: Option<Tries>,
+    last: Tried,
+}
+
+impl Readiness {
+    fn new(probe: Option<&Probe>) -> Self {
+        let tries = probe.map(|probe| Tries::new(probe, clock::monotonic()));
+        Self { tries, last: Tried::Unasked("its readiness probe was not asked yet".to_owned()) }
+    }
+
+    /// Of one that was ready when it was asked last.
+    fn of_ready(probe: Option<&Probe>) -> Self {
+        let mut readiness = Self::new(probe);
+        if let Some(tries) = &mut readiness.tries {
+            (tries.answer, tries.due) = (Some(true), clock::monotonic());
+        }
+        readiness
+    }
+
+    fn look(&mut self, surroundings: &Surroundings<'_>, commands: &Commands) -> Look {
+        if let Err(why) = surroundings.runs(commands) {
+            return Look::NotReady(why);
+        }
+        let Some(tries) = &mut self.tries else { return Look::Ready };
+        let now = clock::monotonic();
+        if now >= tries.due {
+            self.last = surroundings.try_probe(&tries.probe);
+            tries.take(&self.last, now, clock::monotonic(), true);
+        }
+        let why = match &self.last {
+            Tried::No(why) | Tried::Unasked(why) => why.clone(),
+            Tried::Yes | Tried::Interrupted => tries.progress().unwrap_or_default(),
+        };
+        match tries.answer {
+            Some(true) => Look::Ready,
+            Some(false) => Look::NotReady(why),
+            None => Look::NotYet(why),
         }
     }
 }
@@ -271,21 +323,26 @@ impl Runtime for Commands {
 
     fn wait_ready(&self, folder: &Folder, timeout: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited> {
         let end = clock::monotonic() + timeout;
+        let mut readiness = None;
         loop {
             let Some((mut state, kept)) =
                 recorded(folder, Reason::NotReady)?.filter(|(state, _)| is_started(self, state))
             else {
                 return Err(StepFailure::new(Reason::NotReady, "nothing is started in this folder"));
             };
+            let readiness = readiness.get_or_insert_with(|| Readiness::new(kept.configuration.readiness.as_ref()));
             let secrets = kept.secrets.clone().unwrap_or_default();
             let surroundings = Surroundings { folder, state: &state, config: &kept.configuration, secrets: &secrets };
-            let Err(why) = surroundings.is_ready(self) else {
-                if !state.is_ready() {
-                    state.ready_since = Some(clock::uptime_millis());
-                    state.was_ready = true;
-                    write(folder, &mut state, Reason::NotReady)?;
+            let why = match readiness.look(&surroundings, self) {
+                Look::Ready => {
+                    if !state.is_ready() {
+                        state.ready_since = Some(clock::uptime_millis());
+                        state.was_ready = true;
+                        write(folder, &mut state, Reason::NotReady)?;
+                    }
+                    return Ok(Waited::Reached);
                 }
-                return Ok(Waited::Reached);
+                Look::NotYet(why) | Look::NotReady(why) => why,
             };
             if cancelled() {
                 return Ok(Waited::Cancelled);
@@ -302,14 +359,19 @@ impl Runtime for Commands {
 
     fn min_ready(&self, folder: &Folder, time: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited> {
         let needed = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut readiness = None;
         loop {
-            let Some((state, kept)) = recorded(folder, Reason::NotReady)?.filter(|(state, _)| is_started(self, state))
+            let Some((mut state, kept)) =
+                recorded(folder, Reason::NotReady)?.filter(|(state, _)| is_started(self, state))
             else {
                 return Err(StepFailure::new(Reason::NotReady, "nothing is started in this folder"));
             };
+            let readiness = readiness.get_or_insert_with(|| Readiness::of_ready(kept.configuration.readiness.as_ref()));
             let secrets = kept.secrets.clone().unwrap_or_default();
             let surroundings = Surroundings { folder, state: &state, config: &kept.configuration, secrets: &secrets };
-            if let Err(why) = surroundings.is_ready(self) {
+            if let Look::NotReady(why) = readiness.look(&surroundings, self) {
+                state.ready_since = None;
+                write(folder, &mut state, Reason::NotReady)?;
                 return Err(StepFailure::new(Reason::NotReady, format!("it was ready and is not any more: {why}")));
             }
             let since = state.ready_since.unwrap_or_else(clock::uptime_millis);

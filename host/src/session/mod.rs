@@ -49,8 +49,13 @@ use crate::{
 };
 
 /// What this program does.
-const SUPPORTS: [&str; 4] =
-    [supports::RUNTIME_PROCESS, supports::RUNTIME_SCRIPT, supports::RUNTIME_STATIC, supports::RUN_AS];
+const SUPPORTS: [&str; 5] = [
+    supports::RUNTIME_PROCESS,
+    supports::RUNTIME_SCRIPT,
+    supports::RUNTIME_STATIC,
+    supports::RUN_AS,
+    supports::SUCCESS_THRESHOLD,
+];
 /// Size that standard input's pipe is asked to have; sshd's has 64 KiB.
 const PIPE_SIZE: usize = 1 << 20;
 /// Bytes that are read at a time.

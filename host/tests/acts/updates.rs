@@ -80,6 +80,7 @@ fn never_ready() -> landfall_host_protocol::Probe {
         period_seconds: 1,
         timeout_seconds: 1,
         failure_threshold: 1000,
+        success_threshold: 1,
     }
 }
 
@@ -211,6 +212,7 @@ fn a_wait_for_readiness_can_be_cancelled() {
         period_seconds: 1,
         timeout_seconds: 5,
         failure_threshold: 1,
+        success_threshold: 1,
     });
     let mut steps = update(&host, &one, start);
     steps[4] = Step::WaitReady { timeout_seconds: 600 };

@@ -76,7 +76,7 @@ fn without_pidfd_calls_a_process_keeps_the_contract() {
 }
 
 /// An application that its own commands put into the background, and that forgets its environment only in part.
-fn script() -> Configuration {
+pub fn script() -> Configuration {
     let words = |text: &str| vec!["sh".to_owned(), "-c".to_owned(), text.to_owned()];
     let pid = "../../shared/data/pid";
     Configuration {

@@ -201,7 +201,14 @@ pub fn with_policy(mut configuration: Configuration, policy: RestartPolicy) -> C
 }
 
 pub fn probe(action: ProbeAction) -> Probe {
-    Probe { action, initial_delay_seconds: 0, period_seconds: 1, timeout_seconds: 5, failure_threshold: 1 }
+    Probe {
+        action,
+        initial_delay_seconds: 0,
+        period_seconds: 1,
+        timeout_seconds: 5,
+        failure_threshold: 1,
+        success_threshold: 1,
+    }
 }
 
 pub fn http(port: u16, path: &str) -> Probe {

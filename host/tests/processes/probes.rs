@@ -132,6 +132,39 @@ fn a_command_is_asked_in_the_release_with_the_applications_environment() {
     host.wait_ready().unwrap();
 }
 
+fn is_ready_after_two_yes_in_a_row(mut config: landfall_host_protocol::Configuration) {
+    let host = Host::new();
+    let release = host.release("v1", "exec sleep 1000");
+    // Yes, no, yes, yes.
+    let mut readiness = exec(&[
+        "sh",
+        "-c",
+        "cd ../../shared/data && date +%s.%N >>asked && n=$(wc -l <asked) && [ $n != 2 ] || { echo at $n; exit 1; }",
+    ]);
+    readiness.success_threshold = 2;
+    config.readiness = Some(readiness);
+    host.start(&start(&release, config)).unwrap();
+    host.wait_ready().unwrap();
+    let facts = host.process();
+    assert!(facts.ready && facts.probe_failure.is_none(), "{facts:?}");
+    let asked = fs::read_to_string(host.data("asked")).unwrap();
+    let times: Vec<f64> = asked.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(times.len() >= 4, "{asked}");
+    // Successes that count are a period apart: many in a moment say no more than one.
+    assert!(times[1] - times[0] > 0.9 && times[3] - times[2] > 0.9, "{asked}");
+    host.stop().unwrap();
+}
+
+#[test]
+fn a_process_that_must_answer_twice_in_a_row_is_not_ready_before() {
+    is_ready_after_two_yes_in_a_row(process(&["./run"]));
+}
+
+#[test]
+fn a_script_that_must_answer_twice_in_a_row_is_not_ready_before() {
+    is_ready_after_two_yes_in_a_row(crate::contract::script());
+}
+
 #[test]
 fn a_command_that_hangs_is_ended_with_all_it_started() {
     let host = Host::new();

@@ -56,6 +56,11 @@ fn differ(recorded: &Value, now: &Value, at: &str, varies: bool) -> Option<Strin
                 None => Some(format!("{path} is missing")),
             }
         }),
+        // A program of today may do more.
+        (Value::Array(recorded), Value::Array(now)) if at.ends_with(".supports") => {
+            let missing = recorded.iter().find(|name| !now.contains(name));
+            missing.map(|name| format!("{at}: {name} is missing"))
+        }
         (Value::Array(recorded), Value::Array(now)) if recorded.len() == now.len() => {
             recorded.iter().zip(now).find_map(|(recorded, now)| differ(recorded, now, &format!("{at}[]"), varies))
         }

@@ -112,6 +112,7 @@ fn configuration() -> Configuration {
             period_seconds: 1,
             timeout_seconds: 5,
             failure_threshold: 3,
+            success_threshold: 1,
         }),
         liveness: None,
         log: LogLimits::default(),
