@@ -11,10 +11,10 @@ use std::{
 };
 
 use russh::{
-    ChannelOpenFailure,
+    Channel, ChannelOpenFailure,
     client::{Handle, Msg},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
     SshError,
@@ -26,13 +26,15 @@ use super::{
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Commands at once. OpenSSH's `MaxSessions` is 10 by default; a lower one is learned.
 const SESSIONS_MAX: usize = 8;
+/// So many times the patience of who asked for a channel an answer may still come, to be closed.
+const LATE_TIMES: u32 = 4;
 
 /// A stream to a port of the host, through the connection.
 pub type Stream = russh::ChannelStream<Msg>;
 
 /// Channels are multiplexed; ends when it is dropped.
 pub struct Connection {
-    pub(super) handle: Handle<ClientHandler>,
+    handle: Arc<Handle<ClientHandler>>,
     pub(super) address: String,
     server: String,
     observed: SharedServerObserved,
@@ -55,7 +57,7 @@ impl Connection {
     ) -> Self {
         let (sessions, refused) = (Arc::new(Semaphore::new(SESSIONS_MAX)), AtomicUsize::new(0));
         let server = observed.lock().banner.clone();
-        Self { handle, address, server, observed, via, close_handle, sessions, refused }
+        Self { handle: Arc::new(handle), address, server, observed, via, close_handle, sessions, refused }
     }
 
     /// The server's version banner, for people: printable ASCII, at most 255 characters.
@@ -74,8 +76,11 @@ impl Connection {
 
     /// A stream from the host to `address`:`port`; `None` where nothing accepts there.
     pub(super) async fn forward(&self, address: &str, port: u16, limit: Duration) -> Result<Option<Stream>, SshError> {
-        let opening = self.handle.channel_open_direct_tcpip(address, u32::from(port), "127.0.0.1", 0);
-        match self.within("opening a stream", limit, opening).await? {
+        let address = address.to_owned();
+        let opening = |handle: Arc<Handle<ClientHandler>>| async move {
+            handle.channel_open_direct_tcpip(address, u32::from(port), "127.0.0.1", 0).await
+        };
+        match self.channel("opening a stream", limit, opening).await? {
             Ok(channel) => Ok(Some(channel.into_stream())),
             Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed)) => Ok(None),
             Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::AdministrativelyProhibited)) => {
@@ -91,7 +96,8 @@ impl Connection {
         let gone = |_| SshError::Lost { address: self.address.clone(), what: WHAT, why: "it was closed".to_owned() };
         loop {
             let permit = self.sessions.clone().acquire_owned().await.map_err(gone)?;
-            match self.within(WHAT, OPEN_TIMEOUT, self.handle.channel_open_session()).await? {
+            let opening = |handle: Arc<Handle<ClientHandler>>| async move { handle.channel_open_session().await };
+            match self.channel(WHAT, OPEN_TIMEOUT, opening).await? {
                 Ok(channel) => return Ok((channel, permit)),
                 // With others open it is one too many; refused alone it is refused.
                 Err(russh::Error::ChannelOpenFailure(_)) if self.others_open() => {
@@ -100,6 +106,32 @@ impl Connection {
                 }
                 Err(error) => return Err(self.lost(WHAT, &error)),
             }
+        }
+    }
+
+    /// Opens a channel in a task of its own. The library forgets an opening that is not waited for, and the host keeps its end: a connection
+    /// to an application, or one of its few sessions. So a channel that comes too late is closed.
+    async fn channel<F>(
+        &self,
+        what: &'static str,
+        limit: Duration,
+        opening: impl FnOnce(Arc<Handle<ClientHandler>>) -> F,
+    ) -> Result<Result<Channel<Msg>, russh::Error>, SshError>
+    where
+        F: Future<Output = Result<Channel<Msg>, russh::Error>> + Send + 'static,
+    {
+        let (sender, answer) = oneshot::channel();
+        let opening = opening(self.handle.clone());
+        tokio::spawn(async move {
+            if let Ok(opened) = tokio::time::timeout(limit * LATE_TIMES, opening).await {
+                // Where nobody waits any more it is closed as it is dropped.
+                let _ = sender.send(opened.map(|channel| Opened(Some(channel))));
+            }
+        });
+        let unanswered = || self.gone(what, "it was not answered".to_owned());
+        match self.within(what, limit, answer).await?.map_err(|_| unanswered())? {
+            Ok(mut opened) => opened.0.take().map(Ok).ok_or_else(unanswered),
+            Err(error) => Ok(Err(error)),
         }
     }
 
@@ -135,6 +167,17 @@ impl Connection {
                 address,
                 cause: Box::new(via.gone(what, "it ended".to_owned())),
             },
+        }
+    }
+}
+
+/// A channel that is open and that nobody has yet: closed when it is dropped.
+struct Opened(Option<Channel<Msg>>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(channel) = self.0.take() {
+            tokio::spawn(async move { channel.close().await });
         }
     }
 }

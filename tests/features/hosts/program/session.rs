@@ -105,3 +105,25 @@ async fn a_disk_without_room_refuses_an_upload_and_the_session_goes_on() {
     program.look(0).await.unwrap();
     program.put(&gate(), &folder(), &object, 16 << 20, &payload, &PutOptions::default()).await.unwrap();
 }
+
+/// A process on the host for each connection that is open there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_that_nobody_waits_for_leaves_no_connection_on_the_host() {
+    let rack = Hosts::up(1).await;
+    let host = rack.host(0);
+    host.sh("mkdir -p /srv/echo; cp \"$(command -v cat)\" /srv/echo/echoing").await;
+    host.sh("busybox nc -ll -p 8080 -e /srv/echo/echoing >/dev/null 2>&1 </dev/null &").await;
+    let connection = dial(&rack, host).await;
+    until("listening", || async { connection.direct_tcpip(8080).await.unwrap().is_some() }).await;
+    for _ in 0..5 {
+        // Polled once, so it is asked for, and given up before the answer.
+        tokio::select! {
+            biased;
+            _ = connection.direct_tcpip(8080) => {}
+            () = std::future::ready(()) => {}
+        }
+    }
+    // One after all of them: they were answered before it.
+    drop(connection.direct_tcpip(8080).await.unwrap().unwrap());
+    until("closed: all of them", || async { host.sh("pgrep -c echoing || true").await.trim() == "0" }).await;
+}
