@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use landfall_host_protocol::{FolderFacts, FolderName, ProcessFacts, ProcessState};
+use landfall_host_protocol::{FolderFacts, FolderName, ProcessFacts, ProcessState, WaitingReason};
 
 use super::{say, words::ended};
 use crate::{clock, facts, folder::Folder};
@@ -94,6 +94,9 @@ fn state(process: &ProcessFacts, uptime: u64) -> String {
     match &process.state {
         ProcessState::Running if process.ready => "Running, ready".to_owned(),
         ProcessState::Running => "Running, not ready".to_owned(),
+        ProcessState::Waiting { reason: WaitingReason::Survivors, .. } => {
+            "Waiting until what the run before left has ended".to_owned()
+        }
         ProcessState::Waiting { until_millis, .. } => {
             format!("CrashLoopBackOff, next start in {} s", until_millis.saturating_sub(uptime).div_ceil(1000))
         }

@@ -2,24 +2,52 @@
 
 use std::time::{Duration, Instant};
 
-use landfall_host_protocol::{Stop, StopTo, StrangerFacts};
+use landfall_host_protocol::{Reason, Stop, StopTo};
 use rustix::process::Signal;
 
 use super::hands::{Belonging, Hands};
 use crate::{
     clock,
-    process::{Found, Identity, describe, find, signal_of},
+    failure::StepFailure,
+    process::{Found, Identity, describe_all, find, signal_of, user_of},
 };
 
 /// After KILL, until what is left is told.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where nothing that is left may be signalled.
+const REFUSED_TIMEOUT: Duration = Duration::from_millis(200);
 /// Between two looks at what is left once the first process is dead: short at first, for most is over in a moment.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(2);
 const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(100);
 
-/// What outlives KILL.
+/// What outlives KILL, or may not be signalled: some of another user, as setuid programs start them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unended(pub Vec<StrangerFacts>);
+pub struct Unended(pub Vec<Identity>);
+
+/// What is told of them: who they are, and who can end them.
+pub fn unended(processes: &[Identity]) -> Box<StepFailure> {
+    let strangers = describe_all(processes);
+    let named: Vec<String> = strangers
+        .iter()
+        .map(|stranger| match stranger.pid {
+            0 => stranger.what.clone(),
+            pid => format!("pid {pid} ({})", stranger.what),
+        })
+        .collect();
+    let pids: Vec<String> =
+        strangers.iter().filter(|stranger| stranger.pid != 0).map(|stranger| stranger.pid.to_string()).collect();
+    let own = rustix::process::getuid().as_raw();
+    let what_to_do = if processes.iter().all(|process| user_of(process.pid) == Some(own)) {
+        "SIGKILL does not end them, for they wait for a device or a file system: mend that, or reboot the host"
+            .to_owned()
+    } else {
+        format!("end them as root (kill -KILL {}), then it goes on", pids.join(" "))
+    };
+    let why = format!("these processes of the application can't be ended: {}; {what_to_do}", named.join(", "));
+    let mut failure = StepFailure::new(Reason::StopFailed, why);
+    failure.strangers = strangers;
+    failure
+}
 
 /// Ends the application and whatever belongs to it; how many of it were left when the first process was dead.
 ///
@@ -68,15 +96,24 @@ pub fn end(hands: &mut dyn Hands, application: Option<&Identity>, of: &Belonging
     }
     let kill_ends = clock::monotonic() + KILL_TIMEOUT;
     hands.end_all(of, KILL_TIMEOUT);
-    let mut living = everything(hands, application, of, &mut seen);
-    while !living.is_empty() && clock::monotonic() < kill_ends {
+    let mut refused_ends = clock::monotonic() + REFUSED_TIMEOUT;
+    loop {
+        let mut living = everything(hands, application, of, &mut seen);
+        if living.is_empty() && hands.is_over(of) {
+            return Ok(left);
+        }
+        let now = clock::monotonic();
+        if now >= kill_ends.min(refused_ends) {
+            living.extend(hands.unseen(of));
+            return Err(Unended(living));
+        }
         for process in &living {
-            let _ = hands.signal(process, Signal::KILL);
+            if matches!(hands.signal(process, Signal::KILL), Ok(true)) {
+                refused_ends = now + REFUSED_TIMEOUT;
+            }
         }
         std::thread::sleep(LOOK_INTERVAL_MIN);
-        living = everything(hands, application, of, &mut seen);
     }
-    if living.is_empty() { Ok(left) } else { Err(Unended(living.iter().map(describe).collect())) }
 }
 
 fn everything(

@@ -23,6 +23,7 @@ use crate::{
     clock, core_dumps,
     process::{
         Found, Identity, Listening, boot_id, descendants, end_all, find, marked, owns, session_members, timespec,
+        unseen_children,
     },
 };
 
@@ -49,6 +50,9 @@ pub struct Belonging {
     pub below: Vec<Identity>,
     /// Processes of ours, that are none of the application.
     pub except: Vec<i32>,
+    /// Processes that were proved to be of it before, and could not be ended.
+    #[serde(default)]
+    pub known: Vec<Identity>,
 }
 
 impl Belonging {
@@ -57,6 +61,7 @@ impl Belonging {
         let mut found: Vec<Identity> = self.below.iter().flat_map(below).collect();
         found.extend(self.session.iter().flat_map(|leader| self.members(leader)));
         found.extend(marked(&self.instance));
+        found.extend(self.known.iter().filter(|process| !matches!(find(process), Found::Dead)).cloned());
         let own = rustix::process::getpid().as_raw_nonzero().get();
         found.retain(|process| process.pid != own && !self.except.contains(&process.pid));
         found.sort_by_key(|process| process.pid);
@@ -130,6 +135,11 @@ pub trait Hands {
     /// Is nothing of it left, as who lists its processes and is their parent can tell? A list alone may miss what forks meanwhile.
     fn is_over(&mut self, _of: &Belonging) -> bool {
         true
+    }
+
+    /// Children of who is their parent, that live and may not be seen: what is known of them is the pid.
+    fn unseen(&mut self, _of: &Belonging) -> Vec<Identity> {
+        Vec::new()
     }
 
     /// Waits for the children that are dead; answers how this one ended, where it is one of them.
@@ -209,19 +219,25 @@ impl Hands for Own {
             if !ended || self.is_over(of) || clock::monotonic() >= end {
                 return ended;
             }
+            if !self.unseen(of).is_empty() {
+                return false;
+            }
             std::thread::sleep(AGAIN);
         }
     }
 
     fn is_over(&mut self, of: &Belonging) -> bool {
-        let is_parent = Identity::own().is_some_and(|own| of.below.contains(&own));
-        if !is_parent {
+        if !is_parent(of) {
             return true;
         }
         self.reap_all();
         // Whatever loses its parent becomes our child: none is left where we have none.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         matches!(waitid(WaitId::All, options), Err(Errno::CHILD))
+    }
+
+    fn unseen(&mut self, of: &Belonging) -> Vec<Identity> {
+        if is_parent(of) { unseen_children() } else { Vec::new() }
     }
 
     fn reap(&mut self, wanted: i32) -> Option<Exit> {
@@ -237,6 +253,10 @@ impl Hands for Own {
     fn execute(&mut self, launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> Executed {
         execute(&with_login(launch), timeout, interrupts).unwrap_or_else(|error| Executed::Failed(error.to_string()))
     }
+}
+
+fn is_parent(of: &Belonging) -> bool {
+    Identity::own().is_some_and(|own| of.below.contains(&own))
 }
 
 fn execute(launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> io::Result<Executed> {

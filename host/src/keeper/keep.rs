@@ -18,11 +18,12 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{FlockOperation, MemfdFlags, SealFlags},
     io::Errno,
+    process::Signal,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ending,
+    ending::{self, Unended, unended},
     environment::environment,
     hands::{Belonging, Executed, Exit, Hands, hands_of},
     launch::Launch,
@@ -56,6 +57,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks at the log's size: as its growth wants, within these.
 const ROTATION_MIN: Duration = Duration::from_millis(20);
 const ROTATION_MAX: Duration = Duration::from_secs(1);
+/// Between two tries to end what could not be ended.
+const UNENDED_INTERVAL: Duration = Duration::from_secs(1);
 /// A failed probe's words are not written more often.
 const WORDS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -208,6 +211,8 @@ struct Keeper {
     readiness: Option<Tries>,
     liveness: Option<Tries>,
     rotation: Rotation,
+    /// When it is tried again to end what could not be ended.
+    unended_due: Instant,
     /// The record could not be written; it is tried again.
     unwritten: bool,
     /// Words of a failed probe wait to be written.
@@ -238,7 +243,10 @@ impl Keeper {
         let state = match (order.work, before) {
             (Work::Beside, Some(state)) => state,
             (Work::Beside, None) => return Ok(None),
-            (Work::Start, before) => new_state(&order, before)?,
+            (Work::Start, before) => {
+                let unended = before.as_ref().map(|state| state.unended.clone()).unwrap_or_default();
+                State { unended, ..new_state(&order, before)? }
+            }
         };
         Self::with(folder, order, state, Backoff::default(), lock).map(Some)
     }
@@ -283,6 +291,7 @@ impl Keeper {
             readiness: None,
             liveness: None,
             rotation: Rotation { due: now, pause: ROTATION_MIN, looked: now, length: 0 },
+            unended_due: now,
             unwritten: false,
             words_unwritten: false,
             words_written: now,
@@ -315,6 +324,9 @@ impl Keeper {
 
     /// Starts the application: its identity is on record before it is what it is.
     fn start(&mut self) -> StepResult<()> {
+        if !self.try_unended() {
+            return Err(unended(&self.state.unended));
+        }
         let nothing = Secrets::default();
         let secrets = self.order.secrets.as_ref().unwrap_or(&nothing);
         let env = environment(self.configuration(), secrets, &self.state.instance)
@@ -389,7 +401,8 @@ impl Keeper {
             self.readiness.iter().chain(&self.liveness).for_each(|tries| earlier(tries.due));
         }
         if let Phase::Waiting { at } = self.state.phase {
-            earlier(now + Duration::from_millis(at.saturating_sub(clock::uptime_millis())));
+            let start = now + Duration::from_millis(at.saturating_sub(clock::uptime_millis()));
+            earlier(start.max(self.unended_due));
         }
         let unheld = runs && self.application.as_ref().is_none_or(|handle| handle.pidfd().is_none());
         if self.unwritten || unheld {
@@ -422,6 +435,7 @@ impl Keeper {
         self.seen_alive = now;
         if let Phase::Waiting { at } = self.state.phase
             && clock::uptime_millis() >= at
+            && clock::monotonic() >= self.unended_due
         {
             return self.start_again();
         }
@@ -453,12 +467,14 @@ impl Keeper {
     /// By what the application's processes are found: our descendants, where we started it; else its session, which we see alive, and its mark.
     fn belonging(&self) -> Belonging {
         let is_parent = self.state.keeper.as_ref().is_some_and(|record| record.parent);
+        let application = self.state.application.clone().filter(|_| !is_parent);
         Belonging {
             instance: if is_parent { String::new() } else { self.state.instance.clone() },
-            session: self.state.application.clone().filter(|_| !is_parent),
             session_seen: self.seen_alive,
-            below: Identity::own().into_iter().collect(),
+            below: Identity::own().into_iter().chain(application.clone()).collect(),
+            session: application,
             except: Vec::new(),
+            known: self.state.unended.clone(),
         }
     }
 
@@ -484,6 +500,19 @@ impl Keeper {
         self.follow(next, ran)
     }
 
+    /// Tries again to end what could not be ended. True: nothing of it lives.
+    fn try_unended(&mut self) -> bool {
+        if self.state.unended.is_empty() {
+            return true;
+        }
+        self.unended_due = clock::monotonic() + UNENDED_INTERVAL;
+        for process in &self.state.unended {
+            let _ = self.hands.signal(process, Signal::KILL);
+        }
+        self.state.unended.retain(|process| !matches!(find(process), Found::Dead));
+        self.state.unended.is_empty()
+    }
+
     fn follow(&mut self, next: Next, ran: Duration) -> Turn {
         match next {
             Next::Completed => {
@@ -499,6 +528,9 @@ impl Keeper {
             Next::Restart => {
                 let delay = u64::try_from(self.backoff.next(ran).as_millis()).unwrap_or(u64::MAX);
                 self.state.phase = Phase::Waiting { at: clock::uptime_millis().saturating_add(delay) };
+                if !self.state.unended.is_empty() {
+                    self.state.waiting = WaitingReason::Survivors;
+                }
                 self.write();
                 Turn::On
             }
@@ -516,19 +548,25 @@ impl Keeper {
 
     /// Ends what the dead application left, orderly; counts it.
     fn end_leftovers(&mut self) {
-        let of = self.belonging();
         let stop = self.runtime.stop.clone();
-        self.state.left = match ending::end(self.hands.as_mut(), None, &of, &stop) {
-            Ok(left) => left,
-            Err(ending::Unended(strangers)) => u32::try_from(strangers.len()).unwrap_or(u32::MAX),
+        self.state.left = self.end(None, &stop);
+    }
+
+    /// How many were left; what could not be ended is kept in mind.
+    fn end(&mut self, application: Option<&Identity>, stop: &Stop) -> u32 {
+        let of = self.belonging();
+        let (left, unended) = match ending::end(self.hands.as_mut(), application, &of, stop) {
+            Ok(left) => (left, Vec::new()),
+            Err(Unended(unended)) => (u32::try_from(unended.len()).unwrap_or(u32::MAX), unended),
         };
+        self.state.set_unended(unended);
+        left
     }
 
     /// Ends all of it; how the first process ended.
     fn end_application(&mut self, stop: &Stop) -> Ended {
-        let of = self.belonging();
         let application = self.state.application.clone();
-        let _ = ending::end(self.hands.as_mut(), application.as_ref(), &of, stop);
+        self.end(application.as_ref(), stop);
         let exit = self.reap();
         self.ended(exit)
     }
@@ -614,7 +652,26 @@ impl Keeper {
         Err(error)
     }
 
+    /// What the run before left was not ended: it may be by now, by an administrator or by itself.
+    fn is_rid_of_leftovers(&mut self) -> bool {
+        let before = self.state.unended.len();
+        if before == 0 {
+            return true;
+        }
+        if self.try_unended() {
+            // What it started meanwhile.
+            self.end_leftovers();
+        }
+        if self.state.unended.len() != before {
+            self.write();
+        }
+        self.state.unended.is_empty()
+    }
+
     fn start_again(&mut self) -> Turn {
+        if !self.is_rid_of_leftovers() {
+            return Turn::On;
+        }
         if super::missing_secret(self.configuration(), self.order.secrets.as_ref()).is_some() {
             self.state.phase = Phase::Ended;
             self.state.awaiting_secrets = true;

@@ -19,7 +19,7 @@ mod signals;
 mod state;
 
 pub use client::{is_living, stand_down, start, upgrade};
-pub use ending::{Unended, end};
+pub use ending::{Unended, end, unended};
 pub use environment::{PATH, environment, missing_secret};
 pub use executable::foreign_machine;
 pub use hands::{Belonging, Executed, Exit, Hands, Own, hands_of, login};

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{files, folder::Folder, gate, process::Identity, records::shell};
 
+/// Processes on record that could not be ended.
+const UNENDED_MAX: usize = 1000;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
@@ -50,6 +53,9 @@ pub struct State {
     /// Processes that the run before left behind, and that were ended then.
     #[serde(default)]
     pub left: u32,
+    /// Processes of this application that could not be ended. Nothing is started as long as one of them lives.
+    #[serde(default)]
+    pub unended: Vec<Identity>,
     #[serde(default)]
     pub probe_failure: Option<String>,
     /// Others that answer on the application's port.
@@ -121,6 +127,7 @@ impl State {
             restarts: 0,
             last_end: None,
             left: 0,
+            unended: Vec::new(),
             probe_failure: None,
             strangers: Vec::new(),
             booted: None,
@@ -150,6 +157,7 @@ impl State {
             restarts: 0,
             last_end: None,
             left: 0,
+            unended: Vec::new(),
             probe_failure: None,
             strangers: Vec::new(),
             booted: None,
@@ -161,6 +169,12 @@ impl State {
     pub fn write(&mut self, folder: &Folder) -> io::Result<()> {
         self.counter = self.counter.saturating_add(1);
         gate::pass("state.write", || files::write_record(&folder.state(), self))
+    }
+
+    /// Takes what could not be ended on record. Of very many the first suffice.
+    pub fn set_unended(&mut self, mut unended: Vec<Identity>) {
+        unended.truncate(UNENDED_MAX);
+        self.unended = unended;
     }
 
     pub fn is_ready(&self) -> bool {

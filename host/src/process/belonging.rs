@@ -12,7 +12,8 @@ use std::{
 use landfall_host_protocol::StrangerFacts;
 
 use super::{
-    identity::Identity,
+    handle::{Found, find},
+    identity::{Identity, boot_id},
     stat::{Stat, pids, table},
 };
 
@@ -53,6 +54,19 @@ fn descendants_by_lists(of: i32) -> Vec<Identity> {
         }
     }
     found
+}
+
+/// Children of this very process that live and may not be seen (`hidepid`), as another user's. Their start time is not known: it is 0.
+pub fn unseen_children() -> Vec<Identity> {
+    let own = rustix::process::getpid().as_raw_nonzero();
+    let tasks = fs::read_dir(format!("/proc/{own}/task")).into_iter().flatten().flatten();
+    let lists: Vec<String> = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok()).collect();
+    let children = lists.iter().flat_map(|list| list.split_ascii_whitespace());
+    children
+        .filter_map(|word| word.parse::<i32>().ok())
+        .map(|pid| Identity { pid, start: 0, boot_id: boot_id().to_owned() })
+        .filter(|child| matches!(find(child), Found::Hidden))
+        .collect()
 }
 
 fn has_lists_of_children() -> bool {
@@ -173,7 +187,19 @@ pub fn user_of(pid: i32) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// A process as a person is told of it: name and program. Its arguments, in which a password may stand, are nobody's business.
+/// A user's name in the host's own list; its number where it does not stand there.
+pub fn user_name(uid: u32) -> String {
+    let passwd = fs::read("/etc/passwd").unwrap_or_default();
+    let passwd = String::from_utf8_lossy(&passwd);
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("uid {uid}"))
+}
+
+/// A process as a person is told of it: name, program, and whose it is where it is not ours. Its arguments, in which a password may stand, are nobody's business.
 pub fn describe(process: &Identity) -> StrangerFacts {
     let pid = process.pid;
     let name = fs::read(format!("/proc/{pid}/comm")).map(|name| String::from_utf8_lossy(&name).trim().to_owned());
@@ -183,7 +209,9 @@ pub fn describe(process: &Identity) -> StrangerFacts {
         (Ok(name), Err(_)) => name,
         (Err(_), _) => "a process that may not be seen".to_owned(),
     };
-    let what = what.chars().map(|c| if c.is_control() { '?' } else { c }).take(SHOWN_MAX).collect();
+    let user = user_of(pid).filter(|user| *user != rustix::process::getuid().as_raw());
+    let user = user.map(|user| format!(", user {}", user_name(user))).unwrap_or_default();
+    let what = what.chars().take(SHOWN_MAX).chain(user.chars()).map(|c| if c.is_control() { '?' } else { c }).collect();
     StrangerFacts { pid, start: process.start, what }
 }
 

@@ -24,6 +24,8 @@ use crate::clock;
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Between two signals to processes that may fork as fast as they are killed.
 const KILL_INTERVAL: Duration = Duration::from_millis(50);
+/// How long what may not be signalled is waited for.
+const REFUSED_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// What became of a process.
 #[derive(Debug)]
@@ -136,17 +138,19 @@ pub fn first_dead(handles: &[&Handle], timeout: Duration) -> Option<usize> {
 }
 
 /// Kills what `living` lists, again and again until it lists nothing: what forks as fast as it is killed is found by the next list. False:
-/// something outlives KILL.
+/// something outlives KILL. It is not waited for long where nothing that is left may be signalled.
 pub fn end_all(mut living: impl FnMut() -> Vec<Identity>, timeout: Duration) -> bool {
     let end = clock::monotonic() + timeout;
+    let mut refused_ends = clock::monotonic() + REFUSED_TIMEOUT;
     loop {
-        let late = clock::monotonic() >= end;
+        let now = clock::monotonic();
+        let late = now >= end.min(refused_ends);
         let mut found = Vec::new();
         for identity in living() {
             let Found::Alive(handle) = find(&identity) else { continue };
-            if !late {
-                // One that may not be signalled is found again, and told in the end.
-                let _ = handle.signal(Signal::KILL);
+            // One that may not be signalled is found again, and told in the end.
+            if !late && handle.signal(Signal::KILL).is_ok() {
+                refused_ends = now + REFUSED_TIMEOUT;
             }
             found.push(handle);
         }

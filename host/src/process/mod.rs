@@ -9,7 +9,9 @@ mod listener;
 mod signal;
 mod stat;
 
-pub use belonging::{MARK, descendants, describe, describe_all, marked, session_members, suspected, user_of};
+pub use belonging::{
+    MARK, descendants, describe, describe_all, marked, session_members, suspected, unseen_children, user_name, user_of,
+};
 pub(crate) use handle::timespec;
 pub use handle::{Found, Handle, end_all, find, first_dead};
 pub use identity::{Identity, boot_id, instance_value};

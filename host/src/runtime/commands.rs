@@ -214,14 +214,20 @@ fn is_started(commands: &Commands, state: &State) -> bool {
 
 /// Processes that carry this start's mark.
 fn left(state: &State) -> Belonging {
-    Belonging { instance: state.instance.clone(), ..Belonging::default() }
+    Belonging { instance: state.instance.clone(), known: state.unended.clone(), ..Belonging::default() }
 }
 
-fn end_left(folder: &Folder, state: &State, run_as: Option<&RunAs>) -> StepResult<()> {
+/// What can't be ended is on record then.
+fn end_left(folder: &Folder, state: &mut State, run_as: Option<&RunAs>) -> StepResult<()> {
     let mut hands = hands_of(run_as, &folder.log(0));
-    keeper::end(hands.as_mut(), None, &left(state), &Stop::default())
-        .map(|_| ())
-        .map_err(|keeper::Unended(strangers)| process::unended(strangers))
+    let ended = keeper::end(hands.as_mut(), None, &left(state), &Stop::default());
+    let unended = ended.err().map(|keeper::Unended(left)| left).unwrap_or_default();
+    if unended == state.unended {
+        return if unended.is_empty() { Ok(()) } else { Err(keeper::unended(&unended)) };
+    }
+    state.set_unended(unended);
+    let written = write(folder, state, Reason::StopFailed);
+    if state.unended.is_empty() { written } else { Err(keeper::unended(&state.unended)) }
 }
 
 impl Runtime for Commands {
@@ -275,7 +281,7 @@ impl Runtime for Commands {
             let surroundings = Surroundings { folder, state: &state, config: &kept.configuration, secrets: &secrets };
             surroundings.run(stop, *timeout, Reason::StopFailed)?;
         }
-        end_left(folder, &state, kept.configuration.run_as.as_ref())?;
+        end_left(folder, &mut state, kept.configuration.run_as.as_ref())?;
         if state.phase != Phase::Stopped {
             state.phase = Phase::Stopped;
             state.ready_since = None;
@@ -285,9 +291,9 @@ impl Runtime for Commands {
     }
 
     fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets) -> StepResult<()> {
-        let before =
+        let mut before =
             State::read(folder).map_err(|error| files::failure(Reason::StartFailed, &error, &folder.state()))?;
-        if let Some(state) = &before {
+        if let Some(state) = &mut before {
             if is_started(self, state) {
                 if process::is_same(state, start) {
                     return Ok(());

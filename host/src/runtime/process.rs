@@ -82,10 +82,10 @@ impl Runtime for Process {
         let patience = Duration::from_secs(u64::from(stop.grace_seconds)) + STAND_DOWN_TIMEOUT;
         if !keeper::stand_down(folder, &state, patience)? {
             // It is stuck. It would start again what we end, so it goes first; what it keeps is found before.
-            end_without_keeper(folder, &state, &stop)?;
+            end_without_keeper(folder, &mut state, &stop)?;
         }
         state = read(folder, Reason::StopFailed)?.unwrap_or(state);
-        end_without_keeper(folder, &state, &stop)?;
+        end_without_keeper(folder, &mut state, &stop)?;
         if state.phase != Phase::Stopped {
             state.phase = Phase::Stopped;
             state.ready_since = None;
@@ -95,7 +95,7 @@ impl Runtime for Process {
     }
 
     fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets) -> StepResult<()> {
-        if let Some(state) = read(folder, Reason::StartFailed)? {
+        if let Some(mut state) = read(folder, Reason::StartFailed)? {
             if runs(&state) {
                 if is_same(&state, start) {
                     return attend(folder, Some(secrets));
@@ -104,8 +104,14 @@ impl Runtime for Process {
                 let why = format!("another process of this project still runs (pid {pid})");
                 return Err(StepFailure::new(Reason::StartFailed, why));
             }
+            // Its keeper starts it as soon as what the run before left has ended.
+            let left = living_unended(&state);
+            if is_same(&state, start) && keeper::is_living(&state).is_some() && !left.is_empty() {
+                return Err(keeper::unended(&left));
+            }
             // R3, C2: what an earlier run left is ended before another one begins.
-            end_without_keeper(folder, &state, &stop_of(folder, &state))?;
+            let stop = stop_of(folder, &state);
+            end_without_keeper(folder, &mut state, &stop)?;
         }
         let strangers = suspected(&folder.releases(), &[]);
         if !strangers.is_empty() {
@@ -255,6 +261,7 @@ fn belonging(state: &State) -> Belonging {
             None => application.filter(|_| lives).cloned().into_iter().collect(),
         },
         except: keeper.iter().map(|keeper| keeper.identity().pid).collect(),
+        known: state.unended.clone(),
     }
 }
 
@@ -266,41 +273,46 @@ fn everything(state: &State) -> Vec<Identity> {
     all
 }
 
-/// Ends what lives of the recorded start, a stuck keeper first.
-fn end_without_keeper(folder: &Folder, state: &State, stop: &Stop) -> StepResult<()> {
+/// What could not be ended and lives still.
+fn living_unended(state: &State) -> Vec<Identity> {
+    state.unended.iter().filter(|process| !matches!(find(process), Found::Dead)).cloned().collect()
+}
+
+/// Ends what lives of the recorded start, a stuck keeper first. What can't be ended is on record then.
+fn end_without_keeper(folder: &Folder, state: &mut State, stop: &Stop) -> StepResult<()> {
+    // Its keeper gave it its time.
+    let had_its_time = state.phase == Phase::Stopped;
+    let stop = Stop { grace_seconds: if had_its_time { 0 } else { stop.grace_seconds }, ..stop.clone() };
     let of = belonging(state);
     let before = everything(state);
     if let Some(keeper) = keeper::is_living(state) {
         let killed = keeper.signal(Signal::KILL).is_ok() && keeper.wait(STAND_DOWN_TIMEOUT);
         if !killed {
-            let keeper = crate::process::describe(keeper.identity());
-            return Err(unended(vec![keeper]));
+            return Err(keeper::unended(&[keeper.identity().clone()]));
         }
     }
     let run_as = run_as_of(folder, state);
     let mut hands = keeper::hands_of(run_as.as_ref(), &folder.log(0));
-    let application = state.application.as_ref();
-    if keeper::end(hands.as_mut(), application, &of, stop).is_ok() {
-        // What the keeper alone could find was seen before it went.
-        let left = |process: &Identity| matches!(find(process), Found::Alive(_));
-        // Another user's are ended with his rights, never with ours: what he says may be a stranger.
-        let ended = run_as.is_some()
-            || crate::process::end_all(
-                || before.iter().filter(|process| left(process)).cloned().collect(),
-                STAND_DOWN_TIMEOUT,
-            );
-        if ended {
-            return Ok(());
-        }
+    let mut left = match keeper::end(hands.as_mut(), state.application.as_ref(), &of, &stop) {
+        Ok(_) => Vec::new(),
+        Err(Unended(left)) => left,
+    };
+    // What the keeper alone could find was seen before it went.
+    let lives = |process: &Identity| matches!(find(process), Found::Alive(_));
+    let more = || -> Vec<Identity> { before.iter().filter(|process| lives(process)).cloned().collect() };
+    // Another user's are ended with his rights, never with ours: what he says may be a stranger.
+    if run_as.is_none() && left.is_empty() && !crate::process::end_all(more, STAND_DOWN_TIMEOUT) {
+        left = more();
     }
-    Err(unended(crate::process::describe_all(&everything(state))))
-}
-
-pub(super) fn unended(strangers: Vec<landfall_host_protocol::StrangerFacts>) -> Box<StepFailure> {
-    let mut failure =
-        StepFailure::new(Reason::StopFailed, format!("these processes survive KILL: {}", named(&strangers)));
-    failure.strangers = Unended(strangers).0;
-    failure
+    if left.is_empty() && state.unended.is_empty() {
+        return Ok(());
+    }
+    state.set_unended(left);
+    let written = state.write(folder);
+    if !state.unended.is_empty() {
+        return Err(keeper::unended(&state.unended));
+    }
+    written.map_err(|error| files::failure(Reason::StopFailed, &error, &folder.state()))
 }
 
 /// The first few in words.
@@ -424,7 +436,9 @@ fn died(state: &State) -> Box<StepFailure> {
         return StepFailure::new(Reason::ProcessDied, "the application ended, and nobody saw how");
     };
     let mut why = format!("the application {}", ended_in_words(ended));
-    if state.left > 0 {
+    if state.left > 0 && !state.unended.is_empty() {
+        why.push_str(&format!("; {}", keeper::unended(&state.unended).why));
+    } else if state.left > 0 {
         why.push_str(&format!(
             " and left {} processes, which were ended; run it in the foreground, without & and nohup",
             state.left
@@ -507,6 +521,8 @@ fn observe(folder: &Folder, state: &State, facts: &mut FolderFacts) {
         let everything = everything(state);
         facts.survivors = crate::process::describe_all(&everything);
         facts.suspected = suspected(&folder.releases(), &everything);
+    } else if !state.unended.is_empty() {
+        facts.survivors = crate::process::describe_all(&living_unended(state));
     }
     let kept = state.config.as_ref().and_then(|hash| configuration::load(folder, hash).ok().flatten());
     let needs = kept.is_some_and(|kept| keeper::missing_secret(&kept.configuration, kept.secrets.as_ref()).is_some());

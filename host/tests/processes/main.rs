@@ -11,3 +11,4 @@ mod identity;
 mod keeper;
 mod probes;
 mod support;
+mod unended;
