@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use landfall_host_protocol::HttpGet;
 
-use super::connection::{Connection, Stopped};
+use super::{channel::Channel, connection::Stopped};
 
 /// Bytes of an answer that are read at most.
 const ANSWER_MAX: usize = 8 << 10;
+/// Characters of an answer that are told.
+const SHOWN_MAX: usize = 200;
 /// For the words of a refusal, once its status is known.
 const WORDS_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -17,13 +19,30 @@ pub(super) struct Request {
     pub(super) host: String,
 }
 
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: String,
+pub struct Answer {
+    pub status: u16,
+    /// The begin of what was said with a refusal.
+    pub body: String,
 }
 
-pub(super) fn request(get: &HttpGet) -> Result<Request, String> {
+impl Answer {
+    /// The words of a refusal as they go behind it, for a person.
+    pub fn said(&self) -> String {
+        let said: String = self.body.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
+        if said.is_empty() { String::new() } else { format!(": {said}") }
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(token)
+}
+
+pub(super) fn request(method: &str, get: &HttpGet) -> Result<Request, String> {
     let HttpGet { port, path, scheme: _, host, headers } = get;
+    if !is_token(method) {
+        return Err(format!("{method:?} is no method of HTTP"));
+    }
     let path = if path.starts_with('/') { path.clone() } else { format!("/{path}") };
     if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!("path {path:?} of the probe has characters that must be written as %XX"));
@@ -35,8 +54,7 @@ pub(super) fn request(get: &HttpGet) -> Result<Request, String> {
     };
     let mut lines = String::new();
     for header in headers {
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if header.name.is_empty() || !header.name.bytes().all(token) || header.value.contains(['\r', '\n', '\0']) {
+        if !is_token(&header.name) || header.value.contains(['\r', '\n', '\0']) {
             return Err(format!("header {:?} of the probe can't be sent", header.name));
         }
         if header.name.eq_ignore_ascii_case("host") {
@@ -52,24 +70,27 @@ pub(super) fn request(get: &HttpGet) -> Result<Request, String> {
     if !names("accept") {
         lines.push_str("Accept: */*\r\n");
     }
-    Ok(Request { text: format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{lines}Connection: close\r\n\r\n"), host })
+    if !matches!(method, "GET" | "HEAD") && !names("content-length") {
+        lines.push_str("Content-Length: 0\r\n");
+    }
+    Ok(Request { text: format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{lines}Connection: close\r\n\r\n"), host })
 }
 
 /// Reads the status, and of a refusal what is said with it.
-pub(super) fn answer(connection: &mut Connection<'_>) -> Result<Answer, Stopped> {
+pub(super) fn answer(channel: &mut Channel<'_>) -> Result<Answer, Stopped> {
     let mut bytes = Vec::new();
     let status = loop {
         if let Some(status) = status_of(&bytes)? {
             break status;
         }
-        if !read_more(connection, &mut bytes)? {
+        if !read_more(channel, &mut bytes)? {
             return Err(Stopped::Failed("the connection was closed without an answer of HTTP".to_owned()));
         }
     };
     if !(200..400).contains(&status) {
-        connection.hurry(WORDS_TIMEOUT);
+        channel.hurry(WORDS_TIMEOUT);
         loop {
-            match read_more(connection, &mut bytes) {
+            match read_more(channel, &mut bytes) {
                 Ok(true) => {}
                 Ok(false) | Err(Stopped::TimedOut(_) | Stopped::Failed(_)) => break,
                 Err(Stopped::Interrupted) => return Err(Stopped::Interrupted),
@@ -82,12 +103,12 @@ pub(super) fn answer(connection: &mut Connection<'_>) -> Result<Answer, Stopped>
 }
 
 /// False: the end, or enough.
-fn read_more(connection: &mut Connection<'_>, bytes: &mut Vec<u8>) -> Result<bool, Stopped> {
+fn read_more(channel: &mut Channel<'_>, bytes: &mut Vec<u8>) -> Result<bool, Stopped> {
     let mut buffer = [0u8; 2048];
     if bytes.len() >= ANSWER_MAX {
         return Ok(false);
     }
-    let received = connection.receive(&mut buffer)?;
+    let received = channel.receive(&mut buffer)?;
     bytes.extend_from_slice(buffer.get(..received).unwrap_or_default());
     Ok(received > 0)
 }
@@ -128,13 +149,16 @@ mod tests {
 
     #[test]
     fn the_host_header_is_the_address_unless_one_is_named() {
-        let request = |get: &HttpGet| super::request(get).unwrap().text;
+        let request = |get: &HttpGet| super::request("GET", get).unwrap().text;
         let text = request(&get("/healthz", &[("X-Probe", "1")]));
         assert!(text.starts_with("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nX-Probe: 1\r\n"), "{text}");
         assert!(text.ends_with("Connection: close\r\n\r\n"));
         let text = request(&get("/", &[("host", "shop.example.com")]));
         assert!(text.contains("\r\nHost: shop.example.com\r\n"), "{text}");
         assert_eq!(text.to_lowercase().matches("host:").count(), 1);
+        assert!(!text.contains("Content-Length"));
+        let text = super::request("POST", &get("/", &[])).unwrap().text;
+        assert!(text.starts_with("POST / HTTP/1.1\r\n") && text.contains("\r\nContent-Length: 0\r\n"), "{text}");
     }
 
     #[test]
@@ -142,7 +166,10 @@ mod tests {
         for bad in
             [get("/a b", &[]), get("/a\r\nX: y", &[]), get("/", &[("X", "1\r\nY: 2")]), get("/", &[("X y", "1")])]
         {
-            assert!(super::request(&bad).is_err(), "{bad:?}");
+            assert!(super::request("GET", &bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", "GET /x", "G\r\n"] {
+            assert!(super::request(bad, &get("/", &[])).is_err(), "{bad:?}");
         }
     }
 

@@ -1,19 +1,21 @@
-//! Questions asked of an application on its own host: `httpGet`, `tcpSocket`, `exec`. Each try has one deadline for all of it, follows no
+//! Questions asked of an application on its own host: `httpGet`, `tcpSocket`, `exec`, and requests of drains. Each try has one deadline for all of it, follows no
 //! redirect and reads a bounded answer. Nothing here decides what an answer means.
 
+mod channel;
 mod connection;
 mod host;
 mod http;
+mod tls;
 
 use std::{net::IpAddr, os::fd::BorrowedFd, time::Duration};
 
 use landfall_host_protocol::{HttpGet, HttpScheme, Probe, ProbeAction};
 
+use channel::Channel;
 pub use connection::Interrupts;
 use connection::{Connection, Stopped};
-
-/// Characters of an answer that are told.
-const SHOWN_MAX: usize = 200;
+pub use http::Answer;
+use tls::Tls;
 
 /// What one try came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,14 +42,16 @@ pub fn target(probe: &Probe) -> Option<(IpAddr, u16)> {
 /// Why this program can't ask so; `None`: it can.
 pub fn unsupported(probe: &Probe) -> Option<String> {
     match &probe.action {
-        ProbeAction::HttpGet(get) if get.scheme == HttpScheme::Https => {
-            Some("probes by https are not supported yet; use http, tcpSocket or exec".to_owned())
-        }
-        ProbeAction::HttpGet(get) => host::address(get.host.as_deref()).err().or_else(|| http::request(get).err()),
+        ProbeAction::HttpGet(get) => unsupported_request("GET", get),
         ProbeAction::TcpSocket { host, .. } => host::address(host.as_deref()).err(),
         ProbeAction::Exec { command } if command.is_empty() => Some("the probe's command is empty".to_owned()),
         ProbeAction::Exec { .. } => None,
     }
+}
+
+/// Why this request can't be sent; `None`: it can.
+pub fn unsupported_request(method: &str, get: &HttpGet) -> Option<String> {
+    host::address(get.host.as_deref()).err().or_else(|| http::request(method, get).err())
 }
 
 /// The limit of one try.
@@ -64,9 +68,21 @@ pub fn connect(action: &ProbeAction, timeout: Duration, interrupts: &[BorrowedFd
     };
     match tried {
         Ok(()) => Tried::Yes,
-        Err(Stopped::Failed(why)) => Tried::No(why),
-        Err(Stopped::TimedOut(what)) => Tried::No(format!("{what} within {} s", timeout.as_secs())),
         Err(Stopped::Interrupted) => Tried::Interrupted,
+        Err(stopped) => Tried::No(in_words(stopped, timeout)),
+    }
+}
+
+/// One request without a body; the error is for a person.
+pub fn request(method: &str, get: &HttpGet, timeout: Duration) -> Result<Answer, String> {
+    exchange(method, get, timeout, &[]).map(|(_, answer)| answer).map_err(|stopped| in_words(stopped, timeout))
+}
+
+fn in_words(stopped: Stopped, timeout: Duration) -> String {
+    match stopped {
+        Stopped::Failed(why) => why,
+        Stopped::TimedOut(what) => format!("{what} within {} s", timeout.as_secs()),
+        Stopped::Interrupted => "interrupted".to_owned(),
     }
 }
 
@@ -76,21 +92,34 @@ fn reach(port: u16, host: Option<&str>, timeout: Duration, interrupts: &[Borrowe
 }
 
 fn ask(get: &HttpGet, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> Result<(), Stopped> {
-    if get.scheme == HttpScheme::Https {
-        return Err(Stopped::Failed("probes by https are not supported yet".to_owned()));
-    }
-    let address = host::address(get.host.as_deref()).map_err(Stopped::Failed)?;
-    let request = http::request(get).map_err(Stopped::Failed)?;
-    let mut connection = Connection::open(address, get.port, timeout, Interrupts(interrupts))?;
-    connection.send(request.text.as_bytes())?;
-    let answer = http::answer(&mut connection)?;
+    let (host, answer) = exchange("GET", get, timeout, interrupts)?;
     if (200..400).contains(&answer.status) {
         return Ok(());
     }
-    let said: String = answer.body.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
-    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
     Err(Stopped::Failed(format!(
-        "GET {} on port {} (Host: {}) was answered with {}{said}",
-        get.path, get.port, request.host, answer.status
+        "GET {} on port {} (Host: {host}) was answered with {}{}",
+        get.path,
+        get.port,
+        answer.status,
+        answer.said()
     )))
+}
+
+/// One request and its answer; the Host header that was sent with it.
+fn exchange(
+    method: &str,
+    get: &HttpGet,
+    timeout: Duration,
+    interrupts: &[BorrowedFd<'_>],
+) -> Result<(String, Answer), Stopped> {
+    let address = host::address(get.host.as_deref()).map_err(Stopped::Failed)?;
+    let request = http::request(method, get).map_err(Stopped::Failed)?;
+    let connection = Connection::open(address, get.port, timeout, Interrupts(interrupts))?;
+    let mut channel = match get.scheme {
+        HttpScheme::Http => Channel::Plain(connection),
+        HttpScheme::Https => Channel::Tls(Box::new(Tls::over(connection, &request.host)?)),
+    };
+    channel.send(request.text.as_bytes())?;
+    let answer = http::answer(&mut channel)?;
+    Ok((request.host, answer))
 }

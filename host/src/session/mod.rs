@@ -49,11 +49,12 @@ use crate::{
 };
 
 /// What this program does.
-const SUPPORTS: [&str; 5] = [
+const SUPPORTS: [&str; 6] = [
     supports::RUNTIME_PROCESS,
     supports::RUNTIME_SCRIPT,
     supports::RUNTIME_STATIC,
     supports::RUN_AS,
+    supports::HTTPS,
     supports::SUCCESS_THRESHOLD,
 ];
 /// Size that standard input's pipe is asked to have; sshd's has 64 KiB.

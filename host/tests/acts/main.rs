@@ -9,4 +9,6 @@ mod shell_helper;
 mod stage;
 mod support;
 mod tasks;
+#[path = "../support/tls.rs"]
+mod tls;
 mod updates;

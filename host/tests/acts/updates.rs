@@ -267,6 +267,46 @@ fn a_drain_by_http_is_asked_once_and_undone() {
 }
 
 #[test]
+fn a_drain_by_https_is_asked_and_undone() {
+    use landfall_host_protocol::{Drain, HttpGet, HttpScheme};
+    let host = Host::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let config = crate::tls::config(rustls::ALL_VERSIONS);
+    let asked = std::thread::spawn(move || {
+        let answer = |status: u16| {
+            let mut asked = String::new();
+            let connection = listener.accept().unwrap().0;
+            crate::tls::serve(&config, connection, |request, _| {
+                asked = request.lines().next().unwrap().to_owned();
+                format!("HTTP/1.1 {status} X\r\n\r\nwhat was said")
+            })
+            .unwrap();
+            asked
+        };
+        [204, 302, 200].map(answer)
+    });
+    let request = |path: &str| HttpGet {
+        port,
+        path: path.to_owned(),
+        scheme: HttpScheme::Https,
+        host: Some("localhost".to_owned()),
+        headers: vec![],
+    };
+    let drain = |undo| {
+        Step::Drain(Drain::Http { request: request("/drain"), undo, method: "PUT".to_owned(), timeout_seconds: 60 })
+    };
+    host.succeed(vec![drain(None)]);
+    let failure = host.fail(vec![drain(Some(request("/undrain")))], StepName::Drain, Reason::DrainFailed);
+    assert!(failure.why.contains("302"), "{}", failure.why);
+    assert_eq!(asked.join().unwrap(), ["PUT /drain HTTP/1.1", "PUT /drain HTTP/1.1", "PUT /undrain HTTP/1.1"]);
+
+    let impossible = drain(Some(request("/with a blank")));
+    let failure = host.fail(vec![impossible], StepName::Drain, Reason::DrainFailed);
+    assert!(failure.why.contains("/with a blank"), "a drain without an undo is not begun: {}", failure.why);
+}
+
+#[test]
 fn a_folder_whose_application_is_on_no_record_is_not_removed() {
     let host = Host::new();
     let one = example("v1.0");

@@ -1,4 +1,5 @@
-//! An application that listens: this very test program, run again. It answers with the status that stands in the file `$STATUS`.
+//! An application that listens: this very test program, run again. It answers with the status that stands in the file `$STATUS`; where
+//! `$TLS` is set, over TLS.
 
 use std::{
     io::{Read, Write},
@@ -20,18 +21,22 @@ fn serve() {
     let port = std::env::var("PORT").unwrap();
     let status = std::env::var("STATUS").unwrap_or_default();
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+    let tls = std::env::var_os("TLS").map(|_| crate::tls::config(rustls::ALL_VERSIONS));
+    let answer = |request: &str, name: Option<&str>| {
+        let status = std::fs::read_to_string(&status).unwrap_or_else(|_| "200".to_owned());
+        let named = name.map_or_else(String::new, |name| format!(" as {name}"));
+        let asked = request.lines().nth(1).unwrap_or("");
+        format!("HTTP/1.1 {} X\r\nConnection: close\r\n\r\nI was asked: {asked}{named}", status.trim())
+    };
     for connection in listener.incoming() {
         let Ok(mut connection) = connection else { continue };
+        if let Some(tls) = &tls {
+            let _ = crate::tls::serve(tls, connection, answer);
+            continue;
+        }
         let mut request = [0u8; 4096];
         let read = connection.read(&mut request).unwrap_or(0);
-        let request = String::from_utf8_lossy(&request[..read]).into_owned();
-        let status = std::fs::read_to_string(&status).unwrap_or_else(|_| "200".to_owned());
-        let answer = format!(
-            "HTTP/1.1 {} X\r\nConnection: close\r\n\r\nI was asked: {}",
-            status.trim(),
-            request.lines().nth(1).unwrap_or("")
-        );
-        let _ = connection.write_all(answer.as_bytes());
+        let _ = connection.write_all(answer(&String::from_utf8_lossy(&request[..read]), None).as_bytes());
     }
 }
 

@@ -11,4 +11,6 @@ mod identity;
 mod keeper;
 mod probes;
 mod support;
+#[path = "../support/tls.rs"]
+mod tls;
 mod unended;
