@@ -8,7 +8,7 @@ PATH=$PATH:/usr/sbin:/sbin
 needed="sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client busybox:busybox dash:dash bash:bash mksh:mksh
   iptables:iptables ip:iproute2 unshare:util-linux nsenter:util-linux setpriv:util-linux setsid:util-linux flock:util-linux
   mount:mount sudo:sudo shellcheck:shellcheck git:git ps:procps pgrep:procps cc:build-essential make:make curl:curl
-  faketime:faketime strace:strace lua5.1:lua5.1 zsh:zsh fish:fish tcsh:tcsh bsd-csh:csh"
+  systemctl:systemd dbus-daemon:dbus runuser:util-linux faketime:faketime strace:strace lua5.1:lua5.1 zsh:zsh fish:fish tcsh:tcsh bsd-csh:csh"
 
 missing='' packages=''
 for pair in $needed; do

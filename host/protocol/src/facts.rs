@@ -215,6 +215,9 @@ pub struct Ended {
     pub signal: Option<String>,
     /// Milliseconds since boot.
     pub at: u64,
+    /// The kernel killed it, or one of its processes, for lack of memory. False as well where that is not known: runtime `systemd` knows.
+    #[serde(default)]
+    pub out_of_memory: bool,
     /// Last lines of its output, cleaned and cut.
     #[serde(default)]
     pub lines: Vec<String>,

@@ -15,6 +15,8 @@ pub use self::{
     root::{Condition, condition, root, space},
     users::{PrivilegeCheck, check_users},
 };
+pub(crate) use users::own_name;
+
 use crate::folder::Folder;
 
 /// Folders of a namespace that are looked at, at most; a host carries a handful.

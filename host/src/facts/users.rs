@@ -90,7 +90,7 @@ fn judge(answer: &Answer, uid: &str) -> Result<(), String> {
 }
 
 /// The SSH user's name, asked of `id`, for a static program can't ask the name services; it may be slow as they are.
-pub(super) fn own_name() -> Option<String> {
+pub(crate) fn own_name() -> Option<String> {
     let mut id = Command::new("id");
     id.arg("-un");
     let answer = run(id, clock::monotonic() + TIME_LIMIT).ok().filter(|answer| answer.succeeded)?;

@@ -149,7 +149,13 @@ mod tests {
             ready_since: Some(100_000),
             was_ready: true,
             restarts: 2,
-            last_end: Some(Ended { status: None, signal: Some("KILL".to_owned()), at: 90_000, lines: Vec::new() }),
+            last_end: Some(Ended {
+                status: None,
+                signal: Some("KILL".to_owned()),
+                at: 90_000,
+                out_of_memory: false,
+                lines: Vec::new(),
+            }),
             probe_failure: None,
         };
         let by_hand =

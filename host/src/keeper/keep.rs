@@ -542,6 +542,7 @@ impl Keeper {
             status: exit.and_then(|exit| exit.status),
             signal: exit.and_then(|exit| exit.signal).map(signal_name),
             at: clock::uptime_millis(),
+            out_of_memory: false,
             lines: log::tail(&self.folder),
         }
     }
@@ -682,8 +683,13 @@ impl Keeper {
             // It may be put back.
             let release = &self.order.start.release;
             let why = format!("ReleaseTampered: files of {release} were changed on the host: {}", tampered.join(", "));
-            self.state.last_end =
-                Some(Ended { status: None, signal: None, at: clock::uptime_millis(), lines: vec![why] });
+            self.state.last_end = Some(Ended {
+                status: None,
+                signal: None,
+                at: clock::uptime_millis(),
+                out_of_memory: false,
+                lines: vec![why],
+            });
             return self.follow(Next::Restart, Duration::ZERO);
         }
         self.state.restarts = self.state.restarts.saturating_add(1);
@@ -696,8 +702,13 @@ impl Keeper {
                     Reason::StopFailed => WaitingReason::Survivors,
                     _ => WaitingReason::StartFailed,
                 };
-                self.state.last_end =
-                    Some(Ended { status: None, signal: None, at: clock::uptime_millis(), lines: vec![failure.why] });
+                self.state.last_end = Some(Ended {
+                    status: None,
+                    signal: None,
+                    at: clock::uptime_millis(),
+                    out_of_memory: false,
+                    lines: vec![failure.why],
+                });
                 self.follow(Next::Restart, Duration::ZERO)
             }
         }

@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn what_was_never_ready_is_not_started_again() {
-        let ended = |status| Ended { status, signal: None, at: 0, lines: Vec::new() };
+        let ended = |status| Ended { status, signal: None, at: 0, out_of_memory: false, lines: Vec::new() };
         assert_eq!(after_end(RestartPolicy::Always, false, &ended(Some(1))), Next::Ended);
         assert_eq!(after_end(RestartPolicy::Always, false, &ended(Some(0))), Next::Ended);
         assert_eq!(after_end(RestartPolicy::OnFailure, false, &ended(Some(0))), Next::Completed);

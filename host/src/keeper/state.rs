@@ -67,6 +67,9 @@ pub struct State {
     /// It is to be started, and nobody on the host has its secret values.
     #[serde(default)]
     pub awaiting_secrets: bool,
+    /// Unit of systemd that it runs as; no keeper stands above it then.
+    #[serde(default)]
+    pub unit: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +135,7 @@ impl State {
             strangers: Vec::new(),
             booted: None,
             awaiting_secrets: false,
+            unit: None,
         })
     }
 
@@ -162,6 +166,7 @@ impl State {
             strangers: Vec::new(),
             booted: None,
             awaiting_secrets: false,
+            unit: None,
         }
     }
 

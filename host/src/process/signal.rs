@@ -47,6 +47,9 @@ pub fn signal_name(number: i32) -> String {
 
 /// `ended with exit status 3`, `was killed by SIGKILL`, …
 pub fn ended_in_words(ended: &Ended) -> String {
+    if ended.out_of_memory {
+        return "was killed by the kernel for lack of memory (OOM)".to_owned();
+    }
     match (ended.status, ended.signal.as_deref()) {
         (Some(0), _) => "ended with exit status 0".to_owned(),
         (Some(126), _) => "ended with exit status 126 (a command could not be executed)".to_owned(),

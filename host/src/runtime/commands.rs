@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use landfall_host_protocol::{
-    Configuration, EnvValue, EnvVar, FolderFacts, Probe, ProbeAction, ProcessState, Reason, RunAs, Runtime as Kind,
-    Secrets, Start, Stop,
+    Configuration, EnvValue, EnvVar, FolderFacts, Probe, ProbeAction, ProcessState, Reason, RunAs, ScriptRuntime,
+    Secrets, Start, StaticRuntime, Stop,
 };
 
 use super::{IsCancelled, Runtime, Waited, configuration, process};
@@ -29,21 +29,22 @@ pub(super) enum Commands {
 }
 
 impl Commands {
-    pub(super) fn of(kind: &Kind) -> Option<Self> {
-        let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds.max(1)));
-        match kind {
-            Kind::Script(script) => Some(Self::Script {
-                start: script.start.clone(),
-                stop: script.stop.clone(),
-                status: script.status.clone(),
-                timeout: seconds(script.timeout_seconds),
-            }),
-            Kind::Static(files) => {
-                Some(Self::Static { reload: files.reload.clone(), timeout: seconds(files.timeout_seconds) })
-            }
-            Kind::Process(_) | Kind::Systemd(_) => None,
+    pub(super) fn script(script: &ScriptRuntime) -> Self {
+        Self::Script {
+            start: script.start.clone(),
+            stop: script.stop.clone(),
+            status: script.status.clone(),
+            timeout: seconds(script.timeout_seconds),
         }
     }
+
+    pub(super) fn files(files: &StaticRuntime) -> Self {
+        Self::Static { reload: files.reload.clone(), timeout: seconds(files.timeout_seconds) }
+    }
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(u64::from(seconds.max(1)))
 }
 
 /// What commands of a start are run with.
@@ -294,6 +295,7 @@ impl Runtime for Commands {
         let mut before =
             State::read(folder).map_err(|error| files::failure(Reason::StartFailed, &error, &folder.state()))?;
         if let Some(state) = &mut before {
+            super::systemd::check_down(folder, state)?;
             if is_started(self, state) {
                 if process::is_same(state, start) {
                     return Ok(());

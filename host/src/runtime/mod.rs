@@ -4,8 +4,8 @@
 
 mod commands;
 pub mod configuration;
-mod none;
 mod process;
+mod systemd;
 
 use std::time::Duration;
 
@@ -51,19 +51,19 @@ pub trait Runtime {
 pub fn of(configuration: &Configuration) -> Box<dyn Runtime> {
     match &configuration.runtime {
         Kind::Process(_) => Box::new(process::Process),
-        Kind::Systemd(_) => Box::new(none::NoRuntime::unsupported("runtime systemd is not supported by this program")),
-        kind @ (Kind::Script(_) | Kind::Static(_)) => match commands::Commands::of(kind) {
-            Some(commands) => Box::new(commands),
-            None => Box::new(none::NoRuntime::unsupported("this runtime has no commands")),
-        },
+        Kind::Systemd(_) => Box::new(systemd::Systemd),
+        Kind::Script(script) => Box::new(commands::Commands::script(script)),
+        Kind::Static(files) => Box::new(commands::Commands::files(files)),
     }
 }
 
 /// The runtime of what is on record in the folder; one that observes nothing where nothing was ever started.
 pub fn recorded(folder: &Folder) -> Box<dyn Runtime> {
-    let hash = State::read(folder).ok().flatten().and_then(|state| state.config);
-    let kept = hash.and_then(|hash| configuration::load(folder, &hash).ok().flatten());
+    let state = State::read(folder).ok().flatten();
+    let kept = state.as_ref().and_then(|state| configuration::load(folder, state.config.as_ref()?).ok().flatten());
     match kept {
+        // Whatever is on record of its configuration: a unit that is signalled is started again by systemd.
+        _ if state.is_some_and(|state| state.unit.is_some()) => Box::new(systemd::Systemd),
         Some(kept) => of(&kept.configuration),
         // It knows what is left of a record alone, and suspects the rest.
         None => Box::new(process::Process),
@@ -78,5 +78,9 @@ pub fn clear_data(folder: &Folder) -> StepResult<()> {
 /// Puts a keeper beside an application that lost its own; to be called under the folder's lock or by who is alone with it. `secrets`: of
 /// the operator, where it brings them.
 pub fn attend(folder: &Folder, secrets: Option<&Secrets>) -> StepResult<()> {
+    // Who is started again by systemd has no keeper.
+    if State::read(folder).ok().flatten().is_some_and(|state| state.unit.is_some()) {
+        return Ok(());
+    }
     process::attend(folder, secrets)
 }

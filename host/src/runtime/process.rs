@@ -96,6 +96,7 @@ impl Runtime for Process {
 
     fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets) -> StepResult<()> {
         if let Some(mut state) = read(folder, Reason::StartFailed)? {
+            super::systemd::check_down(folder, &state)?;
             if runs(&state) {
                 if is_same(&state, start) {
                     return attend(folder, Some(secrets));
@@ -218,6 +219,11 @@ pub(super) fn is_same(state: &State, start: &Start) -> bool {
         && state.redeploys == start.redeploys
 }
 
+/// The recorded application lives, or its keeper is about to start it.
+pub(super) fn lives(state: &State) -> bool {
+    runs(state) || keeper::is_living(state).is_some()
+}
+
 /// The recorded application lives.
 fn runs(state: &State) -> bool {
     state.phase == Phase::Running
@@ -266,7 +272,7 @@ fn belonging(state: &State) -> Belonging {
 }
 
 /// Every living process that is proved to be of the recorded start, its keeper included.
-fn everything(state: &State) -> Vec<Identity> {
+pub(super) fn everything(state: &State) -> Vec<Identity> {
     let mut all = belonging(state).living();
     all.extend(state.application.iter().filter(|application| matches!(find(application), Found::Alive(_))).cloned());
     all.extend(keeper::is_living(state).map(|keeper| keeper.identity().clone()));
@@ -324,7 +330,7 @@ fn named(strangers: &[landfall_host_protocol::StrangerFacts]) -> String {
     named.collect::<Vec<_>>().join(", ")
 }
 
-fn suspicion(strangers: Vec<landfall_host_protocol::StrangerFacts>) -> Box<StepFailure> {
+pub(super) fn suspicion(strangers: Vec<landfall_host_protocol::StrangerFacts>) -> Box<StepFailure> {
     let why = format!(
         "processes run from below the releases of this project and can't be proved to be ours; end them by hand: {}",
         named(&strangers)
@@ -346,7 +352,7 @@ pub(super) fn check_mount(folder: &Folder) -> StepResult<()> {
 }
 
 /// A program in the release is of this machine. One that is looked up in PATH, or is not there yet, is judged when it is started.
-fn check_program(folder: &Folder, start: &Start, command: &[String]) -> StepResult<()> {
+pub(super) fn check_program(folder: &Folder, start: &Start, command: &[String]) -> StepResult<()> {
     let Some(program) = command.first() else {
         return Err(StepFailure::new(Reason::StartFailed, "run.command is empty"));
     };
@@ -360,7 +366,7 @@ fn check_program(folder: &Folder, start: &Start, command: &[String]) -> StepResu
 }
 
 /// Nobody else has the port that the application is asked on.
-fn check_port(configuration: &Configuration) -> StepResult<()> {
+pub(super) fn check_port(configuration: &Configuration) -> StepResult<()> {
     let Some((address, port)) = configuration.readiness.as_ref().and_then(probe::target) else { return Ok(()) };
     if !address.is_loopback() {
         return Ok(());

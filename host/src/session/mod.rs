@@ -49,8 +49,9 @@ use crate::{
 };
 
 /// What this program does.
-const SUPPORTS: [&str; 6] = [
+const SUPPORTS: [&str; 7] = [
     supports::RUNTIME_PROCESS,
+    supports::RUNTIME_SYSTEMD,
     supports::RUNTIME_SCRIPT,
     supports::RUNTIME_STATIC,
     supports::RUN_AS,

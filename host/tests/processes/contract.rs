@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// `configuration`: of an application of two versions that run until they are stopped.
-fn keeps_the_contract(host: &Host, configuration: &Configuration) {
+pub fn keeps_the_contract(host: &Host, configuration: &Configuration) {
     let runtime = landfall_host::runtime::of(configuration);
     let first = start(&host.release("v1", "exec sleep 1000"), configuration.clone());
 

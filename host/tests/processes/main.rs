@@ -11,6 +11,7 @@ mod identity;
 mod keeper;
 mod probes;
 mod support;
+mod systemd;
 #[path = "../support/tls.rs"]
 mod tls;
 mod unended;

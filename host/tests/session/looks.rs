@@ -240,7 +240,8 @@ fn the_end_of_input_ends_the_session_after_its_answers() {
 fn a_host_that_has_too_much_to_say_says_the_most_important() {
     let root = Root::new();
     let ended = |lines: usize| {
-        let ended = Ended { status: Some(1), signal: None, at: 1, lines: vec!["x".repeat(800); lines] };
+        let ended =
+            Ended { status: Some(1), signal: None, at: 1, out_of_memory: false, lines: vec!["x".repeat(800); lines] };
         let digest = "ab".repeat(32);
         let state = serde_json::json!({
             "counter": 1, "release": release(), "digest": digest, "phase": "ended", "lastEnd": ended,

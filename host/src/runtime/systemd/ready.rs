@@ -1,0 +1,128 @@
+//! Whether the application of a unit is ready: its readiness probe, answered by that very application where that can be seen.
+
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use landfall_host_protocol::{Configuration, Probe, ProbeAction, Reason, Secrets};
+
+use crate::{
+    failure::{StepFailure, StepResult},
+    folder::Folder,
+    keeper::{self, Executed, Exit, State, hands_of, launch::Launch},
+    probe::{self, Tried},
+    process::{Identity, listening, owns, signal_name, whose},
+};
+
+/// Folders below a unit's cgroup that are looked into.
+const CGROUPS_MAX: usize = 1000;
+
+/// One try. `Err`: somebody else answers on the application's port.
+pub(super) fn ask(
+    folder: &Folder,
+    state: &State,
+    config: &Configuration,
+    secrets: &Secrets,
+    control_group: &str,
+    main: Option<&Identity>,
+) -> StepResult<Tried> {
+    let Some(readiness) = &config.readiness else { return Ok(Tried::Yes) };
+    let timeout = probe::timeout(readiness);
+    if let ProbeAction::Exec { command } = &readiness.action {
+        return Ok(execute(folder, state, config, secrets, command, timeout));
+    }
+    let tried = probe::connect(&readiness.action, timeout, &[]);
+    if tried == Tried::Yes
+        && let Some(main) = main
+    {
+        check_listener(readiness, control_group, main)?;
+    }
+    Ok(tried)
+}
+
+fn execute(
+    folder: &Folder,
+    state: &State,
+    config: &Configuration,
+    secrets: &Secrets,
+    command: &[String],
+    timeout: Duration,
+) -> Tried {
+    let env = match keeper::environment(config, secrets, &state.instance) {
+        Ok(env) => env,
+        Err(why) => return Tried::Unasked(format!("its probe can't be asked: {why}")),
+    };
+    let launch = Launch { command: command.to_vec(), env, folder: folder.release(&state.release) };
+    let words = command.join(" ");
+    match hands_of(config.run_as.as_ref(), &folder.log(0)).execute(&launch, timeout, &[]) {
+        Executed::Ended { exit: Exit { status: Some(0), .. }, .. } => Tried::Yes,
+        Executed::Ended { exit, output } => {
+            let how = match (exit.status, exit.signal) {
+                (Some(status), _) => format!("exit status {status}"),
+                (None, Some(signal)) => format!("killed by SIG{}", signal_name(signal)),
+                (None, None) => "ended".to_owned(),
+            };
+            let said = output.lines().last().map(keeper::clean).filter(|line| !line.is_empty());
+            Tried::No(said.map_or_else(|| format!("{words}: {how}"), |said| format!("{words}: {how}: {said}")))
+        }
+        Executed::TimedOut => Tried::No(format!("{words}: not done within {} s", timeout.as_secs())),
+        Executed::Interrupted => Tried::Interrupted,
+        Executed::Failed(why) => Tried::No(why),
+    }
+}
+
+/// The socket that answers is held by a process of the unit, as far as can be seen.
+fn check_listener(readiness: &Probe, control_group: &str, main: &Identity) -> StepResult<()> {
+    let Some((address, port)) = probe::target(readiness).filter(|(address, _)| address.is_loopback()) else {
+        return Ok(());
+    };
+    let sockets = listening(address, port).unwrap_or_default();
+    let mut processes = members(control_group);
+    processes.push(main.clone());
+    if sockets.is_empty() || owns(&processes, &sockets) != Some(false) {
+        return Ok(());
+    }
+    let strangers = whose(&sockets);
+    if strangers.iter().any(|stranger| processes.iter().any(|process| process.pid == stranger.pid)) {
+        return Ok(());
+    }
+    let Some(stranger) = strangers.first() else { return Ok(()) };
+    let why = format!("port {port} is answered by pid {} ({}), which is none of the unit", stranger.pid, stranger.what);
+    let mut failure = StepFailure::new(Reason::PortInUse, why);
+    failure.strangers = strangers;
+    Err(failure)
+}
+
+/// Living processes of a unit: those of its cgroup and of all below it.
+pub(super) fn members(control_group: &str) -> Vec<Identity> {
+    let inside = control_group.trim_start_matches('/');
+    // An empty one would be every process of the machine.
+    if inside.is_empty() || inside.split('/').any(|part| part == "..") {
+        return Vec::new();
+    }
+    let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
+    let mut open: Vec<_> = places.iter().map(|place| Path::new(place).join(inside)).collect();
+    let mut pids = BTreeSet::new();
+    let mut seen = 0;
+    while let Some(folder) = open.pop() {
+        seen += 1;
+        let listed = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(listed.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+        if seen < CGROUPS_MAX {
+            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+            open.extend(entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()));
+        }
+    }
+    let living = |identity: &Identity| matches!(crate::process::find(identity), crate::process::Found::Alive(_));
+    pids.into_iter().filter_map(Identity::of).filter(living).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_control_group_has_no_members() {
+        for nothing in ["", "/", "/../..", "/no-such.slice/no-such.service"] {
+            assert!(members(nothing).is_empty(), "{nothing}");
+        }
+    }
+}

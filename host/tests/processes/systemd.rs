@@ -1,0 +1,593 @@
+//! Units on a booted systemd: pid 1 of namespaces of its own (`systemd-host.sh`). A test boots a host and runs itself again in there, as root
+//! or as another user; a host goes with its test.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+
+use landfall_host_protocol::{
+    Configuration, EnvValue, EnvVar, ProcessState, Reason, RestartPolicy, RunAs, RunAsMethod, Runtime, Secrets, Stop,
+    StopTo, SystemdRuntime,
+};
+
+use crate::{
+    application,
+    contract::keeps_the_contract,
+    host::{Host, free_port, http, process, start, with_env},
+    support::{PATIENCE, is_inner, now, run_again, until, until_some},
+};
+
+const UNIT: &str = "landfall-shop.web.service";
+/// Which part of a test runs inside.
+const PART: &str = "LANDFALL_TEST_PART";
+
+/// A host with systemd.
+struct Machine {
+    server: Child,
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    folder: tempfile::TempDir,
+    /// pid 1 of it, as this machine counts.
+    init: String,
+    lingers: &'static str,
+}
+
+impl Machine {
+    /// Comes back when it is up. `lingers`: a user whose manager runs from boot on, or `nobody`.
+    fn boot(lingers: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/processes/systemd-host.sh");
+        let mut server = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(script)
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("setpriv (util-linux)");
+        let orders = server.stdin.take();
+        let answers = BufReader::new(server.stdout.take().unwrap());
+        let mut machine = Self { server, orders, answers, folder, init: String::new(), lingers };
+        machine.reboot();
+        machine
+    }
+
+    /// As by a power cut: what runs is killed, and the next boot has another boot id.
+    fn reboot(&mut self) {
+        writeln!(self.orders.as_mut().unwrap(), "{}", self.lingers).unwrap();
+        let mut parent = String::new();
+        self.answers.read_line(&mut parent).unwrap();
+        let parent = parent.trim().to_owned();
+        assert!(
+            !parent.is_empty(),
+            "no systemd host: root, systemd and dbus are needed (scripts/install-test-tools.sh)"
+        );
+        self.init = until_some("the host has a pid 1", || {
+            let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+            children.split_whitespace().next().map(str::to_owned)
+        });
+        // The longest of all waits, and that of a machine which does much else.
+        let is_up = || {
+            let said = self.command(&["systemctl", "is-system-running"]).output().unwrap();
+            ["running", "degraded"].contains(&String::from_utf8_lossy(&said.stdout).trim())
+        };
+        let end = now() + 4 * PATIENCE;
+        while !is_up() {
+            assert!(
+                now() < end,
+                "not up: {}",
+                fs::read_to_string(self.folder.path().join("console")).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The words that lead into it.
+    fn way(&self) -> Vec<String> {
+        ["nsenter", "-t", &self.init, "-m", "-p", "-u", "-i", "-C", "-r", "-w", "--"].map(str::to_owned).to_vec()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let way = self.way();
+        let mut command = Command::new(&way[0]);
+        command.args(&way[1..]).args(words).stdin(Stdio::null());
+        command
+    }
+
+    /// What a script of root's says there.
+    #[track_caller]
+    fn sh(&self, script: &str) -> String {
+        let output = self.command(&["sh", "-c", script]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{script}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    }
+
+    /// Runs a test again inside, as root.
+    #[track_caller]
+    fn run(&self, test: &str, part: &str) {
+        let way = self.way();
+        let way: Vec<&str> = way.iter().map(String::as_str).collect();
+        run_again(&format!("systemd::{test}"), &way, &[(PART, part)]);
+    }
+
+    /// Runs a test again inside, as it is when this user signs in over SSH.
+    #[track_caller]
+    fn run_as(&self, user: &str, id: &str, test: &str, part: &str) {
+        let mut way = self.way();
+        let (home, name, logname) = (format!("HOME=/home/{user}"), format!("USER={user}"), format!("LOGNAME={user}"));
+        let words = ["setpriv", "--reuid", id, "--regid", id, "--init-groups", "env", &home, &name, &logname];
+        way.extend(words.map(str::to_owned));
+        let way: Vec<&str> = way.iter().map(String::as_str).collect();
+        run_again(&format!("systemd::{test}"), &way, &[(PART, part)]);
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        let pid = self.server.id();
+        let _ = self.server.wait();
+        for hierarchy in ["systemd", "unified", "pids", "memory", "devices", "freezer"] {
+            let group = format!("/sys/fs/cgroup/{hierarchy}/lfh-units-{pid}");
+            // Its processes take a moment to go.
+            for _ in 0..100 {
+                if !Path::new(&group).exists() {
+                    break;
+                }
+                let mut find = Command::new("find");
+                find.args([&group, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]).stderr(Stdio::null());
+                if !find.status().is_ok_and(|status| status.success()) {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
+    }
+}
+
+fn part() -> Option<String> {
+    is_inner().then(|| std::env::var(PART).unwrap())
+}
+
+fn systemd(command: &[&str]) -> Configuration {
+    let runtime = SystemdRuntime {
+        unit: None,
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        memory_max_bytes: None,
+        restart_policy: RestartPolicy::Always,
+        stop: Stop { signal: "TERM".to_owned(), to: StopTo::Main, grace_seconds: 20 },
+    };
+    Configuration { runtime: Runtime::Systemd(runtime), ..process(&[]) }
+}
+
+fn with(mut configuration: Configuration, change: impl FnOnce(&mut SystemdRuntime)) -> Configuration {
+    let Runtime::Systemd(runtime) = &mut configuration.runtime else { unreachable!() };
+    change(runtime);
+    configuration
+}
+
+/// What a command says on this host; `Err`: it failed.
+fn say(words: &[&str]) -> Result<String, String> {
+    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(said) } else { Err(said) }
+}
+
+fn unit_file() -> std::path::PathBuf {
+    Path::new("/etc/systemd/system").join(UNIT)
+}
+
+#[test]
+fn a_unit_of_root_keeps_the_contract() {
+    if part().is_some() {
+        let host = Host::at(Path::new("/srv/landfall"));
+        keeps_the_contract(&host, &systemd(&["./run"]));
+        assert!(!unit_file().exists() && !unit_file().with_file_name("multi-user.target.wants").join(UNIT).exists());
+        assert!(!host.folder.dot().join("unit.env").exists());
+        assert_eq!(say(&["systemctl", "show", "-pLoadState", "--value", UNIT]).unwrap().trim(), "not-found");
+        return;
+    }
+    Machine::boot("nobody").run("a_unit_of_root_keeps_the_contract", "root");
+}
+
+#[test]
+fn a_unit_of_a_lingering_user_keeps_the_contract() {
+    if part().is_some() {
+        let host = Host::at(Path::new("/srv/deploy"));
+        return keeps_the_contract(&host, &systemd(&["./run"]));
+    }
+    Machine::boot("deploy").run_as("deploy", "2000", "a_unit_of_a_lingering_user_keeps_the_contract", "deploy");
+}
+
+#[test]
+fn an_administrators_unit_keeps_the_contract_by_sudo() {
+    if part().is_some() {
+        let host = Host::at(Path::new("/srv/deploy"));
+        let config = with(systemd(&[]), |runtime| runtime.unit = Some("web.service".to_owned()));
+        return keeps_the_contract(&host, &config);
+    }
+    let machine = Machine::boot("nobody");
+    machine.sh(
+        "cat >/etc/systemd/system/web.service <<E
+[Service]
+Type=exec
+User=deploy
+ExecStart=/bin/sleep 1000
+EnvironmentFile=/srv/deploy/shop.web/.landfall/unit.env
+E
+systemctl daemon-reload
+c=/usr/bin/systemctl
+echo \"deploy ALL=(root) NOPASSWD: $c start web.service, $c stop web.service, $c show web.service\" >/etc/sudoers.d/deploy",
+    );
+    machine.run_as("deploy", "2000", "an_administrators_unit_keeps_the_contract_by_sudo", "deploy");
+    assert!(machine.sh("cat /etc/systemd/system/web.service").contains("sleep 1000"), "it stays");
+}
+
+/// What an application of another user, with secret values, sees of itself.
+#[test]
+fn a_unit_has_its_user_environment_log_and_files() {
+    if part().is_none() {
+        return Machine::boot("nobody").run("a_unit_has_its_user_environment_log_and_files", "root");
+    }
+    let mut host = Host::at(Path::new("/srv/landfall"));
+    let odd = "a \"b\" $HOME %n \\ `x` 'y' # ;\nnext\tline";
+    let mut config = with_env(systemd(&["./run", "$HOME %n", "a \"b\""]), "ODD", odd);
+    config.run_as = Some(RunAs { method: RunAsMethod::Su, user: "deploy".to_owned() });
+    config.env.push(EnvVar { name: "PASSWORD".to_owned(), value: EnvValue::Secret("db".to_owned()) });
+    let script = "umask 022; d=$PWD/../../shared/data
+        { id -un; printf '%s|' \"$1\" \"$2\" \"$ODD\" \"$PASSWORD\"; echo; pwd; } >$d/said; echo to the log; echo and this >&2; exec sleep 1000";
+    let release = host.release("v1", script);
+    let first = start(&release, config.clone());
+    host.secrets = Secrets([("db".to_owned(), "hunter2 $x".to_owned())].into());
+
+    // Values that may not be kept are not written.
+    let runtime = landfall_host::runtime::of(&config);
+    let failure = runtime.check(&host.folder, &first).unwrap_err();
+    assert_eq!(failure.reason, Reason::HostUnsupported);
+    assert!(failure.why.contains("keepSecretsOnHost"), "{}", failure.why);
+    assert!(runtime.start(&host.folder, &first, &host.secrets).is_err());
+    assert!(!unit_file().exists() && !host.folder.dot().join("unit.env").exists());
+
+    config.keep_secrets_on_host = true;
+    let first = start(&release, config);
+    runtime.check(&host.folder, &first).unwrap();
+    host.start(&first).unwrap();
+    host.wait_ready().unwrap();
+    let said = until_some("it said all", || {
+        fs::read_to_string(host.data("said")).ok().filter(|said| said.ends_with(&format!("{release}\n")))
+    });
+    let folder = host.folder.release(&release);
+    assert_eq!(said, format!("deploy\n$HOME %n|a \"b\"|{odd}|hunter2 $x|\n{}\n", folder.display()));
+    until("both lines are in the log", || host.log().contains("to the log\n") && host.log().contains("and this\n"));
+    assert!(host.log().starts_with("=== landfall starts v1-"));
+    let environment = host.folder.dot().join("unit.env");
+    assert_eq!(fs::metadata(&environment).unwrap().mode() & 0o777, 0o600);
+    let unit = fs::read_to_string(unit_file()).unwrap();
+    assert!(!unit.contains("hunter2") && !say(&["systemctl", "show", UNIT]).unwrap().contains("hunter2"));
+    assert_eq!(fs::metadata(unit_file()).unwrap().mode() & 0o777, 0o644);
+    host.stop().unwrap();
+    assert!(!environment.exists(), "no longer than it runs");
+}
+
+/// An OOM kill under cgroup version 1 here, whose count systemd does not read; what version 2 tells is in the tests of `ended.rs`.
+#[test]
+fn an_oom_kill_is_told_and_the_unit_started_again() {
+    if part().is_none() {
+        return Machine::boot("nobody").run("an_oom_kill_is_told_and_the_unit_started_again", "root");
+    }
+    let host = Host::at(Path::new("/srv/landfall"));
+    let config = with(systemd(&["./run"]), |runtime| runtime.memory_max_bytes = Some(24 << 20));
+    // It is ready, eats once, and is content then.
+    let script = "cd ../../shared/data; echo started >>starts; [ -e eaten ] && exec sleep 1000
+        until [ -e eat ]; do sleep 0.02; done; echo >eaten; echo now; x=a; while :; do x=$x$x; done";
+    host.start(&start(&host.release("v1", script), config)).unwrap();
+    host.wait_ready().unwrap();
+    let first = host.process();
+    assert_eq!((first.state.clone(), first.restarts, first.last_end.clone()), (ProcessState::Running, 0, None));
+    fs::write(host.data("eat"), "").unwrap();
+    until("its end is told", || host.process().last_end.is_some());
+    let ended = host.process().last_end.unwrap();
+    assert_eq!((ended.status, ended.signal.as_deref(), ended.out_of_memory), (None, Some("KILL"), true));
+    let words = landfall_host::process::ended_in_words(&ended);
+    assert_eq!(words, "was killed by the kernel for lack of memory (OOM)");
+    until("systemd starts it again", || host.process().state == ProcessState::Running);
+    let again = host.process();
+    assert_ne!((again.pid, again.start), (first.pid, first.start));
+    assert_eq!((again.restarts, again.ready, again.was_ready), (1, true, true));
+    assert!(again.last_end.unwrap().out_of_memory);
+    host.stop().unwrap();
+}
+
+#[test]
+fn a_unit_is_back_after_a_reboot_without_us() {
+    let name = "a_unit_is_back_after_a_reboot_without_us";
+    let Some(part) = part() else {
+        let mut machine = Machine::boot("deploy");
+        machine.run(name, "root start");
+        machine.run_as("deploy", "2000", name, "deploy start");
+        machine.reboot();
+        machine.run(name, "root look");
+        machine.run_as("deploy", "2000", name, "deploy look");
+        return;
+    };
+    let (user, part) = part.split_once(' ').unwrap();
+    let host = Host::at(Path::new(if user == "root" { "/srv/landfall" } else { "/srv/deploy" }));
+    let started = host.folder.dot().join("started");
+    if part == "start" {
+        let release = host.release("v1", "echo $$ >>../../shared/data/starts; exec sleep 1000");
+        host.start(&start(&release, systemd(&["./run"]))).unwrap();
+        host.wait_ready().unwrap();
+        host.wait_for_data("starts");
+        fs::write(started, &host.process().boot_id).unwrap();
+        // It goes on when its test has ended.
+        return std::mem::forget(host);
+    }
+    until("it runs", || host.process().state == ProcessState::Running);
+    let process = host.process();
+    assert_ne!(process.boot_id, fs::read_to_string(started).unwrap());
+    assert_eq!(process.boot_id, landfall_host::process::boot_id());
+    assert!(process.ready && process.ready_since.is_some() && process.was_ready);
+    assert_eq!((process.revision, process.restarts), (1, 0));
+    until("it started once more", || fs::read_to_string(host.data("starts")).unwrap().lines().count() == 2);
+    // The next update goes on from here.
+    host.stop().unwrap();
+    assert_eq!(host.process().state, ProcessState::Stopped);
+}
+
+#[test]
+fn what_others_do_to_a_unit_is_told_and_left_alone() {
+    if part().is_none() {
+        return Machine::boot("nobody").run("what_others_do_to_a_unit_is_told_and_left_alone", "root");
+    }
+    let host = Host::at(Path::new("/srv/landfall"));
+    let config = systemd(&["./run"]);
+    let runtime = landfall_host::runtime::of(&config);
+    let first = start(&host.release("v1", "exec sleep 1000"), config);
+    let refused = |what: &str| {
+        let failure = runtime.check(&host.folder, &first).unwrap_err();
+        assert_eq!(failure.reason, Reason::HostUnsupported);
+        assert!(failure.why.contains(what), "{}", failure.why);
+        assert!(runtime.start(&host.folder, &first, &host.secrets).is_err());
+    };
+
+    // A foreign unit of our name: loaded, running, or of another folder of ours.
+    let foreign = "[Service]\nExecStart=/bin/sleep 1001\n";
+    fs::write(unit_file(), foreign).unwrap();
+    say(&["systemctl", "daemon-reload"]).unwrap();
+    say(&["systemctl", "start", UNIT]).unwrap();
+    refused("not a unit of this project");
+    host.stop().unwrap();
+    assert_eq!(say(&["systemctl", "is-active", UNIT]).unwrap().trim(), "active");
+    say(&["systemctl", "stop", UNIT]).unwrap();
+    refused("not a unit of this project");
+    // (A start that was refused is on record; its stop touches nothing of others.)
+    let _ = host.stop();
+    assert_eq!(fs::read_to_string(unit_file()).unwrap(), foreign);
+    fs::remove_file(unit_file()).unwrap();
+    fs::create_dir_all("/usr/lib/systemd/system").unwrap();
+    let packaged = Path::new("/usr/lib/systemd/system").join(UNIT);
+    fs::write(&packaged, foreign).unwrap();
+    say(&["systemctl", "daemon-reload"]).unwrap();
+    assert!(runtime.check(&host.folder, &first).unwrap_err().why.contains("somebody else's"));
+    fs::remove_file(packaged).unwrap();
+
+    // Masked.
+    say(&["systemctl", "mask", UNIT]).unwrap();
+    refused("systemctl unmask");
+    let _ = host.stop();
+    assert!(unit_file().is_symlink(), "who masked it unmasks it");
+    say(&["systemctl", "unmask", UNIT]).unwrap();
+
+    // Stopped outside: told as by hand, and stopped it stays.
+    runtime.check(&host.folder, &first).unwrap();
+    host.start(&first).unwrap();
+    host.wait_ready().unwrap();
+    assert_eq!(host.facts().by_hand, None);
+    say(&["systemctl", "stop", UNIT]).unwrap();
+    let facts = host.facts();
+    assert_eq!(facts.process.unwrap().state, ProcessState::Stopped);
+    let by_hand = facts.by_hand.unwrap();
+    assert_eq!(by_hand.act, "stop");
+    assert!(by_hand.at_millis > 1_600_000_000_000, "{by_hand:?}");
+    assert_eq!(host.facts().by_hand, Some(by_hand), "the same at every look");
+    assert!(host.wait_ready().unwrap_err().why.contains("stopped by somebody else"));
+    assert_eq!(say(&["systemctl", "is-active", UNIT]).unwrap_err().trim(), "inactive");
+    say(&["systemctl", "start", UNIT]).unwrap();
+    assert_eq!((host.process().state, host.facts().by_hand), (ProcessState::Running, None));
+
+    // Edited: told before anything stops. It is ours all the same, and goes with its stop.
+    let text = fs::read_to_string(unit_file()).unwrap();
+    fs::write(unit_file(), text.replace("RestartSec=2", "RestartSec=9")).unwrap();
+    let failure = runtime.check(&host.folder, &first).unwrap_err();
+    assert!(failure.why.contains("edited by hand") && failure.why.contains("drop-in"), "{}", failure.why);
+    assert_eq!(host.process().state, ProcessState::Running);
+    // A drop-in is what is meant for that.
+    fs::write(unit_file(), text).unwrap();
+    let drop_in = unit_file().with_file_name(format!("{UNIT}.d"));
+    fs::create_dir(&drop_in).unwrap();
+    fs::write(drop_in.join("own.conf"), "[Service]\nNice=5\n").unwrap();
+    runtime.check(&host.folder, &first).unwrap();
+    host.stop().unwrap();
+    assert!(!unit_file().exists() && drop_in.join("own.conf").exists());
+}
+
+#[test]
+fn a_unit_that_does_not_come_up_is_told_and_taken_away() {
+    if part().is_none() {
+        return Machine::boot("nobody").run("a_unit_that_does_not_come_up_is_told_and_taken_away", "root");
+    }
+    let host = Host::at(Path::new("/srv/landfall"));
+    let is_gone = || {
+        assert!(!unit_file().exists());
+        assert_eq!(say(&["systemctl", "is-active", UNIT]).unwrap_err().trim(), "inactive");
+        assert!(host.living().is_empty());
+    };
+
+    let config = systemd(&["./missing"]);
+    let failure = host.start(&start(&host.release("v1", "exec sleep 1000"), config)).unwrap_err();
+    assert_eq!(failure.reason, Reason::StartFailed);
+    assert!(failure.why.contains("can't be executed (203/EXEC)"), "{}", failure.why);
+    is_gone();
+
+    // It ends before it is ready for the first time.
+    let port = free_port();
+    let mut config = systemd(&["./run"]);
+    config.readiness = Some(http(port, "/"));
+    host.start(&start(&host.release("v2", "echo no database; exit 3"), config.clone())).unwrap();
+    let failure = host.not_ready();
+    assert_eq!(
+        (failure.reason, failure.why.as_str()),
+        (Reason::ProcessDied, "the application ended with exit status 3")
+    );
+    assert_eq!(failure.lines.last().unwrap(), "no database");
+    is_gone();
+    let process = host.process();
+    assert_eq!((process.state, process.last_end.unwrap().status), (ProcessState::Ended, Some(3)));
+
+    // Somebody else has its port, and somebody else answers there later.
+    let other = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let second = start(&host.release("v3", "exec sleep 1000"), config);
+    assert_eq!(host.start(&second).unwrap_err().reason, Reason::PortInUse);
+    drop(other);
+    host.start(&second).unwrap();
+    let _other = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let _answers = answering(_other.try_clone().unwrap());
+    assert_eq!(host.not_ready().reason, Reason::PortInUse);
+    host.stop().unwrap();
+    is_gone();
+}
+
+/// Answers every question with a yes, until the test ends.
+fn answering(listener: std::net::TcpListener) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let Ok(mut connection) = connection else { return };
+            let _ = std::io::Read::read(&mut connection, &mut [0u8; 4096]);
+            let _ = connection.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+        }
+    })
+}
+
+#[test]
+fn a_unit_is_ready_when_it_answers_and_completed_when_it_is_done() {
+    if part().is_none() {
+        return Machine::boot("nobody").run("a_unit_is_ready_when_it_answers_and_completed_when_it_is_done", "root");
+    }
+    let host = Host::at(Path::new("/srv/landfall"));
+    let port = free_port();
+    let status = host.folder.path().join("status");
+    let server = application::server(port, &status);
+    let Runtime::Process(process) = &server.runtime else { unreachable!() };
+    let words: Vec<&str> = process.command.iter().map(String::as_str).collect();
+    let mut config = Configuration { env: server.env.clone(), ..systemd(&words) };
+    config.readiness = Some(http(port, "/"));
+    fs::write(&status, "503").unwrap();
+    host.start(&start(&host.release("v1", ""), config)).unwrap();
+    let runtime = landfall_host::runtime::recorded(&host.folder);
+    let failure = runtime.wait_ready(&host.folder, Duration::from_secs(1), &|| false).unwrap_err();
+    assert_eq!(failure.reason, Reason::NotReady);
+    assert!(failure.why.contains("503") || failure.why.contains("refused"), "{}", failure.why);
+    assert!(!host.process().ready);
+    fs::write(&status, "200").unwrap();
+    host.wait_ready().unwrap();
+    assert!(host.process().ready);
+    fs::write(&status, "500").unwrap();
+    let failure = runtime.min_ready(&host.folder, Duration::from_secs(1000), &|| false).unwrap_err();
+    assert!(failure.why.contains("was ready and is not any more"), "{}", failure.why);
+    assert!(!host.process().ready);
+    host.stop().unwrap();
+
+    let done = with(systemd(&["./run"]), |runtime| runtime.restart_policy = RestartPolicy::OnFailure);
+    host.start(&start(&host.release("v2", "exit 0"), done)).unwrap();
+    host.wait_ready().unwrap();
+    until("its work is done", || host.process().state == ProcessState::Completed);
+    let process = host.process();
+    assert!(process.ready && host.facts().by_hand.is_none());
+    assert_eq!(process.last_end.and_then(|ended| ended.status), Some(0));
+    host.stop().unwrap();
+    assert_eq!(host.process().state, ProcessState::Stopped);
+}
+
+#[test]
+fn a_stop_gives_the_grace_period_and_then_kills_all() {
+    if part().is_none() {
+        return Machine::boot("nobody").run("a_stop_gives_the_grace_period_and_then_kills_all", "root");
+    }
+    let host = Host::at(Path::new("/srv/landfall"));
+    let config = with(systemd(&["./run"]), |runtime| {
+        runtime.stop = Stop { signal: "INT".to_owned(), to: StopTo::Main, grace_seconds: 20 };
+    });
+    let script = "d=../../shared/data; trap 'echo asked >>$d/said; sleep 0.2; echo done >>$d/said; exit 0' INT; echo up >>$d/said
+        while :; do sleep 0.05; done";
+    host.start(&start(&host.release("v1", script), config.clone())).unwrap();
+    host.wait_for_data("said");
+    host.stop().unwrap();
+    assert_eq!(fs::read_to_string(host.data("said")).unwrap(), "up\nasked\ndone\n");
+
+    // It hears nothing, and neither does what left its session.
+    let script = "trap '' TERM INT; setsid sh -c \"trap '' TERM INT; echo up >../../shared/data/child; while :; do sleep 1; done\" &
+        while :; do sleep 1; done";
+    let config = with(config, |runtime| runtime.stop.grace_seconds = 1);
+    host.start(&start(&host.release("v2", script), config)).unwrap();
+    host.wait_for_data("child");
+    assert!(host.living().len() >= 2);
+    host.stop().unwrap();
+    assert!(host.living().is_empty());
+    assert_eq!(say(&["systemctl", "is-failed", UNIT]).unwrap_err().trim(), "inactive", "nothing is listed as failed");
+}
+
+#[test]
+fn who_may_not_have_a_unit_hears_what_is_missing() {
+    let name = "who_may_not_have_a_unit_hears_what_is_missing";
+    let Some(part) = part() else {
+        let machine = Machine::boot("deploy");
+        machine.sh(
+            "printf '[Service]\nExecStart=/bin/sleep 1000\n' >/etc/systemd/system/web.service; systemctl daemon-reload",
+        );
+        machine.run_as("guest", "2001", name, "guest");
+        machine.run_as("deploy", "2000", name, "deploy");
+        // And where systemd does not run.
+        let words = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh"];
+        return run_again(&format!("systemd::{name}"), &words, &[(PART, "none")]);
+    };
+    let root = tempfile::tempdir().unwrap();
+    let host = Host::at(root.path());
+    let release = host.release("v1", "exec sleep 1000");
+    let refused = |config: Configuration| {
+        let runtime = landfall_host::runtime::of(&config);
+        let first = start(&release, config);
+        let failure = runtime.check(&host.folder, &first).unwrap_err();
+        assert_eq!(failure.reason, Reason::HostUnsupported, "{}", failure.why);
+        failure.why.clone()
+    };
+    let with_unit = |unit: &str| with(systemd(&[]), |runtime| runtime.unit = Some(unit.to_owned()));
+    match part.as_str() {
+        "guest" => {
+            assert!(refused(systemd(&["./run"])).contains("loginctl enable-linger guest"));
+            let why = refused(with_unit("web.service"));
+            assert!(why.contains("sudo does not allow systemctl start web.service"), "{why}");
+            assert!(why.contains("guest ALL=(root) NOPASSWD: /usr/bin/systemctl start web.service"), "{why}");
+            assert!(refused(with_unit("no-such.service")).contains("not-found: the administrator installs it"));
+            assert!(refused(with_unit("../web")).contains("can't be an administrator's unit"));
+            assert!(refused(with_unit("landfall-shop.web.service")).contains("can't"));
+        }
+        "deploy" => {
+            let mut config = systemd(&["./run"]);
+            config.run_as = Some(RunAs { method: RunAsMethod::Sudo, user: "guest".to_owned() });
+            assert!(refused(config).contains("run.systemd.unit"));
+            let why = refused(with_env(systemd(&["./run"]), "spring.url", "x"));
+            assert!(why.contains("takes no variable"), "{why}");
+            let mut config = systemd(&["./run"]);
+            config.liveness = Some(http(1, "/"));
+            assert!(refused(config).contains("livenessProbe"));
+            let config = with(systemd(&["./run"]), |runtime| runtime.stop.signal = "NONE".to_owned());
+            assert!(refused(config).contains("signal NONE"));
+        }
+        _ => assert!(refused(systemd(&["./run"])).contains("systemd does not run this machine")),
+    }
+}
