@@ -2,11 +2,12 @@
 
 use std::{
     io::{self, BufRead, BufReader, Write},
-    os::unix::net::UnixStream,
+    os::{fd::AsFd, unix::net::UnixStream},
     path::PathBuf,
     time::{Duration, Instant},
 };
 
+use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         Belonging, Executed, Exit,
         launch::{Launch, LaunchError},
     },
-    process::{Identity, Listening},
+    process::{Identity, Listening, timespec},
 };
 
 /// A line is no longer: the other user is a stranger.
@@ -90,6 +91,12 @@ impl Lines {
     /// More lines are here already.
     pub(super) fn has_more(&self) -> bool {
         !self.reader.buffer().is_empty()
+    }
+
+    /// Something of a line is here, or the end.
+    pub(super) fn is_readable(&self) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(self.stream().as_fd(), PollFlags::IN)];
+        self.has_more() || poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0)
     }
 
     pub(super) fn stream(&self) -> &UnixStream {

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     clock, core_dumps, files,
     keeper::{
-        Belonging, Executed, Exit, Hands, Own,
+        Begun, Belonging, Executed, Exit, Hands, Own, UnderWay,
         launch::{Launch, LaunchError},
     },
     process::{Found, Identity, Listening, Stat, find, timespec, user_of},
@@ -44,6 +44,10 @@ pub struct AsUser {
     connection: Option<Lines>,
     /// That user's process, as it says itself.
     hand: Option<i32>,
+    /// Number of the command whose answer is still to come. Whatever is asked next ends it.
+    executes: Option<u64>,
+    /// Commands that were begun.
+    begun: u64,
     own: Own,
 }
 
@@ -83,7 +87,7 @@ impl AsUser {
     }
 
     fn with(run_as: &RunAs, output: Output, connection: Option<Lines>) -> Self {
-        Self { run_as: run_as.clone(), output, connection, hand: None, own: Own::default() }
+        Self { run_as: run_as.clone(), output, connection, hand: None, executes: None, begun: 0, own: Own::default() }
     }
 
     fn connect(&mut self) -> Result<&mut Lines, String> {
@@ -122,9 +126,14 @@ impl AsUser {
     /// A question and its answer; a connection that broke is made again once.
     fn ask(&mut self, ask: &Ask, timeout: Duration) -> Result<Said, String> {
         for _ in 0..2 {
+            let executes = self.executes.take().is_some();
             let lines = self.connect()?;
             let end = Some(clock::monotonic() + timeout);
-            let answered = lines.write(ask, end).and_then(|()| lines.read::<Said>(end));
+            let answered = lines.write(ask, end).and_then(|()| match executes {
+                // The command that this ended answers first.
+                true => lines.read::<Said>(end).and_then(|_| lines.read::<Said>(end)),
+                false => lines.read::<Said>(end),
+            });
             match answered {
                 Ok(Said::Failed(why)) => return Err(why),
                 Ok(said) => return Ok(said),
@@ -153,6 +162,13 @@ impl AsUser {
         match self.ask(&Ask::Nothing, ANSWER_TIMEOUT)? {
             Said::Hello { uid, .. } => Ok(uid),
             _ => Err("an answer to nothing".to_owned()),
+        }
+    }
+
+    /// Ends a command that is under way: the next question does.
+    fn end(&mut self, number: u64) {
+        if self.executes == Some(number) {
+            let _ = self.ask(&Ask::Nothing, ANSWER_TIMEOUT);
         }
     }
 
@@ -302,45 +318,64 @@ impl Hands for AsUser {
         }
     }
 
-    fn execute(&mut self, launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> Executed {
+    fn begin(&mut self, launch: &Launch, timeout: Duration) -> Begun {
+        if self.executes.is_some() {
+            return Begun::Later;
+        }
         let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let launch = Launch { command: launch.command.clone(), env: launch.env.clone(), folder: launch.folder.clone() };
         let lines = match self.connect() {
             Ok(lines) => lines,
-            Err(why) => return Executed::Failed(why),
+            Err(why) => return Begun::Failed(why),
         };
-        let executed = execute(lines, &Ask::Execute { launch, millis }, timeout, interrupts);
-        executed.unwrap_or_else(|error| {
+        let now = clock::monotonic();
+        if let Err(error) = lines.write(&Ask::Execute { launch, millis }, Some(now + ANSWER_TIMEOUT)) {
             self.connection = None;
-            Executed::Failed(error.to_string())
+            return Begun::Failed(error.to_string());
+        }
+        self.begun += 1;
+        self.executes = Some(self.begun);
+        // The other end says when its time is over.
+        Begun::UnderWay(UnderWay::Other { number: self.begun, end: now + timeout + ANSWER_TIMEOUT })
+    }
+
+    fn look(&mut self, command: &mut UnderWay) -> Option<Executed> {
+        let UnderWay::Other { number, .. } = *command else { return Some(Executed::Interrupted) };
+        let lines = match &mut self.connection {
+            Some(lines) if self.executes == Some(number) => lines,
+            _ => return Some(Executed::Interrupted),
+        };
+        if !lines.is_readable() {
+            if clock::monotonic() < command.end() {
+                return None;
+            }
+            self.end(number);
+            return Some(Executed::TimedOut);
+        }
+        self.executes = None;
+        Some(match lines.read::<Said>(Some(clock::monotonic() + ANSWER_TIMEOUT)) {
+            Ok(Said::Executed(executed)) => executed,
+            Ok(Said::Failed(why)) => Executed::Failed(why),
+            said => {
+                self.connection = None;
+                Executed::Failed(
+                    said.err().map_or_else(|| "an answer to nothing".to_owned(), |error| error.to_string()),
+                )
+            }
         })
+    }
+
+    fn give_up(&mut self, command: UnderWay) {
+        if let UnderWay::Other { number, .. } = command {
+            self.end(number);
+        }
+    }
+
+    fn watched<'a>(&'a self, _command: &'a UnderWay) -> Vec<BorrowedFd<'a>> {
+        self.connection.iter().map(|lines| lines.stream().as_fd()).collect()
     }
 
     fn connection(&self) -> Option<BorrowedFd<'_>> {
         self.connection.as_ref().map(|lines| lines.stream().as_fd())
     }
-}
-
-fn execute(lines: &mut Lines, ask: &Ask, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> io::Result<Executed> {
-    lines.write(ask, Some(clock::monotonic() + ANSWER_TIMEOUT))?;
-    let mut fds = vec![PollFd::from_borrowed_fd(lines.stream().as_fd(), PollFlags::IN)];
-    fds.extend(interrupts.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
-    let _ = poll(&mut fds, Some(&timespec(timeout + ANSWER_TIMEOUT)));
-    let is_answered = fds.first().is_some_and(|fd| !fd.revents().is_empty());
-    drop(fds);
-    let end = Some(clock::monotonic() + ANSWER_TIMEOUT);
-    if !is_answered {
-        // The next question ends it.
-        lines.write(&Ask::Nothing, end)?;
-    }
-    let executed = match lines.read::<Said>(end)? {
-        Said::Executed(executed) => executed,
-        Said::Failed(why) => Executed::Failed(why),
-        _ => return Err(io::Error::other("an answer to nothing")),
-    };
-    if !is_answered {
-        lines.read::<Said>(end)?;
-        return Ok(Executed::Interrupted);
-    }
-    Ok(executed)
 }

@@ -53,7 +53,15 @@ pub fn unended(processes: &[Identity]) -> Box<StepFailure> {
 ///
 /// With `to: Main` the first process alone gets the signal. What it leaves gets the same once it is dead, so that a shell in front of a
 /// program does not cost the program its orderly end. At the end of the grace period KILL goes to all.
-pub fn end(hands: &mut dyn Hands, application: Option<&Identity>, of: &Belonging, stop: &Stop) -> Result<u32, Unended> {
+///
+/// `meanwhile` does what else is due, and answers when it is next.
+pub fn end(
+    hands: &mut dyn Hands,
+    application: Option<&Identity>,
+    of: &Belonging,
+    stop: &Stop,
+    meanwhile: &mut dyn FnMut() -> Option<Instant>,
+) -> Result<u32, Unended> {
     let signal = signal_of(&stop.signal).unwrap_or(Signal::TERM);
     let grace_ends = clock::monotonic() + Duration::from_secs(u64::from(stop.grace_seconds));
     let mut told: Vec<Identity> = Vec::new();
@@ -68,7 +76,7 @@ pub fn end(hands: &mut dyn Hands, application: Option<&Identity>, of: &Belonging
         for process in &told {
             tell(hands, process, signal);
         }
-        wait(main, grace_ends);
+        wait(main, grace_ends, meanwhile);
     }
     let mut left: Option<u32> = None;
     let mut pause = LOOK_INTERVAL_MIN;
@@ -87,6 +95,7 @@ pub fn end(hands: &mut dyn Hands, application: Option<&Identity>, of: &Belonging
                 told.push(process);
             }
         }
+        meanwhile();
         std::thread::sleep(pause);
         pause = (pause * 2).min(LOOK_INTERVAL_MAX);
     }
@@ -141,16 +150,20 @@ fn tell(hands: &mut dyn Hands, process: &Identity, signal: Signal) {
     let _ = hands.signal(process, Signal::CONT);
 }
 
-fn wait(process: &Identity, end: Instant) {
+fn wait(process: &Identity, end: Instant, meanwhile: &mut dyn FnMut() -> Option<Instant>) {
     loop {
-        let left = end.saturating_duration_since(clock::monotonic());
+        let due = meanwhile();
+        let now = clock::monotonic();
+        let left = end.saturating_duration_since(now);
+        // One moment at least, whatever is due.
+        let pause = due.map_or(left, |due| due.saturating_duration_since(now).max(LOOK_INTERVAL_MIN).min(left));
         match find(process) {
             Found::Dead => return,
             _ if left.is_zero() => return,
             Found::Alive(handle) => {
-                handle.wait(left);
+                handle.wait(pause);
             }
-            Found::Hidden => std::thread::sleep(LOOK_INTERVAL_MAX.min(left)),
+            Found::Hidden => std::thread::sleep(LOOK_INTERVAL_MAX.min(pause)),
         }
     }
 }
@@ -162,7 +175,7 @@ mod tests {
     use super::*;
     use crate::{
         keeper::{
-            Executed, Exit,
+            Begun, Executed, Exit, UnderWay,
             launch::{Launch, LaunchError},
         },
         process::Listening,
@@ -212,8 +225,18 @@ mod tests {
             None
         }
 
-        fn execute(&mut self, _launch: &Launch, _timeout: Duration, _interrupts: &[BorrowedFd<'_>]) -> Executed {
-            Executed::Interrupted
+        fn begin(&mut self, _launch: &Launch, _timeout: Duration) -> Begun {
+            Begun::Later
+        }
+
+        fn look(&mut self, _command: &mut UnderWay) -> Option<Executed> {
+            None
+        }
+
+        fn give_up(&mut self, _command: UnderWay) {}
+
+        fn watched<'a>(&'a self, _command: &'a UnderWay) -> Vec<BorrowedFd<'a>> {
+            Vec::new()
         }
     }
 
@@ -222,7 +245,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
         let mut hands = Hasty { child: identity.clone(), lists: 0 };
-        end(&mut hands, None, &Belonging::default(), &Stop::default()).unwrap();
+        end(&mut hands, None, &Belonging::default(), &Stop::default(), &mut || None).unwrap();
         assert!(matches!(find(&identity), Found::Dead));
         child.kill().unwrap();
         child.wait().unwrap();

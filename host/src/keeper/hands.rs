@@ -2,38 +2,40 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
-    os::{fd::BorrowedFd, unix::process::CommandExt},
+    io,
+    os::fd::BorrowedFd,
     path::Path,
-    process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use landfall_host_protocol::RunAs;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
-    process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid},
+    process::{Signal, WaitId, WaitIdOptions, WaitOptions, waitid},
 };
 use serde::{Deserialize, Serialize};
 
-use super::launch::{Launch, LaunchError, Prepared, prepare};
+use super::{
+    command::Asking,
+    launch::{Launch, LaunchError, Prepared, prepare},
+};
 use crate::{
     as_user::AsUser,
-    clock, core_dumps,
+    clock,
     process::{
-        Found, Identity, Listening, boot_id, descendants, end_all, find, marked, owns, session_members, timespec,
-        unseen_children,
+        Found, Identity, Listening, boot_id, children, descendants, end_all, find, marked, owns, session_members,
+        timespec, unseen_children,
     },
 };
 
-/// Bytes of a probe command's output that are kept.
-const OUTPUT_MAX: u64 = 4096;
 const OF_THE_LOGIN: [&str; 3] = ["HOME", "USER", "LOGNAME"];
 /// Between two looks at what may have forked while it was listed.
 const AGAIN: Duration = Duration::from_millis(2);
 /// Ends of children that are remembered.
 const REAPED_MAX: usize = 64;
+/// Between two looks at a command, where nothing else wakes us.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// By what an application's processes are found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +55,9 @@ pub struct Belonging {
     /// Processes that were proved to be of it before, and could not be ended.
     #[serde(default)]
     pub known: Vec<Identity>,
+    /// Processes of ours that are none of the application, with all that is below them.
+    #[serde(default)]
+    pub apart: Vec<Identity>,
 }
 
 impl Belonging {
@@ -63,7 +68,8 @@ impl Belonging {
         found.extend(marked(&self.instance));
         found.extend(self.known.iter().filter(|process| !matches!(find(process), Found::Dead)).cloned());
         let own = rustix::process::getpid().as_raw_nonzero().get();
-        found.retain(|process| process.pid != own && !self.except.contains(&process.pid));
+        let apart: Vec<Identity> = self.apart.iter().flat_map(below).chain(self.apart.iter().cloned()).collect();
+        found.retain(|process| process.pid != own && !self.except.contains(&process.pid) && !apart.contains(process));
         found.sort_by_key(|process| process.pid);
         found.dedup();
         found
@@ -117,6 +123,34 @@ pub enum Executed {
     Failed(String),
 }
 
+/// How a command was begun.
+pub enum Begun {
+    UnderWay(UnderWay),
+    Failed(String),
+    /// Another one is under way, and only one at a time can be.
+    Later,
+}
+
+/// A command under way.
+pub enum UnderWay {
+    Own(Box<Asking>),
+    /// One that the other user's process was asked for, by its number.
+    Other {
+        number: u64,
+        end: Instant,
+    },
+}
+
+impl UnderWay {
+    /// When it is looked at in any case.
+    pub fn end(&self) -> Instant {
+        match self {
+            Self::Own(asking) => asking.end(),
+            Self::Other { end, .. } => *end,
+        }
+    }
+}
+
 pub trait Hands {
     /// A process that waits to become the application. Its identity is to be recorded before [`Hands::go`].
     fn prepare(&mut self, output: &File) -> io::Result<Identity>;
@@ -148,8 +182,43 @@ pub trait Hands {
     /// Does one of its processes hold one of these sockets? `None`: that can't be seen.
     fn owns(&mut self, of: &Belonging, sockets: &[Listening]) -> Option<bool>;
 
-    /// Runs a command, all of which ends with it.
-    fn execute(&mut self, launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> Executed;
+    /// Begins a command, all of which ends with it. It is looked at until it has come to something, or given up.
+    fn begin(&mut self, launch: &Launch, timeout: Duration) -> Begun;
+
+    /// What it came to; `None`: it is under way.
+    fn look(&mut self, command: &mut UnderWay) -> Option<Executed>;
+
+    /// Ends it.
+    fn give_up(&mut self, command: UnderWay);
+
+    /// Readable when it is to be looked at.
+    fn watched<'a>(&'a self, command: &'a UnderWay) -> Vec<BorrowedFd<'a>>;
+
+    /// Runs a command to its end.
+    fn execute(&mut self, launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> Executed {
+        let mut command = match self.begin(launch, timeout) {
+            Begun::UnderWay(command) => command,
+            Begun::Failed(why) => return Executed::Failed(why),
+            Begun::Later => return Executed::Interrupted,
+        };
+        loop {
+            if let Some(executed) = self.look(&mut command) {
+                return executed;
+            }
+            let left = command.end().saturating_duration_since(clock::monotonic());
+            let mut fds: Vec<PollFd<'_>> =
+                interrupts.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+            fds.extend(self.watched(&command).into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            let _ = poll(&mut fds, Some(&timespec(left.min(LOOK_INTERVAL))));
+            let interrupted =
+                fds.iter().take(interrupts.len()).any(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::HUP));
+            drop(fds);
+            if interrupted {
+                self.give_up(command);
+                return Executed::Interrupted;
+            }
+        }
+    }
 
     /// What goes on to a newer program of this process.
     fn connection(&self) -> Option<BorrowedFd<'_>> {
@@ -171,17 +240,32 @@ pub struct Own {
     prepared: Option<Prepared>,
     /// Children that were waited for by the way.
     reaped: Vec<(i32, Exit)>,
+    /// Commands under way: how they ended, where they were waited for by the way.
+    asking: Vec<(i32, Option<Exit>)>,
+    /// Commands that can't be ended, and the first process of each.
+    lingering: Vec<(Vec<String>, Identity)>,
 }
 
 impl Own {
+    /// It is over; where it can't be ended it is not begun again beside itself.
+    fn forget(&mut self, asking: &Asking) {
+        self.asking.retain(|(pid, _)| *pid != asking.pid());
+        self.lingering.extend(asking.living().map(|process| (asking.command().to_vec(), process)));
+    }
+
     /// Waits for all children that are dead, and remembers how they ended.
     pub fn reap_all(&mut self) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let pid = pid.as_raw_nonzero().get();
+            if let Some((_, exit)) = self.asking.iter_mut().find(|(asking, _)| *asking == pid) {
+                *exit = Some(status.into());
+                continue;
+            }
             // (Of a daemon's many children the last ones suffice.)
             if self.reaped.len() >= REAPED_MAX {
                 self.reaped.remove(0);
             }
-            self.reaped.push((pid.as_raw_nonzero().get(), status.into()));
+            self.reaped.push((pid, status.into()));
         }
     }
 }
@@ -233,7 +317,12 @@ impl Hands for Own {
         self.reap_all();
         // Whatever loses its parent becomes our child: none is left where we have none.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        matches!(waitid(WaitId::All, options), Err(Errno::CHILD))
+        if matches!(waitid(WaitId::All, options), Err(Errno::CHILD)) {
+            return true;
+        }
+        // Nobody else waits for them, and new ones come at the end: a list of them has no gap.
+        let apart = |pid: &i32| of.apart.iter().any(|process| process.pid == *pid && has_its_pid(process));
+        !of.apart.is_empty() && children().iter().all(apart)
     }
 
     fn unseen(&mut self, of: &Belonging) -> Vec<Identity> {
@@ -250,86 +339,47 @@ impl Hands for Own {
         owns(&of.living(), sockets)
     }
 
-    fn execute(&mut self, launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> Executed {
-        execute(&with_login(launch), timeout, interrupts).unwrap_or_else(|error| Executed::Failed(error.to_string()))
+    fn begin(&mut self, launch: &Launch, timeout: Duration) -> Begun {
+        self.lingering.retain(|(_, process)| matches!(find(process), Found::Alive(_)));
+        if let Some((_, process)) = self.lingering.iter().find(|(command, _)| *command == launch.command) {
+            let why = format!("{}: the last try (pid {}) can't be ended", launch.command.join(" "), process.pid);
+            return Begun::Failed(why);
+        }
+        match Asking::begin(&with_login(launch), timeout) {
+            Ok(asking) => {
+                self.asking.push((asking.pid(), None));
+                Begun::UnderWay(UnderWay::Own(Box::new(asking)))
+            }
+            Err(why) => Begun::Failed(why),
+        }
+    }
+
+    fn look(&mut self, command: &mut UnderWay) -> Option<Executed> {
+        let UnderWay::Own(asking) = command else { return Some(Executed::Interrupted) };
+        let pid = asking.pid();
+        let reaped = self.asking.iter().find(|(asking, _)| *asking == pid).and_then(|(_, exit)| *exit);
+        let executed = asking.look(|| reaped)?;
+        self.forget(asking);
+        Some(executed)
+    }
+
+    fn give_up(&mut self, command: UnderWay) {
+        if let UnderWay::Own(mut asking) = command {
+            asking.give_up();
+            self.forget(&asking);
+        }
+    }
+
+    fn watched<'a>(&'a self, command: &'a UnderWay) -> Vec<BorrowedFd<'a>> {
+        match command {
+            UnderWay::Own(asking) => asking.watched(),
+            UnderWay::Other { .. } => Vec::new(),
+        }
     }
 }
 
 fn is_parent(of: &Belonging) -> bool {
     Identity::own().is_some_and(|own| of.below.contains(&own))
-}
-
-fn execute(launch: &Launch, timeout: Duration, interrupts: &[BorrowedFd<'_>]) -> io::Result<Executed> {
-    let Some((program, arguments)) = launch.command.split_first() else {
-        return Ok(Executed::Failed("the command is empty".to_owned()));
-    };
-    let (mut output, theirs) = io::pipe()?;
-    // The first of a group, so that what it leaves is ended with it.
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(launch.env.iter().map(|(name, value)| (name, value)))
-        .current_dir(existing(&launch.folder))
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(theirs.try_clone()?)
-        .stderr(theirs);
-    let child = core_dumps::as_before(|| command.spawn());
-    // Its end of the pipe is the command's alone.
-    drop(command);
-    let child = match child {
-        Ok(child) => child,
-        Err(error) => return Ok(Executed::Failed(format!("{program}: {error}"))),
-    };
-    let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-    let Some(id) = Pid::from_raw(pid) else { return Ok(Executed::Failed("no pid".to_owned())) };
-    rustix::io::ioctl_fionbio(&output, true)?;
-    let end = clock::monotonic() + timeout;
-    let mut said = Vec::new();
-    let executed = loop {
-        // A drained pipe blocks no command.
-        let _ = (&mut output).take(64 << 10).read_to_end(&mut said);
-        said.truncate(OUTPUT_MAX as usize);
-        if is_dead(id) {
-            break None;
-        }
-        let left = end.saturating_duration_since(clock::monotonic());
-        if left.is_zero() {
-            break Some(Executed::TimedOut);
-        }
-        let pidfd = Identity::of(pid).and_then(|identity| match find(&identity) {
-            Found::Alive(handle) => Some(handle),
-            Found::Dead | Found::Hidden => None,
-        });
-        let mut fds: Vec<PollFd<'_>> =
-            interrupts.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-        if let Some(pidfd) = pidfd.as_ref().and_then(|handle| handle.pidfd()) {
-            fds.push(PollFd::from_borrowed_fd(pidfd, PollFlags::IN));
-        }
-        // It is looked at now and then in any case, for a full pipe and where there is no pidfd.
-        let _ = poll(&mut fds, Some(&timespec(left.min(Duration::from_millis(20)))));
-        let interrupted =
-            fds.iter().take(interrupts.len()).any(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::HUP));
-        if interrupted {
-            break Some(Executed::Interrupted);
-        }
-    };
-    // Its leader is not waited for yet, so the group's number is no other's.
-    let _ = rustix::process::kill_process_group(id, Signal::KILL);
-    let exit = waitpid(Some(id), WaitOptions::empty()).ok().flatten().map(|(_, status)| Exit::from(status));
-    let _ = (&mut output).take(OUTPUT_MAX).read_to_end(&mut said);
-    said.truncate(OUTPUT_MAX as usize);
-    Ok(executed.unwrap_or_else(|| Executed::Ended {
-        exit: exit.unwrap_or(Exit { status: None, signal: None }),
-        output: String::from_utf8_lossy(&said).into_owned(),
-    }))
-}
-
-/// Is this child dead? It is not waited for.
-fn is_dead(pid: Pid) -> bool {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
 }
 
 /// What programs ask for to find their user's files, as the login of who runs this has it.
@@ -341,9 +391,4 @@ pub fn login() -> impl Iterator<Item = (String, String)> {
 fn with_login(launch: &Launch) -> Launch {
     let env = login().chain(launch.env.iter().cloned()).collect();
     Launch { command: launch.command.clone(), env, folder: launch.folder.clone() }
-}
-
-/// A folder that is gone is no reason to ask nothing.
-fn existing(folder: &Path) -> &Path {
-    if folder.is_dir() { folder } else { Path::new("/") }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
@@ -11,8 +11,8 @@ use std::{
 };
 
 use landfall_host_protocol::{
-    Configuration, Ended, Failure, FolderName, ProbeAction, ProcessRuntime, Reason, Runtime, Secrets, Start, StepName,
-    Stop, WaitingReason,
+    Configuration, Ended, Failure, FolderName, Probe, ProbeAction, ProcessRuntime, Reason, Runtime, Secrets, Start,
+    StepName, Stop, WaitingReason,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -23,14 +23,15 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    asked::{Asked, By, Connecting, Try},
     ending::{self, Unended, unended},
     environment::environment,
-    hands::{Belonging, Executed, Exit, Hands, hands_of},
+    hands::{Begun, Belonging, Executed, Exit, Hands, hands_of},
     launch::Launch,
     log,
     order::{Act, LaterOrder, Order, Work},
-    readiness::Tries,
     restart::{Backoff, Next, after_end},
+    rotation::Rotation,
     signals::Signals,
     state::{KeeperRecord, Phase, State},
 };
@@ -54,9 +55,10 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks at a process that has no pidfd, or whose record could not be written.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two looks at the log's size: as its growth wants, within these.
-const ROTATION_MIN: Duration = Duration::from_millis(20);
-const ROTATION_MAX: Duration = Duration::from_secs(1);
+/// Between two looks whether a runner died that left something to undo.
+const UNDO_INTERVAL: Duration = Duration::from_secs(1);
+/// Before a probe is asked again for which there was no room.
+const LATER: Duration = Duration::from_millis(50);
 /// Between two tries to end what could not be ended.
 const UNENDED_INTERVAL: Duration = Duration::from_secs(1);
 /// A failed probe's words are not written more often.
@@ -127,7 +129,7 @@ pub fn run_check() -> u8 {
 }
 
 /// Asks the other program.
-fn can_go_on(program: &Path, memory: &File) -> io::Result<bool> {
+fn can_go_on(program: &Path, memory: &File, mut meanwhile: impl FnMut()) -> io::Result<bool> {
     let mut child = Command::new(program)
         .arg0("landfall-keeper")
         .arg("can-keep-on")
@@ -145,6 +147,7 @@ fn can_go_on(program: &Path, memory: &File) -> io::Result<bool> {
             child.wait()?;
             return Ok(false);
         }
+        meanwhile();
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -208,9 +211,10 @@ struct Keeper {
     seen_alive: u64,
     backoff: Backoff,
     started: Instant,
-    readiness: Option<Tries>,
-    liveness: Option<Tries>,
+    readiness: Option<Asked>,
+    liveness: Option<Asked>,
     rotation: Rotation,
+    undo_due: Instant,
     /// When it is tried again to end what could not be ended.
     unended_due: Instant,
     /// The record could not be written; it is tried again.
@@ -218,14 +222,6 @@ struct Keeper {
     /// Words of a failed probe wait to be written.
     words_unwritten: bool,
     words_written: Instant,
-}
-
-/// When the log's size is looked at next.
-struct Rotation {
-    due: Instant,
-    pause: Duration,
-    looked: Instant,
-    length: u64,
 }
 
 /// What a turn of the loop comes to.
@@ -261,8 +257,8 @@ impl Keeper {
         }
         keeper.hold_application();
         keeper.watch_from(keeper.started);
-        if let (Some(tries), true) = (&mut keeper.readiness, keeper.state.is_ready()) {
-            tries.answer = Some(true);
+        if let (Some(asked), true) = (&mut keeper.readiness, keeper.state.is_ready()) {
+            asked.tries.answer = Some(true);
         }
         keeper.write();
         Ok(keeper)
@@ -276,6 +272,7 @@ impl Keeper {
         let signals = Signals::register()
             .map_err(|error| StepFailure::new(Reason::StartFailed, format!("keeper: signals: {error}")))?;
         let now = clock::monotonic();
+        let rotation = Rotation::new(&folder, &order.start.config.log);
         Ok(Self {
             folder,
             order,
@@ -290,7 +287,8 @@ impl Keeper {
             started: now,
             readiness: None,
             liveness: None,
-            rotation: Rotation { due: now, pause: ROTATION_MIN, looked: now, length: 0 },
+            rotation,
+            undo_due: now,
             unended_due: now,
             unwritten: false,
             words_unwritten: false,
@@ -314,8 +312,8 @@ impl Keeper {
         let ticks = self.state.application.as_ref().map_or(0, |process| start_time_now().saturating_sub(process.start));
         let now = clock::monotonic();
         self.watch_from(now.checked_sub(Duration::from_millis(ticks.saturating_mul(10))).unwrap_or(now));
-        if let Some(tries) = &mut self.readiness {
-            tries.answer = Some(self.state.is_ready());
+        if let Some(asked) = &mut self.readiness {
+            asked.tries.answer = Some(self.state.is_ready());
         }
         self.state
             .write(&self.folder)
@@ -379,8 +377,8 @@ impl Keeper {
     /// The probes start from the beginning.
     fn watch_from(&mut self, started: Instant) {
         self.started = started;
-        self.readiness = self.configuration().readiness.as_ref().map(|probe| Tries::new(probe, started));
-        self.liveness = self.configuration().liveness.as_ref().map(|probe| Tries::new(probe, started));
+        self.readiness = self.configuration().readiness.as_ref().map(|probe| Asked::new(probe, started));
+        self.liveness = self.configuration().liveness.as_ref().map(|probe| Asked::new(probe, started));
     }
 
     fn keep(&mut self) -> u8 {
@@ -395,10 +393,12 @@ impl Keeper {
     fn wait(&self) {
         let now = clock::monotonic();
         let runs = matches!(self.state.phase, Phase::Running);
-        let mut due: Option<Instant> = Some(self.rotation.due);
-        let mut earlier = |time: Instant| due = Some(due.map_or(time, |due| due.min(time)));
-        if runs {
-            self.readiness.iter().chain(&self.liveness).for_each(|tries| earlier(tries.due));
+        let mut due = self.rotation.due().min(self.undo_due);
+        let mut earlier = |time: Instant| due = due.min(time);
+        let probes = || self.readiness.iter().chain(&self.liveness).filter(|_| runs);
+        probes().filter_map(Asked::due).for_each(&mut earlier);
+        if self.words_unwritten {
+            earlier(self.words_written + WORDS_INTERVAL);
         }
         if let Phase::Waiting { at } = self.state.phase {
             let start = now + Duration::from_millis(at.saturating_sub(clock::uptime_millis()));
@@ -415,8 +415,9 @@ impl Keeper {
         if runs && let Some(pidfd) = self.application.as_ref().and_then(Handle::pidfd) {
             fds.push(PollFd::from_borrowed_fd(pidfd, PollFlags::IN));
         }
-        let timeout = due.map(|due| timespec(due.saturating_duration_since(now)));
-        let _ = poll(&mut fds, timeout.as_ref());
+        let watched = probes().flat_map(|asked| asked.watched(self.hands.as_ref()));
+        fds.extend(watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let _ = poll(&mut fds, Some(&timespec(due.saturating_duration_since(now))));
     }
 
     fn turn(&mut self) -> Turn {
@@ -439,7 +440,9 @@ impl Keeper {
         {
             return self.start_again();
         }
-        if self.unwritten {
+        let words_due = self.words_unwritten && clock::monotonic() >= self.words_written + WORDS_INTERVAL;
+        if self.unwritten || words_due {
+            self.words_written = clock::monotonic();
             self.write();
         }
         if matches!(self.state.phase, Phase::Running) {
@@ -448,7 +451,8 @@ impl Keeper {
                 return Turn::Done;
             }
         }
-        self.rotate();
+        self.rotation.turn();
+        self.see_to_undo();
         Turn::On
     }
 
@@ -475,6 +479,7 @@ impl Keeper {
             session: application,
             except: Vec::new(),
             known: self.state.unended.clone(),
+            apart: self.state.apart.clone(),
         }
     }
 
@@ -555,8 +560,11 @@ impl Keeper {
 
     /// How many were left; what could not be ended is kept in mind.
     fn end(&mut self, application: Option<&Identity>, stop: &Stop) -> u32 {
+        self.give_up_tries();
         let of = self.belonging();
-        let (left, unended) = match ending::end(self.hands.as_mut(), application, &of, stop) {
+        let Self { hands, rotation, .. } = self;
+        let mut meanwhile = || Some(rotation.turn());
+        let (left, unended) = match ending::end(hands.as_mut(), application, &of, stop, &mut meanwhile) {
             Ok(left) => (left, Vec::new()),
             Err(Unended(unended)) => (u32::try_from(unended.len()).unwrap_or(u32::MAX), unended),
         };
@@ -574,8 +582,8 @@ impl Keeper {
 
     /// The last record of this keeper. A full disk is given some time.
     fn write_last(&mut self) -> Turn {
-        self.rotation.due = clock::monotonic();
-        self.rotate();
+        self.rotation.hurry();
+        self.rotation.turn();
         for _ in 0..50 {
             self.write();
             if !self.unwritten || !self.folder.dot().exists() {
@@ -622,6 +630,8 @@ impl Keeper {
     }
 
     fn become_program(&mut self, program: &Path) -> io::Result<()> {
+        // Nobody would hear what they come to.
+        self.give_up_tries();
         let ago = clock::monotonic().saturating_duration_since(self.started);
         let memory = Memory {
             order: self.order.clone(),
@@ -636,7 +646,9 @@ impl Keeper {
         let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&sealed, seals)?;
         // After an exec there is no way back.
-        if !can_go_on(program, &sealed)? {
+        if !can_go_on(program, &sealed, || {
+            self.rotation.turn();
+        })? {
             return Err(io::Error::other(format!("{} can't go on with what this keeper knows", program.display())));
         }
         io::Seek::rewind(&mut sealed)?;
@@ -715,21 +727,24 @@ impl Keeper {
     }
 
     fn ask_readiness(&mut self) {
-        let now = clock::monotonic();
-        let Some(mut tries) = self.readiness.take_if(|tries| tries.due <= now) else { return };
-        let mut tried = self.ask(&tries);
+        let Some(mut asked) = self.readiness.take() else { return };
+        let came = self.try_probe(&mut asked);
+        let Some((mut tried, began)) = came else {
+            self.readiness = Some(asked);
+            return;
+        };
         let is_ready = self.state.is_ready();
         if tried == Tried::Yes
             && !is_ready
-            && let Some(why) = self.foreign_listener(&tries)
+            && let Some(why) = self.foreign_listener(&asked.tries.probe)
         {
             tried = Tried::No(why);
         }
         let after = clock::monotonic();
-        tries.take(&tried, now, after, true);
-        let settled = tries.answer;
-        let progress = tries.progress();
-        self.readiness = Some(tries);
+        asked.tries.take(&tried, began, after, true);
+        let settled = asked.tries.answer;
+        let progress = asked.tries.progress();
+        self.readiness = Some(asked);
         match (&tried, settled) {
             (Tried::Yes, Some(true)) if !is_ready => {
                 self.state.ready_since = Some(clock::uptime_millis());
@@ -769,12 +784,12 @@ impl Keeper {
     }
 
     fn ask_liveness(&mut self) -> Turn {
-        let now = clock::monotonic();
-        let Some(mut tries) = self.liveness.take_if(|tries| tries.due <= now) else { return Turn::On };
-        let tried = self.ask(&tries);
-        tries.take(&tried, now, clock::monotonic(), false);
+        let Some(mut asked) = self.liveness.take() else { return Turn::On };
+        let came = self.try_probe(&mut asked);
+        let Asked { tries, .. } = self.liveness.insert(asked);
+        let Some((tried, began)) = came else { return Turn::On };
+        tries.take(&tried, began, clock::monotonic(), false);
         let settled = tries.answer;
-        self.liveness = Some(tries);
         if let Tried::Unasked(why) = &tried {
             self.tell_unasked(why);
         }
@@ -791,45 +806,61 @@ impl Keeper {
         self.follow(next, ran)
     }
 
-    /// One try. Orders and the application's end go before it.
-    fn ask(&mut self, tries: &Tries) -> Tried {
-        let timeout = probe::timeout(&tries.probe);
-        let pidfd = self.application.as_ref().and_then(Handle::pidfd);
-        let interrupts: Vec<BorrowedFd<'_>> = std::iter::once(self.signals.orders()).chain(pidfd).collect();
-        let ProbeAction::Exec { command } = &tries.probe.action else {
-            return probe::connect(&tries.probe.action, timeout, &interrupts);
+    /// What a probe's try came to, where one has, and when it began. One that is due is begun.
+    fn try_probe(&mut self, asked: &mut Asked) -> Option<(Tried, Instant)> {
+        if asked.under_way.is_none() {
+            let now = clock::monotonic();
+            if now < asked.tries.due {
+                return None;
+            }
+            match self.begin_try(&asked.tries.probe) {
+                Ok(Some(by)) => asked.under_way = Some(Try { began: now, by }),
+                Ok(None) => asked.tries.due = now + LATER,
+                Err(tried) => return Some((tried, now)),
+            }
+        }
+        let Try { began, by } = asked.under_way.as_mut()?;
+        let tried = match by {
+            By::Connection(connecting) => connecting.look(),
+            By::Command(command) => {
+                let executed = self.hands.look(command);
+                executed.map(|executed| in_words(executed, &asked.tries.probe))
+            }
+        };
+        let came = tried.map(|tried| (tried, *began))?;
+        asked.under_way = None;
+        Some(came)
+    }
+
+    /// `None`: not now. The error is what the try came to already.
+    fn begin_try(&mut self, probe: &Probe) -> Result<Option<By>, Tried> {
+        let timeout = probe::timeout(probe);
+        let unasked = |why: String| Tried::Unasked(format!("its probe can't be asked: {why}"));
+        let ProbeAction::Exec { command } = &probe.action else {
+            let connecting = Connecting::begin(&probe.action, timeout).map_err(|error| unasked(error.to_string()))?;
+            return Ok(Some(By::Connection(connecting)));
         };
         let nothing = Secrets::default();
         let secrets = self.order.secrets.as_ref().unwrap_or(&nothing);
-        let env = match environment(&self.order.start.config, secrets, &self.state.instance) {
-            Ok(env) => env,
-            Err(why) => return Tried::Unasked(format!("its probe can't be asked: {why}")),
-        };
+        let env = environment(&self.order.start.config, secrets, &self.state.instance).map_err(unasked)?;
         let folder = self.folder.release(&self.order.start.release);
-        let launch = Launch { command: command.clone(), env, folder };
-        match self.hands.execute(&launch, timeout, &interrupts) {
-            Executed::Ended { exit: Exit { status: Some(0), .. }, .. } => Tried::Yes,
-            Executed::Ended { exit, output } => {
-                let how = match (exit.status, exit.signal) {
-                    (Some(status), _) => format!("exit status {status}"),
-                    (None, Some(signal)) => format!("killed by SIG{}", signal_name(signal)),
-                    (None, None) => "ended".to_owned(),
-                };
-                let said = output.lines().last().map(log::clean).filter(|line| !line.is_empty());
-                Tried::No(said.map_or_else(
-                    || format!("{}: {how}", command.join(" ")),
-                    |said| format!("{}: {how}: {said}", command.join(" ")),
-                ))
-            }
-            Executed::TimedOut => Tried::No(format!("{}: not done within {} s", command.join(" "), timeout.as_secs())),
-            Executed::Interrupted => Tried::Interrupted,
-            Executed::Failed(why) => Tried::No(why),
+        match self.hands.begin(&Launch { command: command.clone(), env, folder }, timeout) {
+            Begun::UnderWay(command) => Ok(Some(By::Command(command))),
+            Begun::Later => Ok(None),
+            Begun::Failed(why) => Err(Tried::No(why)),
+        }
+    }
+
+    /// What is asked now counts for nothing: something that matters more happens.
+    fn give_up_tries(&mut self) {
+        for asked in self.readiness.iter_mut().chain(&mut self.liveness) {
+            asked.give_up(self.hands.as_mut());
         }
     }
 
     /// Who answered is somebody else, where that can be seen. Beside an application its processes may be more than we see.
-    fn foreign_listener(&mut self, tries: &Tries) -> Option<String> {
-        let (address, port) = probe::target(&tries.probe)?;
+    fn foreign_listener(&mut self, probe: &Probe) -> Option<String> {
+        let (address, port) = probe::target(probe)?;
         if !address.is_loopback() || !self.state.keeper.as_ref()?.parent {
             return None;
         }
@@ -846,28 +877,39 @@ impl Keeper {
         Some(format!("port {port} is answered by {named}"))
     }
 
-    fn rotate(&mut self) {
+    /// A runner that died can't undo what its task drained: a child does, that is none of the application's.
+    fn see_to_undo(&mut self) {
         let now = clock::monotonic();
-        if now < self.rotation.due {
+        if now < self.undo_due {
             return;
         }
-        // A runner that died can't undo what its task drained. (The child is reaped as the others are.)
-        drop(task::spawn_undo(&self.folder));
-        let limits = self.configuration().log.clone();
-        let length = std::fs::symlink_metadata(self.folder.log(0)).map_or(0, |metadata| metadata.len());
-        let grown = length.saturating_sub(self.rotation.length);
-        let time = now.saturating_duration_since(self.rotation.looked).max(Duration::from_millis(1));
-        let mut left = length;
-        if length > limits.max_bytes {
-            // A disk too full is told by the facts.
-            let _ = log::rotate(&self.folder, &limits);
-            left = std::fs::symlink_metadata(self.folder.log(0)).map_or(0, |metadata| metadata.len());
+        self.undo_due = now + UNDO_INTERVAL;
+        let Some(child) = task::spawn_undo(&self.folder) else { return };
+        // It is reaped as the others are.
+        self.state.apart.retain(|process| !matches!(find(process), Found::Dead));
+        self.state.apart.extend(i32::try_from(child.id()).ok().and_then(Identity::of));
+        self.write();
+    }
+}
+
+/// What a probe's command came to.
+fn in_words(executed: Executed, probe: &Probe) -> Tried {
+    let ProbeAction::Exec { command } = &probe.action else { return Tried::Interrupted };
+    let command = command.join(" ");
+    match executed {
+        Executed::Ended { exit: Exit { status: Some(0), .. }, .. } => Tried::Yes,
+        Executed::Ended { exit, output } => {
+            let how = match (exit.status, exit.signal) {
+                (Some(status), _) => format!("exit status {status}"),
+                (None, Some(signal)) => format!("killed by SIG{}", signal_name(signal)),
+                (None, None) => "ended".to_owned(),
+            };
+            let said = output.lines().last().map(log::clean).filter(|line| !line.is_empty());
+            Tried::No(said.map_or_else(|| format!("{command}: {how}"), |said| format!("{command}: {how}: {said}")))
         }
-        // By its growth, until it is full again; a quiet one is looked at less and less.
-        let room = limits.max_bytes.saturating_sub(left).max(1);
-        let wanted = if grown == 0 { ROTATION_MAX } else { time.mul_f64((room as f64 / grown as f64).min(1000.0)) };
-        let pause = wanted.min(self.rotation.pause * 2).clamp(ROTATION_MIN, ROTATION_MAX);
-        self.rotation = Rotation { due: clock::monotonic() + pause, pause, looked: now, length: left };
+        Executed::TimedOut => Tried::No(format!("{command}: not done within {} s", probe::timeout(probe).as_secs())),
+        Executed::Interrupted => Tried::Interrupted,
+        Executed::Failed(why) => Tried::No(why),
     }
 }
 

@@ -4,7 +4,9 @@
 //! It takes no lock, writes no journal, and what it does by itself stands in `state` alone. An application writes to its log directly, so no
 //! death of a keeper breaks it: the next look puts a keeper beside it.
 
+mod asked;
 mod client;
+mod command;
 mod ending;
 mod environment;
 mod executable;
@@ -15,6 +17,7 @@ mod log;
 mod order;
 mod readiness;
 mod restart;
+mod rotation;
 mod signals;
 mod state;
 
@@ -22,7 +25,7 @@ pub use client::{is_living, stand_down, start, upgrade};
 pub use ending::{Unended, end, unended};
 pub use environment::{PATH, environment, missing_secret};
 pub use executable::foreign_machine;
-pub use hands::{Belonging, Executed, Exit, Hands, Own, hands_of, login};
+pub use hands::{Begun, Belonging, Executed, Exit, Hands, Own, UnderWay, hands_of, login};
 pub use keep::{run, run_check, run_upgraded};
 pub use log::{clean, open as open_log, tail};
 pub use order::{Order, Work};

@@ -56,6 +56,9 @@ pub struct State {
     /// Processes of this application that could not be ended. Nothing is started as long as one of them lives.
     #[serde(default)]
     pub unended: Vec<Identity>,
+    /// Children of the keeper that are none of the application's, with all that is below them: they undo what a dead runner left.
+    #[serde(default)]
+    pub apart: Vec<Identity>,
     #[serde(default)]
     pub probe_failure: Option<String>,
     /// Others that answer on the application's port.
@@ -131,6 +134,7 @@ impl State {
             last_end: None,
             left: 0,
             unended: Vec::new(),
+            apart: Vec::new(),
             probe_failure: None,
             strangers: Vec::new(),
             booted: None,
@@ -162,6 +166,7 @@ impl State {
             last_end: None,
             left: 0,
             unended: Vec::new(),
+            apart: Vec::new(),
             probe_failure: None,
             strangers: Vec::new(),
             booted: None,

@@ -39,11 +39,7 @@ fn descendants_by_lists(of: i32) -> Vec<Identity> {
     let mut seen = BTreeSet::from([of]);
     let mut open = vec![of];
     while let Some(pid) = open.pop() {
-        let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
-        let lists: Vec<String> =
-            tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok()).collect();
-        let children = lists.iter().flat_map(|list| list.split_ascii_whitespace());
-        for child in children.filter_map(|word| word.parse::<i32>().ok()) {
+        for child in children_by_lists(pid) {
             if !seen.insert(child) {
                 continue;
             }
@@ -56,14 +52,26 @@ fn descendants_by_lists(of: i32) -> Vec<Identity> {
     found
 }
 
+fn children_by_lists(of: i32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{of}/task")).into_iter().flatten().flatten();
+    let lists: Vec<String> = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok()).collect();
+    let words = lists.iter().flat_map(|list| list.split_ascii_whitespace());
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// Children of this very process, also those that are dead and not waited for.
+pub fn children() -> Vec<i32> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    if has_lists_of_children() {
+        return children_by_lists(own);
+    }
+    pids().into_iter().filter(|pid| Stat::read(*pid).is_some_and(|stat| stat.parent == own)).collect()
+}
+
 /// Children of this very process that live and may not be seen (`hidepid`), as another user's. Their start time is not known: it is 0.
 pub fn unseen_children() -> Vec<Identity> {
-    let own = rustix::process::getpid().as_raw_nonzero();
-    let tasks = fs::read_dir(format!("/proc/{own}/task")).into_iter().flatten().flatten();
-    let lists: Vec<String> = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok()).collect();
-    let children = lists.iter().flat_map(|list| list.split_ascii_whitespace());
-    children
-        .filter_map(|word| word.parse::<i32>().ok())
+    children()
+        .into_iter()
         .map(|pid| Identity { pid, start: 0, boot_id: boot_id().to_owned() })
         .filter(|child| matches!(find(child), Found::Hidden))
         .collect()

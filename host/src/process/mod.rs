@@ -10,7 +10,8 @@ mod signal;
 mod stat;
 
 pub use belonging::{
-    MARK, descendants, describe, describe_all, marked, session_members, suspected, unseen_children, user_name, user_of,
+    MARK, children, descendants, describe, describe_all, marked, session_members, suspected, unseen_children,
+    user_name, user_of,
 };
 pub(crate) use handle::timespec;
 pub use handle::{Found, Handle, end_all, find, first_dead};

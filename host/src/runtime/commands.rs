@@ -221,7 +221,7 @@ fn left(state: &State) -> Belonging {
 /// What can't be ended is on record then.
 fn end_left(folder: &Folder, state: &mut State, run_as: Option<&RunAs>) -> StepResult<()> {
     let mut hands = hands_of(run_as, &folder.log(0));
-    let ended = keeper::end(hands.as_mut(), None, &left(state), &Stop::default());
+    let ended = keeper::end(hands.as_mut(), None, &left(state), &Stop::default(), &mut || None);
     let unended = ended.err().map(|keeper::Unended(left)| left).unwrap_or_default();
     if unended == state.unended {
         return if unended.is_empty() { Ok(()) } else { Err(keeper::unended(&unended)) };

@@ -268,6 +268,7 @@ fn belonging(state: &State) -> Belonging {
         },
         except: keeper.iter().map(|keeper| keeper.identity().pid).collect(),
         known: state.unended.clone(),
+        apart: state.apart.clone(),
     }
 }
 
@@ -299,7 +300,7 @@ fn end_without_keeper(folder: &Folder, state: &mut State, stop: &Stop) -> StepRe
     }
     let run_as = run_as_of(folder, state);
     let mut hands = keeper::hands_of(run_as.as_ref(), &folder.log(0));
-    let mut left = match keeper::end(hands.as_mut(), state.application.as_ref(), &of, &stop) {
+    let mut left = match keeper::end(hands.as_mut(), state.application.as_ref(), &of, &stop, &mut || None) {
         Ok(_) => Vec::new(),
         Err(Unended(left)) => left,
     };

@@ -10,7 +10,11 @@ use std::{
 };
 
 use landfall_host_protocol::{EventKind, FolderName, Outcome, Reason, Secrets, Step, StepName, Task, TaskResult};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags},
+    io::Errno,
+    process::WaitOptions,
+};
 
 use super::{Events, store, undo};
 use crate::{
@@ -43,7 +47,11 @@ pub fn run_command(root: &OsStr, name: &OsStr, task: &OsStr) -> u8 {
 
 /// `landfall-host undo-task ROOT FOLDER`: does what a task needs whose runner died.
 pub fn undo_command(root: &OsStr, name: &OsStr) -> u8 {
-    exit_status(undo_task(Path::new(root), name))
+    // Whatever its commands leave running stays below it: a keeper that started it would take that for its application's.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    let status = exit_status(undo_task(Path::new(root), name));
+    while !matches!(rustix::process::wait(WaitOptions::empty()), Err(Errno::CHILD)) {}
+    status
 }
 
 fn exit_status(done: io::Result<()>) -> u8 {

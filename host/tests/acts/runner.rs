@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use landfall_host::{process, records, records::Journal, task};
+use landfall_host::{keeper, process, records, records::Journal, runtime, task};
 use landfall_host_protocol::{Drain, EventKind, Outcome, Reason, Secrets, Step, StepName, Task};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Host, sh, wait_for};
+use crate::support::{Host, example, sh, start_step, wait_for};
 
 fn drain() -> Step {
     Step::Drain(Drain::Exec {
@@ -122,6 +122,44 @@ fn a_drain_of_a_dead_runner_is_undone_without_a_next_task() {
     let Outcome::Failed(failure) = host.end_of(&dead).outcome else { panic!("it did not fail") };
     assert_eq!(failure.reason, Reason::Lost);
     assert_eq!(Journal::read(&host.folder).unwrap().number(), 3);
+}
+
+/// What undoes is a child of the keeper's, and so is in the end what that starts.
+#[test]
+fn who_undoes_is_none_of_the_application_above_which_its_keeper_stands() {
+    let host = Host::new();
+    let one = example("v1.0");
+    let start = Step::Start(Box::new(start_step(&one)));
+    host.succeed(vec![host.stage_step(&one, None), Step::Switch { release: one.name.clone() }, start]);
+    let undo = sh("(setsid sleep 1000 & echo $! >>../../undoing); echo $$ >>../../undoing; exec sleep 1001");
+    let drain = Step::Drain(Drain::Exec { command: sh("true"), undo, timeout_seconds: 600 });
+    let dead = host.task(vec![drain, Step::Settle { seconds: 600 }]);
+    assert_eq!(host.begin(&dead), Ok(false));
+    wait_for("the drain", || (task::open(&host.folder)?.step == "settle").then_some(()));
+    kill_runner(&host);
+    let undoes: Vec<process::Identity> = wait_for("its undo by the keeper", || {
+        let text = std::fs::read_to_string(host.folder.path().join("undoing")).unwrap_or_default();
+        let pids: Vec<i32> = text.lines().map(|line| line.parse().unwrap()).collect();
+        (pids.len() == 2).then(|| pids.into_iter().map(|pid| process::Identity::of(pid).unwrap()).collect())
+    });
+    let keeper = keeper::State::read(&host.folder).unwrap().unwrap().keeper.unwrap();
+    let below = process::descendants(keeper.identity.pid);
+    assert!(undoes.iter().all(|process| below.contains(process)));
+    let live = || undoes.iter().all(|process| matches!(process::find(process), process::Found::Alive(_)));
+
+    let runs = || {
+        let state = keeper::State::read(&host.folder).ok()??;
+        (state.phase == keeper::Phase::Running).then_some((state.application?.pid, state.restarts))
+    };
+    kill(runs().unwrap().0);
+    wait_for("its next start, which waits for no undo", || runs().filter(|(_, restarts)| *restarts == 1));
+    assert!(live());
+    runtime::recorded(&host.folder).stop(&host.folder).unwrap();
+    assert!(live());
+    // The commands of a drain run in the release as well.
+    let mut pids: Vec<i32> = undoes.iter().map(|process| process.pid).collect();
+    pids.sort_unstable();
+    assert_eq!(host.applications(), pids);
 }
 
 fn undo_command(host: &Host) -> Command {

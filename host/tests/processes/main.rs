@@ -5,6 +5,7 @@
 mod application;
 mod as_user;
 mod contract;
+mod due;
 mod host;
 mod hostile;
 mod identity;

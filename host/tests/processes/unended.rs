@@ -8,11 +8,11 @@ use landfall_host::{
     process::{Found, Identity, find},
     program,
 };
-use landfall_host_protocol::{ProcessState, Reason, StopTo, WaitingReason};
+use landfall_host_protocol::{Probe, ProcessState, Reason, StopTo, WaitingReason};
 use rustix::process::Signal;
 
 use crate::{
-    host::{Host, process, start, with_stop},
+    host::{Host, exec, process, start, with_stop},
     support::{PATIENCE, is_inner, kill, run_again, until},
 };
 
@@ -192,5 +192,33 @@ fn a_child_that_may_not_be_seen_either_is_told_by_its_pid() {
     }
     let ended = Command::new(AS_ROOT[0]).args(&AS_ROOT[1..]).args(["kill", "-KILL", &child.to_string()]).status();
     assert!(ended.unwrap().success());
+    until("it can be stopped", || host.stop().is_ok());
+}
+
+#[test]
+fn a_probes_command_that_may_not_be_ended_holds_nobody() {
+    if !is_inner() {
+        return as_plain_user("unended::a_probes_command_that_may_not_be_ended_holds_nobody", "");
+    }
+    program::use_for_children(Path::new("/mnt/landfall-host"));
+    let host = Host::new();
+    let text = format!("echo $$ >>../../shared/data/asked; exec {} sleep 1000", AS_ROOT.join(" "));
+    let mut config = with_stop(process(&["./run"]), StopTo::Main, 0);
+    config.liveness = Some(Probe { timeout_seconds: 1, failure_threshold: 1000, ..exec(&["sh", "-c", &text]) });
+    config.readiness = Some(exec(&["test", "-e", "../../shared/data/ready"]));
+    host.started(&start(&host.release("v1", "exec sleep 1001"), config));
+    let asked = |host: &Host| fs::read_to_string(host.data("asked")).unwrap();
+    let first: i32 = host.wait_for_data("asked").trim().parse().unwrap();
+    until("it is root's", || uid_of(first) == Some(0));
+    // Its time is over, and so is that of a second try.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    fs::write(host.data("ready"), "").unwrap();
+    host.wait_ready().unwrap();
+    assert_eq!(asked(&host).lines().count(), 1, "it is not started beside itself");
+
+    let failure = host.stop().unwrap_err();
+    assert!(failure.why.contains(&format!("pid {first}")), "{}", failure.why);
+    let kill = Command::new(AS_ROOT[0]).args(&AS_ROOT[1..]).args(["kill", "-KILL", &first.to_string()]).status();
+    assert!(kill.unwrap().success());
     until("it can be stopped", || host.stop().is_ok());
 }
