@@ -47,6 +47,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
         [command, root, folder] if command == "undo-task" => task::undo_command(root, folder),
         [command, root, folder] if command == "keep" => in_folder(root, folder, keeper::run),
         [command, root, folder] if command == "keep-on" => in_folder(root, folder, keeper::run_upgraded),
+        [command, root, folder] if command == "watch-unit" => in_folder(root, folder, runtime::watch_unit),
         [command] if command == "can-keep-on" => keeper::run_check(),
         [command] if command == "launch" => keeper::launch::run(),
         [command, arguments @ ..] if command == "as-user" => as_user::run(arguments),

@@ -7,9 +7,9 @@ pub mod configuration;
 mod process;
 mod systemd;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use landfall_host_protocol::{Configuration, FolderFacts, Runtime as Kind, Secrets, Start};
+use landfall_host_protocol::{Configuration, FolderFacts, FolderName, Runtime as Kind, Secrets, Start};
 
 use crate::{failure::StepResult, folder::Folder, keeper::State};
 
@@ -75,12 +75,16 @@ pub fn clear_data(folder: &Folder) -> StepResult<()> {
     process::clear_data(folder)
 }
 
+/// Runs as the watcher of a folder's unit; answers the exit status.
+pub fn watch_unit(root: &Path, name: FolderName) -> u8 {
+    systemd::watch(root, name)
+}
+
 /// Puts a keeper beside an application that lost its own; to be called under the folder's lock or by who is alone with it. `secrets`: of
 /// the operator, where it brings them.
 pub fn attend(folder: &Folder, secrets: Option<&Secrets>) -> StepResult<()> {
-    // Who is started again by systemd has no keeper.
     if State::read(folder).ok().flatten().is_some_and(|state| state.unit.is_some()) {
-        return Ok(());
+        return systemd::attend(folder);
     }
     process::attend(folder, secrets)
 }

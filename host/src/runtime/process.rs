@@ -281,7 +281,7 @@ pub(super) fn everything(state: &State) -> Vec<Identity> {
 }
 
 /// What could not be ended and lives still.
-fn living_unended(state: &State) -> Vec<Identity> {
+pub(super) fn living_unended(state: &State) -> Vec<Identity> {
     state.unended.iter().filter(|process| !matches!(find(process), Found::Dead)).cloned().collect()
 }
 

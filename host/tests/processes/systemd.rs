@@ -11,8 +11,8 @@ use std::{
 };
 
 use landfall_host_protocol::{
-    Configuration, EnvValue, EnvVar, ProcessState, Reason, RestartPolicy, RunAs, RunAsMethod, Runtime, Secrets, Stop,
-    StopTo, SystemdRuntime,
+    ConfigHash, Configuration, EnvValue, EnvVar, LogLimits, ProcessState, Reason, RestartPolicy, RunAs, RunAsMethod,
+    Runtime, Secrets, Stop, StopTo, SystemdRuntime,
 };
 
 use crate::{
@@ -74,7 +74,11 @@ impl Machine {
         // The longest of all waits, and that of a machine which does much else.
         let is_up = || {
             let said = self.command(&["systemctl", "is-system-running"]).output().unwrap();
-            ["running", "degraded"].contains(&String::from_utf8_lossy(&said.stdout).trim())
+            let is_up = ["running", "degraded"].contains(&String::from_utf8_lossy(&said.stdout).trim());
+            // logind starts the manager of a user when it has started itself.
+            let of_user = "systemctl is-active user@$(id -u \"$1\")";
+            let user = || self.command(&["sh", "-c", of_user, "sh", self.lingers]).output().unwrap().status.success();
+            is_up && (self.lingers == "nobody" || user())
         };
         let end = now() + 4 * PATIENCE;
         while !is_up() {
@@ -589,5 +593,110 @@ fn who_may_not_have_a_unit_hears_what_is_missing() {
             assert!(refused(config).contains("signal NONE"));
         }
         _ => assert!(refused(systemd(&["./run"])).contains("systemd does not run this machine")),
+    }
+}
+
+/// What the session does at a look: nobody else asks once the task is over.
+#[test]
+fn a_watcher_asks_all_the_time_and_tells_what_systemd_does() {
+    if part().is_none() {
+        return Machine::boot("deploy").run_as(
+            "deploy",
+            "2000",
+            "a_watcher_asks_all_the_time_and_tells_what_systemd_does",
+            "deploy",
+        );
+    }
+    let host = Host::at(Path::new("/srv/deploy"));
+    let port = free_port();
+    let status = host.folder.path().join("status");
+    let server = application::server(port, &status);
+    let Runtime::Process(process) = &server.runtime else { unreachable!() };
+    let words: Vec<&str> = process.command.iter().map(String::as_str).collect();
+    let mut config = Configuration { env: server.env.clone(), ..systemd(&words) };
+    config.readiness = Some(http(port, "/"));
+    config.log = LogLimits { max_bytes: 1 << 20, files: 1 };
+    let first = start(&host.release("v1", ""), config);
+    host.start(&first).unwrap();
+    host.wait_ready().unwrap();
+    assert_eq!(host.facts().keeper, None);
+    let attend = || landfall_host::runtime::attend(&host.folder, None).unwrap();
+    attend();
+    let watcher = host.facts().keeper.unwrap();
+    assert!(!watcher.parent);
+    attend();
+    assert_eq!(host.facts().keeper.unwrap().pid, watcher.pid, "one is enough");
+
+    // Unready and ready again, without anybody asking.
+    fs::write(&status, "503").unwrap();
+    until("it is told unready", || !host.state().is_ready());
+    assert!(host.state().probe_failure.unwrap().contains("503"));
+    assert!(host.process().was_ready && !host.process().ready);
+    fs::write(&status, "200").unwrap();
+    until("it is told ready", || host.state().is_ready());
+
+    // Killed, it is started again by systemd; the new one is ready once it answers.
+    let before = host.process();
+    fs::write(&status, "503").unwrap();
+    crate::support::kill(before.pid, rustix::process::Signal::KILL);
+    until("systemd starts it again, and the record knows", || {
+        let state = host.state();
+        let application = state.application.as_ref().map_or(0, |application| application.pid);
+        application != before.pid && !state.is_ready() && state.probe_failure.is_some()
+    });
+    let process = host.process();
+    assert_eq!((process.state, process.ready, process.restarts), (ProcessState::Running, false, 1));
+    assert_eq!(process.last_end.unwrap().signal.as_deref(), Some("KILL"));
+    fs::write(&status, "200").unwrap();
+    until("the new one is ready", || host.process().ready);
+
+    // Its own death changes nothing of the unit; a stop ends it with the unit.
+    crate::support::kill(watcher.pid, rustix::process::Signal::KILL);
+    until("the watcher is dead", || host.facts().keeper.is_none());
+    assert!(host.process().ready);
+    attend();
+    let watcher = host.facts().keeper.unwrap().pid;
+    host.stop().unwrap();
+    assert_eq!(host.facts().keeper, None);
+    assert!(
+        !Path::new(&format!("/proc/{watcher}")).exists()
+            || landfall_host::process::Stat::read(watcher).unwrap().is_dead()
+    );
+
+    // One that is stopped outside is told so, and its watcher goes.
+    host.start(&first).unwrap();
+    host.wait_ready().unwrap();
+    attend();
+    say(&["env", "XDG_RUNTIME_DIR=/run/user/2000", "systemctl", "--user", "stop", UNIT]).unwrap();
+    until("the watcher goes", || host.facts().keeper.is_none());
+    assert_eq!(host.process().state, ProcessState::Stopped);
+    assert!(host.facts().by_hand.is_some());
+    host.stop().unwrap();
+}
+
+#[test]
+fn another_runtime_takes_over_from_a_unit_and_back() {
+    if part().is_none() {
+        return Machine::boot("nobody").run("another_runtime_takes_over_from_a_unit_and_back", "root");
+    }
+    let host = Host::at(Path::new("/srv/landfall"));
+    let release = host.release("v1", "exec sleep 1000");
+    let hashed = |config: Configuration, hash: &str| Configuration { hash: ConfigHash::parse(hash).unwrap(), ..config };
+    let as_unit = start(&release, hashed(systemd(&["./run"]), "1:0123456789abcde0"));
+    let as_process = start(&release, hashed(process(&["./run"]), "1:0123456789abcde1"));
+    for (one, other) in [(&as_process, &as_unit), (&as_unit, &as_process)] {
+        host.start(one).unwrap();
+        host.wait_ready().unwrap();
+        // What runs by the one is no reason against the other, but neither starts beside it.
+        landfall_host::runtime::of(&other.config).check(&host.folder, other).unwrap();
+        let pid = host.process().pid;
+        assert_eq!(host.start(other).unwrap_err().reason, Reason::StartFailed);
+        assert_eq!((host.process().pid, host.process().state), (pid, ProcessState::Running));
+        host.stop().unwrap();
+        host.start(other).unwrap();
+        host.wait_ready().unwrap();
+        assert_eq!(host.process().config, Some(other.config.hash.clone()));
+        host.stop().unwrap();
+        assert!(host.living().is_empty() && !unit_file().exists());
     }
 }

@@ -8,12 +8,16 @@ mod environment;
 mod ready;
 mod systemctl;
 mod unit;
+mod watcher;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use landfall_host_protocol::{
-    ByHand, Configuration, Ended, FolderFacts, ProcessFacts, ProcessState, Reason, Runtime as Kind, Secrets, Start,
-    SystemdRuntime, WaitingReason,
+    ByHand, Configuration, Ended, FolderFacts, KeeperFacts, Probe, ProcessFacts, ProcessState, Reason, Runtime as Kind,
+    Secrets, Start, SystemdRuntime, WaitingReason,
 };
 
 use super::{IsCancelled, Runtime, Waited, configuration, process};
@@ -24,7 +28,7 @@ use crate::{
     files,
     folder::Folder,
     gate,
-    keeper::{self, Phase, State},
+    keeper::{self, Phase, State, Tries},
     probe::{self, Tried},
     process::{Found, Identity, boot_id, describe_all, ended_in_words, find, instance_value, signal_name, suspected},
 };
@@ -37,10 +41,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// Between two looks at what is waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// The shortest pause between two questions to an application that is not ready.
-const ASK_INTERVAL: Duration = Duration::from_millis(10);
 /// The first systemd that appends output to a file and waits until the program was executed.
 const VERSION_MIN: u32 = 240;
+
+pub(super) use watcher::{run as watch, start as attend};
 
 pub(super) struct Systemd;
 
@@ -112,6 +116,14 @@ impl Record {
         Ok(Some(Self { unit: Unit::named(folder, name), state, kept }))
     }
 
+    /// The same for who is about to write it: no watcher does so any more.
+    fn alone(folder: &Folder, reason: Reason) -> StepResult<Option<Self>> {
+        if let Some(record) = Self::read(folder, reason)? {
+            watcher::end(&record.state);
+        }
+        Self::read(folder, reason)
+    }
+
     fn runtime(&self) -> Option<&SystemdRuntime> {
         match &self.kept.as_ref()?.configuration.runtime {
             Kind::Systemd(runtime) => Some(runtime),
@@ -119,8 +131,8 @@ impl Record {
         }
     }
 
-    fn has_probe(&self) -> bool {
-        self.kept.as_ref().is_some_and(|kept| kept.configuration.readiness.is_some())
+    fn readiness(&self) -> Option<&Probe> {
+        self.kept.as_ref()?.configuration.readiness.as_ref()
     }
 
     /// Since when it is ready, in milliseconds since boot. With a probe the very process must have answered; without one it is ready while
@@ -128,7 +140,7 @@ impl Record {
     fn ready_since(&self, now: &Now, shown: &Shown) -> Option<u64> {
         let since = shown.active_since.min(clock::uptime_millis());
         match now {
-            Now::Running(_) if !self.has_probe() => Some(since),
+            Now::Running(_) if self.readiness().is_none() => Some(since),
             Now::Running(main) => self.state.ready_since.filter(|_| *main == self.state.application),
             Now::Completed => Some(since),
             _ => None,
@@ -247,7 +259,7 @@ impl Runtime for Systemd {
     }
 
     fn stop(&self, folder: &Folder) -> StepResult<()> {
-        let Some(mut record) = Record::read(folder, Reason::StopFailed)? else { return Ok(()) };
+        let Some(mut record) = Record::alone(folder, Reason::StopFailed)? else { return Ok(()) };
         take_down(folder, &record)?;
         if record.state.phase != Phase::Stopped {
             record.state.phase = Phase::Stopped;
@@ -261,6 +273,11 @@ impl Runtime for Systemd {
         let failed = |why: String| StepFailure::new(Reason::StartFailed, why);
         let runtime = runtime_of(start)?;
         let unit = Unit::of(folder, runtime);
+        let before =
+            State::read(folder).map_err(|error| files::failure(Reason::StartFailed, &error, &folder.state()))?;
+        if let Some(state) = before.as_ref().filter(|state| state.unit.is_some()) {
+            watcher::end(state);
+        }
         let before =
             State::read(folder).map_err(|error| files::failure(Reason::StartFailed, &error, &folder.state()))?;
         if let Some(state) = before.as_ref().filter(|state| state.unit.is_none())
@@ -282,6 +299,12 @@ impl Runtime for Systemd {
         }
         if let Some(state) = before.as_ref().filter(|state| state.unit.as_ref() != Some(&unit.name)) {
             check_down(folder, state)?;
+        }
+        if let Some(state) = &before {
+            let left = process::living_unended(state);
+            if !left.is_empty() {
+                return Err(keeper::unended(&left));
+            }
         }
         let strangers = suspected(&folder.releases(), &[]);
         if !strangers.is_empty() {
@@ -324,8 +347,8 @@ impl Runtime for Systemd {
     }
 
     fn wait_ready(&self, folder: &Folder, timeout: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited> {
-        let since = clock::monotonic();
-        let mut said = None;
+        let end = clock::monotonic() + timeout;
+        let mut asking = Asking::default();
         loop {
             let (mut record, shown) = seen(folder)?;
             let now = Now::of(&shown, record.unit.is_own);
@@ -344,11 +367,8 @@ impl Runtime for Systemd {
                     return Err(died(folder, &mut record, &shown));
                 }
                 Now::Running(main) => {
-                    if let Some(why) =
-                        ask_until_dead(folder, &record, &shown, main.as_ref(), since, timeout, cancelled)?
-                    {
-                        said = Some(why);
-                    } else {
+                    asking.begin(&record, &shown, main.as_ref());
+                    if asking.until_ready(folder, &record, &shown, end, cancelled)? {
                         record_ready(folder, &mut record, &now)?;
                         return Ok(Waited::Reached);
                     }
@@ -358,8 +378,8 @@ impl Runtime for Systemd {
             if cancelled() {
                 return Ok(Waited::Cancelled);
             }
-            if since.elapsed() >= timeout {
-                let said = said.unwrap_or_else(|| format!("unit {} is {}", record.unit.name, shown.sub));
+            if clock::monotonic() >= end {
+                let said = asking.said.unwrap_or_else(|| format!("unit {} is {}", record.unit.name, shown.sub));
                 let why = format!("the application was not ready within {} s: {said}", timeout.as_secs());
                 let mut failure = StepFailure::new(Reason::NotReady, why);
                 failure.lines = keeper::tail(folder);
@@ -371,7 +391,7 @@ impl Runtime for Systemd {
 
     fn min_ready(&self, folder: &Folder, time: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited> {
         let needed = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let mut failures = 0;
+        let mut asking = Asking::default();
         loop {
             let (mut record, shown) = seen(folder)?;
             let now = Now::of(&shown, record.unit.is_own);
@@ -384,41 +404,135 @@ impl Runtime for Systemd {
             if main != record.state.application {
                 return Err(died(folder, &mut record, &shown));
             }
-            let probe = record.kept.as_ref().and_then(|kept| kept.configuration.readiness.clone());
-            match ask(folder, &record, &shown, main.as_ref())? {
-                Tried::No(why) => {
-                    failures += 1;
-                    if probe.as_ref().is_none_or(|probe| failures >= probe.failure_threshold.max(1)) {
-                        record.state.ready_since = None;
-                        record.state.probe_failure = Some(why.clone());
-                        record.write(folder, Reason::NotReady)?;
-                        let why = format!("the application was ready and is not any more: {why}");
-                        return Err(StepFailure::new(Reason::NotReady, why));
-                    }
-                }
-                Tried::Yes => failures = 0,
-                Tried::Unasked(_) | Tried::Interrupted => {}
-            }
+            asking.go_on(&record, main.as_ref());
             let since = record.state.ready_since.unwrap_or_else(clock::uptime_millis);
-            let ready = clock::uptime_millis().saturating_sub(since);
-            if ready >= needed && failures == 0 {
+            let left = needed.saturating_sub(clock::uptime_millis().saturating_sub(since));
+            let end = clock::monotonic() + Duration::from_millis(left);
+            if !asking.until_unready(folder, &record, &shown, end, cancelled)? {
+                let why = asking.said.unwrap_or_default();
+                record.state.ready_since = None;
+                record.state.probe_failure = Some(why.clone());
+                record.write(folder, Reason::NotReady)?;
+                let why = format!("the application was ready and is not any more: {why}");
+                return Err(StepFailure::new(Reason::NotReady, why));
+            }
+            if cancelled() {
+                return Ok(Waited::Cancelled);
+            }
+            // A look at the unit says whether it was dead before.
+            if left == 0 {
                 return Ok(Waited::Reached);
             }
-            // Until the next question; a death shows at once.
-            let period = probe.map_or(1, |probe| u64::from(probe.period_seconds.max(1)));
-            let pause =
-                Duration::from_millis(needed.saturating_sub(ready)).clamp(ASK_INTERVAL, Duration::from_secs(period));
-            let end = clock::monotonic() + pause;
-            loop {
-                if cancelled() {
-                    return Ok(Waited::Cancelled);
-                }
-                let left = end.saturating_duration_since(clock::monotonic());
-                if left.is_zero() || wait_for_end(main.as_ref(), left.min(LOOK_INTERVAL)) {
-                    break;
-                }
+        }
+    }
+}
+
+/// The questions to one run of the application, by who waits.
+#[derive(Default)]
+struct Asking {
+    of: Option<Identity>,
+    /// `None`: it has no probe.
+    tries: Option<Tries>,
+    /// Why it is not ready.
+    said: Option<String>,
+}
+
+impl Asking {
+    /// Of one that is not ready yet; the questions to another run begin again.
+    fn begin(&mut self, record: &Record, shown: &Shown, main: Option<&Identity>) {
+        if self.of.as_ref() == main && self.tries.is_some() {
+            return;
+        }
+        let ran = Duration::from_millis(clock::uptime_millis().saturating_sub(shown.active_since));
+        let now = clock::monotonic();
+        let started = now.checked_sub(ran).unwrap_or(now);
+        self.of = main.cloned();
+        self.tries = record.readiness().map(|probe| Tries::new(probe, started));
+        if self.tries.is_some() {
+            self.said = Some("its readiness probe was not asked yet".to_owned());
+        }
+    }
+
+    /// Of one that was ready when it was asked last.
+    fn go_on(&mut self, record: &Record, main: Option<&Identity>) {
+        if self.of.as_ref() == main && self.tries.is_some() {
+            return;
+        }
+        self.of = main.cloned();
+        self.tries = record.readiness().map(|probe| {
+            let now = clock::monotonic();
+            let mut tries = Tries::new(probe, now);
+            (tries.answer, tries.due) = (Some(true), now);
+            tries
+        });
+    }
+
+    /// Asks until it is ready; false: it is dead, the time is up, or the wait is to end.
+    fn until_ready(
+        &mut self,
+        folder: &Folder,
+        record: &Record,
+        shown: &Shown,
+        end: Instant,
+        cancelled: IsCancelled<'_>,
+    ) -> StepResult<bool> {
+        loop {
+            self.answer(folder, record, shown)?;
+            if self.is_settled(true) {
+                return Ok(true);
+            }
+            if cancelled() || clock::monotonic() >= end || self.wait(end) {
+                return Ok(false);
             }
         }
+    }
+
+    /// Asks until the time is up; false: it is not ready any more. A death and a cancel end it early.
+    fn until_unready(
+        &mut self,
+        folder: &Folder,
+        record: &Record,
+        shown: &Shown,
+        end: Instant,
+        cancelled: IsCancelled<'_>,
+    ) -> StepResult<bool> {
+        loop {
+            self.answer(folder, record, shown)?;
+            if self.is_settled(false) {
+                return Ok(false);
+            }
+            if cancelled() || clock::monotonic() >= end || self.wait(end) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Without a probe it is ready while it runs.
+    fn is_settled(&self, answer: bool) -> bool {
+        self.tries.as_ref().map_or(answer, |tries| tries.answer == Some(answer))
+    }
+
+    /// One try, where it is due.
+    fn answer(&mut self, folder: &Folder, record: &Record, shown: &Shown) -> StepResult<()> {
+        let Some(tries) = &mut self.tries else { return Ok(()) };
+        let began = clock::monotonic();
+        if tries.due <= began {
+            let tried = ask(folder, record, shown, self.of.as_ref())?;
+            tries.take(&tried, began, clock::monotonic(), true);
+            match tried {
+                Tried::No(why) | Tried::Unasked(why) => self.said = Some(why),
+                Tried::Yes => self.said = tries.progress(),
+                Tried::Interrupted => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Until the next question; true: the application is dead, or is to be looked for.
+    fn wait(&self, end: Instant) -> bool {
+        let due = self.tries.as_ref().map_or(end, |tries| tries.due.min(end));
+        let left = due.saturating_duration_since(clock::monotonic()).min(LOOK_INTERVAL);
+        wait_for_end(self.of.as_ref(), left) || self.of.is_none()
     }
 }
 
@@ -466,6 +580,13 @@ fn tell(folder: &Folder, record: &Record, shown: &Shown, facts: &mut FolderFacts
         facts.survivors = describe_all(&left);
         facts.suspected = suspected(&folder.releases(), &left);
     }
+    let watcher = keeper::is_living(&record.state);
+    facts.keeper = watcher.as_ref().zip(record.state.keeper.as_ref()).map(|(handle, record)| KeeperFacts {
+        pid: handle.identity().pid,
+        start: handle.identity().start,
+        program: record.program.clone(),
+        parent: record.parent,
+    });
     let mut last_end = record.last_end(folder, shown);
     if let Some(ended) =
         last_end.as_mut().filter(|_| matches!(state, ProcessState::Ended | ProcessState::Waiting { .. }))
@@ -691,7 +812,7 @@ fn start_failed(unit: &Unit, error: &CallError, shown: Option<&Shown>) -> String
 
 /// The unit runs what is on record.
 fn record_start(folder: &Folder, unit: &Unit) -> StepResult<()> {
-    let Some(mut record) = Record::read(folder, Reason::StartFailed)? else { return Ok(()) };
+    let Some(mut record) = Record::alone(folder, Reason::StartFailed)? else { return Ok(()) };
     if record.state.phase == Phase::Running && record.state.booted.as_deref() == Some(boot_id()) {
         return Ok(());
     }
@@ -717,7 +838,7 @@ fn record_ready(folder: &Folder, record: &mut Record, now: &Now) -> StepResult<(
 
 /// The record and what the unit does now.
 fn seen(folder: &Folder) -> StepResult<(Record, Shown)> {
-    let record = Record::read(folder, Reason::NotReady)?.filter(|record| record.state.phase != Phase::Stopped);
+    let record = Record::alone(folder, Reason::NotReady)?.filter(|record| record.state.phase != Phase::Stopped);
     let record = record.ok_or_else(|| StepFailure::new(Reason::NotReady, "nothing is started in this folder"))?;
     let shown = record.unit.show().map_err(|error| StepFailure::new(Reason::NotReady, error.to_string()))?;
     Ok((record, shown))
@@ -729,43 +850,6 @@ fn ask(folder: &Folder, record: &Record, shown: &Shown, main: Option<&Identity>)
     };
     let secrets = kept.secrets.clone().unwrap_or_default();
     ready::ask(folder, &record.state, &kept.configuration, &secrets, &shown.control_group, main)
-}
-
-/// Asks an application until it is ready (`None`), dead, or the time is up; why it is not ready.
-fn ask_until_dead(
-    folder: &Folder,
-    record: &Record,
-    shown: &Shown,
-    main: Option<&Identity>,
-    since: std::time::Instant,
-    timeout: Duration,
-    cancelled: IsCancelled<'_>,
-) -> StepResult<Option<String>> {
-    let probe = record.kept.as_ref().and_then(|kept| kept.configuration.readiness.as_ref());
-    let delay = probe.map_or(0, |probe| u64::from(probe.initial_delay_seconds) * 1000);
-    let mut said = "its readiness probe was not asked yet".to_owned();
-    loop {
-        let began = clock::monotonic();
-        if clock::uptime_millis() >= shown.active_since.saturating_add(delay) {
-            match ask(folder, record, shown, main)? {
-                Tried::Yes => return Ok(None),
-                Tried::No(why) | Tried::Unasked(why) => said = why,
-                Tried::Interrupted => {}
-            }
-        }
-        if cancelled() || since.elapsed() >= timeout {
-            return Ok(Some(said));
-        }
-        // A command costs a process: its pause is a few times as long as it took.
-        let pause = (since.elapsed() / 32).max(began.elapsed() * 4).clamp(ASK_INTERVAL, Duration::from_secs(1));
-        if wait_for_end(main, pause) {
-            return Ok(Some(said));
-        }
-        // Without a process to wait for the unit itself is looked at again.
-        if main.is_none() {
-            return Ok(Some(said));
-        }
-    }
 }
 
 /// True: the process is dead.
