@@ -82,6 +82,10 @@ pub struct FolderFacts {
     #[serde(default)]
     pub releases: Vec<ReleaseFacts>,
     pub process: Option<ProcessFacts>,
+    /// The application was taken out of service and not brought back: a task that drained is under way, or ended and left no application
+    /// that is ready.
+    #[serde(default)]
+    pub drained: bool,
     pub keeper: Option<KeeperFacts>,
     /// Processes that belong to an ended application of ours and still live.
     #[serde(default)]

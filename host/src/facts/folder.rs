@@ -42,6 +42,7 @@ pub fn folder(folder: &Folder) -> Option<FolderFacts> {
         fence: fence::read(folder).unwrap_or_default(),
         journal: journal.number(),
         task: task::open(folder),
+        drained: task::is_drained(folder),
         last_task: last,
         releases: staged::facts(folder, current.as_ref()),
         current,

@@ -67,6 +67,9 @@ fn text(name: &FolderName, facts: &FolderFacts, uptime: u64) -> String {
             field(label, format!("{} {}", process.pid, process.what));
         }
     }
+    if facts.drained {
+        field("Drained", "until a task or a ready application ends it".to_owned());
+    }
     if facts.awaiting_secrets {
         field("Secrets", "awaited from the operator".to_owned());
     }

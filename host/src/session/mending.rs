@@ -1,5 +1,5 @@
-//! What a look finds undone and mends: an application whose keeper was killed gets another, and a task whose runner died is undone where it
-//! has something to undo. Nothing is started and nothing is stopped that a task did not ask for.
+//! What a look finds undone and mends: an application whose keeper was killed gets another, and a drain is undone whose task died or ended
+//! early, once there is an application to bring back. Nothing is started and nothing is stopped that a task did not ask for.
 
 use std::{
     collections::BTreeMap,
@@ -82,8 +82,10 @@ impl Mending {
     }
 
     fn needs_undo(&mut self, folder: &Folder, facts: &FolderFacts) -> bool {
-        let is_lost = facts.task.as_ref().is_some_and(|task| !task.running) && task::is_undo_due(folder);
-        is_lost && self.undone.is_due(folder.name(), facts.journal, clock::monotonic())
+        // Of a task whose runner died, or of one that ended and left the host drained until an application is ready.
+        let is_left =
+            facts.drained && facts.task.as_ref().is_none_or(|task| !task.running) && task::is_undo_due(folder);
+        is_left && self.undone.is_due(folder.name(), facts.journal, clock::monotonic())
     }
 }
 

@@ -113,8 +113,8 @@ pub fn run(step: &Step, context: &Context<'_>) -> StepResult<Done> {
             let waited =
                 runtime::recorded(folder).wait_ready(folder, seconds(*timeout_seconds), &|| context.is_cancelled())?;
             if waited == Waited::Reached {
-                // What was drained is another application. Where that can't be written now, the end of the task writes it.
-                let _ = task::forget_undo(folder);
+                // Where that can't be written now, the end of the task writes it.
+                let _ = task::undo_at_ready(folder, context.task, context.events);
             }
             Ok(waited.into())
         }
@@ -160,6 +160,8 @@ fn stop(context: &Context<'_>) -> StepResult<Done> {
     if is_target_running(context) {
         return Ok(Done::Skipped);
     }
+    task::expect_down(context.folder, &context.task.id)
+        .map_err(|error| files::failure(Reason::StopFailed, &error, &context.folder.dot()))?;
     runtime::recorded(context.folder).stop(context.folder)?;
     Ok(Done::Ended)
 }

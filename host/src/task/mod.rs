@@ -27,8 +27,8 @@ pub use begin::{Begun, begin};
 pub use events::Events;
 pub use runner::{run_command, undo_command};
 pub(crate) use store::write_removed as keep_result;
-pub(crate) use undo::{expect as expect_undo, forget as forget_undo};
-pub use undo::{is_undo_due, spawn_undo, undo_lost};
+pub(crate) use undo::{at_ready as undo_at_ready, expect as expect_undo, expect_down};
+pub use undo::{is_drained, is_undo_due, spawn_undo, undo_lost};
 
 use crate::{
     files,

@@ -196,7 +196,8 @@ fn end(folder: &Folder, task: &Task, outcome: Outcome, events: &Events) -> io::R
             }
         }
     }
-    store::collect(folder, &task.id);
+    let needed: Vec<_> = std::iter::once(task.id.clone()).chain(undo::pending_task(folder)).collect();
+    store::collect(folder, &needed);
     Ok(())
 }
 

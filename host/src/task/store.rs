@@ -95,10 +95,10 @@ pub(super) fn forget_removed(folder: &Folder) {
     }
 }
 
-/// Removes the folders of old tasks; what can't be removed stays.
-pub(super) fn collect(folder: &Folder, current: &TaskId) {
-    let current = folder.task(current);
-    for path in oldest(&folder.tasks(), KEPT_TASKS).into_iter().filter(|path| path != &current) {
+/// Removes the folders of old tasks, but for those that are needed; what can't be removed stays.
+pub(super) fn collect(folder: &Folder, needed: &[TaskId]) {
+    let needed: Vec<PathBuf> = needed.iter().map(|id| folder.task(id)).collect();
+    for path in oldest(&folder.tasks(), KEPT_TASKS).into_iter().filter(|path| !needed.contains(path)) {
         let _ = gate::pass("task.collect", || files::remove_below(folder.root(), &path));
     }
 }

@@ -1,5 +1,8 @@
 //! What must be undone where a task ends before the new application is ready: a drain. It is on record (`undo`) before the drain acts,
 //! and done by the runner at an early end; where the runner died by whoever finds that: the keeper, or the next task's runner.
+//!
+//! Traffic goes back to an application that is there and to no dead port: the one that was drained, as long as nobody told it to end, or any
+//! that is ready. Where there is none the host stays drained, which its facts say, until one is.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,7 +14,7 @@ use std::{
 };
 
 use landfall_host_protocol::{
-    Drain, EventKind, FolderFacts, Outcome, ProcessFacts, RunAs, Secrets, Step, StepName, Task, TaskId,
+    Drain, EventKind, FolderFacts, Outcome, ProcessFacts, ProcessState, RunAs, Secrets, Step, StepName, Task, TaskId,
 };
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -31,6 +34,8 @@ use crate::{
 
 /// How long the lock of a task without a runner may be held by those who look.
 const LOOK_TIME: Duration = Duration::from_secs(1);
+/// Seconds that ending a drain's command may take.
+const LEFT_TIME: u64 = 20;
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The drains of a task that are to be undone, the latest last.
@@ -42,9 +47,15 @@ pub struct Pending {
     /// User that their commands run as.
     #[serde(default)]
     pub run_as: Option<RunAs>,
-    /// Pid and start time of the application that was drained; `None`: none ran.
+    /// Pid and start time of the application that was drained; `None`: none was ever started.
     #[serde(default)]
     pub drained: Option<(i32, u64)>,
+    /// That application did not run, or was told to end: only one that is ready is brought back into service.
+    #[serde(default)]
+    pub down: bool,
+    /// Its task ended early, and found no application to bring back.
+    #[serde(default)]
+    pub left: bool,
 }
 
 fn path(folder: &Folder) -> PathBuf {
@@ -57,29 +68,123 @@ fn read(folder: &Folder) -> Option<Pending> {
 
 /// Puts a drain on record before it acts.
 pub(crate) fn expect(folder: &Folder, task: &TaskId, drain: &Drain, run_as: Option<&RunAs>) -> io::Result<()> {
-    let mut drains = read(folder).filter(|pending| &pending.task == task).map_or_else(Vec::new, |found| found.drains);
-    if drains.contains(drain) {
+    // An undo that is under way ends before: it would undo this drain.
+    let _lock = lock(folder, true)?;
+    let before = read(folder);
+    let mut pending = match before {
+        Some(pending) if &pending.task == task => pending,
+        before => {
+            let application = application(folder);
+            let down = application.as_ref().map_or(before.is_some_and(|pending| pending.down), |now| !runs(now));
+            let drained = application.map(|process| (process.pid, process.start));
+            Pending { task: task.clone(), drains: Vec::new(), run_as: run_as.cloned(), drained, down, left: false }
+        }
+    };
+    if pending.drains.contains(drain) {
         return Ok(());
     }
-    drains.push(drain.clone());
-    let drained = application(folder).map(|process| (process.pid, process.start));
-    let pending = Pending { task: task.clone(), drains, run_as: run_as.cloned(), drained };
-    gate::pass("undo.write", || files::write_record(&path(folder), &pending))
+    pending.drains.push(drain.clone());
+    write(folder, &pending)
+}
+
+/// The application that this task drained is about to be told to end.
+pub(crate) fn expect_down(folder: &Folder, task: &TaskId) -> io::Result<()> {
+    match read(folder).filter(|pending| &pending.task == task && !pending.down) {
+        Some(pending) => write(folder, &Pending { down: true, ..pending }),
+        None => Ok(()),
+    }
+}
+
+fn write(folder: &Folder, pending: &Pending) -> io::Result<()> {
+    gate::pass("undo.write", || files::write_record(&path(folder), pending))
+}
+
+/// Something is drained here and not undone.
+pub fn is_drained(folder: &Folder) -> bool {
+    path(folder).exists()
+}
+
+/// Whose tasks' folders are needed for an undo.
+pub(super) fn pending_task(folder: &Folder) -> Option<TaskId> {
+    Some(read(folder)?.task)
+}
+
+/// One acts on the record at a time. `None`: another one does, and is not waited for.
+fn lock(folder: &Folder, waits: bool) -> io::Result<Option<File>> {
+    let file = files::open_append(&folder.dot().join("undoing"), 0o600)?;
+    // Commands of an undo have limits, and so has this.
+    let seconds = read(folder).map_or(0, |pending| pending.drains.iter().map(timeout).sum());
+    let end = clock::monotonic() + LOOK_TIME + Duration::from_secs(seconds);
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !waits {
+            return Ok(None);
+        }
+        if clock::monotonic() > end {
+            return Err(io::Error::other("an undo of an earlier drain does not end"));
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
+    Ok(Some(file))
+}
+
+fn timeout(drain: &Drain) -> u64 {
+    let (Drain::Exec { timeout_seconds, .. } | Drain::Http { timeout_seconds, .. }) = drain;
+    // A command that is ended for its time needs a moment more.
+    u64::from(*timeout_seconds) + LEFT_TIME
 }
 
 fn application(folder: &Folder) -> Option<ProcessFacts> {
+    observed(folder).process
+}
+
+fn observed(folder: &Folder) -> FolderFacts {
     let mut facts = FolderFacts::default();
     runtime::recorded(folder).observe(folder, &mut facts);
-    facts.process
+    facts
 }
 
-/// Another application than the drained one is ready: there is nothing to undo any more.
+fn runs(process: &ProcessFacts) -> bool {
+    process.state == ProcessState::Running
+}
+
+/// Readiness of a process is as fresh as its keeper; what has no pid is looked at by its own command.
+fn is_ready(facts: &FolderFacts) -> bool {
+    let is_fresh = |process: &ProcessFacts| process.pid == 0 || facts.keeper.is_some();
+    facts.process.as_ref().is_some_and(|process| runs(process) && process.ready && is_fresh(process))
+}
+
+/// Another application than the drained one is ready, and its task did not end early before: the new one comes into service by itself.
 fn is_over(folder: &Folder, pending: &Pending) -> bool {
-    application(folder).is_some_and(|now| now.ready && Some((now.pid, now.start)) != pending.drained)
+    let now = observed(folder);
+    let is_other = |process: &ProcessFacts| Some((process.pid, process.start)) != pending.drained;
+    !pending.left && is_ready(&now) && now.process.as_ref().is_some_and(is_other)
 }
 
-/// The new application is ready, or all was undone.
-pub(crate) fn forget(folder: &Folder) -> io::Result<()> {
+/// Whether traffic may go back. The drained application need not be ready: that may be the drain's work.
+fn can_go_back(folder: &Folder, pending: &Pending) -> bool {
+    let now = observed(folder);
+    let stays = match (&now.process, pending.drained) {
+        (Some(process), Some(drained)) => runs(process) && (process.pid, process.start) == drained,
+        // Nothing was ever started: it is as it was before.
+        (None, None) => true,
+        _ => false,
+    };
+    is_ready(&now) || !pending.down && stays
+}
+
+/// An application is ready. What this very task drained was another one, and the new one comes into service by itself; what an earlier task
+/// left drained at its early end is undone.
+pub(crate) fn at_ready(folder: &Folder, task: &Task, events: &Events) -> io::Result<()> {
+    let Some(pending) = read(folder) else { return Ok(()) };
+    if pending.task == task.id {
+        return forget(folder);
+    }
+    undo(folder, task, &pending, events);
+    Ok(())
+}
+
+/// All was undone, or nothing needs to be.
+fn forget(folder: &Folder) -> io::Result<()> {
     if !path(folder).exists() {
         return Ok(());
     }
@@ -89,9 +194,14 @@ pub(crate) fn forget(folder: &Folder) -> io::Result<()> {
     })
 }
 
-/// Whether a task left something to undo and does not run any more. It costs a look at one file where nothing is to be undone.
+/// Whether a task left something to undo that can be undone now, and none runs that sees to it. It costs a look at one file where nothing is
+/// to be undone.
 pub fn is_undo_due(folder: &Folder) -> bool {
-    read(folder).is_some_and(|pending| !super::is_running(folder, &pending.task))
+    read(folder).is_some_and(|pending| !is_acted_on(folder) && (!pending.down || can_go_back(folder, &pending)))
+}
+
+fn is_acted_on(folder: &Folder) -> bool {
+    super::open(folder).is_some_and(|open| open.running)
 }
 
 /// Does [`undo_lost`] in a process of its own, where it is due. `None`: it is not. The child is to be reaped.
@@ -112,13 +222,15 @@ pub fn spawn_undo(folder: &Folder) -> Option<Child> {
     command.spawn().ok()
 }
 
-/// Undoes what a task left whose runner died, and writes the task's end. A task that runs is left alone, and so is what a later one has
-/// begun meanwhile: its runner sees to what is left.
+/// Undoes what a task left whose runner died, and writes the task's end; and what ended tasks left drained until an application is ready.
+/// A task that runs is left alone, and so is what a later one has begun meanwhile: its runner sees to what is left.
 pub fn undo_lost(folder: &Folder) -> io::Result<()> {
-    if read(folder).is_none() {
-        return Ok(());
+    match read(folder) {
+        None => return Ok(()),
+        Some(pending) if pending.down => return undo_left(folder, &pending),
+        Some(_) => {}
     }
-    let Some((pending, _runs)) = take_lost(folder)? else { return Ok(()) };
+    let Some((pending, begun, _runs)) = take_lost(folder)? else { return Ok(()) };
     let id = &pending.task;
     let Some(task): Option<Task> = files::read_record(&store::task(folder, id))? else { return Ok(()) };
     let events = Events::create(folder, id)?;
@@ -126,22 +238,35 @@ pub fn undo_lost(folder: &Folder) -> io::Result<()> {
     let progress = |text| events.say(StepName::Undo, EventKind::Progress { text });
     steps::wait_for_left_command(folder, progress, || false).map_err(|failure| io::Error::other(failure.why))?;
     undo(folder, &task, &pending, &events);
-    if Journal::read(folder)?.end_of(id).is_none() {
+    if &begun == id && Journal::read(folder)?.end_of(id).is_none() {
         runner::write_end(folder, &task, &lost(StepName::Undo))?;
     }
     Ok(())
 }
 
-/// What is to be undone, and the lock of its task, with which no other task begins. Both are taken under the folder's lock.
-fn take_lost(folder: &Folder) -> io::Result<Option<(Pending, File)>> {
+/// What was left drained is undone once it can be. A task that runs sees to that itself.
+fn undo_left(folder: &Folder, pending: &Pending) -> io::Result<()> {
+    if is_acted_on(folder) || !can_go_back(folder, pending) {
+        return Ok(());
+    }
+    let Some(lock) = lock(folder, false)? else { return Ok(()) };
+    let task: Option<Task> = files::read_record(&store::task(folder, &pending.task))?;
+    if let Some(task) = task.filter(|_| !is_acted_on(folder)) {
+        let events = Events::create(folder, &pending.task)?;
+        undo_locked(folder, &task, pending, &events, &lock);
+    }
+    Ok(())
+}
+
+/// What is to be undone, the task that was begun last, which may be a later one, and its lock, with which no other task begins. All are
+/// taken under the folder's lock.
+fn take_lost(folder: &Folder) -> io::Result<Option<(Pending, TaskId, File)>> {
     let _lock = Lock::take(folder, "undoes").map_err(|refusal| io::Error::other(format!("{refusal:?}")))?;
     let Some(pending) = read(folder) else { return Ok(None) };
     let journal = Journal::read(folder)?;
     let begun = journal.lines().iter().rev().find(|line| line.kind == LineKind::Begin);
-    if begun.is_none_or(|line| line.task != pending.task) {
-        return Ok(None);
-    }
-    let lock = files::open_plain(&store::lock(folder, &pending.task), OpenOptions::new().read(true).append(true))?;
+    let Some(begun) = begun.map(|line| line.task.clone()) else { return Ok(None) };
+    let lock = files::open_plain(&store::lock(folder, &begun), OpenOptions::new().read(true).append(true))?;
     let since = clock::monotonic();
     while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         // Who looks whether it runs holds it for a moment.
@@ -151,32 +276,50 @@ fn take_lost(folder: &Folder) -> io::Result<Option<(Pending, File)>> {
         std::thread::sleep(POLL_INTERVAL);
     }
     store::name_runner(&lock);
-    Ok(Some((pending, lock)))
+    Ok(Some((pending, begun, lock)))
 }
 
-/// Before a task's first step: what an earlier task left is undone, unless this one drains again.
+/// Before a task's first step: what an earlier task left is undone, unless this one drains again. An undo that is under way is waited for.
 pub(super) fn before(folder: &Folder, task: &Task, events: &Events) {
+    if read(folder).is_none_or(|pending| pending.task == task.id) {
+        return;
+    }
+    let Ok(Some(lock)) = lock(folder, true) else { return };
     let Some(pending) = read(folder).filter(|pending| pending.task != task.id) else { return };
     let again = |drain: &Drain| task.steps.iter().any(|step| matches!(step, Step::Drain(other) if other == drain));
     if !pending.drains.iter().all(again) {
-        undo(folder, task, &pending, events);
+        undo_locked(folder, task, &pending, events, &lock);
     }
 }
 
 /// After a task's last step.
 pub(super) fn after(folder: &Folder, task: &Task, outcome: &Outcome, events: &Events) {
     let Some(pending) = read(folder) else { return };
-    if outcome == &Outcome::Succeeded {
+    if outcome == &Outcome::Succeeded && pending.task == task.id {
         let _ = forget(folder);
     } else {
         undo(folder, task, &pending, events);
     }
 }
 
-/// Undoes the latest first. What fails is journaled and not tried again: it was tried, and a person has to look.
 fn undo(folder: &Folder, task: &Task, pending: &Pending, events: &Events) {
+    if let Ok(Some(lock)) = lock(folder, true) {
+        undo_locked(folder, task, pending, events, &lock);
+    }
+}
+
+/// Undoes the latest first. What fails is journaled and not tried again: it was tried, and a person has to look. `pending`: what was seen
+/// before the lock was taken.
+fn undo_locked(folder: &Folder, task: &Task, pending: &Pending, events: &Events, _: &File) {
+    if read(folder).as_ref() != Some(pending) {
+        return;
+    }
     if is_over(folder, pending) {
         let _ = forget(folder);
+        return;
+    }
+    if !can_go_back(folder, pending) {
+        stay_drained(folder, task, pending, events);
         return;
     }
     let secrets = Secrets::default();
@@ -194,8 +337,16 @@ fn undo(folder: &Folder, task: &Task, pending: &Pending, events: &Events) {
     }
     events.say(StepName::Undo, EventKind::Ended);
     let _ = note(folder, task, pending, &said.join(", "));
-    if read(folder).as_ref() == Some(pending) {
-        let _ = forget(folder);
+    let _ = forget(folder);
+}
+
+/// Once it is on record that only a ready application is brought back, whoever finds one does that.
+fn stay_drained(folder: &Folder, task: &Task, pending: &Pending, events: &Events) {
+    let text = "the host stays drained until an application on it is ready".to_owned();
+    events.say(StepName::Undo, EventKind::Progress { text });
+    if !pending.left {
+        let _ = write(folder, &Pending { down: true, left: true, ..pending.clone() });
+        let _ = note(folder, task, pending, "stays drained");
     }
 }
 

@@ -96,30 +96,177 @@ fn an_application_that_dies_at_once_ends_the_update() {
     assert!(failure.lines.iter().any(|line| line.contains("no database")), "{:?}", failure.lines);
 }
 
+/// A drain that writes down what it does, in a place that does not move.
+fn noted_drain(host: &Host) -> Step {
+    let note = |word: &str| sh(&format!("echo {word} >>{}", host.root.join("drains").display()));
+    Step::Drain(landfall_host_protocol::Drain::Exec {
+        command: note("drained"),
+        undo: note("undone"),
+        timeout_seconds: 60,
+    })
+}
+
+fn drains(host: &Host) -> String {
+    std::fs::read_to_string(host.root.join("drains")).unwrap_or_default().replace('\n', " ")
+}
+
+/// Ready as long as this file of the project is there.
+fn ready_with(mut start: Start, file: &str) -> Start {
+    start.config.readiness = Some(landfall_host_protocol::Probe {
+        action: landfall_host_protocol::ProbeAction::Exec { command: sh(&format!("test -e ../../{file}")) },
+        ..never_ready()
+    });
+    start
+}
+
+fn with_drain(host: &Host, mut steps: Vec<Step>) -> Vec<Step> {
+    steps.insert(1, noted_drain(host));
+    steps
+}
+
 #[test]
-fn a_drain_is_undone_when_the_new_application_does_not_come_up() {
-    use landfall_host_protocol::Drain;
+fn a_host_whose_new_application_dies_stays_drained_until_one_is_ready() {
+    // F9b
     let host = Host::new();
     let (one, two) = (example("v1.0"), example("v2.0"));
     host.succeed(update(&host, &one, start_step(&one)));
-    let drain = Step::Drain(Drain::Exec {
-        command: sh("echo drained >>../../drains"),
-        undo: sh("echo undone >>../../drains"),
-        timeout_seconds: 60,
-    });
-    let drains = || std::fs::read_to_string(host.folder.path().join("drains")).unwrap();
     let mut start = start_step(&two);
     start.config = configuration(&["/bin/false"]);
     start.config.readiness = Some(never_ready());
-    let mut steps = update(&host, &two, start);
-    steps.insert(1, drain.clone());
-    host.fail(steps, StepName::WaitReady, Reason::ProcessDied);
-    assert_eq!(drains(), "drained\nundone\n");
+    host.fail(with_drain(&host, update(&host, &two, start)), StepName::WaitReady, Reason::ProcessDied);
+    assert_eq!(drains(&host), "drained ");
+    assert!(facts(&host).drained && !landfall_host::task::is_undo_due(&host.folder));
+    // A task that brings nothing up changes nothing of that.
+    host.succeed(vec![Step::Settle { seconds: 0 }]);
+    assert_eq!(drains(&host), "drained ");
+    // Nor does one that drains again, and does not get far.
+    host.fail(
+        vec![noted_drain(&host), Step::Switch { release: two.name.clone() }, stopped_start(&one)],
+        StepName::Start,
+        Reason::StartFailed,
+    );
+    assert_eq!(drains(&host), "drained drained ");
+    // One that comes up is brought back into service.
+    host.succeed(update(&host, &one, start_step(&one)));
+    assert_eq!(drains(&host), "drained drained undone ");
+    assert!(!facts(&host).drained);
 
-    let mut steps = update(&host, &two, start_step(&two));
-    steps.insert(1, drain);
-    host.succeed(steps);
-    assert_eq!(drains(), "drained\nundone\ndrained\n", "the new application is ready: nothing is undone");
+    // Of the task that drained itself nothing is undone.
+    host.succeed(with_drain(&host, update(&host, &two, start_step(&two))));
+    assert_eq!(drains(&host), "drained drained undone drained ");
+    assert!(!facts(&host).drained);
+}
+
+/// A start that can't be: `current` points elsewhere.
+fn stopped_start(release: &TestRelease) -> Step {
+    Step::Start(Box::new(start_step(release)))
+}
+
+#[test]
+fn a_host_whose_switch_fails_stays_drained() {
+    let host = Host::new();
+    let (one, two) = (example("v1.0"), example("v2.0"));
+    host.succeed(update(&host, &one, start_step(&one)));
+    std::fs::remove_file(host.folder.current()).unwrap();
+    std::fs::create_dir_all(host.folder.current().join("by-hand")).unwrap();
+    let steps = with_drain(&host, update(&host, &two, start_step(&two)));
+    let task = host.task(steps);
+    host.begin(&task).unwrap();
+    let Outcome::Failed(failure) = host.end_of(&task).outcome else { panic!("it did not fail") };
+    assert_eq!(failure.step, StepName::Switch);
+    assert_eq!((drains(&host).as_str(), facts(&host).drained), ("drained ", true));
+    assert_eq!(process(&host).state, ProcessState::Stopped);
+}
+
+#[test]
+fn a_host_whose_stop_fails_before_it_acts_is_brought_back() {
+    let host = Host::new();
+    let (one, two) = (example("v1.0"), example("v2.0"));
+    host.succeed(update(&host, &one, start_step(&one)));
+    let before = process(&host);
+    // The keeper can't be told.
+    std::fs::create_dir_all(host.folder.dot().join("order/in-the-way")).unwrap();
+    host.fail(with_drain(&host, update(&host, &two, start_step(&two))), StepName::Stop, Reason::StopFailed);
+    assert_eq!((drains(&host).as_str(), facts(&host).drained), ("drained undone ", false));
+    assert_eq!((process(&host).start, process(&host).ready), (before.start, true));
+}
+
+#[test]
+fn a_drained_application_that_its_drain_made_unready_is_brought_back() {
+    let host = Host::new();
+    let one = example("v1.0");
+    std::fs::create_dir_all(host.folder.path()).unwrap();
+    std::fs::write(host.folder.path().join("serving"), "").unwrap();
+    host.succeed(update(&host, &one, ready_with(start_step(&one), "serving")));
+    let drain = Step::Drain(landfall_host_protocol::Drain::Exec {
+        command: sh("rm ../../serving"),
+        undo: sh("echo >../../serving"),
+        timeout_seconds: 60,
+    });
+    let task = host.task(vec![drain, Step::Settle { seconds: 600 }]);
+    host.begin(&task).unwrap();
+    wait_for("the drain", || host.has_ended(&task, StepName::Drain).then_some(()));
+    assert!(facts(&host).drained);
+    landfall_host::task::cancel(&host.folder, &task.id).unwrap();
+    assert_eq!(host.end_of(&task).outcome, Outcome::Cancelled);
+    assert!(host.folder.path().join("serving").exists() && !facts(&host).drained);
+}
+
+#[test]
+fn an_application_that_died_drained_is_brought_back_once_it_is_ready() {
+    let host = Host::new();
+    let one = example("v1.0");
+    std::fs::create_dir_all(host.folder.path()).unwrap();
+    std::fs::write(host.folder.path().join("up"), "").unwrap();
+    host.succeed(update(&host, &one, ready_with(start_step(&one), "up")));
+    let task = host.task(vec![noted_drain(&host), Step::Settle { seconds: 600 }]);
+    host.begin(&task).unwrap();
+    wait_for("the drain", || host.has_ended(&task, StepName::Drain).then_some(()));
+    std::fs::remove_file(host.folder.path().join("up")).unwrap();
+    let pid = rustix::process::Pid::from_raw(process(&host).pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    wait_for("its end", || (process(&host).state != ProcessState::Running).then_some(()));
+    landfall_host::task::cancel(&host.folder, &task.id).unwrap();
+    assert_eq!(host.end_of(&task).outcome, Outcome::Cancelled);
+    assert_eq!((drains(&host).as_str(), facts(&host).drained), ("drained ", true));
+    wait_for("its restart", || (process(&host).state == ProcessState::Running).then_some(()));
+    assert_eq!(drains(&host), "drained ", "it runs, and is not ready");
+    std::fs::write(host.folder.path().join("up"), "").unwrap();
+    // By its keeper: nobody looks, and no task begins.
+    wait_for("the undo", || (drains(&host) == "drained undone " && !facts(&host).drained).then_some(()));
+}
+
+#[test]
+fn a_new_application_that_is_ready_too_late_is_brought_into_service_then() {
+    let host = Host::new();
+    let (one, two) = (example("v1.0"), example("v2.0"));
+    host.succeed(update(&host, &one, start_step(&one)));
+    let mut steps = with_drain(&host, update(&host, &two, ready_with(start_step(&two), "up")));
+    steps[5] = Step::WaitReady { timeout_seconds: 0 };
+    host.fail(steps, StepName::WaitReady, Reason::NotReady);
+    assert_eq!((drains(&host).as_str(), facts(&host).drained), ("drained ", true));
+    std::fs::write(host.folder.path().join("up"), "").unwrap();
+    wait_for("the undo", || (drains(&host) == "drained undone " && !facts(&host).drained).then_some(()));
+}
+
+#[test]
+fn a_runner_that_dies_between_stop_and_start_leaves_the_host_drained() {
+    let host = Host::new();
+    let one = example("v1.0");
+    host.succeed(update(&host, &one, start_step(&one)));
+    let task = host.task(vec![noted_drain(&host), Step::Stop, Step::Settle { seconds: 600 }]);
+    host.begin(&task).unwrap();
+    wait_for("the stop", || host.has_ended(&task, StepName::Stop).then_some(()));
+    for pid in host.processes() {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+    }
+    wait_for("the end of the runner", || (!landfall_host::task::is_running(&host.folder, &task.id)).then_some(()));
+    assert!(!landfall_host::task::is_undo_due(&host.folder), "nobody tries that all the time");
+    landfall_host::task::undo_lost(&host.folder).unwrap();
+    assert_eq!((drains(&host).as_str(), facts(&host).drained), ("drained ", true));
+    host.succeed(update(&host, &one, start_step(&one)));
+    assert_eq!((drains(&host).as_str(), facts(&host).drained), ("drained undone ", false));
 }
 
 #[test]
