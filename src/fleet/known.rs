@@ -35,24 +35,24 @@ pub struct Known {
 impl Known {
     /// True: something differs that a planner sees. Space, clock and uptime always move.
     pub(super) fn replace(&mut self, seen: u64, facts: HostFacts, now: Instant) -> bool {
-        let same = |old: &HostFacts| {
-            let mut old = old.clone();
-            old.root.free_bytes = facts.root.free_bytes;
-            old.root.free_inodes = facts.root.free_inodes;
-            old.machine.clock_millis = facts.machine.clock_millis;
-            old.machine.uptime_seconds = facts.machine.uptime_seconds;
-            old.machine.uptime_millis = facts.machine.uptime_millis;
-            for (name, old) in &mut old.folders {
-                old.seen = facts.folders.get(name).map_or(old.seen, |now| now.seen);
-            }
-            old == facts
-        };
-        let changed = !matches!(self.link, Link::Connected) || !self.facts.as_deref().is_some_and(same);
+        let is_same = self.facts.as_deref().is_some_and(|old| is_same(old, &facts));
+        let changed = !matches!(self.link, Link::Connected) || !is_same;
         self.link = Link::Connected;
         self.facts = Some(Arc::new(facts));
         self.seen = seen;
         self.failed = 0;
         self.heard = Some(now);
+        changed
+    }
+
+    /// What the host told of itself alone. True as of `replace`.
+    pub(super) fn merge_host(&mut self, told: HostFacts, now: Instant) -> bool {
+        self.heard = Some(now);
+        let Some(known) = self.facts.as_mut() else { return false };
+        let mut facts = HostFacts::clone(known);
+        facts.replace_host(told);
+        let changed = !is_same(known, &facts);
+        *known = Arc::new(facts);
         changed
     }
 
@@ -98,6 +98,19 @@ impl Known {
     }
 }
 
+fn is_same(old: &HostFacts, new: &HostFacts) -> bool {
+    let mut old = old.clone();
+    old.root.free_bytes = new.root.free_bytes;
+    old.root.free_inodes = new.root.free_inodes;
+    old.machine.clock_millis = new.machine.clock_millis;
+    old.machine.uptime_seconds = new.machine.uptime_seconds;
+    old.machine.uptime_millis = new.machine.uptime_millis;
+    for (name, old) in &mut old.folders {
+        old.seen = new.folders.get(name).map_or(old.seen, |now| now.seen);
+    }
+    old == *new
+}
+
 #[cfg(test)]
 mod tests {
     use landfall_host_protocol::ByHand;
@@ -105,18 +118,38 @@ mod tests {
     use super::*;
     use crate::effects::clock;
 
-    #[test]
-    fn what_a_host_tells_piece_by_piece_is_bounded() {
+    fn facts() -> HostFacts {
         let facts = serde_json::json!({
             "machine": {
                 "bootId": "b", "uptimeSeconds": 1, "uptimeMillis": 1, "clockMillis": 1, "machine": "x86_64", "kernel": "6",
                 "uid": 1, "pidfd": true, "sessionScoped": false,
             },
             "root": { "freeBytes": 1, "freeInodes": null, "unfit": null },
+            "usersPending": true,
         });
+        serde_json::from_value(facts).unwrap()
+    }
+
+    #[test]
+    fn what_a_host_tells_of_itself_leaves_its_folders_known() {
         let now = clock::monotonic();
         let mut known = Known::default();
-        known.replace(1, serde_json::from_value(facts).unwrap(), now);
+        let web = FolderName::new("shop", "web");
+        let folders = [(web.clone(), FolderFacts::default())].into();
+        known.replace(1, HostFacts { folders, ..facts() }, now);
+        let cannot_become = [("app".to_owned(), "no".to_owned())].into();
+        let told = HostFacts { cannot_become, users_pending: false, ..facts() };
+        assert!(known.merge_host(told.clone(), now));
+        assert!(!known.merge_host(told, now), "the same again");
+        let facts = known.facts.unwrap();
+        assert!(facts.cannot_become.contains_key("app") && facts.folders.contains_key(&web) && !facts.users_pending);
+    }
+
+    #[test]
+    fn what_a_host_tells_piece_by_piece_is_bounded() {
+        let now = clock::monotonic();
+        let mut known = Known::default();
+        known.replace(1, facts(), now);
         for n in 0..20 {
             let by_hand = ByHand { act: "stop".to_owned(), reason: "x".repeat(1_000_000), user: None, at_millis: 0 };
             let facts = FolderFacts { by_hand: Some(by_hand), ..FolderFacts::default() };

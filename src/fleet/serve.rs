@@ -71,9 +71,10 @@ pub(super) async fn serve(shared: &Arc<Shared>, dialled: Dialled) -> Over {
                 }
             }
             told = pushes.next() => match told {
-                Some((seen, folders)) => shared.learn(|known, now| {
-                    known.seen = seen;
-                    known.merge(folders, now)
+                Some(told) => shared.learn(|known, now| {
+                    known.seen = told.seen;
+                    let host = told.host.is_some_and(|facts| known.merge_host(*facts, now));
+                    known.merge(told.folders, now) || host
                 }),
                 None => break Over::Lost(ProgramError::Ended(String::new())),
             },

@@ -8,7 +8,7 @@ use super::{
     budget::ConnectionPermit,
     order::Object,
 };
-use crate::effects::program::{ChangedFolders, ProgramError, PutOptions, TaskNews};
+use crate::effects::program::{ProgramError, PutOptions, TaskNews, Told};
 
 /// One session with one host. Every call has a deadline of its own but for a task's events, whose session `look` watches.
 pub trait Session: Send + Sync {
@@ -44,9 +44,9 @@ pub trait TaskEvents: Send {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<TaskNews>, ProgramError>>;
 }
 
-/// What a host tells unasked; `None`: the session is over.
+/// What a host tells unasked, of folders and of itself; `None`: the session is over.
 pub trait PushSource: Send {
-    fn next(&mut self) -> BoxFuture<'_, Option<(u64, ChangedFolders)>>;
+    fn next(&mut self) -> BoxFuture<'_, Option<Told>>;
 }
 
 /// A session that was just begun.

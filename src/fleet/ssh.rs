@@ -14,9 +14,7 @@ use super::{
 };
 use crate::effects::{
     gate::Gate,
-    program::{
-        ChangedFolders, ConnectOptions, Images, Program, ProgramError, Pushes, PutOptions, TaskNews, TaskStream,
-    },
+    program::{ConnectOptions, Images, Program, ProgramError, Pushes, PutOptions, TaskNews, TaskStream, Told},
     ssh::{Connection, OpenOptions},
 };
 
@@ -114,7 +112,7 @@ impl TaskEvents for TaskStream {
 }
 
 impl PushSource for Pushes {
-    fn next(&mut self) -> BoxFuture<'_, Option<(u64, ChangedFolders)>> {
+    fn next(&mut self) -> BoxFuture<'_, Option<Told>> {
         Pushes::next(self).boxed()
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::effects::{
     payload::Payload,
-    program::{ChangedFolders, ProgramError, PutOptions, TaskNews},
+    program::{ChangedFolders, ProgramError, PutOptions, TaskNews, Told},
     ssh::{Credentials, SshTarget},
 };
 
@@ -142,12 +142,12 @@ impl Dialer for PlayedDialer {
 struct PlayedPushes(Arc<Played>);
 
 impl PushSource for PlayedPushes {
-    fn next(&mut self) -> BoxFuture<'_, Option<(u64, ChangedFolders)>> {
+    fn next(&mut self) -> BoxFuture<'_, Option<Told>> {
         async {
             loop {
                 let pushed = self.0.pushed.notified();
                 if let Some(folders) = self.0.pushes.lock().pop_front() {
-                    return Some((2, folders));
+                    return Some(Told { seen: 2, host: None, folders });
                 }
                 self.0.alive().ok()?;
                 pushed.await;
@@ -259,6 +259,7 @@ fn facts() -> HostFacts {
         folders: BTreeMap::new(),
         cannot_become: BTreeMap::new(),
         sudo_too_wide: false,
+        users_pending: false,
     }
 }
 

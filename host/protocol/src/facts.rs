@@ -21,6 +21,17 @@ pub struct HostFacts {
     /// sudo lets the SSH user become root, which nothing of ours needs.
     #[serde(default)]
     pub sudo_too_wide: bool,
+    /// sudo or su is still being asked: `cannot_become` and `sudo_too_wide` come with a push.
+    #[serde(default)]
+    pub users_pending: bool,
+}
+
+impl HostFacts {
+    /// Takes what a host told of itself, and keeps its folders.
+    pub fn replace_host(&mut self, told: Self) {
+        let folders = std::mem::take(&mut self.folders);
+        *self = Self { folders, ..told };
+    }
 }
 
 /// The machine.

@@ -10,7 +10,7 @@ use serde::{
 /// Characters of a name that are kept.
 const MAX_NAME: usize = 64;
 /// Variants that this version knows, wherever `Later` stands: one that could not be read is malformed, and not of a later version.
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 27] = [
     // EventKind
     "begun",
     "skipped",
@@ -41,6 +41,7 @@ const KNOWN: [&str; 26] = [
     "unsupported",
     // Push
     "folders",
+    "host",
     // What no variant is called: it is shown for this one.
     "unknown",
 ];

@@ -142,7 +142,7 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-/// What the host says unasked, with the id 0; at most one a second.
+/// What the host says unasked, with the id 0; of folders at most once a second.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Push {
@@ -154,6 +154,8 @@ pub enum Push {
         uptime_millis: u64,
         folders: BTreeMap<FolderName, Option<FolderFacts>>,
     },
+    /// What is true of the host itself now. `folders` in it is empty, and says nothing of folders. `seen` as in `Welcome`.
+    Host { seen: u64, facts: Box<HostFacts> },
     /// What a later version says.
     #[serde(untagged)]
     Unknown(Later),

@@ -140,7 +140,7 @@ impl Groups {
 }
 
 /// Name, uid and gid.
-fn passwd_line(line: &str) -> Option<(&str, u32, u32)> {
+pub(super) fn passwd_line(line: &str) -> Option<(&str, u32, u32)> {
     let mut fields = line.split(':');
     let name = fields.next()?;
     let uid = fields.nth(1)?.parse().ok()?;

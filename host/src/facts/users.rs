@@ -13,6 +13,7 @@ use rustix::{
     process::getuid,
 };
 
+use super::root::passwd_line;
 use crate::clock;
 
 /// Time limit of one question: name services may be slow.
@@ -29,7 +30,7 @@ pub struct PrivilegeCheck {
     pub sudo_too_wide: bool,
 }
 
-/// Asks for each user. It blocks, at most 20 seconds for all of them together: a hello waits for it.
+/// Asks for each user. It blocks, at most 20 seconds for all of them together.
 pub fn check_users(method: Option<RunAsMethod>, users: &[String]) -> PrivilegeCheck {
     check_until(method, users, clock::monotonic() + TIME_LIMIT)
 }
@@ -89,8 +90,14 @@ fn judge(answer: &Answer, uid: &str) -> Result<(), String> {
     if words.is_empty() { Err("no answer".to_owned()) } else { Err(words.join(" ")) }
 }
 
-/// The SSH user's name, asked of `id`, for a static program can't ask the name services; it may be slow as they are.
+/// The SSH user's name. Where the file does not know it, `id` is asked, for a static program can't ask the name services; it may be slow as
+/// they are.
 pub(crate) fn own_name() -> Option<String> {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let uid = getuid().as_raw();
+    if let Some((name, ..)) = passwd.lines().filter_map(passwd_line).find(|(_, known, _)| *known == uid) {
+        return Some(name.to_owned());
+    }
     let mut id = Command::new("id");
     id.arg("-un");
     let answer = run(id, clock::monotonic() + TIME_LIMIT).ok().filter(|answer| answer.succeeded)?;

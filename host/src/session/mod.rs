@@ -21,7 +21,8 @@ use std::{
 };
 
 use landfall_host_protocol::{
-    Answer, Decoder, FolderName, Frame, Kind, MAGIC, MachineFacts, Refusal, TaskId, VERSIONS, Welcome, supports,
+    Answer, Decoder, FolderName, Frame, Kind, MAGIC, MachineFacts, Refusal, RunAsMethod, TaskId, VERSIONS, Welcome,
+    supports,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -64,6 +65,10 @@ const PIPE_SIZE: usize = 1 << 20;
 const BLOCK: usize = 64 << 10;
 /// The poll below inotify.
 const TICK: Duration = Duration::from_secs(1);
+/// Between two looks at what of the host itself an administrator may have mended.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+/// Another interval in a debug build.
+const REFRESH_MILLIS: &str = "LANDFALL_HOST_REFRESH_MILLIS";
 /// How long what is under way may take once the input has ended.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -85,7 +90,9 @@ pub fn run(root: &Path) -> u8 {
 
 /// What a thread has done.
 enum Done {
-    Machine(Box<MachineFacts>, PrivilegeCheck),
+    /// The machine, and why its root can't be used.
+    Machine(Box<MachineFacts>, Option<String>),
+    Users(PrivilegeCheck),
     Surveyed(Survey),
     Mended,
     Put(u32, Result<(), Refusal>),
@@ -122,6 +129,7 @@ struct Session {
     looks: Vec<Look>,
     streams: Streams,
     mending: Mending,
+    asking: Asking,
     /// Puts whose bytes are still coming.
     puts: BTreeMap<u32, SyncSender<Piece>>,
     /// Puts whose thread is at work.
@@ -136,6 +144,26 @@ struct Session {
 struct End {
     status: u8,
     until: Instant,
+}
+
+/// What of the host itself is asked again and again: an administrator who mends it is seen without a new session.
+struct Asking {
+    method: Option<RunAsMethod>,
+    become_users: Vec<String>,
+    /// Asked now.
+    machine: bool,
+    users: bool,
+    asked_at: Instant,
+    interval: Duration,
+}
+
+impl Asking {
+    fn new() -> Self {
+        let set = std::env::var(REFRESH_MILLIS).ok().filter(|_| cfg!(debug_assertions));
+        let interval = set.and_then(|millis| millis.parse().ok()).map_or(REFRESH_INTERVAL, Duration::from_millis);
+        let (machine, users) = (false, false);
+        Self { method: None, become_users: Vec::new(), machine, users, asked_at: clock::monotonic(), interval }
+    }
 }
 
 /// What `poll` found.
@@ -164,6 +192,7 @@ impl Session {
             looks: Vec::new(),
             streams: Streams::default(),
             mending: Mending::default(),
+            asking: Asking::new(),
             puts: BTreeMap::new(),
             puts_running: 0,
             stalled: None,
@@ -348,9 +377,16 @@ impl Session {
     fn take_results(&mut self) {
         while let Some(done) = self.jobs.next_result() {
             match done {
-                Done::Machine(machine, users) => {
+                Done::Machine(machine, unfit) => {
+                    self.asking.machine = false;
                     if let Some(view) = &mut self.view {
-                        view.set_machine(*machine, users);
+                        view.set_machine(*machine, unfit);
+                    }
+                }
+                Done::Users(users) => {
+                    self.asking.users = false;
+                    if let Some(view) = &mut self.view {
+                        view.set_users(users);
                     }
                 }
                 Done::Surveyed(survey) => {
@@ -507,6 +543,39 @@ impl Session {
         }
         // What failed is tried again.
         self.mend();
+        self.ask_again();
+    }
+
+    /// Asks again for what does not tell of itself. sudo and su are asked where they said no alone: each question is a line in the host's log.
+    fn ask_again(&mut self) {
+        let Some(view) = &self.view else { return };
+        let now = clock::monotonic();
+        if now.saturating_duration_since(self.asking.asked_at) < self.asking.interval || self.end.is_some() {
+            return;
+        }
+        self.asking.asked_at = now;
+        let are_users_due = view.are_users_due();
+        self.ask_machine();
+        if are_users_due {
+            self.ask_users();
+        }
+    }
+
+    fn ask_machine(&mut self) {
+        if self.asking.machine || self.jobs.is_full() {
+            return;
+        }
+        let root = self.root.clone();
+        self.asking.machine =
+            self.jobs.start(move || Done::Machine(Box::new(facts::machine()), facts::root(&root).unfit));
+    }
+
+    fn ask_users(&mut self) {
+        if self.asking.users || self.jobs.is_full() {
+            return;
+        }
+        let (method, users) = (self.asking.method, self.asking.become_users.clone());
+        self.asking.users = self.jobs.start(move || Done::Users(facts::check_users(method, &users)));
     }
 
     /// Children that ended are taken from the kernel's list: runners that this session started. While a thread is at work that may wait for

@@ -7,7 +7,8 @@ use landfall_host_protocol::{Answer, Digest, FolderName, Hello, LogFile, Refusal
 
 use super::{Done, Greeting, Look, Session, agree, view::View};
 use crate::{
-    facts, files,
+    facts::PrivilegeCheck,
+    files,
     folder::Folder,
     incoming::{self, Object},
     logs::LogReader,
@@ -150,9 +151,18 @@ impl Session {
         self.view = Some(View::new(&self.root, &hello.namespace, &mut self.watch));
         self.greeting = Some(Greeting { id, version });
         let Hello { become_method, become_users, .. } = hello;
-        self.start(id, move || {
-            Done::Machine(Box::new(facts::machine()), facts::check_users(become_method, &become_users))
-        });
+        self.ask_machine();
+        if !self.asking.machine {
+            (self.view, self.greeting) = (None, None);
+            return self.no_thread(id);
+        }
+        self.asking.method = become_method;
+        self.asking.become_users = become_users;
+        match become_method {
+            // sudo may be slow, and the welcome does not wait for it.
+            Some(_) => self.ask_users(),
+            None => self.view.iter_mut().for_each(|view| view.set_users(PrivilegeCheck::default())),
+        }
     }
 
     fn look(&mut self, id: u32, seen: u64) {

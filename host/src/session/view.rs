@@ -72,7 +72,14 @@ pub(super) struct View {
     /// Of the root, when it was told last.
     told: Condition,
     machine: Option<MachineFacts>,
-    users: PrivilegeCheck,
+    /// Why the root can't be used, when that was looked at last.
+    unfit: Option<String>,
+    /// `None`: they are asked for the first time.
+    users: Option<PrivilegeCheck>,
+    /// The operator was told of the host itself.
+    is_host_told: bool,
+    /// What is told of the host itself is different now.
+    is_host_unpushed: bool,
     stale: Scope,
     is_surveying: bool,
     /// Surveys begun; a look waits for one that begins after it.
@@ -97,7 +104,10 @@ impl View {
             fingerprints: BTreeMap::new(),
             told: Condition::default(),
             machine: None,
-            users: PrivilegeCheck::default(),
+            unfit: None,
+            users: None,
+            is_host_told: false,
+            is_host_unpushed: false,
             stale: Scope::All,
             is_surveying: false,
             begun: 0,
@@ -122,9 +132,34 @@ impl View {
         &self.processes
     }
 
-    pub(super) fn set_machine(&mut self, machine: MachineFacts, users: PrivilegeCheck) {
+    pub(super) fn set_machine(&mut self, machine: MachineFacts, unfit: Option<String>) {
+        let differs =
+            self.machine.as_ref().is_none_or(|known| !is_same_machine(known, &machine)) || self.unfit != unfit;
         self.machine = Some(machine);
-        self.users = users;
+        self.unfit = unfit;
+        if differs {
+            self.host_changed();
+        }
+    }
+
+    pub(super) fn set_users(&mut self, users: PrivilegeCheck) {
+        let differs = self.users.as_ref() != Some(&users);
+        self.users = Some(users);
+        if differs {
+            self.host_changed();
+        }
+    }
+
+    fn host_changed(&mut self) {
+        if self.is_host_told {
+            self.seen += 1;
+            self.is_host_unpushed = true;
+        }
+    }
+
+    /// sudo or su is to be asked again: something of what it said last is to be mended, or it was not asked.
+    pub(super) fn are_users_due(&self) -> bool {
+        self.users.as_ref().is_none_or(|users| !users.cannot_become.is_empty() || users.sudo_too_wide)
     }
 
     /// The first survey and the machine's facts are there.
@@ -291,21 +326,26 @@ impl View {
     /// All facts, and their number. What they tell need not be pushed.
     pub(super) fn facts(&mut self) -> (u64, HostFacts) {
         self.unpushed.clear();
+        let facts = HostFacts { folders: self.folders.clone(), ..self.host() };
+        (self.seen, facts)
+    }
+
+    /// Facts of the host itself. What they tell need not be pushed.
+    fn host(&mut self) -> HostFacts {
+        self.is_host_told = true;
+        self.is_host_unpushed = false;
         self.told = facts::condition(&self.root);
+        let root = facts::root(&self.root);
+        self.unfit.clone_from(&root.unfit);
         let machine = MachineFacts {
             uptime_seconds: clock::uptime_seconds(),
             uptime_millis: clock::uptime_millis(),
             clock_millis: clock::wall_millis(),
             ..self.machine.clone().unwrap_or_else(facts::machine)
         };
-        let facts = HostFacts {
-            machine,
-            root: facts::root(&self.root),
-            folders: self.folders.clone(),
-            cannot_become: self.users.cannot_become.clone(),
-            sudo_too_wide: self.users.sudo_too_wide,
-        };
-        (self.seen, facts)
+        let users_pending = self.users.is_none();
+        let PrivilegeCheck { cannot_become, sudo_too_wide } = self.users.clone().unwrap_or_default();
+        HostFacts { machine, root, folders: BTreeMap::new(), cannot_become, sudo_too_wide, users_pending }
     }
 
     /// Facts that are the same have the number of their newest read, or a look would seem older than what the end of a task told.
@@ -328,6 +368,10 @@ impl View {
         if !self.until_push()?.is_zero() {
             return None;
         }
+        if self.is_host_unpushed {
+            let facts = Box::new(self.host());
+            return Some(Push::Host { seen: self.seen, facts });
+        }
         self.pushed_at = Some(clock::monotonic());
         let mut folders = BTreeMap::new();
         let mut bytes = 0;
@@ -349,6 +393,10 @@ impl View {
 
     /// Until the next push; `None`: there is nothing to tell.
     pub(super) fn until_push(&self) -> Option<Duration> {
+        if self.is_host_unpushed {
+            // It changes once in a while.
+            return Some(Duration::ZERO);
+        }
         (!self.unpushed.is_empty() && self.is_ready()).then(|| left(self.pushed_at, PUSH_INTERVAL))
     }
 
@@ -365,6 +413,12 @@ fn is_same(one: Option<&FolderFacts>, other: Option<&FolderFacts>) -> bool {
         (None, None) => true,
         _ => false,
     }
+}
+
+/// The same but for what time moves.
+fn is_same_machine(one: &MachineFacts, other: &MachineFacts) -> bool {
+    let MachineFacts { uptime_seconds, uptime_millis, clock_millis, .. } = *other;
+    MachineFacts { uptime_seconds, uptime_millis, clock_millis, ..one.clone() } == *other
 }
 
 /// What is left of an interval since then.

@@ -46,6 +46,14 @@ if [ -x "$a" ]; then printf "\nlandfall-host starts\n"; exec "$a" session "$r"; 
 const PUT: &str = r#"r=$1; u=$(v "$r"); if [ -n "$u" ]; then printf "\nlandfall-host unsafe %s\n" "$u"; exit 0; fi;
 p=$r/.landfall/bin; t=$p/.$2.$$.new; if e=$( { umask 022; mkdir -p "$p" && chmod 755 "$r/.landfall" "$p" && cat >"$t" && chmod 755 "$t" && "$t" install "$r" "$2"; } 2>&1 ); then printf "\nlandfall-host installed\n"; else rm -f "$t"; printf "\nlandfall-host failed %s\n" "$e"; fi"#;
 
+/// Argument: root. Prints what is mounted where the root lies, its real path first, and what forbids programs there.
+const WHERE: &str = r#"r=$1; until q=$(cd "${r:-/}" 2>/dev/null && pwd -P); do r=${r%/*}; done; printf "
+landfall-host lies %s
+" "$q";
+while read -r i p d o m x; do case $q/ in "${m%/}"/*) printf "%s
+" "$m $x" ;; esac; done </proc/self/mountinfo;
+[ "$(cat /sys/fs/selinux/enforce 2>/dev/null)" = 1 ] && echo "landfall-host selinux"; [ -p /run/fapolicyd/fapolicyd.fifo ] && echo "landfall-host fapolicyd"; exit 0"#;
+
 /// What the line found.
 pub(super) enum Found {
     /// The program runs; `rest`: what it said after its first words.
@@ -162,11 +170,110 @@ pub(super) async fn put(connection: &Arc<Connection>, root: &str, image: &Image)
             heard?
         }
     };
-    match word(&heard) {
-        Some(("installed", _)) => Ok(()),
-        Some(("unsafe", why)) => Err(ProgramError::UnsafeRoot { why }),
-        Some(("failed", why)) => Err(ProgramError::NotInstalled(why)),
-        _ => Err(ProgramError::NotInstalled(shown(&heard))),
+    let why = match word(&heard) {
+        Some(("installed", _)) => return Ok(()),
+        Some(("unsafe", why)) => return Err(ProgramError::UnsafeRoot { why }),
+        Some(("failed", why)) => why,
+        _ => shown(&heard),
+    };
+    Err(match tokio::time::timeout(FIND_TIMEOUT, look_around(connection, root)).await {
+        Ok(Ok(place)) => place.explain(why),
+        // What the host says of its own accord is told.
+        Ok(Err(_)) | Err(_) => ProgramError::NotInstalled(why),
+    })
+}
+
+/// Why the root may take no program.
+async fn look_around(connection: &Arc<Connection>, root: &str) -> Result<Place, ProgramError> {
+    let (mut reader, writer) = open(connection, command(&[WHERE], &[root])).await?.into_split();
+    writer.end().await?;
+    let mut heard = Vec::new();
+    while let Some(bytes) = reader.read().await? {
+        if heard.len() < OUTPUT_MAX {
+            heard.extend_from_slice(&bytes);
+        }
+    }
+    Ok(Place::read(&String::from_utf8_lossy(&heard)))
+}
+
+/// What is known of the place where the root lies.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Place {
+    mount: Option<Mount>,
+    /// What guards the host and may forbid programs.
+    guards: Vec<&'static str>,
+}
+
+/// As the kernel tells it in `mountinfo`.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    point: String,
+    kind: String,
+    noexec: bool,
+    read_only: bool,
+}
+
+impl Place {
+    fn read(heard: &str) -> Self {
+        let (_, said) = heard.rsplit_once(&format!("\n{WORD}lies ")).unwrap_or_default();
+        let mut place = Self::default();
+        for line in said.lines().skip(1) {
+            match line.strip_prefix(WORD) {
+                Some("selinux") => place.guards.push("SELinux (look at `ausearch -m avc`)"),
+                Some("fapolicyd") => place.guards.push("fapolicyd (it has to trust the folder)"),
+                _ => {
+                    let deepest = place.mount.as_ref().map_or(0, |mount| mount.point.len());
+                    // Of two at one place the later one hides the other.
+                    place.mount = Mount::read(line).filter(|mount| mount.point.len() >= deepest).or(place.mount);
+                }
+            }
+        }
+        place
+    }
+
+    /// `said`: what the host said when it was to take the program.
+    fn explain(self, said: String) -> ProgramError {
+        let Self { mount, guards } = self;
+        if let Some(Mount { point, kind, noexec, read_only }) = mount.filter(|mount| mount.noexec || mount.read_only) {
+            let (point, kind) = (one_line(point.as_bytes(), SAID_MAX), one_line(kind.as_bytes(), SAID_MAX));
+            let why = if read_only {
+                format!(
+                    "{point} ({kind}) is mounted read-only; a kernel does that by itself after disk errors (`dmesg` tells). Remount it \
+                     writable, or choose a root on another file system"
+                )
+            } else {
+                debug_assert!(noexec);
+                format!(
+                    "{point} ({kind}) is mounted noexec, so no program can run from there; remount it with `mount -o remount,exec {point}` \
+                     and in /etc/fstab, or choose a root on another file system"
+                )
+            };
+            return ProgramError::UnfitRoot { why };
+        }
+        let is_denied = said.contains("ermission denied") || said.contains("not permitted");
+        let guards = if is_denied { guards } else { Vec::new() };
+        match guards.is_empty() {
+            true => ProgramError::NotInstalled(said),
+            false => ProgramError::NotInstalled(format!("{said}; {} may forbid it", guards.join(" or "))),
+        }
+    }
+}
+
+impl Mount {
+    /// Mount point, its options, what is optional, `-`, file system, source, and the options of the file system.
+    fn read(line: &str) -> Option<Self> {
+        let (mount, system) = line.split_once(" - ")?;
+        let mut mount = mount.split(' ');
+        let (point, options) = (mount.next()?, mount.next()?);
+        let mut system = system.split(' ');
+        let (kind, _, all) = (system.next()?, system.next()?, system.next()?);
+        let has = |options: &str, wanted: &str| options.split(',').any(|option| option == wanted);
+        Some(Self {
+            point: point.replace(r"\040", " "),
+            kind: kind.to_owned(),
+            noexec: has(options, "noexec"),
+            read_only: has(options, "ro") || has(all, "ro"),
+        })
     }
 }
 
@@ -209,8 +316,8 @@ mod tests {
 
     #[test]
     fn our_lines_are_the_same_in_every_shell() {
-        for scripts in [[SAFE, FIND], [SAFE, PUT]] {
-            let line = command(&scripts, &["'/srv/landfall'", "-"]);
+        for scripts in [&[SAFE, FIND][..], &[SAFE, PUT], &[WHERE]] {
+            let line = command(scripts, &["'/srv/landfall'", "-"]);
             let script = scripts.join(" ");
             assert!(!line.contains(['!', '\n']), "{line}");
             assert!(!script.contains('\''), "{script}");
@@ -226,6 +333,23 @@ mod tests {
             assert!(quoted_root(root).is_err(), "{root:?}");
         }
         assert_eq!(quoted_root("/srv/it's here/").unwrap(), r"'/srv/it'\''s here'");
+    }
+
+    #[test]
+    fn the_mount_below_the_root_is_named_with_what_to_do() {
+        let lies = "Welcome\n\nlandfall-host lies /srv/landfall\n/ rw,relatime shared:1 - ext4 /dev/sda1 rw\n";
+        let explain =
+            |more: &str, said: &str| Place::read(&format!("{lies}{more}")).explain(said.to_owned()).to_string();
+        let said = explain("/srv rw,nosuid,noexec shared:2 - xfs /dev/sdb1 rw,attr2\n", "install: Permission denied");
+        assert!(said.contains("/srv (xfs) is mounted noexec") && said.contains("mount -o remount,exec /srv"), "{said}");
+        let said = explain("/srv rw,noatime - ext4 /dev/sdb1 ro,errors=remount-ro\n", "mkdir: Read-only file system");
+        assert!(said.contains("/srv (ext4) is mounted read-only"), "{said}");
+        let said = explain("/srv ro,noexec - ext4 /dev/sdb1 rw\n/srv rw - ext4 /dev/sdc1 rw\n", "No space left");
+        assert!(said.ends_with("No space left"), "what is hidden does not count: {said}");
+        let said = explain("landfall-host selinux\nlandfall-host fapolicyd\n", "install: Permission denied");
+        assert!(said.contains("SELinux") && said.contains("fapolicyd"), "{said}");
+        assert!(explain("landfall-host selinux\n", "No space left").ends_with("No space left"));
+        assert_eq!(Place::read("garbage"), Place::default());
     }
 
     #[test]

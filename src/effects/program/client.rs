@@ -20,8 +20,11 @@ use crate::effects::{
     ssh::Connection,
 };
 
-/// The longest time of the first facts: users that may be become are tried there.
+/// The longest time of the first facts: disks may be slow.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long sudo or su is waited for: most answer at once, and what they say is among the first facts then.
+const USERS_PAUSE: Duration = Duration::from_secs(1);
+
 /// The program on one host, over one connection. Cheap to clone; the session ends with the last clone and what came from it.
 #[derive(Clone)]
 pub struct Program {
@@ -55,8 +58,13 @@ impl Program {
             let machine = match bootstrap::find(&connection, &root, images, first.clone()).await? {
                 Found::Running(running) => {
                     let (live, mut asked) = Live::begin(running, connection, &hello.namespace);
-                    let pushes = live.pushes();
-                    let welcome = welcome(&mut asked, hello).await?;
+                    let mut pushes = live.pushes();
+                    let mut welcome = welcome(&mut asked, hello).await?;
+                    if welcome.facts.users_pending
+                        && let Ok(Some(told)) = tokio::time::timeout(USERS_PAUSE, pushes.host()).await
+                    {
+                        welcome.facts.replace_host(*told);
+                    }
                     let program = Self { name: (*name).to_owned(), live, uploaded };
                     return Ok((program, welcome, pushes));
                 }

@@ -20,6 +20,8 @@ pub enum ProgramError {
          whose parents belong to root or the SSH user"
     )]
     UnsafeRoot { why: String },
+    #[error("the group's root can't be used: {why}")]
+    UnfitRoot { why: String },
     #[error("the host is a {machine:?}, and landfall has its program for {have} only")]
     UnsupportedMachine { machine: String, have: String },
     #[error(
@@ -59,7 +61,10 @@ impl ProgramError {
         match self {
             Self::Ssh(error) => error.class(),
             Self::Gate(_) => Class::Waiting,
-            Self::BadInput { .. } | Self::UnsafeRoot { .. } | Self::UnsupportedMachine { .. } => Class::Terminal,
+            Self::BadInput { .. }
+            | Self::UnsafeRoot { .. }
+            | Self::UnfitRoot { .. }
+            | Self::UnsupportedMachine { .. } => Class::Terminal,
             Self::Refused(refusal) => match refusal {
                 Refusal::Fenced | Refusal::JournalMoved { .. } | Refusal::Busy { .. } => Class::Waiting,
                 Refusal::Claimed { .. } | Refusal::OtherControlPlane { .. } | Refusal::Unsupported { .. } => {

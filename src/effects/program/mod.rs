@@ -25,7 +25,7 @@ pub use self::{
     error::ProgramError,
     image::{Image, Images},
     log::LogStream,
-    pushes::{ChangedFolders, FACTS_MAX, Pushes, bytes_of},
+    pushes::{ChangedFolders, FACTS_MAX, Pushes, Told, bytes_of},
     put::{ByteBudget, PutOptions},
     task::{TaskNews, TaskStream},
 };

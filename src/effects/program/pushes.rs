@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use landfall_host_protocol::{FolderFacts, FolderName, Push};
+use landfall_host_protocol::{FolderFacts, FolderName, HostFacts, Push};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -20,6 +20,16 @@ const PER_SECOND: f64 = 2.0;
 /// Folders as they are now; `None`: the folder is gone.
 pub type ChangedFolders = BTreeMap<FolderName, Option<FolderFacts>>;
 
+/// What a host told unasked since it was heard last.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told {
+    /// The number of the newest facts.
+    pub seen: u64,
+    /// The host itself, without its folders, where it told of itself.
+    pub host: Option<Box<HostFacts>>,
+    pub folders: ChangedFolders,
+}
+
 /// The host's pushes, in their order.
 pub struct Pushes {
     slot: Arc<PushSlot>,
@@ -30,15 +40,29 @@ impl Pushes {
         Self { slot }
     }
 
-    /// The number of the newest facts, and what changed since the last call; `None`: the session is over.
-    pub async fn next(&mut self) -> Option<(u64, ChangedFolders)> {
+    /// What changed since the last call; `None`: the session is over.
+    pub async fn next(&mut self) -> Option<Told> {
+        self.when(|state| state.told.is_some()).await?;
+        let mut state = self.slot.state.lock();
+        state.bytes = 0;
+        state.told.take()
+    }
+
+    /// What the host told of itself; the rest stays. `None`: the session is over.
+    pub(super) async fn host(&mut self) -> Option<Box<HostFacts>> {
+        let has_host = |state: &State| state.told.as_ref().is_some_and(|told| told.host.is_some());
+        self.when(has_host).await?;
+        let mut state = self.slot.state.lock();
+        state.told.as_mut()?.host.clone()
+    }
+
+    async fn when(&self, is_so: impl Fn(&State) -> bool) -> Option<()> {
         loop {
             let arrived = self.slot.arrived.notified();
             {
-                let mut state = self.slot.state.lock();
-                if let Some(seen) = state.seen.take() {
-                    state.bytes = 0;
-                    return Some((seen, std::mem::take(&mut state.folders)));
+                let state = self.slot.state.lock();
+                if is_so(&state) {
+                    return Some(());
                 }
                 if state.closed {
                     return None;
@@ -60,8 +84,7 @@ pub(super) struct PushSlot {
 }
 
 struct State {
-    seen: Option<u64>,
-    folders: ChangedFolders,
+    told: Option<Told>,
     /// Bytes of the folders at most: what was told twice counts twice, until there are too many.
     bytes: usize,
     closed: bool,
@@ -71,8 +94,7 @@ struct State {
 
 impl PushSlot {
     pub fn new(now: Instant) -> Self {
-        let state =
-            State { seen: None, folders: ChangedFolders::new(), bytes: 0, closed: false, left: BURST, since: now };
+        let state = State { told: None, bytes: 0, closed: false, left: BURST, since: now };
         Self { state: Mutex::new(state), arrived: Notify::new() }
     }
 
@@ -84,18 +106,30 @@ impl PushSlot {
         if state.left < 0.0 {
             return Err(ProgramError::protocol("it tells something all the time"));
         }
-        let Push::Folders { seen, folders, .. } = push else { return Ok(()) };
-        state.bytes = state.bytes.saturating_add(bytes_of(&folders));
-        state.seen = Some(seen);
-        state.folders.extend(folders);
-        if state.bytes > FACTS_MAX {
-            state.bytes = bytes_of(&state.folders);
-        }
-        if state.bytes > FACTS_MAX {
-            return Err(ProgramError::protocol("it tells more than anybody reads"));
-        }
-        if state.folders.len() > FOLDERS_MAX {
-            return Err(ProgramError::protocol(format!("it tells of more than {FOLDERS_MAX} folders")));
+        let state = &mut *state;
+        match push {
+            Push::Folders { seen, folders, .. } => {
+                let told = state.told.get_or_insert_default();
+                state.bytes = state.bytes.saturating_add(bytes_of(&folders));
+                told.seen = seen;
+                told.folders.extend(folders);
+                if state.bytes > FACTS_MAX {
+                    state.bytes = bytes_of(&told.folders);
+                }
+                if state.bytes > FACTS_MAX {
+                    return Err(ProgramError::protocol("it tells more than anybody reads"));
+                }
+                if told.folders.len() > FOLDERS_MAX {
+                    return Err(ProgramError::protocol(format!("it tells of more than {FOLDERS_MAX} folders")));
+                }
+            }
+            // The newest counts, and it is no longer than a frame.
+            Push::Host { seen, facts } => {
+                let told = state.told.get_or_insert_default();
+                told.seen = seen;
+                told.host = Some(facts);
+            }
+            Push::Unknown(_) => return Ok(()),
         }
         self.arrived.notify_one();
         Ok(())
@@ -130,10 +164,10 @@ mod tests {
         slot.put(push(3, "web", None), now).unwrap();
         slot.close();
         let mut pushes = Pushes::new(slot);
-        let (seen, folders) = pushes.next().await.unwrap();
-        assert_eq!(seen, 3);
-        assert_eq!(folders.len(), 2);
-        assert_eq!(folders[&FolderName::new("shop", "web")], None);
+        let told = pushes.next().await.unwrap();
+        assert_eq!((told.seen, told.host), (3, None));
+        assert_eq!(told.folders.len(), 2);
+        assert_eq!(told.folders[&FolderName::new("shop", "web")], None);
         assert!(pushes.next().await.is_none());
     }
 

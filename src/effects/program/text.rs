@@ -53,10 +53,11 @@ pub(super) fn keep_namespace(facts: &mut HostFacts, namespace: &str) {
     facts.folders.retain(|folder, _| folder.namespace() == namespace);
 }
 
-/// The same of a push.
+/// The same of a push. One of the host itself tells of no folder.
 pub(super) fn keep_namespace_of_push(push: &mut Push, namespace: &str) {
     match push {
         Push::Folders { folders, .. } => folders.retain(|folder, _| folder.namespace() == namespace),
+        Push::Host { facts, .. } => facts.folders.clear(),
         Push::Unknown(_) => {}
     }
 }

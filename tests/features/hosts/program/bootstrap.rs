@@ -125,6 +125,28 @@ async fn a_root_that_others_may_write_is_refused_before_anything_is_put_there() 
 }
 
 #[tokio::test]
+async fn a_root_that_is_mounted_noexec_or_read_only_is_named_with_its_mount() {
+    let rack = Hosts::up_with(1, &["--user", "deploy"]).await;
+    let host = rack.host(0);
+    host.sh("mkdir -p /srv/data/landfall; chown deploy /srv/data/landfall; ln -s data/landfall /srv/landfall").await;
+    host.sh("mount --bind /srv/data /srv/data").await;
+    for (options, why) in [("noexec", "/srv/data ("), ("ro", "is mounted read-only")] {
+        host.sh(&format!("mount -o remount,bind,{options} /srv/data")).await;
+        let refused = start(&rack, host, &Images::embedded()).await.err().unwrap();
+        let said = refused.to_string();
+        assert!(matches!(refused, ProgramError::UnfitRoot { .. }), "{refused:?}");
+        assert!(said.contains("/srv/data") && said.contains(why) && !said.contains("/srv/landfall"), "{said}");
+    }
+    host.sh("mount -o remount,bind,rw /srv/data").await;
+    let (program, ..) = start(&rack, host, &Images::embedded()).await.unwrap();
+    drop(program);
+    // One that was there before is told the same way.
+    host.sh("mount -o remount,bind,noexec /srv/data").await;
+    let refused = start(&rack, host, &Images::embedded()).await.err().unwrap();
+    assert!(matches!(&refused, ProgramError::UnfitRoot { why } if why.contains("noexec")), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_full_disk_a_forbidden_folder_and_a_strange_machine_say_so() {
     let rack = Hosts::up_with(1, &["--user", "deploy"]).await;
     let host = rack.host(0);

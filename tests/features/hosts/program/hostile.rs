@@ -25,6 +25,7 @@ fn facts() -> HostFacts {
             .collect(),
         cannot_become: Default::default(),
         sudo_too_wide: false,
+        users_pending: false,
     }
 }
 
@@ -94,6 +95,31 @@ async fn forged_first_words_cost_their_own_session() {
     let (_, welcome, _) = start(&rack, rack.host(0), &Images::embedded()).await.unwrap();
     assert_eq!(welcome.facts.folders.into_keys().collect::<Vec<_>>(), [folder()]);
     assert_eq!(welcome.facts.machine.kernel, "6.1]0;owned");
+}
+
+#[tokio::test]
+async fn what_sudo_says_in_a_moment_is_among_the_first_facts_and_is_told() {
+    let rack = Hosts::up(1).await;
+    let mut pending = welcome_of(VERSIONS.max);
+    pending.facts.users_pending = true;
+    let mut facts = facts();
+    facts.cannot_become.insert("app".to_owned(), "a password is required".to_owned());
+    let told = Push::Host { seen: 2, facts: Box::new(facts) };
+    let told = encode(Kind::Message, 0, &serde_json::to_vec(&told).unwrap()).unwrap();
+    let welcome = answer(1, &Answer::Welcome(Box::new(pending)));
+    forge(rack.host(0), &[MAGIC, &welcome, &told].concat(), None).await;
+    let (_program, welcome, mut pushes) = start(&rack, rack.host(0), &Images::embedded()).await.unwrap();
+    assert!(!welcome.facts.users_pending && welcome.facts.cannot_become.contains_key("app"));
+    assert!(welcome.facts.folders.contains_key(&folder()), "it tells nothing of folders");
+    let told = pushes.next().await.unwrap();
+    assert!(told.folders.is_empty() && told.host.unwrap().folders.is_empty());
+    // One that is not told in time is not waited for.
+    let mut pending = welcome_of(VERSIONS.max);
+    pending.facts.users_pending = true;
+    let welcome = answer(1, &Answer::Welcome(Box::new(pending)));
+    forge(rack.host(0), &[MAGIC, &welcome].concat(), None).await;
+    let (_, welcome, _) = start(&rack, rack.host(0), &Images::embedded()).await.unwrap();
+    assert!(welcome.facts.users_pending);
 }
 
 #[tokio::test]

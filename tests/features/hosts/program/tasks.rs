@@ -170,7 +170,7 @@ async fn a_killed_application_is_told_at_once_and_comes_back() {
     rack.host(0).sh(&format!("kill -KILL {}", process.pid)).await;
     let told = async {
         loop {
-            let (_, folders) = pushes.next().await.expect("the session goes on");
+            let folders = pushes.next().await.expect("the session goes on").folders;
             let now = folders.get(&folder()).and_then(|facts| facts.as_ref()?.process.clone());
             if let Some(now) = now.filter(|now| now.restarts == 1 && now.ready) {
                 return now;
