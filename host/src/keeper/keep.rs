@@ -45,6 +45,7 @@ use crate::{
     probe::{self, Tried},
     process::{Found, Handle, Identity, find, instance_value, listening, signal_name, start_time_now, timespec, whose},
     program,
+    records::Lock,
     steps::staged,
     task,
 };
@@ -77,15 +78,16 @@ pub fn run(root: &Path, name: FolderName) -> u8 {
     // Fails only for who is the first of a group already, as by hand in a terminal.
     let _ = rustix::process::setsid();
     let started = prepare_own().and_then(|()| Keeper::new(folder, order));
-    let mut keeper = match started {
-        Ok(Some(keeper)) => keeper,
+    let (mut keeper, undisturbed) = match started {
+        Ok(Some(started)) => started,
         Ok(None) => return answer(None),
         Err(failure) => return answer(Some(*failure)),
     };
     let begun = match keeper.order.work {
         Work::Start => keeper.first_start(),
-        Work::Beside => keeper.take_over(),
+        Work::Beside | Work::Mend => keeper.take_over(),
     };
+    drop(undisturbed);
     match begun {
         Ok(()) => answer(None),
         Err(failure) => return answer(Some(*failure)),
@@ -231,20 +233,31 @@ enum Turn {
 }
 
 impl Keeper {
-    /// `None`: the folder has a keeper already, and that is all that was wanted.
-    fn new(folder: Folder, order: Order) -> StepResult<Option<Self>> {
-        let Some(lock) = take_lock(&folder, order.work)? else { return Ok(None) };
+    /// `None`: the folder has a keeper already, or needs none, and that is all that was wanted. The folder's lock is held until the keeper is
+    /// on record where nobody else sees to that no task begins meanwhile.
+    fn new(folder: Folder, order: Order) -> StepResult<Option<(Self, Option<Lock>)>> {
+        let file = open_lock(&folder)?;
+        let undisturbed = match order.work {
+            Work::Start | Work::Beside => None,
+            Work::Mend => match undisturbed(&folder)? {
+                Some(lock) => Some(lock),
+                None => return Ok(None),
+            },
+        };
+        let Some(lock) = take_lock(&folder, file, order.work)? else { return Ok(None) };
         let before =
             State::read(&folder).map_err(|error| files::failure(Reason::StartFailed, &error, &folder.state()))?;
         let state = match (order.work, before) {
             (Work::Beside, Some(state)) => state,
-            (Work::Beside, None) => return Ok(None),
+            (Work::Mend, Some(state)) if is_running(&state) => state,
+            (Work::Beside | Work::Mend, _) => return Ok(None),
             (Work::Start, before) => {
                 let unended = before.as_ref().map(|state| state.unended.clone()).unwrap_or_default();
                 State { unended, ..new_state(&order, before)? }
             }
         };
-        Self::with(folder, order, state, Backoff::default(), lock).map(Some)
+        let keeper = Self::with(folder, order, state, Backoff::default(), lock)?;
+        Ok(Some((keeper, undisturbed)))
     }
 
     fn recalled(folder: Folder, memory: Memory, lock: OwnedFd) -> StepResult<Self> {
@@ -922,6 +935,19 @@ fn new_state(order: &Order, before: Option<State>) -> StepResult<State> {
     Ok(State { keeper, ..State::new(&order.start, order.uid.clone(), instance, counter) })
 }
 
+/// What is on record runs.
+fn is_running(state: &State) -> bool {
+    let lives = |application: &Identity| matches!(find(application), Found::Alive(_));
+    state.phase == Phase::Running && state.application.as_ref().is_some_and(lives)
+}
+
+/// The folder's lock, where no task is at work; `None`: one is, and sees to the application itself.
+fn undisturbed(folder: &Folder) -> StepResult<Option<Lock>> {
+    let lock = Lock::take(folder, "puts a keeper beside the application")
+        .map_err(|refusal| StepFailure::new(Reason::StartFailed, format!("{refusal:?}")))?;
+    Ok(task::open(folder).is_none_or(|task| !task.running).then_some(lock))
+}
+
 fn own_record(parent: bool) -> StepResult<KeeperRecord> {
     let identity = Identity::own().ok_or_else(|| {
         StepFailure::new(Reason::HostUnsupported, "/proc does not show this very process; is it mounted?")
@@ -929,16 +955,20 @@ fn own_record(parent: bool) -> StepResult<KeeperRecord> {
     Ok(KeeperRecord { identity, program: program::digest(), parent })
 }
 
-/// One keeper a folder. A start waits for the one before to end; `None`: there is one, and it stays.
-fn take_lock(folder: &Folder, work: Work) -> StepResult<Option<OwnedFd>> {
+fn open_lock(folder: &Folder) -> StepResult<File> {
     let path = folder.dot().join("keeper");
-    let failed = |error: &io::Error| files::failure(Reason::StartFailed, error, &path);
-    let file = gate::pass("keeper.lock", || files::open_append(&path, 0o600)).map_err(|error| failed(&error))?;
+    gate::pass("keeper.lock", || files::open_append(&path, 0o600))
+        .map_err(|error| files::failure(Reason::StartFailed, &error, &path))
+}
+
+/// One keeper a folder. A start waits for the one before to end; `None`: there is one, and it stays.
+fn take_lock(folder: &Folder, file: File, work: Work) -> StepResult<Option<OwnedFd>> {
+    let failed = |error: &io::Error| files::failure(Reason::StartFailed, error, &folder.dot().join("keeper"));
     let end = clock::monotonic() + LOCK_TIMEOUT;
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Some(OwnedFd::from(file))),
-            Err(Errno::WOULDBLOCK) if work == Work::Beside => return Ok(None),
+            Err(Errno::WOULDBLOCK) if work != Work::Start => return Ok(None),
             Err(Errno::WOULDBLOCK) if clock::monotonic() < end => std::thread::sleep(Duration::from_millis(5)),
             Err(Errno::WOULDBLOCK) => {
                 return Err(StepFailure::new(Reason::StartFailed, "another keeper of this folder does not end"));

@@ -24,8 +24,10 @@ pub struct Order {
 #[serde(rename_all = "camelCase")]
 pub enum Work {
     Start,
-    /// Watches what runs without a keeper.
+    /// Watches what runs without a keeper, for the task that asks.
     Beside,
+    /// The same for who acts on nothing: where no task is at work.
+    Mend,
 }
 
 /// What a living keeper is told.

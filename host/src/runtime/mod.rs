@@ -9,9 +9,15 @@ mod systemd;
 
 use std::{path::Path, time::Duration};
 
-use landfall_host_protocol::{Configuration, FolderFacts, FolderName, Runtime as Kind, Secrets, Start};
+use landfall_host_protocol::{Configuration, FolderFacts, FolderName, Reason, Runtime as Kind, Secrets, Start};
 
-use crate::{failure::StepResult, folder::Folder, keeper::State};
+use crate::{
+    failure::{StepFailure, StepResult},
+    folder::Folder,
+    keeper::{State, Work},
+    records::Lock,
+    task,
+};
 
 /// Asked between polls; true: the wait is to end early.
 pub type IsCancelled<'a> = &'a dyn Fn() -> bool;
@@ -80,11 +86,17 @@ pub fn watch_unit(root: &Path, name: FolderName) -> u8 {
     systemd::watch(root, name)
 }
 
-/// Puts a keeper beside an application that lost its own; to be called under the folder's lock or by who is alone with it. `secrets`: of
-/// the operator, where it brings them.
+/// Puts a keeper beside an application that lost its own, for who acts on nothing; where a task is at work that one sees to it. It takes
+/// the folder's lock for the moment of it by itself. `secrets`: of the operator, where it brings them.
 pub fn attend(folder: &Folder, secrets: Option<&Secrets>) -> StepResult<()> {
-    if State::read(folder).ok().flatten().is_some_and(|state| state.unit.is_some()) {
-        return systemd::attend(folder);
+    if State::read(folder).ok().flatten().is_none_or(|state| state.unit.is_none()) {
+        return process::attend(folder, secrets, Work::Mend);
     }
-    process::attend(folder, secrets)
+    let lock = Lock::take(folder, "puts a watcher beside the unit")
+        .map_err(|refusal| StepFailure::new(Reason::StartFailed, format!("{refusal:?}")))?;
+    if task::open(folder).is_none_or(|task| !task.running) {
+        systemd::attend(folder)?;
+    }
+    drop(lock);
+    Ok(())
 }

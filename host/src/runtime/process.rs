@@ -99,7 +99,7 @@ impl Runtime for Process {
             super::systemd::check_down(folder, &state)?;
             if runs(&state) {
                 if is_same(&state, start) {
-                    return attend(folder, Some(secrets));
+                    return attend(folder, Some(secrets), Work::Beside);
                 }
                 let pid = state.application.as_ref().map_or(0, |application| application.pid);
                 let why = format!("another process of this project still runs (pid {pid})");
@@ -162,7 +162,7 @@ impl Runtime for Process {
                 return Ok(Waited::Cancelled);
             }
             // Nobody else would ask its probe.
-            attend(folder, None)?;
+            attend(folder, None, Work::Beside)?;
             let left = end.saturating_duration_since(clock::monotonic());
             if left.is_zero() {
                 return Err(not_ready(folder, &state, timeout));
@@ -196,7 +196,7 @@ impl Runtime for Process {
             if cancelled() {
                 return Ok(Waited::Cancelled);
             }
-            attend(folder, None)?;
+            attend(folder, None, Work::Beside)?;
             watch.wait(&state, left);
         }
     }
@@ -482,7 +482,7 @@ pub(super) fn clear_data(folder: &Folder) -> StepResult<()> {
 }
 
 /// Puts a keeper beside what runs without one.
-pub(super) fn attend(folder: &Folder, secrets: Option<&Secrets>) -> StepResult<()> {
+pub(super) fn attend(folder: &Folder, secrets: Option<&Secrets>, work: Work) -> StepResult<()> {
     let Some(state) = read(folder, Reason::StartFailed)? else { return Ok(()) };
     if !runs(&state) || keeper::is_living(&state).is_some() {
         return Ok(());
@@ -500,7 +500,7 @@ pub(super) fn attend(folder: &Folder, secrets: Option<&Secrets>) -> StepResult<(
         redeploys: state.redeploys,
         attempt: state.attempt,
     };
-    keeper::start(folder, &Order { work: Work::Beside, start, uid: state.uid, secrets })
+    keeper::start(folder, &Order { work, start, uid: state.uid, secrets })
 }
 
 fn observe(folder: &Folder, state: &State, facts: &mut FolderFacts) {

@@ -9,7 +9,7 @@ use std::{
 
 use landfall_host_protocol::{FolderFacts, FolderName, ProcessState};
 
-use crate::{clock, folder::Folder, program, records::Lock, runtime, task};
+use crate::{clock, folder::Folder, program, runtime, task};
 
 /// Between two tries of the same work: what failed once (a full disk) may be possible later.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
@@ -60,7 +60,8 @@ impl Mending {
         let folder = folder.clone();
         (attends || undoes).then_some(move || {
             if attends {
-                attend(&folder);
+                // What fails here is seen: the facts name no keeper.
+                let _ = runtime::mend(&folder);
             }
             if undoes {
                 undo(&folder);
@@ -86,15 +87,6 @@ impl Mending {
         let is_left =
             facts.drained && facts.task.as_ref().is_none_or(|task| !task.running) && task::is_undo_due(folder);
         is_left && self.undone.is_due(folder.name(), facts.journal, clock::monotonic())
-    }
-}
-
-/// Under the lock, so that no task begins meanwhile; what was true a moment ago is looked at again.
-fn attend(folder: &Folder) {
-    let Ok(_lock) = Lock::take(folder, "puts a keeper beside the application") else { return };
-    if task::open(folder).is_none_or(|task| !task.running) {
-        // What fails here is seen: the facts name no keeper.
-        let _ = runtime::attend(folder, None);
     }
 }
 

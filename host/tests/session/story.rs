@@ -10,11 +10,12 @@ use std::{
     time::Duration,
 };
 
-use landfall_host_protocol::{FolderFacts, ProcessState, Push};
+use landfall_host_protocol::{FolderFacts, Outcome, ProcessState, Push, Request, Secrets, Step};
 
 use crate::{
     application::{Deployed, configuration, deploy, facts, kill, process, signal, version},
     client::{Client, Root, hello, name, program, until},
+    tasks::{end, task},
 };
 
 /// Reads pushes until one is so.
@@ -200,4 +201,49 @@ fn what_needs_secret_values_is_not_stopped_for_a_change_by_hand() {
     let (status, text) = by_hand(&root, &["use", "v2", "--reason", "test"]);
     assert_eq!((status, text.contains("only the operator can start it")), (Some(1), true), "{text}");
     assert_eq!(process(&mut client).pid, before.pid);
+}
+
+/// Processes of this name below the folder.
+fn keepers(session: u32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{session}/task/{session}/children")).unwrap_or_default();
+    let threads = fs::read_dir(format!("/proc/{session}/task")).into_iter().flatten().flatten();
+    let of_threads = threads.map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    let all: String = of_threads.chain([children]).collect::<Vec<_>>().join(" ");
+    let is_keeper =
+        |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"landfall-keeper"));
+    let mut pids: Vec<i32> = all.split_whitespace().map(|pid| pid.parse().unwrap()).filter(is_keeper).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+#[test]
+fn a_keeper_that_is_slow_to_come_holds_up_no_task_and_undoes_none() {
+    let root = Root::new();
+    let (mut client, _) = Client::greeted(root.path());
+    let n = deploy(&mut client, &version("v1"), configuration(false), 0, true);
+    let _deployed = Deployed { root: &root };
+    let keeper = facts(&mut client).keeper.unwrap();
+    drop(client);
+    kill(keeper.pid);
+    // The one that the session puts beside the application stops on its way.
+    let mut command = Command::new(program());
+    command.arg("session").arg(root.path()).env("LANDFALL_HOST_KILL", "keep/keeper.lock:1:stop");
+    let mut client = Client::of(command);
+    client.ask(&hello());
+    let session = client.child.id();
+    let is_stopped = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    };
+    until("a keeper that is stopped", || keepers(session).iter().any(is_stopped));
+    let coming = keepers(session)[0];
+    let since = landfall_host::clock::monotonic();
+    let id = client.send(&Request::Begin { task: Box::new(task(n, vec![Step::Stop])), secrets: Secrets::default() });
+    assert_eq!(end(&mut client, id).1.outcome, Outcome::Succeeded);
+    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
+    signal(coming, rustix::process::Signal::CONT);
+    until("it goes again", || !keepers(session).contains(&coming));
+    assert_eq!(process(&mut client).state, ProcessState::Stopped);
+    assert_eq!(facts(&mut client).keeper, None);
 }
