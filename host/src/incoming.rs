@@ -6,7 +6,6 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use landfall_host_protocol::{Digest, Refusal};
@@ -23,6 +22,8 @@ const RESERVE: u64 = 256 << 10;
 const BLOCK: usize = 64 << 10;
 /// Names that were there when the last task ended.
 const SEEN: &str = "seen";
+/// Names in the order in which their bytes began to come last.
+const ORDER: &str = "order";
 
 /// One object as it was announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +116,7 @@ pub fn collect(folder: &Folder) -> io::Result<()> {
     let Some(incoming) = incoming(folder) else { return Ok(()) };
     let seen = fs::read_to_string(incoming.join(SEEN)).unwrap_or_default();
     let mut left = Vec::new();
-    for (name, path, _) in objects(&incoming) {
+    for (name, path) in objects(&incoming) {
         if seen.lines().any(|line| line == name) && is_free(&path) {
             gate::pass("incoming.collect", || fs::remove_file(&path))?;
         } else {
@@ -229,16 +230,29 @@ fn open_part(folder: &Folder, path: &Path, wanted: u64) -> io::Result<(File, u64
     Ok((file, length))
 }
 
-/// Removes the oldest beyond the bound, so that nobody fills a disk by beginning again and again.
+/// Removes the oldest beyond the bound, so that nobody fills a disk by beginning again and again. Which are the oldest is on record: the
+/// host's clock may be wrong by years.
 fn limit(folder: &Folder, but: &Path) -> io::Result<()> {
     let Some(incoming) = incoming(folder) else { return Ok(()) };
+    let order = fs::read_to_string(incoming.join(ORDER)).unwrap_or_default();
     let mut objects = objects(&incoming);
-    objects.retain(|(_, path, _)| path != but);
-    objects.sort_by_key(|(.., modified)| *modified);
+    objects.retain(|(_, path)| path != but);
+    // What is not on record came before what is.
+    objects.sort_by_key(|(name, _)| order.lines().position(|known| Some(known) == name.get(..known.len())));
     let surplus = (objects.len() + 1).saturating_sub(MAX_OBJECTS);
-    for (_, path, _) in objects.iter().filter(|(_, path, _)| is_free(path)).take(surplus) {
-        gate::pass("incoming.limit", || fs::remove_file(path))?;
+    let (mut removed, mut left) = (0, Vec::new());
+    for (name, path) in &objects {
+        if removed < surplus && is_free(path) {
+            gate::pass("incoming.limit", || fs::remove_file(path))?;
+            removed += 1;
+        } else {
+            left.push(name.strip_suffix(PART).unwrap_or(name));
+        }
     }
+    let begun = but.file_stem().unwrap_or_default().to_string_lossy();
+    left.push(&begun);
+    // Not synced, and no harm where the disk is full: what is not on record goes first.
+    let _ = fs::write(incoming.join(ORDER), left.join("\n"));
     Ok(())
 }
 
@@ -272,20 +286,22 @@ fn incoming(folder: &Folder) -> Option<PathBuf> {
     fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()).then_some(path)
 }
 
-/// Name, path and age of everything that is an object or a part of one.
-fn objects(incoming: &Path) -> Vec<(String, PathBuf, SystemTime)> {
+/// Name and path of everything that is an object or a part of one.
+fn objects(incoming: &Path) -> Vec<(String, PathBuf)> {
     fs::read_dir(incoming)
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            Digest::parse(name.strip_suffix(".part").unwrap_or(&name))?;
-            let modified = entry.metadata().ok()?.modified().ok()?;
-            Some((name, entry.path(), modified))
+            Digest::parse(name.strip_suffix(PART).unwrap_or(&name))?;
+            Some((name, entry.path()))
         })
         .collect()
 }
+
+/// What the name of a part ends with.
+const PART: &str = ".part";
 
 fn part(folder: &Folder, sha256: &Digest) -> PathBuf {
     folder.incoming(sha256).with_extension("part")
@@ -466,6 +482,25 @@ mod tests {
             let _ = receive(&folder, &object, 0, vec![Piece::Some(b"obj".to_vec())].into_iter());
         }
         assert_eq!(names(&folder).len(), MAX_OBJECTS);
+    }
+
+    // R14
+    #[test]
+    fn what_came_first_goes_first_whatever_the_clock_says() {
+        let Fixture { _root, folder } = fixture();
+        let objects: Vec<Object> = (0..MAX_OBJECTS + 2).map(|n| object(format!("object {n}").as_bytes())).collect();
+        for (n, object) in objects.iter().enumerate() {
+            let _ = receive(&folder, object, 0, vec![Piece::Some(b"obj".to_vec())].into_iter());
+            // The clock was years ahead, and was put right in the middle.
+            let years = std::time::Duration::from_secs(if n < 5 { 20 << 25 } else { 20 << 20 });
+            let file = OpenOptions::new().write(true).open(part(&folder, &object.sha256)).unwrap();
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH + years).unwrap();
+            // The first one is gone on with all the time.
+            let _ = receive(&folder, &objects[0], 3, vec![Piece::Some(Vec::new())].into_iter());
+        }
+        let left: Vec<usize> = (0..objects.len()).filter(|n| part(&folder, &objects[*n].sha256).exists()).collect();
+        let expected: Vec<usize> = (0..objects.len()).filter(|n| ![1, 2].contains(n)).collect();
+        assert_eq!(left, expected);
     }
 
     #[test]

@@ -11,7 +11,6 @@ use std::{
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use landfall_host_protocol::Digest;
@@ -23,6 +22,8 @@ use crate::{files, gate};
 const LINK: &str = "landfall-host";
 /// Programs that stay whether or not something runs them.
 const KEPT: usize = 2;
+/// Digests of programs in the order in which they came, beside `bin`.
+const ORDER: &str = "programs";
 
 /// `landfall-host install ROOT DIGEST`; answers the exit status.
 pub fn run(root: &Path, digest: &OsStr) -> u8 {
@@ -74,7 +75,10 @@ fn sha256(file: &mut File) -> io::Result<String> {
 fn prune(folder: &Path, newest: &Digest) -> io::Result<()> {
     files::collect_left_over(folder);
     let running = running();
-    let mut old: Vec<(SystemTime, PathBuf)> = Vec::new();
+    let order = note(folder, newest)?;
+    // One that is not on record came before those that are.
+    let place = |name: &str| order.iter().position(|known| known == name);
+    let mut old: Vec<(Option<usize>, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let (name, metadata) = (entry.file_name(), entry.metadata()?);
@@ -82,7 +86,7 @@ fn prune(folder: &Path, newest: &Digest) -> io::Result<()> {
         if Digest::parse(&name).is_some() && *name != *newest.as_str() && metadata.is_file() {
             // Files are on the same file system, and inode numbers of living ones are not given out again.
             if !running.contains(&(metadata.dev(), metadata.ino())) {
-                old.push((metadata.modified()?, entry.path()));
+                old.push((place(&name), entry.path()));
             }
         }
     }
@@ -91,6 +95,21 @@ fn prune(folder: &Path, newest: &Digest) -> io::Result<()> {
         gate::pass("program.prune", || files::remove_file(&path))?;
     }
     Ok(())
+}
+
+/// Puts the newest program on record; answers all that are, the newest last. No clock is asked: it may be wrong by years.
+fn note(folder: &Path, newest: &Digest) -> io::Result<Vec<String>> {
+    let path = folder.with_file_name(ORDER);
+    // Two may come at once.
+    let lock = File::open(folder)?;
+    lock.lock()?;
+    let known = files::read_whole(&path)?.unwrap_or_default();
+    let known = String::from_utf8_lossy(&known);
+    let mut order: Vec<String> = known.lines().map(str::to_owned).collect();
+    order.retain(|digest| digest != newest.as_str() && Digest::parse(digest).is_some() && folder.join(digest).exists());
+    order.push(newest.as_str().to_owned());
+    gate::pass("program.order", || files::write_whole(&path, format!("{}\n", order.join("\n")).as_bytes(), 0o644))?;
+    Ok(order)
 }
 
 /// Programs that processes run, as far as we may see: those of the SSH user, so all sessions, runners and keepers.

@@ -100,6 +100,26 @@ fn what_a_process_runs_and_the_two_newest_stay() {
     assert!(!names(root.path()).contains(&first), "nothing runs it any more");
 }
 
+// R14
+#[test]
+fn the_programs_that_came_last_stay_whatever_the_clock_says() {
+    let root = tempfile::tempdir().unwrap();
+    let mut all = Vec::new();
+    for n in 1..5 {
+        let (digest, path) = installed(root.path(), n);
+        let years = std::time::Duration::from_secs(u64::from(90 - n) * 365 * 24 * 3600);
+        fs::File::open(&path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH + years).unwrap();
+        all.push(digest);
+    }
+    let mut expected = vec![all[2].clone(), all[3].clone(), "landfall-host".to_owned()];
+    expected.sort();
+    assert_eq!(names(root.path()), expected);
+    // One that was there already and comes again is the newest.
+    installed(root.path(), 3);
+    installed(root.path(), 5);
+    assert!(names(root.path()).contains(&all[2]) && !names(root.path()).contains(&all[3]));
+}
+
 #[test]
 fn a_program_in_its_place_is_not_moved_by_mistake() {
     let root = tempfile::tempdir().unwrap();

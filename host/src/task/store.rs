@@ -4,10 +4,10 @@ use std::{
     fs::File,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use landfall_host_protocol::{TaskId, TaskResult};
+use serde::{Deserialize, Serialize};
 
 use crate::{files, folder::Folder, gate, process::Identity};
 
@@ -63,6 +63,20 @@ pub(super) fn removed(folder: &Folder, id: &TaskId) -> PathBuf {
     removals(folder.root()).join(format!("{}.{name}", folder.name()))
 }
 
+/// The result of a removal as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Removal {
+    #[serde(flatten)]
+    result: TaskResult,
+    /// Of two removals the one with the higher number came later.
+    #[serde(default)]
+    order: u64,
+}
+
+fn order_of(removal: &Path) -> u64 {
+    files::read_record::<Removal>(removal).ok().flatten().map_or(0, |removal| removal.order)
+}
+
 fn removals(root: &Path) -> PathBuf {
     root.join(".landfall/removed")
 }
@@ -73,11 +87,13 @@ pub(crate) fn write_removed(folder: &Folder, id: &TaskId, result: &TaskResult) -
         if files::create_folder(&removals(folder.root()), 0o700)? {
             files::sync_parent(&removals(folder.root()))?;
         }
-        files::write_record(&removed(folder, id), result)
+        let order = entries(&removals(folder.root())).map(|path| order_of(&path)).max().unwrap_or(0).saturating_add(1);
+        files::write_record(&removed(folder, id), &Removal { result: result.clone(), order })
     })?;
-    // By a clock that was set back it may look like the oldest.
+    // One that came at the same moment may have the same number.
     let written = removed(folder, id);
-    for path in oldest(&removals(folder.root()), KEPT_REMOVALS).into_iter().filter(|path| *path != written) {
+    let old = oldest(&removals(folder.root()), KEPT_REMOVALS, order_of);
+    for path in old.into_iter().filter(|path| *path != written) {
         let _ = std::fs::remove_file(path);
     }
     Ok(())
@@ -98,28 +114,31 @@ pub(super) fn forget_removed(folder: &Folder) {
 /// Removes the folders of old tasks, but for those that are needed; what can't be removed stays.
 pub(super) fn collect(folder: &Folder, needed: &[TaskId]) {
     let needed: Vec<PathBuf> = needed.iter().map(|id| folder.task(id)).collect();
-    for path in oldest(&folder.tasks(), KEPT_TASKS).into_iter().filter(|path| !needed.contains(path)) {
+    for path in oldest(&folder.tasks(), KEPT_TASKS, number_of).into_iter().filter(|path| !needed.contains(path)) {
         let _ = gate::pass("task.collect", || files::remove_below(folder.root(), &path));
     }
 }
 
-/// All but the `kept` newest entries.
-fn oldest(folder: &Path, kept: usize) -> Vec<PathBuf> {
-    let changed = |path: &Path| std::fs::symlink_metadata(path).and_then(|found| found.modified()).ok();
-    let mut entries: Vec<(SystemTime, PathBuf)> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| Some((changed(&entry.path())?, entry.path())))
-        .collect();
+/// Number of the journal at which a task was begun: its folder's name ends with it.
+fn number_of(task: &Path) -> Option<u64> {
+    task.file_name()?.to_str()?.rsplit('-').next()?.parse().ok()
+}
+
+/// All but the `kept` newest entries, by a number of our own: the host's clock may be wrong by years.
+fn oldest<N: Ord>(folder: &Path, kept: usize, number: impl Fn(&Path) -> N) -> Vec<PathBuf> {
+    let mut entries: Vec<(N, PathBuf)> = entries(folder).map(|path| (number(&path), path)).collect();
     entries.sort();
     let old = entries.len().saturating_sub(kept);
     entries.into_iter().take(old).map(|(_, path)| path).collect()
 }
 
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use landfall_host_protocol::{FolderName, Outcome};
 
@@ -140,5 +159,42 @@ mod tests {
         write_removed(&folder, &id, &TaskResult { outcome: Outcome::Succeeded, journal: 0 }).unwrap();
         assert!(removed(&folder, &id).exists());
         assert!(std::fs::read_dir(removals(root.path())).unwrap().count() <= KEPT_REMOVALS + 1);
+    }
+
+    fn dated(path: &Path, years: u64) {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(years * 365 * 24 * 3600);
+        std::fs::File::open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    // R14
+    #[test]
+    fn the_removals_that_came_last_are_kept_whatever_the_clock_says() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), FolderName::new("shop", "web"));
+        let id = |n: u64| TaskId { uid: "uid".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n };
+        for n in 0..KEPT_REMOVALS as u64 + 5 {
+            let result = TaskResult { outcome: Outcome::Succeeded, journal: n };
+            write_removed(&folder, &id(n), &result).unwrap();
+            dated(&removed(&folder, &id(n)), 90 - n);
+            let read: TaskResult = files::read_record(&removed(&folder, &id(n))).unwrap().unwrap();
+            assert_eq!(read, result);
+        }
+        let kept: Vec<u64> = (0..KEPT_REMOVALS as u64 + 5).filter(|n| removed(&folder, &id(*n)).exists()).collect();
+        assert_eq!(kept, (5..KEPT_REMOVALS as u64 + 5).collect::<Vec<_>>());
+    }
+
+    // R14
+    #[test]
+    fn the_tasks_that_came_last_are_kept_whatever_the_clock_says() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), FolderName::new("shop", "web"));
+        let id = |n: u64| TaskId { uid: "uid".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n };
+        for n in 0..15 {
+            std::fs::create_dir_all(folder.task(&id(n * 3))).unwrap();
+            dated(&folder.task(&id(n * 3)), 90 - n);
+        }
+        collect(&folder, &[id(42)]);
+        let kept: Vec<u64> = (0..15).filter(|n| folder.task(&id(n * 3)).exists()).collect();
+        assert_eq!(kept, (5..15).collect::<Vec<_>>());
     }
 }

@@ -184,6 +184,7 @@ impl Root {
             .into_iter()
             .flatten()
             .map(|entry| entry.unwrap().path())
+            .filter(|path| Digest::parse(path.file_stem().unwrap().to_str().unwrap()).is_some())
             .collect();
         found.sort();
         found

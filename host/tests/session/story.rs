@@ -217,6 +217,15 @@ fn keepers(session: u32) -> Vec<i32> {
     pids
 }
 
+/// However the test ends, a stopped process does not stay.
+struct GoesOn(i32);
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        signal(self.0, rustix::process::Signal::CONT);
+    }
+}
+
 #[test]
 fn a_keeper_that_is_slow_to_come_holds_up_no_task_and_undoes_none() {
     let root = Root::new();
@@ -238,6 +247,7 @@ fn a_keeper_that_is_slow_to_come_holds_up_no_task_and_undoes_none() {
     };
     until("a keeper that is stopped", || keepers(session).iter().any(is_stopped));
     let coming = keepers(session)[0];
+    let _goes_on = GoesOn(coming);
     let since = landfall_host::clock::monotonic();
     let id = client.send(&Request::Begin { task: Box::new(task(n, vec![Step::Stop])), secrets: Secrets::default() });
     assert_eq!(end(&mut client, id).1.outcome, Outcome::Succeeded);

@@ -47,11 +47,8 @@ const PUT: &str = r#"r=$1; u=$(v "$r"); if [ -n "$u" ]; then printf "\nlandfall-
 p=$r/.landfall/bin; t=$p/.$2.$$.new; if e=$( { umask 022; mkdir -p "$p" && chmod 755 "$r/.landfall" "$p" && cat >"$t" && chmod 755 "$t" && "$t" install "$r" "$2"; } 2>&1 ); then printf "\nlandfall-host installed\n"; else rm -f "$t"; printf "\nlandfall-host failed %s\n" "$e"; fi"#;
 
 /// Argument: root. Prints what is mounted where the root lies, its real path first, and what forbids programs there.
-const WHERE: &str = r#"r=$1; until q=$(cd "${r:-/}" 2>/dev/null && pwd -P); do r=${r%/*}; done; printf "
-landfall-host lies %s
-" "$q";
-while read -r i p d o m x; do case $q/ in "${m%/}"/*) printf "%s
-" "$m $x" ;; esac; done </proc/self/mountinfo;
+const WHERE: &str = r#"r=$1; until q=$(cd "${r:-/}" 2>/dev/null && pwd -P); do r=${r%/*}; done; printf "\nlandfall-host lies %s\n" "$q";
+while read -r i p d o m x; do case $q/ in "${m%/}"/*) printf "%s\n" "$m $x" ;; esac; done </proc/self/mountinfo;
 [ "$(cat /sys/fs/selinux/enforce 2>/dev/null)" = 1 ] && echo "landfall-host selinux"; [ -p /run/fapolicyd/fapolicyd.fifo ] && echo "landfall-host fapolicyd"; exit 0"#;
 
 /// What the line found.
@@ -319,6 +316,7 @@ mod tests {
         for scripts in [&[SAFE, FIND][..], &[SAFE, PUT], &[WHERE]] {
             let line = command(scripts, &["'/srv/landfall'", "-"]);
             let script = scripts.join(" ");
+            assert!(script.contains(r#"printf "\nlandfall-host "#), "our word begins a line");
             assert!(!line.contains(['!', '\n']), "{line}");
             assert!(!script.contains('\''), "{script}");
             // fish reads a backslash before these two within quotes.

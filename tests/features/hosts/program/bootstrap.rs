@@ -137,7 +137,7 @@ async fn a_root_that_is_mounted_noexec_or_read_only_is_named_with_its_mount() {
         assert!(matches!(refused, ProgramError::UnfitRoot { .. }), "{refused:?}");
         assert!(said.contains("/srv/data") && said.contains(why) && !said.contains("/srv/landfall"), "{said}");
     }
-    host.sh("mount -o remount,bind,rw /srv/data").await;
+    host.sh("mount -o remount,bind,rw,exec /srv/data").await;
     let (program, ..) = start(&rack, host, &Images::embedded()).await.unwrap();
     drop(program);
     // One that was there before is told the same way.
