@@ -61,7 +61,7 @@ impl Mending {
         (attends || undoes).then_some(move || {
             if attends {
                 // What fails here is seen: the facts name no keeper.
-                let _ = runtime::mend(&folder);
+                let _ = runtime::attend(&folder, None);
             }
             if undoes {
                 undo(&folder);

@@ -4,8 +4,8 @@ use std::{fs, process::Command, time::Duration};
 
 use landfall_host::clock;
 use landfall_host_protocol::{
-    Answer, Author, Drain, Event, EventKind, FenceToken, FolderFacts, Kind, Outcome, Owner, Push, Refusal, Request,
-    Secrets, Step, StepName, Task, TaskId, TaskResult, encode,
+    Answer, Author, Drain, Event, EventKind, FenceToken, FolderFacts, Kind, Outcome, Owner, Push, Reason, Refusal,
+    Request, Secrets, Step, StepName, Task, TaskId, TaskResult, encode,
 };
 
 use crate::{
@@ -289,7 +289,7 @@ fn the_death_of_a_runner_is_pushed_with_and_without_pidfds() {
         // It follows no task.
         let mut other = Client::of(command);
         assert!(matches!(other.ask(&hello()), Answer::Welcome(_)));
-        let (mut client, _) = waiting(&root);
+        let (mut client, id) = waiting(&root);
         pushed(&mut other, |folder| folder.task.as_ref().is_some_and(|task| task.running));
         // What was pushed of the begin is read.
         while other.frame_within(Duration::from_millis(1100)).is_ok() {}
@@ -298,6 +298,7 @@ fn the_death_of_a_runner_is_pushed_with_and_without_pidfds() {
         let facts = pushed(&mut other, |folder| folder.task.as_ref().is_some_and(|task| !task.running));
         assert_eq!(facts.task.unwrap().id, task_id(0));
         assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+        assert!(matches!(end(&mut client, id).1.outcome, Outcome::Failed(why) if why.reason == Reason::Lost));
         let Answer::Facts { facts, .. } = client.ask(&Request::Look { seen: 0 }) else { panic!() };
         assert!(!facts.folders[&name("web")].task.as_ref().unwrap().running);
     }
