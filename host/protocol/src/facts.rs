@@ -170,6 +170,10 @@ pub struct ProcessFacts {
     pub ready: bool,
     /// Milliseconds since boot at which it became ready; `None` while it is not.
     pub ready_since: Option<u64>,
+    /// Milliseconds since boot at which its readiness probe began to fail, after this very process had been ready; `None` while it passes,
+    /// and before it did.
+    #[serde(default)]
+    pub unready_since: Option<u64>,
     /// It was ready at least once since it was first started.
     pub was_ready: bool,
     /// Starts after the first one, by the keeper.

@@ -150,6 +150,7 @@ mod tests {
             state: ProcessState::Running,
             ready: true,
             ready_since: Some(100_000),
+            unready_since: None,
             was_ready: true,
             restarts: 2,
             last_end: Some(Ended {

@@ -354,6 +354,7 @@ impl Keeper {
             .map_err(|error| StepFailure::new(Reason::StartFailed, format!("no process could be started: {error}")))?;
         self.state.application = Some(identity);
         self.state.phase = Phase::Running;
+        self.state.unready_since = None;
         self.state.probe_failure = None;
         self.state.strangers.clear();
         self.state.awaiting_secrets = false;
@@ -408,7 +409,8 @@ impl Keeper {
         let runs = matches!(self.state.phase, Phase::Running);
         let mut due = self.rotation.due().min(self.undo_due);
         let mut earlier = |time: Instant| due = due.min(time);
-        let probes = || self.readiness.iter().chain(&self.liveness).filter(|_| runs);
+        let liveness = || self.liveness.iter().filter(|_| self.was_ready_in_this_run());
+        let probes = || self.readiness.iter().chain(liveness()).filter(|_| runs);
         probes().filter_map(Asked::due).for_each(&mut earlier);
         if self.words_unwritten {
             earlier(self.words_written + WORDS_INTERVAL);
@@ -761,6 +763,7 @@ impl Keeper {
         match (&tried, settled) {
             (Tried::Yes, Some(true)) if !is_ready => {
                 self.state.ready_since = Some(clock::uptime_millis());
+                self.state.unready_since = None;
                 self.state.was_ready = true;
                 self.state.probe_failure = None;
                 self.state.strangers.clear();
@@ -768,6 +771,7 @@ impl Keeper {
             }
             (Tried::No(why), Some(false)) if is_ready => {
                 self.state.ready_since = None;
+                self.state.unready_since = Some(clock::uptime_millis());
                 self.state.probe_failure = Some(why.clone());
                 self.write();
             }
@@ -796,7 +800,16 @@ impl Keeper {
         }
     }
 
+    /// Since its last start.
+    fn was_ready_in_this_run(&self) -> bool {
+        self.state.is_ready() || self.state.unready_since.is_some()
+    }
+
+    /// Only of what was ready: who starts slowly is not ended for it.
     fn ask_liveness(&mut self) -> Turn {
+        if !self.was_ready_in_this_run() {
+            return Turn::On;
+        }
         let Some(mut asked) = self.liveness.take() else { return Turn::On };
         let came = self.try_probe(&mut asked);
         let Asked { tries, .. } = self.liveness.insert(asked);

@@ -44,6 +44,9 @@ pub struct State {
     /// Milliseconds since boot.
     #[serde(default)]
     pub ready_since: Option<u64>,
+    /// Milliseconds since boot; since when this very process, which had been ready, is not.
+    #[serde(default)]
+    pub unready_since: Option<u64>,
     #[serde(default)]
     pub was_ready: bool,
     #[serde(default)]
@@ -129,6 +132,7 @@ impl State {
             waiting: WaitingReason::Crash,
             // When it became ready is not on record; it is no later than it was looked at last.
             ready_since: was_ready.then_some(0),
+            unready_since: None,
             was_ready,
             restarts: 0,
             last_end: None,
@@ -161,6 +165,7 @@ impl State {
             phase: Phase::Ended,
             waiting: WaitingReason::Crash,
             ready_since: None,
+            unready_since: None,
             was_ready: false,
             restarts: 0,
             last_end: None,

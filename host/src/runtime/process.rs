@@ -539,6 +539,7 @@ fn observe(folder: &Folder, state: &State, facts: &mut FolderFacts) {
 
 /// What is on record, with what is true of it now.
 pub(super) fn facts_of(state: &State, process_state: ProcessState, ready: bool) -> ProcessFacts {
+    let runs = process_state == ProcessState::Running;
     let nobody = Identity { pid: 0, start: 0, boot_id: String::new() };
     let identity = state.application.as_ref().unwrap_or(&nobody);
     ProcessFacts {
@@ -555,6 +556,7 @@ pub(super) fn facts_of(state: &State, process_state: ProcessState, ready: bool) 
         state: process_state,
         ready,
         ready_since: state.ready_since.filter(|_| ready),
+        unready_since: state.unready_since.filter(|_| runs && !ready),
         was_ready: state.was_ready,
         restarts: state.restarts,
         last_end: state.last_end.clone(),

@@ -36,8 +36,10 @@ fn an_application_is_ready_as_long_as_it_says_so() {
     until("it is not ready any more", || !host.process().ready);
     let facts = host.process();
     assert_eq!((facts.state, facts.was_ready, facts.ready_since), (ProcessState::Running, true, None));
+    assert!(facts.unready_since.is_some(), "it is told from one that was not ready yet");
     fs::write(&status, "301").unwrap();
     until("it is ready again", || host.process().ready);
+    assert_eq!(host.process().unready_since, None);
 
     // Stopped by a signal, it lives and answers nobody.
     kill(application.pid, Signal::STOP);
@@ -228,6 +230,25 @@ fn readiness_by_https_takes_any_certificate_and_sends_the_name() {
     fs::write(&status, "500").unwrap();
     until("it is not ready any more", || !host.process().ready);
     assert_eq!(host.process().restarts, 0);
+}
+
+#[test]
+fn liveness_is_not_asked_before_the_application_is_ready() {
+    let host = Host::new();
+    let tries = host.data("tries");
+    let mut config = process(&["sleep", "1000"]);
+    config.readiness = Some(exec(&["sh", "-c", "echo >>../../shared/data/tries; test -e ../../shared/data/ready"]));
+    let mut liveness = exec(&["false"]);
+    liveness.failure_threshold = 1;
+    config.liveness = Some(liveness);
+    host.started(&start(&host.release("v1", "true"), config));
+    until("readiness is asked again and again", || {
+        fs::read_to_string(&tries).is_ok_and(|tries| tries.lines().count() > 5)
+    });
+    assert_eq!((host.process().state, host.process().restarts), (ProcessState::Running, 0));
+    fs::write(host.data("ready"), "").unwrap();
+    until("then it is", || host.process().last_end.is_some_and(|end| end.lines.join(" ").contains("liveness")));
+    host.stop().unwrap();
 }
 
 #[test]

@@ -208,12 +208,15 @@ fn a_probes_command_that_may_not_be_ended_holds_nobody() {
     config.readiness = Some(exec(&["test", "-e", "../../shared/data/ready"]));
     host.started(&start(&host.release("v1", "exec sleep 1001"), config));
     let asked = |host: &Host| fs::read_to_string(host.data("asked")).unwrap();
+    // Liveness is asked of what is ready.
+    fs::write(host.data("ready"), "").unwrap();
+    host.wait_ready().unwrap();
     let first: i32 = host.wait_for_data("asked").trim().parse().unwrap();
     until("it is root's", || uid_of(first) == Some(0));
     // Its time is over, and so is that of a second try.
     std::thread::sleep(std::time::Duration::from_millis(2500));
-    fs::write(host.data("ready"), "").unwrap();
-    host.wait_ready().unwrap();
+    fs::remove_file(host.data("ready")).unwrap();
+    until("readiness is asked all the same", || !host.process().ready);
     assert_eq!(asked(&host).lines().count(), 1, "it is not started beside itself");
 
     let failure = host.stop().unwrap_err();

@@ -831,6 +831,7 @@ fn record_ready(folder: &Folder, record: &mut Record, now: &Now) -> StepResult<(
     }
     record.state.application = main;
     record.state.ready_since = Some(clock::uptime_millis());
+    record.state.unready_since = None;
     record.state.was_ready = true;
     record.state.probe_failure = None;
     record.write(folder, Reason::NotReady)

@@ -147,6 +147,7 @@ impl Watcher {
         }
         record.state.application = Some(main.clone());
         record.state.ready_since = record.readiness().is_none().then(clock::uptime_millis);
+        record.state.unready_since = None;
         record.state.probe_failure = None;
         record.write(&self.folder, Reason::Internal)
     }
@@ -197,11 +198,13 @@ impl Watcher {
         match answer {
             Some(true) if !was_ready => {
                 state.ready_since = Some(clock::uptime_millis());
+                state.unready_since = None;
                 state.was_ready = true;
                 state.probe_failure = None;
             }
             Some(false) if was_ready => {
                 state.ready_since = None;
+                state.unready_since = Some(clock::uptime_millis());
                 state.probe_failure = said;
             }
             _ if !was_ready && state.probe_failure != said => {
