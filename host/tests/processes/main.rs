@@ -4,6 +4,9 @@
 
 mod application;
 mod as_user;
+#[path = "../session/client.rs"]
+#[allow(dead_code)]
+mod client;
 mod contract;
 mod due;
 mod host;

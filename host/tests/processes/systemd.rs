@@ -11,14 +11,15 @@ use std::{
 };
 
 use landfall_host_protocol::{
-    ConfigHash, Configuration, EnvValue, EnvVar, LogLimits, ProcessState, Reason, RestartPolicy, RunAs, RunAsMethod,
-    Runtime, Secrets, Stop, StopTo, SystemdRuntime,
+    ConfigHash, Configuration, EnvValue, EnvVar, FolderFacts, LogLimits, ProcessState, Push, Reason, ReleaseName,
+    RestartPolicy, RunAs, RunAsMethod, Runtime, Secrets, Stop, StopTo, SystemdRuntime,
 };
 
 use crate::{
     application,
+    client::Client,
     contract::keeps_the_contract,
-    host::{Host, free_port, http, process, start, with_env},
+    host::{Host, digest, free_port, http, process, start, with_env},
     support::{PATIENCE, is_inner, now, run_again, until, until_some},
 };
 
@@ -244,7 +245,7 @@ fn a_unit_has_its_user_environment_log_and_files() {
     config.run_as = Some(RunAs { method: RunAsMethod::Su, user: "deploy".to_owned() });
     config.env.push(EnvVar { name: "PASSWORD".to_owned(), value: EnvValue::Secret("db".to_owned()) });
     let script = "umask 022; d=$PWD/../../shared/data
-        { id -un; printf '%s|' \"$1\" \"$2\" \"$ODD\" \"$PASSWORD\"; echo; pwd; } >$d/said; echo to the log; echo and this >&2; exec sleep 1000";
+        { id -un; echo $HOME; printf '%s|' \"$1\" \"$2\" \"$ODD\" \"$PASSWORD\"; echo; pwd; } >$d/said; echo to the log; echo and this >&2; exec sleep 1000";
     let release = host.release("v1", script);
     let first = start(&release, config.clone());
     host.secrets = Secrets([("db".to_owned(), "hunter2 $x".to_owned())].into());
@@ -266,7 +267,7 @@ fn a_unit_has_its_user_environment_log_and_files() {
         fs::read_to_string(host.data("said")).ok().filter(|said| said.ends_with(&format!("{release}\n")))
     });
     let folder = host.folder.release(&release);
-    assert_eq!(said, format!("deploy\n$HOME %n|a \"b\"|{odd}|hunter2 $x|\n{}\n", folder.display()));
+    assert_eq!(said, format!("deploy\n/home/deploy\n$HOME %n|a \"b\"|{odd}|hunter2 $x|\n{}\n", folder.display()));
     until("both lines are in the log", || host.log().contains("to the log\n") && host.log().contains("and this\n"));
     assert!(host.log().starts_with("=== landfall starts v1-"));
     let environment = host.folder.dot().join("unit.env");
@@ -699,4 +700,137 @@ fn another_runtime_takes_over_from_a_unit_and_back() {
         host.stop().unwrap();
         assert!(host.living().is_empty() && !unit_file().exists());
     }
+}
+
+/// Dead after an effect is dead before the next one; the first one is tried both ways.
+#[test]
+fn a_start_and_a_stop_end_the_same_after_a_death_anywhere() {
+    let name = "a_start_and_a_stop_end_the_same_after_a_death_anywhere";
+    let Some(part) = part() else { return Machine::boot("nobody").run(name, "all") };
+    let host = Host::at(Path::new("/srv/landfall"));
+    let script = "echo started >>../../shared/data/starts; exec sleep 1000";
+    match part.as_str() {
+        "start" => {
+            host.start(&start(&ReleaseName::new("v1", digest("v1").as_str()), systemd(&["./run"]))).unwrap();
+            return std::mem::forget(host);
+        }
+        "stop" => {
+            host.stop().unwrap();
+            return std::mem::forget(host);
+        }
+        _ => {}
+    }
+    host.release("v1", script);
+    let gates = host.folder.root().join("gates");
+    // This test again, in a process that may die.
+    let act = |act: &str, kill: &str| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", &format!("systemd::{name}"), "--test-threads=1"]).env(PART, act);
+        command.env("LANDFALL_HOST_GATE_LOG", &gates).env("LANDFALL_HOST_KILL", kill);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let died = std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(9);
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(died || output.status.success(), "{act} {kill}: {said}");
+        died
+    };
+    let runs_once = |what: &str| {
+        until(what, || host.data("starts").exists());
+        assert_eq!(host.process().state, ProcessState::Running, "{what}");
+        assert_eq!(fs::read_to_string(host.data("starts")).unwrap(), "started\n", "{what}");
+        assert_eq!(host.living().len(), 1, "{what}");
+    };
+    let is_gone = |what: &str| {
+        assert_eq!(host.process().state, ProcessState::Stopped, "{what}");
+        assert!(host.living().is_empty() && !unit_file().exists(), "{what}");
+        assert!(!unit_file().with_file_name("multi-user.target.wants").join(UNIT).is_symlink(), "{what}");
+        assert!(!host.folder.dot().join("unit.env").exists(), "{what}");
+        assert_eq!(say(&["systemctl", "show", "-pLoadState", "--value", UNIT]).unwrap().trim(), "not-found", "{what}");
+        let _ = fs::remove_file(host.data("starts"));
+    };
+    let points = |name: &str| {
+        let _ = fs::remove_file(&gates);
+        assert!(!act(name, ""));
+        let log = fs::read_to_string(&gates).unwrap();
+        let mut counts = std::collections::BTreeMap::<String, u32>::new();
+        let mut points = Vec::new();
+        for gate in log.lines().filter_map(|line| line.split(' ').next()) {
+            let count = counts.entry(gate.to_owned()).or_default();
+            *count += 1;
+            if points.is_empty() {
+                points.push(format!("{gate}:{count}:before"));
+            }
+            points.push(format!("{gate}:{count}:after"));
+        }
+        points
+    };
+    // What only a first start makes is not systemd's.
+    (points("start"), points("stop"));
+    is_gone("stopped for the first time");
+    let starts = points("start");
+    runs_once("started");
+    let stops = points("stop");
+    is_gone("stopped");
+    for gate in ["unit.environment", "state.write", "unit.write", "unit.enable", "unit.start"] {
+        assert!(starts.iter().any(|point| point.starts_with(gate)), "{gate}: {starts:?}");
+    }
+    for gate in ["unit.stop", "unit.disable", "unit.remove", "unit.environment", "state.write"] {
+        assert!(stops.iter().any(|point| point.starts_with(gate)), "{gate}: {stops:?}");
+    }
+    for point in &starts {
+        assert!(act("start", point), "{point}");
+        host.facts();
+        assert!(!act("start", ""));
+        runs_once(point);
+        assert!(!act("stop", ""));
+        is_gone(point);
+        // A stop may be all that follows.
+        if point.starts_with("unit.write") || point.starts_with("unit.start") {
+            assert!(act("start", point), "{point}");
+            assert!(!act("stop", ""));
+            is_gone(point);
+        }
+    }
+    for point in &stops {
+        assert!(!act("start", ""));
+        runs_once(point);
+        assert!(act("stop", point), "{point}");
+        assert!(!act("stop", ""));
+        is_gone(point);
+    }
+}
+
+#[test]
+fn a_session_puts_a_watcher_there_and_tells_restarts_unasked() {
+    if part().is_none() {
+        let name = "a_session_puts_a_watcher_there_and_tells_restarts_unasked";
+        return Machine::boot("deploy").run_as("deploy", "2000", name, "deploy");
+    }
+    let host = Host::at(Path::new("/srv/deploy"));
+    host.start(&start(&host.release("v1", "exec sleep 1000"), systemd(&["./run"]))).unwrap();
+    host.wait_ready().unwrap();
+    let (mut client, welcome) = Client::greeted(host.folder.root());
+    let told = welcome.facts.folders[host.folder.name()].process.clone().unwrap();
+    assert_eq!((told.state, told.ready), (ProcessState::Running, true));
+    assert!(welcome.supports.contains(landfall_host_protocol::supports::RUNTIME_SYSTEMD));
+    let mut pushed = |what: &str, is: &dyn Fn(&FolderFacts) -> bool| loop {
+        let Push::Folders { folders, .. } = client.push() else { panic!("another push: {what}") };
+        let facts = folders.get(host.folder.name()).cloned().flatten();
+        if let Some(facts) = facts.filter(|facts| is(facts)) {
+            return facts;
+        }
+    };
+    let watcher = pushed("a watcher", &|facts| facts.keeper.is_some()).keeper.unwrap();
+    crate::support::kill(told.pid, rustix::process::Signal::KILL);
+    let running = |facts: &FolderFacts| {
+        facts.process.as_ref().is_some_and(|process| process.state == ProcessState::Running && process.pid != told.pid)
+    };
+    let facts = pushed("the next run", &running);
+    let process = facts.process.unwrap();
+    assert_eq!((process.restarts, process.last_end.unwrap().signal.as_deref()), (1, Some("KILL")));
+    assert_eq!(facts.keeper, Some(watcher), "the same goes on");
+    // Somebody else's stop.
+    say(&["env", "XDG_RUNTIME_DIR=/run/user/2000", "systemctl", "--user", "stop", UNIT]).unwrap();
+    let facts = pushed("the stop", &|facts| facts.by_hand.is_some());
+    assert_eq!(facts.process.unwrap().state, ProcessState::Stopped);
+    host.stop().unwrap();
 }

@@ -753,7 +753,11 @@ fn check_administrators(unit: &Unit, shown: &Shown) -> StepResult<()> {
 /// The application's environment, where systemd reads it; readable for its manager alone.
 fn write_environment(folder: &Folder, start: &Start, secrets: &Secrets, instance: &str) -> StepResult<()> {
     let failed = |why: String| StepFailure::new(Reason::StartFailed, why);
-    let variables = keeper::environment(&start.config, secrets, instance).map_err(failed)?;
+    let mut variables = keeper::environment(&start.config, secrets, instance).map_err(failed)?;
+    if start.config.run_as.is_none() {
+        // Of another user's systemd tells them; what the configuration gives goes before.
+        variables.splice(0..0, keeper::login());
+    }
     let text = environment::text(&variables).map_err(failed)?;
     let path = unit::environment_path(folder);
     gate::pass("unit.environment", || files::write_whole(&path, text.as_bytes(), 0o600))
@@ -918,7 +922,8 @@ fn take_down(folder: &Folder, record: &Record) -> StepResult<()> {
     let path = unit::environment_path(folder);
     gate::pass("unit.environment", || files::remove_file(&path))
         .map_err(|error| files::failure(Reason::StopFailed, &error, &path))?;
-    if was_there {
+    // systemd may remember one whose files a dead process removed.
+    if was_there || shown.load == "loaded" {
         unit.manager.reload().map_err(|error| failed(format!("systemctl daemon-reload: {error}")))?;
     }
     // Else it would be listed as failed for ever. One that is not loaded has nothing to forget.
