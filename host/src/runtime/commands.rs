@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use landfall_host_protocol::{
-    Configuration, EnvValue, EnvVar, FolderFacts, Probe, ProbeAction, ProcessState, Reason, RunAs, ScriptRuntime,
-    Secrets, Start, StaticRuntime, Stop,
+    Configuration, EnvValue, EnvVar, FolderFacts, Probe, ProbeAction, ProcessFacts, ProcessState, Reason, RunAs,
+    ScriptRuntime, Secrets, Start, StaticRuntime, Stop,
 };
 
 use super::{IsCancelled, Runtime, Waited, configuration, process};
@@ -213,6 +213,12 @@ fn is_started(commands: &Commands, state: &State) -> bool {
     state.phase == Phase::Running && (survives_boots || of_this_boot)
 }
 
+/// In this boot's time: files are served since before it.
+fn ready_since(state: &State) -> Option<u64> {
+    let is_of_this_boot = state.booted.as_deref() == Some(boot_id());
+    state.ready_since.map(|since| if is_of_this_boot { since } else { 0 })
+}
+
 /// Processes that carry this start's mark.
 fn left(state: &State) -> Belonging {
     Belonging { instance: state.instance.clone(), known: state.unended.clone(), ..Belonging::default() }
@@ -250,7 +256,9 @@ impl Runtime for Commands {
         if !runs {
             facts.survivors = crate::process::describe_all(&left(&state).living());
         }
-        facts.process = Some(process::facts_of(&state, process_state, runs && state.is_ready()));
+        let ready = runs && state.is_ready();
+        let facts_of = process::facts_of(&state, process_state, ready);
+        facts.process = Some(ProcessFacts { ready_since: ready_since(&state).filter(|_| ready), ..facts_of });
     }
 
     fn check(&self, folder: &Folder, start: &Start) -> StepResult<()> {
@@ -382,7 +390,12 @@ impl Runtime for Commands {
                 write(folder, &mut state, Reason::NotReady)?;
                 return Err(StepFailure::new(Reason::NotReady, format!("it was ready and is not any more: {why}")));
             }
-            let since = state.ready_since.unwrap_or_else(clock::uptime_millis);
+            let Some(since) = ready_since(&state) else {
+                // Nobody saw when; it is ready now.
+                state.ready_since = Some(clock::uptime_millis());
+                write(folder, &mut state, Reason::NotReady)?;
+                continue;
+            };
             if clock::uptime_millis().saturating_sub(since) >= needed {
                 return Ok(Waited::Reached);
             }

@@ -2,7 +2,7 @@
 
 use landfall_host::{facts, process::Stat};
 use landfall_host_protocol::{
-    Author, ConfigHash, FolderFacts, Outcome, ProcessFacts, ProcessState, Reason, Start, Step, StepName,
+    Author, ConfigHash, EventKind, FolderFacts, Outcome, ProcessFacts, ProcessState, Reason, Start, Step, StepName,
 };
 
 use crate::support::{Host, TestRelease, configuration, example, sh, start_step, wait_for};
@@ -318,6 +318,71 @@ fn a_runner_that_dies_leaves_the_application_alone() {
     assert!(Stat::read(before.pid).is_some_and(|stat| !stat.is_dead()));
     host.succeed(update(&host, &one, start_step(&one)));
     assert_eq!(process(&host).start, before.start);
+}
+
+fn kill_runner(host: &Host, task: &landfall_host_protocol::Task) {
+    for pid in host.processes() {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+    }
+    wait_for("the end of the runner", || (!landfall_host::task::is_running(&host.folder, &task.id)).then_some(()));
+}
+
+#[test]
+fn the_time_of_min_ready_goes_on_in_the_task_of_the_next_operator() {
+    const MILLIS: u64 = 2000;
+    let host = Host::new();
+    let one = example("v1.0");
+    let mut steps = update(&host, &one, start_step(&one));
+    steps[5] = Step::MinReady { seconds: 600 };
+    let task = host.task(steps);
+    host.begin(&task).unwrap();
+    wait_for("minReady", || (landfall_host::task::open(&host.folder)?.step == "minReady").then_some(()));
+    kill_runner(&host, &task);
+    let since = process(&host).ready_since.unwrap();
+    let uptime = landfall_host::clock::uptime_millis;
+    wait_for("the time", || (uptime() - since >= MILLIS - 200).then_some(()));
+    let mut steps = update(&host, &one, start_step(&one));
+    steps[5] = Step::MinReady { seconds: u32::try_from(MILLIS / 1000).unwrap() };
+    let task = host.succeed(steps);
+    assert!(uptime() - since >= MILLIS);
+    let at = |wanted: &EventKind| {
+        let events = landfall_host::task::events(&host.folder, &task.id, 0).unwrap();
+        let found = events.iter().find(|event| event.step == StepName::MinReady && &event.kind == wanted);
+        found.unwrap().after_millis
+    };
+    assert!(at(&EventKind::Ended) - at(&EventKind::Begun) < MILLIS, "the time is not counted anew");
+    assert_eq!(process(&host).ready_since, Some(since));
+}
+
+#[test]
+fn who_dies_within_min_ready_fails_the_task_and_is_started_again() {
+    // As kubelet does; the operator decides what is to run here.
+    let host = Host::new();
+    let (one, two) = (example("v1.0"), example("v2.0"));
+    host.succeed(update(&host, &one, start_step(&one)));
+    let mut start = start_step(&two);
+    // The first run dies once it was ready, the second stays.
+    start.config = configuration(&[
+        "/bin/sh",
+        "-c",
+        "echo >>../../runs; [ $(wc -l <../../runs) = 1 ] || exec sleep 1000; while [ ! -e ../../die ]; do sleep 0.01; done; exit 4",
+    ]);
+    let mut steps = update(&host, &two, start);
+    steps[5] = Step::MinReady { seconds: 600 };
+    let task = host.task(steps);
+    host.begin(&task).unwrap();
+    wait_for("minReady", || (landfall_host::task::open(&host.folder)?.step == "minReady").then_some(()));
+    std::fs::write(host.folder.path().join("die"), "").unwrap();
+    let Outcome::Failed(failure) = host.end_of(&task).outcome else { panic!("it did not fail") };
+    assert_eq!((failure.step, failure.reason), (StepName::MinReady, Reason::ProcessDied));
+    let now = wait_for("its restart", || Some(process(&host)).filter(|now| now.restarts == 1 && now.ready));
+    assert_eq!((now.state, now.digest), (ProcessState::Running, two.digest.clone()));
+    assert!(facts(&host).keeper.is_some());
+    // The task that goes back stands its keeper down.
+    host.succeed(update(&host, &one, start_step(&one)));
+    assert_eq!(process(&host).digest, one.digest);
+    assert_eq!(host.applications().len(), 1);
 }
 
 #[test]

@@ -107,6 +107,32 @@ fn files_that_something_else_serves_keep_the_contract() {
 }
 
 #[test]
+fn files_that_are_served_since_before_a_reboot_were_ready_since_then() {
+    let runtime = Runtime::Static(StaticRuntime { reload: Vec::new(), timeout_seconds: 30 });
+    let host = Host::new();
+    host.start(&start(&host.release("v1", "true"), Configuration { runtime, ..process(&[]) })).unwrap();
+    host.wait_ready().unwrap();
+    let mut state = host.state();
+    let in_time = || {
+        let end = crate::support::now() + Duration::from_secs(5);
+        let late = || crate::support::now() > end;
+        let runtime = landfall_host::runtime::recorded(&host.folder);
+        runtime.min_ready(&host.folder, Duration::from_millis(1), &late).unwrap()
+    };
+    // Of a boot that took longer than this one does.
+    (state.booted, state.ready_since) = (Some("earlier".to_owned()), Some(u64::MAX / 2));
+    state.write(&host.folder).unwrap();
+    assert_eq!(host.process().ready_since, Some(0));
+    assert_eq!(in_time(), Waited::Reached);
+    // Nobody saw when.
+    let mut state = host.state();
+    state.ready_since = None;
+    state.write(&host.folder).unwrap();
+    assert_eq!(in_time(), Waited::Reached);
+    assert!(host.process().ready_since.is_some());
+}
+
+#[test]
 fn commands_that_fail_or_hang_are_told_with_their_words() {
     let host = Host::new();
     let words = |text: &str| vec!["sh".to_owned(), "-c".to_owned(), text.to_owned()];

@@ -327,3 +327,35 @@ fn who_dies_after_it_was_ready_fails_the_time_it_must_stay_so() {
     assert_eq!(failure.ended.unwrap().status, Some(4));
     assert_eq!(failure.lines, ["last words"]);
 }
+
+#[test]
+fn the_time_that_it_is_ready_outlives_its_keepers() {
+    let host = Host::new();
+    let mut config = process(&["./run"]);
+    let mut readiness = exec(&["true"]);
+    readiness.success_threshold = 2;
+    config.readiness = Some(readiness);
+    host.started(&start(&host.release("v1", "exec sleep 1000"), config));
+    host.wait_ready().unwrap();
+    let since = host.process().ready_since.unwrap();
+    let is_the_same = || {
+        let facts = host.process();
+        assert_eq!((facts.ready, facts.ready_since), (true, Some(since)));
+    };
+    let newer = host.folder.root().join("ab".repeat(32));
+    fs::copy(env!("CARGO_BIN_EXE_landfall-host"), &newer).unwrap();
+    assert!(landfall_host::keeper::upgrade(&host.folder, &newer, crate::support::PATIENCE).unwrap());
+    is_the_same();
+    kill(host.keeper().unwrap().identity().pid, Signal::KILL);
+    until("the keeper is gone", || host.keeper().is_none());
+    is_the_same();
+    landfall_host::runtime::attend(&host.folder, None).unwrap();
+    assert!(host.keeper().is_some());
+    is_the_same();
+    // What is left of the time is waited for, and no more.
+    let gone = landfall_host::clock::uptime_millis() - since;
+    let needed = std::time::Duration::from_millis(gone + 300);
+    landfall_host::runtime::recorded(&host.folder).min_ready(&host.folder, needed, &|| false).unwrap();
+    assert!(landfall_host::clock::uptime_millis() - since >= gone + 300);
+    is_the_same();
+}
