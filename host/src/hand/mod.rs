@@ -12,14 +12,18 @@ use std::{
     io::Write,
     os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use landfall_host_protocol::FolderName;
+use rustix::{
+    fs::{Gid, Uid},
+    thread::{set_thread_gid, set_thread_groups, set_thread_uid},
+};
 
 use self::options::{Options, Verb};
-use crate::{folder::Folder, logs::LogReader};
+use crate::{folder::Folder, keeper, logs::LogReader};
 
 pub use self::options::USAGE;
 
@@ -50,15 +54,13 @@ fn perform(options: &Options, arguments: &[OsString]) -> Result<u8, String> {
     if options.verb == Verb::Status && options.folder.is_none() {
         let folders = folders(&root)?;
         let own = folders.first().map(|name| Folder::new(&root, name.clone()));
-        if let Some(status) = own.and_then(|folder| as_owner(&folder, arguments).transpose()) {
-            return status;
+        if let Some(folder) = own {
+            as_owner(&folder, arguments)?;
         }
         return Ok(status::all(&root, &folders));
     }
     let folder = Folder::new(&root, choose(&root, options.folder.as_deref())?);
-    if let Some(status) = as_owner(&folder, arguments)? {
-        return Ok(status);
-    }
+    as_owner(&folder, arguments)?;
     match &options.verb {
         Verb::Status => Ok(status::one(&folder)),
         Verb::Logs { follow, lines } => logs(&folder, *follow, lines.unwrap_or(LOG_LINES)),
@@ -118,13 +120,13 @@ fn choose(root: &Path, named: Option<&str>) -> Result<FolderName, String> {
     }
 }
 
-/// Records belong to the SSH user. root does the same as that user, so that nothing becomes root's; anybody else is told whom to become.
-fn as_owner(folder: &Folder, arguments: &[OsString]) -> Result<Option<u8>, String> {
+/// Records belong to the SSH user. root becomes that user and does the same, so that nothing becomes root's; anybody else is told whom to become.
+fn as_owner(folder: &Folder, arguments: &[OsString]) -> Result<(), String> {
     let metadata =
         fs::symlink_metadata(folder.dot()).map_err(|error| format!("{}: {error}", folder.dot().display()))?;
     let own = rustix::process::geteuid().as_raw();
     if metadata.uid() == own {
-        return Ok(None);
+        return Ok(());
     }
     if own != 0 {
         let (path, uid) = (folder.path(), metadata.uid());
@@ -132,18 +134,55 @@ fn as_owner(folder: &Folder, arguments: &[OsString]) -> Result<Option<u8>, Strin
     }
     let program = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
     let mut command = Command::new(&program);
-    command.args(arguments).uid(metadata.uid()).gid(metadata.gid());
+    command.args(arguments);
     // What is started gets the login of whoever starts it, which must not be root's.
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    for (name, value) in login_of(metadata.uid(), &passwd) {
+    let uid = metadata.uid();
+    let passwd = passwd_of(uid);
+    let login = login_of(uid, &passwd);
+    for (name, value) in login {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
-    let status = command.status();
-    let status = status.map_err(|error| format!("{} as uid {}: {error}", program.display(), metadata.uid()))?;
-    Ok(Some(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)))
+    let [_, (_, name), _] = login;
+    let groups = groups_of(uid, name).unwrap_or_else(|| vec![metadata.gid()]);
+    let error = become_user(uid, &groups).err().unwrap_or_else(|| command.exec());
+    Err(format!("{} as uid {uid}: {error}", program.display()))
+}
+
+/// This process, which has one thread, becomes that user with all his groups, the first of which is his own.
+fn become_user(uid: u32, groups: &[u32]) -> io::Result<()> {
+    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    let own = groups.first().copied().ok_or(io::ErrorKind::NotFound)?;
+    set_thread_groups(&groups)?;
+    set_thread_gid(own)?;
+    Ok(set_thread_uid(Uid::from_raw(uid))?)
+}
+
+/// The host's own list of users; what its name services say of one who does not stand there.
+fn passwd_of(uid: u32) -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let [_, (_, name), _] = login_of(uid, &passwd);
+    let asked = name.is_none().then(|| said(Command::new("getent").args(["passwd", &uid.to_string()]))).flatten();
+    asked.unwrap_or(passwd)
+}
+
+/// A user's groups as `id` tells them; `None`: it does not know him. They decide what an application may read, so they are those of a login.
+/// What the host's records say of them is not believed: the user could write there what he likes.
+fn groups_of(uid: u32, name: Option<&str>) -> Option<Vec<u32>> {
+    let user = name.map_or_else(|| uid.to_string(), str::to_owned);
+    // A number may be somebody's name.
+    let is_he = said(Command::new("id").args(["-u", "--", &user]))?.trim() == uid.to_string();
+    let groups = said(Command::new("id").args(["-G", "--", &user])).filter(|_| is_he)?;
+    let groups: Vec<u32> = groups.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+    (!groups.is_empty()).then_some(groups)
+}
+
+/// What a tool of the host prints, where it succeeds.
+fn said(command: &mut Command) -> Option<String> {
+    let output = command.env("PATH", keeper::PATH).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Variables of a user's login; `None` where the host's own list of users does not have him.

@@ -20,6 +20,14 @@ const REFUSED_TIMEOUT: Duration = Duration::from_millis(200);
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(2);
 const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(100);
 
+/// Nobody can cancel an end, so it takes no longer; more is not configured either.
+const GRACE_MAX: Duration = Duration::from_secs(3600);
+
+/// How long an application may take to end before it is killed.
+pub fn grace(stop: &Stop) -> Duration {
+    Duration::from_secs(u64::from(stop.grace_seconds)).min(GRACE_MAX)
+}
+
 /// What outlives KILL, or may not be signalled: some of another user, as setuid programs start them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unended(pub Vec<Identity>);
@@ -63,7 +71,7 @@ pub fn end(
     meanwhile: &mut dyn FnMut() -> Option<Instant>,
 ) -> Result<u32, Unended> {
     let signal = signal_of(&stop.signal).unwrap_or(Signal::TERM);
-    let grace_ends = clock::monotonic() + Duration::from_secs(u64::from(stop.grace_seconds));
+    let grace_ends = clock::monotonic() + grace(stop);
     let mut told: Vec<Identity> = Vec::new();
     // Once its first process is dead, who belongs to it may be known from before alone.
     let mut seen = hands.living(of);
@@ -238,6 +246,13 @@ mod tests {
         fn watched<'a>(&'a self, _command: &'a UnderWay) -> Vec<BorrowedFd<'a>> {
             Vec::new()
         }
+    }
+
+    #[test]
+    fn a_grace_period_ends_within_an_hour() {
+        let of = |grace_seconds| grace(&Stop { grace_seconds, ..Stop::default() });
+        assert_eq!(of(u32::MAX), Duration::from_secs(3600));
+        assert_eq!(of(30), Duration::from_secs(30));
     }
 
     #[test]

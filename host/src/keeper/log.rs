@@ -5,9 +5,9 @@
 //! the copy, and what was written in between is lost.
 
 use std::{
-    fs::File,
+    fs::{File, Permissions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::Path,
 };
 
@@ -16,6 +16,8 @@ use rustix::fs::FallocateFlags;
 
 use crate::{files, folder::Folder, gate};
 
+/// Of the log and of what was cut off it.
+const MODE: u32 = 0o640;
 /// Lines that are told of an end.
 const TAIL_LINES: usize = 20;
 /// Bytes at the file's end that they are looked for in.
@@ -31,7 +33,24 @@ pub fn open(folder: &Folder) -> io::Result<File> {
     if let Some(parent) = path.parent() {
         files::create_folder(parent, 0o755)?;
     }
-    files::open_append(&path, 0o644)
+    let file = files::open_append(&path, MODE)?;
+    narrow(&file);
+    // Written by an earlier program.
+    let before = (1..FILES_MAX).map(|number| folder.log(number));
+    for path in before.take_while(|path| path.exists()) {
+        if let Ok(file) = files::open_plain(&path, File::options().read(true)) {
+            narrow(&file);
+        }
+    }
+    Ok(file)
+}
+
+/// What an application prints is not everybody's to read.
+fn narrow(file: &File) {
+    let Ok(found) = file.metadata() else { return };
+    if found.mode() & 0o777 & !MODE != 0 {
+        let _ = file.set_permissions(Permissions::from_mode(found.mode() & MODE));
+    }
 }
 
 /// Writes the line that stands before what an application prints; answers where its output begins.
@@ -127,7 +146,7 @@ fn copy(log: &File, folder: &Folder, count: u32, from: u64, bytes: u64) -> io::R
     if count == 0 {
         return Ok(());
     }
-    let mut copy = gate::pass("log.copy", || files::create(&folder.log(1), 0o644))?;
+    let mut copy = gate::pass("log.copy", || files::create(&folder.log(1), MODE))?;
     let mut piece = vec![0u8; PIECE];
     let mut done = 0;
     while done < bytes {
@@ -208,6 +227,26 @@ mod tests {
         assert!(tail(&folder).is_empty());
         assert!(rotate(&folder, &limits).is_err());
         assert!(open(&folder).is_err());
+    }
+
+    #[test]
+    fn nobody_else_may_read_a_log() {
+        let (_root, folder) = folder();
+        let mode = |number| std::fs::metadata(folder.log(number)).unwrap().mode() & 0o777;
+        let limits = LogLimits { max_bytes: 4 << 10, files: 2 };
+        let mut log = open(&folder).unwrap();
+        log.write_all(&[b'x'; 10 << 10]).unwrap();
+        rotate(&folder, &limits).unwrap();
+        assert_eq!((mode(0), mode(1)), (0o640, 0o640));
+        // Those of an earlier program; what is narrower stays as it is.
+        for (number, before) in [(0, 0o644), (1, 0o664)] {
+            std::fs::set_permissions(folder.log(number), Permissions::from_mode(before)).unwrap();
+        }
+        drop(open(&folder).unwrap());
+        assert_eq!((mode(0), mode(1)), (0o640, 0o640));
+        std::fs::set_permissions(folder.log(0), Permissions::from_mode(0o600)).unwrap();
+        drop(open(&folder).unwrap());
+        assert_eq!(mode(0), 0o600);
     }
 
     #[test]

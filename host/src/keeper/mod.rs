@@ -22,7 +22,7 @@ mod signals;
 mod state;
 
 pub use client::{is_living, stand_down, start, upgrade};
-pub use ending::{Unended, end, unended};
+pub use ending::{Unended, end, grace, unended};
 pub use environment::{PATH, environment, missing_secret};
 pub use executable::foreign_machine;
 pub use hands::{Begun, Belonging, Executed, Exit, Hands, Own, UnderWay, hands_of, login};

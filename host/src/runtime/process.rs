@@ -79,7 +79,7 @@ impl Runtime for Process {
     fn stop(&self, folder: &Folder) -> StepResult<()> {
         let Some(mut state) = read(folder, Reason::StopFailed)? else { return Ok(()) };
         let stop = stop_of(folder, &state);
-        let patience = Duration::from_secs(u64::from(stop.grace_seconds)) + STAND_DOWN_TIMEOUT;
+        let patience = keeper::grace(&stop) + STAND_DOWN_TIMEOUT;
         if !keeper::stand_down(folder, &state, patience)? {
             // It is stuck. It would start again what we end, so it goes first; what it keeps is found before.
             end_without_keeper(folder, &mut state, &stop)?;

@@ -183,6 +183,44 @@ fn root_acts_as_the_user_whose_records_they_are() {
     assert!(err(&output).contains("sudo") || err(&output).contains("ermission"), "{}", err(&output));
 }
 
+/// F8: what root starts by hand may read what it may read when the operator starts it.
+#[test]
+fn root_acts_with_all_groups_and_the_login_of_that_user() {
+    let host = Host::new();
+    fs::set_permissions(host.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = host.folder("shop.web");
+    fs::create_dir_all(folder.log(0).parent().unwrap()).unwrap();
+    fs::write(folder.log(0), "a line\n").unwrap();
+    for path in [folder.path(), folder.dot()] {
+        std::os::unix::fs::chown(path, Some(3300), Some(3300)).unwrap();
+    }
+    // Users and groups of its own.
+    let script = r#"set -e
+mount -t tmpfs -o mode=755 tmp /mnt
+{ grep -v ^dep: /etc/passwd; echo dep:x:3300:3300::/home/dep:/bin/sh; } >/mnt/passwd
+{ grep -v -e ^dep: -e ^extra: /etc/group; echo dep:x:3300:; echo extra:x:3399:dep; } >/mnt/group
+mount --bind /mnt/passwd /etc/passwd; mount --bind /mnt/group /etc/group
+exec "$1" --root "$2" logs -f"#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(copied(&host)).arg(host.path());
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = [0; 7];
+    child.stdout.take().unwrap().read_exact(&mut line).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let environ = fs::read_to_string(format!("/proc/{}/environ", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let numbers = |name: &str| -> Vec<u32> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_ascii_whitespace().map(|number| number.parse().unwrap()).collect()
+    };
+    assert_eq!((numbers("Uid:"), numbers("Gid:")), (vec![3300; 4], vec![3300; 4]));
+    assert_eq!(numbers("Groups:"), [3300, 3399]);
+    for entry in ["HOME=/home/dep", "USER=dep", "LOGNAME=dep"] {
+        assert!(environ.split('\0').any(|found| found == entry), "{environ}");
+    }
+}
+
 /// The program in the root, where everybody may run it.
 fn copied(host: &Host) -> std::path::PathBuf {
     let bin = host.path().join(".landfall/bin");
