@@ -13,9 +13,11 @@ mod host;
 mod hostile;
 mod identity;
 mod keeper;
+mod machine;
 mod probes;
 mod support;
 mod systemd;
 #[path = "../support/tls.rs"]
 mod tls;
 mod unended;
+mod unit_tasks;

@@ -1,12 +1,11 @@
-//! Units on a booted systemd: pid 1 of namespaces of its own (`systemd-host.sh`). A test boots a host and runs itself again in there, as root
-//! or as another user; a host goes with its test.
+//! Units on a booted systemd.
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     os::unix::fs::MetadataExt,
     path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -20,146 +19,13 @@ use crate::{
     client::Client,
     contract::keeps_the_contract,
     host::{Host, digest, free_port, http, process, start, with_env},
-    support::{PATIENCE, is_inner, now, run_again, until, until_some},
+    machine::{Machine, PART, part},
+    support::{run_again, until, until_some},
 };
 
-const UNIT: &str = "landfall-shop.web.service";
-/// Which part of a test runs inside.
-const PART: &str = "LANDFALL_TEST_PART";
+pub const UNIT: &str = "landfall-shop.web.service";
 
-/// A host with systemd.
-struct Machine {
-    server: Child,
-    orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-    folder: tempfile::TempDir,
-    /// pid 1 of it, as this machine counts.
-    init: String,
-    lingers: &'static str,
-}
-
-impl Machine {
-    /// Comes back when it is up. `lingers`: a user whose manager runs from boot on, or `nobody`.
-    fn boot(lingers: &'static str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/processes/systemd-host.sh");
-        let mut server = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(script)
-            .arg(folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("setpriv (util-linux)");
-        let orders = server.stdin.take();
-        let answers = BufReader::new(server.stdout.take().unwrap());
-        let mut machine = Self { server, orders, answers, folder, init: String::new(), lingers };
-        machine.reboot();
-        machine
-    }
-
-    /// As by a power cut: what runs is killed, and the next boot has another boot id.
-    fn reboot(&mut self) {
-        writeln!(self.orders.as_mut().unwrap(), "{}", self.lingers).unwrap();
-        let mut parent = String::new();
-        self.answers.read_line(&mut parent).unwrap();
-        let parent = parent.trim().to_owned();
-        assert!(
-            !parent.is_empty(),
-            "no systemd host: root, systemd and dbus are needed (scripts/install-test-tools.sh)"
-        );
-        self.init = until_some("the host has a pid 1", || {
-            let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
-            children.split_whitespace().next().map(str::to_owned)
-        });
-        // The longest of all waits, and that of a machine which does much else.
-        let is_up = || {
-            let said = self.command(&["systemctl", "is-system-running"]).output().unwrap();
-            let is_up = ["running", "degraded"].contains(&String::from_utf8_lossy(&said.stdout).trim());
-            // logind starts the manager of a user when it has started itself.
-            let of_user = "systemctl is-active user@$(id -u \"$1\")";
-            let user = || self.command(&["sh", "-c", of_user, "sh", self.lingers]).output().unwrap().status.success();
-            is_up && (self.lingers == "nobody" || user())
-        };
-        let end = now() + 4 * PATIENCE;
-        while !is_up() {
-            assert!(
-                now() < end,
-                "not up: {}",
-                fs::read_to_string(self.folder.path().join("console")).unwrap_or_default()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// The words that lead into it.
-    fn way(&self) -> Vec<String> {
-        ["nsenter", "-t", &self.init, "-m", "-p", "-u", "-i", "-C", "-r", "-w", "--"].map(str::to_owned).to_vec()
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let way = self.way();
-        let mut command = Command::new(&way[0]);
-        command.args(&way[1..]).args(words).stdin(Stdio::null());
-        command
-    }
-
-    /// What a script of root's says there.
-    #[track_caller]
-    fn sh(&self, script: &str) -> String {
-        let output = self.command(&["sh", "-c", script]).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{script}: {said}{}", String::from_utf8_lossy(&output.stderr));
-        said
-    }
-
-    /// Runs a test again inside, as root.
-    #[track_caller]
-    fn run(&self, test: &str, part: &str) {
-        let way = self.way();
-        let way: Vec<&str> = way.iter().map(String::as_str).collect();
-        run_again(&format!("systemd::{test}"), &way, &[(PART, part)]);
-    }
-
-    /// Runs a test again inside, as it is when this user signs in over SSH.
-    #[track_caller]
-    fn run_as(&self, user: &str, id: &str, test: &str, part: &str) {
-        let mut way = self.way();
-        let (home, name, logname) = (format!("HOME=/home/{user}"), format!("USER={user}"), format!("LOGNAME={user}"));
-        let words = ["setpriv", "--reuid", id, "--regid", id, "--init-groups", "env", &home, &name, &logname];
-        way.extend(words.map(str::to_owned));
-        let way: Vec<&str> = way.iter().map(String::as_str).collect();
-        run_again(&format!("systemd::{test}"), &way, &[(PART, part)]);
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        drop(self.orders.take());
-        let pid = self.server.id();
-        let _ = self.server.wait();
-        for hierarchy in ["systemd", "unified", "pids", "memory", "devices", "freezer"] {
-            let group = format!("/sys/fs/cgroup/{hierarchy}/lfh-units-{pid}");
-            // Its processes take a moment to go.
-            for _ in 0..100 {
-                if !Path::new(&group).exists() {
-                    break;
-                }
-                let mut find = Command::new("find");
-                find.args([&group, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]).stderr(Stdio::null());
-                if !find.status().is_ok_and(|status| status.success()) {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-            }
-        }
-    }
-}
-
-fn part() -> Option<String> {
-    is_inner().then(|| std::env::var(PART).unwrap())
-}
-
-fn systemd(command: &[&str]) -> Configuration {
+pub fn systemd(command: &[&str]) -> Configuration {
     let runtime = SystemdRuntime {
         unit: None,
         command: command.iter().map(|word| (*word).to_owned()).collect(),
@@ -177,7 +43,7 @@ fn with(mut configuration: Configuration, change: impl FnOnce(&mut SystemdRuntim
 }
 
 /// What a command says on this host; `Err`: it failed.
-fn say(words: &[&str]) -> Result<String, String> {
+pub fn say(words: &[&str]) -> Result<String, String> {
     let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.success() { Ok(said) } else { Err(said) }
@@ -197,7 +63,7 @@ fn a_unit_of_root_keeps_the_contract() {
         assert_eq!(say(&["systemctl", "show", "-pLoadState", "--value", UNIT]).unwrap().trim(), "not-found");
         return;
     }
-    Machine::boot("nobody").run("a_unit_of_root_keeps_the_contract", "root");
+    Machine::boot("nobody").run("systemd::a_unit_of_root_keeps_the_contract", "root");
 }
 
 #[test]
@@ -206,7 +72,12 @@ fn a_unit_of_a_lingering_user_keeps_the_contract() {
         let host = Host::at(Path::new("/srv/deploy"));
         return keeps_the_contract(&host, &systemd(&["./run"]));
     }
-    Machine::boot("deploy").run_as("deploy", "2000", "a_unit_of_a_lingering_user_keeps_the_contract", "deploy");
+    Machine::boot("deploy").run_as(
+        "deploy",
+        "2000",
+        "systemd::a_unit_of_a_lingering_user_keeps_the_contract",
+        "deploy",
+    );
 }
 
 #[test]
@@ -229,7 +100,7 @@ systemctl daemon-reload
 c=/usr/bin/systemctl
 echo \"deploy ALL=(root) NOPASSWD: $c start web.service, $c stop web.service, $c show web.service\" >/etc/sudoers.d/deploy",
     );
-    machine.run_as("deploy", "2000", "an_administrators_unit_keeps_the_contract_by_sudo", "deploy");
+    machine.run_as("deploy", "2000", "systemd::an_administrators_unit_keeps_the_contract_by_sudo", "deploy");
     assert!(machine.sh("cat /etc/systemd/system/web.service").contains("sleep 1000"), "it stays");
 }
 
@@ -237,7 +108,7 @@ echo \"deploy ALL=(root) NOPASSWD: $c start web.service, $c stop web.service, $c
 #[test]
 fn a_unit_has_its_user_environment_log_and_files() {
     if part().is_none() {
-        return Machine::boot("nobody").run("a_unit_has_its_user_environment_log_and_files", "root");
+        return Machine::boot("nobody").run("systemd::a_unit_has_its_user_environment_log_and_files", "root");
     }
     let mut host = Host::at(Path::new("/srv/landfall"));
     let odd = "a \"b\" $HOME %n \\ `x` 'y' # ;\nnext\tline";
@@ -283,7 +154,7 @@ fn a_unit_has_its_user_environment_log_and_files() {
 #[test]
 fn an_oom_kill_is_told_and_the_unit_started_again() {
     if part().is_none() {
-        return Machine::boot("nobody").run("an_oom_kill_is_told_and_the_unit_started_again", "root");
+        return Machine::boot("nobody").run("systemd::an_oom_kill_is_told_and_the_unit_started_again", "root");
     }
     let host = Host::at(Path::new("/srv/landfall"));
     let config = with(systemd(&["./run"]), |runtime| runtime.memory_max_bytes = Some(24 << 20));
@@ -310,7 +181,7 @@ fn an_oom_kill_is_told_and_the_unit_started_again() {
 
 #[test]
 fn a_unit_is_back_after_a_reboot_without_us() {
-    let name = "a_unit_is_back_after_a_reboot_without_us";
+    let name = "systemd::a_unit_is_back_after_a_reboot_without_us";
     let Some(part) = part() else {
         let mut machine = Machine::boot("deploy");
         machine.run(name, "root start");
@@ -347,7 +218,7 @@ fn a_unit_is_back_after_a_reboot_without_us() {
 #[test]
 fn what_others_do_to_a_unit_is_told_and_left_alone() {
     if part().is_none() {
-        return Machine::boot("nobody").run("what_others_do_to_a_unit_is_told_and_left_alone", "root");
+        return Machine::boot("nobody").run("systemd::what_others_do_to_a_unit_is_told_and_left_alone", "root");
     }
     let host = Host::at(Path::new("/srv/landfall"));
     let config = systemd(&["./run"]);
@@ -424,7 +295,7 @@ fn what_others_do_to_a_unit_is_told_and_left_alone() {
 #[test]
 fn a_unit_that_does_not_come_up_is_told_and_taken_away() {
     if part().is_none() {
-        return Machine::boot("nobody").run("a_unit_that_does_not_come_up_is_told_and_taken_away", "root");
+        return Machine::boot("nobody").run("systemd::a_unit_that_does_not_come_up_is_told_and_taken_away", "root");
     }
     let host = Host::at(Path::new("/srv/landfall"));
     let is_gone = || {
@@ -481,7 +352,8 @@ fn answering(listener: std::net::TcpListener) -> std::thread::JoinHandle<()> {
 #[test]
 fn a_unit_is_ready_when_it_answers_and_completed_when_it_is_done() {
     if part().is_none() {
-        return Machine::boot("nobody").run("a_unit_is_ready_when_it_answers_and_completed_when_it_is_done", "root");
+        return Machine::boot("nobody")
+            .run("systemd::a_unit_is_ready_when_it_answers_and_completed_when_it_is_done", "root");
     }
     let host = Host::at(Path::new("/srv/landfall"));
     let port = free_port();
@@ -521,7 +393,7 @@ fn a_unit_is_ready_when_it_answers_and_completed_when_it_is_done() {
 #[test]
 fn a_stop_gives_the_grace_period_and_then_kills_all() {
     if part().is_none() {
-        return Machine::boot("nobody").run("a_stop_gives_the_grace_period_and_then_kills_all", "root");
+        return Machine::boot("nobody").run("systemd::a_stop_gives_the_grace_period_and_then_kills_all", "root");
     }
     let host = Host::at(Path::new("/srv/landfall"));
     let config = with(systemd(&["./run"]), |runtime| {
@@ -548,7 +420,7 @@ fn a_stop_gives_the_grace_period_and_then_kills_all() {
 
 #[test]
 fn who_may_not_have_a_unit_hears_what_is_missing() {
-    let name = "who_may_not_have_a_unit_hears_what_is_missing";
+    let name = "systemd::who_may_not_have_a_unit_hears_what_is_missing";
     let Some(part) = part() else {
         let machine = Machine::boot("deploy");
         machine.sh(
@@ -558,7 +430,7 @@ fn who_may_not_have_a_unit_hears_what_is_missing() {
         machine.run_as("deploy", "2000", name, "deploy");
         // And where systemd does not run.
         let words = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh"];
-        return run_again(&format!("systemd::{name}"), &words, &[(PART, "none")]);
+        return run_again(name, &words, &[(PART, "none")]);
     };
     let root = tempfile::tempdir().unwrap();
     let host = Host::at(root.path());
@@ -604,7 +476,7 @@ fn a_watcher_asks_all_the_time_and_tells_what_systemd_does() {
         return Machine::boot("deploy").run_as(
             "deploy",
             "2000",
-            "a_watcher_asks_all_the_time_and_tells_what_systemd_does",
+            "systemd::a_watcher_asks_all_the_time_and_tells_what_systemd_does",
             "deploy",
         );
     }
@@ -678,7 +550,7 @@ fn a_watcher_asks_all_the_time_and_tells_what_systemd_does() {
 #[test]
 fn another_runtime_takes_over_from_a_unit_and_back() {
     if part().is_none() {
-        return Machine::boot("nobody").run("another_runtime_takes_over_from_a_unit_and_back", "root");
+        return Machine::boot("nobody").run("systemd::another_runtime_takes_over_from_a_unit_and_back", "root");
     }
     let host = Host::at(Path::new("/srv/landfall"));
     let release = host.release("v1", "exec sleep 1000");
@@ -705,7 +577,7 @@ fn another_runtime_takes_over_from_a_unit_and_back() {
 /// Dead after an effect is dead before the next one; the first one is tried both ways.
 #[test]
 fn a_start_and_a_stop_end_the_same_after_a_death_anywhere() {
-    let name = "a_start_and_a_stop_end_the_same_after_a_death_anywhere";
+    let name = "systemd::a_start_and_a_stop_end_the_same_after_a_death_anywhere";
     let Some(part) = part() else { return Machine::boot("nobody").run(name, "all") };
     let host = Host::at(Path::new("/srv/landfall"));
     let script = "echo started >>../../shared/data/starts; exec sleep 1000";
@@ -725,7 +597,7 @@ fn a_start_and_a_stop_end_the_same_after_a_death_anywhere() {
     // This test again, in a process that may die.
     let act = |act: &str, kill: &str| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", &format!("systemd::{name}"), "--test-threads=1"]).env(PART, act);
+        command.args(["--exact", name, "--test-threads=1"]).env(PART, act);
         command.env("LANDFALL_HOST_GATE_LOG", &gates).env("LANDFALL_HOST_KILL", kill);
         let output = command.stdin(Stdio::null()).output().unwrap();
         let died = std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(9);
@@ -764,7 +636,8 @@ fn a_start_and_a_stop_end_the_same_after_a_death_anywhere() {
         points
     };
     // What only a first start makes is not systemd's.
-    (points("start"), points("stop"));
+    points("start");
+    points("stop");
     is_gone("stopped for the first time");
     let starts = points("start");
     runs_once("started");
@@ -802,7 +675,7 @@ fn a_start_and_a_stop_end_the_same_after_a_death_anywhere() {
 #[test]
 fn a_session_puts_a_watcher_there_and_tells_restarts_unasked() {
     if part().is_none() {
-        let name = "a_session_puts_a_watcher_there_and_tells_restarts_unasked";
+        let name = "systemd::a_session_puts_a_watcher_there_and_tells_restarts_unasked";
         return Machine::boot("deploy").run_as("deploy", "2000", name, "deploy");
     }
     let host = Host::at(Path::new("/srv/deploy"));

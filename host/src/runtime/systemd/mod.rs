@@ -228,6 +228,7 @@ impl Runtime for Systemd {
             let why = format!("{name:?} can't be an administrator's unit: a name of his own, ending in .service");
             return Err(unsupported(why));
         }
+        check_secrets(start)?;
         let unit = Unit::of(folder, runtime);
         check_manager(&unit, start)?;
         if start.config.liveness.is_some() {
@@ -236,7 +237,6 @@ impl Runtime for Systemd {
         if let Some(why) = start.config.readiness.as_ref().and_then(probe::unsupported) {
             return Err(unsupported(why));
         }
-        check_secrets(start)?;
         // Of what it has now the values don't matter.
         environment::text(&plain_environment(start)?).map_err(unsupported)?;
         let shown = unit.show().map_err(|error| unsupported(error.to_string()))?;
