@@ -1,8 +1,6 @@
 //! How an application runs on a host: what `config/<hash>` holds. The hash covers every field but `hash` itself, and of a secret value its
 //! keyed hash; it is computed by the operator, and the host only compares it.
 
-use std::{collections::BTreeMap, fmt};
-
 use serde::{Deserialize, Serialize};
 
 use crate::ConfigHash;
@@ -259,32 +257,5 @@ pub struct LogLimits {
 impl Default for LogLimits {
     fn default() -> Self {
         Self { max_bytes: 10 << 20, files: 3 }
-    }
-}
-
-/// Secret values by the keys that a [`Configuration`] names. They are written to no file, and never printed.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Secrets(pub BTreeMap<String, String>);
-
-impl fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_probe_of_before_success_thresholds_is_read_and_written_as_it_was() {
-        let before = r#"{"action":{"tcpSocket":{"port":80,"host":null}},"initialDelaySeconds":0,"periodSeconds":1,"timeoutSeconds":2,"failureThreshold":3}"#;
-        let probe: Probe = serde_json::from_str(before).unwrap();
-        assert_eq!(probe.success_threshold, 1);
-        assert_eq!(serde_json::to_string(&probe).unwrap(), before);
-        let three = Probe { success_threshold: 3, ..probe };
-        let text = serde_json::to_string(&three).unwrap();
-        assert!(text.ends_with(r#""successThreshold":3}"#), "{text}");
-        assert_eq!(serde_json::from_str::<Probe>(&text).unwrap(), three);
     }
 }

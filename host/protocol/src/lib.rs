@@ -11,11 +11,12 @@ mod message;
 mod names;
 mod refusal;
 mod release;
+mod secret;
 mod task;
 
 pub use configuration::{
     Configuration, EnvValue, EnvVar, File, FileValue, HttpGet, HttpHeader, HttpScheme, LogLimits, Probe, ProbeAction,
-    ProcessRuntime, RestartPolicy, RunAs, RunAsMethod, Runtime, ScriptRuntime, Secrets, StaticRuntime, Stop, StopTo,
+    ProcessRuntime, RestartPolicy, RunAs, RunAsMethod, Runtime, ScriptRuntime, StaticRuntime, Stop, StopTo,
     SystemdRuntime,
 };
 pub use facts::{
@@ -28,6 +29,7 @@ pub use message::{Answer, Hello, LogFile, Push, Request, VersionRange, Welcome};
 pub use names::{ConfigHash, Digest, FenceToken, FolderName, NameError, Owner, ReleaseName};
 pub use refusal::{Full, Reason, Refusal};
 pub use release::{Bundle, Entry, EntryKind, Manifest};
+pub use secret::{SecretValue, Secrets};
 pub use task::{
     Author, Drain, Event, EventKind, Failure, Outcome, Start, Step, StepName, Task, TaskId, TaskResult,
     configuration_file,
@@ -47,6 +49,8 @@ pub mod supports {
     pub const SUCCESS_THRESHOLD: &str = "successThreshold";
     /// The request `secrets`.
     pub const SECRETS: &str = "secrets";
+    /// Secret values that are no text, for files.
+    pub const SECRETS_BINARY: &str = "secrets.binary";
 }
 
 /// Versions of the protocol that this package speaks: the one before as well, for an operator and a host program are never replaced at once.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, Event, FolderFacts, FolderName, HostFacts, Later, RunAsMethod, Task, TaskId, TaskResult,
-    configuration::Secrets, refusal::Refusal,
+    Digest, Event, FolderFacts, FolderName, HostFacts, Later, RunAsMethod, Task, TaskId, TaskResult, refusal::Refusal,
+    secret::Secrets,
 };
 
 /// Versions of the protocol that one end speaks; the highest common one is used.

@@ -17,7 +17,9 @@ pub fn environment(
         let value = match &variable.value {
             EnvValue::Plain(value) => value.clone(),
             EnvValue::Secret(key) => {
-                secrets.0.get(key).cloned().ok_or_else(|| format!("the secret value {key} is not here"))?
+                let value = secrets.0.get(key).ok_or_else(|| format!("the secret value {key} is not here"))?;
+                let text = value.as_text().ok_or_else(|| format!("the secret value {key} is no text"))?;
+                text.to_owned()
             }
         };
         // More than this the kernel does not ask of a variable.

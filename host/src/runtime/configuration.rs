@@ -57,20 +57,24 @@ pub fn write_files(folder: &Folder, configuration: &Configuration, secrets: &Sec
         if !is_name(&file.name) {
             return Err(StepFailure::new(Reason::StartFailed, format!("{:?} is no name of a file", file.name)));
         }
-        let text = match &file.value {
-            FileValue::Plain(text) => text,
-            FileValue::Secret(key) => secrets.0.get(key).ok_or_else(|| {
-                StepFailure::new(Reason::AwaitingSecrets, format!("the secret value {key} is not on the host"))
-            })?,
+        let bytes = match &file.value {
+            FileValue::Plain(text) => text.as_bytes(),
+            FileValue::Secret(key) => match secrets.0.get(key) {
+                Some(value) => value.as_bytes(),
+                None => {
+                    let why = format!("the secret value {key} is not on the host");
+                    return Err(StepFailure::new(Reason::AwaitingSecrets, why));
+                }
+            },
         };
         let path = place.join(&file.name);
         let mode = file.mode & 0o777;
-        if is_same(&path, text.as_bytes(), mode) {
+        if is_same(&path, bytes, mode) {
             continue;
         }
         let write = || {
             files::create_folder(&place, 0o755)?;
-            files::write_whole(&path, text.as_bytes(), mode)
+            files::write_whole(&path, bytes, mode)
         };
         gate::pass("config.file", write).map_err(|error| files::failure(Reason::StartFailed, &error, &path))?;
     }
@@ -139,11 +143,26 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_value_that_is_no_text_comes_to_its_file_and_back_from_the_record() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), FolderName::new("shop", "web"));
+        std::fs::create_dir_all(folder.dot()).unwrap();
+        let key = vec![0xff, 0x00, 0xfe, b'k'];
+        let secrets = Secrets([("key".to_owned(), key.clone().into())].into());
+        let configuration = with("1:0123456789abcdef", &["keystore"]);
+        store(&folder, &configuration, &secrets).unwrap();
+        write_files(&folder, &configuration, &secrets).unwrap();
+        assert_eq!(std::fs::read(folder.shared().join("config/keystore")).unwrap(), key);
+        let kept = load(&folder, &configuration.hash).unwrap().unwrap();
+        assert_eq!(kept.secrets, Some(secrets));
+    }
+
+    #[test]
     fn secret_values_of_configurations_that_are_gone_are_on_no_disk() {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::new(root.path(), FolderName::new("shop", "web"));
         std::fs::create_dir_all(folder.dot()).unwrap();
-        let secrets = Secrets([("key".to_owned(), "hunter2".to_owned())].into());
+        let secrets = Secrets([("key".to_owned(), "hunter2".into())].into());
         let old = with("1:0123456789abcdef", &["both", "old"]);
         let new = with("1:0123456789abcde0", &["both"]);
         for configuration in [&old, &new] {

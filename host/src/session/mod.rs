@@ -50,12 +50,13 @@ use crate::{
 };
 
 /// What this program does.
-const SUPPORTS: [&str; 7] = [
+const SUPPORTS: [&str; 8] = [
     supports::RUNTIME_PROCESS,
     supports::RUNTIME_SYSTEMD,
     supports::RUNTIME_SCRIPT,
     supports::RUNTIME_STATIC,
     supports::RUN_AS,
+    supports::SECRETS_BINARY,
     supports::HTTPS,
     supports::SUCCESS_THRESHOLD,
 ];

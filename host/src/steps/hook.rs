@@ -86,9 +86,15 @@ pub(super) fn environment(config: &Configuration, secrets: &Secrets) -> StepResu
     for variable in &config.env {
         let value = match &variable.value {
             EnvValue::Plain(value) => value.clone(),
-            EnvValue::Secret(key) => secrets.0.get(key).cloned().ok_or_else(|| {
-                StepFailure::new(Reason::AwaitingSecrets, format!("the secret value {key} is not here"))
-            })?,
+            EnvValue::Secret(key) => {
+                let value = secrets.0.get(key).ok_or_else(|| {
+                    StepFailure::new(Reason::AwaitingSecrets, format!("the secret value {key} is not here"))
+                })?;
+                let text = value.as_text().ok_or_else(|| {
+                    StepFailure::new(Reason::StartFailed, format!("the secret value {key} is no text"))
+                })?;
+                text.to_owned()
+            }
         };
         all.push((variable.name.clone(), value));
     }

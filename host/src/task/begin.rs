@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use landfall_host_protocol::{Outcome, Refusal, Secrets, Step, StepName, Task, TaskId, TaskResult};
+use landfall_host_protocol::{EnvValue, Outcome, Refusal, Secrets, Step, StepName, Task, TaskId, TaskResult};
 use rustix::fs::{FallocateFlags, FlockOperation};
 
 use super::{open_in, store, written_result};
@@ -42,6 +42,7 @@ pub struct Begun {
 /// Begins a task, or attaches to the one with the same id.
 pub fn begin(folder: &Folder, task: &Task, secrets: &Secrets) -> Result<Begun, Refusal> {
     check_input(folder, task)?;
+    check_secrets(task, secrets)?;
     if !folder.dot().exists() && task.steps.iter().all(|step| matches!(step, Step::Remove | Step::GiveUp)) {
         return nothing_there(folder, task);
     }
@@ -72,6 +73,27 @@ fn check_input(folder: &Folder, task: &Task) -> Result<(), Refusal> {
     let last = task.steps.len() - 1;
     if task.steps.iter().position(|step| matches!(step, Step::Remove)).is_some_and(|remove| remove != last) {
         return refuse("steps", "remove is not the last one".to_owned());
+    }
+    Ok(())
+}
+
+/// A variable holds text. It is said before anything is done.
+fn check_secrets(task: &Task, secrets: &Secrets) -> Result<(), Refusal> {
+    let configurations = task.steps.iter().filter_map(|step| match step {
+        Step::Start(start) => Some(&start.config),
+        Step::Hook { config, .. } => Some(&**config),
+        _ => None,
+    });
+    for variable in configurations.flat_map(|configuration| &configuration.env) {
+        let EnvValue::Secret(key) = &variable.value else { continue };
+        let Some(value) = secrets.0.get(key) else { continue };
+        if value.as_text().is_none_or(|text| text.contains('\0')) {
+            let why = format!(
+                "the value {key} holds bytes that no variable of the environment can hold ({}); it can come as a file",
+                variable.name
+            );
+            return Err(Refusal::BadInput { field: "secrets".to_owned(), why });
+        }
     }
     Ok(())
 }

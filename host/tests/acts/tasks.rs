@@ -159,7 +159,7 @@ fn secret_values_reach_the_hook_and_no_file() {
         config.env.push(EnvVar { name: "PASSWORD".to_owned(), value: EnvValue::Secret("password".to_owned()) });
     }
     let task = host.task(steps);
-    let secrets = Secrets([("password".to_owned(), "hunter2-canary".to_owned())].into());
+    let secrets = Secrets([("password".to_owned(), "hunter2-canary".into())].into());
     assert_eq!(host.try_begin(&task, &secrets), Some(Ok(false)));
     assert_eq!(host.end_of(&task).outcome, Outcome::Succeeded);
     assert_eq!(host.lines(&task), ["works"]);

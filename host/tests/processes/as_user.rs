@@ -154,7 +154,7 @@ fn another_users_application_lives_by_su() {
 fn folders_that_a_stranger_made_beside_the_data_are_not_used() {
     if is_inner() {
         let mut host = host();
-        host.secrets.0.insert("key".to_owned(), "hunter2".to_owned());
+        host.secrets.0.insert("key".to_owned(), "hunter2".into());
         let mut config = process(&["./run"]);
         config.run_as = Some(run_as());
         config.files.push(landfall_host_protocol::File {

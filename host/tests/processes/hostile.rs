@@ -18,7 +18,7 @@ use crate::{
 #[test]
 fn a_probe_that_lacks_a_secret_value_is_no_failure() {
     let mut host = Host::new();
-    host.secrets.0.insert("db".to_owned(), "hunter2".to_owned());
+    host.secrets.0.insert("db".to_owned(), "hunter2".into());
     let mut config = process(&["./run"]);
     config.env.push(EnvVar { name: "PASSWORD".to_owned(), value: EnvValue::Secret("db".to_owned()) });
     config.liveness = Some(exec(&["sh", "-c", "test \"$PASSWORD\" = hunter2"]));

@@ -33,7 +33,7 @@ fn the_environment_is_exactly_what_was_given() {
         config = with_env(config, name, value);
     }
     config.env.push(EnvVar { name: "PASSWORD".to_owned(), value: EnvValue::Secret("db".to_owned()) });
-    host.secrets.0.insert("db".to_owned(), "hunter2\nline".to_owned());
+    host.secrets.0.insert("db".to_owned(), "hunter2\nline".into());
     let application = host.started(&start(&host.release("v1", "true"), config));
     let environ = fs::read_to_string(format!("/proc/{}/environ", application.pid)).unwrap();
     let of_the_login = ["HOME=", "USER=", "LOGNAME=", "LANDFALL_INSTANCE="];
@@ -82,7 +82,7 @@ fn an_application_runs_in_its_release_and_prints_to_its_log() {
 #[test]
 fn secrets_stay_on_the_host_only_where_that_is_wanted() {
     let mut host = Host::new();
-    host.secrets.0.insert("db".to_owned(), "hunter2".to_owned());
+    host.secrets.0.insert("db".to_owned(), "hunter2".into());
     let mut config = process(&["sleep", "1000"]);
     config.env.push(EnvVar { name: "PASSWORD".to_owned(), value: EnvValue::Secret("db".to_owned()) });
     config.keep_secrets_on_host = true;
@@ -109,7 +109,7 @@ fn secrets_stay_on_the_host_only_where_that_is_wanted() {
 fn files_of_the_configuration_are_written_with_their_mode() {
     use landfall_host_protocol::{File, FileValue};
     let mut host = Host::new();
-    host.secrets.0.insert("key".to_owned(), "private".to_owned());
+    host.secrets.0.insert("key".to_owned(), "private".into());
     let mut config = process(&["sleep", "1000"]);
     config.files = vec![
         File { name: "app.ini".to_owned(), mode: 0o644, value: FileValue::Plain("[a]".to_owned()) },
@@ -519,7 +519,7 @@ fn without_its_secrets_an_application_is_not_started() {
     config.env.push(EnvVar { name: "PASSWORD".to_owned(), value: EnvValue::Secret("db".to_owned()) });
     let start = start(&release, config);
     assert_eq!(host.start(&start).unwrap_err().reason, Reason::AwaitingSecrets);
-    host.secrets.0.insert("db".to_owned(), "hunter2".to_owned());
+    host.secrets.0.insert("db".to_owned(), "hunter2".into());
     let application = host.started(&start);
     assert_eq!(host.wait_for_data("password"), "hunter2\n");
 

@@ -119,7 +119,7 @@ fn a_unit_has_its_user_environment_log_and_files() {
         { id -un; echo $HOME; printf '%s|' \"$1\" \"$2\" \"$ODD\" \"$PASSWORD\"; echo; pwd; } >$d/said; echo to the log; echo and this >&2; exec sleep 1000";
     let release = host.release("v1", script);
     let first = start(&release, config.clone());
-    host.secrets = Secrets([("db".to_owned(), "hunter2 $x".to_owned())].into());
+    host.secrets = Secrets([("db".to_owned(), "hunter2 $x".into())].into());
 
     // Values that may not be kept are not written.
     let runtime = landfall_host::runtime::of(&config);

@@ -95,7 +95,7 @@ pub fn deploy(client: &mut Client, version: &Version, config: Configuration, n: 
         let switch = Step::Switch { release: version.name.clone() };
         steps.extend([Step::Stop, switch, Step::Start(Box::new(start)), Step::WaitReady { timeout_seconds: 60 }]);
     }
-    let secrets = Secrets([("KEY".to_owned(), "hunter2".to_owned())].into());
+    let secrets = Secrets([("KEY".to_owned(), "hunter2".into())].into());
     let id = client.send(&Request::Begin { task: Box::new(task(n, steps)), secrets });
     let (_, result, _) = end(client, id);
     assert_eq!(result.outcome, Outcome::Succeeded);

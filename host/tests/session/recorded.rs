@@ -269,7 +269,7 @@ fn record(version: u16) {
         Step::MinReady { seconds: 0 },
         Step::Prune { keep: Vec::new(), at_most: 3 },
     ];
-    let secrets = Secrets([("KEY".to_owned(), "value".to_owned())].into());
+    let secrets = Secrets([("KEY".to_owned(), "value".into())].into());
     let begin = |n, steps| Request::Begin { task: Box::new(task(n, steps)), secrets: secrets.clone() };
     let (folder, file) = (name("web"), LogFile(0));
     ask(hello(), None);

@@ -5,7 +5,7 @@ use std::{fs, process::Command, time::Duration};
 use landfall_host::clock;
 use landfall_host_protocol::{
     Answer, Author, Drain, Event, EventKind, FenceToken, FolderFacts, Kind, Outcome, Owner, Push, Reason, Refusal,
-    Request, Secrets, Step, StepName, Task, TaskId, TaskResult, encode,
+    Request, Secrets, Step, StepName, Task, TaskId, TaskResult, encode, supports,
 };
 
 use crate::{
@@ -237,10 +237,32 @@ fn a_task_for_another_namespace_is_refused() {
 }
 
 #[test]
+fn a_secret_value_that_no_variable_can_hold_is_refused_before_anything_is_done() {
+    let root = Root::new();
+    let (mut client, welcome) = Client::greeted(root.path());
+    assert!(welcome.supports.contains(supports::SECRETS_BINARY));
+    let hook = Step::Hook {
+        name: "migrate".to_owned(),
+        release: application::version("v1").name,
+        config: Box::new(application::configuration(true)),
+        command: vec!["true".to_owned()],
+        timeout_seconds: 60,
+    };
+    for value in [vec![0xff, 0xfe], b"a\0b".to_vec()] {
+        let secrets = Secrets([("KEY".to_owned(), value.into())].into());
+        let answer = client.ask(&Request::Begin { task: Box::new(task(0, vec![hook.clone()])), secrets });
+        let Answer::Refused(Refusal::BadInput { field, why }) = answer else { panic!("{answer:?}") };
+        assert_eq!(field, "secrets");
+        assert!(why.contains("KEY") && why.contains("as a file"), "{why}");
+    }
+    assert!(!root.folder("web").tasks().exists());
+}
+
+#[test]
 fn secret_values_reach_no_file_and_no_argument() {
     let root = Root::new();
     let (mut client, _) = Client::greeted(root.path());
-    let secrets = Secrets([("KEY".to_owned(), "hunter2-of-the-test".to_owned())].into());
+    let secrets = Secrets([("KEY".to_owned(), "hunter2-of-the-test".into())].into());
     let id = client.send(&Request::Begin { task: Box::new(task(0, vec![settle(600)])), secrets });
     let Answer::Events { .. } = client.answer(id) else { panic!() };
     let found =

@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use landfall_host_protocol::{
-    Answer, Digest, FolderName, Hello, HostFacts, LogFile, Request, Secrets, Task, TaskId, Welcome,
+    Answer, Digest, FolderName, Hello, HostFacts, LogFile, MAX_FRAME, Request, Secrets, Task, TaskId, Welcome, supports,
 };
+use serde::Serialize;
 
 use super::{
     Images, ProgramError, Pushes,
@@ -31,6 +32,8 @@ pub struct Program {
     name: String,
     live: Arc<Live>,
     uploaded: bool,
+    /// What the program there does: names of `welcome.supports`.
+    supports: Arc<BTreeSet<String>>,
 }
 
 /// Where and how the program is to run.
@@ -65,7 +68,8 @@ impl Program {
                     {
                         welcome.facts.replace_host(*told);
                     }
-                    let program = Self { name: (*name).to_owned(), live, uploaded };
+                    let supports = Arc::new(welcome.supports.clone());
+                    let program = Self { name: (*name).to_owned(), live, uploaded, supports };
                     return Ok((program, welcome, pushes));
                 }
                 Found::Absent(_) | Found::Damaged(_) if uploaded => {
@@ -137,7 +141,11 @@ impl Program {
         let steps: BTreeSet<&str> = task.steps.iter().map(|step| step.name().as_str()).collect();
         let steps: Vec<&str> = steps.into_iter().collect();
         let subject = format!("{} {} {}", self.name, task.folder, steps.join(","));
-        let request = Request::Begin { task: Box::new(task.clone()), secrets: secrets.clone() };
+        let request = begin_request(task, secrets)?;
+        if !secrets.are_text() && !self.supports.contains(supports::SECRETS_BINARY) {
+            let why = "one is no text, and the program on the host takes text only".to_owned();
+            return Err(ProgramError::BadInput { what: "the secret values", why });
+        }
         let beginning = TaskStream::open(&self.live, task.folder.clone(), task.id.clone(), 0, &request);
         gate.pass(Effect::new("host.task", subject), beginning).await
     }
@@ -185,6 +193,29 @@ impl Program {
     }
 }
 
+/// Why a host takes no such task, whatever host it is: it is one message, and fits one frame. To be asked before bytes are brought for it.
+pub fn check_task(task: &Task, secrets: &Secrets) -> Result<(), ProgramError> {
+    begin_request(task, secrets).map(drop)
+}
+
+fn begin_request(task: &Task, secrets: &Secrets) -> Result<Request, ProgramError> {
+    let request = Request::Begin { task: Box::new(task.clone()), secrets: secrets.clone() };
+    let size = bytes_of_json(&request);
+    if size > MAX_FRAME {
+        let secret = bytes_of_json(secrets);
+        let why = format!(
+            "with the environment, files and secret values of its configuration it is {size} bytes long ({secret} of them secret values), \
+             and {MAX_FRAME} are the most; large files belong into the release, or are fetched by the application"
+        );
+        return Err(ProgramError::BadInput { what: "the task", why });
+    }
+    Ok(request)
+}
+
+fn bytes_of_json<T: Serialize>(value: &T) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |text| text.len())
+}
+
 async fn welcome(asked: &mut Asked, hello: &Hello) -> Result<Welcome, ProgramError> {
     let answer = match asked.answer_within("telling its first facts", HELLO_TIMEOUT).await {
         Err(ProgramError::Refused(refusal)) => return Err(ProgramError::NoCommonVersion(format!("{refusal:?}"))),
@@ -196,5 +227,39 @@ async fn welcome(asked: &mut Asked, hello: &Hello) -> Result<Welcome, ProgramErr
             Ok(*welcome)
         }
         _ => Err(asked.violation("no welcome, or one of a version that was not offered")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_host_protocol::{Author, FenceToken, Owner, Step};
+
+    use super::*;
+
+    #[test]
+    fn a_task_that_no_frame_holds_is_refused_with_its_size() {
+        let owner = Owner {
+            control_plane_id: "cp".to_owned(),
+            namespace: "shop".to_owned(),
+            deployment: "web".to_owned(),
+            uid: "uid".to_owned(),
+            host: "web-01".to_owned(),
+        };
+        let task = Task {
+            id: TaskId { uid: "uid".to_owned(), rollout: "1.0".to_owned(), attempt: 1, n: 0 },
+            folder: FolderName::new("shop", "web"),
+            owner,
+            replaces: None,
+            fence: FenceToken { epoch: "cp".to_owned(), created: 1, transitions: 0 },
+            author: Author::Operator,
+            steps: vec![Step::Stop],
+        };
+        let secrets = |length: usize| Secrets([("key".to_owned(), vec![0xff; length].into())].into());
+        assert_eq!(check_task(&task, &secrets(700_000)), Ok(()));
+        let refused = check_task(&task, &secrets(800_000)).unwrap_err();
+        let said = refused.to_string();
+        assert!(said.starts_with("the task can't be used") && said.contains("1066"), "{said}");
+        assert_eq!(refused.class(), crate::model::Class::Terminal);
+        assert!(!refused.ends_session());
     }
 }

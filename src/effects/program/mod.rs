@@ -21,7 +21,7 @@ mod task;
 mod text;
 
 pub use self::{
-    client::{ConnectOptions, Program},
+    client::{ConnectOptions, Program, check_task},
     error::ProgramError,
     image::{Image, Images},
     log::LogStream,
