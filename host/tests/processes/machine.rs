@@ -28,6 +28,7 @@ pub struct Machine {
 impl Machine {
     /// Comes back when it is up. `lingers`: a user whose manager runs from boot on, or `nobody`.
     pub fn boot(lingers: &'static str) -> Self {
+        collect_groups();
         let folder = tempfile::tempdir().unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/processes/systemd-host.sh");
         let mut server = Command::new("setpriv")
@@ -125,18 +126,38 @@ impl Drop for Machine {
         drop(self.orders.take());
         let pid = self.server.id();
         let _ = self.server.wait();
-        for hierarchy in ["systemd", "unified", "pids", "memory", "devices", "freezer"] {
-            let group = format!("/sys/fs/cgroup/{hierarchy}/lfh-units-{pid}");
+        for hierarchy in HIERARCHIES {
+            let group = format!("/sys/fs/cgroup/{hierarchy}/{GROUP}{pid}");
             // Its processes take a moment to go.
             for _ in 0..100 {
-                if !Path::new(&group).exists() {
+                if remove_group(&group) {
                     break;
                 }
-                let mut find = Command::new("find");
-                find.args([&group, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]).stderr(Stdio::null());
-                if !find.status().is_ok_and(|status| status.success()) {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+}
+
+/// Where `systemd-host.sh` makes cgroups.
+const HIERARCHIES: [&str; 6] = ["systemd", "unified", "pids", "memory", "devices", "freezer"];
+const GROUP: &str = "lfh-units-";
+
+/// True: it is not there any more.
+fn remove_group(group: &str) -> bool {
+    let mut find = Command::new("find");
+    find.args([group, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]).stderr(Stdio::null());
+    !Path::new(group).exists() || find.status().is_ok_and(|status| status.success())
+}
+
+/// Removes what tests left that were killed: their hosts are gone, and of those the cgroups are empty.
+fn collect_groups() {
+    for hierarchy in HIERARCHIES {
+        for entry in fs::read_dir(format!("/sys/fs/cgroup/{hierarchy}")).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let pid = name.to_str().and_then(|name| name.strip_prefix(GROUP)).and_then(|pid| pid.parse::<u32>().ok());
+            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                remove_group(&entry.path().to_string_lossy());
             }
         }
     }

@@ -81,7 +81,7 @@ power_off() {
 
 case ${2-} in
   '')
-    command -v unshare nsenter systemctl >/dev/null || exit 1
+    command -v unshare setpriv systemctl >/dev/null || exit 1
     enter $$
     exec unshare --mount "$0" "$dir" serve $$
     ;;
@@ -91,7 +91,8 @@ case ${2-} in
     while read -r lingers; do
       power_off
       [ "$lingers" = nobody ] || touch "$dir/root/var/lib/systemd/linger/$lingers"
-      unshare --mount --pid --uts --ipc --cgroup --fork --kill-child=KILL "$0" "$dir" boot </dev/null >"$dir/console" 2>&1 &
+      # It ends with this shell as well, however that ends.
+      setpriv --pdeathsig KILL unshare --mount --pid --uts --ipc --cgroup --fork --kill-child=KILL "$0" "$dir" boot </dev/null >"$dir/console" 2>&1 &
       host=$!
       echo "$host"
     done

@@ -428,6 +428,8 @@ fn who_may_not_have_a_unit_hears_what_is_missing() {
         );
         machine.run_as("guest", "2001", name, "guest");
         machine.run_as("deploy", "2000", name, "deploy");
+        machine.sh("rm /usr/bin/systemctl /bin/systemctl 2>/dev/null; ! command -v systemctl");
+        machine.run_as("deploy", "2000", name, "deploy, without systemctl");
         // And where systemd does not run.
         let words = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh"];
         return run_again(name, &words, &[(PART, "none")]);
@@ -464,6 +466,13 @@ fn who_may_not_have_a_unit_hears_what_is_missing() {
             assert!(refused(config).contains("livenessProbe"));
             let config = with(systemd(&["./run"]), |runtime| runtime.stop.signal = "NONE".to_owned());
             assert!(refused(config).contains("signal NONE"));
+            // Version 1 gives a user no controller: a limit that does not hold is none.
+            let config = with(systemd(&["./run"]), |runtime| runtime.memory_max_bytes = Some(1 << 30));
+            assert!(refused(config).contains("no limit of memory would hold"));
+        }
+        "deploy, without systemctl" => {
+            assert!(refused(systemd(&["./run"])).contains("systemctl is not installed"));
+            assert!(refused(with_unit("web.service")).contains("systemctl is not installed"));
         }
         _ => assert!(refused(systemd(&["./run"])).contains("systemd does not run this machine")),
     }

@@ -39,6 +39,8 @@ use unit::{OnDisk, Place};
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// `systemctl start` is back once the program was executed.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
+/// A systemd that hangs holds up a look at all folders no longer than this.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks at what is waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// The first systemd that appends output to a file and waits until the program was executed.
@@ -67,10 +69,14 @@ impl Unit {
     }
 
     fn show(&self) -> Result<Shown, CallError> {
+        self.show_within(systemctl::QUESTION_TIMEOUT)
+    }
+
+    fn show_within(&self, timeout: Duration) -> Result<Shown, CallError> {
         if !systemctl::is_booted() {
             return Err(CallError::Failed("systemd does not run this machine".to_owned()));
         }
-        self.manager.show(&self.name)
+        self.manager.show(&self.name, timeout)
     }
 
     fn place(&self) -> StepResult<Place> {
@@ -207,7 +213,7 @@ impl Runtime for Systemd {
             facts.suspected = suspected(&folder.releases(), &[]);
             return;
         };
-        match record.unit.show() {
+        match record.unit.show_within(LOOK_TIMEOUT) {
             Ok(shown) => tell(folder, &record, &shown, facts),
             Err(error) => {
                 // Only its process can be seen.
@@ -710,6 +716,12 @@ fn check_own(folder: &Folder, start: &Start, runtime: &SystemdRuntime, unit: &Un
     process::check_mount(folder)?;
     process::check_program(folder, start, &runtime.command)?;
     let version = version(unit)?;
+    if runtime.memory_max_bytes.is_some() && !systemctl::limits_memory(unit.manager) {
+        let whose = if unit.manager == Manager::User { "the SSH user's manager" } else { "systemd" };
+        let why =
+            format!("no limit of memory would hold: {whose} has no memory controller (cgroup version 2 delegates it)");
+        return Err(StepFailure::new(Reason::HostUnsupported, why));
+    }
     let place = unit.place()?;
     unit.check_file(&place, folder)?;
     if !shown.fragment.is_empty() && Path::new(&shown.fragment) != place.path(&unit.name) {

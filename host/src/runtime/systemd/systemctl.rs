@@ -58,12 +58,12 @@ impl std::fmt::Display for CallError {
 
 impl Manager {
     /// Asks about a unit; one that does not exist has an answer as well.
-    pub(super) fn show(self, unit: &str) -> Result<Shown, CallError> {
-        let asked = self.call(self.command(false, &["show", PROPERTIES, "--", unit]), QUESTION_TIMEOUT);
+    pub(super) fn show(self, unit: &str, timeout: Duration) -> Result<Shown, CallError> {
+        let asked = self.call(self.command(false, &["show", PROPERTIES, "--", unit]), timeout);
         let text = match asked {
             // Where only root may ask, sudo lets us in exactly these words.
             Err(CallError::Failed(_)) if self == Self::Sudo => {
-                self.call(self.command(true, &["show", unit]), QUESTION_TIMEOUT)?
+                self.call(self.command(true, &["show", unit]), timeout)?
             }
             asked => asked?,
         };
@@ -161,6 +161,20 @@ impl Manager {
         let said = [read(&mut errors), read(&mut output)].map(Result::unwrap_or_default);
         let said = said.iter().map(|text| shorten(text)).find(|text| !text.is_empty());
         Err(CallError::Failed(said.unwrap_or_else(|| format!("{tool} ended with {status}"))))
+    }
+}
+
+/// Whether a limit of memory holds for units of this manager: it has the controller.
+pub(super) fn limits_memory(manager: Manager) -> bool {
+    let has = |folder: &str| {
+        let listed = std::fs::read_to_string(format!("/sys/fs/cgroup{folder}/cgroup.controllers")).unwrap_or_default();
+        listed.split_whitespace().any(|controller| controller == "memory")
+    };
+    let uid = getuid().as_raw();
+    match manager {
+        Manager::User => has(&format!("/user.slice/user-{uid}.slice/user@{uid}.service")),
+        // Of version 1 root's manager has all controllers that are mounted.
+        Manager::System | Manager::Sudo => has("") || Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists(),
     }
 }
 
