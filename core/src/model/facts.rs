@@ -1,4 +1,4 @@
-//! What a host said about itself in one `facts` call. Truth for the planners; it decides nothing and is never written to a resource whole.
+//! What a host said about itself. Truth for the planners; it decides nothing and is never written to a resource whole.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,9 @@ pub struct HostFacts {
     pub rotated: bool,
     /// Tools that the helper needs and did not find (`flock`, `setsid`, `mv -T`, …). Not empty means HostUnsupported.
     pub missing_tools: Vec<String>,
+    /// Why nothing can be deployed below the group's root, for a person, with the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfit: Option<String>,
     /// Free bytes on the file system of the group's root.
     pub free_bytes: u64,
     /// Free inodes there; `None` where the file system does not count them.
@@ -100,6 +103,12 @@ pub struct ProcessFacts {
     pub rollout: String,
     /// pid, start time and boot id all match a process that is no zombie. A stranger under a reused pid is not alive.
     pub alive: bool,
+    /// It ended, and its keeper starts it again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
+    /// How its last run ended, with the last lines of output, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
 }
 
 impl ProcessFacts {

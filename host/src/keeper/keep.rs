@@ -943,9 +943,19 @@ fn in_words(executed: Executed, probe: &Probe) -> Tried {
 fn new_state(order: &Order, before: Option<State>) -> StepResult<State> {
     let instance =
         instance_value().map_err(|error| StepFailure::new(Reason::StartFailed, format!("/dev/urandom: {error}")))?;
+    let Start { digest, config, revision, redeploys, .. } = &order.start;
+    // What had been ready and is started again, after a reboot or without its keeper, is not new: an outside cause may keep it from being
+    // ready at once.
+    let same = |state: &&State| {
+        state.uid == order.uid
+            && state.digest == *digest
+            && state.config.as_ref() == Some(&config.hash)
+            && (state.revision, state.redeploys) == (*revision, *redeploys)
+    };
+    let was_ready = before.as_ref().filter(same).is_some_and(|state| state.was_ready);
     let counter = before.map_or(0, |state| state.counter);
     let keeper = Some(own_record(true)?);
-    Ok(State { keeper, ..State::new(&order.start, order.uid.clone(), instance, counter) })
+    Ok(State { keeper, was_ready, ..State::new(&order.start, order.uid.clone(), instance, counter) })
 }
 
 /// What is on record runs.

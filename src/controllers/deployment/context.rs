@@ -9,7 +9,7 @@ use crate::{
         hosts::Fleet,
         tasks::Tasks,
     },
-    effects::{rollout_logs::RolloutLogs, store::Store},
+    effects::{host::Bundles, rollout_logs::RolloutLogs, store::Store},
 };
 
 /// One for all of them, made by the wiring in `runtime`.
@@ -18,6 +18,7 @@ pub struct DeploymentContext {
     pub fleet: Arc<Fleet>,
     pub store: Store,
     pub rollout_logs: RolloutLogs,
+    pub bundles: Bundles,
     pub siblings: SiblingSelections,
     pub tasks: Tasks,
 }

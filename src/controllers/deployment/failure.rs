@@ -1,9 +1,9 @@
-//! Why a step on a host did not succeed, and what that means for the task.
+//! Why a step on a host did not succeed, and what that means for the worker.
 
 use crate::{
-    api::{Reason, conditions::clip},
-    effects::host::HostError,
-    model::{Class, Failure},
+    api::{Reason, conditions::clip, deployment::Phase},
+    effects::{host::HostError, ssh::SshError},
+    model::{Failure, rollout::ProcessId},
 };
 
 /// Length of a failure's message.
@@ -18,10 +18,19 @@ pub(crate) fn host_failed(reason: Reason, message: &str, lines: &[String]) -> Fa
     Failure::terminal(reason, clip(&format!("{message}{output}"), MESSAGE_BYTES))
 }
 
+/// A task ended, and not well.
+pub(crate) struct TaskFailure {
+    pub failure: Failure,
+    pub phase: Phase,
+    /// The process that lives all the same.
+    pub process: Option<ProcessId>,
+}
+
 /// Why a step failed.
 pub(crate) enum StepError {
     Host(HostError),
     Failed(Failure),
+    Task(Box<TaskFailure>),
     /// The host has a new goal.
     Superseded,
 }
@@ -46,7 +55,7 @@ pub(crate) enum Recovery {
     Fail(Failure),
 }
 
-pub(crate) fn recovery(error: &HostError, reason: Reason) -> Recovery {
+pub(crate) fn recovery(error: &HostError) -> Recovery {
     let fail = |reason| host_failed(reason, &error.to_string(), &[]);
     match error {
         HostError::JournalMoved { .. } | HostError::Busy { .. } => Recovery::Again,
@@ -54,22 +63,16 @@ pub(crate) fn recovery(error: &HostError, reason: Reason) -> Recovery {
         | HostError::Fenced
         | HostError::HostClaimed { .. }
         | HostError::FencedByOtherControlPlane { .. } => Recovery::Yield,
-        HostError::Ssh(error) if error.class() == Class::Transient => Recovery::Disconnected,
-        HostError::Ssh(crate::effects::ssh::SshError::NoForwarding { .. }) => {
-            Recovery::Fail(fail(Reason::HostUnsupported))
-        }
-        HostError::Ssh(crate::effects::ssh::SshError::LocalFile { .. }) => {
+        HostError::Ssh(SshError::LocalFile { .. }) => Recovery::Fail(fail(Reason::StoreUnavailable)),
+        HostError::Program(crate::effects::program::ProgramError::LocalFile { .. }) => {
             Recovery::Fail(fail(Reason::StoreUnavailable))
         }
         HostError::Ssh(_) => Recovery::Disconnected,
+        HostError::Program(_) if error.ends_session() => Recovery::Disconnected,
         HostError::DiskFull { .. } => Recovery::Fail(fail(Reason::DiskFull)),
-        HostError::PortInUse { .. } => Recovery::Fail(fail(Reason::PortInUse)),
         HostError::DigestMismatch { .. } => Recovery::RetryLimited(fail(Reason::TransferCorrupt)),
         HostError::Unsupported { .. } => Recovery::Fail(fail(Reason::HostUnsupported)),
-        HostError::Protocol { .. } => Recovery::RetryLimited(fail(Reason::HelperFailed)),
-        HostError::BadInput { .. } => Recovery::Fail(fail(Reason::HelperFailed)),
-        HostError::StepFailed { step, why, last_lines } => {
-            Recovery::Fail(host_failed(reason, &format!("{step} failed on the host: {why}"), last_lines))
-        }
+        HostError::Lost { .. } | HostError::Program(_) => Recovery::RetryLimited(fail(Reason::HelperFailed)),
+        HostError::BadInput { .. } | HostError::Failed { .. } => Recovery::Fail(fail(Reason::HelperFailed)),
     }
 }

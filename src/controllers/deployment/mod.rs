@@ -1,5 +1,6 @@
 //! Controller of Deployments: observes one, and does what its planner says. It must not decide.
 
+mod configuration;
 mod context;
 mod failure;
 mod host_ref;
@@ -8,7 +9,6 @@ mod records;
 mod rollout_log;
 mod siblings;
 mod step;
-mod verify;
 mod worker;
 
 use std::sync::Arc;

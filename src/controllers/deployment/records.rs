@@ -62,15 +62,6 @@ pub(crate) async fn version_removed(
     Ok(context.store.size(&key).await?.is_some())
 }
 
-/// Record of one revision, of any Deployment.
-pub async fn revision(context: &DeploymentContext, uid: &str, revision: i64) -> Option<RolloutRecord> {
-    let key = keys::rollout(uid, revision).ok()?;
-    match context.fleet.hosts.workers.revision(key.as_str()) {
-        Some(record) => Some(record),
-        None => read(context, &key).await.ok().flatten(),
-    }
-}
-
 /// A record that can't be read counts as missing and is logged: one damaged file must not stop a Deployment. One of a later format is no
 /// damage: without what it says nothing is decided.
 async fn read<T: serde::de::DeserializeOwned>(

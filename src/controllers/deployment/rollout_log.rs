@@ -1,7 +1,11 @@
 //! Log of a rollout for one host: each step, its duration, its error. Display only; no decision rests on it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use landfall_host_protocol::{Event, EventKind};
 use parking_lot::Mutex;
 
 use super::{context::DeploymentContext, failure::StepError, host_ref::HostRef};
@@ -59,13 +63,23 @@ impl<'a> RolloutLog<'a> {
             StepError::Superseded => self.write(&format!("{}: stopped, the host has a new goal", step_name(step))),
             StepError::Host(error) => self.write(&format!("{}: not done: {error}", step_name(step))),
             // Written with the recorded failure.
-            StepError::Failed(_) => {}
+            StepError::Failed(_) | StepError::Task(_) => {}
         }
     }
 
-    /// A readiness probe failed for another cause than before.
-    pub(crate) fn not_yet(&self, why: &str) {
-        self.write(&format!("not ready yet: {why}"));
+    /// What a task on the host tells.
+    pub(crate) fn event(&self, event: &Event) {
+        let step = event.step.as_str();
+        let at = Duration::from_millis(event.after_millis).as_secs_f64();
+        match &event.kind {
+            EventKind::Begun => self.write(&format!("+{at:.1} s: {step} …")),
+            EventKind::Skipped => self.write(&format!("+{at:.1} s: {step}: nothing to do")),
+            EventKind::Ended => self.write(&format!("+{at:.1} s: {step}: done")),
+            EventKind::Progress { text } | EventKind::Line { text, .. } => self.write(&format!("{step}: {text}")),
+            EventKind::Cut { bytes } => self.write(&format!("{step}: {bytes} bytes of output are left out")),
+            // Written with the recorded failure.
+            EventKind::Failed { .. } => {}
+        }
     }
 
     pub fn lost(&self) {
@@ -141,15 +155,14 @@ fn purpose(goal: &Goal) -> String {
 
 fn step_name(step: &Step) -> &'static str {
     match step {
-        Step::Attach(_) => "wait for the act under way",
+        Step::Attach(_) => "wait for the task under way",
         Step::Stage => "stage",
         Step::Update => "stop, switch, start",
         Step::Stop => "stop",
         Step::Switch => "switch",
-        Step::Start => "start",
-        Step::Verify { .. } => "verify",
-        Step::Mark { .. } => "mark as ready",
-        Step::Prune { .. } => "prune old releases",
+        Step::Verify => "verify",
+        Step::Prune => "prune old releases",
+        Step::Claim => "claim",
         Step::Release => "give up the claim",
         Step::Remove => "remove",
         Step::Adopt => "adopt",

@@ -1,109 +1,82 @@
-//! One step on one host: the planner's step becomes one call of the helper.
+//! One step on one host: the planner's step becomes a task of `landfall-host`, and its end a result.
 
 use std::time::Duration;
 
+use landfall_host_protocol as protocol;
+use protocol::{Author, Event, EventKind, Outcome, RunAsMethod, StepName, Task};
+
 use super::{
+    configuration::{configuration, number},
     context::DeploymentContext,
-    failure::{StepError, host_failed},
+    failure::{StepError, TaskFailure, host_failed},
     host_ref::HostRef,
-    records,
     rollout_log::RolloutLog,
-    verify::{self, Process, Verified},
 };
 use crate::{
-    api::{Reason, deployment::Phase},
+    api::{Reason, deployment::Phase, hostgroup::BecomeMethod},
     controllers::hosts::Dial,
     effects::{
-        host::{ActCall, Acted, Host, HostError, MarkSpec, RunAs, StageSpec, StartSpec, StopSpec, UpdateSpec},
-        store::StoreError,
+        clock,
+        host::{self, Host, HostError},
+        program::{TaskNews, TaskStream},
     },
     model::{
-        facts::{FolderFacts, ProcessFacts},
-        ids::{ActId, Owner, ReleaseName},
+        facts::{FolderFacts, OpenAct},
+        ids::{FenceToken, Owner, ReleaseName},
     },
     plan::deployment::{Assignment, FolderView, Goal, Step, StepProgress, Target, not_allowed},
 };
 
-/// How long one call waits for an act of an earlier call.
-const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
-/// A port may linger for a moment after its process is gone.
-const PORT_TRIES: u32 = 30;
+/// How often it is looked at whether the goal is still the goal.
+const GOAL_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a host may say nothing before it is asked whether it still answers.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// Input of a step, from its task.
+/// Input of a step, from its worker.
 pub(crate) struct StepContext<'a> {
     pub controller: &'a DeploymentContext,
     pub host_ref: &'a HostRef,
     pub assignment: &'a Assignment,
     pub observed: &'a FolderView,
-    /// Free bytes on the host's disk at its last check.
-    pub free_bytes: u64,
     pub host: &'a Host,
     pub log: &'a RolloutLog<'a>,
 }
 
-/// Performs one step; `done` takes what the host does not record. Returns the folder after an act.
+/// Performs one step; `done` takes what the host does not record, `pass` each phase. Returns the folder after a task.
 pub(crate) async fn perform(
     context: &StepContext<'_>,
     step: &Step,
     done: &mut StepProgress,
-    wanted: impl Fn() -> bool,
+    wanted: impl Fn() -> bool + Sync,
+    pass: impl Fn(Phase) + Sync,
 ) -> Result<Option<FolderFacts>, StepError> {
-    let (host, gate) = (context.host, &context.controller.shared.gate);
-    let acted = match step {
-        Step::Attach(open) => host.attach(&context.host_ref.folder(), open, ATTACH_TIMEOUT).await?,
-        Step::Stage => stage(context).await?,
-        Step::Update if port_is_taken(context).await? => {
-            done.port_taken = true;
+    let follow = Follow { context, wanted: &wanted, pass: &pass };
+    let steps = match step {
+        Step::Attach(open) => {
+            follow.attach(open).await?;
             return Ok(None);
         }
-        Step::Update => {
-            let updated = host.update(gate, &context.call()?, &update_spec(context).await?).await?;
-            (done.started, done.port_taken) = (!updated.port_taken, updated.port_taken);
-            updated.acted
-        }
-        Step::Stop => host.stop(gate, &context.call()?, &context.stop_spec().await).await?,
-        Step::Switch => host.switch(gate, &context.call()?, &context.target()?.release).await?,
-        Step::Start => start(context).await?,
-        Step::Verify { pid, start } => {
-            verify(context, *pid, *start, wanted).await?;
-            done.verified = Some((*pid, *start));
-            return Ok(None);
-        }
-        Step::Mark { keep } => mark(context, keep).await?,
-        Step::Prune { keep } => host.prune(gate, &context.call()?, keep, context.target()?.releases_kept).await?,
-        Step::Release => host.release(gate, &context.call()?).await?,
-        Step::Remove => host.remove(gate, &context.call()?, &context.stop_spec().await).await?,
-        Step::Adopt => host.adopt(gate, &context.call()?).await?,
-        Step::Died => return Err(StepError::Failed(verify::died_in(host, &context.host_ref.folder()).await)),
+        Step::Died => return Err(StepError::Failed(died(context))),
         Step::Reached => return Ok(None),
+        Step::Stage => vec![stage(context).await?],
+        Step::Stop => vec![protocol::Step::Stop],
+        Step::Update => update(context)?,
+        Step::Switch => after_start(context, true)?,
+        Step::Verify => after_start(context, false)?,
+        Step::Prune => vec![prune(context.target()?)?],
+        // It does nothing; each task writes the owner file at its begin.
+        Step::Claim => vec![protocol::Step::Settle { seconds: 0 }],
+        Step::Release => vec![protocol::Step::GiveUp],
+        Step::Remove => vec![protocol::Step::Remove],
+        Step::Adopt => vec![protocol::Step::Adopt],
     };
+    let folder = follow.begin(&context.task(steps)?).await?;
     match step {
-        Step::Start => done.started = true,
-        Step::Prune { .. } => done.pruned = true,
+        Step::Update | Step::Switch | Step::Verify | Step::Prune => done.pruned = true,
         Step::Release | Step::Remove | Step::Adopt => done.ownership_done = true,
         _ => {}
     }
-    // An attached act reports its end; the folder is checked.
-    Ok(acted.folder.filter(|_| !matches!(step, Step::Attach(_))))
-}
-
-/// Reason and phase of a failure of this step.
-pub(crate) fn reason_and_phase(step: &Step, error: &HostError) -> (Reason, Phase) {
-    let part = match error {
-        HostError::StepFailed { step, .. } => step.as_str(),
-        _ => "",
-    };
-    match (step, part) {
-        (Step::Update | Step::Attach(_), "switch") => (Reason::SwitchFailed, Phase::Switching),
-        (Step::Update | Step::Attach(_), "start") => (Reason::StartFailed, Phase::Starting),
-        (Step::Attach(_), "turn" | "stop" | "remove") | (Step::Stop | Step::Update | Step::Remove, _) => {
-            (Reason::StopFailed, step.phase())
-        }
-        (Step::Switch, _) => (Reason::SwitchFailed, step.phase()),
-        (Step::Start, _) => (Reason::StartFailed, step.phase()),
-        (Step::Verify { .. } | Step::Mark { .. } | Step::Died, _) => (Reason::ProcessDied, step.phase()),
-        _ => (Reason::HelperFailed, step.phase()),
-    }
+    Ok(folder)
 }
 
 impl StepContext<'_> {
@@ -111,159 +84,289 @@ impl StepContext<'_> {
         match &self.assignment.goal {
             Goal::Stage(target) | Goal::Run { target, .. } | Goal::Prune(target) | Goal::Claim(target) => Ok(target),
             Goal::Release | Goal::Remove | Goal::Adopt => {
-                let message = "a step that needs a release was planned without one; this is a bug of landfall";
-                Err(StepError::Failed(host_failed(Reason::InternalError, message, &[])))
+                Err(bug("a step that needs a release was planned without one"))
             }
         }
     }
 
-    /// Owner, fence token and view of an act.
-    fn call(&self) -> Result<ActCall, StepError> {
-        let fence = self.controller.shared.gate.token().map_err(HostError::from)?;
+    /// A task with owner, fence token and view.
+    fn task(&self, steps: Vec<protocol::Step>) -> Result<Task, StepError> {
+        let FenceToken { epoch, created, transitions } =
+            self.controller.shared.gate.token().map_err(HostError::from)?;
         let host_ref = self.host_ref;
-        Ok(ActCall {
-            folder: host_ref.folder(),
-            owner: Owner {
+        Ok(Task {
+            id: protocol::TaskId {
+                uid: host_ref.uid.clone(),
+                rollout: self.assignment.key.rollout.clone(),
+                attempt: self.assignment.key.attempt,
+                n: self.observed.folder.journal,
+            },
+            folder: host::folder_name(&host_ref.folder())?,
+            owner: protocol::Owner {
                 control_plane_id: self.controller.fleet.control_plane_id.clone(),
                 namespace: host_ref.namespace.clone(),
                 deployment: host_ref.deployment.clone(),
                 uid: host_ref.uid.clone(),
                 host: host_ref.host.clone(),
             },
-            replaces: self.assignment.replaces.clone(),
-            fence,
-            act: ActId {
-                uid: host_ref.uid.clone(),
-                rollout: self.assignment.key.rollout.clone(),
-                attempt: self.assignment.key.attempt,
-                n: self.observed.folder.journal,
-            },
+            replaces: self.assignment.replaces.as_ref().map(|owner| {
+                let Owner { control_plane_id, namespace, deployment, uid, host } = owner.clone();
+                protocol::Owner { control_plane_id, namespace, deployment, uid, host }
+            }),
+            fence: protocol::FenceToken { epoch, created, transitions },
+            author: Author::Operator,
+            steps,
         })
     }
-
-    /// Stop logic belongs to the release that runs, not to the one that comes.
-    async fn stop_spec(&self) -> StopSpec {
-        let running: Option<&ProcessFacts> = self.observed.folder.process.as_ref();
-        let record = match running {
-            Some(process) => records::revision(self.controller, &process.uid, process.revision).await,
-            None => None,
-        };
-        let run = record.map(|record| record.run);
-        let grace = run.as_ref().map_or(10, |run| run.termination_grace_period_seconds);
-        StopSpec {
-            signal: run.map_or("TERM", |run| run.stop.signal.as_str()).to_owned(),
-            grace: Duration::from_secs(u64::try_from(grace).unwrap_or(10)),
-        }
-    }
 }
 
-async fn stage(context: &StepContext<'_>) -> Result<Acted, StepError> {
+fn bug(what: &str) -> StepError {
+    StepError::Failed(host_failed(Reason::InternalError, &format!("{what}; this is a bug of landfall"), &[]))
+}
+
+fn release(name: &ReleaseName) -> Result<protocol::ReleaseName, StepError> {
+    protocol::ReleaseName::parse(name.as_str()).ok_or_else(|| bug("a release has a name that no host takes"))
+}
+
+fn digest(target: &Target) -> Result<protocol::Digest, StepError> {
+    protocol::Digest::parse(&target.digest).ok_or_else(|| bug("a release has a digest that is none"))
+}
+
+/// The bytes first, then the step that unpacks them.
+async fn stage(context: &StepContext<'_>) -> Result<protocol::Step, StepError> {
     let target = context.target()?;
-    let release = context.controller.store.release(&target.digest).await.map_err(|error| store_failure(&error))?;
-    let absent = !context.observed.folder.releases.contains(&target.release);
-    // The last check may be old: where it shows too little room, the host itself decides.
-    let free = Some(context.free_bytes).filter(|free| absent && *free >= StageSpec::room_for(release.size));
-    let spec = StageSpec {
-        release: target.release.clone(),
-        digest: release.digest,
-        size: release.size,
-        tar: release.tar,
-        absent_with_free: free,
-    };
-    Ok(context.host.stage(&context.controller.shared.gate, &context.call()?, &spec).await?)
+    let controller = context.controller;
+    let unavailable = |why: String| StepError::Failed(host_failed(Reason::StoreUnavailable, &why, &[]));
+    let stored = controller.store.release(&target.digest).await.map_err(|error| unavailable(error.to_string()))?;
+    let bundle = controller.bundles.of(&target.digest, &stored.tar).await;
+    let bundle = bundle.map_err(|error| unavailable(error.to_string()))?;
+    context.host.put(&controller.shared.gate, &context.host_ref.folder(), &bundle).await?;
+    Ok(protocol::Step::Stage {
+        release: release(&target.release)?,
+        digest: digest(target)?,
+        manifest: bundle.manifest.clone(),
+        bundle: Some(bundle.bundle.clone()),
+    })
 }
 
-fn store_failure(error: &StoreError) -> StepError {
-    StepError::Failed(host_failed(Reason::StoreUnavailable, &error.to_string(), &[]))
-}
-
-/// The host checks that the port is free when the old process is gone.
-async fn update_spec(context: &StepContext<'_>) -> Result<UpdateSpec, StepError> {
-    let (start, run_as) = start_spec(context)?;
-    Ok(UpdateSpec { stop: context.stop_spec().await, start, run_as, port: context.target()?.port() })
-}
-
-/// Without a running process of this Deployment any answer on the port is foreign, also through a redirection (such as a cluster's
-/// NodePort), where the host itself sees no socket.
-async fn port_is_taken(context: &StepContext<'_>) -> Result<bool, StepError> {
-    let idle = !context.observed.folder.process.as_ref().is_some_and(|process| process.alive);
-    match context.target()?.port().filter(|_| idle) {
-        Some(port) => Ok(!context.host.port_refuses(port).await?),
-        None => Ok(false),
-    }
-}
-
-/// The host checks in the same call that the socket which answered belongs to the process.
-async fn mark(context: &StepContext<'_>, keep: &[ReleaseName]) -> Result<Acted, StepError> {
+fn update(context: &StepContext<'_>) -> Result<Vec<protocol::Step>, StepError> {
     let target = context.target()?;
-    // Of the rollout that started the process: after a return to an earlier target the process is older than the rollout.
-    let process = context.observed.folder.process.as_ref();
-    let spec = MarkSpec {
-        rollout: process.map_or_else(|| target.rollout.clone(), |process| process.rollout.clone()),
-        port: target.port(),
-        keep: keep.to_vec(),
-        at_most: target.releases_kept,
-    };
-    match context.host.mark(&context.controller.shared.gate, &context.call()?, &spec).await {
-        Err(HostError::StepFailed { .. }) => {
-            Err(StepError::Failed(verify::died_in(context.host, &context.host_ref.folder()).await))
-        }
-        done => Ok(done?),
-    }
-}
-
-/// A start alone, after an update found the port taken: a listener that stays is foreign and would answer the probe.
-async fn start(context: &StepContext<'_>) -> Result<Acted, StepError> {
-    if let Some(port) = context.target()?.port() {
-        let mut tries = 0;
-        while !context.host.port_refuses(port).await? {
-            tries += 1;
-            if tries >= PORT_TRIES {
-                return Err(StepError::Failed(verify::port_in_use(port)));
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-    let (spec, run_as) = start_spec(context)?;
-    Ok(context.host.start_as(&context.controller.shared.gate, &context.call()?, &spec, run_as.as_ref()).await?)
-}
-
-fn start_spec(context: &StepContext<'_>) -> Result<(StartSpec, Option<RunAs>), StepError> {
-    let (target, host_ref) = (context.target()?, context.host_ref);
+    let host_ref = context.host_ref;
     let dial = context.controller.fleet.hosts.dial(&host_ref.host_key());
     let run_as = run_as(target, dial.as_ref())?;
     let address = dial.map(|dial| dial.address).unwrap_or_default();
-    let spec = StartSpec {
-        release: target.release.clone(),
-        digest: target.digest.clone(),
+    let env = target.env_on(&host_ref.project, &host_ref.group, &host_ref.host, &address);
+    let config = configuration(target, env, run_as).ok_or_else(|| bug("a configuration can't be written"))?;
+    // Of the rollout that is brought to the host: for healing the one that runs there.
+    let redeploys = target.rollout.rsplit_once('.').and_then(|(_, serial)| serial.parse().ok()).unwrap_or(0);
+    let start = protocol::Start {
+        release: release(&target.release)?,
+        digest: digest(target)?,
+        config,
         revision: target.revision,
-        rollout: target.rollout.clone(),
-        heal: matches!(context.assignment.goal, Goal::Run { heal: true, .. }),
-        command: target.run.command().to_vec(),
-        env: target.env_on(&host_ref.project, &host_ref.group, &host_ref.host, &address),
+        redeploys,
     };
-    Ok((spec, run_as))
+    let mut steps = vec![
+        protocol::Step::Stop,
+        protocol::Step::Switch { release: release(&target.release)? },
+        protocol::Step::Start(Box::new(start)),
+    ];
+    steps.extend(after_start(context, false)?);
+    Ok(steps)
+}
+
+fn after_start(context: &StepContext<'_>, switch: bool) -> Result<Vec<protocol::Step>, StepError> {
+    let target = context.target()?;
+    let mut steps = Vec::new();
+    if switch {
+        steps.push(protocol::Step::Switch { release: release(&target.release)? });
+    }
+    steps.push(protocol::Step::WaitReady { timeout_seconds: number(target.run.healthy_deadline_seconds) });
+    let is_update = matches!(context.assignment.goal, Goal::Run { heal: false, .. });
+    if is_update && target.min_ready_seconds > 0 {
+        steps.push(protocol::Step::MinReady { seconds: number(target.min_ready_seconds) });
+    }
+    if is_update {
+        steps.push(prune(target)?);
+    }
+    Ok(steps)
+}
+
+fn prune(target: &Target) -> Result<protocol::Step, StepError> {
+    Ok(protocol::Step::Prune { keep: vec![release(&target.release)?], at_most: target.releases_kept })
 }
 
 /// Only a user that the group allows, also for an older version; never another user instead.
-fn run_as(target: &Target, dial: Option<&Dial>) -> Result<Option<RunAs>, StepError> {
+fn run_as(target: &Target, dial: Option<&Dial>) -> Result<Option<protocol::RunAs>, StepError> {
     let Some(user) = &target.run.user else { return Ok(None) };
     let by = dial.map(|dial| dial.config.r#become.clone()).unwrap_or_default();
-    match not_allowed(user, &by) {
-        Some(why) => {
-            let message = format!("version {}: {why}", target.version);
-            Err(StepError::Failed(host_failed(Reason::UserNotAllowed, &message, &[])))
-        }
-        None => Ok(Some(RunAs { method: by.method, user: user.clone() })),
+    if let Some(why) = not_allowed(user, &by) {
+        let message = format!("version {}: {why}", target.version);
+        return Err(StepError::Failed(host_failed(Reason::UserNotAllowed, &message, &[])));
+    }
+    let method = match by.method {
+        BecomeMethod::None => return Ok(None),
+        BecomeMethod::Sudo => RunAsMethod::Sudo,
+        BecomeMethod::Su => RunAsMethod::Su,
+    };
+    Ok(Some(protocol::RunAs { method, user: user.clone() }))
+}
+
+fn died(context: &StepContext<'_>) -> crate::model::Failure {
+    let end = context.observed.folder.process.as_ref().and_then(|process| process.end.clone());
+    let end = end.unwrap_or_else(|| "ended, and nobody saw how".to_owned());
+    let message = format!("the process ended before it was ready: it {end}; its output is in shared/log on the host");
+    host_failed(Reason::ProcessDied, &message, &[])
+}
+
+/// Phase of a host during a step of a task.
+fn phase(step: StepName) -> Phase {
+    match step {
+        StepName::Stage => Phase::Staging,
+        StepName::Switch => Phase::Switching,
+        StepName::Start => Phase::Starting,
+        StepName::WaitReady | StepName::MinReady | StepName::Register => Phase::Verifying,
+        StepName::Prune => Phase::Ready,
+        StepName::Hook
+        | StepName::Drain
+        | StepName::Settle
+        | StepName::Stop
+        | StepName::GiveUp
+        | StepName::Remove
+        | StepName::Adopt
+        | StepName::Undo => Phase::Stopping,
     }
 }
 
-async fn verify(context: &StepContext<'_>, pid: i64, start: u64, wanted: impl Fn() -> bool) -> Result<(), StepError> {
-    let folder = context.host_ref.folder();
-    let process = Process { folder: &folder, pid, start };
-    match verify::verify(context.host, &process, context.target()?, wanted, |why| context.log.not_yet(why)).await? {
-        Verified::Ready => Ok(()),
-        Verified::Failed(failure) => Err(StepError::Failed(failure)),
-        Verified::Superseded => Err(StepError::Superseded),
+/// A task that is followed to its end.
+struct Follow<'a> {
+    context: &'a StepContext<'a>,
+    wanted: &'a (dyn Fn() -> bool + Sync),
+    pass: &'a (dyn Fn(Phase) + Sync),
+}
+
+impl Follow<'_> {
+    async fn begin(&self, task: &Task) -> Result<Option<FolderFacts>, StepError> {
+        let stream = self.context.host.begin(&self.context.controller.shared.gate, task).await?;
+        self.to_its_end(stream, &task.id, true).await
+    }
+
+    /// A task of an earlier rollout or attempt, which the host would do for nothing, ends at its next step.
+    async fn attach(&self, open: &OpenAct) -> Result<Option<FolderFacts>, StepError> {
+        let key = &self.context.assignment.key;
+        let own = open.uid == self.context.host_ref.uid && open.rollout == key.rollout && open.attempt == key.attempt;
+        let folder = self.context.host_ref.folder();
+        let stream = self.context.host.attach(&folder, open).await?;
+        let id = host::task_id(open);
+        if !own {
+            self.cancel(&id).await?;
+        }
+        match self.to_its_end(stream, &id, own).await {
+            // What another act failed in is no failure of this one.
+            Err(StepError::Task(_)) if !own => Ok(None),
+            Err(StepError::Superseded) if !own => Ok(None),
+            done => done,
+        }
+    }
+
+    async fn cancel(&self, id: &protocol::TaskId) -> Result<(), StepError> {
+        let gate = &self.context.controller.shared.gate;
+        match self.context.host.cancel(gate, &self.context.host_ref.folder(), id).await {
+            // It has ended.
+            Ok(()) | Err(HostError::Lost { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn to_its_end(
+        &self,
+        mut stream: TaskStream,
+        id: &protocol::TaskId,
+        own: bool,
+    ) -> Result<Option<FolderFacts>, StepError> {
+        let (mut heard, mut waits, mut cancelled) = (clock::monotonic(), false, false);
+        loop {
+            let news = tokio::select! {
+                news = stream.next() => news.map_err(HostError::from)?,
+                () = tokio::time::sleep(GOAL_INTERVAL) => {
+                    if waits && own && !cancelled && !(self.wanted)() {
+                        cancelled = true;
+                        self.cancel(id).await?;
+                    }
+                    if heard.elapsed() >= SILENCE_MAX {
+                        self.context.host.facts().await?;
+                        heard = clock::monotonic();
+                    }
+                    continue;
+                }
+            };
+            heard = clock::monotonic();
+            match news {
+                Some(TaskNews::Events { events, .. }) => {
+                    for event in &events {
+                        waits = matches!(event.step, StepName::WaitReady | StepName::MinReady);
+                        self.take(event);
+                    }
+                }
+                Some(TaskNews::Ended { result, folder }) => {
+                    return ended(&result.outcome, folder.as_deref().map(host::folder_facts));
+                }
+                None => return Err(HostError::Lost { what: "the end of a task".to_owned() }.into()),
+            }
+        }
+    }
+
+    fn take(&self, event: &Event) {
+        if event.kind == EventKind::Begun {
+            (self.pass)(phase(event.step));
+        }
+        self.context.log.event(event);
+    }
+}
+
+fn ended(outcome: &Outcome, folder: Option<FolderFacts>) -> Result<Option<FolderFacts>, StepError> {
+    let failure = match outcome {
+        // The folder is gone: nothing is there now.
+        Outcome::Succeeded => return Ok(Some(folder.unwrap_or_default())),
+        Outcome::Cancelled => return Err(StepError::Superseded),
+        Outcome::Failed(failure) => failure,
+    };
+    if failure.reason == protocol::Reason::Lost {
+        return Err(HostError::Lost { what: failure.why.clone() }.into());
+    }
+    let process = folder.as_ref().and_then(|folder| folder.process.as_ref());
+    let process = process.filter(|process| process.alive && phase(failure.step) == Phase::Verifying);
+    Err(StepError::Task(Box::new(TaskFailure {
+        failure: host_failed(reason(failure), &words(failure), &failure.lines),
+        phase: phase(failure.step),
+        process: process.map(crate::model::facts::ProcessFacts::id),
+    })))
+}
+
+/// The reason of a failed task.
+fn reason(failure: &protocol::Failure) -> Reason {
+    use protocol::Reason as Of;
+    match failure.reason {
+        Of::DiskFull => Reason::DiskFull,
+        Of::HostUnsupported => Reason::HostUnsupported,
+        Of::PortInUse => Reason::PortInUse,
+        Of::ProcessDied => Reason::ProcessDied,
+        Of::NotReady => Reason::NotReady,
+        Of::StopFailed => Reason::StopFailed,
+        Of::SwitchFailed => Reason::SwitchFailed,
+        Of::StartFailed | Of::ExecFormat | Of::AwaitingSecrets | Of::LeftoverSuspected => Reason::StartFailed,
+        Of::StageFailed | Of::ReleaseTampered | Of::HookFailed | Of::DrainFailed | Of::Lost | Of::Internal => {
+            Reason::HelperFailed
+        }
+    }
+}
+
+fn words(failure: &protocol::Failure) -> String {
+    match (&failure.full, failure.reason) {
+        (Some(full), _) => HostError::DiskFull { free: full.free_bytes, needed: full.needed }.to_string(),
+        (None, protocol::Reason::ProcessDied) => {
+            format!("{}, before it was ready; its output is in shared/log on the host", failure.why)
+        }
+        (None, _) => failure.why.clone(),
     }
 }

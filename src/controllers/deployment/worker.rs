@@ -11,15 +11,15 @@ use super::{
     host_ref::HostRef,
     observe, records,
     rollout_log::{self, RolloutLog},
-    step,
+    step::{self, StepContext},
 };
 use crate::{
     api::deployment::Phase,
     controllers::hosts::{self, HostKey, HostWorkerKey, HostWorkers, Link},
-    effects::{clock, host::HostError},
+    effects::clock,
     model::{
         Class, Failure,
-        facts::{HostFacts, ProcessFacts},
+        facts::HostFacts,
         rollout::{HostFailure, ProcessId},
     },
     plan::{
@@ -157,43 +157,32 @@ async fn follow(
         if context.fleet.hosts.workers.pass(&key, step.phase()) {
             context.shared.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
         }
-        if !matches!(step, Step::Verify { .. } | Step::Died) {
+        if step != Step::Died {
             context.fleet.hosts.begin_act(&host_key);
         }
-        let step_context = step::StepContext {
-            controller: context,
-            host_ref,
-            assignment,
-            observed: &observed,
-            free_bytes: facts.free_bytes,
-            host: &link.host,
-            log,
-        };
+        let step_context =
+            StepContext { controller: context, host_ref, assignment, observed: &observed, host: &link.host, log };
         let began = log.begins(&step);
-        let error = match step::perform(&step_context, &step, &mut done, wanted).await {
+        let pass = |phase| {
+            if context.fleet.hosts.workers.pass(&key, phase) {
+                context.shared.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
+            }
+        };
+        let error = match step::perform(&step_context, &step, &mut done, wanted, pass).await {
             Ok(Some(folder)) => {
                 log.done(&step, began);
                 known = Some(hosts::after(&context.fleet, &host_key, facts, &host_ref.folder(), folder));
-                continue;
-            }
-            // No act was done: the known facts still hold.
-            Ok(None) if matches!(step, Step::Verify { .. }) => {
-                log.done(&step, began);
-                known = Some(facts);
                 continue;
             }
             Ok(None) => continue,
             Err(error) => error,
         };
         log.error(&step, &error);
-        match next_after(error, &step, host_ref, assignment, &mut retries) {
+        match next_after(error, &step, &mut retries) {
             Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
             Next::Changed => return End::Changed,
             Next::Yield => return End::Yielded,
-            Next::Failed(failure, phase) => {
-                let process = observed.folder.process.as_ref().filter(|_| matches!(step, Step::Verify { .. }));
-                return failed(assignment, host_ref, phase, failure, process.map(ProcessFacts::id));
-            }
+            Next::Failed(failure, phase, process) => return failed(assignment, host_ref, phase, failure, process),
         }
     }
 }
@@ -211,37 +200,26 @@ enum Next {
     Again,
     Changed,
     Yield,
-    Failed(Failure, Phase),
+    Failed(Failure, Phase, Option<ProcessId>),
 }
 
-fn next_after(error: StepError, step: &Step, host_ref: &HostRef, assignment: &Assignment, retries: &mut u32) -> Next {
+fn next_after(error: StepError, step: &Step, retries: &mut u32) -> Next {
     let error = match error {
         StepError::Superseded => return Next::Changed,
-        StepError::Failed(failure) => return Next::Failed(failure, step.phase()),
+        StepError::Failed(failure) => return Next::Failed(failure, step.phase(), None),
+        StepError::Task(failed) => return Next::Failed(failed.failure, failed.phase, failed.process),
         StepError::Host(error) => error,
     };
     tracing::info!(%error, ?step, "a step on a host failed");
-    if is_failure_of_other_act(step, &error, host_ref, assignment) {
-        return Next::Again;
-    }
-    let (reason, phase) = step::reason_and_phase(step, &error);
-    match recovery(&error, reason) {
+    match recovery(&error) {
         Recovery::Again => Next::Again,
         Recovery::RetryLimited(failure) => {
             *retries += 1;
-            if *retries < MAX_RETRIES { Next::Again } else { Next::Failed(failure, phase) }
+            if *retries < MAX_RETRIES { Next::Again } else { Next::Failed(failure, step.phase(), None) }
         }
         Recovery::Disconnected | Recovery::Yield => Next::Yield,
-        Recovery::Fail(failure) => Next::Failed(failure, phase),
+        Recovery::Fail(failure) => Next::Failed(failure, step.phase(), None),
     }
-}
-
-/// An act of another Deployment, rollout or attempt was waited for and failed: no failure of this one.
-fn is_failure_of_other_act(step: &Step, error: &HostError, host_ref: &HostRef, assignment: &Assignment) -> bool {
-    let Step::Attach(open) = step else { return false };
-    let own =
-        open.uid == host_ref.uid && open.rollout == assignment.key.rollout && open.attempt == assignment.key.attempt;
-    !own && matches!(error, HostError::StepFailed { .. } | HostError::DiskFull { .. } | HostError::PortInUse { .. })
 }
 
 /// An update can fail for good. Healing and releasing are tried again as the planner decides.
@@ -276,37 +254,4 @@ fn failed(
         at: clock::now(),
         process,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{api::Reason, model::facts::OpenAct};
-
-    #[test]
-    fn a_failed_act_of_another_rollout_fails_no_host() {
-        let assignment = Assignment::new("web-01", Goal::Release, "3.0", 2, None);
-        let [namespace, deployment, uid, project, group, host] =
-            ["team", "shop", "u", "shop", "prod", "web-01"].map(str::to_owned);
-        let host_ref = HostRef { namespace, deployment, uid, project, group, host };
-        let next_of = |uid: &str, rollout: &str, attempt, part: &str| {
-            let (uid, step) = (uid.to_owned(), "turn".to_owned());
-            let open = OpenAct { uid, rollout: rollout.to_owned(), attempt, n: 7, step, running: true };
-            let error =
-                HostError::StepFailed { step: part.to_owned(), why: "it died".to_owned(), last_lines: Vec::new() };
-            next_after(StepError::Host(error), &Step::Attach(open), &host_ref, &assignment, &mut 0)
-        };
-        let own_act = |rollout: &str, attempt, part: &str| next_of("u", rollout, attempt, part);
-        assert!(matches!(next_of("of the one before", "3.0", 2, "start"), Next::Again));
-        assert!(matches!(own_act("2.0", 2, "start"), Next::Again));
-        assert!(matches!(own_act("3.0", 1, "start"), Next::Again));
-        for (part, reason, phase) in [
-            ("start", Reason::StartFailed, Phase::Starting),
-            ("switch", Reason::SwitchFailed, Phase::Switching),
-            ("turn", Reason::StopFailed, Phase::Stopping),
-        ] {
-            let Next::Failed(failure, at) = own_act("3.0", 2, part) else { panic!("{part}: a verdict") };
-            assert_eq!((failure.reason, at), (reason, phase), "{part}");
-        }
-    }
 }

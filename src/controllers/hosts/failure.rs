@@ -2,7 +2,7 @@
 
 use crate::{
     api::Reason,
-    effects::{host::HostError, ssh::SshError},
+    effects::{host::HostError, program::ProgramError, ssh::SshError},
     model::Failure,
 };
 
@@ -22,12 +22,13 @@ fn reason(error: &HostError) -> Reason {
         HostError::FencedByOtherControlPlane { .. } => Reason::FencedByOtherControlPlane,
         HostError::DiskFull { .. } => Reason::DiskFull,
         HostError::Unsupported { .. } => Reason::HostUnsupported,
-        HostError::PortInUse { .. } => Reason::PortInUse,
         HostError::DigestMismatch { .. } => Reason::TransferCorrupt,
+        HostError::Program(ProgramError::Ended(_) | ProgramError::Deadline { .. }) => Reason::Unreachable,
         HostError::JournalMoved { .. }
         | HostError::Busy { .. }
-        | HostError::StepFailed { .. }
-        | HostError::Protocol { .. }
+        | HostError::Lost { .. }
+        | HostError::Failed { .. }
+        | HostError::Program(_)
         | HostError::BadInput { .. } => Reason::HelperFailed,
     }
 }

@@ -1,13 +1,21 @@
 //! The one connection to a host: made when it is needed, shared by all who act or check there, and made again after it was lost or the
 //! group's configuration changed.
 
-use std::sync::{Arc, atomic::AtomicBool};
-
-use super::{check::bounded, config::HostKey, fleet::Fleet, slot::Link};
-use crate::effects::{
-    host::{Host, HostError},
-    ssh::{OpenOptions, SshError},
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
+
+use super::{check::bounded, config::HostKey, fleet::Fleet, registry::Registry, slot::Link};
+use crate::effects::{
+    host::{Host, HostError, HostOptions},
+    program::Pushes,
+    ssh::{Connection, OpenOptions, SshError},
+};
+
+/// The longest time until the program runs, which may have to be brought over a slow line first. It has shorter limits of its own for
+/// what stands still.
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The connection to a host, made where there is none.
 pub async fn link(fleet: &Fleet, key: &HostKey) -> Result<Arc<Link>, HostError> {
@@ -17,7 +25,10 @@ pub async fn link(fleet: &Fleet, key: &HostKey) -> Result<Arc<Link>, HostError> 
     let config = &dial.config;
     let mut slot = dial.slot.open().await;
     let is_current = |link: &&Arc<Link>| {
-        link.access_hash == config.access_hash && link.address == dial.address && !link.host.is_closed()
+        link.access_hash == config.access_hash
+            && link.address == dial.address
+            && link.r#become == config.r#become
+            && !link.host.is_closed()
     };
     if let Some(link) = slot.as_ref().filter(is_current) {
         return Ok(link.clone());
@@ -28,9 +39,13 @@ pub async fn link(fleet: &Fleet, key: &HostKey) -> Result<Arc<Link>, HostError> 
     let target = config.target(&dial.address);
     let via = dial.route.open(config, &dial.address).await?;
     let options = OpenOptions { via, permit: Some(Box::new(permit)) };
-    let (credentials, run_users) = (&config.credentials, &config.r#become);
-    let connecting = Host::connect_with(&fleet.gate, &key.host, options, &target, credentials, &config.root, run_users);
-    let host = bounded(fleet, key, config.sign_in_limit(), "signing in", connecting).await?;
+    let connecting = async { Ok(Connection::open_with(options, &target, &config.credentials).await?) };
+    let connection = bounded(fleet, key, config.sign_in_limit(), "signing in", connecting).await?;
+    let options =
+        HostOptions { name: &key.host, namespace: &key.namespace, root: &config.root, r#become: &config.r#become };
+    let beginning = Host::connect(&fleet.gate, connection, &options);
+    let (host, pushes) = bounded(fleet, key, PROGRAM_TIMEOUT, "starting landfall-host", beginning).await?;
+    tokio::spawn(check_on_push(fleet.hosts.clone(), key.clone(), pushes));
     let link = Arc::new(Link {
         host,
         r#become: config.r#become.clone(),
@@ -41,4 +56,11 @@ pub async fn link(fleet: &Fleet, key: &HostKey) -> Result<Arc<Link>, HostError> 
     });
     *slot = Some(link.clone());
     Ok(link)
+}
+
+/// Has the host checked whenever it says that something changed there. Ends with the session.
+async fn check_on_push(hosts: Registry, key: HostKey, mut pushes: Pushes) {
+    while pushes.next().await.is_some() {
+        hosts.request_check(&key.namespace, &key.group, [&key.host]);
+    }
 }

@@ -19,10 +19,6 @@ use crate::{
 
 /// The longest time of a check, whatever the SSH library does.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time between checks of a host whose log has grown long: nothing but our checks keeps logs short there.
-const LONG_LOG_INTERVAL: Duration = Duration::from_secs(5);
-/// Number of such checks after the last one that found a long log.
-const LONG_LOG_CHECKS: u32 = 24;
 /// Longest delay after checks that failed in a row, before jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(256));
 /// Shortest delay, after jitter.
@@ -36,15 +32,11 @@ pub async fn watch(fleet: Arc<Fleet>, key: HostKey) {
 }
 
 async fn check_by_schedule(fleet: Arc<Fleet>, key: HostKey) {
-    let mut long_log = 0_u32;
     loop {
         let Some((request_check, _, _)) = fleet.hosts.watching(&key) else { return };
-        let rotated = probe(&fleet, &key).await.is_ok_and(|facts| facts.rotated);
-        // One short log proves nothing: what filled ten megabytes may take longer than one such interval to do it again.
-        long_log = if rotated { LONG_LOG_CHECKS } else { long_log.saturating_sub(1) };
+        let _ = probe(&fleet, &key).await;
         let Some((_, period, failed)) = fleet.hosts.watching(&key) else { return };
-        let pause = if long_log > 0 { LONG_LOG_INTERVAL.min(period) } else { pause(period, failed) };
-        let _ = tokio::time::timeout(pause, request_check.notified()).await;
+        let _ = tokio::time::timeout(pause(period, failed), request_check.notified()).await;
     }
 }
 
@@ -67,8 +59,9 @@ pub async fn probe(fleet: &Fleet, key: &HostKey) -> Result<HostFacts, HostError>
         Err(error) => Err(error),
     };
     if let Some(dial) = fleet.hosts.dial(key) {
-        // An answer that makes no sense may mean that the script is gone: it is looked for when the connection is made.
-        let lost = matches!(&observed, Err(HostError::Ssh(_) | HostError::Protocol { .. }));
+        // Users are tried when a session begins, and a no is good for nothing.
+        let refused = observed.as_ref().is_ok_and(|facts| !facts.cannot_become.is_empty());
+        let lost = refused || observed.as_ref().is_err_and(HostError::ends_session);
         if lost || !dial.config.keeps_connections() {
             dial.slot.close().await;
         }
@@ -86,7 +79,7 @@ pub async fn probe_over(fleet: &Fleet, key: &HostKey, link: &Link) -> Result<Hos
 }
 
 async fn ask(fleet: &Fleet, key: &HostKey, link: &Link) -> Result<HostFacts, HostError> {
-    let observed = bounded(fleet, key, CHECK_TIMEOUT, "telling its facts", link.host.facts_for(&link.r#become)).await;
+    let observed = bounded(fleet, key, CHECK_TIMEOUT, "telling its facts", link.host.facts()).await;
     if observed.is_ok() {
         link.mark_healthy();
     }

@@ -14,8 +14,8 @@ use landfall::{
     },
     effects::{
         gate::Gate,
-        host::{ActCall, Host, HostError, Listener, RunAs, StageSpec, StartSpec, StopSpec},
         payload::Payload,
+        shell::{ActCall, Host, HostError, Listener, RunAs, StageSpec, StartSpec, StopSpec},
         ssh::{Credentials, SshTarget},
     },
     model::ids::{ActId, FenceToken, FolderName, Owner, ReleaseName},

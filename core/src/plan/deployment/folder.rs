@@ -13,6 +13,13 @@ pub(crate) fn was_ready(folder: &FolderFacts, process: &ProcessFacts) -> bool {
     folder.ready.as_ref().is_some_and(|mark| mark.uid == process.uid && mark.rollout == process.rollout)
 }
 
+/// Its keeper starts it again, or has just started it: it had been ready, and is not now.
+pub(crate) fn is_kept(folder: &FolderFacts) -> bool {
+    folder.process.as_ref().is_some_and(|process| {
+        was_ready(folder, process) && (process.kept || process.alive && !is_marked(folder, process))
+    })
+}
+
 /// A process that had been ready has ended.
 pub(crate) fn is_down(folder: &FolderFacts) -> bool {
     folder.process.as_ref().is_some_and(|process| !process.alive && was_ready(folder, process))

@@ -1,7 +1,7 @@
 //! State of each host: from its facts, the task that acts on it, and the recorded intent.
 
 use super::{
-    folder::{is_down, is_marked},
+    folder::{is_down, is_kept, is_marked},
     intent::IntentOnRecord,
     observed::{FolderCheck, FolderView, GoalKind, HostObserved, Observed},
     steps::{is_reached, is_staged, is_target},
@@ -117,6 +117,10 @@ impl StateInput<'_> {
                 return HostState::Updating { phase: phase_of(folder, target), lost: None };
             }
         }
+        if is_kept(folder) && last_good(self.observed, self.host, self.target).is_some() {
+            let starts = is_down(folder);
+            return HostState::Healing { phase: if starts { Phase::Starting } else { Phase::Verifying } };
+        }
         if is_down(folder) && last_good(self.observed, self.host, self.target).is_some() {
             return HostState::Down;
         }
@@ -138,7 +142,11 @@ impl StateInput<'_> {
             }
             None => unfit == Some(Reason::BecomeRefused),
         };
-        let down = || is_down(&view.folder) && last_good(self.observed, self.host, self.target).is_some();
+        let down = || {
+            is_down(&view.folder)
+                && !is_kept(&view.folder)
+                && last_good(self.observed, self.host, self.target).is_some()
+        };
         self.refused.is_none() && failed && self.host.task.is_none() && down()
     }
 
@@ -199,7 +207,8 @@ fn is_at_rest(folder: &FolderFacts) -> bool {
 /// A step of an update by this Deployment is under way there, whatever the status says. A start for healing is no such step.
 fn update_step<'a>(folder: &'a FolderFacts, uid: &str) -> Option<&'a OpenAct> {
     let open = folder.open.as_ref().filter(|open| open.running && open.uid == uid)?;
-    let is_step = matches!(open.step.as_str(), "turn" | "stop" | "switch" | "start");
+    let is_step =
+        matches!(open.step.as_str(), "drain" | "settle" | "stop" | "switch" | "start" | "waitReady" | "minReady");
     (is_step && !is_down(folder) && !is_healing(folder, open)).then_some(open)
 }
 
@@ -212,14 +221,10 @@ fn phase_in_step(folder: &FolderFacts, target: &Target, open: &OpenAct) -> Phase
     }
 }
 
-/// The open act starts again what had been ready: the host counts such starts until a rollout starts a process. Such a start keeps the mark
-/// of readiness while there is no process; an update removes both.
+/// The open task starts again what had been ready; an update waits for the first time that its rollout is.
 fn is_healing(folder: &FolderFacts, open: &OpenAct) -> bool {
-    let starts_again = match &folder.process {
-        Some(process) => !is_marked(folder, process) && process.rollout == open.rollout,
-        None => folder.ready.as_ref().is_some_and(|mark| mark.uid == open.uid && mark.rollout == open.rollout),
-    };
-    !folder.heals.is_empty() && starts_again
+    let had_been = folder.ready.as_ref().is_some_and(|mark| mark.uid == open.uid && mark.rollout == open.rollout);
+    had_been && open.step != "minReady"
 }
 
 /// An update of this rollout is unfinished: a process that was never seen ready.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{
     action::{Action, Assignment},
     deletion::{self, Leaving},
-    folder::is_down,
+    folder::{is_down, is_kept},
     healing::{Heal, heal_due},
     holds::Hold,
     host_state::{HostState, last_good},
@@ -88,7 +88,9 @@ impl Schedule {
     fn heal(&mut self, view: &View<'_>, hold: Option<Hold>, now: Timestamp) {
         let mut updating = view.number(is_update);
         for (index, host) in view.hosts.iter().enumerate() {
-            if host.state != HostState::Down && !host.down_and_failed {
+            let kept = host.observed.task.is_none() && host.observed.view().is_some_and(|view| is_kept(&view.folder));
+            let kept = kept && matches!(host.state, HostState::Healing { .. });
+            if host.state != HostState::Down && !host.down_and_failed && !kept {
                 continue;
             }
             let Some(own) = last_good(view.observed, host.observed, view.target.as_ref()) else { continue };
@@ -99,7 +101,7 @@ impl Schedule {
                 updating += 1;
                 continue;
             }
-            if self.is_heal_due(host.observed, &own, now) {
+            if !kept && self.is_heal_due(host.observed, &own, now) {
                 self.assign(view, host, run_goal(host, &own, true), &own);
                 if !host.down_and_failed {
                     self.states.push((index, HostState::Healing { phase: Phase::Starting }));
@@ -175,7 +177,8 @@ impl Schedule {
 
     fn heal_leaving(&mut self, view: &View<'_>, name: &str, now: Timestamp) {
         let host = view.observed.host(name);
-        let down = host.task.is_none() && host.view().is_some_and(|facts| is_down(&facts.folder));
+        let down =
+            host.task.is_none() && host.view().is_some_and(|facts| is_down(&facts.folder) && !is_kept(&facts.folder));
         let Some(own) = last_good(view.observed, host, None).filter(|_| down) else { return };
         if self.is_heal_due(host, &own, now) {
             let goal = Goal::Run { target: Box::new(own.clone()), heal: true, failed_process: None };

@@ -1,5 +1,5 @@
-//! One host's way to its goal, step by step: update (stop, switch, start) → verify → mark and prune. Each step is chosen from what the
-//! host shows, so an update goes on wherever an earlier one, of this operator or of one before it, was cut off.
+//! One host's way to its goal, task by task. Each is chosen from what the host shows, so an update goes on wherever an earlier one, of this
+//! operator or of one before it, was cut off.
 
 use super::{
     folder::{is_marked, was_ready},
@@ -11,7 +11,6 @@ use crate::{
     api::deployment::Phase,
     model::{
         facts::{FolderFacts, OpenAct, ProcessFacts},
-        ids::ReleaseName,
         rollout::ProcessId,
     },
 };
@@ -36,45 +35,32 @@ pub enum Goal {
     Claim(Box<Target>),
 }
 
-/// Progress of this task that the host does not record.
+/// Progress of this worker that the host does not record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepProgress {
-    /// Process that was ready for `minReadySeconds` and is not marked yet.
-    pub verified: Option<(i64, u64)>,
-    /// This task started a process.
-    pub started: bool,
-    /// An update ended without a start: the port is taken although the recorded process is gone.
-    pub port_taken: bool,
+    /// The host pruned what it could.
     pub pruned: bool,
     /// The claim was released, removed or adopted.
     pub ownership_done: bool,
 }
 
-/// The next step on a host.
+/// The next step on a host: a task of its own there, but for those that only look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// An earlier act is under way there: wait for it.
+    /// An earlier task is under way there: wait for it.
     Attach(OpenAct),
     Stage,
-    /// Stop the recorded process, which failed in an earlier attempt: an update does not stop a process of its own rollout.
+    /// Stop the recorded process, which failed in an earlier attempt: an update does not stop what runs its target.
     Stop,
-    /// Stop the recorded process, switch and start.
+    /// Stop, switch, start, wait until it is ready, prune.
     Update,
-    /// The rest of an interrupted update.
+    /// The target runs: what is left of an update from the switch on.
     Switch,
-    Start,
-    /// Probe until this process is ready.
-    Verify {
-        pid: i64,
-        start: u64,
-    },
-    /// Mark the process as ready, and prune where `keep` is not empty.
-    Mark {
-        keep: Vec<ReleaseName>,
-    },
-    Prune {
-        keep: Vec<ReleaseName>,
-    },
+    /// The target runs and `current` leads to it: wait until it is ready, prune.
+    Verify,
+    Prune,
+    /// Write the owner file; nothing else is changed.
+    Claim,
     Release,
     Remove,
     Adopt,
@@ -84,15 +70,14 @@ pub enum Step {
 }
 
 impl Step {
-    /// Phase of the host during this step.
+    /// Phase of the host when this step begins; the events of its task tell how it goes on.
     pub fn phase(&self) -> Phase {
         match self {
             Self::Stage => Phase::Staging,
             Self::Stop | Self::Update | Self::Remove | Self::Release | Self::Adopt | Self::Attach(_) => Phase::Stopping,
             Self::Switch => Phase::Switching,
-            Self::Start => Phase::Starting,
-            Self::Verify { .. } | Self::Mark { .. } | Self::Died => Phase::Verifying,
-            Self::Prune { .. } | Self::Reached => Phase::Ready,
+            Self::Verify | Self::Died => Phase::Verifying,
+            Self::Prune | Self::Claim | Self::Reached => Phase::Ready,
         }
     }
 }
@@ -110,12 +95,9 @@ pub fn next_step(observed: &FolderView, goal: &Goal, done: StepProgress) -> Step
         Goal::Release => Step::Release,
         Goal::Remove => Step::Remove,
         Goal::Adopt => Step::Adopt,
-        Goal::Prune(target) if has_too_many(&observed.folder, target) && !done.pruned => {
-            Step::Prune { keep: vec![target.release.clone()] }
-        }
+        Goal::Prune(target) if has_too_many(&observed.folder, target) && !done.pruned => Step::Prune,
         Goal::Prune(_) => Step::Reached,
-        // Each act writes the owner file at its begin; of a process that is marked already the mark changes nothing else.
-        Goal::Claim(target) if is_unowned(&observed.folder, target) => Step::Mark { keep: vec![] },
+        Goal::Claim(target) if is_unowned(&observed.folder, target) => Step::Claim,
         Goal::Claim(_) => Step::Reached,
     }
 }
@@ -136,46 +118,32 @@ fn run_step(
     }
     let is_wanted = |process: &&ProcessFacts| process.alive && is_target(process, target);
     let Some(process) = folder.process.as_ref().filter(is_wanted) else {
-        return start_step(observed, target, heal, done);
+        return match is_dead_before_ready(observed, target, heal) {
+            true => Step::Died,
+            false => Step::Update,
+        };
     };
     if folder.current.as_ref() != Some(&target.release) {
         return Step::Switch;
     }
     if !is_marked(folder, process) {
-        return match done.verified == Some((process.pid, process.start)) {
-            true => {
-                Step::Mark { keep: if has_too_many(folder, target) { vec![target.release.clone()] } else { vec![] } }
-            }
-            false => Step::Verify { pid: process.pid, start: process.start },
-        };
+        return Step::Verify;
     }
-    if has_too_many(folder, target) && !done.pruned {
-        return Step::Prune { keep: vec![target.release.clone()] };
+    match has_too_many(folder, target) && !done.pruned {
+        true => Step::Prune,
+        false => Step::Reached,
     }
-    Step::Reached
 }
 
-fn start_step(observed: &FolderView, target: &Target, heal: bool, done: StepProgress) -> Step {
+/// The one start of the first attempt is over: what is started again without a word would hide that it fails. After a reboot the outcome is
+/// not known.
+fn is_dead_before_ready(observed: &FolderView, target: &Target, heal: bool) -> bool {
     let folder = &observed.folder;
-    if folder.process.as_ref().is_some_and(|process| process.alive) {
-        return Step::Update;
-    }
-    let died = folder.process.as_ref().is_some_and(|process| {
+    folder.process.as_ref().is_some_and(|process| {
         let own = process.uid == target.uid && process.rollout == target.rollout;
-        let untried = target.attempt == 1 && !heal && own && !was_ready(folder, process);
-        // After a reboot the outcome is not known: it is started again.
-        process.boot_id == observed.boot_id && (done.started || untried)
-    });
-    if died {
-        return Step::Died;
-    }
-    if !done.port_taken {
-        return Step::Update;
-    }
-    if folder.current.as_ref() != Some(&target.release) {
-        return Step::Switch;
-    }
-    Step::Start
+        let ended = !process.alive && !process.kept && !was_ready(folder, process);
+        target.attempt == 1 && !heal && own && ended && process.boot_id == observed.boot_id
+    })
 }
 
 /// More releases than `releasesPerHost`.

@@ -282,6 +282,8 @@ fn run(target: &Target, host: &str, folder: FolderFacts, ready: bool) -> FolderF
         revision: target.revision,
         rollout: target.rollout.clone(),
         alive: ready,
+        kept: false,
+        end: None,
     };
     let mark = ReadyMark { uid: target.uid.clone(), rollout: target.rollout.clone(), pid: 7, start: 9 };
     FolderFacts {
@@ -572,7 +574,7 @@ fn a_claim_marks_no_process_that_was_not_seen_ready() {
         next_step(&view, &Goal::Claim(Box::new(target.clone())), StepProgress::default())
     };
     let unowned = FolderFacts { owner: None, ..owned.clone() };
-    assert_eq!(step_of(&unowned), Step::Mark { keep: vec![] });
+    assert_eq!(step_of(&unowned), Step::Claim);
     assert_eq!(step_of(&owned), Step::Reached);
     assert_eq!(step_of(&FolderFacts { ready: None, ..unowned.clone() }), Step::Reached);
     let ended = unowned.process.clone().map(|process| ProcessFacts { alive: false, ..process });

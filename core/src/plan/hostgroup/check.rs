@@ -55,6 +55,9 @@ pub fn unfit(facts: &HostFacts) -> Option<Failure> {
             format!("the host lacks {tools}; install it there (util-linux and coreutils, or busybox, have it)"),
         ));
     }
+    if let Some(why) = &facts.unfit {
+        return Some(Failure::terminal(Reason::HostUnsupported, format!("the group's root can't be used: {why}")));
+    }
     if let Some((user, answer)) = facts.cannot_become.iter().next() {
         return Some(Failure::terminal(
             Reason::BecomeRefused,

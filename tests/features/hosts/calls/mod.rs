@@ -15,8 +15,8 @@ use crate::support::{
 use landfall::{
     effects::{
         gate::Gate,
-        host::{ActCall, Acted, Host, HostError, Listener, MarkSpec, StageSpec, StartSpec, StopSpec, UpdateSpec},
         payload::Payload,
+        shell::{ActCall, Acted, Host, HostError, Listener, MarkSpec, StageSpec, StartSpec, StopSpec, UpdateSpec},
         ssh::{Credentials, SshError, SshTarget},
     },
     model::{

@@ -10,8 +10,8 @@ use std::time::Duration;
 use landfall::{
     effects::{
         gate::Gate,
-        host::{ActCall, Host, HostError, Listener, MarkSpec, StageSpec, StartSpec, StopSpec},
         payload::Payload,
+        shell::{ActCall, Host, HostError, Listener, MarkSpec, StageSpec, StartSpec, StopSpec},
         ssh::{Credentials, SshError, SshTarget},
     },
     model::{

@@ -19,15 +19,15 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 const PARTS: [&str; 3] = [
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/effects/host/become.sh")),
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/effects/host/look.sh")),
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/effects/host/helper.sh")),
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/effects/shell/become.sh")),
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/effects/shell/look.sh")),
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/effects/shell/helper.sh")),
 ];
 /// One script, as it lies on a host.
 const HELPER: &str = concat!(
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/effects/host/become.sh")),
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/effects/host/look.sh")),
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/effects/host/helper.sh"))
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/effects/shell/become.sh")),
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/effects/shell/look.sh")),
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/effects/shell/helper.sh"))
 );
 const SHELLS: [&str; 4] = ["dash", "busybox sh", "bash --posix", "mksh"];
 

@@ -39,7 +39,7 @@ fn names_that_leave_the_root_are_refused() {
 #[test]
 fn shellcheck_has_nothing_to_say() {
     let said = Command::new("shellcheck")
-        .args(["-s", "sh", "src/effects/host/helper.sh", "src/effects/host/look.sh", "src/effects/host/become.sh"])
+        .args(["-s", "sh", "src/effects/shell/helper.sh", "src/effects/shell/look.sh", "src/effects/shell/become.sh"])
         .output()
         .unwrap();
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));

@@ -22,6 +22,7 @@ pub(super) fn read(answer: &Answer, server: &str, forwards: bool) -> Result<Host
         uptime: 0,
         rotated: false,
         missing_tools: Vec::new(),
+        unfit: None,
         free_bytes: 0,
         free_inodes: None,
         server: server.to_owned(),
@@ -143,5 +144,7 @@ pub(super) fn process(words: &[&str]) -> Option<ProcessFacts> {
         revision: revision.parse().ok()?,
         rollout: (*rollout).to_owned(),
         alive: *alive == "1",
+        kept: false,
+        end: None,
     })
 }

@@ -1,0 +1,205 @@
+//! What `landfall-host` says, in the words of `model::facts`. What a host reports is checked by the protocol's types; what can't be said in
+//! the model is left out. Pure.
+
+use landfall_host_protocol as host;
+
+use super::HostError;
+use crate::model::{
+    facts::{FolderFacts, HostFacts, OpenAct, ProcessFacts, ReadyMark},
+    ids::{FenceToken, FolderName, Owner, ReleaseName},
+};
+
+/// Facts of a host. `server`: its SSH server's banner.
+pub(super) fn host(facts: &host::HostFacts, server: &str) -> HostFacts {
+    let folders =
+        facts.folders.iter().filter_map(|(name, facts)| Some((FolderName::parse(name.as_str())?, folder(facts))));
+    HostFacts {
+        boot_id: facts.machine.boot_id.clone(),
+        uptime: facts.machine.uptime_seconds,
+        rotated: false,
+        missing_tools: Vec::new(),
+        unfit: facts.root.unfit.clone(),
+        free_bytes: facts.root.free_bytes,
+        free_inodes: facts.root.free_inodes,
+        server: server.to_owned(),
+        forwards: true,
+        session_scoped: facts.machine.session_scoped,
+        cannot_become: facts.cannot_become.clone(),
+        sudo_too_wide: facts.sudo_too_wide,
+        folders: folders.collect(),
+    }
+}
+
+/// Facts of one folder.
+pub fn folder(facts: &host::FolderFacts) -> FolderFacts {
+    FolderFacts {
+        owner: facts.owner.as_ref().map(owner),
+        fence: facts.fence.as_ref().map(fence),
+        journal: facts.journal,
+        open: facts.task.as_ref().map(open),
+        current: facts.current.as_ref().and_then(release),
+        // One whose files were changed is staged again before anything starts from it.
+        releases: facts
+            .releases
+            .iter()
+            .filter(|one| one.tampered.is_empty())
+            .filter_map(|one| release(&one.name))
+            .collect(),
+        process: facts.process.as_ref().map(process),
+        ready: facts.process.as_ref().and_then(ready),
+        heals: Vec::new(),
+    }
+}
+
+/// A folder's name as the program takes it.
+pub(super) fn folder_name(folder: &FolderName) -> Result<host::FolderName, HostError> {
+    host::FolderName::parse(folder.as_str())
+        .ok_or_else(|| HostError::BadInput { what: "the name of a project's folder", why: format!("{folder} is none") })
+}
+
+fn owner(owner: &host::Owner) -> Owner {
+    let host::Owner { control_plane_id, namespace, deployment, uid, host } = owner.clone();
+    Owner { control_plane_id, namespace, deployment, uid, host }
+}
+
+/// The owner of refusals.
+pub(super) fn owner_of(found: &host::Owner) -> Owner {
+    owner(found)
+}
+
+fn fence(token: &host::FenceToken) -> FenceToken {
+    let host::FenceToken { epoch, created, transitions } = token.clone();
+    FenceToken { epoch, created, transitions }
+}
+
+fn open(task: &host::OpenTask) -> OpenAct {
+    let host::TaskId { uid, rollout, attempt, n } = task.id.clone();
+    OpenAct { uid, rollout, attempt, n, step: task.step.clone(), running: task.running }
+}
+
+fn release(name: &host::ReleaseName) -> Option<ReleaseName> {
+    ReleaseName::parse(name.as_str())
+}
+
+fn rollout(process: &host::ProcessFacts) -> String {
+    format!("{}.{}", process.revision, process.redeploys)
+}
+
+fn process(process: &host::ProcessFacts) -> ProcessFacts {
+    ProcessFacts {
+        pid: i64::from(process.pid),
+        start: process.start,
+        boot_id: process.boot_id.clone(),
+        digest: process.digest.to_string(),
+        release: release(&process.release),
+        uid: process.uid.clone(),
+        revision: process.revision,
+        rollout: rollout(process),
+        alive: process.state == host::ProcessState::Running,
+        kept: matches!(process.state, host::ProcessState::Waiting { .. }),
+        end: process.last_end.as_ref().map(end_in_words),
+    }
+}
+
+/// That the application was ready. Of one that its keeper started again it counts once the new process is ready: until then the mark is of
+/// a process before it.
+fn ready(process: &host::ProcessFacts) -> Option<ReadyMark> {
+    let this = process.ready || (process.restarts == 0 && process.state == host::ProcessState::Running);
+    let (pid, start) = if this { (i64::from(process.pid), process.start) } else { (0, 0) };
+    process.was_ready.then(|| ReadyMark { uid: process.uid.clone(), rollout: rollout(process), pid, start })
+}
+
+/// How a process ended, with its last output.
+fn end_in_words(end: &host::Ended) -> String {
+    let how = match (&end.signal, end.status) {
+        (Some(signal), _) => format!("was ended by signal {signal}"),
+        (None, Some(status)) => format!("exited with status {status}"),
+        (None, None) => "ended, and nobody saw how".to_owned(),
+    };
+    match end.lines.is_empty() {
+        true => how,
+        false => format!("{how}; last output: {}", end.lines.join(" | ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_host_protocol::{Digest, ProcessState, ReleaseFacts};
+
+    use super::*;
+
+    fn of(state: ProcessState) -> host::ProcessFacts {
+        let digest = Digest::parse(&"1".repeat(64)).unwrap();
+        host::ProcessFacts {
+            pid: 7,
+            start: 9,
+            boot_id: "boot".to_owned(),
+            release: host::ReleaseName::new("v1", digest.as_str()),
+            digest,
+            config: None,
+            uid: "uid-1".to_owned(),
+            revision: 3,
+            redeploys: 1,
+            state,
+            ready: true,
+            ready_since: Some(1),
+            was_ready: true,
+            restarts: 0,
+            last_end: None,
+            probe_failure: None,
+        }
+    }
+
+    fn facts(process: host::ProcessFacts) -> FolderFacts {
+        folder(&host::FolderFacts { process: Some(process), ..host::FolderFacts::default() })
+    }
+
+    #[test]
+    fn a_process_that_is_ready_is_alive_and_marked_for_its_rollout() {
+        let folder = facts(of(ProcessState::Running));
+        let process = folder.process.unwrap();
+        assert!(process.alive && !process.kept);
+        assert_eq!(process.rollout, "3.1");
+        let mark = folder.ready.unwrap();
+        assert_eq!((mark.uid.as_str(), mark.rollout.as_str(), mark.pid, mark.start), ("uid-1", "3.1", 7, 9));
+    }
+
+    #[test]
+    fn one_that_was_never_ready_has_no_mark() {
+        let process = host::ProcessFacts { ready: false, was_ready: false, ..of(ProcessState::Running) };
+        assert_eq!(facts(process).ready, None);
+    }
+
+    #[test]
+    fn one_that_its_keeper_started_again_is_marked_once_it_is_ready() {
+        let again = host::ProcessFacts { ready: false, restarts: 2, ..of(ProcessState::Running) };
+        assert_eq!(facts(again.clone()).ready.map(|mark| mark.pid), Some(0));
+        assert_eq!(facts(host::ProcessFacts { ready: true, ..again }).ready.map(|mark| mark.pid), Some(7));
+        let waiting = facts(host::ProcessFacts { ready: false, ..of(ProcessState::Waiting { seconds: 4 }) });
+        assert!(waiting.process.is_some_and(|process| process.kept && !process.alive));
+    }
+
+    #[test]
+    fn a_release_that_was_changed_on_the_host_counts_as_absent() {
+        let digest = Digest::parse(&"1".repeat(64)).unwrap();
+        let one = |version: &str, tampered: &[&str]| ReleaseFacts {
+            name: host::ReleaseName::new(version, digest.as_str()),
+            digest: digest.clone(),
+            tampered: tampered.iter().map(|path| (*path).to_owned()).collect(),
+        };
+        let facts =
+            host::FolderFacts { releases: vec![one("v1", &[]), one("v2", &["app"])], ..host::FolderFacts::default() };
+        let names: Vec<String> = folder(&facts).releases.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["v1-111111111111"]);
+    }
+
+    #[test]
+    fn an_open_task_is_named_by_its_id_and_step() {
+        let id = host::TaskId { uid: "u".to_owned(), rollout: "2.0".to_owned(), attempt: 1, n: 7 };
+        let task = host::OpenTask { id: id.clone(), step: "waitReady".to_owned(), running: true };
+        let facts = folder(&host::FolderFacts { task: Some(task), ..host::FolderFacts::default() });
+        let open = facts.open.unwrap();
+        assert_eq!((open.step.as_str(), open.running), ("waitReady", true));
+        assert_eq!(super::super::task_id(&open), id);
+    }
+}
