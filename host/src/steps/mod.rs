@@ -168,15 +168,16 @@ fn stop(context: &Context<'_>) -> StepResult<Done> {
 
 /// Whether what this task starts runs already.
 fn is_target_running(context: &Context<'_>) -> bool {
-    context.later_start().is_some_and(|start| running_target(context.folder, start).is_some())
+    context.later_start().is_some_and(|start| running_target(context, start).is_some())
 }
 
-/// The application, where it is what `start` wants: release, configuration and redeploys are its target's, whichever revision brought it.
-fn running_target(folder: &Folder, start: &Start) -> Option<ProcessFacts> {
+/// The application, where it is what `start` wants: Deployment, release, configuration and redeploys are its target's, whichever revision brought it.
+fn running_target(context: &Context<'_>, start: &Start) -> Option<ProcessFacts> {
     let mut facts = FolderFacts::default();
-    runtime::recorded(folder).observe(folder, &mut facts);
+    runtime::recorded(context.folder).observe(context.folder, &mut facts);
     facts.process.filter(|process| {
-        process.digest == start.digest
+        process.uid == context.task.owner.uid
+            && process.digest == start.digest
             && process.config.as_ref() == Some(&start.config.hash)
             && process.redeploys == start.redeploys
             && matches!(process.state, ProcessState::Running | ProcessState::Completed)

@@ -15,7 +15,7 @@ pub(super) fn start(context: &Context<'_>, start: &Start) -> StepResult<Done> {
         return Err(StepFailure::new(Reason::StartFailed, why));
     }
     staged::check(folder, &start.release, Some(&start.digest))?;
-    match running_target(folder, start) {
+    match running_target(context, start) {
         Some(process) => {
             // It is not touched; a keeper that it lost it gets again.
             let as_it_runs = Start { revision: process.revision, ..start.clone() };
