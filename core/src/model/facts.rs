@@ -106,9 +106,26 @@ pub struct ProcessFacts {
     /// It ended, and its keeper starts it again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
-    /// How its last run ended, with the last lines of output, for a person.
+    /// Starts by its keeper after the first one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+    /// How its last run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end: Option<String>,
+    pub end: Option<EndFacts>,
+}
+
+/// How a run of a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndFacts {
+    /// With the last lines of output, for a person: "exited with status 1".
+    pub text: String,
+    /// Seconds since boot.
+    pub at: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl ProcessFacts {

@@ -2,21 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use kube::{ResourceExt, core::DeserializeGuard};
 
 use super::{context::DeploymentContext, records};
 use crate::{
-    api::{Deployment, FINALIZER, HostGroup, Project},
+    api::{Deployment, FINALIZER, HostGroup, Project, Reason, conditions::clip},
     controllers::{
         frame::ReconcileError,
         hosts::{HostKey, HostWorkerKey},
     },
-    model::{facts::HostFacts, ids::FolderName},
+    model::{Class, Failure, facts::HostFacts, ids::FolderName},
     plan::{
-        deployment::{FolderCheck, FolderView, Group, HostObserved, Observed},
+        deployment::{FolderCheck, FolderView, Group, Healing, HostObserved, Observed},
         hostgroup::{HostCheck, unfit},
     },
 };
+
+/// Length of a failure's message.
+const MESSAGE_BYTES: usize = 1500;
 
 pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result<Observed, ReconcileError> {
     let namespace = object.namespace().unwrap_or_default();
@@ -40,10 +44,12 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         secret: context.fleet.hosts.secret_failure(&namespace, &group_name),
     });
     let folder = FolderName::new(&namespace, &spec.project_ref.name);
+    let attempt =
+        object.status.as_ref().and_then(|status| status.rollout.as_ref()).map_or(1, |rollout| rollout.attempt);
     let mut hosts = BTreeMap::new();
     for host in group.iter().flat_map(|group| &group.hosts) {
         let key = HostKey::new(&namespace, &group_name, &host.name);
-        hosts.insert(host.name.clone(), observe_host(context, &key, &uid, &folder));
+        hosts.insert(host.name.clone(), observe_host(context, &key, &uid, &folder, attempt));
     }
     let all = context.siblings.of(&context.shared, &namespace, &spec.project_ref.name).await?;
     let siblings = all.iter().filter(|other| other.uid != uid).cloned().collect();
@@ -76,7 +82,13 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
     })
 }
 
-fn observe_host(context: &DeploymentContext, key: &HostKey, uid: &str, folder: &FolderName) -> HostObserved {
+fn observe_host(
+    context: &DeploymentContext,
+    key: &HostKey,
+    uid: &str,
+    folder: &FolderName,
+    attempt: i64,
+) -> HostObserved {
     let worker = HostWorkerKey { uid: uid.to_owned(), host: key.host.clone() };
     let task = context.fleet.hosts.workers.task(&worker);
     // While a task of this operator acts there, its last check is the newest.
@@ -87,7 +99,26 @@ fn observe_host(context: &DeploymentContext, key: &HostKey, uid: &str, folder: &
         HostCheck::Failed(problem) => FolderCheck::Failed(problem),
     };
     let (healing, heal_failure) = context.fleet.hosts.workers.healing(&worker);
-    HostObserved { check, task, healing, heal_failure }
+    let by_keeper = match (context.fleet.hosts.last_check(key), context.fleet.hosts.checked_at(key)) {
+        (HostCheck::Facts(facts), Some(at)) => kept(&facts, folder, attempt, at),
+        _ => None,
+    };
+    match by_keeper {
+        Some((healing, failure)) => HostObserved { check, task, healing: Some(healing), heal_failure: failure },
+        None => HostObserved { check, task, healing, heal_failure },
+    }
+}
+
+/// What the keeper did to heal: a process that it started again at least once, and how the last try ended while it waits for the next.
+fn kept(facts: &HostFacts, folder: &FolderName, attempt: i64, at: Timestamp) -> Option<(Healing, Option<Failure>)> {
+    let process = facts.folders.get(folder)?.process.as_ref().filter(|process| process.restarts > 0)?;
+    let end = process.end.as_ref()?;
+    let ago = i64::try_from(facts.uptime.saturating_sub(end.at)).ok()?;
+    let last = at.checked_sub(SignedDuration::from_secs(ago)).ok()?;
+    let message = format!("the process ended: it {}", end.text);
+    let failure =
+        process.kept.then(|| Failure::new(Reason::ProcessDied, Class::Transient, clip(&message, MESSAGE_BYTES)));
+    Some((Healing { starts: process.restarts, last, attempt }, failure))
 }
 
 /// The facts of a host for one project.

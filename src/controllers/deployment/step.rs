@@ -213,8 +213,8 @@ fn run_as(target: &Target, dial: Option<&Dial>) -> Result<Option<protocol::RunAs
 }
 
 fn died(context: &StepContext<'_>) -> crate::model::Failure {
-    let end = context.observed.folder.process.as_ref().and_then(|process| process.end.clone());
-    let end = end.unwrap_or_else(|| "ended, and nobody saw how".to_owned());
+    let end = context.observed.folder.process.as_ref().and_then(|process| process.end.as_ref());
+    let end = end.map_or("ended, and nobody saw how", |end| end.text.as_str());
     let message = format!("the process ended before it was ready: it {end}; its output is in shared/log on the host");
     host_failed(Reason::ProcessDied, &message, &[])
 }

@@ -5,17 +5,17 @@ use landfall_host_protocol as host;
 
 use super::HostError;
 use crate::model::{
-    facts::{FolderFacts, HostFacts, OpenAct, ProcessFacts, ReadyMark},
+    facts::{EndFacts, FolderFacts, HostFacts, OpenAct, ProcessFacts, ReadyMark},
     ids::{FenceToken, FolderName, Owner, ReleaseName},
 };
 
-/// Facts of a host. `server`: its SSH server's banner.
-pub(super) fn host(facts: &host::HostFacts, server: &str) -> HostFacts {
+/// Facts of a host. `server`: its SSH server's banner; `age`: seconds since it told them.
+pub(super) fn host(facts: &host::HostFacts, server: &str, age: u64) -> HostFacts {
     let folders =
         facts.folders.iter().filter_map(|(name, facts)| Some((FolderName::parse(name.as_str())?, folder(facts))));
     HostFacts {
         boot_id: facts.machine.boot_id.clone(),
-        uptime: facts.machine.uptime_seconds,
+        uptime: facts.machine.uptime_seconds.saturating_add(age),
         rotated: false,
         missing_tools: Vec::new(),
         unfit: facts.root.unfit.clone(),
@@ -97,7 +97,8 @@ fn process(process: &host::ProcessFacts) -> ProcessFacts {
         rollout: rollout(process),
         alive: process.state == host::ProcessState::Running,
         kept: matches!(process.state, host::ProcessState::Waiting { .. }),
-        end: process.last_end.as_ref().map(end_in_words),
+        restarts: process.restarts,
+        end: process.last_end.as_ref().map(|end| EndFacts { text: end_in_words(end), at: end.at }),
     }
 }
 

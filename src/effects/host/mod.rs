@@ -11,7 +11,10 @@ mod bundles;
 mod convert;
 mod error;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use landfall_host_protocol::{Hello, RunAsMethod, Secrets, Task, TaskId, VERSIONS};
 use tokio::sync::Mutex;
@@ -22,6 +25,7 @@ pub use self::{
     error::HostError,
 };
 use super::{
+    clock,
     fresh::Fresh,
     gate::Gate,
     program::{ConnectOptions, Images, Program, Pushes, PutOptions, TaskStream},
@@ -56,6 +60,7 @@ struct Inner {
 struct Known {
     seen: u64,
     facts: landfall_host_protocol::HostFacts,
+    told: Instant,
     first: Option<Fresh<()>>,
 }
 
@@ -90,7 +95,8 @@ impl Host {
         let images = Images::embedded();
         let options = ConnectOptions { name, root, images: &images, hello: &hello };
         let (program, welcome, pushes) = Program::connect(gate, Arc::new(connection), &options).await?;
-        let known = Known { seen: welcome.seen, facts: welcome.facts, first: Some(Fresh::now(())) };
+        let known =
+            Known { seen: welcome.seen, facts: welcome.facts, told: clock::monotonic(), first: Some(Fresh::now(())) };
         Ok((Self { inner: Arc::new(Inner { server, program, known: Mutex::new(known) }) }, pushes))
     }
 
@@ -104,9 +110,9 @@ impl Host {
         let mut known = self.inner.known.lock().await;
         let is_first = known.first.take().is_some_and(|first| first.into_inner(FIRST_FACTS_TTL).is_some());
         if !is_first && let Some((seen, facts)) = self.inner.program.look(known.seen).await? {
-            (known.seen, known.facts) = (seen, facts);
+            (known.seen, known.facts, known.told) = (seen, facts, clock::monotonic());
         }
-        Ok(convert::host(&known.facts, &self.inner.server))
+        Ok(convert::host(&known.facts, &self.inner.server, known.told.elapsed().as_secs()))
     }
 
     /// Brings what a host needs to unpack a release; what is there already is not sent again (effect `host.put`).

@@ -145,6 +145,7 @@ pub(super) fn process(words: &[&str]) -> Option<ProcessFacts> {
         rollout: (*rollout).to_owned(),
         alive: *alive == "1",
         kept: false,
+        restarts: 0,
         end: None,
     })
 }

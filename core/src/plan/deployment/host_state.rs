@@ -117,9 +117,8 @@ impl StateInput<'_> {
                 return HostState::Updating { phase: phase_of(folder, target), lost: None };
             }
         }
-        if is_kept(folder) && last_good(self.observed, self.host, self.target).is_some() {
-            let starts = is_down(folder);
-            return HostState::Healing { phase: if starts { Phase::Starting } else { Phase::Verifying } };
+        if is_kept(folder) && !is_down(folder) && last_good(self.observed, self.host, self.target).is_some() {
+            return HostState::Healing { phase: Phase::Verifying };
         }
         if is_down(folder) && last_good(self.observed, self.host, self.target).is_some() {
             return HostState::Down;

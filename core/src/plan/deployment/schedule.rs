@@ -84,13 +84,13 @@ impl Schedule {
     }
 
     /// A host whose process ended is unavailable already, so it goes first: it is updated where its target differs and an update may begin,
-    /// else its last good release is started again.
+    /// else its last good release is started again, which is its keeper's where it has one.
     fn heal(&mut self, view: &View<'_>, hold: Option<Hold>, now: Timestamp) {
         let mut updating = view.number(is_update);
         for (index, host) in view.hosts.iter().enumerate() {
             let kept = host.observed.task.is_none() && host.observed.view().is_some_and(|view| is_kept(&view.folder));
-            let kept = kept && matches!(host.state, HostState::Healing { .. });
-            if host.state != HostState::Down && !host.down_and_failed && !kept {
+            let is_healing = host.state == HostState::Down || kept && matches!(host.state, HostState::Healing { .. });
+            if !is_healing && !host.down_and_failed {
                 continue;
             }
             let Some(own) = last_good(view.observed, host.observed, view.target.as_ref()) else { continue };

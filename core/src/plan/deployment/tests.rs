@@ -283,6 +283,7 @@ fn run(target: &Target, host: &str, folder: FolderFacts, ready: bool) -> FolderF
         rollout: target.rollout.clone(),
         alive: ready,
         kept: false,
+        restarts: 0,
         end: None,
     };
     let mark = ReadyMark { uid: target.uid.clone(), rollout: target.rollout.clone(), pid: 7, start: 9 };
