@@ -141,7 +141,8 @@ async fn one_machine_under_two_addresses_is_found_out_and_deployed_to_once() {
 /// The host that the owner file names; empty without one.
 async fn owner_on(bench: &Bench, host: usize) -> String {
     let owner = bench.hosts.host(host).sh(&format!("cat {}/.landfall/owner 2>/dev/null || true", bench.folder())).await;
-    owner.split_whitespace().last().unwrap_or_default().to_owned()
+    let owner: serde_json::Value = serde_json::from_str(&owner).unwrap_or_default();
+    owner["host"].as_str().unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
@@ -153,7 +154,7 @@ async fn a_released_host_that_comes_back_is_claimed_again_and_not_updated() {
     bench.edit(json!({ "hosts": { "names": ["web-01"] } })).await;
     until("released", || async { owner_on(&bench, 1).await.is_empty() }).await;
     bench.until_deployed("v1").await;
-    let mark = || async { bench.hosts.host(1).sh(&format!("cat {}/.landfall/ready", bench.folder())).await };
+    let mark = || async { bench.hosts.host(1).sh(&format!("cat {}/.landfall/state", bench.folder())).await };
     let ready = mark().await;
     bench.edit(json!({ "hosts": null })).await;
     until("claimed again", || async { owner_on(&bench, 1).await == "web-02" }).await;

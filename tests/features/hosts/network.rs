@@ -75,7 +75,7 @@ async fn a_half_open_connection_is_noticed_and_the_step_is_asked_for_again_and_n
     bench.until("next", |object| phase(object, "web-02") == "Stopping").await;
     bench.hosts.host(1).sh("touch /srv/enough").await;
     bench.until_deployed("v2").await;
-    let journal = format!("grep -c ' begin turn ' {}/.landfall/journal", bench.folder());
+    let journal = format!("grep -c '\"kind\":\"begin\".*\"what\":\"use ' {}/.landfall/journal", bench.folder());
     assert_eq!(bench.hosts.host(0).sh(&journal).await.trim(), "2", "each version's turn was asked for once");
     assert_eq!(bench.hosts.host(0).sh(&signals).await, "TERM\n", "one signal");
     assert_eq!(bench.starts(0).await, ["v1", "v2"]);
@@ -153,7 +153,7 @@ async fn a_name_that_points_to_another_machine_or_to_none_is_never_trusted() {
     bench.publish("v2", SERVES);
     bench.edit(json!({ "version": "v2" })).await;
     bench.until("stopping", |object| phase(object, "web-01") == "Stopping").await;
-    let begun = format!("grep -c ' begin turn ' {}/.landfall/journal || true", bench.folder());
+    let begun = format!("grep -c '\"kind\":\"begin\".*\"what\":\"use ' {}/.landfall/journal || true", bench.folder());
     until("begun: the turn", || async { bench.hosts.host(0).sh(&begun).await.trim() == "2" }).await;
     point(&format!("{} web.test", address(1)));
     seen("another machine in the middle of a stop", "HostKeyMismatch").await;
