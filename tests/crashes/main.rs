@@ -100,7 +100,7 @@ echo "plane-elsewhere 1 1" >$d/.landfall/fence
 echo "plane-elsewhere $NAMESPACE shop uid-elsewhere web-01" >$d/.landfall/owner
 for i in 1 2 3 4 5; do
   mkdir $d/releases/v0.$i-aaaaaaaaaaaa
-  echo "a b" >$d/.landfall/verified/v0.$i-aaaaaaaaaaaa
+  echo "$(printf 'a%.0s' $(seq 64)) $(printf 'b%.0s' $(seq 64))" >$d/.landfall/verified/v0.$i-aaaaaaaaaaaa
   touch -d @170000000$i $d/releases/v0.$i-aaaaaaaaaaaa
 done"#;
 

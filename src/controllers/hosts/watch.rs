@@ -15,6 +15,7 @@ use super::{
 use crate::{
     effects::host::HostError,
     model::{backoff::Backoff, facts::HostFacts},
+    plan::hostgroup::unfit,
 };
 
 /// The longest time of a check, whatever the SSH library does.
@@ -59,8 +60,8 @@ pub async fn probe(fleet: &Fleet, key: &HostKey) -> Result<HostFacts, HostError>
         Err(error) => Err(error),
     };
     if let Some(dial) = fleet.hosts.dial(key) {
-        // Users are tried when a session begins, and a no is good for nothing.
-        let refused = observed.as_ref().is_ok_and(|facts| !facts.cannot_become.is_empty());
+        // What is tried when a session begins is tried again as long as it says no: users, the login manager's way, the root.
+        let refused = observed.as_ref().is_ok_and(|facts| unfit(facts).is_some());
         let lost = refused || observed.as_ref().is_err_and(HostError::ends_session);
         if lost || !dial.config.keeps_connections() {
             dial.slot.close().await;
