@@ -3,7 +3,6 @@
 
 use landfall_host_protocol as host;
 
-use super::HostError;
 use crate::model::{
     facts::{EndFacts, FolderFacts, HostFacts, OpenAct, ProcessFacts, ReadyMark},
     ids::{FenceToken, FolderName, Owner, ReleaseName},
@@ -49,12 +48,6 @@ pub fn folder(facts: &host::FolderFacts) -> FolderFacts {
         ready: facts.process.as_ref().and_then(ready),
         heals: Vec::new(),
     }
-}
-
-/// A folder's name as the program takes it.
-pub(super) fn folder_name(folder: &FolderName) -> Result<host::FolderName, HostError> {
-    host::FolderName::parse(folder.as_str())
-        .ok_or_else(|| HostError::BadInput { what: "the name of a project's folder", why: format!("{folder} is none") })
 }
 
 fn owner(owner: &host::Owner) -> Owner {

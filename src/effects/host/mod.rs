@@ -117,7 +117,7 @@ impl Host {
 
     /// Brings what a host needs to unpack a release; what is there already is not sent again (effect `host.put`).
     pub async fn put(&self, gate: &Gate, folder: &FolderName, bundle: &Bundle) -> Result<(), HostError> {
-        let folder = convert::folder_name(folder)?;
+        let folder = folder_name(folder)?;
         for (sha256, size, payload) in bundle.objects() {
             self.inner.program.put(gate, &folder, sha256, size, payload, &PutOptions::default()).await?;
         }
@@ -131,12 +131,12 @@ impl Host {
 
     /// Listens to a task that the facts name, from its beginning. It starts nothing.
     pub async fn attach(&self, folder: &FolderName, open: &OpenAct) -> Result<TaskStream, HostError> {
-        Ok(self.inner.program.attach(&convert::folder_name(folder)?, &task_id(open), 0).await?)
+        Ok(self.inner.program.attach(&folder_name(folder)?, &task_id(open), 0).await?)
     }
 
     /// Ends a task before its next step, or within one that waits (effect `host.cancel`).
     pub async fn cancel(&self, gate: &Gate, folder: &FolderName, task: &TaskId) -> Result<(), HostError> {
-        Ok(self.inner.program.cancel(gate, &convert::folder_name(folder)?, task).await?)
+        Ok(self.inner.program.cancel(gate, &folder_name(folder)?, task).await?)
     }
 }
 
@@ -148,5 +148,6 @@ pub fn task_id(open: &OpenAct) -> TaskId {
 
 /// A folder's name as the program takes it.
 pub fn folder_name(folder: &FolderName) -> Result<landfall_host_protocol::FolderName, HostError> {
-    convert::folder_name(folder)
+    landfall_host_protocol::FolderName::parse(folder.as_str())
+        .ok_or_else(|| HostError::BadInput { what: "the name of a project's folder", why: format!("{folder} is none") })
 }
