@@ -79,6 +79,7 @@ impl<'a> RolloutLog<'a> {
             EventKind::Cut { bytes } => self.write(&format!("{step}: {bytes} bytes of output are left out")),
             // Written with the recorded failure.
             EventKind::Failed { .. } => {}
+            EventKind::Unknown(later) => self.write(&format!("{step}: {later}")),
         }
     }
 

@@ -165,6 +165,7 @@ fn update(context: &StepContext<'_>) -> Result<Vec<protocol::Step>, StepError> {
         config,
         revision: target.revision,
         redeploys,
+        attempt: context.assignment.key.attempt,
     };
     let mut steps = vec![
         protocol::Step::Stop,
@@ -234,7 +235,8 @@ fn phase(step: StepName) -> Phase {
         | StepName::GiveUp
         | StepName::Remove
         | StepName::Adopt
-        | StepName::Undo => Phase::Stopping,
+        | StepName::Undo
+        | StepName::Unknown => Phase::Stopping,
     }
 }
 
@@ -330,6 +332,10 @@ fn ended(outcome: &Outcome, folder: Option<FolderFacts>) -> Result<Option<Folder
         Outcome::Succeeded => return Ok(Some(folder.unwrap_or_default())),
         Outcome::Cancelled => return Err(StepError::Superseded),
         Outcome::Failed(failure) => failure,
+        Outcome::Unknown(later) => {
+            let why = format!("its program says of a task `{later}`, which this version of landfall does not know");
+            return Err(HostError::Failed { why }.into());
+        }
     };
     if failure.reason == protocol::Reason::Lost {
         return Err(HostError::Lost { what: failure.why.clone() }.into());
@@ -355,9 +361,13 @@ fn reason(failure: &protocol::Failure) -> Reason {
         Of::StopFailed => Reason::StopFailed,
         Of::SwitchFailed => Reason::SwitchFailed,
         Of::StartFailed | Of::ExecFormat | Of::AwaitingSecrets | Of::LeftoverSuspected => Reason::StartFailed,
-        Of::StageFailed | Of::ReleaseTampered | Of::HookFailed | Of::DrainFailed | Of::Lost | Of::Internal => {
-            Reason::HelperFailed
-        }
+        Of::StageFailed
+        | Of::ReleaseTampered
+        | Of::HookFailed
+        | Of::DrainFailed
+        | Of::Lost
+        | Of::Internal
+        | Of::Unknown => Reason::HelperFailed,
     }
 }
 

@@ -91,7 +91,7 @@ fn process(process: &host::ProcessFacts) -> ProcessFacts {
         alive: process.state == host::ProcessState::Running,
         kept: matches!(process.state, host::ProcessState::Waiting { .. }),
         restarts: process.restarts,
-        end: process.last_end.as_ref().map(|end| EndFacts { text: end_in_words(end), at: end.at }),
+        end: process.last_end.as_ref().map(|end| EndFacts { text: end_in_words(end), at: end.at / 1000 }),
     }
 }
 
@@ -134,6 +134,7 @@ mod tests {
             uid: "uid-1".to_owned(),
             revision: 3,
             redeploys: 1,
+            attempt: 1,
             state,
             ready: true,
             ready_since: Some(1),
@@ -169,7 +170,8 @@ mod tests {
         let again = host::ProcessFacts { ready: false, restarts: 2, ..of(ProcessState::Running) };
         assert_eq!(facts(again.clone()).ready.map(|mark| mark.pid), Some(0));
         assert_eq!(facts(host::ProcessFacts { ready: true, ..again }).ready.map(|mark| mark.pid), Some(7));
-        let waiting = facts(host::ProcessFacts { ready: false, ..of(ProcessState::Waiting { seconds: 4 }) });
+        let waiting = ProcessState::Waiting { until_millis: 4_000, reason: host::WaitingReason::Crash };
+        let waiting = facts(host::ProcessFacts { ready: false, ..of(waiting) });
         assert!(waiting.process.is_some_and(|process| process.kept && !process.alive));
     }
 

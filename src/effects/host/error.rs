@@ -74,6 +74,9 @@ fn refused(refusal: Refusal) -> HostError {
         Refusal::Unsupported { why } => HostError::Unsupported { what: why },
         Refusal::Failed { why } => HostError::Failed { why },
         Refusal::BadInput { field, why } => HostError::Failed { why: format!("{field}: {why}") },
+        Refusal::Unknown(later) => HostError::Failed {
+            why: format!("its program refuses with `{later}`, which this version of landfall does not know"),
+        },
     }
 }
 
