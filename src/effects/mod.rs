@@ -18,6 +18,5 @@ pub(crate) mod release;
 pub(crate) mod remove;
 pub mod rollout_logs;
 pub mod secret;
-pub mod shell;
 pub mod ssh;
 pub mod store;

@@ -13,14 +13,9 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostFacts {
     pub boot_id: String,
-    /// Seconds since boot; a clock for `heals` and for nothing else.
+    /// Seconds since boot; a clock for what ended there and for nothing else.
     #[serde(default)]
     pub uptime: u64,
-    /// A log was long and its older part was dropped: it is looked at again soon, or it would fill the disk.
-    #[serde(default)]
-    pub rotated: bool,
-    /// Tools that the helper needs and did not find (`flock`, `setsid`, `mv -T`, …). Not empty means HostUnsupported.
-    pub missing_tools: Vec<String>,
     /// Why nothing can be deployed below the group's root, for a person, with the path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfit: Option<String>,
@@ -30,8 +25,6 @@ pub struct HostFacts {
     pub free_inodes: Option<u64>,
     /// The server's version banner, control characters removed.
     pub server: String,
-    /// Whether sshd opens `direct-tcpip` channels to 127.0.0.1; readiness probes need it.
-    pub forwards: bool,
     /// Our sessions end with the connection (`session-*.scope` and KillUserProcesses): the `process` runtime can't be used.
     pub session_scoped: bool,
     /// Users that the group may become and this host does not let it, with what was said there.
@@ -61,18 +54,6 @@ pub struct FolderFacts {
     pub process: Option<ProcessFacts>,
     /// The last rollout that was seen ready here (written by the act `mark`), and with which process.
     pub ready: Option<ReadyMark>,
-    /// The last starts for healing in this boot, oldest first; a rollout's own start empties it.
-    #[serde(default)]
-    pub heals: Vec<HealFact>,
-}
-
-/// A process that had been ready was started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HealFact {
-    /// Seconds since boot.
-    pub at: u64,
-    /// Attempt of the rollout.
-    pub attempt: i64,
 }
 
 /// An act whose end the journal does not have.

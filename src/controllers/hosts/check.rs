@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::{config::HostKey, failure::failure, fleet::Fleet, workers::HostWorkerKey};
+use super::{config::HostKey, failure::failure, fleet::Fleet};
 use crate::{
     api::Reason,
-    effects::{clock, host::HostError, ssh::SshError},
+    effects::{host::HostError, ssh::SshError},
     model::{
         Failure,
         facts::{FolderFacts, HostFacts},
-        ids::{FolderName, Owner},
+        ids::FolderName,
     },
-    plan::{deployment::Healing, hostgroup::HostCheck},
+    plan::hostgroup::HostCheck,
 };
 
 /// Time after which a host of which nothing is known counts as unreachable for now: a slow host must not hold up the others.
@@ -21,7 +21,6 @@ const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 /// depends on it, once more than this one act is done.
 pub fn after(fleet: &Fleet, key: &HostKey, mut facts: HostFacts, folder: &FolderName, now: FolderFacts) -> HostFacts {
     facts.folders.insert(folder.clone(), now);
-    recall(fleet, key, &facts);
     fleet.hosts.record_check(key, HostCheck::Facts(Box::new(facts.clone())), fleet.hosts.acts(key));
     facts
 }
@@ -47,23 +46,8 @@ pub(crate) async fn bounded<T>(
     tokio::time::timeout(limit.saturating_sub(FIRST_CHECK_TIMEOUT), work).await.map_err(late)?
 }
 
-/// What an operator before this one did to heal stands on the host's own record.
-fn recall(fleet: &Fleet, key: &HostKey, facts: &HostFacts) {
-    for folder in facts.folders.values() {
-        let ours = |owner: &&Owner| owner.control_plane_id == fleet.control_plane_id && owner.host == key.host;
-        if let Some(owner) = folder.owner.as_ref().filter(ours) {
-            let worker = HostWorkerKey { uid: owner.uid.clone(), host: key.host.clone() };
-            let healing = Healing::recorded(&folder.heals, facts.uptime, clock::now());
-            fleet.hosts.workers.recall(&worker, healing);
-        }
-    }
-}
-
 /// Keeps a check and wakes what depends on it.
 pub(super) fn keep(fleet: &Fleet, key: &HostKey, observed: &Result<HostFacts, HostError>, acts: u64) {
-    if let Ok(facts) = observed {
-        recall(fleet, key, facts);
-    }
     let check = match observed {
         Ok(facts) => HostCheck::Facts(Box::new(facts.clone())),
         Err(error) => match failure(error) {

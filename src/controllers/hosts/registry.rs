@@ -238,7 +238,7 @@ fn differs(old: &HostCheck, new: &HostCheck) -> bool {
             let mut old = old.clone();
             old.free_bytes = new.free_bytes;
             old.free_inodes = new.free_inodes;
-            (old.uptime, old.rotated) = (new.uptime, new.rotated);
+            old.uptime = new.uptime;
             old != *new
         }
         (HostCheck::Failed(old), HostCheck::Failed(new)) => old.reason != new.reason,

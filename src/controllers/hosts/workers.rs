@@ -53,8 +53,6 @@ struct HostWorker {
     healing_before: Option<Healing>,
     /// Why the last start for healing did not succeed.
     heal_failure: Option<Failure>,
-    /// What the host has on record of healing was taken over, or is older than what this operator did.
-    recalled: bool,
 }
 
 impl HostWorker {
@@ -134,7 +132,6 @@ impl HostWorkers {
         let worker = inner.workers.entry(key.clone()).or_default();
         worker.healing_before = worker.healing;
         worker.healing = Some(Healing::after(worker.healing, attempt, now));
-        worker.recalled = true;
     }
 
     /// The start that is under way never reached the host.
@@ -157,20 +154,11 @@ impl HostWorkers {
         }
     }
 
-    /// The first check of a host shows what an operator before this one did there.
-    pub(crate) fn recall(&self, key: &HostWorkerKey, healing: Option<Healing>) {
-        let mut inner = self.lock();
-        let worker = inner.workers.entry(key.clone()).or_default();
-        if !std::mem::replace(&mut worker.recalled, true) {
-            worker.healing = healing;
-        }
-    }
-
     /// A person or another version starts at zero.
     pub fn healed(&self, key: &HostWorkerKey) {
         let mut inner = self.lock();
         let worker = inner.workers.entry(key.clone()).or_default();
-        (worker.healing, worker.heal_failure, worker.recalled) = (None, None, true);
+        (worker.healing, worker.heal_failure) = (None, None);
     }
 
     /// The starts for healing, and why the last one did not succeed.

@@ -15,13 +15,10 @@ pub(super) fn host(facts: &host::HostFacts, server: &str, age: u64) -> HostFacts
     HostFacts {
         boot_id: facts.machine.boot_id.clone(),
         uptime: facts.machine.uptime_seconds.saturating_add(age),
-        rotated: false,
-        missing_tools: Vec::new(),
         unfit: facts.root.unfit.clone(),
         free_bytes: facts.root.free_bytes,
         free_inodes: facts.root.free_inodes,
         server: server.to_owned(),
-        forwards: true,
         session_scoped: facts.machine.session_scoped,
         cannot_become: facts.cannot_become.clone(),
         sudo_too_wide: facts.sudo_too_wide,
@@ -46,7 +43,6 @@ pub fn folder(facts: &host::FolderFacts) -> FolderFacts {
             .collect(),
         process: facts.process.as_ref().map(process),
         ready: facts.process.as_ref().and_then(ready),
-        heals: Vec::new(),
     }
 }
 

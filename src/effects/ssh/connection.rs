@@ -69,13 +69,8 @@ impl Connection {
         self.handle.is_closed()
     }
 
-    /// A stream to 127.0.0.1:`port` of the host; `None` where nothing accepts there.
-    pub async fn direct_tcpip(&self, port: u16) -> Result<Option<Stream>, SshError> {
-        self.forward("127.0.0.1", port, OPEN_TIMEOUT).await
-    }
-
     /// A stream from the host to `address`:`port`; `None` where nothing accepts there.
-    pub(super) async fn forward(&self, address: &str, port: u16, limit: Duration) -> Result<Option<Stream>, SshError> {
+    pub async fn forward(&self, address: &str, port: u16, limit: Duration) -> Result<Option<Stream>, SshError> {
         let address = address.to_owned();
         let opening = |handle: Arc<Handle<ClientHandler>>| async move {
             handle.channel_open_direct_tcpip(address, u32::from(port), "127.0.0.1", 0).await

@@ -4,7 +4,6 @@
 mod client_handler;
 mod connection;
 mod error;
-mod exec;
 mod handshake;
 mod identity;
 mod known_hosts;
@@ -15,7 +14,6 @@ mod trust;
 pub use self::{
     connection::{Connection, Stream},
     error::SshError,
-    exec::{Input, Output},
     identity::Identity,
     pipe::{Pipe, PipeReader, PipeWriter},
     trust::{Credentials, FirstUse, HostTrust},

@@ -1,7 +1,7 @@
 //! Who hosts are and who we are: real sshd with host certificates, user certificates, other ports, IPv6 and jump hosts, and key files of
 //! every kind.
 
-use std::{process::Command, time::Duration};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use crate::support::{
     hosts::{Host, Hosts},
@@ -10,7 +10,7 @@ use crate::support::{
 };
 use landfall::{
     api::HostGroup,
-    effects::ssh::{Connection, Credentials, HostTrust, Identity, Input, SshError, SshTarget},
+    effects::ssh::{Connection, Credentials, HostTrust, Identity, Pipe, SshError, SshTarget},
 };
 use russh::keys::{
     PrivateKey, PublicKey,
@@ -42,10 +42,13 @@ fn private(key: &PrivateKey) -> String {
     key.to_openssh(Default::default()).unwrap().to_string()
 }
 
-async fn run(connection: &Connection, command: &str) -> String {
-    let input = Input { bytes: Vec::new(), payload: None };
-    let output = connection.exec(command.to_owned(), input, Duration::from_secs(60)).await.unwrap();
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+async fn run(connection: &Arc<Connection>, command: &str) -> String {
+    let mut pipe = Pipe::open(connection.clone(), command.to_owned()).await.unwrap();
+    let mut output = Vec::new();
+    while let Some(bytes) = pipe.read().await.unwrap() {
+        output.extend_from_slice(&bytes);
+    }
+    String::from_utf8_lossy(&output).trim().to_owned()
 }
 
 /// A host certificate as it should be, but for what the test changes.
@@ -172,12 +175,13 @@ async fn a_user_certificate_is_signed_for_each_connection_and_lets_in_without_an
     };
     let root = with(&authority, None);
     for _ in 0..2 {
-        let connection = Connection::open(&target(host), &root).await.unwrap();
+        let connection = Arc::new(Connection::open(&target(host), &root).await.unwrap());
         assert_eq!(run(&connection, "id -un").await, "root");
-        assert!(connection.direct_tcpip(host.port).await.unwrap().is_some(), "readiness can be asked");
+        let forwarded = connection.forward("127.0.0.1", host.port, Duration::from_secs(60)).await.unwrap();
+        assert!(forwarded.is_some(), "it may be a jump host");
     }
     let deploy = SshTarget { user: "deploy".into(), ..target(host) };
-    let connection = Connection::open(&deploy, &with(&curve, None)).await.unwrap();
+    let connection = Arc::new(Connection::open(&deploy, &with(&curve, None)).await.unwrap());
     assert_eq!(run(&connection, "id -un; tty").await, "deploy\nnot a tty");
 
     let log = host.sshd_log().await;
@@ -263,10 +267,9 @@ async fn jump_hosts_are_checked_one_by_one_and_an_error_names_the_hop() {
     let known = Credentials::new(&hosts.identity(), &hosts.known_hosts()).unwrap();
     let hops = [first.clone(), second.clone()];
     let via = Connection::open_chain(&hops, &end.address, &known).await.unwrap();
-    let connection = Connection::open_via(via.clone(), &end, &known).await.unwrap();
+    let connection = Arc::new(Connection::open_via(via.clone(), &end, &known).await.unwrap());
     let from = run(&connection, "echo ${SSH_CONNECTION%% *}").await;
     assert_eq!(from, second.address, "the host sees the last hop");
-    assert!(connection.direct_tcpip(end.port).await.unwrap().is_some());
 
     // Nobody listens there, and who behind the hop is a stranger.
     let nobody = SshTarget { port: 9, ..end.clone() };
@@ -296,8 +299,7 @@ async fn jump_hosts_are_checked_one_by_one_and_an_error_names_the_hop() {
 
     // The way is lost: the host is not to blame.
     hosts.host(1).hangup().await;
-    let input = Input { bytes: Vec::new(), payload: None };
-    let error = connection.exec("sleep 1000".into(), input, Duration::from_secs(60)).await.err().unwrap();
+    let error = Pipe::open(connection.clone(), "sleep 1000".to_owned()).await.err().unwrap();
     assert!(
         matches!(&error, SshError::Jump { hop, .. } if *hop == second.address) && error.is_unreachable(),
         "{error}"

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{backoff::Backoff, facts::HealFact};
+use crate::model::backoff::Backoff;
 
 /// Seconds after its last start from which a process counts as healed.
 pub const HEALED_AFTER: i64 = 600;
@@ -33,23 +33,6 @@ impl Healing {
     pub fn counts(&self, attempt: i64, now: Timestamp) -> bool {
         self.attempt == attempt && now.duration_since(self.last).as_secs() <= HEALED_AFTER
     }
-
-    /// From the starts that the host recorded; they and `uptime` in seconds since its boot, `now` the time of the check.
-    pub fn recorded(heals: &[HealFact], uptime: u64, now: Timestamp) -> Option<Self> {
-        let newest = heals.last()?;
-        let longest = HEALED_AFTER.unsigned_abs();
-        let mut starts = 1;
-        for pair in heals.windows(2).rev() {
-            let [older, newer] = pair else { break };
-            if older.attempt != newest.attempt || newer.at.saturating_sub(older.at) > longest {
-                break;
-            }
-            starts += 1;
-        }
-        let ago = i64::try_from(uptime.saturating_sub(newest.at)).unwrap_or(i64::MAX);
-        let last = now.checked_sub(jiff::SignedDuration::from_secs(ago)).ok()?;
-        Some(Self { starts, last, attempt: newest.attempt })
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,21 +54,6 @@ pub(crate) fn heal_due(healing: Option<Healing>, attempt: i64, now: Timestamp) -
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn heal(at: u64, attempt: i64) -> HealFact {
-        HealFact { at, attempt }
-    }
-
-    #[test]
-    fn what_a_host_has_on_record_counts_starts_in_a_row_of_one_attempt() {
-        let now: Timestamp = "2026-11-24T09:00:00Z".parse().unwrap();
-        let recorded = |heals: &[HealFact]| Healing::recorded(heals, 5000, now);
-        assert_eq!(recorded(&[]), None);
-        let three = recorded(&[heal(100, 1), heal(4000, 1), heal(4500, 1), heal(4990, 1)]).unwrap();
-        assert_eq!((three.starts, three.attempt, three.last), (3, 1, "2026-11-24T08:59:50Z".parse().unwrap()));
-        let other_attempt = recorded(&[heal(4900, 1), heal(4950, 1), heal(4990, 2)]).unwrap();
-        assert_eq!((other_attempt.starts, other_attempt.attempt), (1, 2));
-    }
 
     #[test]
     fn another_attempt_counts_from_one() {

@@ -48,13 +48,6 @@ impl HostCheck {
 
 /// Why a host that answers can't be used.
 pub fn unfit(facts: &HostFacts) -> Option<Failure> {
-    if !facts.missing_tools.is_empty() {
-        let tools = facts.missing_tools.join(", ");
-        return Some(Failure::terminal(
-            Reason::HostUnsupported,
-            format!("the host lacks {tools}; install it there (util-linux and coreutils, or busybox, have it)"),
-        ));
-    }
     if let Some(why) = &facts.unfit {
         return Some(Failure::terminal(Reason::HostUnsupported, format!("the group's root can't be used: {why}")));
     }
@@ -71,12 +64,6 @@ pub fn unfit(facts: &HostFacts) -> Option<Failure> {
             Reason::SessionScoped,
             "what is started over SSH ends with the connection there (logind's KillUserProcesses=yes); in /etc/systemd/logind.conf add the SSH \
              user to KillExcludeUsers, and restart systemd-logind",
-        ));
-    }
-    if !facts.forwards {
-        return Some(Failure::terminal(
-            Reason::HostUnsupported,
-            "forwarding: sshd there does not forward connections, and readiness is asked through them; set `AllowTcpForwarding local`",
         ));
     }
     None

@@ -28,6 +28,20 @@ async fn a_look_at_a_quiet_host_costs_no_process_there() {
     assert_eq!(last_pid().await - before, reading);
 }
 
+/// Its sshd is silent: the connection's own questions find out.
+#[tokio::test]
+async fn a_host_that_freezes_under_a_session_is_given_up_and_found_again_when_it_thaws() {
+    let rack = Hosts::up(1).await;
+    let (program, welcome, _) = connect(&rack).await;
+    rack.host(0).freeze().await;
+    let began = tokio::time::Instant::now();
+    let error = program.look(welcome.seen).await.unwrap_err();
+    assert!(error.ends_session(), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(90), "{:?}", began.elapsed());
+    rack.host(0).thaw().await;
+    connect(&rack).await;
+}
+
 #[tokio::test]
 async fn an_upload_goes_on_where_it_was_cut() {
     let rack = Hosts::up(1).await;
@@ -113,17 +127,18 @@ async fn an_opening_that_nobody_waits_for_leaves_no_connection_on_the_host() {
     let host = rack.host(0);
     host.sh("mkdir -p /srv/echo; cp \"$(command -v cat)\" /srv/echo/echoing").await;
     host.sh("busybox nc -ll -p 8080 -e /srv/echo/echoing >/dev/null 2>&1 </dev/null &").await;
+    const LIMIT: Duration = Duration::from_secs(30);
     let connection = dial(&rack, host).await;
-    until("listening", || async { connection.direct_tcpip(8080).await.unwrap().is_some() }).await;
+    until("listening", || async { connection.forward("127.0.0.1", 8080, LIMIT).await.unwrap().is_some() }).await;
     for _ in 0..5 {
         // Polled once, so it is asked for, and given up before the answer.
         tokio::select! {
             biased;
-            _ = connection.direct_tcpip(8080) => {}
+            _ = connection.forward("127.0.0.1", 8080, LIMIT) => {}
             () = std::future::ready(()) => {}
         }
     }
     // One after all of them: they were answered before it.
-    drop(connection.direct_tcpip(8080).await.unwrap().unwrap());
+    drop(connection.forward("127.0.0.1", 8080, LIMIT).await.unwrap().unwrap());
     until("closed: all of them", || async { host.sh("pgrep -c echoing || true").await.trim() == "0" }).await;
 }
