@@ -75,6 +75,7 @@ fn probe(probe: &ReadinessProbe) -> Option<Probe> {
         initial_delay_seconds: 0,
         period_seconds: number(probe.period_seconds),
         timeout_seconds: number(probe.timeout_seconds),
+        success_threshold: number(probe.success_threshold),
         failure_threshold: FAILURES_UNTIL_UNREADY,
     })
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall_host_protocol::{Event, EventKind};
+use landfall_host_protocol::{Event, EventKind, StepName};
 use parking_lot::Mutex;
 
 use super::{context::DeploymentContext, failure::StepError, host_ref::HostRef};
@@ -23,12 +23,22 @@ pub(crate) struct RolloutLog<'a> {
     goal: &'a Goal,
     /// Whether the purpose of the task is written.
     purpose_written: Mutex<bool>,
+    told: Mutex<Told>,
+}
+
+/// What the lines so far say.
+#[derive(Default)]
+struct Told {
+    /// The step of the plan is told as one, so those of its task are not: bytes are sent before it, or its task says nothing.
+    whole: bool,
+    /// Milliseconds of the task at which its step began.
+    step_began: u64,
 }
 
 impl<'a> RolloutLog<'a> {
     pub fn new(logs: &'a RolloutLogs, host_ref: &'a HostRef, assignment: &'a Assignment) -> Self {
         let attempt = RolloutAttempt::new(&assignment.key.rollout, assignment.key.attempt);
-        Self { logs, host_ref, attempt, goal: &assignment.goal, purpose_written: Mutex::new(false) }
+        Self { logs, host_ref, attempt, goal: &assignment.goal, purpose_written: Mutex::new(false), told: Mutex::default() }
     }
 
     fn write(&self, text: &str) {
@@ -46,16 +56,22 @@ impl<'a> RolloutLog<'a> {
     }
 
     pub fn begins(&self, step: &Step) -> Instant {
+        let whole = matches!(step, Step::Stage | Step::Claim);
+        self.told.lock().whole = whole;
         if !matches!(step, Step::Died | Step::Reached) {
             self.write_purpose();
+        }
+        if whole || matches!(step, Step::Attach(_)) {
             self.write(&format!("{} …", step_name(step)));
         }
         clock::monotonic()
     }
 
     pub fn done(&self, step: &Step, began: Instant) {
-        let took = clock::monotonic().saturating_duration_since(began);
-        self.write(&format!("{}: done in {:.1} s", step_name(step), took.as_secs_f64()));
+        if self.told.lock().whole {
+            let took = clock::monotonic().saturating_duration_since(began);
+            self.write(&format!("{}: done in {:.1} s", step_name(step), took.as_secs_f64()));
+        }
     }
 
     pub fn error(&self, step: &Step, error: &StepError) {
@@ -69,17 +85,26 @@ impl<'a> RolloutLog<'a> {
 
     /// What a task on the host tells.
     pub(crate) fn event(&self, event: &Event) {
-        let step = event.step.as_str();
-        let at = Duration::from_millis(event.after_millis).as_secs_f64();
-        match &event.kind {
-            EventKind::Begun => self.write(&format!("+{at:.1} s: {step} …")),
-            EventKind::Skipped => self.write(&format!("+{at:.1} s: {step}: nothing to do")),
-            EventKind::Ended => self.write(&format!("+{at:.1} s: {step}: done")),
-            EventKind::Progress { text } | EventKind::Line { text, .. } => self.write(&format!("{step}: {text}")),
-            EventKind::Cut { bytes } => self.write(&format!("{step}: {bytes} bytes of output are left out")),
-            // Written with the recorded failure.
-            EventKind::Failed { .. } => {}
-            EventKind::Unknown(later) => self.write(&format!("{step}: {later}")),
+        let name = task_step_name(event.step);
+        let text = {
+            let mut told = self.told.lock();
+            let took = Duration::from_millis(event.after_millis.saturating_sub(told.step_began)).as_secs_f64();
+            match &event.kind {
+                EventKind::Begun => {
+                    told.step_began = event.after_millis;
+                    (!told.whole).then(|| format!("{name} …"))
+                }
+                EventKind::Skipped => (!told.whole).then(|| format!("{name}: nothing to do")),
+                EventKind::Ended => (!told.whole).then(|| format!("{name}: done in {took:.1} s")),
+                EventKind::Progress { text } | EventKind::Line { text, .. } => Some(format!("{name}: {text}")),
+                EventKind::Cut { bytes } => Some(format!("{name}: {bytes} bytes of output are left out")),
+                // Written with the recorded failure.
+                EventKind::Failed { .. } => None,
+                EventKind::Unknown(later) => Some(format!("{name}: {later}")),
+            }
+        };
+        if let Some(text) = text {
+            self.write(&text);
         }
     }
 
@@ -169,5 +194,16 @@ fn step_name(step: &Step) -> &'static str {
         Step::Adopt => "adopt",
         Step::Died => "start",
         Step::Reached => "check",
+    }
+}
+
+/// A step of a task, as people read it.
+fn task_step_name(step: StepName) -> &'static str {
+    match step {
+        StepName::WaitReady => "wait until ready",
+        StepName::MinReady => "stay ready",
+        StepName::GiveUp => "give up the claim",
+        StepName::Prune => "prune old releases",
+        other => other.as_str(),
     }
 }
