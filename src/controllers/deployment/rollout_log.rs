@@ -38,7 +38,14 @@ struct Told {
 impl<'a> RolloutLog<'a> {
     pub fn new(logs: &'a RolloutLogs, host_ref: &'a HostRef, assignment: &'a Assignment) -> Self {
         let attempt = RolloutAttempt::new(&assignment.key.rollout, assignment.key.attempt);
-        Self { logs, host_ref, attempt, goal: &assignment.goal, purpose_written: Mutex::new(false), told: Mutex::default() }
+        Self {
+            logs,
+            host_ref,
+            attempt,
+            goal: &assignment.goal,
+            purpose_written: Mutex::new(false),
+            told: Mutex::default(),
+        }
     }
 
     fn write(&self, text: &str) {

@@ -134,6 +134,7 @@ mod tests {
             state,
             ready: true,
             ready_since: Some(1),
+            unready_since: None,
             was_ready: true,
             restarts: 0,
             last_end: None,

@@ -290,7 +290,14 @@ async fn what_is_done_on_hosts_is_read_as_it_happens_by_all_or_by_one_and_afterw
     let first = String::from_utf8(first.stdout).unwrap();
     println!("{first}");
     for host in ["web-01", "web-02"] {
-        for word in ["goal: run v1", "stage: done in", "switch: done in", "start: done in", "wait until ready: done in", "ready"] {
+        for word in [
+            "goal: run v1",
+            "stage: done in",
+            "switch: done in",
+            "start: done in",
+            "wait until ready: done in",
+            "ready",
+        ] {
             assert!(first.lines().any(|line| line.contains(&format!(" {host}: {word}"))), "{host} {word}");
         }
     }
