@@ -52,7 +52,9 @@ impl From<ProgramError> for HostError {
             ProgramError::Gate(shut) => Self::Shut(shut),
             ProgramError::BadInput { what, why } => Self::BadInput { what, why },
             ProgramError::Refused(refusal) => refused(refusal),
-            ProgramError::UnsupportedMachine { .. } => Self::Unsupported { what: error.to_string() },
+            ProgramError::UnsupportedMachine { .. }
+            | ProgramError::UnsafeRoot { .. }
+            | ProgramError::UnfitRoot { .. } => Self::Unsupported { what: error.to_string() },
             other => Self::Program(other),
         }
     }

@@ -394,12 +394,12 @@ async fn a_group_says_which_versions_run_and_refresh_looks_at_once() {
 }
 
 #[tokio::test]
-async fn a_host_whose_root_takes_no_program_is_named_with_the_path() {
+async fn a_host_whose_root_takes_no_program_is_named_with_its_mount() {
     let bench = Bench::new(1).await;
     bench.hosts.host(0).sh("mkdir -p /srv/landfall; mount --bind /srv/landfall /srv/landfall; mount -o remount,bind,noexec /srv/landfall").await;
-    let group = until(&bench, "unsupported", |group| !reason(group, "web-01").is_empty()).await;
+    let group = until(&bench, "unsupported", |group| reason(group, "web-01") == "HostUnsupported").await;
     let message = &exception(&group, "web-01").unwrap().message;
-    assert!(message.contains("/srv/landfall/.landfall/bin"), "{message}");
+    assert!(message.contains("/srv/landfall (") && message.contains("mounted noexec"), "{message}");
 }
 
 #[tokio::test]
