@@ -19,11 +19,12 @@ fn hanging() -> Probe {
     Probe { timeout_seconds: LONG, ..exec(&["sh", "-c", "echo $$ >>../../shared/data/asked; exec sleep 1000"]) }
 }
 
-/// An application that prints as fast as it can.
+/// An application that prints some 20 MB a second.
 fn printing(host: &Host, before: &str, mut config: Configuration) -> landfall_host::process::Identity {
-    let script =
-        format!("{before}echo up >../../shared/data/up; yes 'a line of an application that prints all the time'");
-    config.log = LogLimits { max_bytes: 1 << 20, files: 2 };
+    let script = format!(
+        "{before}echo up >../../shared/data/up; while :; do head -c 200000 /dev/zero | tr '\\0' x; sleep 0.005; done"
+    );
+    config.log = LogLimits { max_bytes: 64 << 10, files: 2 };
     let application = host.started(&start(&host.release("v1", &script), config));
     host.wait_for_data("up");
     application
@@ -32,11 +33,11 @@ fn printing(host: &Host, before: &str, mut config: Configuration) -> landfall_ho
 /// The log is cut while it is written to, again and again.
 fn is_rotated(host: &Host) {
     let (mut length, mut cuts) = (0, 0);
-    until("it was cut five times", || {
+    until("it was cut three times", || {
         let now = fs::metadata(host.folder.log(0)).map_or(0, |metadata| metadata.len());
         cuts += u32::from(now < length);
         length = now;
-        cuts >= 5
+        cuts >= 3
     });
 }
 
@@ -89,24 +90,28 @@ fn a_log_is_rotated_while_its_application_takes_its_time_to_end() {
 fn a_probe_that_hangs_keeps_no_other_from_being_asked() {
     let host = Host::new();
     let mut config = process(&["./run"]);
-    config.readiness = Some(hanging());
+    let text = "test -e ../../shared/data/hang || exit 0; echo $$ >>../../shared/data/asked; exec sleep 1000";
+    config.readiness = Some(Probe { timeout_seconds: LONG, ..exec(&["sh", "-c", text]) });
     config.liveness = Some(exec(&["sh", "-c", "! test -e ../../shared/data/ill"]));
     let release = host.release("v1", "exec sleep 1000");
     host.started(&start(&release, config.clone()));
+    host.wait_ready().unwrap();
+    fs::write(host.data("hang"), "").unwrap();
     host.wait_for_data("asked");
     fs::write(host.data("ill"), "").unwrap();
-    host.wait_for_phase("it is seen not to live", |phase| *phase == Phase::Ended);
+    until("it is seen not to live", || host.state().restarts == 1);
     host.stop().unwrap();
     assert!(host.living().is_empty());
 
     // The other way round.
     fs::remove_file(host.data("asked")).unwrap();
-    config.liveness = config.readiness.take();
-    config.readiness = Some(exec(&["test", "-e", "../../shared/data/ready"]));
+    config.liveness = Some(hanging());
+    config.readiness = Some(exec(&["sh", "-c", "! test -e ../../shared/data/unready"]));
     host.started(&start(&release, config));
-    host.wait_for_data("asked");
-    fs::write(host.data("ready"), "").unwrap();
     host.wait_ready().unwrap();
+    host.wait_for_data("asked");
+    fs::write(host.data("unready"), "").unwrap();
+    until("it is not ready any more", || !host.process().ready);
     assert_eq!(host.process().state, ProcessState::Running);
 }
 
