@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall_host_protocol::{Configuration, ProcessRuntime, Reason, Runtime};
+use landfall_host_protocol::{Configuration, ProcessRuntime, Reason, Runtime, Start};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::FlockOperation,
