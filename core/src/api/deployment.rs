@@ -316,6 +316,21 @@ pub struct RolloutIntent {
     /// Redeploys, newest first: a process of the same release and environment with a lower serial is restarted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redeploys: Vec<RedeploySerial>,
+    /// Last acts by hand (`landfall-host` on the host), one for each host whose last act it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_hand: Vec<ActByHand>,
+}
+
+/// Act by hand on one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActByHand {
+    /// Name of the host.
+    pub host: String,
+    /// Number of the act in the journal of the host.
+    pub journal: i64,
+    /// Whether it stands. A version, environment or `redeploy` that is asked for later ends that; so does a `retry` where the host failed.
+    pub stands: bool,
 }
 
 /// Redeploy of one release with one environment.

@@ -243,6 +243,8 @@ pub enum Reason {
     RollingOut,
     /// A process that ended is started again.
     Healing,
+    /// A person stopped, started or changed the application on the host; it is left so until a new version or a redeploy is asked for.
+    ChangedByHand,
     /// The update failed on some hosts.
     HostsFailed,
     /// Some hosts do not answer; all others are ready.
@@ -287,7 +289,15 @@ pub enum Reason {
     NotReady,
     /// The process ended too often in a row. Only on record: earlier versions of landfall gave up then.
     RestartedTooOften,
-    /// The helper script on the host failed.
+    /// Files of the release were changed on the host.
+    ReleaseTampered,
+    /// A process that may be an earlier one of this application runs, and can't be proved to be.
+    LeftoverSuspected,
+    /// The program is built for another kind of machine.
+    ExecFormat,
+    /// The application needs secret values that the host does not have.
+    AwaitingSecrets,
+    /// The helper program on the host failed.
     HelperFailed,
     /// The Deployment is deleted, and its process may still run on these hosts.
     LeftBehind,

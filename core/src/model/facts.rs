@@ -9,6 +9,9 @@ use super::{
     rollout::ProcessId,
 };
 
+/// What stands in the id of a person's task in place of a rollout.
+const BY_HAND: &str = "hand";
+
 /// One host at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostFacts {
@@ -54,6 +57,23 @@ pub struct FolderFacts {
     pub process: Option<ProcessFacts>,
     /// The last rollout that was seen ready here (written by the act `mark`), and with which process.
     pub ready: Option<ReadyMark>,
+    /// The last act on the application was a person's on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<ByHand>,
+}
+
+/// What a person did with `landfall-host` on the host. Who and why are his words, not known to be true.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByHand {
+    /// Number of the journal's line that begins it: which act it is.
+    pub journal: u64,
+    /// `stop`, `start v1.4.1`, `use v1.4.1`.
+    pub act: String,
+    #[serde(default)]
+    pub reason: String,
+    /// Who, where sudo tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// An act whose end the journal does not have.
@@ -107,6 +127,13 @@ pub struct EndFacts {
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
 fn is_zero(n: &u32) -> bool {
     *n == 0
+}
+
+impl OpenAct {
+    /// A person's act on the host, and none of an operator.
+    pub fn is_by_hand(&self) -> bool {
+        self.rollout == BY_HAND
+    }
 }
 
 impl ProcessFacts {

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
+    by_hand,
     exceptions::EXCEPTIONS,
     host_state::HostState,
     intent::IntentOnRecord,
@@ -28,6 +29,7 @@ pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     events.extend(nothing_to_retry(view));
     events.extend(finished(view, after));
     events.extend(failed_hosts(view));
+    events.extend(by_hand(view));
     events.extend(healing(view));
     events.extend(heal_failures(view));
     events.extend(unreachable(view));
@@ -98,6 +100,12 @@ fn after_healing(entry: &RolloutException) -> bool {
 
 fn is_healing(entry: &RolloutException) -> bool {
     entry.reason == Reason::Healing.as_str()
+}
+
+/// What people did on hosts, past the operator.
+fn by_hand(view: &View<'_>) -> Vec<EventDraft> {
+    let news = by_hand::news(view.observed, &view.by_hand);
+    host_events(&news, |reason, note| EventDraft::warning(reason, "ByHand", note), "acts by hand on these hosts")
 }
 
 /// Processes that ended and are started again; a reboot of the host is named as the cause.

@@ -109,6 +109,7 @@ fn outcome(view: &View<'_>, too_many_failed: bool) -> Option<RolloutOutcome> {
             HostState::Pending
                 | HostState::Unstaged
                 | HostState::Down
+                | HostState::ByHand { .. }
                 | HostState::Unreachable(_)
                 | HostState::Refused(_)
         )

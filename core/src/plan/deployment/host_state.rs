@@ -1,6 +1,7 @@
 //! State of each host: from its facts, the task that acts on it, and the recorded intent.
 
 use super::{
+    by_hand,
     folder::{is_down, is_kept, is_marked},
     intent::IntentOnRecord,
     observed::{FolderCheck, FolderView, GoalKind, HostObserved, Observed},
@@ -46,6 +47,10 @@ pub enum HostState {
     Pending,
     /// Its process, which had been ready, ended; the record of its revision says how to start it.
     Down,
+    /// A person stopped the application there, or has it run another release. `serves`: it is available all the same.
+    ByHand {
+        serves: bool,
+    },
     Ready,
 }
 
@@ -56,7 +61,7 @@ impl HostState {
             Self::Updating { lost: Some(_), .. } | Self::Unreachable(_) => Phase::Unreachable,
             Self::Updating { phase, lost: None } | Self::Healing { phase } => *phase,
             Self::Failed(_) => Phase::Failed,
-            Self::Unknown | Self::Refused(_) | Self::Unstaged | Self::Down => Phase::Pending,
+            Self::Unknown | Self::Refused(_) | Self::Unstaged | Self::Down | Self::ByHand { .. } => Phase::Pending,
             Self::Staging => Phase::Staging,
             Self::Pending => Phase::Staged,
             Self::Ready => Phase::Ready,
@@ -77,6 +82,8 @@ pub(crate) struct StateInput<'a> {
     pub failure: Option<&'a HostFailure>,
     /// Its entry in the status: display.
     pub exception: Option<&'a RolloutException>,
+    /// Its last act was by hand, and stands.
+    pub stands: bool,
 }
 
 impl StateInput<'_> {
@@ -105,6 +112,9 @@ impl StateInput<'_> {
             return HostState::Failed(failure.clone());
         }
         let folder = &view.folder;
+        if self.is_left_by_hand(folder) {
+            return HostState::ByHand { serves: self.host.is_serving() };
+        }
         if let Some(target) = self.target {
             // First: a process that serves may be in its stop already.
             if let Some(open) = update_step(folder, &target.uid) {
@@ -120,7 +130,8 @@ impl StateInput<'_> {
         if is_kept(folder) && !is_down(folder) && last_good(self.observed, self.host, self.target).is_some() {
             return HostState::Healing { phase: Phase::Verifying };
         }
-        if is_down(folder) && last_good(self.observed, self.host, self.target).is_some() {
+        if is_down(folder) && !by_hand::is_stopped(folder) && last_good(self.observed, self.host, self.target).is_some()
+        {
             return HostState::Down;
         }
         match self.target {
@@ -144,9 +155,14 @@ impl StateInput<'_> {
         let down = || {
             is_down(&view.folder)
                 && !is_kept(&view.folder)
+                && !by_hand::is_stopped(&view.folder)
                 && last_good(self.observed, self.host, self.target).is_some()
         };
         self.refused.is_none() && failed && self.host.task.is_none() && down()
+    }
+
+    fn is_left_by_hand(&self, folder: &FolderFacts) -> bool {
+        self.stands && by_hand::is_left(self.observed, folder, self.target)
     }
 
     /// An update that was begun is under way until the host is seen not to be in it: it reached the target, failed, or was not touched.
@@ -205,7 +221,7 @@ fn is_at_rest(folder: &FolderFacts) -> bool {
 
 /// A step of an update by this Deployment is under way there, whatever the status says. A start for healing is no such step.
 fn update_step<'a>(folder: &'a FolderFacts, uid: &str) -> Option<&'a OpenAct> {
-    let open = folder.open.as_ref().filter(|open| open.running && open.uid == uid)?;
+    let open = folder.open.as_ref().filter(|open| open.running && open.uid == uid && !open.is_by_hand())?;
     let is_step =
         matches!(open.step.as_str(), "drain" | "settle" | "stop" | "switch" | "start" | "waitReady" | "minReady");
     (is_step && !is_down(folder) && !is_healing(folder, open)).then_some(open)
@@ -260,7 +276,9 @@ pub(crate) fn last_good(observed: &Observed, host: &HostObserved, target: Option
         return Some(target.clone());
     }
     let revision = RolloutId::read(&process.rollout)?.revision;
-    let fits = |record: &&RolloutRecord| process.uid == observed.uid && record.revision == revision;
+    let fits = |record: &&RolloutRecord| {
+        process.uid == observed.uid && record.revision == revision && record.digest == process.digest
+    };
     let record = observed.records.iter().find(fits)?;
     let attempt = target.map_or(1, |target| target.attempt);
     Some(Target::new(observed, record, &process.rollout, attempt, 0))

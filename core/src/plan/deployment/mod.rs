@@ -4,6 +4,7 @@
 //! One decision is a pipeline: `Observed → Targets → View → Hold? → Schedule → (Status, Events)`; [`plan`] is the list of its calls.
 
 mod action;
+mod by_hand;
 mod claim;
 mod deletion;
 mod events;

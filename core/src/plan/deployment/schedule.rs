@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     action::{Action, Assignment},
+    by_hand,
     deletion::{self, Leaving},
     folder::{is_down, is_kept},
     healing::{Heal, heal_due},
@@ -18,7 +19,10 @@ use super::{
     target::Target,
     view::{HostView, View},
 };
-use crate::api::deployment::{DeletionPolicy, Phase};
+use crate::{
+    api::deployment::{DeletionPolicy, Phase},
+    model::facts::FolderFacts,
+};
 
 /// Number of hosts that are staged at the same time.
 const STAGING_AT_ONCE: usize = 16;
@@ -177,11 +181,11 @@ impl Schedule {
 
     fn heal_leaving(&mut self, view: &View<'_>, name: &str, now: Timestamp) {
         let host = view.observed.host(name);
-        let down =
-            host.task.is_none() && host.view().is_some_and(|facts| is_down(&facts.folder) && !is_kept(&facts.folder));
+        let down = host.task.is_none() && host.view().is_some_and(|facts| is_to_be_healed(&facts.folder));
         let Some(own) = last_good(view.observed, host, None).filter(|_| down) else { return };
         if self.is_heal_due(host, &own, now) {
-            let goal = Goal::Run { target: Box::new(own.clone()), heal: true, failed_process: None };
+            let by_hand = last_by_hand(host);
+            let goal = Goal::Run { target: Box::new(own.clone()), heal: true, failed_process: None, by_hand };
             self.actions.push(Action::Assign(Assignment::new(name, goal, &own.rollout, own.attempt, None)));
         }
     }
@@ -213,8 +217,17 @@ fn is_replaced(view: &View<'_>) -> bool {
     ready > 0 && ready + view.number(|state| matches!(state, HostState::Failed(_))) == view.hosts.len()
 }
 
+fn is_to_be_healed(folder: &FolderFacts) -> bool {
+    is_down(folder) && !is_kept(folder) && !by_hand::is_stopped(folder)
+}
+
 fn run_goal(host: &HostView<'_>, target: &Target, heal: bool) -> Goal {
-    Goal::Run { target: Box::new(target.clone()), heal, failed_process: host.failed_process }
+    let by_hand = last_by_hand(host.observed);
+    Goal::Run { target: Box::new(target.clone()), heal, failed_process: host.failed_process, by_hand }
+}
+
+fn last_by_hand(host: &HostObserved) -> Option<u64> {
+    host.view()?.folder.by_hand.as_ref().map(|act| act.journal)
 }
 
 fn is_unowned(host: &HostView<'_>, target: &Target) -> bool {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    by_hand,
     deletion::Leaving,
     exceptions::{EXCEPTIONS, HostDisplay, count, exception},
     history::{RolloutResume, history},
@@ -77,7 +78,7 @@ fn intent(view: &View<'_>, active: &ActiveRollout, status: &DeploymentStatus) ->
     }
     updating.sort_unstable();
     let failed = status.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed);
-    Some(RolloutIntent { updating, failed, redeploys: active.redeploys.clone() })
+    Some(RolloutIntent { updating, failed, redeploys: active.redeploys.clone(), by_hand: view.by_hand.clone() })
 }
 
 /// The status as it was, with this verdict.
@@ -201,7 +202,16 @@ fn summarize(host: &HostView<'_>, wait_reason: (Reason, &str)) -> Option<Summary
             let message = format!("{}; {}", failure.message, healing_message(host, "is started again"));
             summary(2, Phase::Failed, failure.reason, &message)
         }
-        HostState::Failed(failure) => summary(2, Phase::Failed, failure.reason, &failure.message),
+        HostState::Failed(failure) => match last_by_hand(host) {
+            Some(act) => summary(
+                2,
+                Phase::Failed,
+                failure.reason,
+                &format!("changed by hand: {act}. Its update failed: {}", failure.message),
+            ),
+            None => summary(2, Phase::Failed, failure.reason, &failure.message),
+        },
+        HostState::ByHand { .. } => summary(2, Phase::Pending, Reason::ChangedByHand, &by_hand_message(host)),
         HostState::Refused(failure) => summary(2, Phase::Pending, failure.reason, &failure.message),
         HostState::Unreachable(failure) => summary(3, Phase::Unreachable, failure.reason, &failure.message),
         HostState::Staging => summary(4, Phase::Staging, Reason::RollingOut, "uploading and verifying the release"),
@@ -219,6 +229,25 @@ fn healing_message(host: &HostView<'_>, doing: &str) -> String {
         }
         None => format!("the process ended and {doing}"),
     }
+}
+
+/// What a person did there, and what runs there now.
+fn by_hand_message(host: &HostView<'_>) -> String {
+    let act = last_by_hand(host).unwrap_or_default();
+    let runs = match host.observed.running().map(|process| process.release.as_ref()) {
+        Some(Some(release)) => format!("{} runs there", release.version()),
+        Some(None) => "it runs".to_owned(),
+        None => "nothing runs there".to_owned(),
+    };
+    let left = match host.observed.view().is_some_and(|view| by_hand::is_under_way(&view.folder)) {
+        true => "and the act is under way",
+        false => "and it is left so until a new version or a redeploy is asked for",
+    };
+    format!("changed by hand on the host: {act}; {runs}, {left}")
+}
+
+fn last_by_hand(host: &HostView<'_>) -> Option<String> {
+    host.observed.view()?.folder.by_hand.as_ref().map(by_hand::words)
 }
 
 fn update_message(phase: Phase) -> &'static str {

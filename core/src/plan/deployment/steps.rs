@@ -21,8 +21,8 @@ pub enum Goal {
     /// The release is there, verified.
     Stage(Box<Target>),
     /// The release runs and is ready. `heal`: it had been before. `failed_process`: a process that failed in an earlier attempt; it
-    /// is replaced, also where it lives and runs the release.
-    Run { target: Box<Target>, heal: bool, failed_process: Option<ProcessId> },
+    /// is replaced, also where it lives and runs the release. `by_hand`: the last act by hand, as the decision knew it.
+    Run { target: Box<Target>, heal: bool, failed_process: Option<ProcessId>, by_hand: Option<u64> },
     /// The claim is given up; the application keeps running.
     Release,
     /// Stopped, and the folder removed.
@@ -66,6 +66,8 @@ pub enum Step {
     Adopt,
     /// The process ended before it was ready.
     Died,
+    /// A person has acted on the host since the decision, which is taken again.
+    Overtaken,
     Reached,
 }
 
@@ -77,6 +79,7 @@ impl Step {
             Self::Stop | Self::Update | Self::Remove | Self::Release | Self::Adopt | Self::Attach(_) => Phase::Stopping,
             Self::Switch => Phase::Switching,
             Self::Verify | Self::Died => Phase::Verifying,
+            Self::Overtaken => Phase::Pending,
             Self::Prune | Self::Claim | Self::Reached => Phase::Ready,
         }
     }
@@ -90,7 +93,8 @@ pub fn next_step(observed: &FolderView, goal: &Goal, done: StepProgress) -> Step
     match goal {
         Goal::Stage(target) if !is_staged(&observed.folder, target) => Step::Stage,
         Goal::Stage(_) => Step::Reached,
-        Goal::Run { target, heal, failed_process } => run_step(observed, target, *heal, *failed_process, done),
+        Goal::Run { by_hand, .. } if is_overtaken(&observed.folder, *by_hand) => Step::Overtaken,
+        Goal::Run { target, heal, failed_process, .. } => run_step(observed, target, *heal, *failed_process, done),
         Goal::Release | Goal::Remove | Goal::Adopt if done.ownership_done => Step::Reached,
         Goal::Release => Step::Release,
         Goal::Remove => Step::Remove,
@@ -100,6 +104,10 @@ pub fn next_step(observed: &FolderView, goal: &Goal, done: StepProgress) -> Step
         Goal::Claim(target) if is_unowned(&observed.folder, target) => Step::Claim,
         Goal::Claim(_) => Step::Reached,
     }
+}
+
+fn is_overtaken(folder: &FolderFacts, known: Option<u64>) -> bool {
+    folder.by_hand.as_ref().is_some_and(|act| known != Some(act.journal))
 }
 
 fn run_step(

@@ -18,7 +18,7 @@ use crate::{
     },
     model::{
         Failure,
-        facts::{FolderFacts, ProcessFacts, ReadyMark},
+        facts::{ByHand, FolderFacts, ProcessFacts, ReadyMark},
         ids::Owner,
         version::VersionRecord,
     },
@@ -580,6 +580,25 @@ fn a_claim_marks_no_process_that_was_not_seen_ready() {
     assert_eq!(step_of(&FolderFacts { ready: None, ..unowned.clone() }), Step::Reached);
     let ended = unowned.process.clone().map(|process| ProcessFacts { alive: false, ..process });
     assert_eq!(step_of(&FolderFacts { process: ended, ..unowned }), Step::Reached);
+}
+
+#[test]
+fn what_a_person_did_since_the_decision_ends_a_run() {
+    let simulation = Simulation::new(&[HostOutcome::Ready], 1, 0);
+    let record = records::record(&version("v1"), vec![], "h".into(), 1, simulation.now);
+    let target = Target::new(&simulation.observed, &record, "1.0", 1, 0);
+    let act = ByHand { journal: 4, act: "stop".into(), reason: String::new(), user: None };
+    let folder = FolderFacts { releases: vec![target.release.clone()], by_hand: Some(act), ..FolderFacts::default() };
+    let view = FolderView { folder, ..FolderView::default() };
+    let step = |by_hand, heal| {
+        let goal = Goal::Run { target: Box::new(target.clone()), heal, failed_process: None, by_hand };
+        next_step(&view, &goal, StepProgress::default())
+    };
+    for heal in [false, true] {
+        assert_eq!(step(None, heal), Step::Overtaken);
+        assert_eq!(step(Some(2), heal), Step::Overtaken);
+        assert_eq!(step(Some(4), heal), Step::Update, "the decision was taken with it in view");
+    }
 }
 
 /// The shortest of three plans for so many hosts of which half run another version, a tenth failed, and all are listed by a sibling.

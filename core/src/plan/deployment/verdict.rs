@@ -6,8 +6,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    deletion::Leaving, holds, host_state::HostState, observed::Observed, records::failures, strategy::rolling,
-    view::View,
+    by_hand,
+    deletion::Leaving,
+    holds,
+    host_state::HostState,
+    observed::Observed,
+    records::failures,
+    strategy::rolling,
+    view::{HostView, View},
 };
 use crate::{
     api::{
@@ -31,6 +37,9 @@ pub fn verdict(
         return waiting(view.observed, failure, now);
     }
     let (mut verdict, next) = Chain { view, status, leaving, now }.verdict();
+    if view.number(is_by_hand) > 0 && verdict.reason() != Reason::ChangedByHand {
+        verdict.add(&format!("; changed by hand and left so: {}", view.names(is_by_hand)));
+    }
     if let Some(until) = leaving.waits_for.filter(|_| !leaving.hosts.is_empty()) {
         verdict.add(&format!("; no longer selected, and left as it is {until}: {}", list_names(&leaving.hosts)));
     }
@@ -92,7 +101,11 @@ impl Chain<'_> {
         if !possibly_updating.is_empty() {
             return (self.unreadable(&possibly_updating), None);
         }
-        if ready + view.number(is_away) == total {
+        let by_hand = view.number(is_by_hand);
+        if by_hand > 0 && ready + by_hand == total {
+            return (self.by_hand(ready), None);
+        }
+        if ready + by_hand + view.number(is_away) == total {
             return self.unreachable(ready);
         }
         self.under_way(ready)
@@ -182,6 +195,26 @@ impl Chain<'_> {
         Verdict::waiting(Reason::HostSuspended, message)
     }
 
+    /// A person has to say that it is undone: for all hosts with the verb, for one on the host itself.
+    fn by_hand(&self, ready: usize) -> Verdict {
+        let view = self.view;
+        let act = |host: &HostView<'_>| {
+            let act = host.observed.view()?.folder.by_hand.as_ref()?;
+            (is_by_hand(&host.state)).then(|| format!("{}: {}", host.name, by_hand::words(act)))
+        };
+        let first: Vec<String> = view.hosts.iter().filter_map(act).take(3).collect();
+        let message = format!(
+            "{}; changed by hand on {}, and left so until a new version or a redeploy is asked for: {}. To deploy again on all hosts: {}. \
+             To undo it on one host alone, there: landfall-host start, or landfall-host use {} --reason TEXT",
+            self.progress(ready),
+            view.names(is_by_hand),
+            first.join("; "),
+            view.observed.verb_command(verbs::REDEPLOY, NEW_VALUE),
+            self.version(),
+        );
+        Verdict::waiting(Reason::ChangedByHand, message)
+    }
+
     fn unreadable(&self, hosts: &[&str]) -> Verdict {
         let observed = self.view.observed;
         let message = format!(
@@ -247,14 +280,17 @@ impl Chain<'_> {
     /// Hosts that are unavailable for another cause than an update use up `maxUnavailable`.
     fn held_back(&self, progress: &str) -> (Verdict, Option<Duration>) {
         let view = self.view;
+        let stopped = view.number(|state| *state == HostState::ByHand { serves: false });
         let reason = match view.number(is_away) {
+            0 if stopped == view.number(is_blocking) => Reason::ChangedByHand,
             0 => Reason::Healing,
             _ => Reason::HostsUnreachable,
         };
         let message = format!(
-            "{progress}; no further host is updated: maxUnavailable {} is used up by {}. To continue without one: {}",
+            "{progress}; no further host is updated: maxUnavailable {} is used up by {}{}. To continue without one: {}",
             rolling::max_unavailable(view),
             view.names(is_blocking),
+            if reason == Reason::ChangedByHand { ", stopped by hand" } else { "" },
             self.group_verb(verbs::SUSPEND_HOST, self.first(is_blocking))
         );
         self.until_deadline(reason, true, message)
@@ -304,7 +340,12 @@ fn is_away(state: &HostState) -> bool {
 
 /// The host uses up `maxUnavailable` for another cause than an update.
 fn is_blocking(state: &HostState) -> bool {
-    is_away(state) || matches!(state, HostState::Healing { .. } | HostState::Down | HostState::Unknown)
+    let down = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down | HostState::Unknown);
+    is_away(state) || down(state) || *state == HostState::ByHand { serves: false }
+}
+
+fn is_by_hand(state: &HostState) -> bool {
+    matches!(state, HostState::ByHand { .. })
 }
 
 /// The spec names something that does not exist yet: waiting before the deadline, Stalled after it, and resumed whenever it appears.

@@ -1,8 +1,9 @@
 //! View of one decision: every selected host with its state, and the rollout. Made once; it borrows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
+    by_hand,
     host_state::{HostState, StateInput},
     intent::IntentOnRecord,
     observed::{GoalKind, HostObserved, Observed},
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{
-        deployment::{DeploymentStatus, RolloutException},
+        deployment::{ActByHand, DeploymentStatus, RolloutException},
         hostgroup::Host,
         verbs,
     },
@@ -35,6 +36,8 @@ pub struct View<'a> {
     pub before: &'a DeploymentStatus,
     /// Hosts in `status.exceptions`: display.
     pub exceptions: HashMap<&'a str, &'a RolloutException>,
+    /// The last acts by hand on the selected hosts, for the record.
+    pub by_hand: Vec<ActByHand>,
 }
 
 /// One selected host.
@@ -60,6 +63,8 @@ impl<'a> View<'a> {
         let exceptions: HashMap<&str, &RolloutException> =
             before.exceptions.iter().map(|exception| (exception.host.as_str(), exception)).collect();
         let failures = failures(observed, target.as_ref());
+        let by_hand = rollout.as_ref().map(|active| by_hand::acts(observed, targets, active)).unwrap_or_default();
+        let stands: HashSet<&str> = by_hand.iter().filter(|act| act.stands).map(|act| act.host.as_str()).collect();
         let failed_processes = failed_processes(observed);
         let host_view = |host: &&'a Host| {
             let name = host.name.as_str();
@@ -73,6 +78,7 @@ impl<'a> View<'a> {
                 refused: targets.refused.get(name),
                 failure: failures.get(name).copied(),
                 exception: exceptions.get(name).copied(),
+                stands: stands.contains(name),
             };
             let process = host.running().map(|process| process.id());
             let failed_process = process.filter(|process| failed_processes.contains(&(name, *process)));
@@ -85,7 +91,7 @@ impl<'a> View<'a> {
             }
         };
         let hosts = targets.hosts.iter().map(host_view).collect();
-        Self { observed, targets, hosts, rollout, target, unmet, before, exceptions }
+        Self { observed, targets, hosts, rollout, target, unmet, before, exceptions, by_hand }
     }
 
     /// Number of hosts in such a state.
@@ -128,7 +134,7 @@ impl HostView<'_> {
     /// Its application serves, of the target or of an earlier release, and no update of the host is under way.
     pub(crate) fn is_available(&self) -> bool {
         match self.state {
-            HostState::Ready => true,
+            HostState::Ready | HostState::ByHand { serves: true } => true,
             HostState::Pending | HostState::Unstaged | HostState::Staging => self.observed.is_serving(),
             _ => false,
         }
