@@ -151,7 +151,8 @@ mod tests {
         let mut known = Known::default();
         known.replace(1, facts(), now);
         for n in 0..20 {
-            let by_hand = ByHand { act: "stop".to_owned(), reason: "x".repeat(1_000_000), user: None, at_millis: 0 };
+            let by_hand =
+                ByHand { act: "stop".to_owned(), reason: "x".repeat(1_000_000), user: None, at_millis: 0, journal: 1 };
             let facts = FolderFacts { by_hand: Some(by_hand), ..FolderFacts::default() };
             known.merge([(FolderName::new("shop", &format!("web-{n}")), Some(facts))].into(), now);
         }

@@ -162,8 +162,13 @@ mod tests {
             }),
             probe_failure: None,
         };
-        let by_hand =
-            ByHand { act: "stop".to_owned(), reason: "disk".to_owned(), user: Some("ann".to_owned()), at_millis: 0 };
+        let by_hand = ByHand {
+            act: "stop".to_owned(),
+            reason: "disk".to_owned(),
+            user: Some("ann".to_owned()),
+            at_millis: 0,
+            journal: 3,
+        };
         let facts = FolderFacts {
             owner: Some(owner),
             current: Some(release),

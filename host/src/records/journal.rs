@@ -100,7 +100,13 @@ impl Journal {
     pub fn by_hand(&self) -> Option<ByHand> {
         let begun = self.lines.iter().rev().find(|line| line.kind == LineKind::Begin && !line.prepares)?;
         let Author::Hand { reason, user } = &begun.by else { return None };
-        Some(ByHand { act: begun.what.clone(), reason: reason.clone(), user: user.clone(), at_millis: begun.at_millis })
+        Some(ByHand {
+            act: begun.what.clone(),
+            reason: reason.clone(),
+            user: user.clone(),
+            at_millis: begun.at_millis,
+            journal: begun.n,
+        })
     }
 
     /// Adds a line, which is on the disk when this returns; answers its number.
@@ -297,6 +303,7 @@ mod tests {
         note(&folder, LineKind::End, &by, 0);
         let by_hand = Journal::read(&folder).unwrap().by_hand().unwrap();
         assert_eq!((by_hand.act.as_str(), by_hand.user.as_deref()), ("use v1.4.1", Some("ada")));
+        assert_eq!(by_hand.journal, 1, "it has the number of its begin");
         note(&folder, LineKind::Begin, &Author::Operator, 2);
         assert_eq!(Journal::read(&folder).unwrap().by_hand(), None);
     }

@@ -1,5 +1,7 @@
 //! Why a step on a host did not succeed, and what that means for the worker.
 
+use landfall_host_protocol as protocol;
+
 use crate::{
     api::{Reason, conditions::clip, deployment::Phase},
     effects::{host::HostError, ssh::SshError},
@@ -16,6 +18,52 @@ pub(crate) fn host_failed(reason: Reason, message: &str, lines: &[String]) -> Fa
         false => format!("; last output: {}", lines.join(" | ")),
     };
     Failure::terminal(reason, clip(&format!("{message}{output}"), MESSAGE_BYTES))
+}
+
+/// Failure of a task on the host, in words that say what helps.
+pub(crate) fn task_failed(failure: &protocol::Failure) -> Failure {
+    use protocol::Reason as Of;
+    let why = failure.why.as_str();
+    let (reason, message) = match failure.reason {
+        Of::DiskFull => (Reason::DiskFull, why.to_owned()),
+        Of::HostUnsupported => (Reason::HostUnsupported, why.to_owned()),
+        Of::PortInUse => (Reason::PortInUse, why.to_owned()),
+        Of::ProcessDied => {
+            (Reason::ProcessDied, format!("{why}, before it was ready; its output is in shared/log on the host"))
+        }
+        Of::NotReady => (Reason::NotReady, why.to_owned()),
+        Of::StopFailed => (Reason::StopFailed, why.to_owned()),
+        Of::SwitchFailed => (Reason::SwitchFailed, why.to_owned()),
+        Of::StartFailed => (Reason::StartFailed, why.to_owned()),
+        Of::ReleaseTampered => (Reason::ReleaseTampered, tampered(why)),
+        Of::LeftoverSuspected => (
+            Reason::LeftoverSuspected,
+            format!("{why}. Nothing is started beside them: end them on the host, then retry"),
+        ),
+        Of::ExecFormat => {
+            let helps = "build the version for the machines that it runs on, or select other hosts";
+            (Reason::ExecFormat, format!("{why}; {helps}"))
+        }
+        Of::AwaitingSecrets => {
+            let helps =
+                "it is not kept on the host and comes with a start by the operator alone; check the Secret, then retry";
+            (Reason::AwaitingSecrets, format!("{why}; {helps}"))
+        }
+        Of::StageFailed | Of::HookFailed | Of::DrainFailed | Of::Lost | Of::Internal | Of::Unknown => {
+            (Reason::HelperFailed, why.to_owned())
+        }
+    };
+    let message = match &failure.full {
+        Some(full) => HostError::DiskFull { free: full.free_bytes, needed: full.needed }.to_string(),
+        None => message,
+    };
+    host_failed(reason, &message, &failure.lines)
+}
+
+fn tampered(why: &str) -> String {
+    format!(
+        "{why}; nothing is started from it, and it is staged again. Where that comes back: find who writes below releases/ on the host"
+    )
 }
 
 /// A task ended, and not well.
@@ -72,7 +120,60 @@ pub(crate) fn recovery(error: &HostError) -> Recovery {
         HostError::DiskFull { .. } => Recovery::Fail(fail(Reason::DiskFull)),
         HostError::DigestMismatch { .. } => Recovery::RetryLimited(fail(Reason::TransferCorrupt)),
         HostError::Unsupported { .. } => Recovery::Fail(fail(Reason::HostUnsupported)),
+        HostError::Tampered { why } => {
+            Recovery::RetryLimited(host_failed(Reason::ReleaseTampered, &tampered(why), &[]))
+        }
         HostError::Lost { .. } | HostError::Program(_) => Recovery::RetryLimited(fail(Reason::HelperFailed)),
         HostError::BadInput { .. } | HostError::Failed { .. } => Recovery::Fail(fail(Reason::HelperFailed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Full, StepName};
+
+    use super::*;
+
+    fn failure(reason: protocol::Reason, why: &str) -> protocol::Failure {
+        protocol::Failure {
+            step: StepName::Start,
+            reason,
+            why: why.to_owned(),
+            lines: Vec::new(),
+            ended: None,
+            full: None,
+            strangers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_reason_of_a_host_has_words_that_say_what_helps() {
+        use protocol::Reason as Of;
+        for (of, why, reason, helps) in [
+            (Of::ReleaseTampered, "files of v2 were changed on the host: app", Reason::ReleaseTampered, "staged again"),
+            (Of::LeftoverSuspected, "processes run: 7 (java)", Reason::LeftoverSuspected, "end them on the host"),
+            (Of::ExecFormat, "app: Exec format error", Reason::ExecFormat, "build the version for the machines"),
+            (Of::AwaitingSecrets, "the secret value A is not on the host", Reason::AwaitingSecrets, "check the Secret"),
+            (Of::ProcessDied, "exited with status 1", Reason::ProcessDied, "shared/log"),
+            (Of::StageFailed, "no room", Reason::HelperFailed, "no room"),
+        ] {
+            let told = task_failed(&failure(of, why));
+            assert_eq!(told.reason, reason);
+            assert!(told.message.starts_with(why) && told.message.contains(helps), "{}", told.message);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_in_bytes() {
+        let full = Full { path: "/srv".into(), free_bytes: 5, free_inodes: None, needed: 9, quota: false };
+        let told = task_failed(&protocol::Failure { full: Some(full), ..failure(protocol::Reason::DiskFull, "full") });
+        assert!(told.message.contains("5 bytes free, 9 needed"), "{}", told.message);
+    }
+
+    #[test]
+    fn a_release_that_was_changed_is_staged_again_a_few_times() {
+        let recovery = recovery(&HostError::Tampered { why: "files of v2 were changed on the host: app".into() });
+        let Recovery::RetryLimited(failure) = recovery else { panic!("{recovery:?}") };
+        assert_eq!(failure.reason, Reason::ReleaseTampered);
     }
 }

@@ -65,7 +65,7 @@ impl<'a> RolloutLog<'a> {
     pub fn begins(&self, step: &Step) -> Instant {
         let whole = matches!(step, Step::Stage | Step::Claim);
         self.told.lock().whole = whole;
-        if !matches!(step, Step::Died | Step::Reached) {
+        if !matches!(step, Step::Died | Step::Overtaken | Step::Reached) {
             self.write_purpose();
         }
         if whole || matches!(step, Step::Attach(_)) {
@@ -200,7 +200,7 @@ fn step_name(step: &Step) -> &'static str {
         Step::Remove => "remove",
         Step::Adopt => "adopt",
         Step::Died => "start",
-        Step::Reached => "check",
+        Step::Overtaken | Step::Reached => "check",
     }
 }
 

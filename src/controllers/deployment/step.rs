@@ -8,7 +8,7 @@ use protocol::{Author, Event, EventKind, Outcome, RunAsMethod, StepName, Task};
 use super::{
     configuration::{configuration, number},
     context::DeploymentContext,
-    failure::{StepError, TaskFailure, host_failed},
+    failure::{StepError, TaskFailure, host_failed, task_failed},
     host_ref::HostRef,
     rollout_log::RolloutLog,
 };
@@ -57,7 +57,7 @@ pub(crate) async fn perform(
             return Ok(None);
         }
         Step::Died => return Err(StepError::Failed(died(context))),
-        Step::Reached => return Ok(None),
+        Step::Overtaken | Step::Reached => return Ok(None),
         Step::Stage => vec![stage(context).await?],
         Step::Stop => vec![protocol::Step::Stop],
         Step::Update => update(context)?,
@@ -253,14 +253,14 @@ impl Follow<'_> {
         self.to_its_end(stream, &task.id, true).await
     }
 
-    /// A task of an earlier rollout or attempt, which the host would do for nothing, ends at its next step.
+    /// A task of an earlier rollout or attempt, which the host would do for nothing, ends at its next step. One of a person is waited for.
     async fn attach(&self, open: &OpenAct) -> Result<Option<FolderFacts>, StepError> {
         let key = &self.context.assignment.key;
         let own = open.uid == self.context.host_ref.uid && open.rollout == key.rollout && open.attempt == key.attempt;
         let folder = self.context.host_ref.folder();
         let stream = self.context.host.attach(&folder, open).await?;
         let id = host::task_id(open);
-        if !own {
+        if !own && !open.is_by_hand() {
             self.cancel(&id).await?;
         }
         match self.to_its_end(stream, &id, own).await {
@@ -337,46 +337,17 @@ fn ended(outcome: &Outcome, folder: Option<FolderFacts>) -> Result<Option<Folder
             return Err(HostError::Failed { why }.into());
         }
     };
-    if failure.reason == protocol::Reason::Lost {
-        return Err(HostError::Lost { what: failure.why.clone() }.into());
+    match failure.reason {
+        protocol::Reason::Lost => return Err(HostError::Lost { what: failure.why.clone() }.into()),
+        // It counts as absent from now on, so the next step stages it again.
+        protocol::Reason::ReleaseTampered => return Err(HostError::Tampered { why: failure.why.clone() }.into()),
+        _ => {}
     }
     let process = folder.as_ref().and_then(|folder| folder.process.as_ref());
     let process = process.filter(|process| process.alive && phase(failure.step) == Phase::Verifying);
     Err(StepError::Task(Box::new(TaskFailure {
-        failure: host_failed(reason(failure), &words(failure), &failure.lines),
+        failure: task_failed(failure),
         phase: phase(failure.step),
         process: process.map(crate::model::facts::ProcessFacts::id),
     })))
-}
-
-/// The reason of a failed task.
-fn reason(failure: &protocol::Failure) -> Reason {
-    use protocol::Reason as Of;
-    match failure.reason {
-        Of::DiskFull => Reason::DiskFull,
-        Of::HostUnsupported => Reason::HostUnsupported,
-        Of::PortInUse => Reason::PortInUse,
-        Of::ProcessDied => Reason::ProcessDied,
-        Of::NotReady => Reason::NotReady,
-        Of::StopFailed => Reason::StopFailed,
-        Of::SwitchFailed => Reason::SwitchFailed,
-        Of::StartFailed | Of::ExecFormat | Of::AwaitingSecrets | Of::LeftoverSuspected => Reason::StartFailed,
-        Of::StageFailed
-        | Of::ReleaseTampered
-        | Of::HookFailed
-        | Of::DrainFailed
-        | Of::Lost
-        | Of::Internal
-        | Of::Unknown => Reason::HelperFailed,
-    }
-}
-
-fn words(failure: &protocol::Failure) -> String {
-    match (&failure.full, failure.reason) {
-        (Some(full), _) => HostError::DiskFull { free: full.free_bytes, needed: full.needed }.to_string(),
-        (None, protocol::Reason::ProcessDied) => {
-            format!("{}, before it was ready; its output is in shared/log on the host", failure.why)
-        }
-        (None, _) => failure.why.clone(),
-    }
 }

@@ -33,7 +33,7 @@ enum End {
     Reached,
     /// Another goal was given.
     Changed,
-    /// The host could not be reached: no act was done.
+    /// The host could not be reached, or a person acted on it first: no process was touched.
     NotReached,
     /// The host was lost, or may not be acted on: the planner decides again.
     Yielded,
@@ -151,8 +151,10 @@ async fn follow(
         };
         let observed = observe::folder_view(&facts, &host_ref.folder());
         let step = next_step(&observed, &assignment.goal, done);
-        if step == Step::Reached {
-            return End::Reached;
+        match step {
+            Step::Reached => return End::Reached,
+            Step::Overtaken => return End::NotReached,
+            _ => {}
         }
         if context.fleet.hosts.workers.pass(&key, step.phase()) {
             context.shared.requeue.deployment(&host_ref.namespace, &host_ref.deployment);

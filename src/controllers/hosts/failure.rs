@@ -23,6 +23,7 @@ fn reason(error: &HostError) -> Reason {
         HostError::DiskFull { .. } => Reason::DiskFull,
         HostError::Unsupported { .. } => Reason::HostUnsupported,
         HostError::DigestMismatch { .. } => Reason::TransferCorrupt,
+        HostError::Tampered { .. } => Reason::ReleaseTampered,
         HostError::Program(ProgramError::Ended(_) | ProgramError::Deadline { .. }) => Reason::Unreachable,
         HostError::JournalMoved { .. }
         | HostError::Busy { .. }

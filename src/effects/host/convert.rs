@@ -4,9 +4,15 @@
 use landfall_host_protocol as host;
 
 use crate::model::{
-    facts::{EndFacts, FolderFacts, HostFacts, OpenAct, ProcessFacts, ReadyMark},
+    facts::{ByHand, EndFacts, FolderFacts, HostFacts, OpenAct, ProcessFacts, ReadyMark},
     ids::{FenceToken, FolderName, Owner, ReleaseName},
+    text::one_line,
 };
+
+/// Characters of what a person did, why, and who.
+const ACT_CHARS: usize = 100;
+const REASON_CHARS: usize = 200;
+const USER_CHARS: usize = 64;
 
 /// Facts of a host. `server`: its SSH server's banner; `age`: seconds since it told them.
 pub(super) fn host(facts: &host::HostFacts, server: &str, age: u64) -> HostFacts {
@@ -41,8 +47,19 @@ pub fn folder(facts: &host::FolderFacts) -> FolderFacts {
             .filter(|one| one.tampered.is_empty())
             .filter_map(|one| release(&one.name))
             .collect(),
-        process: facts.process.as_ref().map(process),
+        process: facts.process.as_ref().map(|found| process(found, &facts.releases)),
         ready: facts.process.as_ref().and_then(ready),
+        by_hand: facts.by_hand.as_ref().map(by_hand),
+    }
+}
+
+/// Words of a person, as far as they fit into a message.
+fn by_hand(act: &host::ByHand) -> ByHand {
+    ByHand {
+        journal: act.journal,
+        act: one_line(act.act.as_bytes(), ACT_CHARS),
+        reason: one_line(act.reason.as_bytes(), REASON_CHARS),
+        user: act.user.as_ref().map(|user| one_line(user.as_bytes(), USER_CHARS)),
     }
 }
 
@@ -74,7 +91,9 @@ fn rollout(process: &host::ProcessFacts) -> String {
     format!("{}.{}", process.revision, process.redeploys)
 }
 
-fn process(process: &host::ProcessFacts) -> ProcessFacts {
+fn process(process: &host::ProcessFacts, releases: &[host::ReleaseFacts]) -> ProcessFacts {
+    // Its keeper starts nothing from a release that was changed or removed: that is ours to stage and to start.
+    let whole = releases.iter().any(|one| one.name == process.release && one.tampered.is_empty());
     ProcessFacts {
         pid: i64::from(process.pid),
         start: process.start,
@@ -85,7 +104,7 @@ fn process(process: &host::ProcessFacts) -> ProcessFacts {
         revision: process.revision,
         rollout: rollout(process),
         alive: process.state == host::ProcessState::Running,
-        kept: matches!(process.state, host::ProcessState::Waiting { .. }),
+        kept: whole && matches!(process.state, host::ProcessState::Waiting { .. }),
         restarts: process.restarts,
         end: process.last_end.as_ref().map(|end| EndFacts { text: end_in_words(end), at: end.at / 1000 }),
     }
@@ -143,7 +162,16 @@ mod tests {
     }
 
     fn facts(process: host::ProcessFacts) -> FolderFacts {
-        folder(&host::FolderFacts { process: Some(process), ..host::FolderFacts::default() })
+        facts_with(process, &[])
+    }
+
+    fn facts_with(process: host::ProcessFacts, tampered: &[&str]) -> FolderFacts {
+        let release = ReleaseFacts {
+            name: process.release.clone(),
+            digest: process.digest.clone(),
+            tampered: tampered.iter().map(|path| (*path).to_owned()).collect(),
+        };
+        folder(&host::FolderFacts { process: Some(process), releases: vec![release], ..host::FolderFacts::default() })
     }
 
     #[test]
@@ -170,6 +198,33 @@ mod tests {
         let waiting = ProcessState::Waiting { until_millis: 4_000, reason: host::WaitingReason::Crash };
         let waiting = facts(host::ProcessFacts { ready: false, ..of(waiting) });
         assert!(waiting.process.is_some_and(|process| process.kept && !process.alive));
+    }
+
+    #[test]
+    fn what_waits_for_a_changed_release_is_not_its_keepers_to_start() {
+        let waiting = || host::ProcessFacts {
+            ready: false,
+            ..of(ProcessState::Waiting { until_millis: 4, reason: host::WaitingReason::Crash })
+        };
+        let is_kept = |folder: FolderFacts| folder.process.unwrap().kept;
+        assert!(is_kept(facts(waiting())));
+        assert!(!is_kept(facts_with(waiting(), &["app"])));
+        let gone = host::FolderFacts { process: Some(waiting()), ..host::FolderFacts::default() };
+        assert!(!is_kept(folder(&gone)));
+    }
+
+    #[test]
+    fn an_act_by_hand_is_one_short_line_of_harmless_text() {
+        let act = host::ByHand {
+            act: "stop".to_owned(),
+            reason: format!("disk\u{1b}[31m\nswap {}", "x".repeat(1_000_000)),
+            user: Some("ann\u{202e}".to_owned()),
+            at_millis: 5,
+            journal: 7,
+        };
+        let seen = folder(&host::FolderFacts { by_hand: Some(act), ..host::FolderFacts::default() }).by_hand.unwrap();
+        assert_eq!((seen.journal, seen.act.as_str(), seen.user.as_deref()), (7, "stop", Some("ann")));
+        assert!(seen.reason.starts_with("disk swap xxx") && seen.reason.len() == 200, "{}", seen.reason);
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub enum HostError {
     /// A task that the host began and does not know how it ended, or bytes that it does not have any more.
     #[error("the host lost what was under way there: {what}; it is begun again")]
     Lost { what: String },
+    /// Nothing is started from a release that somebody changed there.
+    #[error("{why}; it is staged again")]
+    Tampered { why: String },
     #[error("the host could not do it: {why}")]
     Failed { why: String },
     #[error("{what} can't be used on a host: {why}")]
@@ -88,9 +91,11 @@ impl HostError {
             Self::Ssh(error) => error.class(),
             Self::Program(error) => error.class(),
             Self::Shut(_) | Self::Fenced | Self::JournalMoved { .. } | Self::Busy { .. } => Class::Waiting,
-            Self::DiskFull { .. } | Self::DigestMismatch { .. } | Self::Lost { .. } | Self::Failed { .. } => {
-                Class::Transient
-            }
+            Self::DiskFull { .. }
+            | Self::DigestMismatch { .. }
+            | Self::Lost { .. }
+            | Self::Tampered { .. }
+            | Self::Failed { .. } => Class::Transient,
             Self::HostClaimed { .. }
             | Self::FencedByOtherControlPlane { .. }
             | Self::Unsupported { .. }

@@ -176,7 +176,8 @@ mod tests {
         let now = clock::monotonic();
         let slot = Arc::new(PushSlot::new(now));
         let long = |n: u64| {
-            let by_hand = ByHand { act: "stop".to_owned(), reason: "x".repeat(1_000_000), user: None, at_millis: 0 };
+            let by_hand =
+                ByHand { act: "stop".to_owned(), reason: "x".repeat(1_000_000), user: None, at_millis: 0, journal: 1 };
             let facts = FolderFacts { by_hand: Some(by_hand), ..FolderFacts::default() };
             Push::Folders {
                 seen: n,

@@ -1,5 +1,6 @@
 //! Rollouts by a real operator against a real API server and real hosts.
 
+mod by_hand;
 mod failures;
 mod operators;
 mod order;
