@@ -262,7 +262,7 @@ pub struct RolloutCounts {
     /// Hosts that can't be reached, or were lost in their update.
     #[serde(default)]
     pub unreachable: i32,
-    /// Hosts whose update has not begun.
+    /// Hosts whose update has not begun, without those that were changed by hand.
     #[serde(default)]
     pub pending: i32,
     /// Selected hosts that are suspended: in no other number, neither updated nor healed.
@@ -356,7 +356,8 @@ pub struct RolloutException {
     /// Version that runs there; absent where none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Reason in one word, as in conditions. Example: `PortInUse`.
+    /// Reason in one word, as in conditions. `ChangedByHand`: a person changed it on the host, where nothing is done until a new version or
+    /// a `redeploy` is asked for. Example: `PortInUse`.
     pub reason: String,
     /// Cause in one sentence, and the remedy.
     pub message: String,
