@@ -53,6 +53,9 @@ pub struct FolderFacts {
     pub current: Option<ReleaseName>,
     /// Every whole, verified release below `releases/`.
     pub releases: Vec<ReleaseName>,
+    /// Releases whose files somebody changed: nothing starts from them, and they are staged again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tampered: Vec<ReleaseName>,
     /// The process that we started last, if its identity is recorded.
     pub process: Option<ProcessFacts>,
     /// The last rollout that was seen ready here (written by the act `mark`), and with which process.

@@ -226,11 +226,13 @@ pub fn missing(folder: &Folder, task: &Task) -> Vec<Digest> {
     missing
 }
 
-/// Steps that leave the application as it is: they bring, drain or tidy up.
+/// Steps that leave the application as it is: they bring, drain or tidy up, or change whose the folder is.
 pub fn prepare(steps: &[Step]) -> bool {
     !steps.iter().any(|step| match step {
-        Step::Stop | Step::Switch { .. } | Step::Start(_) | Step::Remove | Step::GiveUp | Step::Adopt => true,
-        Step::Stage { .. }
+        Step::Stop | Step::Switch { .. } | Step::Start(_) | Step::Remove => true,
+        Step::GiveUp
+        | Step::Adopt
+        | Step::Stage { .. }
         | Step::Hook { .. }
         | Step::Drain(_)
         | Step::Settle { .. }

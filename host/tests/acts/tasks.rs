@@ -99,6 +99,23 @@ fn a_claim_of_another_deployment_is_refused_until_given_up() {
 }
 
 #[test]
+fn an_act_by_hand_is_the_last_one_until_something_is_done_to_the_application() {
+    let host = Host::new();
+    host.succeed(vec![SHORT]);
+    let by_hand = || Journal::read(&host.folder).unwrap().by_hand().map(|act| act.reason);
+    let mut task = host.task(vec![Step::Stop]);
+    task.author = Author::Hand { reason: "heat".to_owned(), user: None };
+    assert_eq!(host.begin(&task), Ok(false));
+    host.end_of(&task);
+    for step in [SHORT, Step::GiveUp, Step::Adopt] {
+        host.succeed(vec![step]);
+        assert_eq!(by_hand().as_deref(), Some("heat"));
+    }
+    host.succeed(vec![Step::Stop]);
+    assert_eq!(by_hand(), None);
+}
+
+#[test]
 fn a_task_ends_between_its_steps_when_cancelled() {
     let host = Host::new();
     let mut steps = hook(&host, "slow", sh("touch ../../begun; while [ ! -e ../../go ]; do sleep 0.01; done"), 60);

@@ -190,6 +190,7 @@ fn step_name(step: &Step) -> &'static str {
     match step {
         Step::Attach(_) => "wait for the task under way",
         Step::Stage => "stage",
+        Step::StageAgain => "stop, stage again what was changed on the host",
         Step::Update => "stop, switch, start",
         Step::Stop => "stop",
         Step::Switch => "switch",

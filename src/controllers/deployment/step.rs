@@ -59,6 +59,7 @@ pub(crate) async fn perform(
         Step::Died => return Err(StepError::Failed(died(context))),
         Step::Overtaken | Step::Reached => return Ok(None),
         Step::Stage => vec![stage(context).await?],
+        Step::StageAgain => vec![protocol::Step::Stop, stage(context).await?],
         Step::Stop => vec![protocol::Step::Stop],
         Step::Update => update(context)?,
         Step::Switch => after_start(context, true)?,

@@ -40,17 +40,16 @@ pub fn folder(facts: &host::FolderFacts) -> FolderFacts {
         journal: facts.journal,
         open: facts.task.as_ref().map(open),
         current: facts.current.as_ref().and_then(release),
-        // One whose files were changed is staged again before anything starts from it.
-        releases: facts
-            .releases
-            .iter()
-            .filter(|one| one.tampered.is_empty())
-            .filter_map(|one| release(&one.name))
-            .collect(),
+        releases: releases(facts, |one| one.tampered.is_empty()),
+        tampered: releases(facts, |one| !one.tampered.is_empty()),
         process: facts.process.as_ref().map(|found| process(found, &facts.releases)),
         ready: facts.process.as_ref().and_then(ready),
         by_hand: facts.by_hand.as_ref().map(by_hand),
     }
+}
+
+fn releases(facts: &host::FolderFacts, fits: impl Fn(&host::ReleaseFacts) -> bool) -> Vec<ReleaseName> {
+    facts.releases.iter().filter(|one| fits(one)).filter_map(|one| release(&one.name)).collect()
 }
 
 /// Words of a person, as far as they fit into a message.
@@ -237,8 +236,10 @@ mod tests {
         };
         let facts =
             host::FolderFacts { releases: vec![one("v1", &[]), one("v2", &["app"])], ..host::FolderFacts::default() };
-        let names: Vec<String> = folder(&facts).releases.iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["v1-111111111111"]);
+        let folder = folder(&facts);
+        let names = |of: &[ReleaseName]| of.iter().map(ToString::to_string).collect::<Vec<String>>();
+        assert_eq!(names(&folder.releases), ["v1-111111111111"]);
+        assert_eq!(names(&folder.tampered), ["v2-111111111111"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     folder::{is_down, is_kept, is_marked},
     intent::IntentOnRecord,
     observed::{FolderCheck, FolderView, GoalKind, HostObserved, Observed},
-    steps::{is_reached, is_staged, is_target},
+    steps::{has_changed_release, is_reached, is_staged, is_target},
     target::Target,
 };
 use crate::model::rollout::RolloutId;
@@ -135,7 +135,7 @@ impl StateInput<'_> {
             return HostState::Down;
         }
         match self.target {
-            Some(target) if is_staged(folder, target) => HostState::Pending,
+            Some(target) if is_staged(folder, target) || has_changed_release(folder, target) => HostState::Pending,
             // Without a target nothing is staged.
             Some(_) | None => HostState::Unstaged,
         }

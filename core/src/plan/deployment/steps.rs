@@ -50,6 +50,8 @@ pub enum Step {
     /// An earlier task is under way there: wait for it.
     Attach(OpenAct),
     Stage,
+    /// The release was changed on the host, and its application has it: stop that, then stage.
+    StageAgain,
     /// Stop the recorded process, which failed in an earlier attempt: an update does not stop what runs its target.
     Stop,
     /// Stop, switch, start, wait until it is ready, prune.
@@ -76,7 +78,13 @@ impl Step {
     pub fn phase(&self) -> Phase {
         match self {
             Self::Stage => Phase::Staging,
-            Self::Stop | Self::Update | Self::Remove | Self::Release | Self::Adopt | Self::Attach(_) => Phase::Stopping,
+            Self::Stop
+            | Self::StageAgain
+            | Self::Update
+            | Self::Remove
+            | Self::Release
+            | Self::Adopt
+            | Self::Attach(_) => Phase::Stopping,
             Self::Switch => Phase::Switching,
             Self::Verify | Self::Died => Phase::Verifying,
             Self::Overtaken => Phase::Pending,
@@ -118,8 +126,9 @@ fn run_step(
     done: StepProgress,
 ) -> Step {
     let folder = &observed.folder;
-    if !is_staged(folder, target) {
-        return Step::Stage;
+    let runs_it = folder.process.as_ref().is_some_and(|process| process.alive && is_target(process, target));
+    if !is_staged(folder, target) && !(runs_it && folder.tampered.contains(&target.release)) {
+        return if has_changed_release(folder, target) { Step::StageAgain } else { Step::Stage };
     }
     if folder.process.as_ref().is_some_and(|process| process.alive && failed_process == Some(process.id())) {
         return Step::Stop;
@@ -161,6 +170,12 @@ pub(crate) fn has_too_many(folder: &FolderFacts, target: &Target) -> bool {
 
 pub(crate) fn is_staged(folder: &FolderFacts, target: &Target) -> bool {
     folder.releases.contains(&target.release)
+}
+
+/// The host's application is of the target's release, whose files somebody changed: it is staged again once the application is stopped.
+pub(crate) fn has_changed_release(folder: &FolderFacts, target: &Target) -> bool {
+    let has_it = folder.process.as_ref().is_some_and(|process| process.release.as_ref() == Some(&target.release));
+    has_it && folder.tampered.contains(&target.release)
 }
 
 /// The process runs this digest and this environment, and no `redeploy` of them was asked for since it started. Which revision started it

@@ -601,6 +601,29 @@ fn what_a_person_did_since_the_decision_ends_a_run() {
     }
 }
 
+#[test]
+fn a_changed_release_is_staged_again_once_its_application_is_stopped() {
+    let simulation = Simulation::new(&[HostOutcome::Ready], 1, 0);
+    let record = records::record(&version("v1"), vec![], "h".into(), 1, simulation.now);
+    let target = Target::new(&simulation.observed, &record, "1.0", 1, 0);
+    let changed = FolderFacts { tampered: vec![target.release.clone()], ..FolderFacts::default() };
+    let step = |folder: &FolderFacts, target: &Target| {
+        let view = FolderView { folder: folder.clone(), ..FolderView::default() };
+        let goal = Goal::Run { target: Box::new(target.clone()), heal: true, failed_process: None, by_hand: None };
+        next_step(&view, &goal, StepProgress::default())
+    };
+    assert_eq!(step(&changed, &target), Step::Stage, "nothing has it");
+    let alive = run(&target, "web-00", changed, true);
+    assert_eq!(step(&alive, &target), Step::Reached, "what runs is left");
+    let redeployed = Target { redeploy_serial: 1, ..target.clone() };
+    assert_eq!(step(&alive, &redeployed), Step::StageAgain);
+    let ended = alive.process.clone().map(|process| ProcessFacts { alive: false, ..process });
+    let ended = FolderFacts { process: ended, ..alive };
+    assert_eq!(step(&ended, &target), Step::StageAgain, "its keeper has it, and starts nothing from it");
+    let again = FolderFacts { releases: vec![target.release.clone()], tampered: vec![], ..ended };
+    assert_eq!(step(&again, &target), Step::Update);
+}
+
 /// The shortest of three plans for so many hosts of which half run another version, a tenth failed, and all are listed by a sibling.
 fn time_to_plan(hosts: usize) -> std::time::Duration {
     let mut simulation = Simulation::new(&vec![HostOutcome::Ready; hosts], 10, 5000);
