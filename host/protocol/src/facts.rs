@@ -272,7 +272,7 @@ pub struct ByHand {
     pub user: Option<String>,
     /// The host's clock, milliseconds since 1970.
     pub at_millis: i64,
-    /// Number of the journal's line that begins it: which act it is.
+    /// Number of the journal's line that begins it: which act it is. 0: none of ours, so the journal does not have it; `at_millis` tells.
     #[serde(default)]
     pub journal: u64,
 }

@@ -54,8 +54,10 @@ fn releases(facts: &host::FolderFacts, fits: impl Fn(&host::ReleaseFacts) -> boo
 
 /// Words of a person, as far as they fit into a message.
 fn by_hand(act: &host::ByHand) -> ByHand {
+    // What was done past landfall (`systemctl stop`) is in no journal, and told by its time.
+    let by_time = || u64::try_from(act.at_millis).unwrap_or(0);
     ByHand {
-        journal: act.journal,
+        journal: if act.journal == 0 { by_time() } else { act.journal },
         act: one_line(act.act.as_bytes(), ACT_CHARS),
         reason: one_line(act.reason.as_bytes(), REASON_CHARS),
         user: act.user.as_ref().map(|user| one_line(user.as_bytes(), USER_CHARS)),

@@ -635,7 +635,7 @@ fn stop_by_hand(folder: &Folder, record: &Record, shown: &Shown) -> ByHand {
     });
     let how = if record.unit.is_own { "was stopped" } else { "was stopped or ended its work" };
     let reason = format!("unit {} {how}, and not by landfall", record.unit.name);
-    ByHand { act: "stop".to_owned(), reason, user: None, at_millis }
+    ByHand { act: "stop".to_owned(), reason, user: None, at_millis, journal: 0 }
 }
 
 fn stopped_by_hand(unit: &Unit) -> Box<StepFailure> {
