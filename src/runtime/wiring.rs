@@ -91,6 +91,7 @@ pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: 
             shared: shared.clone(),
             fleet: fleet.clone(),
             rollout_logs,
+            log_limits: Default::default(),
             bundles: Bundles::default(),
             siblings: SiblingSelections::default(),
             store: store.clone(),

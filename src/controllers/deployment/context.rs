@@ -1,6 +1,8 @@
 //! Dependencies of the Deployments' controller. It decides nothing.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
 
 use super::SiblingSelections;
 use crate::{
@@ -10,6 +12,7 @@ use crate::{
         tasks::Tasks,
     },
     effects::{host::Bundles, rollout_logs::RolloutLogs, store::Store},
+    model::rollout::RolloutAttempt,
 };
 
 /// One for all of them, made by the wiring in `runtime`.
@@ -18,6 +21,8 @@ pub struct DeploymentContext {
     pub fleet: Arc<Fleet>,
     pub store: Store,
     pub rollout_logs: RolloutLogs,
+    /// By uid of the Deployment: its newest attempt, and of how many rollouts the logs are kept.
+    pub log_limits: Mutex<HashMap<String, (RolloutAttempt, usize)>>,
     pub bundles: Bundles,
     pub siblings: SiblingSelections,
     pub tasks: Tasks,

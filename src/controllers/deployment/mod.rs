@@ -94,6 +94,7 @@ impl Kind for Deployment {
         if self.metadata.deletion_timestamp.is_some() && self.finalizers().is_empty() {
             context.fleet.hosts.workers.forget_all(&self.uid().unwrap_or_default());
             context.rollout_logs.forget(&self.uid().unwrap_or_default());
+            context.log_limits.lock().remove(&self.uid().unwrap_or_default());
         }
     }
 

@@ -139,27 +139,33 @@ impl<'a> RolloutLog<'a> {
     }
 }
 
-/// Moves the logs of older attempts to the store, in the background.
+/// Moves the logs of older attempts to the store, in the background; one that comes there too late to be kept is removed again.
 pub fn seal(context: &Arc<DeploymentContext>, uid: &str) {
     let (then, of) = (context.clone(), uid.to_owned());
     let _ = context.tasks.start(format!("rollout-log/{uid}"), async move {
         if let Err(error) = then.rollout_logs.seal(&then.shared.gate, &then.store, &of).await {
             tracing::warn!(uid = of, %error, "the log of an older rollout is not in the store yet");
         }
+        remove_outdated(&then, &of).await;
     });
 }
 
-/// Removes the logs of older rollouts, in the background. What remains is removed when the next rollout begins.
+/// Removes the logs of older rollouts, in the background, now and whenever one comes to the store.
 pub fn limit(context: &Arc<DeploymentContext>, uid: &str, current: RolloutAttempt, rollouts: usize) {
+    context.log_limits.lock().insert(uid.to_owned(), (current, rollouts));
     let (then, of) = (context.clone(), uid.to_owned());
-    let _ = context.tasks.start(format!("rollout-log/{uid}/limit"), async move {
-        if let Err(error) = remove_outdated(&then, &of, current, rollouts).await {
-            tracing::warn!(uid = of, %error, "logs of old rollouts are removed later");
-        }
-    });
+    let _ = context.tasks.start(format!("rollout-log/{uid}/limit"), async move { remove_outdated(&then, &of).await });
 }
 
-async fn remove_outdated(
+async fn remove_outdated(context: &DeploymentContext, uid: &str) {
+    let limit = context.log_limits.lock().get(uid).copied();
+    let Some((current, rollouts)) = limit else { return };
+    if let Err(error) = try_remove_outdated(context, uid, current, rollouts).await {
+        tracing::warn!(uid, %error, "logs of old rollouts are removed later");
+    }
+}
+
+async fn try_remove_outdated(
     context: &DeploymentContext,
     uid: &str,
     current: RolloutAttempt,

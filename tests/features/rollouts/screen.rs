@@ -143,7 +143,10 @@ async fn logs_of_as_many_rollouts_as_the_history_has_are_kept_and_none_when_the_
     bench.operator.restart().await;
     bench.until_deployed("v4").await;
     let both = |one: &str, other: &str| [one.to_owned(), other.to_owned()];
-    eventually("of the history's two rollouts", || names(&sealed) == ["3.0.1"] && names(&open) == ["4.0.1"]).await;
+    let kept = || (names(&sealed), names(&open));
+    let look =
+        || async { if kept() == (vec!["3.0.1".to_owned()], vec!["4.0.1".to_owned()]) { Ok(()) } else { Err(kept()) } };
+    find("of the history's two rollouts", look, |seen| format!("{seen:?} {}", bench.operator.output())).await;
     bench.stamp("landfall.dev/redeploy", "once more").await;
     eventually("a redeploy is a rollout", || [names(&sealed), names(&open)].concat() == both("4.0.1", "4.1.1")).await;
     bench.delete("shop").await;
