@@ -162,6 +162,9 @@ fn assigned(assignment: &deployment::Assignment) -> Value {
     if let Goal::Run { failed_process: Some(process), .. } = goal {
         fields["failedProcess"] = json!(process);
     }
+    if let Goal::Run { drain: Some(drain), .. } = goal {
+        fields["drain"] = json!(drain);
+    }
     if let Some(owner) = replaces {
         fields["replaces"] = json!(owner);
     }

@@ -245,6 +245,10 @@ pub enum Reason {
     Healing,
     /// A person stopped, started or changed the application on the host; it is left so until a new version or a redeploy is asked for.
     ChangedByHand,
+    /// The readiness probe fails on some hosts; all others are ready.
+    HostsNotReady,
+    /// A process whose readiness probe failed is ready again.
+    ReadyAgain,
     /// The update failed on some hosts.
     HostsFailed,
     /// Some hosts do not answer; all others are ready.
@@ -279,13 +283,17 @@ pub enum Reason {
     PortInUse,
     /// The process could not be started.
     StartFailed,
+    /// A hook of the version failed.
+    HookFailed,
+    /// The drain of the version that ran failed.
+    DrainFailed,
     /// The process could not be stopped.
     StopFailed,
     /// The release could not be made the current one.
     SwitchFailed,
     /// The process ended.
     ProcessDied,
-    /// The process did not become ready in time.
+    /// The process did not become ready in time, or its readiness probe fails now.
     NotReady,
     /// The process ended too often in a row. Only on record: earlier versions of landfall gave up then.
     RestartedTooOften,

@@ -105,8 +105,12 @@ pub struct ProcessFacts {
     pub uid: String,
     pub revision: i64,
     pub rollout: String,
-    /// pid, start time and boot id all match a process that is no zombie. A stranger under a reused pid is not alive.
+    /// pid, start time and boot id all match a process that is no zombie. A stranger under a reused pid is not alive; a process that has done
+    /// its work (`OnFailure` and exit status 0) is, for nothing is left to start.
     pub alive: bool,
+    /// It was ready, and its readiness probe fails now: what the probe said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
     /// It ended, and its keeper starts it again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,

@@ -1,18 +1,15 @@
 //! How an application runs on one host, as the host is told it. Pure; the same input gives the same configuration and hash.
 
 use landfall_host_protocol::{
-    ConfigHash, Configuration, EnvValue, EnvVar, HttpGet, HttpScheme, LogLimits, Probe, ProbeAction, ProcessRuntime,
-    RestartPolicy, RunAs, Runtime, Stop, StopTo,
+    ConfigHash, Configuration, Drain, EnvValue, EnvVar, HttpGet, HttpHeader, HttpScheme, LogLimits, Probe, ProbeAction,
+    ProcessRuntime, RestartPolicy, RunAs, Runtime, Stop, StopTo,
 };
 use sha2::{Digest, Sha256};
 
 use crate::{
-    api::project::{ReadinessProbe, Run},
+    api::project::{self, Run},
     plan::deployment::Target,
 };
-
-/// How often in a row a probe fails before what was ready is not ready any more.
-const FAILURES_UNTIL_UNREADY: u32 = 3;
 
 /// `env`: the whole environment of the process on this host.
 pub(crate) fn configuration(
@@ -26,14 +23,17 @@ pub(crate) fn configuration(
         hash: ConfigHash::parse("1:00000000")?,
         runtime: Runtime::Process(ProcessRuntime {
             command: run.command().to_vec(),
-            restart_policy: RestartPolicy::Always,
+            restart_policy: match run.restart_policy() {
+                project::RestartPolicy::Always => RestartPolicy::Always,
+                project::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
+            },
             stop: stop(run),
         }),
         env: env.collect(),
         files: Vec::new(),
         run_as,
-        readiness: run.readiness_probe.as_ref().and_then(probe),
-        liveness: None,
+        readiness: run.readiness_probe.as_ref().and_then(readiness),
+        liveness: run.liveness_probe.as_ref().and_then(liveness),
         log: LogLimits::default(),
         keep_secrets_on_host: false,
     };
@@ -50,37 +50,168 @@ fn hash(configuration: &Configuration) -> Option<ConfigHash> {
 }
 
 fn stop(run: &Run) -> Stop {
-    // Processes of a shell script get the signal as the shell helper sent it: all of them.
     Stop {
         signal: run.stop.signal.as_str().to_owned(),
-        to: StopTo::Group,
+        to: match run.stop_to() {
+            project::StopTo::Main => StopTo::Main,
+            project::StopTo::Group => StopTo::Group,
+        },
         grace_seconds: number(run.termination_grace_period_seconds),
     }
 }
 
-fn probe(probe: &ReadinessProbe) -> Option<Probe> {
-    let port = probe.port()?;
-    let action = match &probe.http_get {
-        Some(http) => ProbeAction::HttpGet(HttpGet {
-            port,
-            path: http.path.clone(),
-            scheme: HttpScheme::Http,
-            host: None,
-            headers: Vec::new(),
-        }),
-        None => ProbeAction::TcpSocket { port, host: None },
-    };
+fn readiness(probe: &project::ReadinessProbe) -> Option<Probe> {
     Some(Probe {
-        action,
+        action: action(probe.http_get.as_ref(), probe.tcp_socket.as_ref())?,
         initial_delay_seconds: 0,
         period_seconds: number(probe.period_seconds),
         timeout_seconds: number(probe.timeout_seconds),
+        failure_threshold: number(probe.failure_threshold),
         success_threshold: number(probe.success_threshold),
-        failure_threshold: FAILURES_UNTIL_UNREADY,
+    })
+}
+
+fn liveness(probe: &project::LivenessProbe) -> Option<Probe> {
+    Some(Probe {
+        action: action(probe.http_get.as_ref(), probe.tcp_socket.as_ref())?,
+        initial_delay_seconds: 0,
+        period_seconds: number(probe.period_seconds),
+        timeout_seconds: number(probe.timeout_seconds),
+        failure_threshold: number(probe.failure_threshold),
+        success_threshold: 1,
+    })
+}
+
+fn action(http: Option<&project::HttpGet>, tcp: Option<&project::TcpSocket>) -> Option<ProbeAction> {
+    if let Some(http) = http {
+        return Some(ProbeAction::HttpGet(HttpGet {
+            port: u16::try_from(http.port).ok()?,
+            path: http.path.clone(),
+            scheme: scheme(http.scheme),
+            host: http.host.clone(),
+            headers: headers(&http.http_headers),
+        }));
+    }
+    Some(ProbeAction::TcpSocket { port: u16::try_from(tcp?.port).ok()?, host: None })
+}
+
+fn scheme(scheme: project::Scheme) -> HttpScheme {
+    match scheme {
+        project::Scheme::Http => HttpScheme::Http,
+        project::Scheme::Https => HttpScheme::Https,
+    }
+}
+
+fn headers(headers: &[project::HttpHeader]) -> Vec<HttpHeader> {
+    headers.iter().map(|header| HttpHeader { name: header.name.clone(), value: header.value.clone() }).collect()
+}
+
+/// The drain of a version as a step takes it; `None`: one of a later version of landfall, which has neither of the two.
+pub(super) fn drain(drain: &project::Drain) -> Option<Drain> {
+    let timeout_seconds = number(drain.timeout_seconds);
+    if let Some(command) = &drain.exec {
+        let undo = drain.undo_exec.clone().unwrap_or_default();
+        return Some(Drain::Exec { command: command.clone(), undo, timeout_seconds });
+    }
+    let http = drain.http.as_ref()?;
+    let port = u16::try_from(http.port).ok()?;
+    let request = |path: &str| HttpGet {
+        port,
+        path: path.to_owned(),
+        scheme: scheme(http.scheme),
+        host: None,
+        headers: headers(&http.http_headers),
+    };
+    Some(Drain::Http {
+        request: request(&http.path),
+        undo: http.undo_path.as_deref().map(request),
+        method: http.method.as_str().to_owned(),
+        timeout_seconds,
     })
 }
 
 /// Seconds of a spec, which the schema bounds.
 pub(super) fn number(seconds: i64) -> u32 {
     u32::try_from(seconds).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn run(run: &Value) -> Run {
+        Run::frozen(run).unwrap()
+    }
+
+    fn probe(probe: Option<Probe>) -> Value {
+        serde_json::to_value(probe).unwrap()
+    }
+
+    #[test]
+    fn what_an_older_version_froze_is_told_to_hosts_as_before() {
+        let run = run(&json!({
+            "process": { "command": ["./app"] },
+            "readinessProbe": { "httpGet": { "port": 8080, "path": "/ok" } },
+        }));
+        assert_eq!(
+            serde_json::to_value(stop(&run)).unwrap(),
+            json!({ "signal": "TERM", "to": "group", "graceSeconds": 10 })
+        );
+        assert_eq!(
+            probe(run.readiness_probe.as_ref().and_then(readiness)),
+            json!({
+                "action": { "httpGet": { "port": 8080, "path": "/ok", "scheme": "Http", "host": null, "headers": [] } },
+                "initialDelaySeconds": 0, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 3,
+            }),
+            "another configuration would be another hash"
+        );
+        assert!(run.liveness_probe.is_none() && run.drain.is_none() && run.hooks.is_empty());
+    }
+
+    #[test]
+    fn every_field_of_a_probe_reaches_the_host() {
+        let http = json!({
+            "port": 8443, "path": "/ok", "scheme": "HTTPS", "host": "10.0.0.1",
+            "httpHeaders": [{ "name": "Host", "value": "shop.example.com" }],
+        });
+        let run = run(&json!({
+            "process": { "command": ["./app"], "restartPolicy": "OnFailure" },
+            "stop": { "signal": "INT", "to": "Main" },
+            "readinessProbe": { "httpGet": http, "periodSeconds": 5, "successThreshold": 2, "failureThreshold": 4 },
+            "livenessProbe": { "tcpSocket": { "port": 8080 }, "failureThreshold": 5 },
+        }));
+        assert_eq!(
+            probe(run.readiness_probe.as_ref().and_then(readiness)),
+            json!({
+                "action": { "httpGet": {
+                    "port": 8443, "path": "/ok", "scheme": "Https", "host": "10.0.0.1",
+                    "headers": [{ "name": "Host", "value": "shop.example.com" }],
+                } },
+                "initialDelaySeconds": 0, "periodSeconds": 5, "timeoutSeconds": 2, "failureThreshold": 4, "successThreshold": 2,
+            })
+        );
+        assert_eq!(
+            probe(run.liveness_probe.as_ref().and_then(liveness)),
+            json!({
+                "action": { "tcpSocket": { "port": 8080, "host": null } },
+                "initialDelaySeconds": 0, "periodSeconds": 10, "timeoutSeconds": 2, "failureThreshold": 5,
+            })
+        );
+        assert_eq!(stop(&run).to, StopTo::Main);
+        assert_eq!(run.restart_policy(), project::RestartPolicy::OnFailure);
+    }
+
+    #[test]
+    fn a_drain_brings_its_undo() {
+        let read = |value: Value| drain(&serde_json::from_value(value).unwrap()).unwrap();
+        let http = read(json!({ "http": { "port": 8081, "path": "/out", "undoPath": "/in" } }));
+        let Drain::Http { request, undo, method, timeout_seconds } = http else { panic!("{http:?}") };
+        assert_eq!((request.path.as_str(), method.as_str(), timeout_seconds), ("/out", "POST", 10));
+        assert_eq!(undo.map(|undo| (undo.port, undo.path)), Some((8081, "/in".to_owned())));
+        let exec = read(json!({ "exec": ["./out"], "undoExec": ["./in"], "timeoutSeconds": 3 }));
+        let Drain::Exec { command, undo, timeout_seconds } = exec else { panic!("{exec:?}") };
+        assert_eq!((command, undo, timeout_seconds), (vec!["./out".to_owned()], vec!["./in".to_owned()], 3));
+    }
 }

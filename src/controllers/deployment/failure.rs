@@ -49,9 +49,9 @@ pub(crate) fn task_failed(failure: &protocol::Failure) -> Failure {
                 "it is not kept on the host and comes with a start by the operator alone; check the Secret, then retry";
             (Reason::AwaitingSecrets, format!("{why}; {helps}"))
         }
-        Of::StageFailed | Of::HookFailed | Of::DrainFailed | Of::Lost | Of::Internal | Of::Unknown => {
-            (Reason::HelperFailed, why.to_owned())
-        }
+        Of::HookFailed => (Reason::HookFailed, why.to_owned()),
+        Of::DrainFailed => (Reason::DrainFailed, why.to_owned()),
+        Of::StageFailed | Of::Lost | Of::Internal | Of::Unknown => (Reason::HelperFailed, why.to_owned()),
     };
     let message = match &failure.full {
         Some(full) => HostError::DiskFull { free: full.free_bytes, needed: full.needed }.to_string(),

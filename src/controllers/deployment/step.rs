@@ -6,14 +6,19 @@ use landfall_host_protocol as protocol;
 use protocol::{Author, Event, EventKind, Outcome, RunAsMethod, StepName, Task};
 
 use super::{
-    configuration::{configuration, number},
+    configuration::{configuration, drain, number},
     context::DeploymentContext,
     failure::{StepError, TaskFailure, host_failed, task_failed},
     host_ref::HostRef,
     rollout_log::RolloutLog,
 };
 use crate::{
-    api::{Reason, deployment::Phase, hostgroup::BecomeMethod},
+    api::{
+        Reason,
+        deployment::Phase,
+        hostgroup::BecomeMethod,
+        project::{Hook, HookPoint},
+    },
     controllers::hosts::Dial,
     effects::{
         clock,
@@ -150,45 +155,84 @@ async fn stage(context: &StepContext<'_>) -> Result<protocol::Step, StepError> {
     })
 }
 
-fn update(context: &StepContext<'_>) -> Result<Vec<protocol::Step>, StepError> {
-    let target = context.target()?;
+/// How the application of the target runs on this host.
+fn config(context: &StepContext<'_>, target: &Target) -> Result<protocol::Configuration, StepError> {
     let host_ref = context.host_ref;
     let dial = context.controller.fleet.hosts.dial(&host_ref.host_key());
     let run_as = run_as(target, dial.as_ref())?;
     let address = dial.map(|dial| dial.address).unwrap_or_default();
     let env = target.env_on(&host_ref.project, &host_ref.group, &host_ref.host, &address);
-    let config = configuration(target, env, run_as).ok_or_else(|| bug("a configuration can't be written"))?;
+    configuration(target, env, run_as).ok_or_else(|| bug("a configuration can't be written"))
+}
+
+fn update(context: &StepContext<'_>) -> Result<Vec<protocol::Step>, StepError> {
+    let target = context.target()?;
+    let config = config(context, target)?;
     // Of the rollout that is brought to the host: for healing the one that runs there.
     let redeploys = target.rollout.rsplit_once('.').and_then(|(_, serial)| serial.parse().ok()).unwrap_or(0);
     let start = protocol::Start {
         release: release(&target.release)?,
         digest: digest(target)?,
-        config,
+        config: config.clone(),
         revision: target.revision,
         redeploys,
         attempt: context.assignment.key.attempt,
     };
-    let mut steps = vec![
-        protocol::Step::Stop,
-        protocol::Step::Switch { release: release(&target.release)? },
-        protocol::Step::Start(Box::new(start)),
-    ];
+    let hooks = |at| hooks(context, target, &config, at);
+    let mut steps = hooks(HookPoint::BeforeStop)?;
+    if let Goal::Run { heal: false, drain: Some(of_running), .. } = &context.assignment.goal {
+        steps.extend(drain(of_running).map(protocol::Step::Drain));
+    }
+    steps.push(protocol::Step::Stop);
+    steps.extend(hooks(HookPoint::AfterStop)?);
+    steps.push(protocol::Step::Switch { release: release(&target.release)? });
+    steps.extend(hooks(HookPoint::BeforeStart)?);
+    steps.push(protocol::Step::Start(Box::new(start)));
     steps.extend(after_start(context, false)?);
     Ok(steps)
 }
 
+/// The hooks of one place in an update; none where a process is only started again.
+fn hooks(
+    context: &StepContext<'_>,
+    target: &Target,
+    config: &protocol::Configuration,
+    at: HookPoint,
+) -> Result<Vec<protocol::Step>, StepError> {
+    if !is_update(context) {
+        return Ok(Vec::new());
+    }
+    let step = |(name, hook): (String, &Hook)| {
+        Ok(protocol::Step::Hook {
+            name,
+            release: release(&target.release)?,
+            config: Box::new(config.clone()),
+            command: hook.exec.clone(),
+            timeout_seconds: number(hook.timeout_seconds),
+        })
+    };
+    target.run.hooks_at(at).map(step).collect()
+}
+
+fn is_update(context: &StepContext<'_>) -> bool {
+    matches!(context.assignment.goal, Goal::Run { heal: false, .. })
+}
+
 fn after_start(context: &StepContext<'_>, switch: bool) -> Result<Vec<protocol::Step>, StepError> {
     let target = context.target()?;
+    let config = if target.run.hooks.is_empty() { None } else { Some(config(context, target)?) };
+    let hooks = |at| config.as_ref().map_or(Ok(Vec::new()), |config| hooks(context, target, config, at));
     let mut steps = Vec::new();
     if switch {
         steps.push(protocol::Step::Switch { release: release(&target.release)? });
     }
+    steps.extend(hooks(HookPoint::AfterStart)?);
     steps.push(protocol::Step::WaitReady { timeout_seconds: number(target.run.healthy_deadline_seconds) });
-    let is_update = matches!(context.assignment.goal, Goal::Run { heal: false, .. });
-    if is_update && target.min_ready_seconds > 0 {
+    steps.extend(hooks(HookPoint::AfterReady)?);
+    if is_update(context) && target.min_ready_seconds > 0 {
         steps.push(protocol::Step::MinReady { seconds: number(target.min_ready_seconds) });
     }
-    if is_update {
+    if is_update(context) {
         steps.push(prune(target)?);
     }
     Ok(steps)
@@ -307,12 +351,13 @@ impl Follow<'_> {
             match news {
                 Some(TaskNews::Events { events, .. }) => {
                     for event in &events {
-                        waits = matches!(event.step, StepName::WaitReady | StepName::MinReady);
+                        waits = matches!(event.step, StepName::Settle | StepName::WaitReady | StepName::MinReady);
                         self.take(event);
                     }
                 }
                 Some(TaskNews::Ended { result, folder }) => {
-                    return ended(&result.outcome, folder.as_deref().map(host::folder_facts));
+                    let rollout = &self.context.assignment.key.rollout;
+                    return ended(&result.outcome, folder.as_deref().map(host::folder_facts), rollout);
                 }
                 None => return Err(HostError::Lost { what: "the end of a task".to_owned() }.into()),
             }
@@ -327,7 +372,8 @@ impl Follow<'_> {
     }
 }
 
-fn ended(outcome: &Outcome, folder: Option<FolderFacts>) -> Result<Option<FolderFacts>, StepError> {
+/// `rollout`: that the task was for.
+fn ended(outcome: &Outcome, folder: Option<FolderFacts>, rollout: &str) -> Result<Option<FolderFacts>, StepError> {
     let failure = match outcome {
         // The folder is gone: nothing is there now.
         Outcome::Succeeded => return Ok(Some(folder.unwrap_or_default())),
@@ -345,10 +391,15 @@ fn ended(outcome: &Outcome, folder: Option<FolderFacts>) -> Result<Option<Folder
         _ => {}
     }
     let process = folder.as_ref().and_then(|folder| folder.process.as_ref());
-    let process = process.filter(|process| process.alive && phase(failure.step) == Phase::Verifying);
+    // A hook before the start leaves the process of before in peace.
+    let phase = match process {
+        Some(process) if failure.step == StepName::Hook && process.rollout == rollout => Phase::Verifying,
+        _ => phase(failure.step),
+    };
+    let process = process.filter(|process| process.alive && phase == Phase::Verifying);
     Err(StepError::Task(Box::new(TaskFailure {
         failure: task_failed(failure),
-        phase: phase(failure.step),
+        phase,
         process: process.map(crate::model::facts::ProcessFacts::id),
     })))
 }

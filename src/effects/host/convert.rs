@@ -3,6 +3,7 @@
 
 use landfall_host_protocol as host;
 
+use crate::api::conditions::clip;
 use crate::model::{
     facts::{ByHand, EndFacts, FolderFacts, HostFacts, OpenAct, ProcessFacts, ReadyMark},
     ids::{FenceToken, FolderName, Owner, ReleaseName},
@@ -13,6 +14,8 @@ use crate::model::{
 const ACT_CHARS: usize = 100;
 const REASON_CHARS: usize = 200;
 const USER_CHARS: usize = 64;
+/// Of what a failing probe says.
+const PROBE_WORDS_BYTES: usize = 300;
 
 /// Facts of a host. `server`: its SSH server's banner; `age`: seconds since it told them.
 pub(super) fn host(facts: &host::HostFacts, server: &str, age: u64) -> HostFacts {
@@ -104,31 +107,47 @@ fn process(process: &host::ProcessFacts, releases: &[host::ReleaseFacts]) -> Pro
         uid: process.uid.clone(),
         revision: process.revision,
         rollout: rollout(process),
-        alive: process.state == host::ProcessState::Running,
+        alive: process.state == host::ProcessState::Running || has_done_its_work(process),
+        unready: unready(process),
         kept: whole && matches!(process.state, host::ProcessState::Waiting { .. }),
         restarts: process.restarts,
         end: process.last_end.as_ref().map(|end| EndFacts { text: end_in_words(end), at: end.at / 1000 }),
     }
 }
 
+fn has_done_its_work(process: &host::ProcessFacts) -> bool {
+    process.state == host::ProcessState::Completed
+}
+
+/// What the probe of a process that had been ready says while it fails.
+fn unready(process: &host::ProcessFacts) -> Option<String> {
+    process.unready_since?;
+    let said = process.probe_failure.as_deref().unwrap_or("no answer is on record");
+    Some(clip(said, PROBE_WORDS_BYTES))
+}
+
 /// That the application was ready. Of one that its keeper started again it counts once the new process is ready: until then the mark is of
 /// a process before it.
 fn ready(process: &host::ProcessFacts) -> Option<ReadyMark> {
-    let this = process.ready || (process.restarts == 0 && process.state == host::ProcessState::Running);
+    let first = process.restarts == 0 && process.state == host::ProcessState::Running;
+    let this = process.ready || process.unready_since.is_some() || first || has_done_its_work(process);
     let (pid, start) = if this { (i64::from(process.pid), process.start) } else { (0, 0) };
     process.was_ready.then(|| ReadyMark { uid: process.uid.clone(), rollout: rollout(process), pid, start })
 }
 
 /// How a process ended, with its last output.
 fn end_in_words(end: &host::Ended) -> String {
-    let how = match (&end.signal, end.status) {
-        (Some(signal), _) => format!("was ended by signal {signal}"),
-        (None, Some(status)) => format!("exited with status {status}"),
-        (None, None) => "ended, and nobody saw how".to_owned(),
+    // Where its keeper ended it, the last line says why.
+    let by_keeper = end.lines.split_last().and_then(|(last, lines)| Some((last.strip_prefix("landfall: ")?, lines)));
+    let (how, lines) = match (by_keeper, &end.signal, end.status) {
+        (Some((why, lines)), ..) => (format!("was {why}"), lines),
+        (None, Some(signal), _) => (format!("was ended by signal {signal}"), &*end.lines),
+        (None, None, Some(status)) => (format!("exited with status {status}"), &*end.lines),
+        (None, None, None) => ("ended, and nobody saw how".to_owned(), &*end.lines),
     };
-    match end.lines.is_empty() {
+    match lines.is_empty() {
         true => how,
-        false => format!("{how}; last output: {}", end.lines.join(" | ")),
+        false => format!("{how}; last output: {}", lines.join(" | ")),
     }
 }
 
@@ -226,6 +245,36 @@ mod tests {
         let seen = folder(&host::FolderFacts { by_hand: Some(act), ..host::FolderFacts::default() }).by_hand.unwrap();
         assert_eq!((seen.journal, seen.act.as_str(), seen.user.as_deref()), (7, "stop", Some("ann")));
         assert!(seen.reason.starts_with("disk swap xxx") && seen.reason.len() == 200, "{}", seen.reason);
+    }
+
+    #[test]
+    fn one_whose_probe_fails_after_it_was_ready_keeps_its_mark_and_says_why() {
+        let failing = host::ProcessFacts {
+            ready: false,
+            restarts: 2,
+            unready_since: Some(9),
+            probe_failure: Some("GET / was answered with 500".to_owned()),
+            ..of(ProcessState::Running)
+        };
+        let folder = facts(failing.clone());
+        assert_eq!(folder.process.unwrap().unready.as_deref(), Some("GET / was answered with 500"));
+        assert_eq!(folder.ready.map(|mark| mark.pid), Some(7));
+        assert_eq!(facts(host::ProcessFacts { unready_since: None, ..failing }).process.unwrap().unready, None);
+    }
+
+    #[test]
+    fn one_that_its_keeper_ended_says_why_first() {
+        let lines = ["busy", "landfall: ended, for its liveness probe failed: no answer"];
+        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        let ended = host::Ended { status: None, signal: Some("TERM".to_owned()), at: 1, out_of_memory: false, lines };
+        assert_eq!(end_in_words(&ended), "was ended, for its liveness probe failed: no answer; last output: busy");
+    }
+
+    #[test]
+    fn one_that_has_done_its_work_is_there_and_ready() {
+        let folder = facts(of(ProcessState::Completed));
+        assert!(folder.process.is_some_and(|process| process.alive));
+        assert_eq!(folder.ready.map(|mark| mark.pid), Some(7));
     }
 
     #[test]

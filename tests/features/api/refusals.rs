@@ -64,6 +64,15 @@ async fn what_can_not_work_is_refused_with_a_sentence_of_what_to_write() {
         ("spec.run.env.0.name", json!("landfall_line"), "are set by landfall"),
         ("spec.run.env.0.value", json!("a\0b"), "NUL"),
         ("spec.run.process.command", json!(["a\0b"]), "NUL"),
+        ("spec.run.drain", json!({}), "a drain has either exec or http"),
+        ("spec.run.drain", json!({ "http": { "port": 1, "path": "/" }, "undoExec": ["x"] }), "undoExec goes with exec"),
+        ("spec.run.drain.http.path", json!("drain"), "path begins with '/'"),
+        ("spec.run.hooks.0.exec", json!(["a\0b"]), "NUL"),
+        ("spec.run.hooks.0.at", json!("BeforeReady"), "\"BeforeStop\""),
+        ("spec.run.livenessProbe", json!({}), "a livenessProbe has either httpGet or tcpSocket"),
+        ("spec.run.readinessProbe.httpGet.host", json!("[::1]"), "an IP address without brackets"),
+        ("spec.run.readinessProbe.httpGet.httpHeaders.0.name", json!("a b"), "the name of a header takes"),
+        ("spec.run.readinessProbe.httpGet.httpHeaders.0.value", json!("a\r\nb"), "printable ASCII"),
         ("metadata.name", json!("a.b"), "has no dot"),
     ] {
         refused("Project", field, value, sentence).await;

@@ -33,7 +33,8 @@ impl Display for FieldPath {
 }
 
 /// Of two fields that exclude each other the base has both; whoever sets one takes the other away.
-const EXCLUSIVE: [[&str; 2]; 3] = [["httpGet", "tcpSocket"], ["names", "selector"], ["value", "valueFrom"]];
+const EXCLUSIVE: [[&str; 2]; 5] =
+    [["httpGet", "tcpSocket"], ["names", "selector"], ["value", "valueFrom"], ["exec", "http"], ["http", "undoExec"]];
 
 /// The kinds, as the base objects and schemas have them.
 pub const KINDS: [&str; 4] = ["Project", "Build", "HostGroup", "Deployment"];
@@ -58,11 +59,31 @@ pub fn full(kind: &str) -> Value {
                 "concurrencyPolicy": "Queue", "trigger": { "onPush": ["main"] },
             },
             "run": {
-                "user": "app", "env": [{ "name": "A", "value": "b" }], "process": { "command": ["./app"] },
-                "stop": { "signal": "TERM" }, "terminationGracePeriodSeconds": 1,
+                "user": "app", "env": [{ "name": "A", "value": "b" }], "process": { "command": ["./app"], "restartPolicy": "Always" },
+                "stop": { "signal": "TERM", "to": "Main" }, "terminationGracePeriodSeconds": 1,
+                "drain": {
+                    "exec": ["./drain"], "undoExec": ["./undrain"], "timeoutSeconds": 10,
+                    "http": {
+                        "method": "POST", "scheme": "HTTP", "port": 8081, "path": "/drain", "undoPath": "/undrain",
+                        "httpHeaders": [{ "name": "Host", "value": "x" }],
+                    },
+                },
+                "hooks": [{ "at": "BeforeStop", "exec": ["./warn"], "timeoutSeconds": 30 }],
                 "readinessProbe": {
-                    "httpGet": { "port": 8080, "path": "/" }, "tcpSocket": { "port": 8080 },
-                    "periodSeconds": 1, "timeoutSeconds": 1, "successThreshold": 1,
+                    "httpGet": {
+                        "port": 8080, "path": "/", "scheme": "HTTP", "host": "127.0.0.1",
+                        "httpHeaders": [{ "name": "Host", "value": "x" }],
+                    },
+                    "tcpSocket": { "port": 8080 },
+                    "periodSeconds": 1, "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3,
+                },
+                "livenessProbe": {
+                    "httpGet": {
+                        "port": 8080, "path": "/", "scheme": "HTTP", "host": "127.0.0.1",
+                        "httpHeaders": [{ "name": "Host", "value": "x" }],
+                    },
+                    "tcpSocket": { "port": 8080 },
+                    "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3,
                 },
                 "healthyDeadlineSeconds": 60,
             },

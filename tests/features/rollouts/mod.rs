@@ -5,6 +5,7 @@ mod failures;
 mod operators;
 mod order;
 mod references;
+mod run;
 mod screen;
 
 use std::time::Duration;

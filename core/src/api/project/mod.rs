@@ -16,7 +16,10 @@ pub use self::{
     parameter::{BuildEnvVar, EnvSource, Parameter, ParameterType, SecretKeyRef},
     recipe::{ArtifactRule, BuildRecipe, Executor, LocalExecutor, TagRule},
     resources::{Cpu, Limits, Resources},
-    run::{HttpGet, Process, ReadinessProbe, Run, Stop, StopSignal, TcpSocket},
+    run::{
+        Drain, DrainMethod, DrainRequest, Hook, HookPoint, HttpGet, HttpHeader, LivenessProbe, Process, ReadinessProbe,
+        RestartPolicy, Run, Scheme, Stop, StopSignal, StopTo, TcpSocket,
+    },
     source::{ExternalContent, Source},
     status::{ActiveBuild, BranchView, CommitView, ProjectStatus, VersionView},
 };

@@ -8,6 +8,12 @@ use serde_json::Value;
 
 use crate::api::{EnvVar, common::USER_NAME, common::USER_NAME_RULE};
 
+const NO_NUL_RULE: &str = r"!self.exists(word, word.contains('\x00'))";
+const NO_NUL: &str = "a word of the command has a NUL character, which no argument can hold";
+const PATH_RULE: &str = "self.matches('^/[!-~]*$')";
+const PATH: &str =
+    "path begins with '/' and has printable ASCII characters only, without blanks: percent-encode the others";
+
 /// Way in which a version runs. It is a part of the version: copied into the release when its build is granted, so that a later edit
 /// changes later versions only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -30,14 +36,29 @@ pub struct Run {
     /// How the process is asked to end.
     #[serde(default)]
     pub stop: Stop,
+    /// How the process that runs is taken out of service before it is stopped, and back in where its update fails. That of the version
+    /// that runs is used, in its release. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+    /// Commands of the release around its update, one after another where several stand at one place. They run in the folder of the version
+    /// that the host is updated to, as the run user, with the environment of the process; each once in an attempt, and none when a process
+    /// is only started again. One that fails fails the host. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub hooks: Vec<Hook>,
     /// Seconds the process may take to end after the signal, before it is killed. Default: 10.
     #[serde(default = "ten_seconds")]
     #[schemars(range(min = 0, max = 3600))]
     pub termination_grace_period_seconds: i64,
-    /// Check of whether the process is ready to serve: either `httpGet` or `tcpSocket`, asked at 127.0.0.1 on the host. It succeeds only
-    /// where that very process holds the port. Default: none; a process that runs counts as ready.
+    /// Check of whether the process is ready to serve: either `httpGet` or `tcpSocket`, asked on the host for as long as the process runs. It
+    /// succeeds only where that very process holds the port. While it fails the host is not ready (`NotReady`); the process is left alone.
+    /// Default: none; a process that runs counts as ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readiness_probe: Option<ReadinessProbe>,
+    /// Check of whether the process still works: either `httpGet` or `tcpSocket`. One that fails has the process stopped and started again
+    /// on its host, with growing pauses. It begins once the process is ready. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness_probe: Option<LivenessProbe>,
     /// Seconds a started process may take to become ready, before its host counts as failed. Default: 300.
     #[serde(default = "five_minutes")]
     #[schemars(range(min = 1, max = 86400))]
@@ -48,6 +69,30 @@ impl Run {
     /// The command of what runs; empty where the version is of a runtime that this operator does not know.
     pub fn command(&self) -> &[String] {
         self.process.as_ref().map(|process| process.command.as_slice()).unwrap_or_default()
+    }
+
+    /// What is frozen into a version: what an absent field means is written down.
+    pub fn granted(&self) -> Run {
+        let mut run = self.clone();
+        run.stop.to.get_or_insert(StopTo::Main);
+        run
+    }
+
+    /// Who gets the signal first. Versions from before the field had it sent to all.
+    pub fn stop_to(&self) -> StopTo {
+        self.stop.to.unwrap_or(StopTo::Group)
+    }
+
+    pub fn restart_policy(&self) -> RestartPolicy {
+        self.process.as_ref().map(|process| process.restart_policy).unwrap_or_default()
+    }
+
+    /// The hooks of one place, each with its name: that of the place, and from the second on a number.
+    pub fn hooks_at(&self, at: HookPoint) -> impl Iterator<Item = (String, &Hook)> {
+        self.hooks.iter().filter(move |hook| hook.at == at).enumerate().map(|(n, hook)| match n {
+            0 => (hook.at.to_string(), hook),
+            n => (format!("{} {}", hook.at, n + 1), hook),
+        })
     }
 
     /// Reads a `run` of a record or a release, whichever version of landfall froze it.
@@ -78,8 +123,27 @@ pub struct Process {
     /// Program and arguments; no shell is involved. A relative program is looked for in the release, then in PATH. Example:
     /// `[java, -jar, app.jar]`.
     #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 4096)))]
-    #[x_kube(validation = Rule::new(r"!self.exists(word, word.contains('\x00'))").message("command has a NUL character, which no argument can hold"))]
+    #[x_kube(validation = Rule::new(NO_NUL_RULE).message(NO_NUL))]
     pub command: Vec<String>,
+    /// When a process that ended is started again on its host: `Always`, or `OnFailure`, where exit status 0 is the end of its work and counts
+    /// as ready. Before it was ready for the first time it is not started again, and its host counts as failed. Default: `Always`.
+    #[serde(default, skip_serializing_if = "RestartPolicy::is_always")]
+    pub restart_policy: RestartPolicy,
+}
+
+/// When a process that ended is started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RestartPolicy {
+    #[default]
+    Always,
+    OnFailure,
+}
+
+impl RestartPolicy {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+    fn is_always(&self) -> bool {
+        *self == Self::Always
+    }
 }
 
 /// How the process is asked to end.
@@ -89,6 +153,122 @@ pub struct Stop {
     /// Signal that is sent first; KILL follows when the grace period is over. Default: `TERM`.
     #[serde(default)]
     pub signal: StopSignal,
+    /// Receiver of the signal: `Main`, the process that was started, or `Group`, all of its processes at once. What `Main` leaves behind gets
+    /// the signal when it has ended; KILL goes to all that is left. Default: `Main`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<StopTo>,
+}
+
+/// Receiver of the signal that asks a process to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StopTo {
+    Main,
+    Group,
+}
+
+/// How the process that runs is taken out of service before it is stopped, and back in where its update fails.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.exec) != has(self.http)").message("a drain has either exec or http"))]
+#[x_kube(validation = Rule::new("!has(self.undoExec) || has(self.exec)").message("undoExec goes with exec; the undo of http is http.undoPath").field_path(".undoExec"))]
+pub struct Drain {
+    /// Program and arguments, run in the folder of the release that runs, as the run user; no shell is involved. Exit status 0 means drained.
+    /// Example: `[./bin/drain]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 4096)))]
+    #[x_kube(validation = Rule::new(NO_NUL_RULE).message(NO_NUL))]
+    pub exec: Option<Vec<String>>,
+    /// Program and arguments that bring the process back into service where its update ends before the new process is ready. Default: none.
+    /// Example: `[./bin/undrain]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 4096)))]
+    #[x_kube(validation = Rule::new(NO_NUL_RULE).message(NO_NUL))]
+    pub undo_exec: Option<Vec<String>>,
+    /// HTTP request to the process, at 127.0.0.1 on its host; any status from 200 to 299 means drained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<DrainRequest>,
+    /// Seconds after which a drain without an end has failed, and with it its host. Default: 10.
+    #[serde(default = "ten_seconds")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout_seconds: i64,
+}
+
+/// HTTP request that takes a process out of service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainRequest {
+    /// Method of the request, and of its undo. Default: `POST`.
+    #[serde(default)]
+    pub method: DrainMethod,
+    /// Scheme of the request; with `HTTPS` the certificate is not verified. Default: `HTTP`.
+    #[serde(default, skip_serializing_if = "Scheme::is_http")]
+    pub scheme: Scheme,
+    /// Port on the host. Example: `8081`.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Path and query of the request. Example: `/admin/drain`.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new(PATH_RULE).message(PATH))]
+    pub path: String,
+    /// Path and query of the request that brings the process back into service where its update ends before the new process is ready.
+    /// Default: none. Example: `/admin/undrain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new(PATH_RULE).message(PATH))]
+    pub undo_path: Option<String>,
+    /// Headers of the request. They are a part of the version and no place for secrets. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub http_headers: Vec<HttpHeader>,
+}
+
+/// Method of the request of a drain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum DrainMethod {
+    Get,
+    #[default]
+    Post,
+    Put,
+    Delete,
+}
+
+impl DrainMethod {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// Command of the release at one place of its update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Hook {
+    /// Place in the update: `BeforeStop` (before the drain, while the old process serves), `AfterStop`, `BeforeStart` (`current` leads to the
+    /// new release), `AfterStart` (before the new process is ready), `AfterReady`.
+    pub at: HookPoint,
+    /// Program and arguments; no shell is involved. A relative program is looked for in the release, then in PATH. Example: `[./bin/migrate]`.
+    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 4096)))]
+    #[x_kube(validation = Rule::new(NO_NUL_RULE).message(NO_NUL))]
+    pub exec: Vec<String>,
+    /// Seconds after which it is ended and has failed. Default: 60.
+    #[serde(default = "sixty_seconds")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout_seconds: i64,
+}
+
+/// Place of a hook in an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, Serialize, Deserialize, JsonSchema)]
+pub enum HookPoint {
+    BeforeStop,
+    AfterStop,
+    BeforeStart,
+    AfterStart,
+    AfterReady,
 }
 
 /// Signal that asks the process to end.
@@ -118,7 +298,7 @@ impl StopSignal {
     }
 }
 
-/// Check of whether the process is ready to serve. It goes to 127.0.0.1 on the host, through the SSH connection.
+/// Check of whether the process is ready to serve, asked on its host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.httpGet) != has(self.tcpSocket)").message("a readinessProbe has either httpGet or tcpSocket"))]
@@ -141,6 +321,10 @@ pub struct ReadinessProbe {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 100))]
     pub success_threshold: i64,
+    /// Failures in a row after which a process that was ready is not ready any more. Default: 3.
+    #[serde(default = "three", skip_serializing_if = "is_three")]
+    #[schemars(range(min = 1, max = 100))]
+    pub failure_threshold: i64,
 }
 
 impl ReadinessProbe {
@@ -149,6 +333,44 @@ impl ReadinessProbe {
         let port = self.http_get.as_ref().map(|http| http.port).or(self.tcp_socket.as_ref().map(|tcp| tcp.port))?;
         u16::try_from(port).ok()
     }
+}
+
+/// Check of whether the process still works, asked on its host. One that fails has it stopped and started again there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.httpGet) != has(self.tcpSocket)").message("a livenessProbe has either httpGet or tcpSocket"))]
+pub struct LivenessProbe {
+    /// HTTP GET request; any status from 200 to 399 means that it works. Redirects are not followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_get: Option<HttpGet>,
+    /// TCP connection; it works when it is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_socket: Option<TcpSocket>,
+    /// Seconds between two tries. Default: 10.
+    #[serde(default = "ten_seconds")]
+    #[schemars(range(min = 1, max = 300))]
+    pub period_seconds: i64,
+    /// Seconds after which a try without an answer fails. Default: 2.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 60))]
+    pub timeout_seconds: i64,
+    /// Failures in a row after which the process is started again. Default: 3.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 100))]
+    pub failure_threshold: i64,
+}
+
+fn three() -> i64 {
+    3
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_three(n: &i64) -> bool {
+    *n == 3
+}
+
+fn sixty_seconds() -> i64 {
+    60
 }
 
 fn one() -> i64 {
@@ -169,8 +391,52 @@ pub struct HttpGet {
     /// Path and query of the request. Default: `/`. Example: `/actuator/health/readiness`.
     #[serde(default = "slash")]
     #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = Rule::new("self.matches('^/[!-~]*$')").message("path begins with '/' and has printable ASCII characters only, without blanks: percent-encode the others"))]
+    #[x_kube(validation = Rule::new(PATH_RULE).message(PATH))]
     pub path: String,
+    /// Scheme of the request; with `HTTPS` the certificate is not verified. Default: `HTTP`.
+    #[serde(default, skip_serializing_if = "Scheme::is_http")]
+    pub scheme: Scheme,
+    /// Address that is asked instead of 127.0.0.1: an IP address, or a name of `/etc/hosts` on the host; no DNS is asked. A virtual host is
+    /// named by the header `Host`. Default: 127.0.0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9._:-]+$')").message("host of a probe is an IP address without brackets, or a name of /etc/hosts on the host"))]
+    pub host: Option<String>,
+    /// Headers of the request. They are a part of the version and no place for secrets. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub http_headers: Vec<HttpHeader>,
+}
+
+/// Scheme of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Scheme {
+    #[default]
+    Http,
+    Https,
+}
+
+impl Scheme {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+    fn is_http(&self) -> bool {
+        *self == Self::Http
+    }
+}
+
+/// Header of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpHeader {
+    /// Name of the header. Example: `Host`.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9!#$%&*+.^_|~-]+$')").message("the name of a header takes letters, digits and ! # $ % & * + - . ^ _ | ~"))]
+    pub name: String,
+    /// Value of the header. Default: empty.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = Rule::new("self.matches('^[ -~]*$')").message("the value of a header has printable ASCII characters only"))]
+    pub value: String,
 }
 
 fn slash() -> String {
@@ -199,6 +465,32 @@ mod tests {
         assert_eq!(run.command(), ["./app"]);
         let text = serde_json::to_string(&run).unwrap();
         assert_eq!(Run::frozen(&mut serde_json::Deserializer::from_str(&text)).unwrap(), run);
+    }
+
+    #[test]
+    fn a_run_from_before_stop_to_keeps_its_signal_to_all_and_a_new_one_has_it_at_the_main_process() {
+        let read = |text: &str| Run::frozen(&mut serde_json::Deserializer::from_str(text)).unwrap();
+        let text = r#"{"env":[],"process":{"command":["./app"]},"stop":{"signal":"TERM"},"terminationGracePeriodSeconds":10,"healthyDeadlineSeconds":300}"#;
+        let old = read(text);
+        assert_eq!(old.stop_to(), StopTo::Group);
+        let again = serde_json::to_string(&old).unwrap();
+        assert_eq!(read(&again), old);
+        for new in ["restartPolicy", "hooks", "drain", "liveness", "\"to\""] {
+            assert!(!again.contains(new), "nothing is added to what is frozen: {again}");
+        }
+        let granted = read(&serde_json::to_string(&old.granted()).unwrap());
+        assert_eq!(granted.stop_to(), StopTo::Main);
+    }
+
+    #[test]
+    fn hooks_of_one_place_have_names_of_their_own() {
+        let hook = |at| Hook { at, exec: vec!["x".to_owned()], timeout_seconds: 1 };
+        let text = r#"{ "process": { "command": ["./app"] } }"#;
+        let mut run = Run::frozen(&mut serde_json::Deserializer::from_str(text)).unwrap();
+        run.hooks = vec![hook(HookPoint::AfterStop), hook(HookPoint::BeforeStop), hook(HookPoint::AfterStop)];
+        let names: Vec<String> = run.hooks_at(HookPoint::AfterStop).map(|(name, _)| name).collect();
+        assert_eq!(names, ["AfterStop", "AfterStop 2"]);
+        assert_eq!(run.hooks_at(HookPoint::AfterReady).count(), 0);
     }
 
     #[test]

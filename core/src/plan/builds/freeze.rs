@@ -51,6 +51,6 @@ pub fn freeze(project: &Project, build: &Build, number: i64, granted_at: Time) -
         resources: recipe.resources.clone(),
         timeout_seconds: recipe.timeout_seconds,
         idle_timeout_seconds: recipe.idle_timeout_seconds,
-        run: project.spec.run.clone(),
+        run: project.spec.run.granted(),
     })
 }

@@ -5,10 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{
     by_hand,
     exceptions::EXCEPTIONS,
+    folder::is_kept,
     host_state::HostState,
     intent::IntentOnRecord,
     observed::Observed,
     rollout::RolloutChange,
+    status::not_ready_message,
     view::{HostView, View},
 };
 use crate::{
@@ -22,6 +24,9 @@ use crate::{
     plan::{EventDraft, HostEvent, NEW_VALUE, count_hosts, host_events, list_names},
 };
 
+/// Of how a process ended, in an event.
+const END_BYTES: usize = 500;
+
 pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     let mut events = Vec::new();
     events.extend(view.unmet.iter().flat_map(|failure| unmet(view.observed, failure, after)));
@@ -32,6 +37,8 @@ pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     events.extend(by_hand(view));
     events.extend(healing(view));
     events.extend(heal_failures(view));
+    events.extend(not_ready(view));
+    events.extend(ready_again(view));
     events.extend(unreachable(view));
     events.extend(deadline(view, after).filter(|_| view.unmet.is_none()));
     events.extend(unlisted(view));
@@ -108,6 +115,13 @@ fn by_hand(view: &View<'_>) -> Vec<EventDraft> {
     host_events(&news, |reason, note| EventDraft::warning(reason, "ByHand", note), "acts by hand on these hosts")
 }
 
+/// How the process ended, where its keeper saw it and starts it again.
+fn end(host: &HostView<'_>) -> Option<String> {
+    let view = host.observed.view()?;
+    let process = view.folder.process.as_ref().filter(|process| process.boot_id == view.boot_id)?;
+    is_kept(&view.folder).then(|| process.end.as_ref().map(|end| clip(&end.text, END_BYTES)))?
+}
+
 /// Processes that ended and are started again; a reboot of the host is named as the cause.
 fn healing(view: &View<'_>) -> Vec<EventDraft> {
     let rebooted = |host: &str| {
@@ -120,10 +134,12 @@ fn healing(view: &View<'_>) -> Vec<EventDraft> {
     let (rebooted, ended): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| rebooted(host.name));
     let events = |hosts: Vec<&HostView<'_>>, action, what: &str| {
         let message = format!("{what}; what ran there is started again");
-        let event = |host: &HostView<'_>| HostEvent {
-            host: host.name.to_owned(),
-            reason: Reason::Healing,
-            message: message.clone(),
+        let event = |host: &HostView<'_>| {
+            let message = match end(host) {
+                Some(end) => format!("{what}: it {end}; what ran there is started again"),
+                None => message.clone(),
+            };
+            HostEvent { host: host.name.to_owned(), reason: Reason::Healing, message }
         };
         let events: Vec<_> = hosts.into_iter().map(event).collect();
         host_events(&events, |reason, note| EventDraft::warning(reason, action, note), &message)
@@ -157,6 +173,39 @@ fn heal_failures(view: &View<'_>) -> Vec<EventDraft> {
     )
 }
 
+/// Hosts whose readiness probe fails, which had been ready.
+fn not_ready(view: &View<'_>) -> Vec<EventDraft> {
+    let hosts = newly(view, |state| matches!(state, HostState::NotReady(_)), was_not_ready, after_healing);
+    let event = |host: &HostView<'_>| match &host.state {
+        HostState::NotReady(why) => {
+            Some(HostEvent { host: host.name.to_owned(), reason: Reason::NotReady, message: not_ready_message(why) })
+        }
+        _ => None,
+    };
+    let events: Vec<_> = hosts.into_iter().filter_map(event).collect();
+    let others = "the process runs, and its readiness probe fails";
+    host_events(&events, |reason, note| EventDraft::warning(reason, "Probe", note), others)
+}
+
+/// Hosts that the status shows with a failing probe, and that are ready now.
+fn ready_again(view: &View<'_>) -> Vec<EventDraft> {
+    let was = |host: &&HostView<'_>| view.exceptions.get(host.name).is_some_and(|old| was_not_ready(old));
+    let message = "ready again";
+    let event = |host: &HostView<'_>| HostEvent {
+        host: host.name.to_owned(),
+        reason: Reason::ReadyAgain,
+        message: message.to_owned(),
+    };
+    let ready = view.hosts.iter().filter(|host| host.state == HostState::Ready);
+    let events: Vec<_> = ready.filter(was).map(event).collect();
+    host_events(&events, |reason, note| EventDraft::normal(reason, "Probe", note), message)
+}
+
+/// A failed update has this reason as well, in another phase.
+fn was_not_ready(entry: &RolloutException) -> bool {
+    entry.reason == Reason::NotReady.as_str() && entry.phase == Phase::Verifying
+}
+
 fn unreachable(view: &View<'_>) -> Vec<EventDraft> {
     let is_lost = |state: &HostState| matches!(state, HostState::Unreachable(_));
     let lost = newly(view, is_lost, |old| old.phase == Phase::Unreachable, after_unreachable);
@@ -173,7 +222,8 @@ fn unreachable(view: &View<'_>) -> Vec<EventDraft> {
 
 /// No host has passed a phase for `progressDeadlineSeconds`.
 fn deadline(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
-    let reasons = [Reason::ProgressDeadlineExceeded, Reason::HostsUnreachable, Reason::Healing].map(Reason::as_str);
+    let reasons = [Reason::ProgressDeadlineExceeded, Reason::HostsUnreachable, Reason::Healing, Reason::HostsNotReady]
+        .map(Reason::as_str);
     let stalled = |status: &DeploymentStatus| {
         let condition = status.conditions.iter().find(|condition| condition.type_ == STALLED)?;
         // Failed hosts within `maxFailures`, in a rollout that is not over: its deadline has passed.

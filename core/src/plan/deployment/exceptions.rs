@@ -25,7 +25,8 @@ pub(crate) struct HostDisplay<'a> {
     pub message: &'a str,
 }
 
-/// `before`: entry in the status as it was read; `since` is kept while phase and reason are the same.
+/// `before`: entry in the status as it was read; `since` is kept while phase and reason are the same. So is what a failing probe said first:
+/// many say the time of day, and a status that names it would be written every second.
 pub fn exception(
     observed: &Observed,
     before: Option<&RolloutException>,
@@ -35,13 +36,18 @@ pub fn exception(
 ) -> RolloutException {
     let HostDisplay { phase, reason, message } = display;
     let before = before.filter(|before| before.phase == *phase && before.reason == reason.as_str());
+    let is_probe = (*phase, *reason) == (Phase::Verifying, Reason::NotReady);
+    let message = match before.filter(|_| is_probe) {
+        Some(before) => before.message.clone(),
+        None => clip(message, MESSAGE_BYTES),
+    };
     let release = observed.host(host).running().and_then(|process| process.release.as_ref());
     RolloutException {
         host: host.to_owned(),
         phase: *phase,
         version: release.map(|release| release.version().to_owned()),
         reason: reason.to_string(),
-        message: clip(message, MESSAGE_BYTES),
+        message,
         since: before.map_or(Time(now), |before| before.since.clone()),
     }
 }

@@ -20,6 +20,12 @@ pub(crate) fn is_kept(folder: &FolderFacts) -> bool {
     })
 }
 
+/// This very process was ready, and its readiness probe fails now: what the probe said.
+pub(crate) fn unready(folder: &FolderFacts) -> Option<&str> {
+    let process = folder.process.as_ref().filter(|process| process.alive && is_marked(folder, process))?;
+    process.unready.as_deref()
+}
+
 /// A process that had been ready has ended.
 pub(crate) fn is_down(folder: &FolderFacts) -> bool {
     folder.process.as_ref().is_some_and(|process| !process.alive && was_ready(folder, process))

@@ -96,7 +96,11 @@ fn outcome(view: &View<'_>, too_many_failed: bool) -> Option<RolloutOutcome> {
     let under_way = view.number(|state| {
         matches!(
             state,
-            HostState::Updating { .. } | HostState::Staging | HostState::Healing { .. } | HostState::Unknown
+            HostState::Updating { .. }
+                | HostState::Staging
+                | HostState::Healing { .. }
+                | HostState::NotReady(_)
+                | HostState::Unknown
         )
     });
     if under_way > 0 {

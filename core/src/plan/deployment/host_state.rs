@@ -2,7 +2,7 @@
 
 use super::{
     by_hand,
-    folder::{is_down, is_kept, is_marked},
+    folder::{is_down, is_kept, is_marked, unready},
     intent::IntentOnRecord,
     observed::{FolderCheck, FolderView, GoalKind, HostObserved, Observed},
     steps::{has_changed_release, is_reached, is_staged, is_target},
@@ -51,6 +51,8 @@ pub enum HostState {
     ByHand {
         serves: bool,
     },
+    /// It runs the target and was ready, and its readiness probe fails now: what the probe said. It is left alone.
+    NotReady(String),
     Ready,
 }
 
@@ -64,6 +66,7 @@ impl HostState {
             Self::Unknown | Self::Refused(_) | Self::Unstaged | Self::Down | Self::ByHand { .. } => Phase::Pending,
             Self::Staging => Phase::Staging,
             Self::Pending => Phase::Staged,
+            Self::NotReady(_) => Phase::Verifying,
             Self::Ready => Phase::Ready,
         }
     }
@@ -121,7 +124,7 @@ impl StateInput<'_> {
                 return HostState::Updating { phase: phase_in_step(folder, target, open), lost: None };
             }
             if is_reached(folder, target) {
-                return HostState::Ready;
+                return unready(folder).map_or(HostState::Ready, |why| HostState::NotReady(why.to_owned()));
             }
             if self.is_updating(folder, target) {
                 return HostState::Updating { phase: phase_of(folder, target), lost: None };
@@ -222,8 +225,10 @@ fn is_at_rest(folder: &FolderFacts) -> bool {
 /// A step of an update by this Deployment is under way there, whatever the status says. A start for healing is no such step.
 fn update_step<'a>(folder: &'a FolderFacts, uid: &str) -> Option<&'a OpenAct> {
     let open = folder.open.as_ref().filter(|open| open.running && open.uid == uid && !open.is_by_hand())?;
-    let is_step =
-        matches!(open.step.as_str(), "drain" | "settle" | "stop" | "switch" | "start" | "waitReady" | "minReady");
+    let is_step = matches!(
+        open.step.as_str(),
+        "hook" | "drain" | "settle" | "stop" | "switch" | "start" | "waitReady" | "minReady"
+    );
     (is_step && !is_down(folder) && !is_healing(folder, open)).then_some(open)
 }
 
@@ -236,10 +241,10 @@ fn phase_in_step(folder: &FolderFacts, target: &Target, open: &OpenAct) -> Phase
     }
 }
 
-/// The open task starts again what had been ready; an update waits for the first time that its rollout is.
+/// The open task starts again what had been ready; an update waits for the first time that its rollout is, and it alone has hooks.
 fn is_healing(folder: &FolderFacts, open: &OpenAct) -> bool {
     let had_been = folder.ready.as_ref().is_some_and(|mark| mark.uid == open.uid && mark.rollout == open.rollout);
-    had_been && open.step != "minReady"
+    had_been && !matches!(open.step.as_str(), "minReady" | "hook")
 }
 
 /// An update of this rollout is unfinished: a process that was never seen ready.

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{folder::is_marked, healing::Healing};
+use super::{
+    folder::{is_marked, unready},
+    healing::Healing,
+};
 use crate::model::rollout::{HostFailure, RolloutRecord};
 use crate::{
     api::{
@@ -227,9 +230,10 @@ pub enum GoalKind {
 }
 
 impl HostObserved {
-    /// The application serves: its process lives, and this very process was seen ready.
+    /// The application serves: its process lives, this very process was seen ready, and its readiness probe does not fail now.
     pub(crate) fn is_serving(&self) -> bool {
-        self.view().zip(self.running()).is_some_and(|(view, process)| is_marked(&view.folder, process))
+        let serves = |folder: &FolderFacts, process| is_marked(folder, process) && unready(folder).is_none();
+        self.view().zip(self.running()).is_some_and(|(view, process)| serves(&view.folder, process))
     }
 
     /// Nothing is known of it, and no task acts there, which checks it at its end.

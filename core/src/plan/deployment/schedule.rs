@@ -20,7 +20,10 @@ use super::{
     view::{HostView, View},
 };
 use crate::{
-    api::deployment::{DeletionPolicy, Phase},
+    api::{
+        deployment::{DeletionPolicy, Phase},
+        project::Drain,
+    },
     model::facts::FolderFacts,
 };
 
@@ -72,7 +75,7 @@ impl Schedule {
 
     fn update(&mut self, view: &View<'_>, index: usize, target: &Target) {
         let host = &view.hosts[index];
-        self.assign(view, host, run_goal(host, target, false), target);
+        self.assign(view, host, run_goal(view, host, target, false), target);
         self.states.push((index, HostState::Updating { phase: Phase::Stopping, lost: None }));
     }
 
@@ -82,7 +85,7 @@ impl Schedule {
         for host in &view.hosts {
             let updating = matches!(host.state, HostState::Updating { lost: None, .. });
             if updating && !is_busy_with(host, GoalKind::Run, target) {
-                self.assign(view, host, run_goal(host, target, false), target);
+                self.assign(view, host, run_goal(view, host, target, false), target);
             }
         }
     }
@@ -106,7 +109,7 @@ impl Schedule {
                 continue;
             }
             if !kept && self.is_heal_due(host.observed, &own, now) {
-                self.assign(view, host, run_goal(host, &own, true), &own);
+                self.assign(view, host, run_goal(view, host, &own, true), &own);
                 if !host.down_and_failed {
                     self.states.push((index, HostState::Healing { phase: Phase::Starting }));
                 }
@@ -117,7 +120,8 @@ impl Schedule {
     /// A claim is no update, so nothing holds it: without an owner file another Deployment could take the host.
     fn claim(&mut self, view: &View<'_>) {
         let Some(target) = &view.target else { return };
-        for host in view.hosts.iter().filter(|host| host.state == HostState::Ready) {
+        let runs_target = |host: &&HostView<'_>| matches!(host.state, HostState::Ready | HostState::NotReady(_));
+        for host in view.hosts.iter().filter(runs_target) {
             if host.observed.task.is_none() && is_unowned(host, target) {
                 self.assign(view, host, Goal::Claim(Box::new(target.clone())), target);
             }
@@ -185,7 +189,8 @@ impl Schedule {
         let Some(own) = last_good(view.observed, host, None).filter(|_| down) else { return };
         if self.is_heal_due(host, &own, now) {
             let by_hand = last_by_hand(host);
-            let goal = Goal::Run { target: Box::new(own.clone()), heal: true, failed_process: None, by_hand };
+            let goal =
+                Goal::Run { target: Box::new(own.clone()), heal: true, failed_process: None, by_hand, drain: None };
             self.actions.push(Action::Assign(Assignment::new(name, goal, &own.rollout, own.attempt, None)));
         }
     }
@@ -221,9 +226,16 @@ fn is_to_be_healed(folder: &FolderFacts) -> bool {
     is_down(folder) && !is_kept(folder) && !by_hand::is_stopped(folder)
 }
 
-fn run_goal(host: &HostView<'_>, target: &Target, heal: bool) -> Goal {
+fn run_goal(view: &View<'_>, host: &HostView<'_>, target: &Target, heal: bool) -> Goal {
     let by_hand = last_by_hand(host.observed);
-    Goal::Run { target: Box::new(target.clone()), heal, failed_process: host.failed_process, by_hand }
+    let drain = if heal { None } else { drain_of(view, host, target) };
+    Goal::Run { target: Box::new(target.clone()), heal, failed_process: host.failed_process, by_hand, drain }
+}
+
+/// The drain of the version that serves there. One that is not ready is out of service already, and might not answer its drain.
+fn drain_of(view: &View<'_>, host: &HostView<'_>, target: &Target) -> Option<Box<Drain>> {
+    let serves = host.observed.is_serving();
+    last_good(view.observed, host.observed, Some(target)).filter(|_| serves)?.run.drain.map(Box::new)
 }
 
 fn last_by_hand(host: &HostObserved) -> Option<u64> {

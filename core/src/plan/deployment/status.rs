@@ -198,6 +198,7 @@ fn summarize(host: &HostView<'_>, wait_reason: (Reason, &str)) -> Option<Summary
         HostState::Updating { phase, lost: None } => summary(0, *phase, Reason::RollingOut, update_message(*phase)),
         HostState::Healing { phase } => summary(1, *phase, Reason::Healing, &healing_message(host, "is started again")),
         HostState::Down => summary(1, Phase::Pending, Reason::Healing, &healing_message(host, "will be started again")),
+        HostState::NotReady(why) => summary(1, host.state.phase(), Reason::NotReady, &not_ready_message(why)),
         HostState::Failed(failure) if host.down_and_failed => {
             let message = format!("{}; {}", failure.message, healing_message(host, "is started again"));
             summary(2, Phase::Failed, failure.reason, &message)
@@ -220,6 +221,14 @@ fn summarize(host: &HostView<'_>, wait_reason: (Reason, &str)) -> Option<Summary
         HostState::Ready => None,
     }
 }
+
+/// What is told of a process that was ready, with the words of its probe.
+pub(crate) fn not_ready_message(why: &str) -> String {
+    format!("{PROBE_FAILS}{why}")
+}
+
+/// Before the words of the probe.
+pub(crate) const PROBE_FAILS: &str = "the process runs, and its readiness probe fails: ";
 
 /// A process that ended, and the failure of the last start for healing.
 fn healing_message(host: &HostView<'_>, doing: &str) -> String {
@@ -286,6 +295,7 @@ fn phases(view: &View<'_>, attempt: i64, now: Timestamp) -> BTreeMap<String, i32
         let recently = host.observed.healing.is_some_and(|healing| healing.counts(attempt, now));
         let phase = match &host.state {
             HostState::Down | HostState::Healing { .. } => Reason::Healing.to_string(),
+            HostState::NotReady(_) => Reason::NotReady.to_string(),
             HostState::Ready | HostState::Pending if recently => Reason::Healing.to_string(),
             state => format!("{:?}", state.phase()),
         };

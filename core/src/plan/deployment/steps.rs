@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::rollout::RolloutId;
 use crate::{
-    api::deployment::Phase,
+    api::{deployment::Phase, project::Drain},
     model::{
         facts::{FolderFacts, OpenAct, ProcessFacts},
         rollout::ProcessId,
@@ -21,8 +21,15 @@ pub enum Goal {
     /// The release is there, verified.
     Stage(Box<Target>),
     /// The release runs and is ready. `heal`: it had been before. `failed_process`: a process that failed in an earlier attempt; it
-    /// is replaced, also where it lives and runs the release. `by_hand`: the last act by hand, as the decision knew it.
-    Run { target: Box<Target>, heal: bool, failed_process: Option<ProcessId>, by_hand: Option<u64> },
+    /// is replaced, also where it lives and runs the release. `by_hand`: the last act by hand, as the decision knew it. `drain`: how what
+    /// serves there is taken out of service first.
+    Run {
+        target: Box<Target>,
+        heal: bool,
+        failed_process: Option<ProcessId>,
+        by_hand: Option<u64>,
+        drain: Option<Box<Drain>>,
+    },
     /// The claim is given up; the application keeps running.
     Release,
     /// Stopped, and the folder removed.

@@ -282,6 +282,7 @@ fn run(target: &Target, host: &str, folder: FolderFacts, ready: bool) -> FolderF
         revision: target.revision,
         rollout: target.rollout.clone(),
         alive: ready,
+        unready: None,
         kept: false,
         restarts: 0,
         end: None,
@@ -591,7 +592,7 @@ fn what_a_person_did_since_the_decision_ends_a_run() {
     let folder = FolderFacts { releases: vec![target.release.clone()], by_hand: Some(act), ..FolderFacts::default() };
     let view = FolderView { folder, ..FolderView::default() };
     let step = |by_hand, heal| {
-        let goal = Goal::Run { target: Box::new(target.clone()), heal, failed_process: None, by_hand };
+        let goal = Goal::Run { target: Box::new(target.clone()), heal, failed_process: None, by_hand, drain: None };
         next_step(&view, &goal, StepProgress::default())
     };
     for heal in [false, true] {
@@ -609,7 +610,13 @@ fn a_changed_release_is_staged_again_once_its_application_is_stopped() {
     let changed = FolderFacts { tampered: vec![target.release.clone()], ..FolderFacts::default() };
     let step = |folder: &FolderFacts, target: &Target| {
         let view = FolderView { folder: folder.clone(), ..FolderView::default() };
-        let goal = Goal::Run { target: Box::new(target.clone()), heal: true, failed_process: None, by_hand: None };
+        let goal = Goal::Run {
+            target: Box::new(target.clone()),
+            heal: true,
+            failed_process: None,
+            by_hand: None,
+            drain: None,
+        };
         next_step(&view, &goal, StepProgress::default())
     };
     assert_eq!(step(&changed, &target), Step::Stage, "nothing has it");

@@ -12,6 +12,7 @@ use super::{
     host_state::HostState,
     observed::Observed,
     records::failures,
+    status::PROBE_FAILS,
     strategy::rolling,
     view::{HostView, View},
 };
@@ -254,6 +255,9 @@ impl Chain<'_> {
         if updating + staging + waiting == 0 && view.number(is_down) > 0 {
             return self.until_deadline(Reason::Healing, true, self.healing(&progress));
         }
+        if updating + staging + waiting == 0 && view.number(is_not_ready) > 0 {
+            return self.until_deadline(Reason::HostsNotReady, true, self.not_ready(&progress));
+        }
         if rolling::is_held_back(view) {
             return self.held_back(&progress);
         }
@@ -277,12 +281,34 @@ impl Chain<'_> {
         format!("the process on {names} ended and is started again{last_try}; {progress}")
     }
 
+    fn not_ready(&self, progress: &str) -> String {
+        // As the exceptions show it.
+        let hosts = self.view.hosts.iter().filter(|host| is_not_ready(&host.state));
+        let first = hosts.clone().take(3).map(|host| {
+            let shown = self.status.exceptions.iter().find(|exception| exception.host == host.name);
+            let message = shown.map_or("", |exception| exception.message.as_str());
+            format!("{} ({})", host.name, message.strip_prefix(PROBE_FAILS).unwrap_or(message))
+        });
+        let first: Vec<String> = first.collect();
+        let more = match hosts.count().saturating_sub(first.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(
+            "the readiness probe fails on {}{more}; the process is left running. {progress}. To start it again: {}",
+            first.join(", "),
+            self.view.observed.verb_command(verbs::REDEPLOY, NEW_VALUE)
+        )
+    }
+
     /// Hosts that are unavailable for another cause than an update use up `maxUnavailable`.
     fn held_back(&self, progress: &str) -> (Verdict, Option<Duration>) {
         let view = self.view;
+        let is_down = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down);
         let stopped = view.number(|state| *state == HostState::ByHand { serves: false });
         let reason = match view.number(is_away) {
             0 if stopped == view.number(is_blocking) => Reason::ChangedByHand,
+            0 if view.number(is_down) == 0 && view.number(is_not_ready) > 0 => Reason::HostsNotReady,
             0 => Reason::Healing,
             _ => Reason::HostsUnreachable,
         };
@@ -341,11 +367,15 @@ fn is_away(state: &HostState) -> bool {
 /// The host uses up `maxUnavailable` for another cause than an update.
 fn is_blocking(state: &HostState) -> bool {
     let down = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down | HostState::Unknown);
-    is_away(state) || down(state) || *state == HostState::ByHand { serves: false }
+    is_away(state) || is_not_ready(state) || down(state) || *state == HostState::ByHand { serves: false }
 }
 
 fn is_by_hand(state: &HostState) -> bool {
     matches!(state, HostState::ByHand { .. })
+}
+
+fn is_not_ready(state: &HostState) -> bool {
+    matches!(state, HostState::NotReady(_))
 }
 
 /// The spec names something that does not exist yet: waiting before the deadline, Stalled after it, and resumed whenever it appears.
