@@ -134,7 +134,7 @@ fn run_step(
 ) -> Step {
     let folder = &observed.folder;
     let runs_it = folder.process.as_ref().is_some_and(|process| process.alive && is_target(process, target));
-    if !is_staged(folder, target) && !(runs_it && folder.tampered.contains(&target.release)) {
+    if !(is_staged(folder, target) || runs_it && folder.tampered.contains(&target.release)) {
         return if has_changed_release(folder, target) { Step::StageAgain } else { Step::Stage };
     }
     if folder.process.as_ref().is_some_and(|process| process.alive && failed_process == Some(process.id())) {
