@@ -145,10 +145,18 @@ fn drop_second(value: &mut Value) {
     value.as_array_mut().into_iter().flatten().for_each(drop_second);
 }
 
-/// A valid object with this value at that place.
+/// A valid object with this value at that place, as it is.
 pub fn with(kind: &str, path: &FieldPath, value: Value) -> Value {
     let mut object = full(kind);
-    let mut place = &mut object;
+    *place(&mut object, path) = value.clone();
+    drop_second(&mut object);
+    *place(&mut object, path) = value;
+    object
+}
+
+/// The place; what it excludes is removed on the way.
+fn place<'a>(object: &'a mut Value, path: &FieldPath) -> &'a mut Value {
+    let mut place = object;
     for step in &path.0 {
         place = match step {
             Step::Field(name) => {
@@ -164,9 +172,7 @@ pub fn with(kind: &str, path: &FieldPath, value: Value) -> Value {
             Step::Entry => &mut place["key"],
         };
     }
-    *place = value;
-    drop_second(&mut object);
-    object
+    place
 }
 
 /// Every field of the spec with its schema: entries of lists and maps included.

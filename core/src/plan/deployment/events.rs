@@ -4,13 +4,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     by_hand,
-    exceptions::EXCEPTIONS,
+    exceptions::{EXCEPTIONS, not_ready_message},
     folder::is_kept,
     host_state::HostState,
     intent::IntentOnRecord,
     observed::Observed,
     rollout::RolloutChange,
-    status::not_ready_message,
     view::{HostView, View},
 };
 use crate::{

@@ -14,6 +14,14 @@ use crate::api::{
 pub(crate) const EXCEPTIONS: usize = 100;
 const MESSAGE_BYTES: usize = 500;
 
+/// What is told of a process that was ready, with the words of its probe.
+pub(crate) fn not_ready_message(why: &str) -> String {
+    format!("{PROBE_FAILS}{why}")
+}
+
+/// Before the words of the probe.
+pub(crate) const PROBE_FAILS: &str = "the process runs, and its readiness probe fails: ";
+
 pub fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }

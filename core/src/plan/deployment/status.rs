@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     by_hand,
     deletion::Leaving,
-    exceptions::{EXCEPTIONS, HostDisplay, count, exception},
+    exceptions::{EXCEPTIONS, HostDisplay, count, exception, not_ready_message},
     history::{RolloutResume, history},
     holds::Hold,
     host_state::HostState,
@@ -221,14 +221,6 @@ fn summarize(host: &HostView<'_>, wait_reason: (Reason, &str)) -> Option<Summary
         HostState::Ready => None,
     }
 }
-
-/// What is told of a process that was ready, with the words of its probe.
-pub(crate) fn not_ready_message(why: &str) -> String {
-    format!("{PROBE_FAILS}{why}")
-}
-
-/// Before the words of the probe.
-pub(crate) const PROBE_FAILS: &str = "the process runs, and its readiness probe fails: ";
 
 /// A process that ended, and the failure of the last start for healing.
 fn healing_message(host: &HostView<'_>, doing: &str) -> String {

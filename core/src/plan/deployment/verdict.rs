@@ -8,11 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{
     by_hand,
     deletion::Leaving,
+    exceptions::PROBE_FAILS,
     holds,
     host_state::HostState,
     observed::Observed,
     records::failures,
-    status::PROBE_FAILS,
     strategy::rolling,
     view::{HostView, View},
 };
