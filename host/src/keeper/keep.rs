@@ -52,6 +52,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks whether a runner died that left something to undo.
 const UNDO_INTERVAL: Duration = Duration::from_secs(1);
+/// The same after undos that came to nothing.
+const UNDO_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// A failed probe's words are not written more often.
 const WORDS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -73,6 +75,7 @@ struct Keeper {
     liveness: Option<Asked>,
     rotation: Rotation,
     undo_due: Instant,
+    undo_pause: Duration,
     /// When it is tried again to end what could not be ended.
     unended_due: Instant,
     /// The record could not be written; it is tried again.
@@ -141,6 +144,7 @@ impl Keeper {
             liveness: None,
             rotation,
             undo_due: now,
+            undo_pause: UNDO_INTERVAL,
             unended_due: now,
             unwritten: false,
             words_unwritten: false,
@@ -307,9 +311,18 @@ impl Keeper {
             return;
         }
         self.undo_due = now + UNDO_INTERVAL;
-        let Some(child) = task::spawn_undo(&self.folder) else { return };
-        // It is reaped as the others are.
+        // It is reaped as the others are. One that takes its time is not hurried by another.
         self.state.apart.retain(|process| !matches!(find(process), Found::Dead));
+        if !self.state.apart.is_empty() {
+            return;
+        }
+        let Some(child) = task::spawn_undo(&self.folder) else {
+            self.undo_pause = UNDO_INTERVAL;
+            return;
+        };
+        // One that can't be done, or not be recorded, is tried ever more rarely.
+        self.undo_due = now + self.undo_pause;
+        self.undo_pause = (self.undo_pause * 2).min(UNDO_INTERVAL_MAX);
         self.state.apart.extend(i32::try_from(child.id()).ok().and_then(Identity::of));
         self.write();
     }

@@ -72,6 +72,7 @@ impl<'a> Connection<'a> {
 
     pub(super) fn send(&mut self, mut bytes: &[u8]) -> Result<(), Stopped> {
         while !bytes.is_empty() {
+            self.in_time("the request was not taken")?;
             match rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL) {
                 Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
                 Err(Errno::AGAIN) => self.wait(PollFlags::OUT, "the request was not taken")?,
@@ -85,6 +86,7 @@ impl<'a> Connection<'a> {
     /// 0: the other end closed.
     pub(super) fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Stopped> {
         loop {
+            self.in_time("nothing was answered")?;
             match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
                 Ok((received, _)) => return Ok(received),
                 Err(Errno::AGAIN) => self.wait(PollFlags::IN, "nothing was answered")?,
@@ -96,6 +98,14 @@ impl<'a> Connection<'a> {
 
     fn failed(&self, error: Errno) -> Stopped {
         Stopped::Failed(format!("{}: {}", self.to, std::io::Error::from(error)))
+    }
+
+    /// Also for an end that always has something to say, such as records of TLS without content: it never blocks.
+    fn in_time(&self, what: &'static str) -> Result<(), Stopped> {
+        match clock::monotonic() >= self.end {
+            true => Err(Stopped::TimedOut(what)),
+            false => Ok(()),
+        }
     }
 
     fn wait(&self, flags: PollFlags, what: &'static str) -> Result<(), Stopped> {
