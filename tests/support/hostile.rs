@@ -1,6 +1,6 @@
 //! SSH servers that misbehave, one violation each. Up to the keys exchanged they are scripts of raw bytes; after that a real server (russh's)
-//! with a handler that goes bad, behind a relay that may spoil the encrypted stream. They know nothing of landfall but the frame of a
-//! helper's answer, so that they can behave well for a while.
+//! with a handler that goes bad, behind a relay that may spoil the encrypted stream. They know nothing of landfall but how a
+//! session is answered, so that they can behave well for a while.
 #![allow(dead_code)]
 
 use std::{

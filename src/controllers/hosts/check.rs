@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{config::HostKey, failure::failure, fleet::Fleet};
+use super::{config::HostKey, failure::failure, fleet::Fleet, workers::HostWorkerKey};
 use crate::{
     api::Reason,
     effects::{host::HostError, ssh::SshError},
     model::{
         Failure,
         facts::{FolderFacts, HostFacts},
-        ids::FolderName,
+        ids::{FolderName, Owner},
     },
     plan::hostgroup::HostCheck,
 };
@@ -46,8 +46,20 @@ pub(crate) async fn bounded<T>(
     tokio::time::timeout(limit.saturating_sub(FIRST_CHECK_TIMEOUT), work).await.map_err(late)?
 }
 
+/// Hosts that an operator before this one acted on are known by their owner files.
+fn note_owners(fleet: &Fleet, key: &HostKey, facts: &HostFacts) {
+    let owners = facts.folders.values().filter_map(|folder| folder.owner.as_ref());
+    let ours = |owner: &&Owner| owner.control_plane_id == fleet.control_plane_id && owner.host == key.host;
+    for owner in owners.filter(ours) {
+        fleet.hosts.workers.note(HostWorkerKey { uid: owner.uid.clone(), host: key.host.clone() });
+    }
+}
+
 /// Keeps a check and wakes what depends on it.
 pub(super) fn keep(fleet: &Fleet, key: &HostKey, observed: &Result<HostFacts, HostError>, acts: u64) {
+    if let Ok(facts) = observed {
+        note_owners(fleet, key, facts);
+    }
     let check = match observed {
         Ok(facts) => HostCheck::Facts(Box::new(facts.clone())),
         Err(error) => match failure(error) {

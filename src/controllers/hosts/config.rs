@@ -53,7 +53,7 @@ impl GroupConfig {
         }
     }
 
-    /// The longest time from the first packet to the helper script found.
+    /// The longest time from the first packet to the program found.
     pub(crate) fn sign_in_limit(&self) -> Duration {
         (self.connect_timeout * 2 + Duration::from_secs(10)).max(Duration::from_secs(30))
     }

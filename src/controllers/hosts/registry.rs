@@ -231,7 +231,7 @@ fn of_group(check: &HostCheck) -> HostCheck {
     HostCheck::Facts(facts)
 }
 
-/// Whether a planner would see a difference. Free space and time always move and mean nothing to it.
+/// Whether a planner would see a difference. Free space, time and the words of a failing probe always move and mean nothing to it.
 fn differs(old: &HostCheck, new: &HostCheck) -> bool {
     match (old, new) {
         (HostCheck::Facts(old), HostCheck::Facts(new)) => {
@@ -239,6 +239,15 @@ fn differs(old: &HostCheck, new: &HostCheck) -> bool {
             old.free_bytes = new.free_bytes;
             old.free_inodes = new.free_inodes;
             old.uptime = new.uptime;
+            for (name, folder) in &mut old.folders {
+                let of_new = new.folders.get(name).and_then(|folder| folder.process.as_ref());
+                let words = of_new.and_then(|process| process.unready.clone());
+                if let Some(process) =
+                    folder.process.as_mut().filter(|process| process.unready.is_some() && words.is_some())
+                {
+                    process.unready = words;
+                }
+            }
             old != *new
         }
         (HostCheck::Failed(old), HostCheck::Failed(new)) => old.reason != new.reason,

@@ -154,6 +154,11 @@ impl HostWorkers {
         }
     }
 
+    /// This Deployment has the host.
+    pub(crate) fn note(&self, key: HostWorkerKey) {
+        self.lock().workers.entry(key).or_default();
+    }
+
     /// A person or another version starts at zero.
     pub fn healed(&self, key: &HostWorkerKey) {
         let mut inner = self.lock();

@@ -126,11 +126,12 @@ fn unready(process: &host::ProcessFacts) -> Option<String> {
     Some(clip(said, PROBE_WORDS_BYTES))
 }
 
-/// That the application was ready. Of one that its keeper started again it counts once the new process is ready: until then the mark is of
-/// a process before it.
+/// That the application was ready. Of one that was started again, by its keeper or by a task, it counts once the new process is ready:
+/// until then the mark is of a process before it.
 fn ready(process: &host::ProcessFacts) -> Option<ReadyMark> {
-    let first = process.restarts == 0 && process.state == host::ProcessState::Running;
-    let this = process.ready || process.unready_since.is_some() || first || has_done_its_work(process);
+    // What the shell helper started and marked has no configuration on record; its probe is asked from now on.
+    let taken_over = process.config.is_none() && process.restarts == 0 && process.state == host::ProcessState::Running;
+    let this = process.ready || process.unready_since.is_some() || taken_over || has_done_its_work(process);
     let (pid, start) = if this { (i64::from(process.pid), process.start) } else { (0, 0) };
     process.was_ready.then(|| ReadyMark { uid: process.uid.clone(), rollout: rollout(process), pid, start })
 }
@@ -208,6 +209,17 @@ mod tests {
     fn one_that_was_never_ready_has_no_mark() {
         let process = host::ProcessFacts { ready: false, was_ready: false, ..of(ProcessState::Running) };
         assert_eq!(facts(process).ready, None);
+    }
+
+    /// After a reboot: its application had been ready, this process was not yet.
+    #[test]
+    fn one_that_a_task_started_again_is_marked_once_it_is_ready() {
+        let config = host::ConfigHash::parse("1:0123456789abcdef");
+        let again = host::ProcessFacts { ready: false, config, ..of(ProcessState::Running) };
+        assert_eq!(facts(again.clone()).ready.map(|mark| mark.pid), Some(0));
+        assert_eq!(facts(host::ProcessFacts { ready: true, ..again.clone() }).ready.map(|mark| mark.pid), Some(7));
+        let of_the_shell_helper = host::ProcessFacts { config: None, ..again };
+        assert_eq!(facts(of_the_shell_helper).ready.map(|mark| mark.pid), Some(7));
     }
 
     #[test]

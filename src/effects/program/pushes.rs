@@ -48,12 +48,17 @@ impl Pushes {
         state.told.take()
     }
 
-    /// What the host told of itself; the rest stays. `None`: the session is over.
+    /// Takes what the host told of itself; the rest stays. `None`: the session is over.
     pub(super) async fn host(&mut self) -> Option<Box<HostFacts>> {
         let has_host = |state: &State| state.told.as_ref().is_some_and(|told| told.host.is_some());
         self.when(has_host).await?;
         let mut state = self.slot.state.lock();
-        state.told.as_mut()?.host.clone()
+        let told = state.told.as_mut()?;
+        let host = told.host.take();
+        if told.folders.is_empty() {
+            state.told = None;
+        }
+        host
     }
 
     async fn when(&self, is_so: impl Fn(&State) -> bool) -> Option<()> {

@@ -179,8 +179,11 @@ async fn a_host_that_leaves_its_group_is_named_and_no_longer_dialled() {
     bench.patch::<HostGroup>("prod", json!({ "spec": { "hosts": only } })).await;
     bench.until("one host", |object| object.status.as_ref().is_some_and(|status| status.hosts.total == 1)).await;
     bench.until_deployed("v1").await;
-    let let_go = || async { bench.connections() == [1, 0] && !events(&bench, "HostLeft").await.is_empty() };
-    until("let go and told of", let_go).await;
+    let let_go = || async {
+        let seen = (bench.connections(), events(&bench, "HostLeft").await);
+        if seen.0 == [1, 0] && !seen.1.is_empty() { Ok(()) } else { Err(seen) }
+    };
+    find("let go and told of", let_go, |seen| format!("{seen:?}")).await;
     let said = events(&bench, "HostLeft").await;
     assert!(said.len() == 1 && said[0].contains("web-02"), "{said:?}");
     let log = "grep -c 'Connection from' /run/sshd.log";
