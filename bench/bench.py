@@ -71,7 +71,7 @@ class Bench:
             objects = rack.objects("bench", f"look-{n}-{round}", n)
             objects[-1]["spec"]["ssh"]["maxConcurrentConnections"] = n
             if round == 0:
-                # The helper script gets there once; what is timed is what happens every day.
+                # The program gets there once; what is timed is what happens every day.
                 self.landfall.group(objects)
                 self.landfall.forget(objects)
                 continue

@@ -305,7 +305,7 @@ pub enum Reason {
     ExecFormat,
     /// The application needs secret values that the host does not have.
     AwaitingSecrets,
-    /// The helper program on the host failed.
+    /// `landfall-host` failed on the host.
     HelperFailed,
     /// The Deployment is deleted, and its process may still run on these hosts.
     LeftBehind,

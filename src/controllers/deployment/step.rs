@@ -301,7 +301,11 @@ impl Follow<'_> {
     /// A task of an earlier rollout or attempt, which the host would do for nothing, ends at its next step. One of a person is waited for.
     async fn attach(&self, open: &OpenAct) -> Result<Option<FolderFacts>, StepError> {
         let key = &self.context.assignment.key;
-        let own = open.uid == self.context.host_ref.uid && open.rollout == key.rollout && open.attempt == key.attempt;
+        // A host that is to be given up or removed waits for no update.
+        let goal = &self.context.assignment.goal;
+        let brings = matches!(goal, Goal::Stage(_) | Goal::Run { .. } | Goal::Prune(_) | Goal::Claim(_));
+        let same = open.uid == self.context.host_ref.uid && open.rollout == key.rollout && open.attempt == key.attempt;
+        let own = brings && same;
         let folder = self.context.host_ref.folder();
         let stream = self.context.host.attach(&folder, open).await?;
         let id = host::task_id(open);

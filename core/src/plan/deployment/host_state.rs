@@ -123,7 +123,7 @@ impl StateInput<'_> {
             if let Some(open) = update_step(folder, &target.uid) {
                 return HostState::Updating { phase: phase_in_step(folder, target, open), lost: None };
             }
-            if is_reached(folder, target) {
+            if is_reached(folder, target) && !self.has_failed_hook() {
                 return unready(folder).map_or(HostState::Ready, |why| HostState::NotReady(why.to_owned()));
             }
             if self.is_updating(folder, target) {
@@ -142,6 +142,13 @@ impl StateInput<'_> {
             // Without a target nothing is staged.
             Some(_) | None => HostState::Unstaged,
         }
+    }
+
+    /// In an earlier attempt a hook failed after this process was ready: it is replaced.
+    fn has_failed_hook(&self) -> bool {
+        let Some(process) = self.host.running().map(|process| process.id()) else { return false };
+        let is_it = |failure: &&HostFailure| failure.host == self.name && failure.process == Some(process);
+        self.observed.failures.iter().filter(is_it).any(|failure| failure.reason == Reason::HookFailed)
     }
 
     /// It counts as failed, by a failure before its update touched anything or because a user can't be become there, and what had been
