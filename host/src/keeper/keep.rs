@@ -332,13 +332,12 @@ impl Keeper {
 fn new_state(order: &Order, before: Option<State>) -> StepResult<State> {
     let instance =
         instance_value().map_err(|error| StepFailure::new(Reason::StartFailed, format!("/dev/urandom: {error}")))?;
-    let Start { digest, config, revision, redeploys, .. } = &order.start;
+    let Start { digest, revision, redeploys, .. } = &order.start;
     // What had been ready and is started again, after a reboot or without its keeper, is not new: an outside cause may keep it from being
-    // ready at once.
+    // ready at once. Where its configuration changed within a revision, as by another address of the host, that is no new one either.
     let same = |state: &&State| {
         state.uid == order.uid
             && state.digest == *digest
-            && state.config.as_ref() == Some(&config.hash)
             && (state.revision, state.redeploys) == (*revision, *redeploys)
     };
     let was_ready = before.as_ref().filter(same).is_some_and(|state| state.was_ready);

@@ -28,8 +28,9 @@ use crate::{
     model::{
         facts::{FolderFacts, OpenAct},
         ids::{FenceToken, Owner, ReleaseName},
+        rollout::RolloutId,
     },
-    plan::deployment::{Assignment, FolderView, Goal, Step, StepProgress, Target, not_allowed},
+    plan::deployment::{Assignment, FolderView, Goal, Step, StepProgress, Target, is_target, not_allowed},
 };
 
 /// How often it is looked at whether the goal is still the goal.
@@ -168,13 +169,12 @@ fn config(context: &StepContext<'_>, target: &Target) -> Result<protocol::Config
 fn update(context: &StepContext<'_>) -> Result<Vec<protocol::Step>, StepError> {
     let target = context.target()?;
     let config = config(context, target)?;
-    // Of the rollout that is brought to the host: for healing the one that runs there.
-    let redeploys = target.rollout.rsplit_once('.').and_then(|(_, serial)| serial.parse().ok()).unwrap_or(0);
+    let (revision, redeploys) = started_for(context, target);
     let start = protocol::Start {
         release: release(&target.release)?,
         digest: digest(target)?,
         config: config.clone(),
-        revision: target.revision,
+        revision,
         redeploys,
         attempt: context.assignment.key.attempt,
     };
@@ -216,6 +216,18 @@ fn hooks(
 
 fn is_update(context: &StepContext<'_>) -> bool {
     matches!(context.assignment.goal, Goal::Run { heal: false, .. })
+}
+
+/// Revision and redeploy serial of a start: those of the rollout that is brought to the host. What is healed keeps its own, where the target
+/// is the same: it had been ready for them, and is so still where an outside cause keeps it from coming up at once.
+fn started_for(context: &StepContext<'_>, target: &Target) -> (i64, i64) {
+    let heal = matches!(context.assignment.goal, Goal::Run { heal: true, .. });
+    let process = context.observed.folder.process.as_ref().filter(|process| heal && is_target(process, target));
+    let own = process.and_then(|process| RolloutId::read(&process.rollout));
+    match own.or_else(|| RolloutId::read(&target.rollout)) {
+        Some(id) => (id.revision, id.serial),
+        None => (target.revision, 0),
+    }
 }
 
 fn after_start(context: &StepContext<'_>, switch: bool) -> Result<Vec<protocol::Step>, StepError> {

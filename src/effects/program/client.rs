@@ -24,7 +24,7 @@ use crate::effects::{
 /// The longest time of the first facts: disks may be slow.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long sudo or su is waited for: most answer at once, and what they say is among the first facts then.
-const USERS_PAUSE: Duration = Duration::from_secs(1);
+const USERS_PAUSE: Duration = Duration::from_secs(5);
 
 /// The program on one host, over one connection. Cheap to clone; the session ends with the last clone and what came from it.
 #[derive(Clone)]

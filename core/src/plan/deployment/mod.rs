@@ -43,7 +43,7 @@ pub use self::{
     },
     plan::plan,
     select::select,
-    steps::{Goal, Step, StepProgress, next_step},
+    steps::{Goal, Step, StepProgress, is_target, next_step},
     target::Target,
     targets::not_allowed,
 };

@@ -187,7 +187,7 @@ pub(crate) fn has_changed_release(folder: &FolderFacts, target: &Target) -> bool
 
 /// The process runs this digest and this environment, and no `redeploy` of them was asked for since it started. Which revision started it
 /// does not matter. The shell helper records no environment: it is that of the revision's record.
-pub(crate) fn is_target(process: &ProcessFacts, target: &Target) -> bool {
+pub fn is_target(process: &ProcessFacts, target: &Target) -> bool {
     let serial = RolloutId::read(&process.rollout).map_or(0, |id| id.serial);
     process.uid == target.uid
         && process.digest == target.digest
