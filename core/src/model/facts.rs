@@ -117,6 +117,9 @@ pub struct ProcessFacts {
     /// Starts by its keeper after the first one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u32,
+    /// It is not started again before a person ends what it left there: who that is, with pids. Empty: nothing is in the way.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub survivors: String,
     /// How its last run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<EndFacts>,

@@ -109,16 +109,27 @@ fn observe_host(
     }
 }
 
-/// What the keeper did to heal: a process that it started again at least once, and how the last try ended while it waits for the next.
+/// What the keeper did to heal: a process that it started again at least once, and how the last try ended while it waits for the next; or
+/// that it can't start it, for what is left of it.
 fn kept(facts: &HostFacts, folder: &FolderName, attempt: i64, at: Timestamp) -> Option<(Healing, Option<Failure>)> {
-    let process = facts.folders.get(folder)?.process.as_ref().filter(|process| process.restarts > 0)?;
+    let process = facts
+        .folders
+        .get(folder)?
+        .process
+        .as_ref()
+        .filter(|process| process.restarts > 0 || !process.survivors.is_empty())?;
     let end = process.end.as_ref()?;
     let ago = i64::try_from(facts.uptime.saturating_sub(end.at)).ok()?;
     let last = at.checked_sub(SignedDuration::from_secs(ago)).ok()?;
-    let message = format!("the process ended: it {}", end.text);
+    let message = match process.survivors.as_str() {
+        "" => format!("the process ended: it {}", end.text),
+        survivors => format!(
+            "it is not started beside what it left: {survivors}; the SSH user may not end that, so end it there as root"
+        ),
+    };
     let failure =
         process.kept.then(|| Failure::new(Reason::ProcessDied, Class::Transient, clip(&message, MESSAGE_BYTES)));
-    Some((Healing { starts: process.restarts, last, attempt }, failure))
+    Some((Healing { starts: process.restarts.max(1), last, attempt }, failure))
 }
 
 /// The facts of a host for one project.

@@ -17,6 +17,9 @@ const USER_CHARS: usize = 64;
 /// Of what a failing probe says.
 const PROBE_WORDS_BYTES: usize = 300;
 
+/// Survivors that are named.
+const SURVIVORS: usize = 3;
+
 /// Facts of a host. `server`: its SSH server's banner; `age`: seconds since it told them.
 pub(super) fn host(facts: &host::HostFacts, server: &str, age: u64) -> HostFacts {
     let folders =
@@ -45,7 +48,7 @@ pub fn folder(facts: &host::FolderFacts) -> FolderFacts {
         current: facts.current.as_ref().and_then(release),
         releases: releases(facts, |one| one.tampered.is_empty()),
         tampered: releases(facts, |one| !one.tampered.is_empty()),
-        process: facts.process.as_ref().map(|found| process(found, &facts.releases)),
+        process: facts.process.as_ref().map(|found| process(found, facts)),
         ready: facts.process.as_ref().and_then(ready),
         by_hand: facts.by_hand.as_ref().map(by_hand),
     }
@@ -95,9 +98,9 @@ fn rollout(process: &host::ProcessFacts) -> String {
     format!("{}.{}", process.revision, process.redeploys)
 }
 
-fn process(process: &host::ProcessFacts, releases: &[host::ReleaseFacts]) -> ProcessFacts {
+fn process(process: &host::ProcessFacts, folder: &host::FolderFacts) -> ProcessFacts {
     // Its keeper starts nothing from a release that was changed or removed: that is ours to stage and to start.
-    let whole = releases.iter().any(|one| one.name == process.release && one.tampered.is_empty());
+    let whole = folder.releases.iter().any(|one| one.name == process.release && one.tampered.is_empty());
     ProcessFacts {
         pid: i64::from(process.pid),
         start: process.start,
@@ -111,6 +114,7 @@ fn process(process: &host::ProcessFacts, releases: &[host::ReleaseFacts]) -> Pro
         unready: unready(process),
         kept: whole && matches!(process.state, host::ProcessState::Waiting { .. }),
         restarts: process.restarts,
+        survivors: survivors(process, &folder.survivors),
         end: process.last_end.as_ref().map(|end| EndFacts { text: end_in_words(end), at: end.at / 1000 }),
     }
 }
@@ -134,6 +138,18 @@ fn ready(process: &host::ProcessFacts) -> Option<ReadyMark> {
     let this = process.ready || process.unready_since.is_some() || taken_over || has_done_its_work(process);
     let (pid, start) = if this { (i64::from(process.pid), process.start) } else { (0, 0) };
     process.was_ready.then(|| ReadyMark { uid: process.uid.clone(), rollout: rollout(process), pid, start })
+}
+
+/// Who is in the way of the next start: nobody but a person can end them.
+fn survivors(process: &host::ProcessFacts, living: &[host::StrangerFacts]) -> String {
+    match process.state {
+        host::ProcessState::Waiting { reason: host::WaitingReason::Survivors, .. } => {
+            let named = living.iter().filter(|one| one.pid > 0).take(SURVIVORS);
+            let named: Vec<String> = named.map(|one| format!("{} ({})", one.pid, one.what)).collect();
+            if named.is_empty() { "processes that it started".to_owned() } else { named.join(", ") }
+        }
+        _ => String::new(),
+    }
 }
 
 /// How a process ended, with its last output.
@@ -230,6 +246,19 @@ mod tests {
         let waiting = ProcessState::Waiting { until_millis: 4_000, reason: host::WaitingReason::Crash };
         let waiting = facts(host::ProcessFacts { ready: false, ..of(waiting) });
         assert!(waiting.process.is_some_and(|process| process.kept && !process.alive));
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_a_start_is_named_with_its_pid() {
+        let state = |reason| ProcessState::Waiting { until_millis: 4_000, reason };
+        let living = host::StrangerFacts { pid: 812, start: 1, what: "sleep 1000".to_owned() };
+        let with = |reason| {
+            let process = host::ProcessFacts { ready: false, ..of(state(reason)) };
+            let survivors = vec![living.clone()];
+            folder(&host::FolderFacts { process: Some(process), survivors, ..host::FolderFacts::default() })
+        };
+        assert_eq!(with(host::WaitingReason::Survivors).process.unwrap().survivors, "812 (sleep 1000)");
+        assert_eq!(with(host::WaitingReason::Crash).process.unwrap().survivors, "");
     }
 
     #[test]

@@ -221,8 +221,14 @@ fn unreachable(view: &View<'_>) -> Vec<EventDraft> {
 
 /// No host has passed a phase for `progressDeadlineSeconds`.
 fn deadline(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
-    let reasons = [Reason::ProgressDeadlineExceeded, Reason::HostsUnreachable, Reason::Healing, Reason::HostsNotReady]
-        .map(Reason::as_str);
+    let reasons = [
+        Reason::ProgressDeadlineExceeded,
+        Reason::HostsUnreachable,
+        Reason::Healing,
+        Reason::HostsNotReady,
+        Reason::ChangedByHand,
+    ]
+    .map(Reason::as_str);
     let stalled = |status: &DeploymentStatus| {
         let condition = status.conditions.iter().find(|condition| condition.type_ == STALLED)?;
         // Failed hosts within `maxFailures`, in a rollout that is not over: its deadline has passed.

@@ -285,6 +285,7 @@ fn run(target: &Target, host: &str, folder: FolderFacts, ready: bool) -> FolderF
         unready: None,
         kept: false,
         restarts: 0,
+        survivors: String::new(),
         end: None,
     };
     let mark = ReadyMark { uid: target.uid.clone(), rollout: target.rollout.clone(), pid: 7, start: 9 };
