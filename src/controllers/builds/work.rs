@@ -231,9 +231,13 @@ pub(super) async fn wait_until_deleted(build: Build, context: Arc<BuildContext>)
     context.shared.requeue.project(&namespace, &build.spec.project_ref.name);
 }
 
-/// The build is over: its checkouts and the pin of its commit are deleted. Logs and records stay.
+/// The build is over: its checkouts and the pin of its commit are deleted. Logs and records stay; what of a log is not in the store yet comes
+/// there first, for nobody looks after the build once its checkouts are gone.
 pub(super) async fn delete_checkouts(uid: String, upto: i64, pin: Option<String>, context: Arc<BuildContext>) {
     let delete = async || {
+        for attempt in context.executor.attempts(&uid).await?.into_iter().filter(|attempt| *attempt <= upto) {
+            context.executor.seal(&context.shared.gate, &context.store, &AttemptId::new(uid.clone(), attempt)).await?;
+        }
         if let Some(pin) = &pin {
             context.git.delete_pin(&context.shared.gate, pin).await?;
         }
