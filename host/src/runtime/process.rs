@@ -504,7 +504,16 @@ pub(super) fn attend(folder: &Folder, secrets: Option<&Secrets>, work: Work) -> 
 }
 
 fn observe(folder: &Folder, state: &State, facts: &mut FolderFacts) {
-    let keeper = keeper::is_living(state);
+    let mut keeper = keeper::is_living(state);
+    // A keeper that has nothing more to do writes what became of its application, and ends: the record may be older than that.
+    let again = match keeper.is_none() && matches!(state.phase, Phase::Running | Phase::Waiting { .. }) {
+        true => read(folder, Reason::Internal).ok().flatten(),
+        false => None,
+    };
+    let state = again.as_ref().unwrap_or(state);
+    if again.is_some() {
+        keeper = keeper::is_living(state);
+    }
     let runs = runs(state);
     facts.keeper = keeper.as_ref().zip(state.keeper.as_ref()).map(|(handle, record)| KeeperFacts {
         pid: handle.identity().pid,

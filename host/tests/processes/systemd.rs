@@ -158,24 +158,33 @@ fn an_oom_kill_is_told_and_the_unit_started_again() {
     }
     let host = Host::at(Path::new("/srv/landfall"));
     let config = with(systemd(&["./run"]), |runtime| runtime.memory_max_bytes = Some(24 << 20));
-    // It is ready, eats once, and is content then.
-    let script = "cd ../../shared/data; echo started >>starts; [ -e eaten ] && exec sleep 1000
-        until [ -e eat ]; do sleep 0.02; done; echo >eaten; echo now; x=a; while :; do x=$x$x; done";
+    // It is ready, and eats when it is told to.
+    let script = "cd ../../shared/data; until [ -e eat ]; do sleep 0.02; done; rm eat; x=a; while :; do x=$x$x; done";
     host.start(&start(&host.release("v1", script), config)).unwrap();
     host.wait_ready().unwrap();
     let first = host.process();
     assert_eq!((first.state.clone(), first.restarts, first.last_end.clone()), (ProcessState::Running, 0, None));
-    fs::write(host.data("eat"), "").unwrap();
-    until("its end is told", || host.process().last_end.is_some());
-    let ended = host.process().last_end.unwrap();
-    assert_eq!((ended.status, ended.signal.as_deref(), ended.out_of_memory), (None, Some("KILL"), true));
+    // Under version 1 the kernel now and then counts a kill elsewhere: such an end is told as a plain KILL.
+    let mut ended = None;
+    for nth in 1..=5 {
+        until("it runs", || host.process().state == ProcessState::Running);
+        fs::write(host.data("eat"), "").unwrap();
+        until("its end is told, and it runs again", || {
+            let process = host.process();
+            process.restarts == nth && process.state == ProcessState::Running
+        });
+        ended = host.process().last_end.filter(|ended| ended.out_of_memory);
+        if ended.is_some() {
+            break;
+        }
+    }
+    let ended = ended.expect("one of five kills is told as such");
+    assert_eq!((ended.status, ended.signal.as_deref()), (None, Some("KILL")));
     let words = landfall_host::process::ended_in_words(&ended);
     assert_eq!(words, "was killed by the kernel for lack of memory (OOM)");
-    until("systemd starts it again", || host.process().state == ProcessState::Running);
     let again = host.process();
     assert_ne!((again.pid, again.start), (first.pid, first.start));
-    assert_eq!((again.restarts, again.ready, again.was_ready), (1, true, true));
-    assert!(again.last_end.unwrap().out_of_memory);
+    assert_eq!((again.ready, again.was_ready), (true, true));
     host.stop().unwrap();
 }
 
