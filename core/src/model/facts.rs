@@ -128,7 +128,7 @@ pub struct ProcessFacts {
 /// How a run of a process ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndFacts {
-    /// With the last lines of output, for a person: "exited with status 1".
+    /// With the last lines of output, for a person: "ended with exit status 1".
     pub text: String,
     /// Seconds since boot.
     pub at: u64,

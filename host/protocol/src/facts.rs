@@ -242,6 +242,28 @@ pub struct Ended {
     pub lines: Vec<String>,
 }
 
+impl Ended {
+    /// `ended with exit status 3`, `was killed by SIGKILL`, …
+    pub fn in_words(&self) -> String {
+        if self.out_of_memory {
+            return "was killed by the kernel for lack of memory (OOM)".to_owned();
+        }
+        match (self.status, self.signal.as_deref()) {
+            (Some(0), _) => "ended with exit status 0".to_owned(),
+            (Some(126), _) => "ended with exit status 126 (a command could not be executed)".to_owned(),
+            (Some(127), _) => "ended with exit status 127 (a command was not found)".to_owned(),
+            (Some(status), _) => format!("ended with exit status {status}"),
+            (None, Some("KILL")) => {
+                "was killed by SIGKILL (by the kernel where memory ran out, or by somebody)".to_owned()
+            }
+            (None, Some("SEGV")) => "was killed by SIGSEGV (it accessed memory that is not its own)".to_owned(),
+            (None, Some("ABRT")) => "was killed by SIGABRT (it gave up by itself)".to_owned(),
+            (None, Some(signal)) => format!("was killed by SIG{signal}"),
+            (None, None) => "ended, and nobody saw how".to_owned(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeeperFacts {

@@ -19,13 +19,15 @@ use serde::{Deserialize, Serialize};
 use super::{
     command::Asking,
     launch::{Launch, LaunchError, Prepared, prepare},
+    log,
 };
 use crate::{
     as_user::AsUser,
     clock,
+    probe::Tried,
     process::{
         Found, Identity, Listening, boot_id, children, descendants, end_all, find, marked, owns, session_members,
-        timespec, unseen_children,
+        signal_name, timespec, unseen_children,
     },
 };
 
@@ -121,6 +123,28 @@ pub enum Executed {
     /// Something that matters more happened.
     Interrupted,
     Failed(String),
+}
+
+impl Executed {
+    /// The answer of a command that asks, with its words and the last of its output.
+    pub fn tried(self, command: &[String], timeout: Duration) -> Tried {
+        let command = command.join(" ");
+        match self {
+            Self::Ended { exit: Exit { status: Some(0), .. }, .. } => Tried::Yes,
+            Self::Ended { exit, output } => {
+                let how = match (exit.status, exit.signal) {
+                    (Some(status), _) => format!("exit status {status}"),
+                    (None, Some(signal)) => format!("killed by SIG{}", signal_name(signal)),
+                    (None, None) => "ended".to_owned(),
+                };
+                let said = output.lines().last().map(log::clean).filter(|line| !line.is_empty());
+                Tried::No(said.map_or_else(|| format!("{command}: {how}"), |said| format!("{command}: {how}: {said}")))
+            }
+            Self::TimedOut => Tried::No(format!("{command}: not done within {} s", timeout.as_secs())),
+            Self::Interrupted => Tried::Interrupted,
+            Self::Failed(why) => Tried::No(why),
+        }
+    }
 }
 
 /// How a command was begun.

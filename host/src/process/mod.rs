@@ -17,7 +17,7 @@ pub(crate) use handle::timespec;
 pub use handle::{Found, Handle, end_all, find, first_dead};
 pub use identity::{Identity, boot_id, instance_value};
 pub use listener::{Listening, listening, owns, whose};
-pub use signal::{ended_in_words, signal_name, signal_of};
+pub use signal::{signal_name, signal_of};
 pub use stat::{Stat, pids, start_time_now, table};
 
 /// Pretends in a debug build that the kernel has no pidfd calls (`ENOSYS`).

@@ -1,6 +1,5 @@
-//! Signals by name, and how a process ended in words.
+//! Signals by name.
 
-use landfall_host_protocol::Ended;
 use rustix::process::Signal;
 
 const NAMES: [(&str, Signal); 27] = [
@@ -43,24 +42,6 @@ pub fn signal_of(name: &str) -> Option<Signal> {
 pub fn signal_name(number: i32) -> String {
     let known = NAMES.iter().find(|(_, signal)| signal.as_raw() == number);
     known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
-}
-
-/// `ended with exit status 3`, `was killed by SIGKILL`, …
-pub fn ended_in_words(ended: &Ended) -> String {
-    if ended.out_of_memory {
-        return "was killed by the kernel for lack of memory (OOM)".to_owned();
-    }
-    match (ended.status, ended.signal.as_deref()) {
-        (Some(0), _) => "ended with exit status 0".to_owned(),
-        (Some(126), _) => "ended with exit status 126 (a command could not be executed)".to_owned(),
-        (Some(127), _) => "ended with exit status 127 (a command was not found)".to_owned(),
-        (Some(status), _) => format!("ended with exit status {status}"),
-        (None, Some("KILL")) => "was killed by SIGKILL (by the kernel where memory ran out, or by somebody)".to_owned(),
-        (None, Some("SEGV")) => "was killed by SIGSEGV (it accessed memory that is not its own)".to_owned(),
-        (None, Some("ABRT")) => "was killed by SIGABRT (it gave up by itself)".to_owned(),
-        (None, Some(signal)) => format!("was killed by SIG{signal}"),
-        (None, None) => "ended, and nobody saw how".to_owned(),
-    }
 }
 
 #[cfg(test)]

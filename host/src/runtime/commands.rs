@@ -14,7 +14,7 @@ use crate::{
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
-    keeper::{self, Belonging, Executed, Exit, Phase, State, Tries, hands_of, launch::Launch},
+    keeper::{self, Belonging, Exit, Phase, State, Tries, hands_of, launch::Launch},
     probe::{self, Tried},
     process::{Found, boot_id, find, instance_value, signal_name},
 };
@@ -111,15 +111,10 @@ impl Surroundings<'_> {
     fn ask(&self, command: &[String], timeout: Duration) -> Result<(), String> {
         let launch = self.launch(command).map_err(|failure| failure.why)?;
         let mut hands = hands_of(self.config.run_as.as_ref(), &self.folder.log(0));
-        match hands.execute(&launch, timeout, &[]) {
-            Executed::Ended { exit: Exit { status: Some(0), .. }, .. } => Ok(()),
-            Executed::Ended { exit, output } => {
-                let said = output.lines().last().map(keeper::clean).unwrap_or_default();
-                Err(format!("{}: exit status {}: {said}", command.join(" "), exit.status.unwrap_or(-1)))
-            }
-            Executed::TimedOut => Err(format!("{}: not done within {} s", command.join(" "), timeout.as_secs())),
-            Executed::Interrupted => Err("interrupted".to_owned()),
-            Executed::Failed(why) => Err(why),
+        match hands.execute(&launch, timeout, &[]).tried(command, timeout) {
+            Tried::Yes => Ok(()),
+            Tried::No(why) | Tried::Unasked(why) => Err(why),
+            Tried::Interrupted => Err("interrupted".to_owned()),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::{
     folder::Folder,
     keeper::{self, Belonging, Order, Phase, State, Unended, Work},
     probe,
-    process::{Found, Identity, boot_id, ended_in_words, find, listening, start_time_now, suspected, timespec, whose},
+    process::{Found, Identity, boot_id, find, listening, start_time_now, suspected, timespec, whose},
     records::shell,
 };
 
@@ -442,7 +442,7 @@ fn died(state: &State) -> Box<StepFailure> {
     let Some(ended) = &state.last_end else {
         return StepFailure::new(Reason::ProcessDied, "the application ended, and nobody saw how");
     };
-    let mut why = format!("the application {}", ended_in_words(ended));
+    let mut why = format!("the application {}", ended.in_words());
     if state.left > 0 && !state.unended.is_empty() {
         why.push_str(&format!("; {}", keeper::unended(&state.unended).why));
     } else if state.left > 0 {

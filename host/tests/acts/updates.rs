@@ -351,7 +351,7 @@ fn the_time_of_min_ready_goes_on_in_the_task_of_the_next_operator() {
         let found = events.iter().find(|event| event.step == StepName::MinReady && &event.kind == wanted);
         found.unwrap().after_millis
     };
-    assert!(at(&EventKind::Ended) - at(&EventKind::Begun) < MILLIS, "the time is not counted anew");
+    assert!(at(&EventKind::Ended) - at(&EventKind::Begun) < MILLIS, "the time is not counted from zero");
     assert_eq!(process(&host).ready_since, Some(since));
 }
 

@@ -352,7 +352,7 @@ fn the_time_that_it_is_ready_outlives_its_keepers() {
     landfall_host::runtime::attend(&host.folder, None).unwrap();
     assert!(host.keeper().is_some());
     is_the_same();
-    // What is left of the time is waited for, and no more.
+    // Only the rest of the time is waited for.
     let gone = landfall_host::clock::uptime_millis() - since;
     let needed = std::time::Duration::from_millis(gone + 300);
     landfall_host::runtime::recorded(&host.folder).min_ready(&host.folder, needed, &|| false).unwrap();

@@ -180,7 +180,7 @@ fn an_oom_kill_is_told_and_the_unit_started_again() {
     }
     let ended = ended.expect("one of five kills is told as such");
     assert_eq!((ended.status, ended.signal.as_deref()), (None, Some("KILL")));
-    let words = landfall_host::process::ended_in_words(&ended);
+    let words = ended.in_words();
     assert_eq!(words, "was killed by the kernel for lack of memory (OOM)");
     let again = host.process();
     assert_ne!((again.pid, again.start), (first.pid, first.start));

@@ -88,12 +88,7 @@ pub(crate) async fn perform(
 
 impl StepContext<'_> {
     fn target(&self) -> Result<&Target, StepError> {
-        match &self.assignment.goal {
-            Goal::Stage(target) | Goal::Run { target, .. } | Goal::Prune(target) | Goal::Claim(target) => Ok(target),
-            Goal::Release | Goal::Remove | Goal::Adopt => {
-                Err(bug("a step that needs a release was planned without one"))
-            }
-        }
+        self.assignment.goal.target().ok_or_else(|| bug("a step that needs a release was planned without one"))
     }
 
     /// A task with owner, fence token and view.
@@ -221,8 +216,8 @@ fn is_update(context: &StepContext<'_>) -> bool {
 /// Revision and redeploy serial of a start: those of the rollout that is brought to the host. What is healed keeps its own, where the target
 /// is the same: it had been ready for them, and is so still where an outside cause keeps it from coming up at once.
 fn started_for(context: &StepContext<'_>, target: &Target) -> (i64, i64) {
-    let heal = matches!(context.assignment.goal, Goal::Run { heal: true, .. });
-    let process = context.observed.folder.process.as_ref().filter(|process| heal && is_target(process, target));
+    let process = context.observed.folder.process.as_ref();
+    let process = process.filter(|process| !is_update(context) && is_target(process, target));
     let own = process.and_then(|process| RolloutId::read(&process.rollout));
     match own.or_else(|| RolloutId::read(&target.rollout)) {
         Some(id) => (id.revision, id.serial),
@@ -313,11 +308,9 @@ impl Follow<'_> {
     /// A task of an earlier rollout or attempt, which the host would do for nothing, ends at its next step. One of a person is waited for.
     async fn attach(&self, open: &OpenAct) -> Result<Option<FolderFacts>, StepError> {
         let key = &self.context.assignment.key;
-        // A host that is to be given up or removed waits for no update.
-        let goal = &self.context.assignment.goal;
-        let brings = matches!(goal, Goal::Stage(_) | Goal::Run { .. } | Goal::Prune(_) | Goal::Claim(_));
         let same = open.uid == self.context.host_ref.uid && open.rollout == key.rollout && open.attempt == key.attempt;
-        let own = brings && same;
+        // A host that is to be given up or removed waits for no update.
+        let own = same && self.context.assignment.goal.target().is_some();
         let folder = self.context.host_ref.folder();
         let stream = self.context.host.attach(&folder, open).await?;
         let id = host::task_id(open);

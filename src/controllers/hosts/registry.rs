@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     effects::clock,
-    model::{Failure, facts::FolderFacts},
+    model::{
+        Failure,
+        facts::{FolderFacts, HostFacts},
+    },
     plan::hostgroup::HostCheck,
 };
 
@@ -231,26 +234,21 @@ fn of_group(check: &HostCheck) -> HostCheck {
     HostCheck::Facts(facts)
 }
 
-/// Whether a planner would see a difference. Free space, time and the words of a failing probe always move and mean nothing to it.
+/// Whether a planner would see a difference.
 fn differs(old: &HostCheck, new: &HostCheck) -> bool {
     match (old, new) {
-        (HostCheck::Facts(old), HostCheck::Facts(new)) => {
-            let mut old = old.clone();
-            old.free_bytes = new.free_bytes;
-            old.free_inodes = new.free_inodes;
-            old.uptime = new.uptime;
-            for (name, folder) in &mut old.folders {
-                let of_new = new.folders.get(name).and_then(|folder| folder.process.as_ref());
-                let words = of_new.and_then(|process| process.unready.clone());
-                if let Some(process) =
-                    folder.process.as_mut().filter(|process| process.unready.is_some() && words.is_some())
-                {
-                    process.unready = words;
-                }
-            }
-            old != *new
-        }
+        (HostCheck::Facts(old), HostCheck::Facts(new)) => settled(old) != settled(new),
         (HostCheck::Failed(old), HostCheck::Failed(new)) => old.reason != new.reason,
         _ => true,
     }
+}
+
+/// Facts without what always moves and means nothing to a planner: free space, time, and the words of a failing probe.
+fn settled(facts: &HostFacts) -> HostFacts {
+    let mut facts = HostFacts { free_bytes: 0, free_inodes: None, uptime: 0, ..facts.clone() };
+    let processes = facts.folders.values_mut().filter_map(|folder| folder.process.as_mut());
+    for words in processes.filter_map(|process| process.unready.as_mut()) {
+        words.clear();
+    }
+    facts
 }

@@ -156,11 +156,9 @@ fn survivors(process: &host::ProcessFacts, living: &[host::StrangerFacts]) -> St
 fn end_in_words(end: &host::Ended) -> String {
     // Where its keeper ended it, the last line says why.
     let by_keeper = end.lines.split_last().and_then(|(last, lines)| Some((last.strip_prefix("landfall: ")?, lines)));
-    let (how, lines) = match (by_keeper, &end.signal, end.status) {
-        (Some((why, lines)), ..) => (format!("was {why}"), lines),
-        (None, Some(signal), _) => (format!("was ended by signal {signal}"), &*end.lines),
-        (None, None, Some(status)) => (format!("exited with status {status}"), &*end.lines),
-        (None, None, None) => ("ended, and nobody saw how".to_owned(), &*end.lines),
+    let (how, lines) = match by_keeper {
+        Some((why, lines)) => (format!("was {why}"), lines),
+        None => (end.in_words(), &*end.lines),
     };
     match lines.is_empty() {
         true => how,

@@ -42,6 +42,16 @@ pub enum Goal {
     Claim(Box<Target>),
 }
 
+impl Goal {
+    /// The release that is brought or kept there; `None`: the host is given up, removed or adopted.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Stage(target) | Self::Run { target, .. } | Self::Prune(target) | Self::Claim(target) => Some(target),
+            Self::Release | Self::Remove | Self::Adopt => None,
+        }
+    }
+}
+
 /// Progress of this worker that the host does not record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepProgress {

@@ -10,13 +10,12 @@ use crate::{
     keeper::{
         asked::{Asked, By, Connecting, Try},
         environment::environment,
-        hands::{Begun, Executed, Exit},
+        hands::{Begun, Executed},
         launch::Launch,
-        log,
         restart::Next,
     },
     probe::{self, Tried},
-    process::{listening, signal_name, whose},
+    process::{listening, whose},
 };
 
 /// Before a probe is asked again for which there was no room.
@@ -109,7 +108,7 @@ impl Keeper {
             By::Connection(connecting) => connecting.look(),
             By::Command(command) => {
                 let executed = self.hands.look(command);
-                executed.map(|executed| in_words(executed, &asked.tries.probe))
+                executed.map(|executed| by_command(executed, &asked.tries.probe))
             }
         };
         let came = tried.map(|tried| (tried, *began))?;
@@ -181,23 +180,9 @@ impl Keeper {
     }
 }
 
-/// What a probe's command came to.
-fn in_words(executed: Executed, probe: &Probe) -> Tried {
-    let ProbeAction::Exec { command } = &probe.action else { return Tried::Interrupted };
-    let command = command.join(" ");
-    match executed {
-        Executed::Ended { exit: Exit { status: Some(0), .. }, .. } => Tried::Yes,
-        Executed::Ended { exit, output } => {
-            let how = match (exit.status, exit.signal) {
-                (Some(status), _) => format!("exit status {status}"),
-                (None, Some(signal)) => format!("killed by SIG{}", signal_name(signal)),
-                (None, None) => "ended".to_owned(),
-            };
-            let said = output.lines().last().map(log::clean).filter(|line| !line.is_empty());
-            Tried::No(said.map_or_else(|| format!("{command}: {how}"), |said| format!("{command}: {how}: {said}")))
-        }
-        Executed::TimedOut => Tried::No(format!("{command}: not done within {} s", probe::timeout(probe).as_secs())),
-        Executed::Interrupted => Tried::Interrupted,
-        Executed::Failed(why) => Tried::No(why),
+fn by_command(executed: Executed, probe: &Probe) -> Tried {
+    match &probe.action {
+        ProbeAction::Exec { command } => executed.tried(command, probe::timeout(probe)),
+        _ => Tried::Interrupted,
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     gate,
     keeper::{self, Phase, State, Tries},
     probe::{self, Tried},
-    process::{Found, Identity, boot_id, describe_all, ended_in_words, find, instance_value, signal_name, suspected},
+    process::{Found, Identity, boot_id, describe_all, find, instance_value, signal_name, suspected},
 };
 use systemctl::{Active, CallError, Exit, Manager, Shown};
 use unit::{OnDisk, Place};
@@ -374,7 +374,7 @@ impl Runtime for Systemd {
                 }
                 Now::Running(main) => {
                     asking.begin(&record, &shown, main.as_ref());
-                    if asking.until_ready(folder, &record, &shown, end, cancelled)? {
+                    if asking.until(true, folder, &record, &shown, end, cancelled)? {
                         record_ready(folder, &mut record, &now)?;
                         return Ok(Waited::Reached);
                     }
@@ -398,6 +398,8 @@ impl Runtime for Systemd {
     fn min_ready(&self, folder: &Folder, time: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited> {
         let needed = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let mut asking = Asking::default();
+        // Where it is on no record since when it is ready, the time begins with this wait.
+        let begun = clock::uptime_millis();
         loop {
             let (mut record, shown) = seen(folder)?;
             let now = Now::of(&shown, record.unit.is_own);
@@ -411,10 +413,10 @@ impl Runtime for Systemd {
                 return Err(died(folder, &mut record, &shown));
             }
             asking.go_on(&record, main.as_ref());
-            let since = record.state.ready_since.unwrap_or_else(clock::uptime_millis);
+            let since = record.state.ready_since.unwrap_or(begun);
             let left = needed.saturating_sub(clock::uptime_millis().saturating_sub(since));
             let end = clock::monotonic() + Duration::from_millis(left);
-            if !asking.until_unready(folder, &record, &shown, end, cancelled)? {
+            if asking.until(false, folder, &record, &shown, end, cancelled)? {
                 let why = asking.said.unwrap_or_default();
                 record.state.ready_since = None;
                 record.state.probe_failure = Some(why.clone());
@@ -473,9 +475,10 @@ impl Asking {
         });
     }
 
-    /// Asks until it is ready; false: it is dead, the time is up, or the wait is to end.
-    fn until_ready(
+    /// Asks until it is ready, or is not any more, as is waited for; false: the time is up, it is dead, or the wait is to end.
+    fn until(
         &mut self,
+        ready: bool,
         folder: &Folder,
         record: &Record,
         shown: &Shown,
@@ -484,31 +487,11 @@ impl Asking {
     ) -> StepResult<bool> {
         loop {
             self.answer(folder, record, shown)?;
-            if self.is_settled(true) {
+            if self.is_settled(ready) {
                 return Ok(true);
             }
             if cancelled() || clock::monotonic() >= end || self.wait(end) {
                 return Ok(false);
-            }
-        }
-    }
-
-    /// Asks until the time is up; false: it is not ready any more. A death and a cancel end it early.
-    fn until_unready(
-        &mut self,
-        folder: &Folder,
-        record: &Record,
-        shown: &Shown,
-        end: Instant,
-        cancelled: IsCancelled<'_>,
-    ) -> StepResult<bool> {
-        loop {
-            self.answer(folder, record, shown)?;
-            if self.is_settled(false) {
-                return Ok(false);
-            }
-            if cancelled() || clock::monotonic() >= end || self.wait(end) {
-                return Ok(true);
             }
         }
     }
@@ -886,7 +869,7 @@ fn died(folder: &Folder, record: &mut Record, shown: &Shown) -> Box<StepFailure>
     let ended = record.last_end(folder, shown);
     let why = ended.as_ref().map_or_else(
         || "the application ended, and nobody saw how".to_owned(),
-        |ended| format!("the application {}", ended_in_words(ended)),
+        |ended| format!("the application {}", ended.in_words()),
     );
     let mut failure = StepFailure::new(Reason::ProcessDied, why);
     failure.lines = keeper::tail(folder);

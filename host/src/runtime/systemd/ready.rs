@@ -7,9 +7,9 @@ use landfall_host_protocol::{Configuration, Probe, ProbeAction, Reason, Secrets}
 use crate::{
     failure::{StepFailure, StepResult},
     folder::Folder,
-    keeper::{self, Executed, Exit, State, hands_of, launch::Launch},
+    keeper::{self, State, hands_of, launch::Launch},
     probe::{self, Tried},
-    process::{Identity, listening, owns, signal_name, whose},
+    process::{Identity, listening, owns, whose},
 };
 
 /// Folders below a unit's cgroup that are looked into.
@@ -51,22 +51,8 @@ fn execute(
         Err(why) => return Tried::Unasked(format!("its probe can't be asked: {why}")),
     };
     let launch = Launch { command: command.to_vec(), env, folder: folder.release(&state.release) };
-    let words = command.join(" ");
-    match hands_of(config.run_as.as_ref(), &folder.log(0)).execute(&launch, timeout, &[]) {
-        Executed::Ended { exit: Exit { status: Some(0), .. }, .. } => Tried::Yes,
-        Executed::Ended { exit, output } => {
-            let how = match (exit.status, exit.signal) {
-                (Some(status), _) => format!("exit status {status}"),
-                (None, Some(signal)) => format!("killed by SIG{}", signal_name(signal)),
-                (None, None) => "ended".to_owned(),
-            };
-            let said = output.lines().last().map(keeper::clean).filter(|line| !line.is_empty());
-            Tried::No(said.map_or_else(|| format!("{words}: {how}"), |said| format!("{words}: {how}: {said}")))
-        }
-        Executed::TimedOut => Tried::No(format!("{words}: not done within {} s", timeout.as_secs())),
-        Executed::Interrupted => Tried::Interrupted,
-        Executed::Failed(why) => Tried::No(why),
-    }
+    let executed = hands_of(config.run_as.as_ref(), &folder.log(0)).execute(&launch, timeout, &[]);
+    executed.tried(command, timeout)
 }
 
 /// The socket that answers is held by a process of the unit, as far as can be seen.

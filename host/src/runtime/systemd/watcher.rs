@@ -87,7 +87,7 @@ pub(in crate::runtime) fn run(root: &Path, name: FolderName) -> u8 {
     let folder = Folder::new(root, name);
     let Some(own) = Identity::own() else { return 1 };
     let mut watcher = Watcher { folder, own, asking: Asking::default(), rotated: clock::monotonic(), spoke: None };
-    // A record that can't be read or written is somebody else's work; who looks next begins anew.
+    // A record that can't be read or written is somebody else's work; the next look tries again.
     u8::from(watcher.watch().is_err())
 }
 
