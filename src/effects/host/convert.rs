@@ -310,6 +310,14 @@ mod tests {
     }
 
     #[test]
+    fn one_that_ran_out_of_memory_says_so_with_its_last_output() {
+        let lines = vec!["allocating".to_owned()];
+        let ended = host::Ended { status: None, signal: Some("KILL".to_owned()), at: 1, out_of_memory: true, lines };
+        let words = end_in_words(&ended);
+        assert_eq!(words, "was killed by the kernel for lack of memory (OOM); last output: allocating");
+    }
+
+    #[test]
     fn one_that_has_done_its_work_is_there_and_ready() {
         let folder = facts(of(ProcessState::Completed));
         assert!(folder.process.is_some_and(|process| process.alive));
