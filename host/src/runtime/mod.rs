@@ -34,6 +34,10 @@ pub trait Runtime {
     /// Fills `process`, `keeper`, `survivors`, `suspected` and `awaiting_secrets` of the folder's facts. It signals nothing.
     fn observe(&self, folder: &Folder, facts: &mut FolderFacts);
 
+    /// Waits while an application has ended and it is not on record yet how, which whoever keeps it is about to write: what follows from
+    /// it is not known before.
+    fn settle(&self, _folder: &Folder) {}
+
     /// Why this host or folder can't run it, checked before anything stops: `noexec`, another machine's program, session scope, a
     /// user that can't be become, a suspected leftover.
     fn check(&self, folder: &Folder, start: &Start) -> StepResult<()>;
@@ -43,7 +47,7 @@ pub trait Runtime {
     fn stop(&self, folder: &Folder) -> StepResult<()>;
 
     /// Starts the application of the release that `current` points at; back when its identity is on record. One that runs with
-    /// this digest, configuration, revision and serial already is left alone.
+    /// this digest, configuration, revision and serial already is left alone, and so is one that has done its work.
     fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets) -> StepResult<()>;
 
     /// Waits until it is ready; fails at once where it ended before it was ready for the first time.

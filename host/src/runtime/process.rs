@@ -46,6 +46,11 @@ impl Runtime for Process {
         observe(folder, &state, facts);
     }
 
+    fn settle(&self, folder: &Folder) {
+        // A record that can't be read is told by who acts on it.
+        let _ = settled(folder, Reason::Internal);
+    }
+
     fn check(&self, folder: &Folder, start: &Start) -> StepResult<()> {
         let Kind::Process(process) = &start.config.runtime else {
             return Err(StepFailure::new(Reason::Internal, "this is the runtime of processes"));
@@ -95,7 +100,7 @@ impl Runtime for Process {
     }
 
     fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets) -> StepResult<()> {
-        if let Some(mut state) = read(folder, Reason::StartFailed)? {
+        if let Some(mut state) = settled(folder, Reason::StartFailed)? {
             super::systemd::check_down(folder, &state)?;
             if runs(&state) {
                 if is_same(&state, start) {
@@ -104,6 +109,9 @@ impl Runtime for Process {
                 let pid = state.application.as_ref().map_or(0, |application| application.pid);
                 let why = format!("another process of this project still runs (pid {pid})");
                 return Err(StepFailure::new(Reason::StartFailed, why));
+            }
+            if state.phase == Phase::Completed && is_same(&state, start) {
+                return Ok(());
             }
             // Its keeper starts it as soon as what the run before left has ended.
             let left = living_unended(&state);
@@ -204,6 +212,27 @@ impl Runtime for Process {
 
 fn read(folder: &Folder, reason: Reason) -> StepResult<Option<State>> {
     State::read(folder).map_err(|error| files::failure(reason, &error, &folder.state()))
+}
+
+/// The record, once it says what became of the application: its keeper ends what it left before it writes that.
+fn settled(folder: &Folder, reason: Reason) -> StepResult<Option<State>> {
+    let mut end = None;
+    let mut watch = Watch::new(folder);
+    loop {
+        let Some(state) = read(folder, reason)? else { return Ok(None) };
+        if state.phase != Phase::Running || runs(&state) {
+            return Ok(Some(state));
+        }
+        if keeper::is_living(&state).is_none() && is_settled(folder, &state) {
+            return Ok(Some(state));
+        }
+        let patience = || clock::monotonic() + keeper::grace(&stop_of(folder, &state)) + STAND_DOWN_TIMEOUT;
+        let left = end.get_or_insert_with(patience).saturating_duration_since(clock::monotonic());
+        if left.is_zero() {
+            return Ok(Some(state));
+        }
+        watch.wait(&state, left);
+    }
 }
 
 /// The record is still this one: nobody wrote it between our two looks.

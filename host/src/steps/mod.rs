@@ -174,7 +174,9 @@ fn is_target_running(context: &Context<'_>) -> bool {
 /// The application, where it is what `start` wants: Deployment, release, configuration and redeploys are its target's, whichever revision brought it.
 fn running_target(context: &Context<'_>, start: &Start) -> Option<ProcessFacts> {
     let mut facts = FolderFacts::default();
-    runtime::recorded(context.folder).observe(context.folder, &mut facts);
+    let runtime = runtime::recorded(context.folder);
+    runtime.settle(context.folder);
+    runtime.observe(context.folder, &mut facts);
     facts.process.filter(|process| {
         process.uid == context.task.owner.uid
             && process.digest == start.digest

@@ -241,6 +241,42 @@ fn exit_status_zero_is_the_end_of_the_work_under_on_failure() {
 }
 
 #[test]
+fn work_that_is_done_is_not_started_again() {
+    let host = Host::new();
+    let release = host.release("v1", "echo started >>../../shared/data/starts; exit 0");
+    let work = start(&release, with_policy(process(&["./run"]), RestartPolicy::OnFailure));
+    host.start(&work).unwrap();
+    until("its work is done", || host.process().state == ProcessState::Completed);
+    host.start(&work).unwrap();
+    host.wait_ready().unwrap();
+    assert_eq!(fs::read_to_string(host.data("starts")).unwrap(), "started\n");
+}
+
+#[test]
+fn a_start_that_meets_an_end_waits_for_what_the_keeper_says_of_it() {
+    let host = Host::new();
+    let release = host.release(
+        "v1",
+        "echo started >>../../shared/data/starts; until [ -e ../../shared/data/done ]; do sleep 0.02; done",
+    );
+    let work = start(&release, with_policy(process(&["./run"]), RestartPolicy::OnFailure));
+    let application = host.started(&work);
+    let keeper = host.keeper().unwrap();
+    keeper.signal(Signal::STOP).unwrap();
+    host.wait_for_data("starts");
+    fs::write(host.data("done"), "").unwrap();
+    until("it has ended", || matches!(find(&application), Found::Dead));
+    let goes_on = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        keeper.signal(Signal::CONT).unwrap();
+    });
+    host.start(&work).unwrap();
+    goes_on.join().unwrap();
+    assert_eq!(host.process().state, ProcessState::Completed);
+    assert_eq!(fs::read_to_string(host.data("starts")).unwrap(), "started\n");
+}
+
+#[test]
 fn what_puts_itself_into_the_background_is_ended_and_told() {
     // C2
     let host = Host::new();

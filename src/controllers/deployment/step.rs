@@ -79,7 +79,11 @@ pub(crate) async fn perform(
     };
     let folder = follow.begin(&context.task(steps)?).await?;
     match step {
-        Step::Update | Step::Switch | Step::Verify | Step::Prune => done.pruned = true,
+        Step::Update | Step::Switch | Step::Verify => {
+            done.updated = true;
+            done.pruned = true;
+        }
+        Step::Prune => done.pruned = true,
         Step::Release | Step::Remove | Step::Adopt => done.ownership_done = true,
         _ => {}
     }

@@ -2,7 +2,7 @@
 
 use super::{
     by_hand,
-    folder::{is_down, is_kept, is_marked, unready},
+    folder::{is_down, is_kept, is_marked, unready, was_ready},
     intent::IntentOnRecord,
     observed::{FolderCheck, FolderView, GoalKind, HostObserved, Observed},
     steps::{has_changed_release, is_reached, is_staged, is_target},
@@ -16,7 +16,7 @@ use crate::{
     },
     model::{
         Failure,
-        facts::{FolderFacts, OpenAct},
+        facts::{FolderFacts, OpenAct, ProcessFacts},
         rollout::{HostFailure, RolloutRecord},
     },
 };
@@ -222,10 +222,15 @@ fn phase_of(folder: &FolderFacts, target: &Target) -> Phase {
     }
 }
 
-/// No act is under way there, and the running process was seen ready: no update is unfinished.
+/// No act is under way there, and the running process was seen ready, or was until it ended, and its keeper sees to it: no update is
+/// unfinished.
 fn is_at_rest(folder: &FolderFacts) -> bool {
     let acting = folder.open.as_ref().is_some_and(|open| open.running);
-    let process = folder.process.as_ref().filter(|process| process.alive && is_marked(folder, process));
+    let rests = |process: &&ProcessFacts| match process.alive {
+        true => is_marked(folder, process),
+        false => process.kept && was_ready(folder, process),
+    };
+    let process = folder.process.as_ref().filter(rests);
     !acting && process.is_some_and(|process| folder.current == process.release)
 }
 

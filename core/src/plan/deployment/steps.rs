@@ -55,6 +55,8 @@ impl Goal {
 /// Progress of this worker that the host does not record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepProgress {
+    /// The host reached the release: it was started and was ready.
+    pub updated: bool,
     /// The host pruned what it could.
     pub pruned: bool,
     /// The claim was released, removed or adopted.
@@ -149,6 +151,11 @@ fn run_step(
     }
     if folder.process.as_ref().is_some_and(|process| process.alive && failed_process == Some(process.id())) {
         return Step::Stop;
+    }
+    // It was ready, and has ended since: its keeper sees to it, and whether it was its work's end is for the next decision to see.
+    let is_kept = |process: &ProcessFacts| process.kept && is_target(process, target) && was_ready(folder, process);
+    if done.updated && folder.process.as_ref().is_some_and(is_kept) {
+        return Step::Reached;
     }
     let is_wanted = |process: &&ProcessFacts| process.alive && is_target(process, target);
     let Some(process) = folder.process.as_ref().filter(is_wanted) else {

@@ -604,6 +604,28 @@ fn what_a_person_did_since_the_decision_ends_a_run() {
 }
 
 #[test]
+fn what_ends_right_after_its_update_is_its_keepers() {
+    let simulation = Simulation::new(&[HostOutcome::Ready], 1, 0);
+    let record = records::record(&version("v1"), vec![], "h".into(), 1, simulation.now);
+    let target = Target::new(&simulation.observed, &record, "1.0", 1, 0);
+    let releases = vec![target.release.clone()];
+    let ready = run(&target, "web-00", FolderFacts { releases, ..FolderFacts::default() }, true);
+    let step = |folder: &FolderFacts, updated| {
+        let view = FolderView { folder: folder.clone(), ..FolderView::default() };
+        let target = Box::new(target.clone());
+        let goal = Goal::Run { target, heal: false, failed_process: None, by_hand: None, drain: None };
+        next_step(&view, &goal, StepProgress { updated, ..StepProgress::default() })
+    };
+    let kept = ready.process.clone().map(|process| ProcessFacts { alive: false, kept: true, ..process });
+    let kept = FolderFacts { process: kept, ..ready };
+    assert_eq!(step(&kept, true), Step::Reached);
+    assert_eq!(step(&kept, false), Step::Update, "nobody saw an update of it");
+    let other = Target { digest: "0".repeat(64), ..target.clone() };
+    let other = run(&other, "web-00", kept.clone(), true);
+    assert_eq!(step(&other, true), Step::Update);
+}
+
+#[test]
 fn a_changed_release_is_staged_again_once_its_application_is_stopped() {
     let simulation = Simulation::new(&[HostOutcome::Ready], 1, 0);
     let record = records::record(&version("v1"), vec![], "h".into(), 1, simulation.now);
