@@ -52,7 +52,8 @@ impl Application {
         let release = host.release("v1", &script);
         let leader = host.started(&start(&release, with_stop(process(&["./run"]), StopTo::Main, 0)));
         let child: i32 = host.wait_for_data("child").trim().parse().unwrap();
-        until("the child is root's", || uid_of(child) == Some(0));
+        // Before it becomes what it runs, its real user is still ours, who may end it.
+        until("the child is root's", || uid_of(child) == Some(0) && name_of(child).as_deref() == Some("sleep"));
         let child = Identity::of(child).unwrap();
         Self { host, leader, child }
     }
@@ -99,6 +100,10 @@ impl Drop for Application {
             self.end_child();
         }
     }
+}
+
+fn name_of(pid: i32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim().to_owned())
 }
 
 fn uid_of(pid: i32) -> Option<u32> {
@@ -212,7 +217,7 @@ fn a_probes_command_that_may_not_be_ended_holds_nobody() {
     fs::write(host.data("ready"), "").unwrap();
     host.wait_ready().unwrap();
     let first: i32 = host.wait_for_data("asked").trim().parse().unwrap();
-    until("it is root's", || uid_of(first) == Some(0));
+    until("it is root's", || uid_of(first) == Some(0) && name_of(first).as_deref() == Some("sleep"));
     // Its time is over, and so is that of a second try.
     std::thread::sleep(std::time::Duration::from_millis(2500));
     fs::remove_file(host.data("ready")).unwrap();
