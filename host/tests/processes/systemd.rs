@@ -9,16 +9,17 @@ use std::{
     time::Duration,
 };
 
+use landfall_host::runtime::Waited;
 use landfall_host_protocol::{
-    ConfigHash, Configuration, EnvValue, EnvVar, FolderFacts, LogLimits, ProcessState, Push, Reason, ReleaseName,
-    RestartPolicy, RunAs, RunAsMethod, Runtime, Secrets, Stop, StopTo, SystemdRuntime,
+    ConfigHash, Configuration, EnvValue, EnvVar, FolderFacts, LogLimits, Probe, ProcessState, Push, Reason,
+    ReleaseName, RestartPolicy, RunAs, RunAsMethod, Runtime, Secrets, Stop, StopTo, SystemdRuntime,
 };
 
 use crate::{
     application,
     client::Client,
     contract::keeps_the_contract,
-    host::{Host, digest, free_port, http, process, start, with_env},
+    host::{Host, digest, exec, free_port, http, process, start, with_env},
     machine::{Machine, PART, part},
     support::{run_again, until, until_some},
 };
@@ -148,6 +149,40 @@ fn a_unit_has_its_user_environment_log_and_files() {
     assert_eq!(fs::metadata(unit_file()).unwrap().mode() & 0o777, 0o644);
     host.stop().unwrap();
     assert!(!environment.exists(), "no longer than it runs");
+}
+
+/// systemd gives the application's environment to all commands of a unit, and whoever wrote it names programs in it.
+#[test]
+fn nothing_of_a_unit_has_more_rights_than_its_application() {
+    if part().is_none() {
+        let name = "systemd::nothing_of_a_unit_has_more_rights_than_its_application";
+        return Machine::boot("nobody").run(name, "root");
+    }
+    let host = Host::at(Path::new("/srv/landfall"));
+    let release =
+        host.release("v1", "until [ -e ../../shared/data/end ]; do sleep 0.02; done; rm ../../shared/data/end; exit 3");
+    let folder = host.folder.release(&release);
+    for program in ["id", "mv", "sh", "cat", "printf"] {
+        let path = folder.join(program);
+        fs::write(&path, format!("#!/bin/sh\n/usr/bin/id -u >>{}/shared/users\n", host.folder.path().display()))
+            .unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    let mut config = with_env(systemd(&["./run"]), "PATH", &path);
+    config.run_as = Some(RunAs { method: RunAsMethod::Su, user: "deploy".to_owned() });
+    host.start(&start(&release, config)).unwrap();
+    host.wait_ready().unwrap();
+    let users = host.folder.shared().join("users");
+    fs::write(&users, "").unwrap();
+    fs::set_permissions(&users, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    fs::write(host.data("end"), "").unwrap();
+    until("it is started again", || host.process().restarts == 1 && host.process().state == ProcessState::Running);
+    let users = fs::read_to_string(&users).unwrap();
+    assert!(!users.lines().any(|user| user == "0"), "root ran what the application's owner named");
+    // What its own command wrote, with its own rights.
+    assert_eq!(host.process().last_end.unwrap().status, Some(3));
+    host.stop().unwrap();
 }
 
 /// An OOM kill under cgroup version 1 here, whose count systemd does not read; what version 2 tells is in the tests of `ended.rs`.
@@ -563,6 +598,137 @@ fn a_watcher_asks_all_the_time_and_tells_what_systemd_does() {
     assert_eq!(host.process().state, ProcessState::Stopped);
     assert!(host.facts().by_hand.is_some());
     host.stop().unwrap();
+}
+
+/// A probe's command runs from the release as the application does, and may outlive who asked.
+#[test]
+fn a_probe_under_way_is_no_stranger_to_the_next_start() {
+    if part().is_none() {
+        let name = "systemd::a_probe_under_way_is_no_stranger_to_the_next_start";
+        return Machine::boot("nobody").run(name, "root");
+    }
+    let host = Host::at(Path::new("/srv/landfall"));
+    for user in [None, Some("deploy")] {
+        let mut config = systemd(&["./run"]);
+        config.run_as = user.map(|user| RunAs { method: RunAsMethod::Su, user: user.to_owned() });
+        // It answers at once, and after that never.
+        let asks = "cd ../../shared/data; [ -e asked ] || { touch asked; exit 0; }; echo $$ >>asks; cd ../../releases/*; sleep 1000; exit 1";
+        config.readiness = Some(Probe { timeout_seconds: 1000, ..exec(&["sh", "-c", asks]) });
+        let first = start(&host.release("v1", "exec sleep 1001"), config.clone());
+        host.start(&first).unwrap();
+        host.wait_ready().unwrap();
+        landfall_host::runtime::attend(&host.folder, None).unwrap();
+        let probe: i32 = host.wait_for_data("asks").trim().parse().unwrap();
+        let is_over = || landfall_host::process::Stat::read(probe).is_none_or(|stat| stat.is_dead());
+        let watcher = host.facts().keeper.unwrap();
+        landfall_host::runtime::of(&config).check(&host.folder, &first).unwrap();
+
+        // Killed by somebody, the watcher leaves its probe.
+        crate::support::kill(watcher.pid, rustix::process::Signal::KILL);
+        until("the watcher is dead", || host.facts().keeper.is_none());
+        landfall_host::runtime::of(&config).check(&host.folder, &first).unwrap();
+        assert_eq!(host.facts().suspected, []);
+        let application = host.process().pid;
+        host.stop().unwrap();
+        assert!(is_over(), "{user:?}: the probe goes with the application that it asks about");
+        assert_eq!(host.facts().suspected, []);
+        for file in ["asked", "asks"] {
+            fs::remove_file(host.data(file)).unwrap();
+        }
+
+        // And where only a start follows: the unit is down already.
+        host.start(&first).unwrap();
+        host.wait_ready().unwrap();
+        assert_ne!(host.process().pid, application);
+        landfall_host::runtime::attend(&host.folder, None).unwrap();
+        host.wait_for_data("asks");
+        let watcher = host.facts().keeper.unwrap();
+        crate::support::kill(watcher.pid, rustix::process::Signal::KILL);
+        say(&["systemctl", "stop", UNIT]).unwrap();
+        host.start(&first).unwrap();
+        host.stop().unwrap();
+        fs::remove_dir_all(host.folder.shared().join("data")).unwrap();
+    }
+}
+
+#[test]
+fn a_minimum_of_readiness_that_is_on_no_record_begins_once() {
+    if part().is_none() {
+        let name = "systemd::a_minimum_of_readiness_that_is_on_no_record_begins_once";
+        return Machine::boot("nobody").run(name, "root");
+    }
+    let host = Host::at(Path::new("/srv/landfall"));
+    host.start(&start(&host.release("v1", "exec sleep 1000"), systemd(&["./run"]))).unwrap();
+    host.wait_ready().unwrap();
+    let mut state = host.state();
+    state.ready_since = None;
+    state.write(&host.folder).unwrap();
+    let runtime = landfall_host::runtime::recorded(&host.folder);
+    let min_ready = || runtime.min_ready(&host.folder, Duration::from_secs(1000), &|| true).unwrap();
+    assert_eq!(min_ready(), Waited::Cancelled);
+    let since = host.state().ready_since.expect("the next who waits goes on from here");
+    assert_eq!(min_ready(), Waited::Cancelled);
+    assert_eq!(host.state().ready_since, Some(since));
+    host.stop().unwrap();
+}
+
+/// Nothing but its text says whose an administrator's unit is.
+#[test]
+fn a_unit_that_does_not_name_the_folder_is_not_touched() {
+    if part().is_none() {
+        return Machine::boot("nobody").run("systemd::a_unit_that_does_not_name_the_folder_is_not_touched", "root");
+    }
+    let host = Host::at(Path::new("/srv/landfall"));
+    let release = host.release("v1", "exec sleep 1000");
+    let folder = host.folder.path().display().to_string();
+    std::os::unix::fs::symlink(host.folder.release(&release), host.folder.current()).unwrap();
+    let write = |lines: &str| {
+        fs::write("/etc/systemd/system/web.service", format!("[Service]\nType=exec\n{lines}\n")).unwrap();
+        say(&["systemctl", "daemon-reload"]).unwrap();
+    };
+    let config = with(systemd(&[]), |runtime| runtime.unit = Some("web.service".to_owned()));
+    let first = start(&release, config);
+    let runtime = landfall_host::runtime::of(&first.config);
+
+    for lines in [
+        "ExecStart=/bin/sleep 1000".to_owned(),
+        format!("ExecStart=/bin/sleep 1000\nWorkingDirectory=-{folder}.old"),
+        // Who saves the data of an application is none.
+        format!("ExecStart=/bin/tail -f /dev/null {folder}/shared/data"),
+        format!("ExecStart=/bin/sleep 1000\nEnvironmentFile=-{folder}-2/.landfall/unit.env"),
+    ] {
+        write(&lines);
+        say(&["systemctl", "start", "web.service"]).unwrap();
+        let failure = runtime.check(&host.folder, &first).unwrap_err();
+        assert_eq!(failure.reason, Reason::HostUnsupported, "{lines}");
+        let what = format!("EnvironmentFile=-{folder}/.landfall/unit.env");
+        assert!(failure.why.contains("web.service") && failure.why.contains(&what), "{}", failure.why);
+        assert_eq!(host.start(&first).unwrap_err().reason, Reason::HostUnsupported, "{lines}");
+        let _ = host.stop();
+        assert_eq!(say(&["systemctl", "is-active", "web.service"]).unwrap().trim(), "active", "{lines}");
+        say(&["systemctl", "stop", "web.service"]).unwrap();
+    }
+
+    for lines in [
+        format!("ExecStart={folder}/current/run"),
+        format!("ExecStart=/bin/sleep 1000\nWorkingDirectory={folder}/current"),
+        format!("ExecStart=/bin/sh -c \"exec $0\" {folder}/current/run"),
+        format!("ExecStart=/bin/sleep 1000\nEnvironmentFile=-{folder}/.landfall/unit.env"),
+    ] {
+        write(&lines);
+        runtime.check(&host.folder, &first).unwrap_or_else(|failure| panic!("{lines}: {}", failure.why));
+        host.start(&first).unwrap();
+        host.wait_ready().unwrap();
+        // It was given to something else meanwhile: it runs on.
+        write("ExecStart=/bin/sleep 1000");
+        let failure = host.stop().unwrap_err();
+        assert_eq!(failure.reason, Reason::StopFailed);
+        assert!(failure.why.contains("does not name"), "{}", failure.why);
+        assert_eq!(say(&["systemctl", "is-active", "web.service"]).unwrap().trim(), "active", "{lines}");
+        write(&lines);
+        host.stop().unwrap();
+        assert_eq!(say(&["systemctl", "is-active", "web.service"]).unwrap_err().trim(), "inactive", "{lines}");
+    }
 }
 
 #[test]

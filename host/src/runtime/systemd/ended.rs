@@ -1,10 +1,24 @@
 //! How the application ended last: a line that the unit's `ExecStopPost=` writes, for once systemd has started it again nobody else knows.
+//!
+//! systemd gives every command of a unit the environment of its `EnvironmentFile=`, which is the application's: its owner chooses PATH,
+//! LD_PRELOAD and the like. So that command has the rights of the application and none more (no `+`, no `!`): whatever it is made to run,
+//! the application could run by itself. It can't write to `.landfall/` then, but to one file that is made for it, below a folder in which
+//! it can't put anything else in the file's place; the line has always the same length and is written over the one before. What is
+//! read there is the word of the application, as its exit status is.
 
-use std::time::UNIX_EPOCH;
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    time::UNIX_EPOCH,
+};
 
 use landfall_host_protocol::Ended;
 
 use crate::{files, folder::Folder};
+
+/// Characters of the line, whatever it says.
+const WIDTH: usize = 120;
 
 /// One end, as systemd told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,11 +30,23 @@ pub(super) struct LastEnd {
 
 /// Where it lies.
 pub(super) fn path(folder: &Folder) -> std::path::PathBuf {
-    folder.dot().join("unit.ended")
+    folder.shared().join("unit.ended")
 }
 
-/// The command for `sh` that writes it. It runs in the unit's cgroup, whose count of OOM kills goes with it: systemd reads that of cgroup
-/// version 2 alone.
+/// Makes the file anew, for who has the data of the application.
+pub(super) fn make(folder: &Folder) -> io::Result<()> {
+    let path = path(folder);
+    let file = files::create(&path, 0o600)?;
+    let user = std::fs::symlink_metadata(folder.shared().join("data"))?.uid();
+    if user != file.metadata()?.uid() {
+        std::os::unix::fs::fchown(&file, Some(user), None)?;
+    }
+    files::sync_file(&file)?;
+    files::sync_parent(&path)
+}
+
+/// The command for `sh` that writes it, of what is built into every `sh`. It runs in the unit's cgroup, whose count of OOM kills goes with
+/// it: systemd reads that of cgroup version 2 alone.
 pub(super) fn command(folder: &Folder) -> String {
     let path = path(folder);
     let path = path.display();
@@ -28,17 +54,18 @@ pub(super) fn command(folder: &Folder) -> String {
         "g=; while IFS=: read -r _ c p; do [ \"$c\" = memory ] && g=$p; done </proc/self/cgroup; n=0; \
          [ -z \"$g\" ] || while read -r k v; do [ \"$k\" = oom_kill ] && n=$v; done 2>/dev/null </sys/fs/cgroup/memory$g/memory.oom_control; \
          read -r up _ </proc/uptime; \
-         echo \"$up ${{SERVICE_RESULT:--}} ${{EXIT_CODE:--}} ${{EXIT_STATUS:--}} $n\" >{path}.new && mv {path}.new {path}"
+         printf '%-{WIDTH}s\\n' \"$up ${{SERVICE_RESULT:--}} ${{EXIT_CODE:--}} ${{EXIT_STATUS:--}} $n\" 1<>{path}"
     )
 }
 
 /// What was written last; `None`: nothing, or nothing that can be read.
 pub(super) fn read(folder: &Folder) -> Option<LastEnd> {
-    let path = path(folder);
-    let text = files::read_whole(&path).ok().flatten()?;
-    let changed = std::fs::symlink_metadata(&path).ok()?.modified().ok()?;
+    let file = files::open_plain(&path(folder), File::options().read(true)).ok()?;
+    let changed = file.metadata().ok()?.modified().ok()?;
+    let mut text = String::new();
+    file.take(WIDTH as u64 + 1).read_to_string(&mut text).ok()?;
     let at_millis = i64::try_from(changed.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
-    Some(LastEnd { ended: parse(std::str::from_utf8(&text).ok()?)?, at_millis })
+    Some(LastEnd { ended: parse(&text)?, at_millis })
 }
 
 fn parse(text: &str) -> Option<Ended> {

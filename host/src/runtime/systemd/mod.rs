@@ -37,6 +37,8 @@ use unit::{OnDisk, Place};
 
 /// Beyond the grace period a stop may need this much for KILL and a slow machine.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// What systemd gives a unit that says nothing.
+const DEFAULT_GRACE: Duration = Duration::from_secs(90);
 /// `systemctl start` is back once the program was executed.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// A systemd that hangs holds up a look at all folders no longer than this.
@@ -100,6 +102,30 @@ impl Unit {
         Err(StepFailure::new(Reason::HostUnsupported, why))
     }
 
+    /// An administrator's says itself whose it is: what is something else's has nobody to stop or start it from here.
+    fn check_names(&self, folder: &Folder, reason: Reason) -> StepResult<()> {
+        if self.is_own {
+            return Ok(());
+        }
+        let path = folder.path();
+        let mut places = vec![path.clone()];
+        places.extend(std::fs::canonicalize(&path));
+        match self.manager.names(&self.name, &places, systemctl::QUESTION_TIMEOUT) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let why = format!(
+                    "unit {} does not name the folder of this project and is not touched; the administrator adds to its [Service] \
+                     EnvironmentFile=-{} (or WorkingDirectory={}/current)",
+                    self.name,
+                    unit::environment_path(folder).display(),
+                    path.display()
+                );
+                Err(StepFailure::new(reason, why))
+            }
+            Err(error) => Err(StepFailure::new(reason, error.to_string())),
+        }
+    }
+
     fn masked(&self) -> String {
         format!("unit {} is masked; it can be started after systemctl unmask {}", self.name, self.name)
     }
@@ -125,7 +151,7 @@ impl Record {
     /// The same for who is about to write it: no watcher does so any more.
     fn alone(folder: &Folder, reason: Reason) -> StepResult<Option<Self>> {
         if let Some(record) = Self::read(folder, reason)? {
-            watcher::end(&record.state);
+            watcher::end(folder, &record.state);
         }
         Self::read(folder, reason)
     }
@@ -252,13 +278,15 @@ impl Runtime for Systemd {
         if unit.is_own {
             check_own(folder, start, runtime, &unit, &shown)?
         } else {
-            check_administrators(&unit, &shown)?
+            check_administrators(folder, &unit, &shown)?
         }
         let mut known = ready::members(&shown.control_group);
         known.extend(shown.main());
-        if let Some(state) = State::read(folder).ok().flatten().filter(|state| state.unit.is_none()) {
+        match State::read(folder).ok().flatten() {
+            Some(state) if state.unit.is_some() => known.extend(ready::probes(&state)),
             // Another runtime's, which is stopped before this one starts.
-            known.extend(process::everything(&state));
+            Some(state) => known.extend(process::everything(&state)),
+            None => {}
         }
         let strangers = suspected(&folder.releases(), &known);
         if strangers.is_empty() { Ok(()) } else { Err(process::suspicion(strangers)) }
@@ -282,7 +310,7 @@ impl Runtime for Systemd {
         let before =
             State::read(folder).map_err(|error| files::failure(Reason::StartFailed, &error, &folder.state()))?;
         if let Some(state) = before.as_ref().filter(|state| state.unit.is_some()) {
-            watcher::end(state);
+            watcher::end(folder, state);
         }
         let before =
             State::read(folder).map_err(|error| files::failure(Reason::StartFailed, &error, &folder.state()))?;
@@ -291,6 +319,7 @@ impl Runtime for Systemd {
         {
             return Err(failed("this project still runs by another runtime".to_owned()));
         }
+        unit.check_names(folder, Reason::HostUnsupported)?;
         let shown = unit.show().map_err(|error| failed(error.to_string()))?;
         if Now::of(&shown, unit.is_own).is_up() {
             let same = before.as_ref().is_some_and(|state| {
@@ -398,7 +427,7 @@ impl Runtime for Systemd {
     fn min_ready(&self, folder: &Folder, time: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited> {
         let needed = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let mut asking = Asking::default();
-        // Where it is on no record since when it is ready, the time begins with this wait.
+        // Where it is on no record since when it is ready, the time begins with this wait, and for whoever waits after it.
         let begun = clock::uptime_millis();
         loop {
             let (mut record, shown) = seen(folder)?;
@@ -413,7 +442,14 @@ impl Runtime for Systemd {
                 return Err(died(folder, &mut record, &shown));
             }
             asking.go_on(&record, main.as_ref());
-            let since = record.state.ready_since.unwrap_or(begun);
+            let since = match record.state.ready_since {
+                Some(since) => since,
+                None => {
+                    record.state.ready_since = Some(begun);
+                    record.write(folder, Reason::NotReady)?;
+                    begun
+                }
+            };
             let left = needed.saturating_sub(clock::uptime_millis().saturating_sub(since));
             let end = clock::monotonic() + Duration::from_millis(left);
             if asking.until(false, folder, &record, &shown, end, cancelled)? {
@@ -565,8 +601,9 @@ fn tell(folder: &Folder, record: &Record, shown: &Shown, facts: &mut FolderFacts
         Now::Inactive | Now::Failed => ProcessState::Ended,
     };
     if !now.is_up() {
-        let left = ready::members(&shown.control_group);
+        let mut left = ready::members(&shown.control_group);
         facts.survivors = describe_all(&left);
+        left.extend(ready::probes(&record.state));
         facts.suspected = suspected(&folder.releases(), &left);
     }
     let watcher = keeper::is_living(&record.state);
@@ -727,7 +764,7 @@ fn version(unit: &Unit) -> StepResult<u32> {
 }
 
 /// The administrator's unit is there, and sudo lets us start and stop it.
-fn check_administrators(unit: &Unit, shown: &Shown) -> StepResult<()> {
+fn check_administrators(folder: &Folder, unit: &Unit, shown: &Shown) -> StepResult<()> {
     let unsupported = |why: String| StepFailure::new(Reason::HostUnsupported, why);
     if shown.load != "loaded" {
         return Err(unsupported(format!("unit {} is {}: the administrator installs it", unit.name, shown.load)));
@@ -742,7 +779,7 @@ fn check_administrators(unit: &Unit, shown: &Shown) -> StepResult<()> {
             ))
         })?;
     }
-    Ok(())
+    unit.check_names(folder, Reason::HostUnsupported)
 }
 
 /// The application's environment, where systemd reads it; readable for its manager alone.
@@ -765,9 +802,8 @@ fn install(folder: &Folder, start: &Start, runtime: &SystemdRuntime, unit: &Unit
     let text = unit::text(folder, start, runtime, unit.manager, version(unit)?)?;
     let place = unit.place()?;
     unit.check_file(&place, folder)?;
-    let path = ended::path(folder);
-    gate::pass("unit.forget", || files::remove_file(&path))
-        .map_err(|error| files::failure(Reason::StartFailed, &error, &path))?;
+    gate::pass("unit.forget", || ended::make(folder))
+        .map_err(|error| files::failure(Reason::StartFailed, &error, &ended::path(folder)))?;
     let log = folder.log(0);
     let begin = |mut file: std::fs::File| {
         use std::io::Write as _;
@@ -893,8 +929,12 @@ fn take_down(folder: &Folder, record: &Record) -> StepResult<()> {
         check_ours(folder, record, place, &shown)?;
     }
     if Now::of(&shown, unit.is_own).is_up() {
-        let grace = record.runtime().map_or(90, |runtime| runtime.stop.grace_seconds);
-        let limit = Duration::from_secs(u64::from(grace)) + STOP_TIMEOUT;
+        if let Err(failure) = unit.check_names(folder, Reason::StopFailed) {
+            // What was stopped for this project may have been given to something else since.
+            return if record.state.phase == Phase::Stopped { Ok(()) } else { Err(failure) };
+        }
+        let grace = record.runtime().map_or(DEFAULT_GRACE, |runtime| keeper::grace(&runtime.stop));
+        let limit = grace + STOP_TIMEOUT;
         let mut called = Ok(());
         gate::pass("unit.stop", || {
             called = unit.manager.stop(&unit.name, limit);

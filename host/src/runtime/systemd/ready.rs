@@ -1,4 +1,7 @@
 //! Whether the application of a unit is ready: its readiness probe, answered by that very application where that can be seen.
+//!
+//! The command of an exec probe is no process of the unit. It carries a mark of its own, by which it is known and ended when who asked is
+//! gone; the application's mark would not do, for what carries that is not ended while the application lives.
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
@@ -7,13 +10,15 @@ use landfall_host_protocol::{Configuration, Probe, ProbeAction, Reason, Secrets}
 use crate::{
     failure::{StepFailure, StepResult},
     folder::Folder,
-    keeper::{self, State, hands_of, launch::Launch},
+    keeper::{self, Belonging, Hands, Own, State, hands_of, launch::Launch},
     probe::{self, Tried},
-    process::{Identity, listening, owns, whose},
+    process::{Identity, descendants, listening, marked, owns, whose},
 };
 
 /// Folders below a unit's cgroup that are looked into.
 const CGROUPS_MAX: usize = 1000;
+/// How long what is killed may take to be gone.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One try. `Err`: somebody else answers on the application's port.
 pub(super) fn ask(
@@ -46,13 +51,46 @@ fn execute(
     command: &[String],
     timeout: Duration,
 ) -> Tried {
-    let env = match keeper::environment(config, secrets, &state.instance) {
+    let env = match keeper::environment(config, secrets, &mark(state)) {
         Ok(env) => env,
         Err(why) => return Tried::Unasked(format!("its probe can't be asked: {why}")),
     };
     let launch = Launch { command: command.to_vec(), env, folder: folder.release(&state.release) };
     let executed = hands_of(config.run_as.as_ref(), &folder.log(0)).execute(&launch, timeout, &[]);
     executed.tried(command, timeout)
+}
+
+/// What processes of a probe of this start carry as [`crate::process::MARK`].
+fn mark(state: &State) -> String {
+    format!("{}.probe", state.instance)
+}
+
+/// The watcher of a unit, and the processes of probes of this start, as far as they can be seen.
+pub(super) fn probes(state: &State) -> Vec<Identity> {
+    let mut found = marked(&mark(state));
+    if let Some(watcher) = keeper::is_living(state) {
+        found.extend(descendants(watcher.identity().pid));
+        found.push(watcher.identity().clone());
+    }
+    found
+}
+
+/// Ends the processes of a probe whose asker is gone: what carries the mark, and what was seen below him. What can't be ended is told
+/// by whoever looks for leftovers.
+pub(super) fn end_probes(folder: &Folder, state: &State, config: &Configuration, known: Vec<Identity>) {
+    let is_exec = |probe: &Probe| matches!(probe.action, ProbeAction::Exec { .. });
+    if !config.readiness.as_ref().is_some_and(is_exec) {
+        return;
+    }
+    let of = Belonging { instance: mark(state), known, ..Belonging::default() };
+    match &config.run_as {
+        Some(run_as) if !rustix::process::getuid().is_root() => {
+            hands_of(Some(run_as), &folder.log(0)).end_all(&of, END_TIMEOUT);
+        }
+        _ => {
+            Own::default().end_all(&of, END_TIMEOUT);
+        }
+    }
 }
 
 /// The socket that answers is held by a process of the unit, as far as can be seen.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Seek, SeekFrom},
-    path::Path,
+    path::{Component, Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -24,6 +24,9 @@ const SHOWN_MAX: usize = 1000;
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,MainPID,InvocationID,ControlGroup,FragmentPath,NRestarts,\
                           ExecMainCode,ExecMainStatus,ExecMainExitTimestampMonotonic,ActiveEnterTimestampMonotonic,\
                           InactiveEnterTimestampMonotonic";
+
+/// By what a unit names a folder.
+const NAMES: &str = "--property=WorkingDirectory,EnvironmentFiles,ExecStart";
 
 /// Whose units are meant, and with which rights they are started and stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,18 @@ impl Manager {
             asked => asked?,
         };
         Shown::parse(&text).map_err(|why| CallError::Failed(format!("systemctl show {unit}: {why}")))
+    }
+
+    /// Whether a unit names one of these folders. (Asked for itself: what stands in `ExecStart` could be taken for a property of [`Shown`].)
+    pub(super) fn names(self, unit: &str, folders: &[PathBuf], timeout: Duration) -> Result<bool, CallError> {
+        let asked = self.call(self.command(false, &["show", NAMES, "--", unit]), timeout);
+        let text = match asked {
+            Err(CallError::Failed(_)) if self == Self::Sudo => {
+                self.call(self.command(true, &["show", unit]), timeout)?
+            }
+            asked => asked?,
+        };
+        Ok(folders.iter().any(|folder| names_folder(&text, folder)))
     }
 
     /// Number of systemd's version.
@@ -162,6 +177,30 @@ impl Manager {
         let said = said.iter().map(|text| shorten(text)).find(|text| !text.is_empty());
         Err(CallError::Failed(said.unwrap_or_else(|| format!("{tool} ended with {status}"))))
     }
+}
+
+/// Whether a unit runs in a folder, reads its environment from there, runs a program from there, or is given one of the release.
+fn names_folder(text: &str, folder: &Path) -> bool {
+    let is_below = |path: &str, place: &Path| {
+        let path = Path::new(path);
+        path.starts_with(place) && !path.components().any(|part| part == Component::ParentDir)
+    };
+    let current = folder.join("current");
+    let value = |name: &str| {
+        text.lines().filter_map(move |line| line.strip_prefix(name)?.strip_prefix('=')).collect::<Vec<_>>()
+    };
+    let of_folder = value("WorkingDirectory").iter().any(|path| is_below(path.trim_start_matches(['!', '-']), folder));
+    let of_environment = value("EnvironmentFiles")
+        .iter()
+        .any(|file| is_below(file.rsplit_once(" (").map_or(*file, |(path, _)| path), folder));
+    let of_command = value("ExecStart").iter().any(|command| {
+        let part = |name: &str| {
+            command.split(" ; ").find_map(|part| part.trim_start_matches("{ ").strip_prefix(name)).unwrap_or_default()
+        };
+        let words = part("argv[]=").split_whitespace().map(|word| word.trim_matches('"'));
+        is_below(part("path="), folder) || words.into_iter().any(|word| is_below(word, &current))
+    });
+    of_folder || of_environment || of_command
 }
 
 /// Whether a limit of memory holds for units of this manager: it has the controller.
@@ -325,6 +364,37 @@ mod tests {
         let shown = Shown::parse("LoadState=not-found\nActiveState=inactive\nSubState=dead\n").unwrap();
         assert_eq!((shown.active, shown.main_pid, shown.load.as_str()), (Active::Inactive, 0, "not-found"));
         assert_eq!(shown.main(), None);
+    }
+
+    #[test]
+    fn a_unit_names_a_folder_by_what_it_runs() {
+        let folder = Path::new("/srv/landfall/shop.web");
+        let command = |path: &str, words: &str| {
+            format!(
+                "ExecStart={{ path={path} ; argv[]={words} ; ignore_errors=no ; pid=0 ; code=(null) ; status=0/0 }}\n"
+            )
+        };
+        for named in [
+            "WorkingDirectory=/srv/landfall/shop.web/current\n".to_owned(),
+            "WorkingDirectory=!/srv/landfall/shop.web\n".to_owned(),
+            "EnvironmentFiles=/srv/other (ignore_errors=no)\nEnvironmentFiles=/srv/landfall/shop.web/.landfall/unit.env (ignore_errors=yes)\n"
+                .to_owned(),
+            command("/srv/landfall/shop.web/current/run", "/srv/landfall/shop.web/current/run"),
+            command("/usr/bin/java", "/usr/bin/java -jar /srv/landfall/shop.web/current/app.jar"),
+        ] {
+            assert!(names_folder(&named, folder), "{named}");
+        }
+        for other in [
+            String::new(),
+            "WorkingDirectory=\n".to_owned(),
+            "WorkingDirectory=/srv/landfall/shop.web2\n".to_owned(),
+            "WorkingDirectory=/srv/landfall/shop.web/../other\n".to_owned(),
+            "EnvironmentFiles=/srv/landfall/shop.other/.landfall/unit.env (ignore_errors=no)\n".to_owned(),
+            "Description=/srv/landfall/shop.web\n".to_owned(),
+            command("/usr/bin/tar", "/usr/bin/tar c /srv/landfall/shop.web/shared/data"),
+        ] {
+            assert!(!names_folder(&other, folder), "{other}");
+        }
     }
 
     #[test]

@@ -238,7 +238,10 @@ pub(super) fn text(
         StopTo::Group => "control-group",
     };
     // 0 would be without end.
-    let grace = if stop.grace_seconds == 0 { "100ms".to_owned() } else { format!("{}s", stop.grace_seconds) };
+    let grace = match keeper::grace(stop).as_secs() {
+        0 => "100ms".to_owned(),
+        seconds => format!("{seconds}s"),
+    };
     lines.extend([
         format!("KillMode={kill_mode}"),
         format!("KillSignal=SIG{}", stop.signal.trim_start_matches("SIG")),
@@ -247,9 +250,8 @@ pub(super) fn text(
     if let Some(bytes) = runtime.memory_max_bytes {
         lines.push(format!("MemoryMax={bytes}"));
     }
-    // As root, also beside an application of another user: the folder is root's.
-    let rights = if manager == Manager::User { "-" } else { "-+" };
-    lines.push(format!("ExecStopPost={rights}/bin/sh -c {}", quoted(&ended::command(folder))));
+    // With the application's rights, for it has the application's environment.
+    lines.push(format!("ExecStopPost=-/bin/sh -c {}", quoted(&ended::command(folder))));
     let target = if manager == Manager::User { "default.target" } else { "multi-user.target" };
     lines.extend([String::new(), "[Install]".to_owned(), format!("WantedBy={target}"), String::new()]);
     let body = lines.join("\n");
@@ -371,6 +373,9 @@ mod tests {
         }
         assert!(!text.contains("RestartSteps") && !text.contains("Environment="));
         assert!(unit(&app, None, Manager::System, 255).unwrap().contains("RestartSteps"));
+        // Every command of a unit has the environment that the application's owner chose.
+        let mut commands = text.lines().filter_map(|line| line.strip_prefix("Exec")?.split_once('='));
+        assert!(commands.all(|(_, command)| command.trim_start_matches('-').starts_with(['/', '"'])), "{text}");
         let own = unit(&app, None, Manager::User, 252).unwrap();
         assert!(has(&own, "WantedBy=default.target") && !own.contains("User="));
     }
@@ -383,6 +388,9 @@ mod tests {
         let text = unit(&app, None, Manager::System, 252).unwrap();
         assert!(has(&text, "Restart=on-failure") && has(&text, "RemainAfterExit=yes"));
         assert!(has(&text, "TimeoutStopSec=100ms") && has(&text, "KillMode=mixed"));
+        app.stop.grace_seconds = u32::MAX;
+        let text = unit(&app, None, Manager::System, 252).unwrap();
+        assert!(has(&text, "TimeoutStopSec=3600s"), "as long as a keeper waits");
     }
 
     #[test]

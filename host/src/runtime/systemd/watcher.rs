@@ -16,7 +16,7 @@ use rustix::{
     process::Signal,
 };
 
-use super::{Asking, Now, Record};
+use super::{Asking, Now, Record, configuration, ready};
 use crate::{
     clock, core_dumps,
     failure::{StepFailure, StepResult},
@@ -24,7 +24,7 @@ use crate::{
     folder::Folder,
     keeper::{self, KeeperRecord, Phase, State},
     probe::Tried,
-    process::{Found, Handle, Identity, find, timespec},
+    process::{Found, Handle, Identity, descendants, find, timespec},
     program,
 };
 
@@ -68,11 +68,17 @@ pub(in crate::runtime) fn start(folder: &Folder) -> StepResult<()> {
     word.map_err(failed)
 }
 
-/// Ends the watcher of this record; what it writes is whole at any time.
-pub(super) fn end(state: &State) {
+/// Ends the watcher of this record, and a probe that it or one before it left; what it writes is whole at any time.
+pub(super) fn end(folder: &Folder, state: &State) {
+    let mut below = Vec::new();
     if let Some(watcher) = keeper::is_living(state) {
+        below = descendants(watcher.identity().pid);
         let _ = watcher.signal(Signal::KILL);
         watcher.wait(END_TIMEOUT);
+    }
+    let kept = state.config.as_ref().and_then(|hash| configuration::load(folder, hash).ok().flatten());
+    if let Some(kept) = kept {
+        ready::end_probes(folder, state, &kept.configuration, below);
     }
 }
 
@@ -113,7 +119,11 @@ impl Watcher {
                     } else {
                         self.asking.begin(&record, &shown, Some(&main));
                     }
-                    let Found::Alive(process) = find(&main) else { continue };
+                    let Found::Alive(process) = find(&main) else {
+                        // systemd has not seen its end yet.
+                        std::thread::sleep(RESTART_INTERVAL);
+                        continue;
+                    };
                     if !self.follow(&shown, &process)? {
                         return Ok(());
                     }
