@@ -5,7 +5,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{File, OpenOptions, Permissions},
+    fs::{File, OpenOptions, Permissions, TryLockError},
     io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
@@ -15,6 +15,7 @@ use std::{
         },
     },
     path::{Component, Path, PathBuf},
+    time::Duration,
 };
 
 use landfall_host_protocol::{Full, Reason, Refusal};
@@ -25,7 +26,7 @@ use rustix::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{failure::StepFailure, unsynced};
+use crate::{clock, failure::StepFailure, unsynced};
 
 /// Format of the records that this program writes. A record without a number has format 1.
 pub const FORMAT: u64 = 1;
@@ -33,6 +34,8 @@ pub const FORMAT: u64 = 1;
 const MAX_RECORD: u64 = 64 << 20;
 /// Depth at which a tree that is removed is folded up, so that open folders stay few.
 const MAX_DEPTH: usize = 64;
+/// Between two tries to lock a file.
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Writes a record: one JSON line with `format`, whole or not at all, mode 0600, on the disk when this returns. `record` must be a struct.
 pub fn write_record<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
@@ -98,6 +101,27 @@ pub fn open_plain(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let flags = rustix::fs::fcntl_getfl(&file)?;
     rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
     Ok(file)
+}
+
+/// A file of ours that is only locked, or says who locks it; made where there is none, and nobody else can open it.
+pub fn open_to_lock(path: &Path) -> io::Result<File> {
+    open_plain(path, OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600))
+}
+
+/// Locks an open file or folder for this process alone. What another one does not let go of is told by its name.
+pub fn lock_within(file: &File, path: &Path, limit: Duration) -> io::Result<()> {
+    let end = clock::monotonic() + limit;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            Err(_) if clock::monotonic() < end => std::thread::sleep(LOCK_INTERVAL),
+            Err(_) => {
+                let why = format!("another process holds {} for more than {} s", path.display(), limit.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+        }
+    }
 }
 
 fn unreadable(path: &Path, why: &str) -> io::Error {
@@ -219,7 +243,11 @@ pub fn sync_tree(path: &Path) -> io::Result<()> {
             Ok(())
         })?;
     }
-    walk(path, &mut |path, is_folder| if is_folder { sync_dir(path) } else { sync_file(&File::open(path)?) })
+    let mut plain = OpenOptions::new();
+    plain.read(true);
+    walk(path, &mut |path, is_folder| {
+        if is_folder { sync_dir(path) } else { sync_file(&open_plain(path, &mut plain)?) }
+    })
 }
 
 /// Calls `visit` for every file (no links) and, after its contents, every folder of a tree of ours.
@@ -527,6 +555,20 @@ mod tests {
 
     fn mark() -> Mark {
         Mark { text: "two\nlines".to_owned(), number: 7 }
+    }
+
+    #[test]
+    fn what_another_one_locks_is_waited_for_a_while_and_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let (first, second) = (open_to_lock(&path).unwrap(), open_to_lock(&path).unwrap());
+        lock_within(&first, &path, Duration::ZERO).unwrap();
+        let error = lock_within(&second, &path, Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        drop(first);
+        lock_within(&second, &path, Duration::ZERO).unwrap();
+        assert_eq!(second.metadata().unwrap().mode() & 0o777, 0o600, "nobody else can open it");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use landfall_host_protocol::{Digest, Refusal};
@@ -18,6 +19,8 @@ use crate::{facts, files, folder::Folder, gate};
 const MAX_OBJECTS: usize = 16;
 /// Bytes that are left free for the records of tasks and keepers.
 const RESERVE: u64 = 256 << 10;
+/// The folder is locked for moments.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes that are read at a time.
 const BLOCK: usize = 64 << 10;
 /// Names that were there when the last task ended.
@@ -114,7 +117,7 @@ pub fn receive(
 /// The old go when a task has ended: what was there when the one before ended and is no longer needed. No clock decides that.
 pub fn collect(folder: &Folder) -> io::Result<()> {
     let Some(incoming) = incoming(folder) else { return Ok(()) };
-    let seen = fs::read_to_string(incoming.join(SEEN)).unwrap_or_default();
+    let seen = note(&incoming, SEEN);
     let mut left = Vec::new();
     for (name, path) in objects(&incoming) {
         if seen.lines().any(|line| line == name) && is_free(&path) {
@@ -124,7 +127,18 @@ pub fn collect(folder: &Folder) -> io::Result<()> {
         }
     }
     // Not synced: without it an object stays for one task more.
-    fs::write(incoming.join(SEEN), left.join("\n"))
+    write_note(&incoming, SEEN, &left.join("\n"))
+}
+
+/// What is on record of the names here; nothing, where it can't be read.
+fn note(incoming: &Path, name: &str) -> String {
+    let text = files::read_whole(&incoming.join(name)).ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Whatever lay there is gone; it is not written to.
+fn write_note(incoming: &Path, name: &str, text: &str) -> io::Result<()> {
+    files::create(&incoming.join(name), 0o600)?.write_all(text.as_bytes())
 }
 
 /// Why the pieces ended before the object was whole.
@@ -204,16 +218,7 @@ impl Part {
 fn open_part(folder: &Folder, path: &Path, wanted: u64) -> io::Result<(File, u64)> {
     let _place = lock_folder(folder)?;
     limit(folder, path)?;
-    let open = || {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(path)
-    };
+    let open = || files::open_to_lock(path);
     let file = open()?;
     match file.try_lock() {
         Ok(()) => {}
@@ -234,7 +239,7 @@ fn open_part(folder: &Folder, path: &Path, wanted: u64) -> io::Result<(File, u64
 /// host's clock may be wrong by years.
 fn limit(folder: &Folder, but: &Path) -> io::Result<()> {
     let Some(incoming) = incoming(folder) else { return Ok(()) };
-    let order = fs::read_to_string(incoming.join(ORDER)).unwrap_or_default();
+    let order = note(&incoming, ORDER);
     let mut objects = objects(&incoming);
     objects.retain(|(_, path)| path != but);
     // What is not on record came before what is.
@@ -252,19 +257,25 @@ fn limit(folder: &Folder, but: &Path) -> io::Result<()> {
     let begun = but.file_stem().unwrap_or_default().to_string_lossy();
     left.push(&begun);
     // Not synced, and no harm where the disk is full: what is not on record goes first.
-    let _ = fs::write(incoming.join(ORDER), left.join("\n"));
+    let _ = write_note(&incoming, ORDER, &left.join("\n"));
     Ok(())
 }
 
 /// No session writes it.
 fn is_free(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| file.try_lock().is_ok())
+    match files::open_plain(path, OpenOptions::new().read(true)) {
+        Ok(file) => file.try_lock().is_ok(),
+        // What is no file is no session's.
+        Err(_) => fs::symlink_metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()),
+    }
 }
 
 /// Held for a moment, between looking at a name and changing it.
 fn lock_folder(folder: &Folder) -> io::Result<File> {
-    let place = File::open(folder.dot().join("incoming"))?;
-    place.lock()?;
+    let path = folder.dot().join("incoming");
+    let flags = (OFlags::NOFOLLOW | OFlags::DIRECTORY).bits().cast_signed();
+    let place = OpenOptions::new().read(true).custom_flags(flags).open(&path)?;
+    files::lock_within(&place, &path, LOCK_TIMEOUT)?;
     Ok(place)
 }
 
@@ -501,6 +512,39 @@ mod tests {
         let left: Vec<usize> = (0..objects.len()).filter(|n| part(&folder, &objects[*n].sha256).exists()).collect();
         let expected: Vec<usize> = (0..objects.len()).filter(|n| ![1, 2].contains(n)).collect();
         assert_eq!(left, expected);
+    }
+
+    #[test]
+    fn what_lies_in_the_place_of_a_note_holds_nobody_and_is_not_written_to() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let Fixture { _root, folder } = fixture();
+        let object = object(b"0123456789");
+        make_folder(&folder).unwrap();
+        let incoming = folder.dot().join("incoming");
+        let others = folder.path().join("others");
+        for nth in 0..2 {
+            for name in [SEEN, ORDER] {
+                fs::write(&others, "theirs").unwrap();
+                let _ = fs::remove_file(incoming.join(name));
+                match nth {
+                    0 => mknodat(CWD, incoming.join(name), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap(),
+                    _ => std::os::unix::fs::symlink(&others, incoming.join(name)).unwrap(),
+                }
+            }
+            // A part of another object that is none.
+            let other = part(&folder, &object_of(nth));
+            mknodat(CWD, &other, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+            receive(&folder, &object, 0, whole(b"0123456789").into_iter()).unwrap();
+            collect(&folder).unwrap();
+            assert_eq!(fs::read_to_string(incoming.join(SEEN)).unwrap().lines().count(), 2, "{nth}");
+            fs::remove_file(folder.incoming(&object.sha256)).unwrap();
+            fs::remove_file(other).unwrap();
+            assert_eq!(fs::read_to_string(&others).unwrap(), "theirs");
+        }
+    }
+
+    fn object_of(nth: usize) -> Digest {
+        object(format!("other {nth}").as_bytes()).sha256
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use landfall_host_protocol::Digest;
@@ -24,6 +25,9 @@ const LINK: &str = "landfall-host";
 const KEPT: usize = 2;
 /// Digests of programs in the order in which they came, beside `bin`.
 const ORDER: &str = "programs";
+/// Held for a moment by who alters that record. Only the SSH user can open it.
+const LOCK: &str = "programs.lock";
+const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// `landfall-host install ROOT DIGEST`; answers the exit status.
 pub fn run(root: &Path, digest: &OsStr) -> u8 {
@@ -100,9 +104,10 @@ fn prune(folder: &Path, newest: &Digest) -> io::Result<()> {
 /// Puts the newest program on record; answers all that are, the newest last. No clock is asked: it may be wrong by years.
 fn note(folder: &Path, newest: &Digest) -> io::Result<Vec<String>> {
     let path = folder.with_file_name(ORDER);
-    // Two may come at once.
-    let lock = File::open(folder)?;
-    lock.lock()?;
+    // Two may come at once. The folder itself could be locked by anybody who can read it.
+    let place = folder.with_file_name(LOCK);
+    let lock = files::open_to_lock(&place)?;
+    files::lock_within(&lock, &place, LOCK_TIMEOUT)?;
     let known = files::read_whole(&path)?.unwrap_or_default();
     let known = String::from_utf8_lossy(&known);
     let mut order: Vec<String> = known.lines().map(str::to_owned).collect();

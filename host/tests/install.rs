@@ -51,6 +51,19 @@ fn installed(root: &Path, n: u8) -> (String, PathBuf) {
     (digest, path)
 }
 
+/// Everybody can open the folder of the programs, and so can lock it.
+#[test]
+fn who_locks_the_folder_of_the_programs_holds_no_install() {
+    let root = tempfile::tempdir().unwrap();
+    installed(root.path(), 1);
+    let folder = fs::File::open(root.path().join(".landfall/bin")).unwrap();
+    folder.lock().unwrap();
+    let (second, _) = installed(root.path(), 2);
+    assert!(names(root.path()).contains(&second));
+    let lock = fs::metadata(root.path().join(".landfall/programs.lock")).unwrap();
+    assert_eq!(lock.permissions().mode() & 0o777, 0o600);
+}
+
 #[test]
 fn a_program_takes_its_place_and_the_link_names_the_newest() {
     let root = tempfile::tempdir().unwrap();

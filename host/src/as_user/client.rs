@@ -14,7 +14,7 @@ use std::{
 use landfall_host_protocol::RunAs;
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    process::Signal,
+    process::{Signal, getuid},
 };
 
 use super::{
@@ -27,13 +27,15 @@ use crate::{
         Begun, Belonging, Executed, Exit, Hands, Own, UnderWay,
         launch::{Launch, LaunchError},
     },
-    process::{Found, Identity, Listening, Stat, find, timespec, user_of},
+    process::{Found, Identity, Listening, Stat, find, is_dead, timespec, user_of},
 };
 
 /// sudo and su may ask name services that are slow.
 const BECOME_TIMEOUT: Duration = Duration::from_secs(20);
 /// The other user's process does what it is asked at once; but the machine may be slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Processes of that user that are taken from him.
+const LIVING_MAX: usize = 10_000;
 /// Characters of what sudo says.
 const SHOWN_MAX: usize = 500;
 
@@ -42,13 +44,27 @@ pub struct AsUser {
     run_as: RunAs,
     output: Output,
     connection: Option<Lines>,
-    /// That user's process, as it says itself.
-    hand: Option<i32>,
+    hand: Option<Hand>,
     /// Number of the command whose answer is still to come. Whatever is asked next ends it.
     executes: Option<u64>,
     /// Commands that were begun.
     begun: u64,
     own: Own,
+}
+
+/// That user's process, as it says itself.
+#[derive(Clone, Copy)]
+struct Hand {
+    uid: u32,
+    pid: i32,
+}
+
+impl Hand {
+    /// A process that it names lives, and is of its user where that may be seen. Of root's and ours it names none: who has those is seen.
+    fn may_have(self, process: &Identity) -> bool {
+        let is_his = |user: u32| user == self.uid && user != 0 && user != getuid().as_raw();
+        !matches!(find(process), Found::Dead) && user_of(process.pid).is_none_or(is_his)
+    }
 }
 
 /// Where the output goes of what is started.
@@ -101,12 +117,12 @@ impl AsUser {
     }
 
     /// That user's process, which is none of the application.
-    fn hand(&mut self) -> Option<i32> {
+    fn hand(&mut self) -> Option<Hand> {
         if self.hand.is_none()
             && self.connection.is_some()
-            && let Ok(Said::Hello { pid, .. }) = self.ask(&Ask::Nothing, ANSWER_TIMEOUT)
+            && let Ok(Said::Hello { uid, pid }) = self.ask(&Ask::Nothing, ANSWER_TIMEOUT)
         {
-            self.hand = Some(pid);
+            self.hand = Some(Hand { uid, pid });
         }
         self.hand
     }
@@ -120,7 +136,8 @@ impl AsUser {
 
     /// What was started by these hands, and lives.
     pub fn started(&mut self) -> Belonging {
-        Belonging { below: self.hand().and_then(Identity::of).into_iter().collect(), ..Belonging::default() }
+        let hand = self.hand().and_then(|hand| Identity::of(hand.pid));
+        Belonging { below: hand.into_iter().collect(), ..Belonging::default() }
     }
 
     /// A question and its answer; a connection that broke is made again once.
@@ -185,7 +202,7 @@ pub fn try_become(run_as: &RunAs) -> Result<(), String> {
 }
 
 /// The connection, and that user's process.
-fn connect(run_as: &RunAs, output: File) -> Result<(Lines, i32), String> {
+fn connect(run_as: &RunAs, output: File) -> Result<(Lines, Hand), String> {
     let could_not = |why: &str| format!("could not become {}: {why}", run_as.user);
     let mut command = become_command(run_as).map_err(|why| could_not(&why))?;
     let tool = command.get_program().to_string_lossy().into_owned();
@@ -213,7 +230,7 @@ fn connect(run_as: &RunAs, output: File) -> Result<(Lines, i32), String> {
     }
     let mut lines = Lines::new(ours);
     match lines.read::<Said>(Some(end)) {
-        Ok(Said::Hello { pid, .. }) => Ok((lines, pid)),
+        Ok(Said::Hello { uid, pid }) => Ok((lines, Hand { uid, pid })),
         _ if said.is_empty() => Err(could_not("no answer")),
         _ => Err(could_not(&said)),
     }
@@ -282,9 +299,14 @@ impl Hands for AsUser {
             Ok(Said::Living(living)) => living,
             _ => Vec::new(),
         };
-        // Ours see what the user's may not, and the other way round.
+        // Ours see what the user's may not, and the other way round. What only he names is a stranger's word: as far as it can be seen it
+        // must live and be his.
         let hand = self.hand();
-        found.extend(of.living().into_iter().filter(|process| Some(process.pid) != hand));
+        let mut ours = of.living();
+        found.truncate(LIVING_MAX);
+        found.retain(|process| ours.contains(process) || hand.is_some_and(|hand| hand.may_have(process)));
+        ours.retain(|process| Some(process.pid) != hand.map(|hand| hand.pid));
+        found.append(&mut ours);
         found.sort_by_key(|process| process.pid);
         found.dedup();
         found
@@ -301,8 +323,8 @@ impl Hands for AsUser {
         if let Some(exit) = self.own.reap(wanted) {
             return Some(exit);
         }
-        let is_dead = wanted > 0 && crate::process::Stat::read(wanted).is_none_or(|stat| stat.is_dead());
-        if !is_dead || self.connection.is_none() {
+        // To ask ends what is under way: only of one that is dead, and not of one that merely may not be seen (`hidepid`).
+        if wanted <= 0 || self.connection.is_none() || !is_dead(wanted) {
             return None;
         }
         match self.ask(&Ask::Reap { pid: wanted }, ANSWER_TIMEOUT) {
@@ -377,5 +399,44 @@ impl Hands for AsUser {
 
     fn connection(&self) -> Option<BorrowedFd<'_>> {
         self.connection.as_ref().map(|lines| lines.stream().as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_host_protocol::RunAsMethod;
+
+    use super::*;
+
+    /// The other end says whatever it likes.
+    #[test]
+    fn processes_that_another_user_names_are_not_believed_to_be_his() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut sleep = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let of_ours = Identity::of(i32::try_from(sleep.id()).unwrap()).unwrap();
+        let first = Identity::of(1).unwrap();
+        let dead = Identity { start: of_ours.start + 1, ..of_ours.clone() };
+        let named = vec![first, of_ours.clone(), dead];
+        let uid = getuid().as_raw();
+        let stranger = std::thread::spawn(move || {
+            let mut lines = Lines::new(theirs);
+            while let Ok(ask) = lines.read::<Ask>(None) {
+                let said = match ask {
+                    Ask::Living(_) => Said::Living(named.clone()),
+                    _ => Said::Hello { uid, pid: 1 },
+                };
+                let _ = lines.write(&said, None);
+            }
+        });
+        let run_as = RunAs { method: RunAsMethod::Sudo, user: "app".to_owned() };
+        let mut hands = AsUser::resumed(&run_as, Path::new("/dev/null"), OwnedFd::from(ours));
+        assert_eq!(hands.living(&Belonging::default()), []);
+        // What is seen to belong to it is told all the same.
+        let of = Belonging { below: Identity::own().into_iter().collect(), ..Belonging::default() };
+        assert!(hands.living(&of).contains(&of_ours));
+        drop(hands);
+        stranger.join().unwrap();
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
     }
 }

@@ -67,6 +67,14 @@ pub fn find(identity: &Identity) -> Found {
     }
 }
 
+/// Nothing lives that has this pid, as far as that can be told: what may not be seen lives unless a pidfd says that it is dead.
+pub fn is_dead(pid: i32) -> bool {
+    match Stat::read(pid) {
+        Some(stat) => stat.is_dead(),
+        None => matches!(find(&Identity { pid, start: 0, boot_id: boot_id().to_owned() }), Found::Dead),
+    }
+}
+
 impl Handle {
     pub fn identity(&self) -> &Identity {
         &self.identity

@@ -14,7 +14,7 @@ pub use belonging::{
     user_name, user_of,
 };
 pub(crate) use handle::timespec;
-pub use handle::{Found, Handle, end_all, find, first_dead};
+pub use handle::{Found, Handle, end_all, find, first_dead, is_dead};
 pub use identity::{Identity, boot_id, instance_value};
 pub use listener::{Listening, listening, owns, whose};
 pub use signal::{signal_name, signal_of};

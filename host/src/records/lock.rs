@@ -99,11 +99,7 @@ impl Lock {
 }
 
 fn open(path: &Path) -> Result<File, Refusal> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
-    options.open(path).map_err(|error| files::refusal(&error, path, 0))
+    files::open_to_lock(path).map_err(|error| files::refusal(&error, path, 0))
 }
 
 fn is_at(file: &File, path: &Path) -> bool {

@@ -115,7 +115,8 @@ pub fn is_record(path: &Path) -> bool {
 
 /// A detached step of the shell helper is under way.
 pub fn is_acting(folder: &Folder) -> bool {
-    let Ok(lock) = std::fs::File::open(folder.dot().join("steps/lock")) else { return false };
+    let path = folder.dot().join("steps/lock");
+    let Ok(lock) = files::open_plain(&path, std::fs::File::options().read(true)) else { return false };
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
 }
 

@@ -84,8 +84,9 @@ impl Mending {
 
     fn needs_undo(&mut self, folder: &Folder, facts: &FolderFacts) -> bool {
         // Of a task whose runner died, or of one that ended and left the host drained until an application is ready.
-        let is_left =
-            facts.drained && facts.task.as_ref().is_none_or(|task| !task.running) && task::is_undo_due(folder);
+        let is_left = facts.drained
+            && facts.task.as_ref().is_none_or(|task| !task.running)
+            && task::is_undo_due_by(folder, facts);
         is_left && self.undone.is_due(folder.name(), facts.journal, clock::monotonic())
     }
 }
@@ -101,6 +102,58 @@ fn undo(folder: &Folder) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The look that found it has asked already, in a thread.
+    #[test]
+    fn an_undo_is_found_due_without_a_command_being_run() {
+        use landfall_host_protocol::{
+            ConfigHash, Configuration, Digest, LogLimits, ProcessFacts, ReleaseName, Runtime, ScriptRuntime, Secrets,
+            Start,
+        };
+
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), FolderName::new("shop", "web"));
+        let asked = root.path().join("asked");
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let digest = Digest::parse(&"ab".repeat(32)).unwrap();
+        let config = Configuration {
+            hash: ConfigHash::parse("1:0123456789abcdef").unwrap(),
+            runtime: Runtime::Script(ScriptRuntime {
+                start: words(&["true"]),
+                stop: words(&["true"]),
+                status: words(&["touch", asked.to_str().unwrap()]),
+                timeout_seconds: 60,
+            }),
+            env: Vec::new(),
+            files: Vec::new(),
+            run_as: None,
+            readiness: None,
+            liveness: None,
+            log: LogLimits::default(),
+            keep_secrets_on_host: false,
+        };
+        let release = ReleaseName::new("v1", digest.as_str());
+        std::fs::create_dir_all(folder.release(&release)).unwrap();
+        std::fs::create_dir_all(folder.dot()).unwrap();
+        runtime::configuration::store(&folder, &config, &Secrets::default()).unwrap();
+        let start = Start { release, digest, config, revision: 1, redeploys: 0, attempt: 1 };
+        let mut state = crate::keeper::State::new(&start, "uid".to_owned(), "instance".to_owned(), 0);
+        state.phase = crate::keeper::Phase::Running;
+        state.booted = Some(crate::process::boot_id().to_owned());
+        state.write(&folder).unwrap();
+        let pending = r#"{"format":1,"task":{"uid":"uid","rollout":"1.0","attempt":1,"n":0},"drains":[],"drained":[1,1],"down":true,"left":true}"#;
+        std::fs::write(folder.dot().join("undo"), pending).unwrap();
+
+        let mut facts = FolderFacts::default();
+        runtime::recorded(&folder).observe(&folder, &mut facts);
+        assert!(std::fs::remove_file(&asked).is_ok(), "that is how it is asked");
+        facts.drained = true;
+        let process = facts.process.take().unwrap();
+        assert!(Mending::default().due(&folder, &facts).is_none(), "no application is there");
+        facts.process = Some(ProcessFacts { state: ProcessState::Running, ready: true, pid: 0, ..process });
+        assert!(Mending::default().due(&folder, &facts).is_some(), "it is there and ready");
+        assert!(!asked.exists(), "a command was run");
+    }
 
     #[test]
     fn what_failed_is_tried_again_with_longer_pauses() {

@@ -90,7 +90,7 @@ fn end_of_lines(file: &File) -> io::Result<u64> {
 
 /// Events from the line `offset` on, as many as fit one answer. A last line that is not whole yet is not there yet.
 pub(super) fn read(folder: &Folder, task: &TaskId, offset: u64) -> io::Result<Vec<Event>> {
-    let file = match File::open(store::events(folder, task)) {
+    let file = match files::open_plain(&store::events(folder, task), File::options().read(true)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened?,
     };
@@ -116,7 +116,7 @@ pub(super) fn read(folder: &Folder, task: &TaskId, offset: u64) -> io::Result<Ve
 
 /// The last event.
 pub(super) fn last(folder: &Folder, task: &TaskId) -> Option<Event> {
-    let mut file = File::open(store::events(folder, task)).ok()?;
+    let mut file = files::open_plain(&store::events(folder, task), File::options().read(true)).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(2 * MAX_LINE))).ok()?;
     let mut text = Vec::new();
@@ -130,6 +130,20 @@ mod tests {
     use landfall_host_protocol::FolderName;
 
     use super::*;
+
+    /// Without `run.user` the application could put one there.
+    #[test]
+    fn a_fifo_in_the_place_of_a_record_holds_nobody() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let (_root, folder, id) = task();
+        std::fs::create_dir_all(folder.task(&id)).unwrap();
+        for path in [store::events(&folder, &id), store::lock(&folder, &id)] {
+            mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        }
+        assert!(read(&folder, &id, 0).is_err());
+        assert_eq!(last(&folder, &id), None);
+        assert!(!crate::task::is_running(&folder, &id));
+    }
 
     fn task() -> (tempfile::TempDir, Folder, TaskId) {
         let root = tempfile::tempdir().unwrap();

@@ -28,7 +28,7 @@ pub use events::Events;
 pub use runner::{run_command, undo_command};
 pub(crate) use store::write_removed as keep_result;
 pub(crate) use undo::{at_ready as undo_at_ready, expect as expect_undo, expect_down};
-pub use undo::{is_drained, is_undo_due, spawn_undo, undo_lost};
+pub use undo::{is_drained, is_undo_due, is_undo_due_by, spawn_undo, undo_lost};
 
 use crate::{
     files,
@@ -72,7 +72,7 @@ pub fn runner(folder: &Folder, task: &TaskId) -> Option<Identity> {
 
 /// Whether the task's runner lives: it holds the task's lock from before `begin` returns until its end.
 pub fn is_running(folder: &Folder, task: &TaskId) -> bool {
-    let Ok(lock) = File::open(store::lock(folder, task)) else { return false };
+    let Ok(lock) = files::open_plain(&store::lock(folder, task), File::options().read(true)) else { return false };
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
 }
 

@@ -161,15 +161,14 @@ fn is_over(folder: &Folder, pending: &Pending) -> bool {
 }
 
 /// Whether traffic may go back. The drained application need not be ready: that may be the drain's work.
-fn can_go_back(folder: &Folder, pending: &Pending) -> bool {
-    let now = observed(folder);
+fn can_go_back(now: &FolderFacts, pending: &Pending) -> bool {
     let stays = match (&now.process, pending.drained) {
         (Some(process), Some(drained)) => runs(process) && (process.pid, process.start) == drained,
         // Nothing was ever started: it is as it was before.
         (None, None) => true,
         _ => false,
     };
-    is_ready(&now) || !pending.down && stays
+    is_ready(now) || !pending.down && stays
 }
 
 /// An application is ready. What this very task drained was another one, and the new one comes into service by itself; what an earlier task
@@ -195,9 +194,18 @@ fn forget(folder: &Folder) -> io::Result<()> {
 }
 
 /// Whether a task left something to undo that can be undone now, and none runs that sees to it. It costs a look at one file where nothing is
-/// to be undone.
+/// to be undone; else the application is asked for, which may take its time.
 pub fn is_undo_due(folder: &Folder) -> bool {
-    read(folder).is_some_and(|pending| !is_acted_on(folder) && (!pending.down || can_go_back(folder, &pending)))
+    is_due(folder, || observed(folder))
+}
+
+/// The same for who has just looked: nothing is asked again.
+pub fn is_undo_due_by(folder: &Folder, facts: &FolderFacts) -> bool {
+    is_due(folder, || facts.clone())
+}
+
+fn is_due(folder: &Folder, now: impl FnOnce() -> FolderFacts) -> bool {
+    read(folder).is_some_and(|pending| !is_acted_on(folder) && (!pending.down || can_go_back(&now(), &pending)))
 }
 
 fn is_acted_on(folder: &Folder) -> bool {
@@ -246,7 +254,7 @@ pub fn undo_lost(folder: &Folder) -> io::Result<()> {
 
 /// What was left drained is undone once it can be. A task that runs sees to that itself.
 fn undo_left(folder: &Folder, pending: &Pending) -> io::Result<()> {
-    if is_acted_on(folder) || !can_go_back(folder, pending) {
+    if is_acted_on(folder) || !can_go_back(&observed(folder), pending) {
         return Ok(());
     }
     let Some(lock) = lock(folder, false)? else { return Ok(()) };
@@ -318,7 +326,7 @@ fn undo_locked(folder: &Folder, task: &Task, pending: &Pending, events: &Events,
         let _ = forget(folder);
         return;
     }
-    if !can_go_back(folder, pending) {
+    if !can_go_back(&observed(folder), pending) {
         stay_drained(folder, task, pending, events);
         return;
     }

@@ -231,6 +231,36 @@ fn another_users_socket_is_seen_to_be_his_under_hidepid() {
     );
 }
 
+/// Whatever is asked of that user's process ends the command that it runs: its keeper asks nothing meanwhile.
+#[test]
+fn an_exec_probe_of_another_user_comes_to_an_answer_under_hidepid() {
+    if is_inner() {
+        let host = host();
+        let mut config = process(&["./run"]);
+        config.run_as = Some(run_as());
+        let asks = "cd ../../shared/data; echo asked >>asks; sleep 0.3; test -e up";
+        config.readiness = Some(exec(&["sh", "-c", asks]));
+        let script = "umask 022; echo up >../../shared/data/up; exec sleep 1000";
+        host.start(&start(&host.release("v1", script), config)).unwrap();
+        host.wait_ready().unwrap();
+        let application = host.state().application.unwrap();
+        assert!(matches!(find(&application), Found::Hidden));
+        host.signal_as_app(application.pid, Signal::KILL);
+        until("it runs again and is ready", || {
+            let state = host.state();
+            state.restarts == 1 && state.phase == Phase::Running && state.is_ready()
+        });
+        assert_eq!(host.process().last_end.unwrap().signal.as_deref(), Some("KILL"));
+        host.stop().unwrap();
+        return;
+    }
+    as_other(
+        "as_user::an_exec_probe_of_another_user_comes_to_an_answer_under_hidepid",
+        RunAsMethod::Sudo,
+        "mount -o remount,hidepid=2 /proc",
+    );
+}
+
 /// How hooks and drains run, whose output is read as it comes.
 #[test]
 fn a_command_of_another_user_prints_to_our_pipe_and_ends_as_a_whole() {
