@@ -15,8 +15,8 @@ use crate::effects::{clock, program::ByteBudget};
 
 /// Descriptors that are for everything but hosts: API server, store, builds, files.
 const RESERVED: u64 = 512;
-/// Where the limit can't be read.
-const FALLBACK: u64 = 1024;
+/// More than all connections need: builds have this limit from us.
+const ENOUGH: u64 = 16_384;
 
 /// Bounds over all groups.
 #[derive(Clone, Copy, Debug)]
@@ -35,14 +35,14 @@ impl Default for BudgetSettings {
     }
 }
 
-/// Raises the limit of open files as far as this process may, and answers it.
+/// Raises the limit of open files as far as this process needs and may, and answers it.
 pub fn raise_descriptors() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let wanted = maximum.or(current).unwrap_or(FALLBACK);
+    let wanted = maximum.map_or(ENOUGH, |most| most.min(ENOUGH));
     if current.is_some_and(|current| current < wanted) {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
     }
-    getrlimit(Resource::Nofile).current.unwrap_or(wanted)
+    getrlimit(Resource::Nofile).current.unwrap_or(ENOUGH)
 }
 
 /// Cheap to clone; all clones are one.
@@ -63,7 +63,7 @@ impl Budgets {
     }
 
     /// Waits for the right to one connection of the group and of all. `doubtful`: the host did not answer last time.
-    pub(super) async fn connect(&self, group: &Connections, doubtful: bool) -> ConnectionPermit {
+    pub(crate) async fn connect(&self, group: &Connections, doubtful: bool) -> ConnectionPermit {
         let of_group = group.acquire(doubtful).await;
         let of_all = self.connections.acquire(doubtful).await;
         self.sign_ins.take(1.0).await;
@@ -77,7 +77,7 @@ impl Budgets {
 
 /// Connections of one group, or of all.
 #[derive(Clone)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
     all: Arc<Limit>,
     doubtful: Arc<Limit>,
 }
@@ -112,13 +112,13 @@ pub struct ConnectionPermit(Arc<[One; 2]>);
 
 impl ConnectionPermit {
     /// For whoever learns that the host answers.
-    pub(super) fn health(&self) -> Health {
+    pub(crate) fn health(&self) -> Health {
         Health(Arc::downgrade(&self.0))
     }
 }
 
 /// A connection's share of the quarter for doubtful hosts.
-pub(super) struct Health(Weak<[One; 2]>);
+pub(crate) struct Health(Weak<[One; 2]>);
 
 impl Health {
     /// The host told its facts: it does not count among the doubtful.

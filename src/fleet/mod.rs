@@ -32,6 +32,7 @@ mod ssh;
 mod tests;
 mod worker;
 
+pub(crate) use self::budget::{Connections, Health};
 pub use self::{
     access::{GroupAccess, HostAccess, HostId},
     budget::{BudgetSettings, Budgets, raise_descriptors},

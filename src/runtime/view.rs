@@ -23,7 +23,7 @@ pub fn start(
     address: SocketAddr,
     leading: &watch::Sender<Leading>,
 ) {
-    let Effects { store, git, executor, rollout_logs } = effects.clone();
+    let Effects { store, git, executor, rollout_logs, .. } = effects.clone();
     let context = server::ServerContext {
         client: client.clone(),
         namespace: own.to_owned(),

@@ -26,6 +26,7 @@ use crate::{
         rollout_logs::RolloutLogs,
         store::{Store, StoreError},
     },
+    fleet::{BudgetSettings, Budgets, raise_descriptors},
 };
 
 const MAX_LOG_BYTES: u64 = 100 << 20;
@@ -38,6 +39,8 @@ pub struct Effects {
     pub git: Git,
     pub executor: Arc<dyn Executor>,
     pub rollout_logs: RolloutLogs,
+    /// Of all connections to hosts.
+    pub budgets: Budgets,
 }
 
 /// One context for each kind of one operator.
@@ -53,13 +56,18 @@ pub struct Contexts {
 
 /// `control_plane_id`: uid of the namespace `kube-system`.
 pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: String, effects: Effects) -> Contexts {
-    let Effects { store, git, executor, rollout_logs } = effects;
+    let Effects { store, git, executor, rollout_logs, budgets } = effects;
     let shared = Arc::new(Shared::new(client.clone(), gate.clone(), resync));
     let secrets = SecretReader::new(client);
     let tasks = Tasks::default();
     let builds = builds::Registry::default();
-    let fleet =
-        Arc::new(Fleet { hosts: hosts::Registry::default(), gate, requeue: shared.requeue.clone(), control_plane_id });
+    let fleet = Arc::new(Fleet {
+        hosts: hosts::Registry::default(),
+        budgets,
+        gate,
+        requeue: shared.requeue.clone(),
+        control_plane_id,
+    });
     Contexts {
         project: Arc::new(ProjectContext {
             shared: shared.clone(),
@@ -111,6 +119,7 @@ pub fn effects(args: &RunArgs, runner: PathBuf) -> Result<Effects, StoreError> {
         git: git(args),
         executor: executor(args, runner),
         rollout_logs: RolloutLogs::new(data.join("rollouts")),
+        budgets: Budgets::new(BudgetSettings::default(), raise_descriptors()),
     })
 }
 

@@ -110,10 +110,10 @@ pub struct Ssh {
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 120))]
     pub connect_timeout_seconds: i64,
-    /// Number of connections to hosts of this group at one time. Default: 64.
-    #[serde(default = "sixty_four")]
+    /// Number of connections to hosts of this group at one time. Default: one for each host. Example: 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
-    pub max_concurrent_connections: i32,
+    pub max_concurrent_connections: Option<i32>,
 }
 
 fn twenty_two() -> i32 {
@@ -122,10 +122,6 @@ fn twenty_two() -> i32 {
 
 fn ten() -> i64 {
     10
-}
-
-fn sixty_four() -> i32 {
-    64
 }
 
 /// Jump host. It needs no shell and no session, only forwarding.

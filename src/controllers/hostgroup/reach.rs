@@ -54,7 +54,7 @@ pub async fn config(
         user: spec.ssh.user.clone(),
         port: port(spec.ssh.port),
         connect_timeout: seconds(spec.ssh.connect_timeout_seconds),
-        max_connections: usize::try_from(spec.ssh.max_concurrent_connections).unwrap_or(1),
+        max_connections: spec.ssh.max_concurrent_connections.map(|most| usize::try_from(most).unwrap_or(1)),
         root: spec.root.clone(),
         period: seconds(spec.probe.period_seconds),
         credentials,

@@ -31,7 +31,8 @@ pub struct GroupConfig {
     pub user: String,
     pub port: u16,
     pub connect_timeout: Duration,
-    pub max_connections: usize,
+    /// Connections at once; `None`: one for each host.
+    pub max_connections: Option<usize>,
     pub root: String,
     pub period: Duration,
     pub credentials: Credentials,
@@ -58,8 +59,13 @@ impl GroupConfig {
         (self.connect_timeout * 2 + Duration::from_secs(10)).max(Duration::from_secs(30))
     }
 
+    /// Connections at once.
+    pub(crate) fn connections(&self) -> usize {
+        self.max_connections.unwrap_or(self.hosts.len())
+    }
+
     /// Every host may keep its connection; else each is closed after its use.
     pub(crate) fn keeps_connections(&self) -> bool {
-        self.hosts.len() <= self.max_connections
+        self.hosts.len() <= self.connections()
     }
 }

@@ -34,8 +34,8 @@ pub async fn link(fleet: &Fleet, key: &HostKey) -> Result<Arc<Link>, HostError> 
         return Ok(link.clone());
     }
     *slot = None;
-    let permit = Arc::new(dial.connections.acquire(dial.doubtful).await);
-    let kept = Arc::downgrade(&permit);
+    let permit = fleet.budgets.connect(&dial.connections, dial.doubtful).await;
+    let health = permit.health();
     let target = config.target(&dial.address);
     let via = dial.route.open(config, &dial.address).await?;
     let options = OpenOptions { via, permit: Some(Box::new(permit)) };
@@ -51,7 +51,7 @@ pub async fn link(fleet: &Fleet, key: &HostKey) -> Result<Arc<Link>, HostError> 
         r#become: config.r#become.clone(),
         address: dial.address.clone(),
         access_hash: config.access_hash,
-        permit: kept,
+        health,
         verified: AtomicBool::new(false),
     });
     *slot = Some(link.clone());

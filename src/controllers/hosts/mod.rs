@@ -5,14 +5,13 @@
 //! |---|---|
 //! | `config.rs` | names of hosts, and how a group is reached |
 //! | `registry.rs` | what is known of groups and hosts; `workers.rs`: what is being done on hosts |
-//! | `connections.rs` | how many connections there may be; `slot.rs`: where one is kept; `link.rs`: how it is made, `jump_route.rs` through what |
+//! | `slot.rs` | where a connection is kept; `link.rs`: how it is made, `jump_route.rs` through what; how many there may be: `fleet/budget.rs` |
 //! | `watch.rs` | the task that checks one host; `check.rs`: what a check leaves known |
 //! | `fleet.rs` | what such tasks share |
 //! | `failure.rs`, `host_keys.rs` | errors as planners read them; keys that were trusted on first use |
 
 mod check;
 mod config;
-mod connections;
 mod failure;
 mod fleet;
 mod host_keys;

@@ -8,13 +8,13 @@ use tokio::sync::Notify;
 
 use super::{
     config::{GroupConfig, HostKey},
-    connections::ConnectionLimit,
     jump_route::JumpRoute,
     slot::ConnectionSlot,
     workers::HostWorkers,
 };
 use crate::{
     effects::clock,
+    fleet::Connections,
     model::{
         Failure,
         facts::{FolderFacts, HostFacts},
@@ -34,7 +34,7 @@ pub struct Registry {
 struct Group {
     config: Option<Arc<GroupConfig>>,
     secret: Option<Failure>,
-    connections: Option<ConnectionLimit>,
+    connections: Option<Connections>,
     route: Arc<JumpRoute>,
     hosts: HashMap<String, HostEntry>,
 }
@@ -59,7 +59,7 @@ pub struct Dial {
     pub config: Arc<GroupConfig>,
     pub address: String,
     pub slot: Arc<ConnectionSlot>,
-    pub connections: ConnectionLimit,
+    pub connections: Connections,
     /// Its last check failed, and there are fewer connections than hosts.
     pub doubtful: bool,
     pub route: Arc<JumpRoute>,
@@ -83,8 +83,8 @@ impl Registry {
         let known = groups.entry((namespace.to_owned(), group.to_owned())).or_default();
         let old = known.config.replace(Arc::new(config.clone()));
         match &known.connections {
-            Some(connections) => connections.resize(config.max_connections),
-            None => known.connections = Some(ConnectionLimit::new(config.max_connections)),
+            Some(connections) => connections.resize(config.connections()),
+            None => known.connections = Some(Connections::new(config.connections())),
         }
         known.secret = None;
         known.hosts.retain(|name, _| config.hosts.contains_key(name));

@@ -1,14 +1,13 @@
 //! Where the connection of one host is kept. It must not know how one is made.
 
 use std::sync::{
-    Arc, Weak,
+    Arc,
     atomic::{AtomicBool, Ordering},
 };
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::connections::ConnectionPermit;
-use crate::{api::hostgroup::Become, effects::host::Host};
+use crate::{api::hostgroup::Become, effects::host::Host, fleet::Health};
 
 /// The connection of one host, if there is one. Only one task at a time dials: the one that has it open.
 #[derive(Default)]
@@ -35,8 +34,7 @@ pub struct Link {
     /// The address that was dialled, and the group's access hash at that time.
     pub(super) address: String,
     pub(super) access_hash: u64,
-    /// Owned by the socket.
-    pub(super) permit: Weak<ConnectionPermit>,
+    pub(super) health: Health,
     pub(super) verified: AtomicBool,
 }
 
@@ -44,9 +42,7 @@ impl Link {
     /// The host returned its facts over this connection.
     pub fn mark_healthy(&self) {
         self.verified.store(true, Ordering::Relaxed);
-        if let Some(permit) = self.permit.upgrade() {
-            permit.mark_healthy();
-        }
+        self.health.mark_healthy();
     }
 
     /// Whether the host told its facts over this connection.

@@ -39,6 +39,7 @@ use landfall::{
         rollout_logs::RolloutLogs,
         store::Store,
     },
+    fleet::{BudgetSettings, Budgets, raise_descriptors},
     model::ids::FenceToken,
     plan::{EventDraft, Plan},
     runtime::wiring::{self, Contexts, Effects},
@@ -318,6 +319,7 @@ fn contexts(client: Client, folder: &std::path::Path) -> Contexts {
         git: Git::new(GitConfig::new(folder.join("git"))),
         executor: Arc::new(executor),
         rollout_logs: RolloutLogs::new(folder.join("rollouts")),
+        budgets: Budgets::new(BudgetSettings::default(), raise_descriptors()),
     };
     wiring::contexts(client, gate(), Duration::from_secs(600), "frame".into(), effects)
 }
