@@ -2,7 +2,10 @@
 //! first is served first. Hosts that did not answer last time share a quarter: each may hold its part up to the last deadline.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -48,24 +51,41 @@ pub fn raise_descriptors() -> u64 {
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Budgets {
-    connections: Connections,
+    all: Arc<Overall>,
     sign_ins: Arc<Bucket>,
     bytes: Option<Arc<Bucket>>,
+}
+
+struct Overall {
+    share: Share,
+    most: usize,
+    /// Of all groups.
+    hosts: AtomicUsize,
 }
 
 impl Budgets {
     /// `descriptors`: files that this process may have open.
     pub fn new(settings: BudgetSettings, descriptors: u64) -> Self {
         let most = usize::try_from(descriptors.saturating_sub(RESERVED)).unwrap_or(usize::MAX);
+        let most = settings.connections.min(most).max(1);
         let sign_ins = Bucket::new(settings.sign_ins_per_second, settings.sign_ins_per_second * 2.0);
         let bytes = settings.upload_bytes_per_second.map(|rate| Arc::new(Bucket::new(rate as f64, rate as f64)));
-        Self { connections: Connections::new(settings.connections.min(most)), sign_ins: Arc::new(sign_ins), bytes }
+        let all = Overall { share: Share::new(most, most / 4), most, hosts: AtomicUsize::new(0) };
+        Self { all: Arc::new(all), sign_ins: Arc::new(sign_ins), bytes }
+    }
+
+    /// The connections of a group of so many hosts. `most`: at once; `None`: one for each host.
+    pub(crate) fn group(&self, most: Option<usize>, hosts: usize) -> Connections {
+        let group = OfGroup { share: Share::new(1, 1), size: Mutex::default(), all: self.all.clone() };
+        let connections = Connections(Arc::new(group));
+        connections.resize(most, hosts);
+        connections
     }
 
     /// Waits for the right to one connection of the group and of all. `doubtful`: the host did not answer last time.
     pub(crate) async fn connect(&self, group: &Connections, doubtful: bool) -> ConnectionPermit {
-        let of_group = group.acquire(doubtful).await;
-        let of_all = self.connections.acquire(doubtful).await;
+        let of_group = group.0.share.acquire(doubtful).await;
+        let of_all = self.all.share.acquire(doubtful).await;
         self.sign_ins.take(1.0).await;
         ConnectionPermit(Arc::new([of_group, of_all]))
     }
@@ -75,21 +95,67 @@ impl Budgets {
     }
 }
 
-/// Connections of one group, or of all.
+/// Connections of one group. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub(crate) struct Connections {
+pub(crate) struct Connections(Arc<OfGroup>);
+
+struct OfGroup {
+    share: Share,
+    size: Mutex<GroupSize>,
+    all: Arc<Overall>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct GroupSize {
+    most: usize,
+    hosts: usize,
+}
+
+impl Connections {
+    /// Connections that are open count before and after it.
+    pub fn resize(&self, most: Option<usize>, hosts: usize) {
+        let most = most.unwrap_or(hosts).max(1);
+        // With one for each host none takes any from another.
+        let doubtful = if most < hosts { most / 4 } else { most };
+        let mut size = self.0.size.lock();
+        self.0.share.resize(most, doubtful);
+        self.0.all.hosts.fetch_add(hosts, Ordering::Relaxed);
+        self.0.all.hosts.fetch_sub(size.hosts, Ordering::Relaxed);
+        *size = GroupSize { most, hosts };
+    }
+
+    /// Every host may keep its connection; else each is closed after its use.
+    pub fn keeps(&self) -> bool {
+        let GroupSize { most, hosts } = *self.0.size.lock();
+        hosts <= most && self.0.all.hosts.load(Ordering::Relaxed) <= self.0.all.most
+    }
+
+    /// At once.
+    pub fn most(&self) -> usize {
+        self.0.size.lock().most
+    }
+}
+
+impl Drop for OfGroup {
+    fn drop(&mut self) {
+        self.all.hosts.fetch_sub(self.size.get_mut().hosts, Ordering::Relaxed);
+    }
+}
+
+/// Connections, and the part of them that doubtful hosts have.
+struct Share {
     all: Arc<Limit>,
     doubtful: Arc<Limit>,
 }
 
-impl Connections {
-    pub fn new(most: usize) -> Self {
-        Self { all: Limit::new(most), doubtful: Limit::new(most / 4) }
+impl Share {
+    fn new(most: usize, doubtful: usize) -> Self {
+        Self { all: Limit::new(most), doubtful: Limit::new(doubtful) }
     }
 
-    pub fn resize(&self, most: usize) {
+    fn resize(&self, most: usize, doubtful: usize) {
         self.all.resize(most);
-        self.doubtful.resize(most / 4);
+        self.doubtful.resize(doubtful);
     }
 
     async fn acquire(&self, doubtful: bool) -> One {
@@ -181,7 +247,7 @@ mod tests {
     #[test]
     fn hosts_that_did_not_answer_get_a_quarter_until_they_do() {
         let budgets = Budgets::new(BudgetSettings { connections: 100, ..BudgetSettings::default() }, 10_000);
-        let group = Connections::new(8);
+        let group = budgets.group(Some(8), 20);
         let doubtful: Vec<_> = (0..4).map_while(|_| budgets.connect(&group, true).now_or_never()).collect();
         assert_eq!(doubtful.len(), 2);
         let healthy: Vec<_> = (0..9).map_while(|_| budgets.connect(&group, false).now_or_never()).collect();
@@ -192,9 +258,46 @@ mod tests {
     }
 
     #[test]
+    fn with_a_connection_for_each_host_none_takes_any_from_another() {
+        let budgets = Budgets::new(BudgetSettings { connections: 100, ..BudgetSettings::default() }, 10_000);
+        let group = budgets.group(None, 8);
+        let doubtful: Vec<_> = (0..9).map_while(|_| budgets.connect(&group, true).now_or_never()).collect();
+        assert_eq!(doubtful.len(), 8);
+    }
+
+    #[test]
+    fn connections_are_kept_as_long_as_there_is_one_for_each_host_of_all_groups() {
+        let budgets = Budgets::new(BudgetSettings { connections: 10, ..BudgetSettings::default() }, 10_000);
+        let one = budgets.group(None, 6);
+        assert!(one.keeps());
+        let other = budgets.group(Some(3), 4);
+        assert!(one.keeps() && !other.keeps());
+        other.resize(None, 5);
+        assert!(!one.keeps() && !other.keeps());
+        drop(other);
+        assert!(one.keeps());
+    }
+
+    #[test]
+    fn connections_of_before_count_after_a_change() {
+        let budgets = Budgets::new(BudgetSettings::default(), 10_000);
+        let group = budgets.group(Some(1), 9);
+        let take = || budgets.connect(&group, false).now_or_never();
+        let first = take().unwrap();
+        group.resize(Some(2), 9);
+        let second = take().unwrap();
+        assert!(take().is_none(), "an older connection and a new one are two");
+        drop(first);
+        let _third = take().unwrap();
+        assert!(take().is_none());
+        drop(second);
+        assert!(take().is_some());
+    }
+
+    #[test]
     fn descriptors_bound_the_connections() {
         let budgets = Budgets::new(BudgetSettings::default(), RESERVED + 3);
-        let group = Connections::new(100);
+        let group = budgets.group(None, 100);
         let open: Vec<_> = (0..9).map_while(|_| budgets.connect(&group, false).now_or_never()).collect();
         assert_eq!(open.len(), 3);
         assert!(raise_descriptors() > RESERVED);

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::access::{HostAccess, HostId};
 use crate::effects::{
     clock,
-    ssh::{Connection, SshError},
+    ssh::{Connection, Credentials, SshError, SshTarget},
 };
 
 /// Group, and hash of how it is reached.
@@ -19,21 +19,7 @@ type RouteKey = (String, String, u64);
 
 #[derive(Default)]
 pub(super) struct JumpRoutes {
-    routes: Mutex<HashMap<RouteKey, Arc<Route>>>,
-}
-
-/// Only one worker at a time dials.
-#[derive(Default)]
-struct Route {
-    state: tokio::sync::Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// The hosts behind it keep it open.
-    open: Weak<Connection>,
-    /// The last dial that failed. Whoever waited for it shares its error: a thousand hosts don't dial one bastion a thousand times.
-    failed: Option<(Instant, SshError)>,
+    routes: Mutex<HashMap<RouteKey, Arc<JumpRoute>>>,
 }
 
 impl JumpRoutes {
@@ -42,7 +28,6 @@ impl JumpRoutes {
         if access.jumps.is_empty() {
             return Ok(None);
         }
-        let asked = clock::monotonic();
         let key = (host.namespace.clone(), host.group_uid.clone(), access.hash);
         let route = {
             let mut routes = self.routes.lock();
@@ -50,16 +35,62 @@ impl JumpRoutes {
             routes.retain(|other, route| *other == key || Arc::strong_count(route) > 1 || !route.is_closed());
             routes.entry(key).or_default().clone()
         };
-        let mut state = route.state.lock().await;
-        if let Some(open) = state.open.upgrade().filter(|open| !open.is_closed()) {
+        route.open(access.hash, &access.jumps, &access.credentials, &access.target.address).await
+    }
+}
+
+/// One group's route. Only one at a time dials.
+#[derive(Default)]
+pub(crate) struct JumpRoute {
+    /// It stays open while no host behind it is connected.
+    stays: bool,
+    state: tokio::sync::Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Hash of how the group was reached then.
+    hash: u64,
+    /// The hosts behind it keep it open.
+    open: Weak<Connection>,
+    kept: Option<Arc<Connection>>,
+    /// The last dial that failed. Whoever waited for it shares its error: a thousand hosts don't dial one bastion a thousand times.
+    failed: Option<(Instant, SshError)>,
+}
+
+impl JumpRoute {
+    pub fn that_stays() -> Self {
+        Self { stays: true, ..Self::default() }
+    }
+
+    /// The connection to the last jump host; `None` where there is none. `host`: the one behind it, for messages.
+    pub async fn open(
+        &self,
+        hash: u64,
+        jumps: &[SshTarget],
+        credentials: &Credentials,
+        host: &str,
+    ) -> Result<Option<Arc<Connection>>, SshError> {
+        if jumps.is_empty() {
+            return Ok(None);
+        }
+        let asked = clock::monotonic();
+        let mut state = self.state.lock().await;
+        let is_current = |open: &Arc<Connection>| !open.is_closed();
+        if state.hash == hash
+            && let Some(open) = state.open.upgrade().filter(is_current)
+        {
             return Ok(Some(open));
         }
-        if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| *at >= asked) {
-            return Err(for_host(error.clone(), &access.target.address));
+        state.kept = None;
+        if let Some((_, error)) = state.failed.as_ref().filter(|(at, _)| state.hash == hash && *at >= asked) {
+            return Err(for_host(error.clone(), host));
         }
-        match Connection::open_chain(&access.jumps, &access.target.address, &access.credentials).await {
+        state.hash = hash;
+        match Connection::open_chain(jumps, host, credentials).await {
             Ok(open) => {
                 state.open = open.as_ref().map(Arc::downgrade).unwrap_or_default();
+                state.kept = open.clone().filter(|_| self.stays);
                 Ok(open)
             }
             Err(error) => {
@@ -68,9 +99,7 @@ impl JumpRoutes {
             }
         }
     }
-}
 
-impl Route {
     fn is_closed(&self) -> bool {
         self.state.try_lock().is_ok_and(|state| state.open.strong_count() == 0)
     }

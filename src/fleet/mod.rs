@@ -32,7 +32,6 @@ mod ssh;
 mod tests;
 mod worker;
 
-pub(crate) use self::budget::{Connections, Health};
 pub use self::{
     access::{GroupAccess, HostAccess, HostId},
     budget::{BudgetSettings, Budgets, raise_descriptors},
@@ -42,4 +41,9 @@ pub use self::{
     registry::{Fleet, FleetSettings},
     session::{Dialer, Dialled, PushSource, Session, TaskEvents},
     ssh::SshDialer,
+};
+pub(crate) use self::{
+    budget::{ConnectionPermit, Connections, Health},
+    jump_route::JumpRoute,
+    worker::GOOD_SESSION,
 };

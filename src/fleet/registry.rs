@@ -56,12 +56,13 @@ impl Fleet {
     /// that are reached otherwise are dialled again.
     pub fn configure(&self, namespace: &str, group_uid: &str, access: GroupAccess) {
         let GroupAccess { hosts, connections, period } = access;
-        let most = connections.unwrap_or(hosts.len()).max(1);
-        let keeps = hosts.len() <= most;
         let mut groups = self.inner.groups.lock();
         let group = groups.entry((namespace.to_owned(), group_uid.to_owned()));
-        let group = group.or_insert_with(|| Group { connections: Connections::new(most), workers: HashMap::new() });
-        group.connections.resize(most);
+        let group = group.or_insert_with(|| Group {
+            connections: self.inner.budgets.group(connections, hosts.len()),
+            workers: HashMap::new(),
+        });
+        group.connections.resize(connections, hosts.len());
         group.workers.retain(|name, _| hosts.contains_key(name));
         for (name, access) in hosts {
             let worker = group.workers.entry(name).or_insert_with_key(|name| {
@@ -73,7 +74,7 @@ impl Fleet {
                 let id = HostId::new(namespace, group_uid, name);
                 Worker::start(id, access.clone(), self.inner.dialer.clone(), bounds, self.inner.changes.clone())
             });
-            worker.set(access, period, keeps);
+            worker.set(access, period);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -38,10 +38,10 @@ pub(super) struct Shared {
     /// Grows when a session is lost: work under way ends.
     pub lost: watch::Sender<u64>,
     pub budgets: Budgets,
+    pub group: Connections,
     pub least_rate: Option<u64>,
     changes: Changes,
     period_millis: AtomicU64,
-    keeps: AtomicBool,
     /// The host may be dialled again now.
     pub redial: Notify,
 }
@@ -64,7 +64,7 @@ impl Shared {
     }
 
     pub fn keeps_connection(&self) -> bool {
-        self.keeps.load(Ordering::Relaxed)
+        self.group.keeps()
     }
 
     /// A new worker's.
@@ -77,18 +77,17 @@ impl Shared {
             access: watch::Sender::new(Arc::new(access)),
             lost: watch::Sender::new(0),
             budgets: bounds.budgets.clone(),
+            group: bounds.group.clone(),
             least_rate: bounds.least_rate,
             changes,
             period_millis: AtomicU64::new(60_000),
-            keeps: AtomicBool::new(true),
             redial: Notify::new(),
         })
     }
 
-    pub fn set(&self, access: HostAccess, period: Duration, keeps: bool) {
+    pub fn set(&self, access: HostAccess, period: Duration) {
         let millis = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
         self.period_millis.store(millis, Ordering::Relaxed);
-        self.keeps.store(keeps, Ordering::Relaxed);
         self.access.send_if_modified(|old| {
             let changed = old.hash != access.hash;
             if changed {

@@ -11,7 +11,7 @@ use tokio_util::{
 use super::{
     access::{HostAccess, HostId},
     backoff,
-    budget::{ConnectionPermit, Connections},
+    budget::ConnectionPermit,
     changes::Changes,
     known::{Known, Link},
     order::{FleetError, Order, Ticket},
@@ -22,7 +22,7 @@ use super::{
 use crate::effects::{clock, program::ProgramError};
 
 /// A session that lasted so long was a good one: the next dial after it is at once.
-const GOOD_SESSION: Duration = Duration::from_secs(20);
+pub(crate) const GOOD_SESSION: Duration = Duration::from_secs(20);
 
 /// Ends with its connection when it is dropped.
 pub(super) struct Worker {
@@ -40,12 +40,12 @@ impl Worker {
     ) -> Self {
         let shared = Shared::new(id, access, &bounds, changes);
         let cut = CancellationToken::new();
-        tokio::spawn(run(shared.clone(), dialer, bounds.group, cut.clone()));
+        tokio::spawn(run(shared.clone(), dialer, cut.clone()));
         Self { shared, _cut: cut.drop_guard() }
     }
 
-    pub fn set(&self, access: HostAccess, period: Duration, keeps: bool) {
-        self.shared.set(access, period, keeps);
+    pub fn set(&self, access: HostAccess, period: Duration) {
+        self.shared.set(access, period);
     }
 
     pub fn known(&self) -> Known {
@@ -65,10 +65,10 @@ impl Worker {
 }
 
 /// Until it is cut.
-async fn run(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, group: Connections, cut: CancellationToken) {
+async fn run(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, cut: CancellationToken) {
     let working = async {
         loop {
-            let round = AssertUnwindSafe(rounds(&shared, &dialer, &group)).catch_unwind().await;
+            let round = AssertUnwindSafe(rounds(&shared, &dialer)).catch_unwind().await;
             if round.is_err() {
                 shared.lose(ProgramError::Ended("its worker failed here and starts again".to_owned()), true);
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -86,10 +86,10 @@ async fn run(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, group: Connections, c
     }
 }
 
-async fn rounds(shared: &Arc<Shared>, dialer: &Arc<dyn Dialer>, group: &Connections) {
+async fn rounds(shared: &Arc<Shared>, dialer: &Arc<dyn Dialer>) {
     let mut failed = 0;
     loop {
-        match round(shared, dialer, group).await {
+        match round(shared, dialer).await {
             Ok((Over::Idle, _)) => {
                 failed = 0;
                 shared.learn(|known, _| {
@@ -122,16 +122,12 @@ async fn rounds(shared: &Arc<Shared>, dialer: &Arc<dyn Dialer>, group: &Connecti
 }
 
 /// One connection, from its dial to its end.
-async fn round(
-    shared: &Arc<Shared>,
-    dialer: &Arc<dyn Dialer>,
-    group: &Connections,
-) -> Result<(Over, Duration), ProgramError> {
+async fn round(shared: &Arc<Shared>, dialer: &Arc<dyn Dialer>) -> Result<(Over, Duration), ProgramError> {
     let access = shared.access.borrow().clone();
     let doubtful = shared.known.lock().failed > 0;
     let permit = {
         // Orders do not wait for a permit beyond their patience either.
-        let waiting = shared.budgets.connect(group, doubtful);
+        let waiting = shared.budgets.connect(&shared.group, doubtful);
         tokio::pin!(waiting);
         loop {
             tokio::select! {

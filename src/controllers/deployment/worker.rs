@@ -42,6 +42,8 @@ enum End {
     Failed(HostFailure),
 }
 
+/// The longest wait for the right to a connection, and for a check at the end: the planner decides without it.
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(30);
 /// Retries for errors expected to be transient.
 const MAX_RETRIES: u32 = 3;
 /// Pause after a goal that was not reached and has no recorded failure, so that it is not tried in a hot loop.
@@ -82,7 +84,11 @@ async fn follow_goals(context: Arc<DeploymentContext>, host_ref: HostRef, number
         }
         // The planner needs a check that is newer than the last act.
         if matches!(context.fleet.hosts.check(&host_ref.host_key()), HostCheck::Unknown) {
-            let _ = hosts::probe(&context.fleet, &host_ref.host_key()).await;
+            let host_key = host_ref.host_key();
+            let check = hosts::probe(&context.fleet, &host_key);
+            if tokio::time::timeout(CONNECTION_PATIENCE, check).await.is_err() {
+                context.fleet.hosts.request_check(&host_ref.namespace, &host_ref.group, [&host_ref.host]);
+            }
         }
         if context.fleet.hosts.workers.end(&key, version) {
             break;
@@ -189,9 +195,9 @@ async fn follow(
     }
 }
 
-/// One connection for the whole task. A failure to connect is kept for the planner.
+/// One connection for the whole task. A failure to connect is kept for the planner; where none is free, the others go on.
 async fn connect(context: &Arc<DeploymentContext>, key: &HostKey) -> Option<Arc<Link>> {
-    if let Ok(link) = hosts::link(&context.fleet, key).await {
+    if let Ok(link) = hosts::link_soon(&context.fleet, key, CONNECTION_PATIENCE).await? {
         return Some(link);
     }
     let _ = hosts::probe(&context.fleet, key).await;

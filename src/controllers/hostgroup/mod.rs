@@ -162,7 +162,7 @@ fn being_deleted() -> Failure {
 
 /// Watches every host of the group; those that are watched already take over the new configuration at their next check.
 fn begin(context: &Arc<HostGroupContext>, namespace: &str, name: &str, config: GroupConfig) {
-    for host in context.fleet.hosts.configure(namespace, name, config) {
+    for host in context.fleet.hosts.configure(namespace, name, config, &context.fleet.budgets) {
         let key = HostKey::new(namespace, name, &host);
         let task = format!("watch/{namespace}/{name}/{host}");
         // A host that left and came back: its old watcher may sleep a whole period before it notices anything.

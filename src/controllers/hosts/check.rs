@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Time after which a host of which nothing is known counts as unreachable for now: a slow host must not hold up the others.
-const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Records what is known after an act that told of its folder, and answers it: the rest of the host is as it was. The caller wakes what
 /// depends on it, once more than this one act is done.
@@ -38,12 +38,17 @@ pub(crate) async fn bounded<T>(
     if let Ok(done) = tokio::time::timeout(FIRST_CHECK_TIMEOUT, &mut work).await {
         return done;
     }
-    if fleet.hosts.check(key) == HostCheck::Unknown {
-        let message = format!("no answer from {} for {} s; still waiting", key.host, FIRST_CHECK_TIMEOUT.as_secs());
-        record_check(fleet, key, HostCheck::Failed(Failure::waiting(Reason::Unreachable, message)), acts);
-    }
+    let message = format!("no answer from {} for {} s; still waiting", key.host, FIRST_CHECK_TIMEOUT.as_secs());
+    note_waiting(fleet, key, message, acts);
     let late = |_| SshError::Deadline { address: key.host.clone(), what, seconds: limit.as_secs() };
     tokio::time::timeout(limit.saturating_sub(FIRST_CHECK_TIMEOUT), work).await.map_err(late)?
+}
+
+/// A host of which nothing is known counts as unreachable for now.
+pub(super) fn note_waiting(fleet: &Fleet, key: &HostKey, message: String, acts: u64) {
+    if fleet.hosts.check(key) == HostCheck::Unknown {
+        record_check(fleet, key, HostCheck::Failed(Failure::waiting(Reason::Unreachable, message)), acts);
+    }
 }
 
 /// Hosts that an operator before this one acted on are known by their owner files.

@@ -58,14 +58,4 @@ impl GroupConfig {
     pub(crate) fn sign_in_limit(&self) -> Duration {
         (self.connect_timeout * 2 + Duration::from_secs(10)).max(Duration::from_secs(30))
     }
-
-    /// Connections at once.
-    pub(crate) fn connections(&self) -> usize {
-        self.max_connections.unwrap_or(self.hosts.len())
-    }
-
-    /// Every host may keep its connection; else each is closed after its use.
-    pub(crate) fn keeps_connections(&self) -> bool {
-        self.hosts.len() <= self.connections()
-    }
 }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `config.rs` | names of hosts, and how a group is reached |
 //! | `registry.rs` | what is known of groups and hosts; `workers.rs`: what is being done on hosts |
-//! | `slot.rs` | where a connection is kept; `link.rs`: how it is made, `jump_route.rs` through what; how many there may be: `fleet/budget.rs` |
+//! | `slot.rs` | where a connection is kept; `link.rs`: how it is made; how many there may be, and through which jump hosts: `fleet` |
 //! | `watch.rs` | the task that checks one host; `check.rs`: what a check leaves known |
 //! | `fleet.rs` | what such tasks share |
 //! | `failure.rs`, `host_keys.rs` | errors as planners read them; keys that were trusted on first use |
@@ -15,7 +15,6 @@ mod config;
 mod failure;
 mod fleet;
 mod host_keys;
-mod jump_route;
 mod link;
 mod registry;
 mod slot;
@@ -28,7 +27,7 @@ pub use self::{
     failure::{credentials_failure, reason_of_ssh},
     fleet::Fleet,
     host_keys::HostKeyStore,
-    link::link,
+    link::link_soon,
     registry::{Dial, Registry},
     slot::Link,
     watch::{probe, probe_over, watch},

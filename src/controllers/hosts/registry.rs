@@ -8,15 +8,14 @@ use tokio::sync::Notify;
 
 use super::{
     config::{GroupConfig, HostKey},
-    jump_route::JumpRoute,
     slot::ConnectionSlot,
     workers::HostWorkers,
 };
 use crate::{
     effects::clock,
-    fleet::Connections,
+    fleet::{Budgets, Connections, JumpRoute},
     model::{
-        Failure,
+        Class, Failure,
         facts::{FolderFacts, HostFacts},
     },
     plan::hostgroup::HostCheck,
@@ -35,7 +34,7 @@ struct Group {
     config: Option<Arc<GroupConfig>>,
     secret: Option<Failure>,
     connections: Option<Connections>,
-    route: Arc<JumpRoute>,
+    route: Option<Arc<JumpRoute>>,
     hosts: HashMap<String, HostEntry>,
 }
 
@@ -60,7 +59,7 @@ pub struct Dial {
     pub address: String,
     pub slot: Arc<ConnectionSlot>,
     pub connections: Connections,
-    /// Its last check failed, and there are fewer connections than hosts.
+    /// Its last check failed.
     pub doubtful: bool,
     pub route: Arc<JumpRoute>,
 }
@@ -78,14 +77,19 @@ impl Registry {
 
     /// Takes over how a group is reached now, and answers which of its hosts are not watched yet. Those that left are forgotten; their
     /// watchers end. Where the address, the user or the Secrets changed, what was known is dropped.
-    pub(crate) fn configure(&self, namespace: &str, group: &str, config: GroupConfig) -> Vec<String> {
+    pub(crate) fn configure(
+        &self,
+        namespace: &str,
+        group: &str,
+        config: GroupConfig,
+        budgets: &Budgets,
+    ) -> Vec<String> {
         let mut groups = self.lock();
         let known = groups.entry((namespace.to_owned(), group.to_owned())).or_default();
         let old = known.config.replace(Arc::new(config.clone()));
-        match &known.connections {
-            Some(connections) => connections.resize(config.connections()),
-            None => known.connections = Some(Connections::new(config.connections())),
-        }
+        let (most, hosts) = (config.max_connections, config.hosts.len());
+        known.connections.get_or_insert_with(|| budgets.group(most, hosts)).resize(most, hosts);
+        known.route.get_or_insert_with(|| Arc::new(JumpRoute::that_stays()));
         known.secret = None;
         known.hosts.retain(|name, _| config.hosts.contains_key(name));
         let mut new = Vec::new();
@@ -180,7 +184,12 @@ impl Registry {
                 deployments: !one.fresh || differs(&one.check, &check),
                 group: differs(&of_group(&one.check), &of_group(&check)),
             };
-            one.failed = if matches!(check, HostCheck::Failed(_)) { one.failed.saturating_add(1) } else { 0 };
+            one.failed = match &check {
+                // It is waited for.
+                HostCheck::Failed(failure) if failure.class == Class::Waiting => one.failed,
+                HostCheck::Failed(_) => one.failed.saturating_add(1),
+                HostCheck::Facts(_) | HostCheck::Unknown => 0,
+            };
             one.check = check;
             one.at = Some(clock::now());
             one.fresh = true;
@@ -194,15 +203,14 @@ impl Registry {
             let config = group.config.clone()?;
             let address = config.hosts.get(host)?.clone();
             let one = group.hosts.get(host)?;
-            // With a connection for each host none takes any from another.
-            let (slot, doubtful) = (one.slot.clone(), one.failed > 0 && !config.keeps_connections());
+            let (slot, doubtful) = (one.slot.clone(), one.failed > 0);
             Some(Dial {
                 config,
                 address,
                 slot,
                 connections: group.connections.clone()?,
                 doubtful,
-                route: group.route.clone(),
+                route: group.route.clone()?,
             })
         })
     }

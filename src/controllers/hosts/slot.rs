@@ -1,8 +1,11 @@
 //! Where the connection of one host is kept. It must not know how one is made.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 use tokio::sync::{Mutex, MutexGuard};
@@ -35,6 +38,7 @@ pub struct Link {
     pub(super) address: String,
     pub(super) access_hash: u64,
     pub(super) health: Health,
+    pub(super) began: Instant,
     pub(super) verified: AtomicBool,
 }
 

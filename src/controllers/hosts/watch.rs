@@ -22,6 +22,8 @@ use crate::{
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest delay after checks that failed in a row, before jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(256));
+/// Periods after which a host that can't be used is signed in to anew.
+const UNFIT_PERIODS: u32 = 5;
 /// Shortest delay, after jitter.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 
@@ -55,15 +57,18 @@ fn pause(period: Duration, failed: u32) -> Duration {
 /// Checks a host now, keeps the result, and wakes its group and the Deployments of the namespace if it differs.
 pub async fn probe(fleet: &Fleet, key: &HostKey) -> Result<HostFacts, HostError> {
     let acts = fleet.hosts.acts(key);
-    let observed = match link(fleet, key).await {
-        Ok(link) => ask(fleet, key, &link).await,
-        Err(error) => Err(error),
+    let used = link(fleet, key).await;
+    let observed = match &used {
+        Ok(link) => ask(fleet, key, link).await,
+        Err(error) => Err(error.clone()),
     };
     if let Some(dial) = fleet.hosts.dial(key) {
-        // What is tried when a session begins is tried again as long as it says no: users, the login manager's way, the root.
-        let refused = observed.as_ref().is_ok_and(|facts| unfit(facts).is_some());
-        let lost = refused || observed.as_ref().is_err_and(HostError::ends_session);
-        if lost || !dial.config.keeps_connections() {
+        let lost = observed.as_ref().is_err_and(HostError::ends_session);
+        // The host tells when it was mended; what a new sign-in alone shows, as a group of the user, is looked at now and then.
+        let oldest = dial.config.period * UNFIT_PERIODS;
+        let stays_unfit = |link: &Arc<Link>| link.began.elapsed() >= oldest;
+        let unfit = observed.as_ref().is_ok_and(|facts| unfit(facts).is_some());
+        if lost || (unfit && used.as_ref().is_ok_and(stays_unfit)) || !dial.connections.keeps() {
             dial.slot.close().await;
         }
     }
