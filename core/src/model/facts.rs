@@ -8,6 +8,7 @@ use super::{
     ids::{FenceToken, FolderName, Owner, ReleaseName},
     rollout::ProcessId,
 };
+use crate::api::Reason;
 
 /// What stands in the id of a person's task in place of a rollout.
 const BY_HAND: &str = "hand";
@@ -63,6 +64,21 @@ pub struct FolderFacts {
     /// The last act on the application was a person's on the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<ByHand>,
+    /// The task that ended last failed in a step that only an update has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedAct>,
+}
+
+/// An update that failed, as the host tells whoever asks later: its operator may not have heard of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedAct {
+    pub uid: String,
+    pub rollout: String,
+    pub attempt: i64,
+    /// `hook`, `drain` or `minReady`.
+    pub step: String,
+    pub reason: Reason,
+    pub why: String,
 }
 
 /// What a person did with `landfall-host` on the host. Who and why are his words, not known to be true.

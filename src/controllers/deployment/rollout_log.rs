@@ -65,7 +65,7 @@ impl<'a> RolloutLog<'a> {
     pub fn begins(&self, step: &Step) -> Instant {
         let whole = matches!(step, Step::Stage | Step::Claim);
         self.told.lock().whole = whole;
-        if !matches!(step, Step::Died | Step::Overtaken | Step::Reached) {
+        if !matches!(step, Step::Died | Step::Failed(_) | Step::Overtaken | Step::Reached) {
             self.write_purpose();
         }
         if whole || matches!(step, Step::Attach(_)) {
@@ -207,6 +207,7 @@ fn step_name(step: &Step) -> &'static str {
         Step::Remove => "remove",
         Step::Adopt => "adopt",
         Step::Died => "start",
+        Step::Failed(_) => "what the host says of its last task",
         Step::Overtaken | Step::Reached => "check",
     }
 }

@@ -26,9 +26,9 @@ use crate::{
         program::{TaskNews, TaskStream},
     },
     model::{
-        facts::{FolderFacts, OpenAct},
+        facts::{FailedAct, FolderFacts, OpenAct, ProcessFacts},
         ids::{FenceToken, Owner, ReleaseName},
-        rollout::RolloutId,
+        rollout::{ProcessId, RolloutId},
     },
     plan::deployment::{Assignment, FolderView, Goal, Step, StepProgress, Target, is_target, not_allowed},
 };
@@ -63,6 +63,7 @@ pub(crate) async fn perform(
             return Ok(None);
         }
         Step::Died => return Err(StepError::Failed(died(context))),
+        Step::Failed(failed) => return Err(unheard(context, failed)),
         Step::Overtaken | Step::Reached => return Ok(None),
         Step::Stage => vec![stage(context).await?],
         Step::StageAgain => vec![protocol::Step::Stop, stage(context).await?],
@@ -276,6 +277,28 @@ fn died(context: &StepContext<'_>) -> crate::model::Failure {
     host_failed(Reason::ProcessDied, &message, &[])
 }
 
+/// What the host says of a task whose end nobody heard: it counts as if somebody had.
+fn unheard(context: &StepContext<'_>, failed: &FailedAct) -> StepError {
+    let step = match failed.step.as_str() {
+        "hook" => StepName::Hook,
+        "drain" => StepName::Drain,
+        _ => StepName::MinReady,
+    };
+    let (phase, process) = failed_at(step, context.observed.folder.process.as_ref(), &failed.rollout);
+    StepError::Task(Box::new(TaskFailure { failure: host_failed(failed.reason, &failed.why, &[]), phase, process }))
+}
+
+/// Phase of a host whose task failed in this step, and the process of its rollout that lives all the same.
+fn failed_at(step: StepName, process: Option<&ProcessFacts>, rollout: &str) -> (Phase, Option<ProcessId>) {
+    // A hook before the start leaves the process of before in peace.
+    let phase = match process {
+        Some(process) if step == StepName::Hook && process.rollout == rollout => Phase::Verifying,
+        _ => phase(step),
+    };
+    let process = process.filter(|process| process.alive && phase == Phase::Verifying);
+    (phase, process.map(ProcessFacts::id))
+}
+
 /// Phase of a host during a step of a task.
 fn phase(step: StepName) -> Phase {
     match step {
@@ -404,15 +427,6 @@ fn ended(outcome: &Outcome, folder: Option<FolderFacts>, rollout: &str) -> Resul
         _ => {}
     }
     let process = folder.as_ref().and_then(|folder| folder.process.as_ref());
-    // A hook before the start leaves the process of before in peace.
-    let phase = match process {
-        Some(process) if failure.step == StepName::Hook && process.rollout == rollout => Phase::Verifying,
-        _ => phase(failure.step),
-    };
-    let process = process.filter(|process| process.alive && phase == Phase::Verifying);
-    Err(StepError::Task(Box::new(TaskFailure {
-        failure: task_failed(failure),
-        phase,
-        process: process.map(crate::model::facts::ProcessFacts::id),
-    })))
+    let (phase, process) = failed_at(failure.step, process, rollout);
+    Err(StepError::Task(Box::new(TaskFailure { failure: task_failed(failure), phase, process })))
 }

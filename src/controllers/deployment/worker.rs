@@ -165,7 +165,7 @@ async fn follow(
         if context.fleet.hosts.workers.pass(&key, step.phase()) {
             context.shared.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
         }
-        if step != Step::Died {
+        if !matches!(step, Step::Died | Step::Failed(_)) {
             context.fleet.hosts.begin_act(&host_key);
         }
         let step_context =

@@ -3,9 +3,9 @@
 
 use landfall_host_protocol as host;
 
-use crate::api::conditions::clip;
+use crate::api::{Reason, conditions::clip};
 use crate::model::{
-    facts::{ByHand, EndFacts, FolderFacts, HostFacts, OpenAct, ProcessFacts, ReadyMark},
+    facts::{ByHand, EndFacts, FailedAct, FolderFacts, HostFacts, OpenAct, ProcessFacts, ReadyMark},
     ids::{FenceToken, FolderName, Owner, ReleaseName},
     text::one_line,
 };
@@ -14,6 +14,8 @@ use crate::model::{
 const ACT_CHARS: usize = 100;
 const REASON_CHARS: usize = 200;
 const USER_CHARS: usize = 64;
+/// Of why a task failed.
+const WHY_BYTES: usize = 1000;
 /// Of what a failing probe says.
 const PROBE_WORDS_BYTES: usize = 300;
 
@@ -51,7 +53,25 @@ pub fn folder(facts: &host::FolderFacts) -> FolderFacts {
         process: facts.process.as_ref().map(|found| process(found, facts)),
         ready: facts.process.as_ref().and_then(ready),
         by_hand: facts.by_hand.as_ref().map(by_hand),
+        failed: facts.last_task.as_ref().and_then(failed),
     }
+}
+
+/// The task that ended last, where it failed in a step that no start for healing has.
+fn failed(last: &host::LastTask) -> Option<FailedAct> {
+    let (host::Author::Operator, Some(host::Outcome::Failed(failure))) = (&last.author, &last.outcome) else {
+        return None;
+    };
+    let reason = match (failure.step, failure.reason) {
+        (host::StepName::Hook, host::Reason::HookFailed) => Reason::HookFailed,
+        (host::StepName::Drain, host::Reason::DrainFailed) => Reason::DrainFailed,
+        (host::StepName::MinReady, host::Reason::ProcessDied) => Reason::ProcessDied,
+        (host::StepName::MinReady, host::Reason::NotReady) => Reason::NotReady,
+        _ => return None,
+    };
+    let host::TaskId { uid, rollout, attempt, .. } = last.id.clone();
+    let step = failure.step.as_str().to_owned();
+    Some(FailedAct { uid, rollout, attempt, step, reason, why: clip(&failure.why, WHY_BYTES) })
 }
 
 fn releases(facts: &host::FolderFacts, fits: impl Fn(&host::ReleaseFacts) -> bool) -> Vec<ReleaseName> {

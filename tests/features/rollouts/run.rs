@@ -83,6 +83,27 @@ async fn hooks_run_at_their_places_and_one_that_fails_fails_the_host_with_its_la
 }
 
 #[tokio::test]
+async fn a_hook_that_fails_while_no_operator_listens_is_told_by_the_next_one() {
+    let mut bench = Bench::new(1).await;
+    let script = "touch ../../shared/begun; until [ -e ../../shared/go ]; do sleep 0.05; done; exit 3";
+    let hooks = json!({ "hooks": [{ "at": "AfterReady", "exec": ["sh", "-c", script] }] });
+    bench.publish_with("v1", SERVES, json!({ "httpGet": { "port": 8080, "path": "/version" } }), hooks);
+    bench.deploy("v1", json!({})).await;
+    until("the hook runs", || async { on_host(&bench, "ls").await.contains("begun") }).await;
+    bench.operator.kill9().await;
+    on_host(&bench, "touch go").await;
+    until("the task is over", || async { on_host(&bench, "tail -n 1 ../.landfall/journal").await.contains("failed") })
+        .await;
+    bench.operator.restart().await;
+    let failed = bench.until("failed", |object| is(object, "Stalled", "HostsFailed")).await;
+    let entry = exception(&failed, "web-01").unwrap();
+    assert_eq!((entry.reason.as_str(), entry.phase), ("HookFailed", Phase::Failed));
+    assert!(entry.message.contains("AfterReady") && entry.message.contains("exit status 3"), "{}", entry.message);
+    assert_eq!(bench.starts(0).await, ["v1"], "what serves is left running");
+    assert_eq!(on_host(&bench, "grep -c '\"kind\":\"begin\"' ../.landfall/journal").await.trim(), "2", "stage, update");
+}
+
+#[tokio::test]
 async fn what_serves_is_drained_before_it_is_stopped_and_a_drain_that_fails_fails_the_host() {
     let bench = Bench::new(1).await;
     let probe = json!({ "httpGet": { "port": 8080, "path": "/version" } });

@@ -5,7 +5,7 @@ use super::{
     folder::{is_down, is_kept, is_marked, unready, was_ready},
     intent::IntentOnRecord,
     observed::{FolderCheck, FolderView, GoalKind, HostObserved, Observed},
-    steps::{has_changed_release, is_reached, is_staged, is_target},
+    steps::{has_changed_release, is_cut_off, is_reached, is_staged, is_target, unheard_failure},
     target::Target,
 };
 use crate::model::rollout::RolloutId;
@@ -122,6 +122,10 @@ impl StateInput<'_> {
             // First: a process that serves may be in its stop already.
             if let Some(open) = update_step(folder, &target.uid) {
                 return HostState::Updating { phase: phase_in_step(folder, target, open), lost: None };
+            }
+            let unfinished = is_cut_off(folder, target) && self.may_have_begun(folder, target);
+            if unfinished || unheard_failure(folder, target).is_some() {
+                return HostState::Updating { phase: phase_of(folder, target), lost: None };
             }
             if is_reached(folder, target) && !self.has_failed_hook() {
                 return unready(folder).map_or(HostState::Ready, |why| HostState::NotReady(why.to_owned()));

@@ -10,7 +10,7 @@ use crate::model::rollout::RolloutId;
 use crate::{
     api::{deployment::Phase, project::Drain},
     model::{
-        facts::{FolderFacts, OpenAct, ProcessFacts},
+        facts::{FailedAct, FolderFacts, OpenAct, ProcessFacts},
         rollout::ProcessId,
     },
 };
@@ -87,6 +87,8 @@ pub enum Step {
     Adopt,
     /// The process ended before it was ready.
     Died,
+    /// The update failed in this attempt, and nobody heard of it.
+    Failed(FailedAct),
     /// A person has acted on the host since the decision, which is taken again.
     Overtaken,
     Reached,
@@ -105,7 +107,7 @@ impl Step {
             | Self::Adopt
             | Self::Attach(_) => Phase::Stopping,
             Self::Switch => Phase::Switching,
-            Self::Verify | Self::Died => Phase::Verifying,
+            Self::Verify | Self::Died | Self::Failed(_) => Phase::Verifying,
             Self::Overtaken => Phase::Pending,
             Self::Prune | Self::Claim | Self::Reached => Phase::Ready,
         }
@@ -121,7 +123,13 @@ pub fn next_step(observed: &FolderView, goal: &Goal, done: StepProgress) -> Step
         Goal::Stage(target) if !is_staged(&observed.folder, target) => Step::Stage,
         Goal::Stage(_) => Step::Reached,
         Goal::Run { by_hand, .. } if is_overtaken(&observed.folder, *by_hand) => Step::Overtaken,
-        Goal::Run { target, heal, failed_process, .. } => run_step(observed, target, *heal, *failed_process, done),
+        Goal::Run { target, heal, failed_process, .. } => {
+            let unheard = unheard_failure(&observed.folder, target).filter(|_| !*heal);
+            match unheard {
+                Some(failed) => Step::Failed(failed.clone()),
+                None => run_step(observed, target, *heal, *failed_process, done),
+            }
+        }
         Goal::Release | Goal::Remove | Goal::Adopt if done.ownership_done => Step::Reached,
         Goal::Release => Step::Release,
         Goal::Remove => Step::Remove,
@@ -167,13 +175,26 @@ fn run_step(
     if folder.current.as_ref() != Some(&target.release) {
         return Step::Switch;
     }
-    if !is_marked(folder, process) {
+    if !is_marked(folder, process) || !heal && is_cut_off(folder, target) {
         return Step::Verify;
     }
     match has_too_many(folder, target) && !done.pruned {
         true => Step::Prune,
         false => Step::Reached,
     }
+}
+
+/// This attempt's update failed there, as the host tells it.
+pub(crate) fn unheard_failure<'a>(folder: &'a FolderFacts, target: &Target) -> Option<&'a FailedAct> {
+    folder.failed.as_ref().filter(|failed| {
+        failed.uid == target.uid && failed.rollout == target.rollout && failed.attempt == target.attempt
+    })
+}
+
+/// A task of this rollout died before its end: what follows readiness may not be done.
+pub(crate) fn is_cut_off(folder: &FolderFacts, target: &Target) -> bool {
+    let of_rollout = |open: &OpenAct| open.uid == target.uid && open.rollout == target.rollout;
+    folder.open.as_ref().is_some_and(|open| !open.running && of_rollout(open))
 }
 
 /// The one start of the first attempt is over: what is started again without a word would hide that it fails. After a reboot the outcome is

@@ -8,7 +8,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::rollout::HostFailure;
+use crate::model::{
+    facts::{FailedAct, OpenAct},
+    rollout::HostFailure,
+};
 use crate::{
     api::{
         Reason,
@@ -623,6 +626,46 @@ fn what_ends_right_after_its_update_is_its_keepers() {
     let other = Target { digest: "0".repeat(64), ..target.clone() };
     let other = run(&other, "web-00", kept.clone(), true);
     assert_eq!(step(&other, true), Step::Update);
+}
+
+#[test]
+fn an_update_goes_on_where_its_task_died_and_fails_where_it_failed() {
+    let simulation = Simulation::new(&[HostOutcome::Ready], 1, 0);
+    let record = records::record(&version("v1"), vec![], "h".into(), 1, simulation.now);
+    let target = Target::new(&simulation.observed, &record, "1.0", 1, 0);
+    let releases = vec![target.release.clone()];
+    let ready = run(&target, "web-00", FolderFacts { releases, ..FolderFacts::default() }, true);
+    let step = |folder: &FolderFacts, heal| {
+        let view = FolderView { folder: folder.clone(), ..FolderView::default() };
+        let goal =
+            Goal::Run { target: Box::new(target.clone()), heal, failed_process: None, by_hand: None, drain: None };
+        next_step(&view, &goal, StepProgress::default())
+    };
+    assert_eq!(step(&ready, false), Step::Reached);
+    let open = OpenAct {
+        uid: target.uid.clone(),
+        rollout: target.rollout.clone(),
+        attempt: 1,
+        n: 3,
+        step: "waitReady".into(),
+        running: false,
+    };
+    let cut_off = FolderFacts { open: Some(open), ..ready.clone() };
+    assert_eq!(step(&cut_off, false), Step::Verify, "its hooks may not be done");
+    assert_eq!(step(&cut_off, true), Step::Reached, "a start for healing has none");
+
+    let failed = FailedAct {
+        uid: target.uid.clone(),
+        rollout: target.rollout.clone(),
+        attempt: 1,
+        step: "hook".into(),
+        reason: Reason::HookFailed,
+        why: "exit status 3".into(),
+    };
+    let of_attempt = |attempt| FolderFacts { failed: Some(FailedAct { attempt, ..failed.clone() }), ..ready.clone() };
+    assert_eq!(step(&of_attempt(1), false), Step::Failed(failed.clone()));
+    assert_eq!(step(&of_attempt(1), true), Step::Reached);
+    assert_eq!(step(&of_attempt(2), false), Step::Reached, "another attempt's is none of this one");
 }
 
 #[test]
