@@ -9,7 +9,7 @@ mod systemd;
 
 use std::{path::Path, time::Duration};
 
-use landfall_host_protocol::{Configuration, FolderFacts, FolderName, Reason, Runtime as Kind, Secrets, Start};
+use landfall_host_protocol::{Configuration, FolderFacts, FolderName, Reason, RunAs, Runtime as Kind, Secrets, Start};
 
 use crate::{
     failure::{StepFailure, StepResult},
@@ -78,6 +78,11 @@ pub fn recorded(folder: &Folder) -> Box<dyn Runtime> {
         // It knows what is left of a record alone, and suspects the rest.
         None => Box::new(process::Process),
     }
+}
+
+/// User that the application on record runs as; `None`: the one that runs this program.
+pub fn recorded_user(folder: &Folder) -> Option<RunAs> {
+    process::run_as_of(folder, &State::read(folder).ok().flatten()?)
 }
 
 /// Removes from the project's data what only the user can that its application ran as.

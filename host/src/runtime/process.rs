@@ -259,7 +259,7 @@ fn runs(state: &State) -> bool {
         && state.application.as_ref().is_some_and(|application| !matches!(find(application), Found::Dead))
 }
 
-fn run_as_of(folder: &Folder, state: &State) -> Option<RunAs> {
+pub(super) fn run_as_of(folder: &Folder, state: &State) -> Option<RunAs> {
     let Some(hash) = &state.config else {
         let (method, user) = shell::user(folder)?;
         let method = if method == "Su" { RunAsMethod::Su } else { RunAsMethod::Sudo };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfall_host_protocol::{Drain, HttpGet, Reason, RunAs, Step};
+use landfall_host_protocol::{Drain, HttpGet, Reason, RunAs};
 
 use super::{
     Context, Done,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     failure::{StepFailure, StepResult},
-    files, gate, probe, task,
+    files, gate, probe, runtime, task,
 };
 
 pub(super) fn drain(context: &Context<'_>, drain: &Drain) -> StepResult<Done> {
@@ -21,7 +21,9 @@ pub(super) fn drain(context: &Context<'_>, drain: &Drain) -> StepResult<Done> {
     if let Some(why) = unsupported(drain) {
         return Err(StepFailure::new(Reason::DrainFailed, why));
     }
-    let run_as = run_as(context);
+    // Its own user, whoever the next version runs as.
+    let run_as = runtime::recorded_user(context.folder);
+    let run_as = run_as.as_ref();
     task::expect_undo(context.folder, &context.task.id, drain, run_as)
         .map_err(|error| files::failure(Reason::DrainFailed, &error, &context.folder.dot()))?;
     gate::pass("drain.run", || {
@@ -45,15 +47,6 @@ pub(crate) fn undrain(drain: &Drain, run_as: Option<&RunAs>, context: &Context<'
         })
     })
     .unwrap_or_else(|error| Err(files::failure(Reason::DrainFailed, &error, &context.folder.path())))
-}
-
-/// User that the task's application runs as.
-fn run_as<'a>(context: &'a Context<'_>) -> Option<&'a RunAs> {
-    context.task.steps.iter().find_map(|step| match step {
-        Step::Start(start) => start.config.run_as.as_ref(),
-        Step::Hook { config, .. } => config.run_as.as_ref(),
-        _ => None,
-    })
 }
 
 fn exec(context: &Context<'_>, command: &[String], run_as: Option<&RunAs>, seconds: u32) -> StepResult<()> {

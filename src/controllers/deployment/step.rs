@@ -66,7 +66,10 @@ pub(crate) async fn perform(
         Step::Failed(failed) => return Err(unheard(context, failed)),
         Step::Overtaken | Step::Reached => return Ok(None),
         Step::Stage => vec![stage(context).await?],
-        Step::StageAgain => vec![protocol::Step::Stop, stage(context).await?],
+        Step::StageAgain => {
+            let stage = stage(context).await?;
+            drain_of_running(context).into_iter().chain([protocol::Step::Stop, stage]).collect()
+        }
         Step::Stop => vec![protocol::Step::Stop],
         Step::Update => update(context)?,
         Step::Switch => after_start(context, true)?,
@@ -180,9 +183,7 @@ fn update(context: &StepContext<'_>) -> Result<Vec<protocol::Step>, StepError> {
     };
     let hooks = |at| hooks(context, target, &config, at);
     let mut steps = hooks(HookPoint::BeforeStop)?;
-    if let Goal::Run { heal: false, drain: Some(of_running), .. } = &context.assignment.goal {
-        steps.extend(drain(of_running).map(protocol::Step::Drain));
-    }
+    steps.extend(drain_of_running(context));
     steps.push(protocol::Step::Stop);
     steps.extend(hooks(HookPoint::AfterStop)?);
     steps.push(protocol::Step::Switch { release: release(&target.release)? });
@@ -190,6 +191,18 @@ fn update(context: &StepContext<'_>) -> Result<Vec<protocol::Step>, StepError> {
     steps.push(protocol::Step::Start(Box::new(start)));
     steps.extend(after_start(context, false)?);
     Ok(steps)
+}
+
+/// How what serves there is taken out of service before it is stopped.
+fn drain_of_running(context: &StepContext<'_>) -> Option<protocol::Step> {
+    // What has ended since the decision, or was stopped by a step before, would fail its drain.
+    let serves = context.observed.folder.process.as_ref().is_some_and(|process| process.alive);
+    match &context.assignment.goal {
+        Goal::Run { heal: false, drain: Some(of_running), .. } if serves => {
+            drain(of_running).map(protocol::Step::Drain)
+        }
+        _ => None,
+    }
 }
 
 /// The hooks of one place in an update; none where a process is only started again.

@@ -89,7 +89,9 @@ async fn a_hook_that_fails_while_no_operator_listens_is_told_by_the_next_one() {
     let hooks = json!({ "hooks": [{ "at": "AfterReady", "exec": ["sh", "-c", script] }] });
     bench.publish_with("v1", SERVES, json!({ "httpGet": { "port": 8080, "path": "/version" } }), hooks);
     bench.deploy("v1", json!({})).await;
-    until("the hook runs", || async { on_host(&bench, "ls").await.contains("begun") }).await;
+    // Its folder is not there yet.
+    let begun = format!("ls {}/shared 2>&1 || true", bench.folder());
+    until("the hook runs", || async { bench.hosts.host(0).sh(&begun).await.contains("begun") }).await;
     bench.operator.kill9().await;
     on_host(&bench, "touch go").await;
     until("the task is over", || async { on_host(&bench, "tail -n 1 ../.landfall/journal").await.contains("failed") })
