@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
 
 use super::{
+    application_log::{ApplicationLogArgs, application_log},
     cluster::ClusterArgs,
     error::{CliError, ExitStatus, from_kube},
     object::{self, Kind},
+    output::write,
     state::{State, verdict},
     view::{RetryBudget, ViewClient},
 };
@@ -30,10 +31,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Exit code: 0 with the log (with --follow: the Build is ready), 1 the followed Build failed, 2 without an answer (usage, no cluster, no
 /// such object, no right), 3 the followed Build's script succeeded but tagging or publishing is still in progress.
 #[derive(Debug, Clone, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
 pub struct LogsArgs {
+    #[command(subcommand)]
+    pub of: Option<LogsOf>,
     /// Object: build/NAME or deployment/NAME
-    #[arg(value_name = "KIND/NAME")]
-    pub object: String,
+    #[arg(value_name = "KIND/NAME", required = true)]
+    pub object: Option<String>,
     #[command(flatten)]
     pub cluster: ClusterArgs,
     /// Follow the log until the build or the rollout ends
@@ -56,9 +60,18 @@ pub struct LogsArgs {
     pub host: Option<String>,
 }
 
+/// Logs of another kind.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum LogsOf {
+    App(ApplicationLogArgs),
+}
+
 /// Prints the log on stdout, and notes about it on stderr.
 pub async fn logs(args: LogsArgs) -> Result<ExitStatus, CliError> {
-    let (kind, name) = kind_and_name(&args.object)?;
+    if let Some(LogsOf::App(args)) = args.of {
+        return application_log(args).await;
+    }
+    let (kind, name) = kind_and_name(args.object.as_deref().unwrap_or_default())?;
     let client = ViewClient::for_logs(&args.cluster).await?;
     let path = path(&client.cluster.namespace, kind.plural(), name, "log");
     // A rollout's lines have their times already, and are asked for as they are.
@@ -222,18 +235,6 @@ impl StampedLines {
     }
 }
 
-/// A reader that closes the pipe (`| head`) is no error, and nothing is left to do.
-async fn write(out: &mut tokio::io::Stdout, bytes: &[u8]) -> Result<(), CliError> {
-    let written = async {
-        out.write_all(bytes).await?;
-        out.flush().await
-    };
-    match written.await {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        written => written.map_err(CliError::Output),
-    }
-}
-
 /// What follows the end of an attempt.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
@@ -292,7 +293,8 @@ mod tests {
 
     fn args(tail: Option<u64>, since: Option<u64>) -> LogsArgs {
         LogsArgs {
-            object: "build/x".into(),
+            of: None,
+            object: Some("build/x".into()),
             cluster: ClusterArgs::default(),
             follow: true,
             tail,

@@ -1,5 +1,6 @@
 //! What a person types: `landfall status …`, also as `kubectl landfall status …`. It reads with the caller's own rights and decides nothing.
 
+mod application_log;
 mod cluster;
 pub mod commits;
 pub mod completion;

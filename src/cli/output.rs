@@ -2,6 +2,8 @@
 
 use std::io::{ErrorKind, Write};
 
+use tokio::io::AsyncWriteExt as _;
+
 use super::error::CliError;
 
 /// Values of `-o`; docs/cli.md has the shapes.
@@ -21,4 +23,16 @@ pub fn print(text: &str) -> Result<(), CliError> {
 
 pub(crate) fn print_json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// A reader that closes the pipe (`| head`) is no error, and nothing is left to do.
+pub(super) async fn write(out: &mut tokio::io::Stdout, bytes: &[u8]) -> Result<(), CliError> {
+    let written = async {
+        out.write_all(bytes).await?;
+        out.flush().await
+    };
+    match written.await {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.map_err(CliError::Output),
+    }
 }

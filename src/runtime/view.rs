@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::watch;
@@ -9,9 +10,11 @@ use tokio::sync::watch;
 use super::{config::RunArgs, wiring::Effects};
 use crate::{
     api::deployment::Phase,
-    controllers::hosts::{Fleet, HostKey, HostWorkerKey},
+    controllers::hosts::{Fleet, HostKey, HostWorkerKey, open_link},
+    effects::program::{LogPart, LogStream},
+    model::ids::FolderName,
     plan::hostgroup::HostCheck,
-    server::{self, Hosts, Leading},
+    server::{self, Hosts, Leading, NoLog},
 };
 
 /// Starts to serve it, before the lease is won and whichever replica has it.
@@ -58,5 +61,21 @@ impl Hosts for FleetFacts {
     fn phase(&self, deployment: &str, host: &str) -> Option<Phase> {
         let worker = HostWorkerKey { uid: deployment.to_owned(), host: host.to_owned() };
         self.0.hosts.workers.task(&worker).map(|task| task.phase)
+    }
+
+    fn log(
+        &self,
+        namespace: &str,
+        group: &str,
+        host: &str,
+        folder: FolderName,
+        part: LogPart,
+    ) -> BoxFuture<'static, Result<LogStream, NoLog>> {
+        let (fleet, key) = (self.0.clone(), HostKey::new(namespace, group, host));
+        let opening = async move {
+            let host = open_link(&fleet, &key).await.map_err(|why| NoLog::NotConnected(why.to_string()))?;
+            Ok(host.log(&folder, part).await?)
+        };
+        opening.boxed()
     }
 }

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use crate::api::view::{VIEW_API, VIEW_GROUP, VIEW_VERSION};
 
 /// Subresources only, so that `kubectl get builds` never means this group.
-const RESOURCES: [(&str, &str); 4] = [
+const RESOURCES: [(&str, &str); 5] = [
     ("builds/log", "BuildLog"),
+    ("deployments/applicationlog", "ApplicationLog"),
     ("deployments/log", "DeploymentLog"),
     ("hostgroups/hosts", "HostMatrix"),
     ("projects/commits", "CommitPage"),

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use axum::{
-    http::{HeaderValue, header},
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 
@@ -69,14 +69,19 @@ pub async fn answer(
     let stamps = (query.timestamps && log.times.is_some()).then(|| Stamps::new(&log, from, over));
     let mut response = Reading::new(log, from, until, stamps, permit).into_body().into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    mark_as_text(headers);
     headers.insert(OFFSET_HEADER, HeaderValue::from(from));
     if let Ok(attempt) = HeaderValue::from_str(&attempt) {
         headers.insert(ATTEMPT_HEADER, attempt);
     }
     Ok(response)
+}
+
+/// A log is text and nothing else, and nobody keeps a copy of it.
+pub fn mark_as_text(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 /// What is asked for is with an operator that leads, and none does.

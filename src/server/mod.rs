@@ -5,6 +5,7 @@
 
 mod access;
 mod api_error;
+mod application_log;
 mod authority;
 mod build_log;
 mod commits;
@@ -16,6 +17,7 @@ mod followers;
 mod front_proxy;
 mod hosts;
 mod leader;
+mod lines;
 mod logs;
 mod maintenance;
 mod query;
@@ -32,7 +34,7 @@ use std::{net::SocketAddr, sync::Arc};
 use kube::Client;
 use tokio::sync::watch;
 
-pub use self::state::{Hosts, Leading};
+pub use self::state::{Hosts, Leading, NoLog};
 use self::{access::Access, followers::LogFollowers, leader::Leader, reader_permits::ReaderPermits, state::View};
 use crate::effects::{executor::Executor, git::Git, rollout_logs::RolloutLogs, store::Store};
 

@@ -13,7 +13,7 @@ use axum::{
 use super::{
     access::ObjectPath,
     api_error::ApiError,
-    build_log, commits,
+    application_log, build_log, commits,
     connections::Peer,
     deployment_log, discovery, hosts, logs,
     query::{LogQuery, Parameters},
@@ -35,6 +35,7 @@ pub(crate) fn router(view: Arc<View>) -> Router {
         .route("/openapi/v3", get(discovery::openapi_v3))
         .route(&route("builds/{name}/log"), object("builds", "log", build_log))
         .route(&route("deployments/{name}/log"), object("deployments", "log", deployment_log))
+        .route(&route("deployments/{name}/applicationlog"), object("deployments", "applicationlog", application_log))
         .route(&route("projects/{name}/commits"), object("projects", "commits", commits))
         .route(&route("hostgroups/{name}/hosts"), object("hostgroups", "hosts", hosts))
         .fallback(not_found)
@@ -116,6 +117,12 @@ async fn deployment_log(admitted: Admitted) -> Result<Response, ApiError> {
     let readable = deployment_log::find(&view, &namespace, &name, &query).await?;
     let permit = view.reader_permits.take(&user)?;
     logs::answer(&view, readable, &query, permit).await
+}
+
+async fn application_log(admitted: Admitted) -> Result<Response, ApiError> {
+    let Admitted { view, namespace, name, query, user } = admitted;
+    let query = application_log::Query::read(query.as_deref())?;
+    application_log::answer(&view, &namespace, &name, &query, &user).await
 }
 
 async fn commits(admitted: Admitted) -> Result<Response, ApiError> {

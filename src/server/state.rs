@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::watch;
@@ -9,16 +10,42 @@ use tokio::sync::watch;
 use super::{access::Access, followers::LogFollowers, leader::Leader, reader_permits::ReaderPermits};
 use crate::{
     api::deployment::Phase,
-    effects::{executor::Executor, git::Git, rollout_logs::RolloutLogs, store::Store},
+    effects::{
+        executor::Executor,
+        git::Git,
+        program::{LogPart, LogStream, ProgramError},
+        rollout_logs::RolloutLogs,
+        store::Store,
+    },
+    model::ids::FolderName,
     plan::hostgroup::HostCheck,
 };
 
-/// Facts of hosts in the memory of the leading operator. Reading them contacts no host.
+/// Hosts as the leading operator knows them. But for a log, no host is asked.
 pub trait Hosts: Send + Sync {
     /// Newest check of a host, and its time.
     fn last_check(&self, namespace: &str, group: &str, host: &str) -> (HostCheck, Option<Timestamp>);
     /// Phase of a Deployment's (by uid) update on the host.
     fn phase(&self, deployment: &str, host: &str) -> Option<Phase>;
+    /// The log of a folder's application, over the connection that is open now; none is made for it.
+    fn log(
+        &self,
+        namespace: &str,
+        group: &str,
+        host: &str,
+        folder: FolderName,
+        part: LogPart,
+    ) -> BoxFuture<'static, Result<LogStream, NoLog>>;
+}
+
+/// Why a log can't be read now.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum NoLog {
+    /// The reason alone.
+    #[error("it is not connected: {0}")]
+    NotConnected(String),
+    #[error(transparent)]
+    Host(#[from] ProgramError),
 }
 
 /// Facts of hosts; there while this operator leads.

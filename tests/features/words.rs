@@ -113,8 +113,9 @@ fn messages_are_in_plain_words() {
 
 #[test]
 fn help_is_in_plain_words() {
-    for command in ["status", "logs", "hosts", "commits", "completion", "crds", "dev", "run"] {
-        let help = Command::new(env!("CARGO_BIN_EXE_landfall")).args([command, "--help"]).output().unwrap();
+    for command in ["status", "logs", "hosts", "commits", "completion", "crds", "dev", "run", "logs app"] {
+        let help =
+            Command::new(env!("CARGO_BIN_EXE_landfall")).args(command.split(' ')).arg("--help").output().unwrap();
         let wrong = violations(&String::from_utf8(help.stdout).unwrap());
         assert!(wrong.is_empty(), "{command}: {wrong:#?}");
     }

@@ -2,9 +2,9 @@
 //! direction of writing have no power in what comes out. It must not know where a text comes from.
 
 /// The longest line of [`clean`], in bytes.
-pub(crate) const MAX_LINE: usize = 8 * 1024;
+pub const MAX_LINE: usize = 8 * 1024;
 /// Stands where a line was cut.
-const CUT: &str = " …cut";
+pub const CUT: &str = " …cut";
 /// The longest that one character becomes: `\u{2066}`.
 const MAX_SHOWN: usize = 8;
 

@@ -25,7 +25,7 @@ pub use facts::{
 };
 pub use frame::{Decoder, Frame, FrameError, Kind, MAGIC, MAX_FRAME, MAX_NOISE, encode};
 pub use later::Later;
-pub use message::{Answer, Hello, LogFile, Push, Request, VersionRange, Welcome};
+pub use message::{Answer, Hello, LogFile, LogRequest, Push, Request, VersionRange, Welcome};
 pub use names::{ConfigHash, Digest, FenceToken, FolderName, NameError, Owner, ReleaseName};
 pub use refusal::{Full, Reason, Refusal};
 pub use release::{Bundle, Entry, EntryKind, Manifest};
@@ -51,6 +51,8 @@ pub mod supports {
     pub const SECRETS: &str = "secrets";
     /// Secret values that are no text, for files.
     pub const SECRETS_BINARY: &str = "secrets.binary";
+    /// A log with its older files, and with a window: `older`, `sinceSeconds` and `window` of `log`, and the request `more`.
+    pub const LOG_WHOLE: &str = "log.whole";
 }
 
 /// Versions of the protocol that this package speaks: the one before as well, for an operator and a host program are never replaced at once.

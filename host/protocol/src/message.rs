@@ -93,17 +93,48 @@ pub enum Request {
         folder: FolderName,
         secrets: Secrets,
     },
-    /// The application's log: bytes, then `LastBytes`. `follow`: until cancelled by `Close`.
-    Log {
-        folder: FolderName,
-        file: LogFile,
-        last_lines: Option<u32>,
-        follow: bool,
+    /// The application's log: bytes, then `LastBytes`.
+    Log(LogRequest),
+    /// Under the id of a log with a window: so many bytes more may come. It has no answer.
+    More {
+        bytes: u64,
     },
     /// Ends what is under way under another id.
     Close {
         id: u32,
     },
+}
+
+/// Which part of an application's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogRequest {
+    pub folder: FolderName,
+    pub file: LogFile,
+    /// The last lines; `None`: all.
+    pub last_lines: Option<u32>,
+    /// Until cancelled by `Close`, across rotations.
+    pub follow: bool,
+    /// Of file 0: older files are part of the log as well, the oldest first. See [`LOG_WHOLE`](crate::supports::LOG_WHOLE).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub older: bool,
+    /// With `older`: what was written before the last so many seconds is left out, as far as it is known when that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_seconds: Option<u64>,
+    /// Bytes that may come before the first `More`; `Done` says first that the log is open. `None`: no limit, and no `Done`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u64>,
+}
+
+impl LogRequest {
+    /// One file, from its beginning to its end.
+    pub fn of(folder: FolderName, file: LogFile) -> Self {
+        Self { folder, file, last_lines: None, follow: false, older: false, since_seconds: None, window: None }
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Which log file: 0 is the current one, 1 the one before it.

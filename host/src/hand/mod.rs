@@ -198,7 +198,7 @@ fn login_of(uid: u32, passwd: &str) -> [(&'static str, Option<&str>); 3] {
 /// The last lines, and what follows.
 fn logs(folder: &Folder, follow: bool, lines: u32) -> Result<u8, String> {
     let said = |error: io::Error| format!("{}: {error}", folder.log(0).display());
-    let mut reader = LogReader::open(folder, 0, Some(lines)).map_err(said)?;
+    let mut reader = LogReader::whole(folder, Some(lines), None).map_err(said)?;
     if !reader.is_open() && !follow {
         return Err(format!("{} not found: the application has not been started", folder.log(0).display()));
     }

@@ -36,7 +36,7 @@ use self::{
     jobs::Jobs,
     mending::Mending,
     outgoing::Outgoing,
-    streams::{Streams, TaskEnd},
+    streams::{Log, Streams, TaskEnd},
     view::{Survey, View},
     watch::Watch,
 };
@@ -45,12 +45,11 @@ use crate::{
     facts::{self, PrivilegeCheck},
     folder::Folder,
     incoming::Piece,
-    logs::LogReader,
     program,
 };
 
 /// What this program does.
-const SUPPORTS: [&str; 8] = [
+const SUPPORTS: [&str; 9] = [
     supports::RUNTIME_PROCESS,
     supports::RUNTIME_SYSTEMD,
     supports::RUNTIME_SCRIPT,
@@ -59,6 +58,7 @@ const SUPPORTS: [&str; 8] = [
     supports::SECRETS_BINARY,
     supports::HTTPS,
     supports::SUCCESS_THRESHOLD,
+    supports::LOG_WHOLE,
 ];
 /// Size that standard input's pipe is asked to have; sshd's has 64 KiB.
 const PIPE_SIZE: usize = 1 << 20;
@@ -100,7 +100,7 @@ enum Done {
     Answered(u32, Answer),
     /// The end of a task in this folder is to be told.
     Ended(u32, FolderName, Answer),
-    LogOpened(u32, Folder, LogReader, bool),
+    LogOpened(u32, Log),
     /// A task that was begun or attached to, and the number of the next event.
     Following(u32, Folder, TaskId, u64),
 }
@@ -414,9 +414,9 @@ impl Session {
                     }
                     self.out.answer(id, &answer);
                 }
-                Done::LogOpened(id, folder, reader, follows) => {
+                Done::LogOpened(id, log) => {
                     if self.streams.opened(id) {
-                        self.streams.log(id, folder, reader, follows, &mut self.watch);
+                        self.streams.log(id, log, &mut self.out, &mut self.watch);
                     } else {
                         self.out.bytes(id, Kind::LastBytes, &[]);
                     }

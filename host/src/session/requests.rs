@@ -3,9 +3,13 @@
 
 use std::sync::mpsc::sync_channel;
 
-use landfall_host_protocol::{Answer, Digest, FolderName, Hello, LogFile, Refusal, Request, Secrets, Task, TaskId};
+use landfall_host_protocol::{Answer, Digest, FolderName, Hello, LogRequest, Refusal, Request, Secrets, Task, TaskId};
 
-use super::{Done, Greeting, Look, Session, agree, view::View};
+use super::{
+    Done, Greeting, Look, Session, agree,
+    streams::{Log, MAX_LOGS},
+    view::View,
+};
 use crate::{
     facts::PrivilegeCheck,
     files,
@@ -69,10 +73,11 @@ impl Session {
                 let why = "secret values come with a task that starts the application".to_owned();
                 self.out.answer(id, &Answer::Refused(Refusal::Unsupported { why }));
             }
-            Request::Log { folder, file, last_lines, follow } => match own_folder(view, &folder, &self.root) {
-                Ok(folder) => self.log(id, folder, file, last_lines, follow),
+            Request::Log(log) => match own_folder(view, &log.folder, &self.root) {
+                Ok(folder) => self.log(id, folder, log),
                 Err(refusal) => self.out.answer(id, &Answer::Refused(refusal)),
             },
+            Request::More { bytes } => self.streams.more(id, bytes),
             Request::Close { id: closed } => {
                 self.puts.remove(&closed);
                 self.streams.close(closed, &mut self.out, &mut self.watch);
@@ -119,18 +124,30 @@ impl Session {
         });
     }
 
-    fn log(&mut self, id: u32, folder: Folder, file: LogFile, last_lines: Option<u32>, follow: bool) {
+    fn log(&mut self, id: u32, folder: Folder, request: LogRequest) {
+        if self.streams.has_most_logs() {
+            return self.out.refuse(id, "logs", format!("{MAX_LOGS} logs are read already"));
+        }
         if !self.may_stream(id) {
             return;
         }
-        self.start(id, move || match LogReader::open(&folder, file.0, last_lines) {
-            // What is followed may come later.
-            Ok(reader) if reader.is_open() || follow => Done::LogOpened(id, folder, reader, follow),
-            Ok(_) => {
-                let what = folder.log(file.0).display().to_string();
-                Done::Answered(id, Answer::Refused(Refusal::NotFound { what }))
+        let LogRequest { folder: _, file, last_lines, follow, older, since_seconds, window } = request;
+        self.start(id, move || {
+            let opened = match older && file.0 == 0 {
+                true => LogReader::whole(&folder, last_lines, since_seconds),
+                false => LogReader::open(&folder, file.0, last_lines),
+            };
+            match opened {
+                // What is followed may come later.
+                Ok(reader) if reader.is_open() || follow => {
+                    Done::LogOpened(id, Log::new(folder, reader, follow, window))
+                }
+                Ok(_) => {
+                    let what = folder.log(file.0).display().to_string();
+                    Done::Answered(id, Answer::Refused(Refusal::NotFound { what }))
+                }
+                Err(error) => Done::Answered(id, Answer::Refused(files::refusal(&error, &folder.log(file.0), 0))),
             }
-            Err(error) => Done::Answered(id, Answer::Refused(files::refusal(&error, &folder.log(file.0), 0))),
         });
     }
 

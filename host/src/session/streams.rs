@@ -12,11 +12,16 @@ use crate::{folder::Folder, logs::LogReader, task};
 const PIECE: usize = 32 << 10;
 /// Streams at once.
 const MAX_STREAMS: usize = 64;
+/// Logs among them: tasks are to find room whoever reads logs.
+pub(super) const MAX_LOGS: usize = 32;
 
-struct Log {
+/// A log that is read.
+pub(super) struct Log {
     folder: Folder,
     reader: LogReader,
     follows: bool,
+    /// Bytes that may still be sent before the reader asks for more; `None`: no limit.
+    window: Option<u64>,
     /// There may be more to read.
     is_due: bool,
 }
@@ -42,11 +47,17 @@ pub(super) struct Streams {
     opening: BTreeSet<u32>,
     logs: BTreeMap<u32, Log>,
     tasks: BTreeMap<u32, Following>,
+    /// The log that said a piece last.
+    last_log: u32,
 }
 
 impl Streams {
     pub(super) fn is_full(&self) -> bool {
         self.opening.len() + self.logs.len() + self.tasks.len() >= MAX_STREAMS
+    }
+
+    pub(super) fn has_most_logs(&self) -> bool {
+        self.logs.len() >= MAX_LOGS
     }
 
     pub(super) fn has(&self, id: u32) -> bool {
@@ -63,11 +74,23 @@ impl Streams {
         self.opening.remove(&id)
     }
 
-    pub(super) fn log(&mut self, id: u32, folder: Folder, reader: LogReader, follows: bool, watch: &mut Watch) {
-        if follows {
-            watch_log(&folder, watch);
+    pub(super) fn log(&mut self, id: u32, log: Log, out: &mut Outgoing, watch: &mut Watch) {
+        if log.follows {
+            watch_log(&log.folder, watch);
         }
-        self.logs.insert(id, Log { folder, reader, follows, is_due: true });
+        // A reader with a window wants to know that it is open: there may be nothing to read for long.
+        if log.window.is_some() {
+            out.answer(id, &Answer::Done);
+        }
+        self.logs.insert(id, log);
+    }
+
+    /// The reader of a log takes so many bytes more. One that has ended meanwhile is no error.
+    pub(super) fn more(&mut self, id: u32, bytes: u64) {
+        if let Some(log) = self.logs.get_mut(&id) {
+            log.window = log.window.map(|window| window.saturating_add(bytes));
+            log.is_due = true;
+        }
     }
 
     pub(super) fn task(&mut self, id: u32, folder: Folder, task: TaskId, offset: u64, watch: &mut Watch) {
@@ -111,15 +134,8 @@ impl Streams {
         self.logs.values().any(|log| log.is_due) || self.tasks.values().any(|following| following.is_due)
     }
 
-    /// Says a piece of each. Answers the tasks that ended.
+    /// Says a piece of each, of tasks first. Answers the tasks that ended.
     pub(super) fn advance(&mut self, out: &mut Outgoing, watch: &mut Watch) -> Vec<TaskEnd> {
-        self.logs.retain(|id, log| {
-            let goes_on = !log.is_due || !out.is_idle() || log.advance(*id, out);
-            if !goes_on {
-                out.bytes(*id, Kind::LastBytes, &[]);
-            }
-            goes_on
-        });
         let mut ended = Vec::new();
         self.tasks.retain(|id, following| {
             if !following.is_due || !out.is_idle() {
@@ -129,8 +145,27 @@ impl Streams {
             ended.push(TaskEnd { id: *id, folder: following.folder.clone(), result });
             false
         });
+        self.advance_logs(out);
         self.forget_watches(watch);
         ended
+    }
+
+    /// The one after that which was last comes first: a log without end leaves room to the others.
+    fn advance_logs(&mut self, out: &mut Outgoing) {
+        let after = self.logs.range(self.last_log.saturating_add(1)..);
+        let due = after.chain(self.logs.range(..=self.last_log)).filter(|(_, log)| log.is_due);
+        let due: Vec<u32> = due.map(|(id, _)| *id).collect();
+        for id in due {
+            if !out.is_idle() {
+                return;
+            }
+            let Some(log) = self.logs.get_mut(&id) else { continue };
+            self.last_log = id;
+            if !log.advance(id, out) {
+                self.logs.remove(&id);
+                out.bytes(id, Kind::LastBytes, &[]);
+            }
+        }
     }
 
     fn forget_watches(&self, watch: &mut Watch) {
@@ -144,12 +179,23 @@ impl Streams {
 }
 
 impl Log {
+    pub(super) fn new(folder: Folder, reader: LogReader, follows: bool, window: Option<u64>) -> Self {
+        Self { folder, reader, follows, window, is_due: true }
+    }
+
     /// False: this was all.
     fn advance(&mut self, id: u32, out: &mut Outgoing) -> bool {
+        let most =
+            self.window.map_or(PIECE, |window| usize::try_from(window).map_or(PIECE, |window| window.min(PIECE)));
+        if most == 0 {
+            self.is_due = false;
+            return true;
+        }
         let mut buffer = [0; PIECE];
         // What can't be read has ended, as for `tail`.
-        let count = self.reader.read(&mut buffer).unwrap_or(0);
+        let count = self.reader.read(buffer.get_mut(..most).unwrap_or_default()).unwrap_or(0);
         out.bytes(id, Kind::Bytes, buffer.get(..count).unwrap_or_default());
+        self.window = self.window.map(|window| window.saturating_sub(count as u64));
         self.is_due = count > 0;
         count > 0 || self.follows
     }

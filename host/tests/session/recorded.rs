@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use landfall_host_protocol::{
-    Answer, Bundle, Drain, EventKind, Kind, LogFile, Outcome, Reason, Request, Secrets, Start, Step,
+    Answer, Bundle, Drain, EventKind, Kind, LogFile, LogRequest, Outcome, Reason, Request, Secrets, Start, Step,
 };
 use serde_json::{Value, json};
 
@@ -282,7 +282,7 @@ fn record(version: u16) {
     ask(begin(0, update.clone()), None);
     ask(Request::Attach { folder: folder.clone(), task: task(0, update.clone()).id, offset: 0 }, None);
     ask(begin(7, vec![Step::Stop]), None);
-    ask(Request::Log { folder: folder.clone(), file, last_lines: Some(1), follow: false }, None);
+    ask(Request::Log(LogRequest { last_lines: Some(1), ..LogRequest::of(folder.clone(), file) }), None);
     ask(Request::Cancel { folder: folder.clone(), task: task(0, update).id }, None);
     ask(Request::Close { id: 1 }, None);
     ask(Request::Look { seen: 0 }, None);

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `config.rs` | names of hosts, and how a group is reached |
 //! | `registry.rs` | what is known of groups and hosts; `workers.rs`: what is being done on hosts |
-//! | `slot.rs` | where a connection is kept; `link.rs`: how it is made; how many there may be, and through which jump hosts: `fleet` |
+//! | `slot.rs` | where a connection is kept; `link.rs`: how it is made; `open_link.rs`: as it is; how many there may be, and through which jump hosts: `fleet` |
 //! | `watch.rs` | the task that checks one host; `check.rs`: what a check leaves known |
 //! | `fleet.rs` | what such tasks share |
 //! | `failure.rs`, `host_keys.rs` | errors as planners read them; keys that were trusted on first use |
@@ -16,6 +16,7 @@ mod failure;
 mod fleet;
 mod host_keys;
 mod link;
+mod open_link;
 mod registry;
 mod slot;
 mod watch;
@@ -28,6 +29,7 @@ pub use self::{
     fleet::Fleet,
     host_keys::HostKeyStore,
     link::link_soon,
+    open_link::open_link,
     registry::{Dial, Registry},
     slot::Link,
     watch::{probe, probe_over, watch},

@@ -28,7 +28,7 @@ use super::{
     clock,
     fresh::Fresh,
     gate::Gate,
-    program::{ConnectOptions, Images, Program, Pushes, PutOptions, TaskStream},
+    program::{ConnectOptions, Images, LogPart, LogStream, Program, ProgramError, Pushes, PutOptions, TaskStream},
     ssh::Connection,
 };
 use crate::{
@@ -132,6 +132,14 @@ impl Host {
     /// Listens to a task that the facts name, from its beginning. It starts nothing.
     pub async fn attach(&self, folder: &FolderName, open: &OpenAct) -> Result<TaskStream, HostError> {
         Ok(self.inner.program.attach(&folder_name(folder)?, &task_id(open), 0).await?)
+    }
+
+    /// The application's log over all its files. It changes nothing there, and passes no gate.
+    pub async fn log(&self, folder: &FolderName, part: LogPart) -> Result<LogStream, ProgramError> {
+        let bad =
+            || ProgramError::BadInput { what: "the name of a project's folder", why: format!("{folder} is none") };
+        let folder = landfall_host_protocol::FolderName::parse(folder.as_str()).ok_or_else(bad)?;
+        self.inner.program.log(&folder, part).await
     }
 
     /// Ends a task before its next step, or within one that waits (effect `host.cancel`).

@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use landfall_host_protocol::{
-    Answer, Digest, FolderName, Hello, HostFacts, LogFile, MAX_FRAME, Request, Secrets, Task, TaskId, Welcome, supports,
+    Answer, Digest, FolderName, Hello, HostFacts, MAX_FRAME, Request, Secrets, Task, TaskId, Welcome, supports,
 };
 use serde::Serialize;
 
 use super::{
     Images, ProgramError, Pushes,
     bootstrap::{self, Found},
-    log::LogStream,
+    log::{LogPart, LogStream},
     put::{self, PutOptions},
     session::{ANSWER_TIMEOUT, Asked, FIRST_ID, Live, message},
     task::TaskStream,
@@ -170,16 +170,13 @@ impl Program {
         gate.pass(effect, self.done(&request, "taking secrets")).await
     }
 
-    /// The application's log.
-    pub async fn log(
-        &self,
-        folder: &FolderName,
-        file: LogFile,
-        last_lines: Option<u32>,
-        follow: bool,
-    ) -> Result<LogStream, ProgramError> {
-        let request = Request::Log { folder: folder.clone(), file, last_lines, follow };
-        Ok(LogStream::new(self.live.clone(), self.live.ask(&request)?))
+    /// The application's log over all its files. Back once it is open there.
+    pub async fn log(&self, folder: &FolderName, part: LogPart) -> Result<LogStream, ProgramError> {
+        if !self.supports.contains(supports::LOG_WHOLE) {
+            let why = "the program on the host does not give a log with its older files".to_owned();
+            return Err(ProgramError::BadInput { what: "the log", why });
+        }
+        LogStream::open(&self.live, folder.clone(), part).await
     }
 
     async fn done(&self, request: &Request, what: &'static str) -> Result<(), ProgramError> {

@@ -24,7 +24,7 @@ pub use self::{
     client::{ConnectOptions, Program, check_task},
     error::ProgramError,
     image::{Image, Images},
-    log::LogStream,
+    log::{LogPart, LogStream},
     pushes::{ChangedFolders, FACTS_MAX, Pushes, Told, bytes_of},
     put::{ByteBudget, PutOptions},
     task::{TaskNews, TaskStream},

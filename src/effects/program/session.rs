@@ -377,6 +377,12 @@ impl Asked {
         }
     }
 
+    /// So many bytes more may come for it.
+    pub fn more(&self, bytes: u64) -> Result<(), ProgramError> {
+        let frame = message(self.id, &Request::More { bytes })?;
+        self.session.control.send(frame).map_err(|_| self.session.why_ended())
+    }
+
     /// That was its last answer.
     pub fn finish(&mut self) {
         self.over = true;

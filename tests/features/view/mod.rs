@@ -1,5 +1,6 @@
 //! The aggregated API `view.landfall.dev`: real control planes of its own, real builds, real `landfall logs`, readers of every kind.
 
+mod application_logs;
 mod leaders;
 mod readers;
 mod rights;

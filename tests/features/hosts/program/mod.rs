@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod hostile;
+mod logs;
 mod session;
 mod tasks;
 

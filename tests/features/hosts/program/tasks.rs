@@ -1,8 +1,8 @@
 //! Tasks over SSH: the work on the host goes on whatever becomes of the connection.
 
-use landfall::effects::program::{PutOptions, TaskNews, TaskStream};
+use landfall::effects::program::{LogPart, PutOptions, TaskNews, TaskStream};
 use landfall_host_protocol::{
-    Event, EventKind, FolderFacts, LogFile, Outcome, ProcessState, Refusal, Secrets, Step, StepName, TaskResult,
+    Event, EventKind, FolderFacts, Outcome, ProcessState, Refusal, Secrets, Step, StepName, TaskResult,
 };
 
 use super::{
@@ -78,7 +78,7 @@ async fn a_release_comes_up_and_the_next_one_replaces_it() {
     assert_eq!(page(rack.host(0)).await, "v2\n");
     let releases: Vec<_> = facts.unwrap().releases.into_iter().map(|release| release.name).collect();
     assert_eq!(releases, [second.name]);
-    let mut log = program.log(&folder(), LogFile(0), Some(1), false).await.unwrap();
+    let mut log = program.log(&folder(), LogPart { last_lines: Some(1), ..LogPart::default() }).await.unwrap();
     let mut text = Vec::new();
     while let Some(bytes) = log.next().await.unwrap() {
         text.extend_from_slice(&bytes);
