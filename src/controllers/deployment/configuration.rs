@@ -2,12 +2,15 @@
 
 use landfall_host_protocol::{
     ConfigHash, Configuration, Drain, EnvValue, EnvVar, HttpGet, HttpHeader, HttpScheme, LogLimits, Probe, ProbeAction,
-    ProcessRuntime, RestartPolicy, RunAs, Runtime, Stop, StopTo,
+    ProcessRuntime, RestartPolicy, RunAs, Runtime, Stop, StopTo, SystemdRuntime,
 };
 use sha2::{Digest, Sha256};
 
 use crate::{
-    api::project::{self, Run},
+    api::{
+        common::bytes,
+        project::{self, Run},
+    },
     plan::deployment::Target,
 };
 
@@ -21,14 +24,7 @@ pub(crate) fn configuration(
     let env = env.into_iter().map(|(name, value)| EnvVar { name, value: EnvValue::Plain(value) });
     let mut configuration = Configuration {
         hash: ConfigHash::parse("1:00000000")?,
-        runtime: Runtime::Process(ProcessRuntime {
-            command: run.command().to_vec(),
-            restart_policy: match run.restart_policy() {
-                project::RestartPolicy::Always => RestartPolicy::Always,
-                project::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
-            },
-            stop: stop(run),
-        }),
+        runtime: runtime(run)?,
         env: env.collect(),
         files: Vec::new(),
         run_as,
@@ -47,6 +43,29 @@ fn hash(configuration: &Configuration) -> Option<ConfigHash> {
     let digest = Sha256::digest(&text);
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     ConfigHash::parse(&format!("1:{hex}"))
+}
+
+/// `None`: a limit of memory that is no number of bytes; none is no limit.
+fn runtime(run: &Run) -> Option<Runtime> {
+    let (command, stop) = (run.command().to_vec(), stop(run));
+    let restart_policy = match run.restart_policy() {
+        project::RestartPolicy::Always => RestartPolicy::Always,
+        project::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
+    };
+    let Some(systemd) = &run.systemd else {
+        return Some(Runtime::Process(ProcessRuntime { command, restart_policy, stop }));
+    };
+    let memory_max_bytes = match &systemd.memory_max {
+        Some(text) => Some(bytes(text)?),
+        None => None,
+    };
+    Some(Runtime::Systemd(SystemdRuntime {
+        unit: systemd.unit.clone(),
+        command,
+        memory_max_bytes,
+        restart_policy,
+        stop,
+    }))
 }
 
 fn stop(run: &Run) -> Stop {
@@ -201,6 +220,28 @@ mod tests {
         );
         assert_eq!(stop(&run).to, StopTo::Main);
         assert_eq!(run.restart_policy(), project::RestartPolicy::OnFailure);
+    }
+
+    #[test]
+    fn a_unit_of_systemd_is_told_as_it_is_configured() {
+        let told = |systemd: Value| {
+            let run = json!({ "systemd": systemd, "stop": { "to": "Main" } });
+            serde_json::to_value(runtime(&self::run(&run))).unwrap()
+        };
+        let stop = json!({ "signal": "TERM", "to": "main", "graceSeconds": 10 });
+        assert_eq!(
+            told(json!({ "command": ["./app"], "memoryMax": "512Mi", "restartPolicy": "OnFailure" })),
+            json!({ "systemd": {
+                "unit": null, "command": ["./app"], "memoryMaxBytes": 512 << 20, "restartPolicy": "OnFailure", "stop": stop,
+            } })
+        );
+        assert_eq!(
+            told(json!({ "unit": "app.service" })),
+            json!({ "systemd": {
+                "unit": "app.service", "command": [], "memoryMaxBytes": null, "restartPolicy": "Always", "stop": stop,
+            } })
+        );
+        assert_eq!(told(json!({ "command": ["./app"], "memoryMax": "much" })), Value::Null, "that would be no limit");
     }
 
     #[test]

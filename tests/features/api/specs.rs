@@ -33,8 +33,18 @@ impl Display for FieldPath {
 }
 
 /// Of two fields that exclude each other the base has both; whoever sets one takes the other away.
-const EXCLUSIVE: [[&str; 2]; 5] =
-    [["httpGet", "tcpSocket"], ["names", "selector"], ["value", "valueFrom"], ["exec", "http"], ["http", "undoExec"]];
+const EXCLUSIVE: [[&str; 2]; 10] = [
+    ["httpGet", "tcpSocket"],
+    ["names", "selector"],
+    ["value", "valueFrom"],
+    ["exec", "http"],
+    ["http", "undoExec"],
+    ["process", "systemd"],
+    ["systemd", "livenessProbe"],
+    ["command", "unit"],
+    ["unit", "memoryMax"],
+    ["unit", "restartPolicy"],
+];
 
 /// The kinds, as the base objects and schemas have them.
 pub const KINDS: [&str; 4] = ["Project", "Build", "HostGroup", "Deployment"];
@@ -60,6 +70,7 @@ pub fn full(kind: &str) -> Value {
             },
             "run": {
                 "user": "app", "env": [{ "name": "A", "value": "b" }], "process": { "command": ["./app"], "restartPolicy": "Always" },
+                "systemd": { "command": ["./app"], "unit": "app.service", "memoryMax": "512Mi", "restartPolicy": "Always" },
                 "stop": { "signal": "TERM", "to": "Main" }, "terminationGracePeriodSeconds": 1,
                 "drain": {
                     "exec": ["./drain"], "undoExec": ["./undrain"], "timeoutSeconds": 10,

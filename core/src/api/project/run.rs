@@ -10,6 +10,9 @@ use crate::api::{EnvVar, common::USER_NAME, common::USER_NAME_RULE};
 
 const NO_NUL_RULE: &str = r"!self.exists(word, word.contains('\x00'))";
 const NO_NUL: &str = "a word of the command has a NUL character, which no argument can hold";
+const MEMORY_RULE: &str = "self.matches('^[1-9][0-9]{0,14}(Ki|Mi|Gi|Ti)?$') && quantity(self).compareTo(quantity('16Mi')) >= 0 && \
+                           quantity(self).compareTo(quantity('1024Ti')) <= 0";
+const MEMORY: &str = "memoryMax is written as 512Mi or 4Gi, and is at least 16Mi and at most 1024Ti";
 const PATH_RULE: &str = "self.matches('^/[!-~]*$')";
 const PATH: &str =
     "path begins with '/' and has printable ASCII characters only, without blanks: percent-encode the others";
@@ -18,7 +21,8 @@ const PATH: &str =
 /// changes later versions only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.process)].exists_one(set, set)").message("run has exactly one of: process"))]
+#[x_kube(validation = Rule::new("[has(self.process), has(self.systemd)].exists_one(set, set)").message("run has exactly one of: process, systemd"))]
+#[x_kube(validation = Rule::new("!has(self.systemd) || !has(self.livenessProbe)").message("run.systemd has no livenessProbe: WatchdogSec= in a drop-in of the unit does that").field_path(".livenessProbe"))]
 pub struct Run {
     /// User the process runs as; one of `become.users` of the HostGroup. Default: the SSH user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,6 +37,9 @@ pub struct Run {
     /// Process that runs in the foreground, started in the folder of the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
+    /// Unit of systemd that the process runs as: it comes up after a reboot of the host without the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub systemd: Option<Systemd>,
     /// How the process is asked to end.
     #[serde(default)]
     pub stop: Stop,
@@ -66,9 +73,16 @@ pub struct Run {
 }
 
 impl Run {
-    /// The command of what runs; empty where the version is of a runtime that this operator does not know.
+    /// The command of what runs; empty where an administrator's unit has it, or the version is of a runtime that this operator does not know.
     pub fn command(&self) -> &[String] {
-        self.process.as_ref().map(|process| process.command.as_slice()).unwrap_or_default()
+        let of_unit = || self.systemd.as_ref().and_then(|systemd| systemd.command.as_deref());
+        self.process.as_ref().map(|process| process.command.as_slice()).or_else(of_unit).unwrap_or_default()
+    }
+
+    /// This operator knows how such a version is run.
+    pub fn is_known(&self) -> bool {
+        let is_known = |systemd: &Systemd| systemd.command.is_some() || systemd.unit.is_some();
+        self.process.is_some() || self.systemd.as_ref().is_some_and(is_known)
     }
 
     /// What is frozen into a version: what an absent field means is written down.
@@ -84,7 +98,8 @@ impl Run {
     }
 
     pub fn restart_policy(&self) -> RestartPolicy {
-        self.process.as_ref().map(|process| process.restart_policy).unwrap_or_default()
+        let of_unit = || self.systemd.as_ref().map(|systemd| systemd.restart_policy);
+        self.process.as_ref().map(|process| process.restart_policy).or_else(of_unit).unwrap_or_default()
     }
 
     /// The hooks of one place, each with its name: that of the place, and from the second on a number.
@@ -127,6 +142,39 @@ pub struct Process {
     pub command: Vec<String>,
     /// When a process that ended is started again on its host: `Always`, or `OnFailure`, where exit status 0 is the end of its work and counts
     /// as ready. Before it was ready for the first time it is not started again, and its host counts as failed. Default: `Always`.
+    #[serde(default, skip_serializing_if = "RestartPolicy::is_always")]
+    pub restart_policy: RestartPolicy,
+}
+
+/// Unit of systemd that the process runs as: one that landfall writes, or one of the administrator's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.command) != has(self.unit)").message("systemd has either command or unit"))]
+#[x_kube(validation = Rule::new("!has(self.memoryMax) || has(self.command)").message("memoryMax goes with command; the administrator's unit has its own MemoryMax=").field_path(".memoryMax"))]
+#[x_kube(validation = Rule::new("!has(self.restartPolicy) || has(self.command)").message("restartPolicy goes with command; the administrator's unit has its own Restart=").field_path(".restartPolicy"))]
+pub struct Systemd {
+    /// Program and arguments; no shell is involved. landfall writes the unit, starts it at boot and removes it when the process is stopped: one
+    /// of the machine where the SSH user is root, else one of the SSH user, which needs `loginctl enable-linger USER` on the host. A relative
+    /// program is looked for in the release, then in PATH. Example: `[java, -jar, app.jar]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 4096)))]
+    #[x_kube(validation = Rule::new(NO_NUL_RULE).message(NO_NUL))]
+    pub command: Option<Vec<String>>,
+    /// Unit that the administrator of the host installs, and that landfall starts, stops and shows only: as root, or by sudo. The unit names
+    /// the folder of the Project by `EnvironmentFile=-FOLDER/.landfall/unit.env`, by `WorkingDirectory=`, or by a program of it in
+    /// `ExecStart=`; any other is refused. Example: `petclinic.service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 255))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_@:][A-Za-z0-9_@:.-]*[.]service$') && !self.startsWith('landfall-')").message("unit is the name of a service as systemd takes it, ends in .service and does not begin with landfall-"))]
+    pub unit: Option<String>,
+    /// Bytes of memory that the process and its children may have together, at least 16Mi: `512Mi`, `4Gi`. Beyond it the kernel ends one of them. A host
+    /// whose systemd can't limit memory is refused. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    #[x_kube(validation = Rule::new(MEMORY_RULE).message(MEMORY))]
+    pub memory_max: Option<String>,
+    /// When systemd starts a process again that ended: `Always`, or `OnFailure`, where exit status 0 is the end of its work and counts as
+    /// ready. Before it was ready for the first time it is not started again, and its host counts as failed. Default: `Always`.
     #[serde(default, skip_serializing_if = "RestartPolicy::is_always")]
     pub restart_policy: RestartPolicy,
 }
@@ -475,7 +523,7 @@ mod tests {
         assert_eq!(old.stop_to(), StopTo::Group);
         let again = serde_json::to_string(&old).unwrap();
         assert_eq!(read(&again), old);
-        for new in ["restartPolicy", "hooks", "drain", "liveness", "\"to\""] {
+        for new in ["restartPolicy", "hooks", "drain", "liveness", "systemd", "\"to\""] {
             assert!(!again.contains(new), "nothing is added to what is frozen: {again}");
         }
         let granted = read(&serde_json::to_string(&old.granted()).unwrap());
@@ -495,9 +543,13 @@ mod tests {
 
     #[test]
     fn a_run_of_a_runtime_of_a_later_landfall_is_readable_and_no_process() {
-        let later = r#"{ "systemd": {}, "stop": { "signal": "TERM", "to": "Group" } }"#;
-        let run = Run::frozen(&mut serde_json::Deserializer::from_str(later)).unwrap();
-        assert_eq!(run.process, None);
-        assert!(run.command().is_empty());
+        for later in [
+            r#"{ "static": {}, "stop": { "signal": "TERM", "to": "Group" } }"#,
+            r#"{ "systemd": { "container": "x" }, "stop": { "signal": "TERM", "to": "Group" } }"#,
+        ] {
+            let run = Run::frozen(&mut serde_json::Deserializer::from_str(later)).unwrap();
+            assert_eq!(run.process, None);
+            assert!(run.command().is_empty() && !run.is_known(), "{later}");
+        }
     }
 }

@@ -280,7 +280,7 @@ fn runtime_unknown(version: &VersionRecord) -> Option<Failure> {
         "version {} has a runtime that this version of landfall does not know; deploy it with the version of landfall that built it",
         version.version
     );
-    version.run.process.is_none().then(|| Failure::terminal(Reason::HostUnsupported, text))
+    (!version.run.is_known()).then(|| Failure::terminal(Reason::HostUnsupported, text))
 }
 
 /// A version that runs as a user that the group does not allow touches no host.
