@@ -16,6 +16,7 @@ pub mod incoming;
 pub mod install;
 pub mod keeper;
 pub mod logs;
+pub mod mask;
 pub mod probe;
 pub mod process;
 pub mod program;

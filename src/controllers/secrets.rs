@@ -29,6 +29,12 @@ impl SecretReader {
         text(name, key, secret.data.unwrap_or_default().remove(key).ok_or_else(none)?)
     }
 
+    /// A Secret that is labelled for this use.
+    pub(crate) async fn labelled(&self, name: &str, wanted: &SecretUse<'_>) -> Result<LabelledSecret, NoSecret> {
+        let secret = self.labelled_secret(name, wanted).await?;
+        Ok(LabelledSecret(secret.data.unwrap_or_default()))
+    }
+
     /// Those of these keys that a Secret has, if it is labelled for git and annotated with this host.
     pub(crate) async fn git_secret(
         &self,
@@ -63,6 +69,16 @@ impl SecretReader {
             Some(message) => Err(NoSecret::NotForThis { message }),
             None => Ok(secret),
         }
+    }
+}
+
+/// The data of a Secret that may be used. It shows nothing.
+pub(crate) struct LabelledSecret(BTreeMap<String, ByteString>);
+
+impl LabelledSecret {
+    /// For whoever hands it over to where it is needed, and to nobody else.
+    pub(crate) fn bytes(&self, key: &str) -> Option<&[u8]> {
+        self.0.get(key).map(|bytes| bytes.0.as_slice())
     }
 }
 

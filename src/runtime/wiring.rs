@@ -91,7 +91,7 @@ pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: 
         host_group: Arc::new(HostGroupContext {
             shared: shared.clone(),
             fleet: fleet.clone(),
-            secrets,
+            secrets: secrets.clone(),
             store: store.clone(),
             tasks: tasks.clone(),
         }),
@@ -104,6 +104,8 @@ pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: 
             siblings: SiblingSelections::default(),
             store: store.clone(),
             tasks: tasks.clone(),
+            secrets,
+            hash_key: Default::default(),
         }),
         garbage: Arc::new(GarbageContext { shared, executor, git, store }),
         fleet,

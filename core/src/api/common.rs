@@ -18,6 +18,7 @@ pub(super) const VARIABLE_NAME_RULE: &str = "self.matches('^[A-Za-z_][A-Za-z0-9_
 pub(super) const VARIABLE_NAME: &str = "the name of a variable takes A-Z a-z 0-9 _, and begins with a letter or _; \
      a name with a dot or dash can't be passed through a shell: write SPRING_DATASOURCE_URL for spring.datasource.url";
 pub(super) const SECRET_KEY: &str = "a key of a Secret takes A-Z a-z 0-9 - _ and .";
+pub(super) const CONFIG_MAP_KEY: &str = "a key of a ConfigMap takes A-Z a-z 0-9 - _ and .";
 pub(super) const VERSION_RULE: &str = "self.matches('^[A-Za-z0-9][A-Za-z0-9._+-]*$') && !self.contains('..') \
      && !self.endsWith('.') && !self.endsWith('.lock')";
 pub(super) const VERSION: &str = "a version takes 1 to 63 of A-Z a-z 0-9 . _ + -, begins with a letter or digit, \
@@ -59,21 +60,75 @@ pub struct LocalRef {
     pub name: String,
 }
 
-/// Environment variable of the process that runs on the hosts.
+/// Environment variable of the process that runs on the hosts: a text, or one key of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!self.name.lowerAscii().startsWith('landfall_')").message("LANDFALL_… variables are set by landfall; choose another name").field_path(".name"))]
 #[x_kube(validation = Rule::new(SHELL_VARIABLES_RULE).message(SHELL_VARIABLES).field_path(".name"))]
+#[x_kube(validation = Rule::new("!has(self.valueFrom) || !has(self.value) || self.value == ''").message("a variable has either value or valueFrom"))]
 pub struct EnvVar {
     /// Name of the variable: a letter or `_`, then letters, digits and `_`. Example: `JAVA_OPTS`.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new(VARIABLE_NAME_RULE).message(VARIABLE_NAME))]
     pub name: String,
-    /// Value of the variable, at most 8192 characters of any kind but NUL. Default: empty.
+    /// Value of the variable, at most 8192 characters of any kind but NUL. Default: empty, unless `valueFrom` is set.
     #[serde(default)]
-    #[schemars(length(max = 8192))]
+    #[schemars(length(max = 8192), transform = without_default)]
     #[x_kube(validation = Rule::new(r"!self.contains('\x00')").message("a value has no NUL character, which no environment variable can hold"))]
     pub value: String,
+    /// Source of the value, in place of `value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<RunEnvSource>,
+}
+
+/// With a default in the schema, a variable with `valueFrom` would be shown with an empty `value` beside it.
+fn without_default(schema: &mut schemars::Schema) {
+    schema.remove("default");
+}
+
+impl EnvVar {
+    /// The key of a Secret that holds the value.
+    pub fn secret(&self) -> Option<&SecretKeyRef> {
+        self.value_from.as_ref().map(|source| &source.secret_key_ref)
+    }
+}
+
+/// Source of a variable's value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunEnvSource {
+    /// Key of a Secret in the same namespace that is labelled `use.landfall.dev/run` with the Project's name as value, or empty for every
+    /// Project of the namespace. Its value reaches the process alone. A changed value rolls out within a minute: processes restart within
+    /// `strategy`.
+    pub secret_key_ref: SecretKeyRef,
+}
+
+/// Key of a Secret in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME_RULE).message(OBJECT_NAME))]
+    pub name: String,
+    /// Key within the Secret. Example: `token`.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$')").message(SECRET_KEY))]
+    pub key: String,
+}
+
+/// Key of a ConfigMap in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapKeyRef {
+    /// Name of the ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME_RULE).message(OBJECT_NAME))]
+    pub name: String,
+    /// Key within the ConfigMap, in `data` or `binaryData`. Example: `application.yaml`.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$')").message(CONFIG_MAP_KEY))]
+    pub key: String,
 }
 
 /// Retries for errors expected to be transient.

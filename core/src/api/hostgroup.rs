@@ -68,6 +68,11 @@ pub struct HostGroupSpec {
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
+    /// Whether values that applications take from Secrets lie in a file on the host, of mode 0600 and of the SSH user. Without it they are in
+    /// memory alone: an application with such values is started by the operator only, not by `landfall-host start` on the host. A change
+    /// counts from the next start of a process. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_secrets_on_host: bool,
     /// Machines of the group, at most 1000. A group without hosts is ready, and a Deployment on it has `NoHosts`. Default: none.
     #[serde(default)]
     #[schemars(length(max = 1000))]

@@ -13,7 +13,7 @@ pub mod verbs;
 pub mod view;
 
 pub use build::Build;
-pub use common::{EnvVar, LocalRef};
+pub use common::{ConfigMapKeyRef, EnvVar, LocalRef, RunEnvSource, SecretKeyRef};
 pub use conditions::Verdict;
 pub use deployment::Deployment;
 pub use hostgroup::HostGroup;

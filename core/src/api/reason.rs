@@ -41,6 +41,10 @@ pub enum Reason {
     SecretKeyMissing,
     /// A key of the Secret has a value that can't be used.
     SecretInvalid,
+    /// The ConfigMap does not exist.
+    ConfigMapNotFound,
+    /// The ConfigMap lacks a key that is needed.
+    ConfigMapKeyMissing,
     /// The operator may not read Secrets in this namespace.
     SecretForbidden,
     /// The Secret is not labelled or annotated for this use.

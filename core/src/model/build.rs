@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{format, version::LISTED};
 use crate::api::{
+    SecretKeyRef,
     build::{Artifact, BuiltCommit},
     lifecycle::CacheRule,
-    project::{ArtifactRule, BuildEnvVar, ExternalContent, Resources, Run, SecretKeyRef},
+    project::{ArtifactRule, BuildEnvVar, ExternalContent, Resources, Run},
 };
 
 /// `plan.json`: what was granted. Every attempt reads only this, so an edit of the Project changes later builds alone.

@@ -9,6 +9,7 @@ pub mod facts;
 pub mod failure;
 pub mod format;
 pub mod ids;
+pub mod keyed;
 pub mod mirror;
 pub mod names;
 pub mod retry_state;

@@ -1,11 +1,12 @@
 //! What lies in the store about rollouts: `rollouts/<uid>/<revision>` and `verdicts/<uid>/<rollout>/<attempt>/<host>`. Both are JSON
 //! and create-only, so a new field needs a default.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::keyed::KeyedHash;
 use crate::api::{EnvVar, Reason, deployment::Phase, project::Run};
 
 /// One revision: everything that is needed to run it again, also when the version's own record and the spec are long gone.
@@ -24,6 +25,9 @@ pub struct RolloutRecord {
     /// The effective environment without what landfall adds per host, sorted by name.
     #[serde(default)]
     pub env: Vec<EnvVar>,
+    /// The keyed hash of each value that is in a Secret, by its place `<Secret>/<key>`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, KeyedHash>,
     #[serde(deserialize_with = "Run::frozen")]
     pub run: Run,
     pub started_at: Timestamp,

@@ -10,6 +10,8 @@ pub enum Purpose {
     Git,
     Ssh,
     Build,
+    /// Values for applications on hosts.
+    Run,
 }
 
 impl Purpose {
@@ -18,13 +20,14 @@ impl Purpose {
             Self::Git => "git",
             Self::Ssh => "ssh",
             Self::Build => "build",
+            Self::Run => "run",
         }
     }
 
     /// What kind of object has Secrets of this purpose.
     fn kind(self) -> &'static str {
         match self {
-            Self::Git | Self::Build => "Project",
+            Self::Git | Self::Build | Self::Run => "Project",
             Self::Ssh => "HostGroup",
         }
     }

@@ -30,6 +30,7 @@ use crate::{
     as_user::AsUser,
     clock, core_dumps,
     keeper::{self, Exit, Hands as _, launch::Launch},
+    mask::mask,
     process::{Found, Identity, MARK, find, signal_name},
 };
 
@@ -225,7 +226,8 @@ impl Output<'_> {
     }
 }
 
-fn say(context: &Context<'_>, last: &mut VecDeque<String>, stream: usize, line: Line) {
+fn say(context: &Context<'_>, last: &mut VecDeque<String>, stream: usize, mut line: Line) {
+    mask(context.secrets, &mut line.text);
     if last.len() == SHOWN_LINES {
         last.pop_front();
     }

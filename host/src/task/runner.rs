@@ -24,6 +24,7 @@ use crate::{
     folder::Folder,
     gate, incoming,
     keeper::State,
+    mask,
     records::{
         Journal, Lock,
         journal::{Act, LineKind},
@@ -144,13 +145,23 @@ fn run(folder: &Folder, task: &Task, secrets: &Secrets, events: &Events) -> Outc
             Ok(Done::Ended) => events.say(name, EventKind::Ended),
             Ok(Done::Skipped) => events.say(name, EventKind::Skipped),
             Ok(Done::Cancelled) => return Outcome::Cancelled,
-            Err(failure) => {
+            Err(mut failure) => {
+                hide(secrets, &mut failure);
                 events.say(name, EventKind::Failed { reason: failure.reason, why: failure.why.clone() });
                 return failure.into_outcome(name);
             }
         }
     }
     Outcome::Succeeded
+}
+
+/// What the application said is told without its secret values.
+fn hide(secrets: &Secrets, failure: &mut StepFailure) {
+    mask::mask(secrets, &mut failure.why);
+    mask::mask_lines(secrets, &mut failure.lines);
+    if let Some(ended) = &mut failure.ended {
+        mask::mask_lines(secrets, &mut ended.lines);
+    }
 }
 
 /// A command of a runner that died may still run: nothing is done beside it.

@@ -10,11 +10,11 @@ use kube::ResourceExt;
 use super::{context::BuildContext, leftovers, observe::whole_seconds, records, registry::Found};
 use crate::{
     api::{
-        Build, Project, Reason,
+        Build, Project, Reason, SecretKeyRef,
         build::{Attempt, BuiltCommit},
         common,
         lifecycle::CacheRule,
-        project::{ExternalContent, SecretKeyRef},
+        project::ExternalContent,
     },
     controllers::{records::to_json, repository::repository, tasks::delete_with_retries},
     effects::{

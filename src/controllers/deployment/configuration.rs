@@ -1,8 +1,10 @@
 //! How an application runs on one host, as the host is told it. Pure; the same input gives the same configuration and hash.
 
+use std::collections::BTreeMap;
+
 use landfall_host_protocol::{
-    ConfigHash, Configuration, Drain, EnvValue, EnvVar, HttpGet, HttpHeader, HttpScheme, LogLimits, Probe, ProbeAction,
-    ProcessRuntime, RestartPolicy, RunAs, Runtime, Stop, StopTo, SystemdRuntime,
+    ConfigHash, Configuration, Drain, EnvValue, EnvVar, File, FileValue, HttpGet, HttpHeader, HttpScheme, LogLimits,
+    Probe, ProbeAction, ProcessRuntime, RestartPolicy, RunAs, Runtime, Stop, StopTo, SystemdRuntime,
 };
 use sha2::{Digest, Sha256};
 
@@ -11,35 +13,48 @@ use crate::{
         common::bytes,
         project::{self, Run},
     },
-    plan::deployment::Target,
+    model::keyed::KeyedHash,
+    plan::deployment::{Target, Value},
 };
 
 /// `env`: the whole environment of the process on this host.
 pub(crate) fn configuration(
     target: &Target,
-    env: Vec<(String, String)>,
+    env: Vec<(String, Value)>,
     run_as: Option<RunAs>,
 ) -> Option<Configuration> {
     let run = &target.run;
-    let env = env.into_iter().map(|(name, value)| EnvVar { name, value: EnvValue::Plain(value) });
+    let value = |value| match value {
+        Value::Plain(text) => EnvValue::Plain(text),
+        Value::Secret(place) => EnvValue::Secret(place),
+    };
+    let env = env.into_iter().map(|(name, given)| EnvVar { name, value: value(given) });
+    let files = target.files().map(|(file, place)| File {
+        name: file.name.clone(),
+        mode: u32::try_from(file.mode).unwrap_or(0o600),
+        value: FileValue::Secret(place),
+    });
     let mut configuration = Configuration {
         hash: ConfigHash::parse("1:00000000")?,
         runtime: runtime(run)?,
         env: env.collect(),
-        files: Vec::new(),
+        files: files.collect(),
         run_as,
         readiness: run.readiness_probe.as_ref().and_then(readiness),
         liveness: run.liveness_probe.as_ref().and_then(liveness),
         log: LogLimits::default(),
-        keep_secrets_on_host: false,
+        keep_secrets_on_host: target.keep_secrets_on_host,
     };
-    configuration.hash = hash(&configuration)?;
+    configuration.hash = hash(&configuration, &target.values)?;
     Some(configuration)
 }
 
-/// Of every field but the hash itself, which names its algorithm.
-fn hash(configuration: &Configuration) -> Option<ConfigHash> {
-    let text = serde_json::to_vec(configuration).ok()?;
+/// Of every field but the hash itself, which names its algorithm, and of each secret value its keyed hash.
+fn hash(configuration: &Configuration, values: &BTreeMap<String, KeyedHash>) -> Option<ConfigHash> {
+    let mut text = serde_json::to_vec(configuration).ok()?;
+    if !values.is_empty() {
+        text.extend(serde_json::to_vec(values).ok()?);
+    }
     let digest = Sha256::digest(&text);
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     ConfigHash::parse(&format!("1:{hex}"))

@@ -3,16 +3,18 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 
 use super::SiblingSelections;
 use crate::{
     controllers::{
         frame::{Context, Shared},
         hosts::Fleet,
+        secrets::SecretReader,
         tasks::Tasks,
     },
     effects::{host::Bundles, rollout_logs::RolloutLogs, store::Store},
-    model::rollout::RolloutAttempt,
+    model::{keyed::HashKey, rollout::RolloutAttempt},
 };
 
 /// One for all of them, made by the wiring in `runtime`.
@@ -26,6 +28,9 @@ pub struct DeploymentContext {
     pub bundles: Bundles,
     pub siblings: SiblingSelections,
     pub tasks: Tasks,
+    pub secrets: SecretReader,
+    /// Of the store, once a value was hashed.
+    pub hash_key: OnceCell<HashKey>,
 }
 
 impl Context for DeploymentContext {

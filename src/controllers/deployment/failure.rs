@@ -79,6 +79,8 @@ pub(crate) enum StepError {
     Host(HostError),
     Failed(Failure),
     Task(Box<TaskFailure>),
+    /// A value of a Secret can't be had now, or is another than that of the decision: nothing was begun.
+    Values(Failure),
     /// The host has a new goal.
     Superseded,
 }

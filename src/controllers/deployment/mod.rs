@@ -9,6 +9,7 @@ mod records;
 mod rollout_log;
 mod siblings;
 mod step;
+mod values;
 mod worker;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use kube::{ResourceExt, core::DeserializeGuard};
 
-use super::{context::DeploymentContext, records};
+use super::{context::DeploymentContext, records, values};
 use crate::{
     api::{Deployment, FINALIZER, HostGroup, Project, Reason, conditions::clip},
     controllers::{
@@ -14,7 +14,7 @@ use crate::{
     },
     model::{Class, Failure, facts::HostFacts, ids::FolderName},
     plan::{
-        deployment::{FolderCheck, FolderView, Group, Healing, HostObserved, Observed},
+        deployment::{FolderCheck, FolderView, Group, Healing, HostObserved, Observed, references},
         hostgroup::{HostCheck, unfit},
     },
 };
@@ -36,6 +36,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         deleting: group.metadata.deletion_timestamp.is_some(),
         held: group.finalizers().iter().any(|name| name == FINALIZER) || group.metadata.deletion_timestamp.is_some(),
         env: group.spec.env.clone(),
+        keep_secrets_on_host: group.spec.keep_secrets_on_host,
         port: group.spec.ssh.port,
         jump: group.spec.ssh.jump.clone(),
         hosts: group.spec.hosts.clone(),
@@ -51,6 +52,15 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         let key = HostKey::new(&namespace, &group_name, &host.name);
         hosts.insert(host.name.clone(), observe_host(context, &key, &uid, &folder, attempt));
     }
+    let version = records::version(context, &namespace, &spec.project_ref.name, &spec.version).await?;
+    let references = match (&group, &version) {
+        (Some(group), Some(version)) if object.metadata.deletion_timestamp.is_none() => {
+            references(&spec, group, version)
+        }
+        _ => Vec::new(),
+    };
+    let place = values::Place { namespace: &namespace, project: &spec.project_ref.name };
+    let values = values::seen(context, &place, &references).await?;
     let all = context.siblings.of(&context.shared, &namespace, &spec.project_ref.name).await?;
     let siblings = all.iter().filter(|other| other.uid != uid).cloned().collect();
     let known = context.fleet.hosts.workers.hosts_of(&uid);
@@ -69,8 +79,9 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         project: project.is_some(),
         releases_kept,
         group,
-        version: records::version(context, &namespace, &spec.project_ref.name, &spec.version).await?,
+        version,
         version_removed: records::version_removed(context, &namespace, &spec.project_ref.name, &spec.version).await?,
+        values,
         hosts,
         siblings,
         records: records::revisions(context, &uid).await?,

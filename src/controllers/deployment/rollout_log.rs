@@ -85,6 +85,7 @@ impl<'a> RolloutLog<'a> {
         match error {
             StepError::Superseded => self.write(&format!("{}: stopped, the host has a new goal", step_name(step))),
             StepError::Host(error) => self.write(&format!("{}: not done: {error}", step_name(step))),
+            StepError::Values(failure) => self.write(&format!("{}: not begun: {}", step_name(step), failure.message)),
             // Written with the recorded failure.
             StepError::Failed(_) | StepError::Task(_) => {}
         }

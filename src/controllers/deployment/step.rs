@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use landfall_host_protocol as protocol;
-use protocol::{Author, Event, EventKind, Outcome, RunAsMethod, StepName, Task};
+use protocol::{Author, Event, EventKind, Outcome, RunAsMethod, Secrets, StepName, Task};
 
 use super::{
     configuration::{configuration, drain, number},
@@ -11,6 +11,7 @@ use super::{
     failure::{StepError, TaskFailure, host_failed, task_failed},
     host_ref::HostRef,
     rollout_log::RolloutLog,
+    values,
 };
 use crate::{
     api::{
@@ -81,7 +82,13 @@ pub(crate) async fn perform(
         Step::Remove => vec![protocol::Step::Remove],
         Step::Adopt => vec![protocol::Step::Adopt],
     };
-    let folder = follow.begin(&context.task(steps)?).await?;
+    let task = context.task(steps)?;
+    // Read right before the act.
+    let secrets = match task.steps.iter().any(has_configuration) {
+        true => values::for_task(context.controller, context.host_ref, context.target()?, !is_update(context)).await?,
+        false => Secrets::default(),
+    };
+    let folder = follow.begin(&task, &secrets).await?;
     match step {
         Step::Update | Step::Switch | Step::Verify => {
             done.updated = true;
@@ -128,6 +135,10 @@ impl StepContext<'_> {
             steps,
         })
     }
+}
+
+fn has_configuration(step: &protocol::Step) -> bool {
+    matches!(step, protocol::Step::Start(_) | protocol::Step::Hook { .. })
 }
 
 fn bug(what: &str) -> StepError {
@@ -340,8 +351,8 @@ struct Follow<'a> {
 }
 
 impl Follow<'_> {
-    async fn begin(&self, task: &Task) -> Result<Option<FolderFacts>, StepError> {
-        let stream = self.context.host.begin(&self.context.controller.shared.gate, task).await?;
+    async fn begin(&self, task: &Task, secrets: &Secrets) -> Result<Option<FolderFacts>, StepError> {
+        let stream = self.context.host.begin(&self.context.controller.shared.gate, task, secrets).await?;
         self.to_its_end(stream, &task.id, true).await
     }
 

@@ -190,6 +190,7 @@ async fn follow(
             Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
             Next::Changed => return End::Changed,
             Next::Yield => return End::Yielded,
+            Next::NoValue(failure) => return no_value(assignment, failure),
             Next::Failed(failure, phase, process) => return failed(assignment, host_ref, phase, failure, process),
         }
     }
@@ -208,12 +209,15 @@ enum Next {
     Again,
     Changed,
     Yield,
+    /// A value of a Secret can't be had, or is another by now.
+    NoValue(Failure),
     Failed(Failure, Phase, Option<ProcessId>),
 }
 
 fn next_after(error: StepError, step: &Step, retries: &mut u32) -> Next {
     let error = match error {
         StepError::Superseded => return Next::Changed,
+        StepError::Values(failure) => return Next::NoValue(failure),
         StepError::Failed(failure) => return Next::Failed(failure, step.phase(), None),
         StepError::Task(failed) => return Next::Failed(failed.failure, failed.phase, failed.process),
         StepError::Host(error) => error,
@@ -227,6 +231,15 @@ fn next_after(error: StepError, step: &Step, retries: &mut u32) -> Next {
         }
         Recovery::Disconnected | Recovery::Yield => Next::Yield,
         Recovery::Fail(failure) => Next::Failed(failure, step.phase(), None),
+    }
+}
+
+/// No host fails for it. An update waits, and the planner names the cause; a start for healing is tried again.
+fn no_value(assignment: &Assignment, failure: Failure) -> End {
+    tracing::info!(reason = %failure.reason, "a value of a Secret can't be had: {}", failure.message);
+    match assignment.goal {
+        Goal::Run { heal: true, .. } => End::NotHealed(Failure::new(failure.reason, Class::Transient, failure.message)),
+        _ => End::Yielded,
     }
 }
 

@@ -166,7 +166,9 @@ fn secret_failure(why: NoSecret) -> Result<Failure, ReconcileError> {
     let reason = match why {
         NoSecret::NotFound { .. } => Reason::SecretNotFound,
         NoSecret::KeyMissing { .. } => Reason::SecretKeyMissing,
-        NoSecret::Invalid { .. } => return Ok(Failure::terminal(Reason::SecretInvalid, message)),
+        NoSecret::Invalid { .. } => {
+            return Ok(Failure::terminal(Reason::SecretInvalid, message));
+        }
         NoSecret::Forbidden { .. } => Reason::SecretForbidden,
         NoSecret::NotForThis { .. } => Reason::SecretNotForThis,
         NoSecret::Api(error) => return Err(error.into()),

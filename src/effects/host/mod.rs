@@ -124,9 +124,9 @@ impl Host {
         Ok(())
     }
 
-    /// Begins a task (effect `host.task`), or attaches to it where it was begun already.
-    pub async fn begin(&self, gate: &Gate, task: &Task) -> Result<TaskStream, HostError> {
-        Ok(self.inner.program.begin(gate, task, &Secrets::default()).await?)
+    /// Begins a task (effect `host.task`), or attaches to it where it was begun already. The values go to it alone.
+    pub async fn begin(&self, gate: &Gate, task: &Task, secrets: &Secrets) -> Result<TaskStream, HostError> {
+        Ok(self.inner.program.begin(gate, task, secrets).await?)
     }
 
     /// Listens to a task that the facts name, from its beginning. It starts nothing.

@@ -55,6 +55,11 @@ impl fmt::Display for Key {
     }
 }
 
+/// The key of keyed hashes of secret values. It is a secret itself, of whoever may read the store.
+pub(crate) fn hash_key() -> Result<Key, BadPart> {
+    Key::of(&["hash-key"])
+}
+
 /// `releases/sha256/<digest>`; `digest` is 64 lower-case hex digits, without a prefix.
 pub fn release(digest: &str) -> Result<Key, BadPart> {
     let hex = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));

@@ -33,7 +33,7 @@ impl Display for FieldPath {
 }
 
 /// Of two fields that exclude each other the base has both; whoever sets one takes the other away.
-const EXCLUSIVE: [[&str; 2]; 10] = [
+const EXCLUSIVE: [[&str; 2]; 11] = [
     ["httpGet", "tcpSocket"],
     ["names", "selector"],
     ["value", "valueFrom"],
@@ -44,6 +44,7 @@ const EXCLUSIVE: [[&str; 2]; 10] = [
     ["command", "unit"],
     ["unit", "memoryMax"],
     ["unit", "restartPolicy"],
+    ["secretKeyRef", "configMapKeyRef"],
 ];
 
 /// The kinds, as the base objects and schemas have them.
@@ -69,7 +70,14 @@ pub fn full(kind: &str) -> Value {
                 "concurrencyPolicy": "Queue", "trigger": { "onPush": ["main"] },
             },
             "run": {
-                "user": "app", "env": [{ "name": "A", "value": "b" }], "process": { "command": ["./app"], "restartPolicy": "Always" },
+                "user": "app", "process": { "command": ["./app"], "restartPolicy": "Always" },
+                "env": [{ "name": "A", "value": "b", "valueFrom": { "secretKeyRef": { "name": "db", "key": "password" } } }],
+                "files": [{
+                    "name": "app.yaml", "mode": 0o644,
+                    "valueFrom": {
+                        "secretKeyRef": { "name": "tls", "key": "key" }, "configMapKeyRef": { "name": "app", "key": "app.yaml" },
+                    },
+                }],
                 "systemd": { "command": ["./app"], "unit": "app.service", "memoryMax": "512Mi", "restartPolicy": "Always" },
                 "stop": { "signal": "TERM", "to": "Main" }, "terminationGracePeriodSeconds": 1,
                 "drain": {
@@ -113,7 +121,8 @@ pub fn full(kind: &str) -> Value {
                 "connectTimeoutSeconds": 1, "maxConcurrentConnections": 1,
             },
             "become": { "method": "Sudo", "users": ["app"] }, "root": "/srv/landfall", "probe": { "periodSeconds": 60 },
-            "env": [{ "name": "A", "value": "b" }],
+            "env": [{ "name": "A", "value": "b", "valueFrom": { "secretKeyRef": { "name": "db", "key": "password" } } }],
+            "keepSecretsOnHost": true,
             "hosts": [{
                 "name": "web-01", "address": "127.0.0.1", "labels": { "key": "a" },
                 "suspend": { "reason": "disk swap", "until": "2100-01-01T00:00:00Z" },
@@ -128,7 +137,7 @@ pub fn full(kind: &str) -> Value {
                     "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["a"] }],
                 },
             },
-            "version": "v1", "env": [{ "name": "A", "value": "b" }],
+            "version": "v1", "env": [{ "name": "A", "value": "b", "valueFrom": { "secretKeyRef": { "name": "db", "key": "password" } } }],
             "strategy": { "rollingUpdate": { "maxUnavailable": 1 }, "maxFailures": 0 },
             "minReadySeconds": 0, "progressDeadlineSeconds": 60, "paused": false, "revisionHistoryLimit": 10,
             "deletionPolicy": "Retain",

@@ -7,6 +7,7 @@ mod order;
 mod references;
 mod run;
 mod screen;
+mod secrets;
 mod systemd;
 
 use std::time::Duration;

@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use self::lifecycle::Retention;
 pub use self::{
-    parameter::{BuildEnvVar, EnvSource, Parameter, ParameterType, SecretKeyRef},
+    parameter::{BuildEnvVar, EnvSource, Parameter, ParameterType},
     recipe::{ArtifactRule, BuildRecipe, Executor, LocalExecutor, TagRule},
     resources::{Cpu, Limits, Resources},
     run::{
-        Drain, DrainMethod, DrainRequest, Hook, HookPoint, HttpGet, HttpHeader, LivenessProbe, Process, ReadinessProbe,
-        RestartPolicy, Run, Scheme, Stop, StopSignal, StopTo, TcpSocket,
+        Drain, DrainMethod, DrainRequest, FileSource, Hook, HookPoint, HttpGet, HttpHeader, LivenessProbe, Process,
+        ReadinessProbe, RestartPolicy, Run, RunFile, Scheme, Stop, StopSignal, StopTo, TcpSocket,
     },
     source::{ExternalContent, Source},
     status::{ActiveBuild, BranchView, CommitView, ProjectStatus, VersionView},

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::common::{SECRET_KEY, VARIABLE_NAME, VARIABLE_NAME_RULE};
+use crate::api::common::{SecretKeyRef, VARIABLE_NAME, VARIABLE_NAME_RULE};
 
 /// Parameter that a Build may set. It reaches the script as an environment variable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -71,18 +71,4 @@ pub struct EnvSource {
     /// Key of a Secret in the same namespace that is labelled `use.landfall.dev/build` with the Project's name as value, or empty for
     /// every Project of the namespace. It is read when an attempt begins.
     pub secret_key_ref: SecretKeyRef,
-}
-
-/// Key of a Secret in the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SecretKeyRef {
-    /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(crate::api::common::OBJECT_NAME_RULE).message(crate::api::common::OBJECT_NAME))]
-    pub name: String,
-    /// Key within the Secret. Example: `token`.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$')").message(SECRET_KEY))]
-    pub key: String,
 }

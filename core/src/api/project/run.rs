@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 
-use crate::api::{EnvVar, common::USER_NAME, common::USER_NAME_RULE};
+use crate::api::{ConfigMapKeyRef, EnvVar, SecretKeyRef, common::USER_NAME, common::USER_NAME_RULE};
 
 const NO_NUL_RULE: &str = r"!self.exists(word, word.contains('\x00'))";
 const NO_NUL: &str = "a word of the command has a NUL character, which no argument can hold";
@@ -34,6 +34,12 @@ pub struct Run {
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
+    /// Files that are written before the process starts, each from a key of a Secret or a ConfigMap, into `shared/config/` of the project's
+    /// folder on the host: `../../shared/config/NAME` for the process. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub files: Vec<RunFile>,
     /// Process that runs in the foreground, started in the folder of the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
@@ -129,6 +135,41 @@ fn ten_seconds() -> i64 {
 
 fn five_minutes() -> i64 {
     300
+}
+
+/// File of the process, from a key of a Secret or a ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunFile {
+    /// Name of the file. Example: `application.yaml`.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*$')").message("the name of a file takes A-Z a-z 0-9 . _ -, and begins with a letter, a digit or _"))]
+    pub name: String,
+    /// Permission bits of the file, which is the SSH user's; a `run.user` reads it as others do. A number, so in JSON 420 for 0644. Default: 0600
+    /// (384).
+    #[serde(default = "owner_alone")]
+    #[schemars(range(min = 0, max = 511))]
+    pub mode: i32,
+    /// Source of the file's bytes.
+    pub value_from: FileSource,
+}
+
+fn owner_alone() -> i32 {
+    0o600
+}
+
+/// Source of a file's bytes, at most 512 KiB.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.secretKeyRef) != has(self.configMapKeyRef)").message("the source of a file is either secretKeyRef or configMapKeyRef"))]
+pub struct FileSource {
+    /// Key of a Secret in the same namespace that is labelled `use.landfall.dev/run` with the Project's name as value, or empty for every
+    /// Project of the namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+    /// Key of a ConfigMap in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<ConfigMapKeyRef>,
 }
 
 /// Process that runs in the foreground, started in the folder of the release.

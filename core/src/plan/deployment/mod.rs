@@ -20,6 +20,7 @@ mod milestones;
 mod observed;
 mod plan;
 mod records;
+mod references;
 mod rollout;
 mod schedule;
 mod select;
@@ -30,6 +31,7 @@ mod target;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod value;
 mod verdict;
 mod view;
 
@@ -42,8 +44,10 @@ pub use self::{
         AssignmentId, FolderCheck, FolderView, GoalKind, Group, HostObserved, Observed, SiblingDeployment, Task,
     },
     plan::plan,
+    references::references,
     select::select,
     steps::{Goal, Step, StepProgress, is_target, next_step},
-    target::Target,
+    target::{Target, Value},
     targets::not_allowed,
+    value::{Reference, ValueAt, ValueSeen},
 };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     folder::{is_marked, unready},
     healing::Healing,
+    value::ValueSeen,
 };
 use crate::model::rollout::{HostFailure, RolloutRecord};
 use crate::{
@@ -62,6 +63,9 @@ pub struct Observed {
     /// The version is recorded as deleted: its release is no longer kept.
     #[serde(default)]
     pub version_removed: bool,
+    /// What was seen of each value that the effective environment takes from a Secret, by its place `<Secret>/<key>`.
+    #[serde(default)]
+    pub values: BTreeMap<String, ValueSeen>,
     /// Hosts of the group, by name; a host that is missing here was never checked.
     #[serde(default)]
     pub hosts: BTreeMap<String, HostObserved>,
@@ -108,6 +112,8 @@ impl Observed {
 pub struct Group {
     #[serde(default)]
     pub env: Vec<EnvVar>,
+    #[serde(default)]
+    pub keep_secrets_on_host: bool,
     #[serde(default = "twenty_two")]
     pub port: i32,
     /// Jump hosts, in connection order.

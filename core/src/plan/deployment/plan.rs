@@ -10,6 +10,7 @@ use super::{
     history::RolloutResume,
     holds,
     observed::Observed,
+    references::references,
     rollout::{self, ActiveRollout, RolloutChange},
     schedule::{self, Schedule},
     status::{self, StatusInput, status_with},
@@ -24,6 +25,9 @@ use crate::{
     plan::{EventDraft, Plan, count_hosts, hostgroup::dialled, list_names},
 };
 
+/// How often values in Secrets are looked at: the operator may get a Secret by its name, and may not watch any.
+const VALUES_INTERVAL: Duration = Duration::from_secs(30);
+
 /// What to do about this Deployment now.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let mut plan = decide(observed, now);
@@ -31,7 +35,16 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Actio
     if plan.finalizer && observed.group.as_ref().is_some_and(|group| !group.held) {
         plan.actions.insert(0, Action::HoldGroup);
     }
+    if takes_values(observed) {
+        plan.next = Some(plan.next.map_or(VALUES_INTERVAL, |next| next.min(VALUES_INTERVAL)));
+    }
     plan
+}
+
+fn takes_values(observed: &Observed) -> bool {
+    let named = observed.group.as_ref().zip(observed.version.as_ref());
+    observed.deleted.is_none()
+        && named.is_some_and(|(group, version)| !references(&observed.spec, group, version).is_empty())
 }
 
 fn decide(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action> {

@@ -1,7 +1,7 @@
 //! Records of rollouts in the store: which hosts failed in an attempt, and with which process. Records are created once and never
 //! changed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// The record of a new revision.
+/// The record of a new revision, without values of Secrets.
 pub fn record(version: &VersionRecord, env: Vec<EnvVar>, hash: String, revision: i64, now: Timestamp) -> RolloutRecord {
     RolloutRecord {
         revision,
@@ -24,6 +24,7 @@ pub fn record(version: &VersionRecord, env: Vec<EnvVar>, hash: String, revision:
         digest: version.digest.clone(),
         size: version.size,
         env,
+        values: BTreeMap::new(),
         run: version.run.clone(),
         started_at: now,
     }

@@ -10,7 +10,9 @@ use super::{
     intent::{IntentOnRecord, ended_failed, intent_on_record, intent_on_record_of, redeploys},
     observed::{Group, Observed},
     records::{any_failed, record},
-    target::{Target, effective_env, hash, is_hash_of},
+    references::{hashes, references},
+    target::{Configured, Target, hash, is_hash_of},
+    value::effective_env,
 };
 use crate::model::rollout::RolloutId;
 use crate::{
@@ -84,8 +86,10 @@ pub(crate) fn on_record(observed: &Observed) -> Option<ActiveRollout> {
 /// The rollout of what the spec wants.
 pub fn current(observed: &Observed, group: &Group, version: &VersionRecord, now: Timestamp) -> ActiveRollout {
     let env = effective_env(&version.run.env, &group.env, &observed.spec.env);
-    let hash = hash(&version.digest, &env);
-    let is_wanted = |stored: &str| is_hash_of(stored, &version.digest, &env);
+    let values = hashes(observed, &references(&observed.spec, group, version));
+    let of = Configured { digest: &version.digest, env: &env, values: &values };
+    let hash = hash(&of);
+    let is_wanted = |stored: &str| is_hash_of(stored, &of);
     let before = observed.before();
     let mut redeploys = redeploys(before);
     let resumed = match before.rollout.as_ref() {
@@ -98,7 +102,7 @@ pub fn current(observed: &Observed, group: &Group, version: &VersionRecord, now:
             let revision = known_revision(observed).max(highest_on_hosts(observed)).saturating_add(1);
             let change = match other {
                 Some(_) => HistoryChange::Adopt,
-                None => change(observed, &version.digest, &env),
+                None => change(observed, &of),
             };
             (new_rollout(version, hash.clone(), revision, last_serial(observed), now), RolloutChange::Started(change))
         }
@@ -114,7 +118,10 @@ pub fn current(observed: &Observed, group: &Group, version: &VersionRecord, now:
     let revision = RolloutId::read(&rollout.id).map_or(0, |id| id.revision);
     let stored = observed.records.iter().find(|record| record.revision == revision).cloned();
     let unrecorded = stored.is_none();
-    let record = stored.unwrap_or_else(|| record(version, env, hash.clone(), revision, rollout.started_at.0));
+    let record = stored.unwrap_or_else(|| RolloutRecord {
+        values: values.clone(),
+        ..record(version, env.clone(), hash.clone(), revision, rollout.started_at.0)
+    });
     let intent = intent_on_record_of(observed);
     ActiveRollout { rollout, record, unrecorded, change, intent, wanted_hash: Some(hash), redeploys }
 }
@@ -141,11 +148,11 @@ fn new_rollout(version: &VersionRecord, hash: String, revision: i64, serial: i64
 }
 
 /// What differs from the revision before.
-fn change(observed: &Observed, digest: &str, env: &[crate::api::EnvVar]) -> HistoryChange {
+fn change(observed: &Observed, of: &Configured<'_>) -> HistoryChange {
     let id = observed.before().rollout.as_ref().and_then(|rollout| RolloutId::read(&rollout.id));
     let before = id.and_then(|id| observed.records.iter().find(|one| one.revision == id.revision));
     let Some(before) = before else { return HistoryChange::Version };
-    match (before.digest != digest, before.env != env) {
+    match (before.digest != of.digest, before.env != of.env || &before.values != of.values) {
         (true, true) => HistoryChange::VersionAndEnvironment,
         (true, false) => HistoryChange::Version,
         (false, _) => HistoryChange::Environment,
@@ -217,6 +224,7 @@ fn last_serial(observed: &Observed) -> i64 {
 }
 
 fn redeploy_serial(redeploys: &[RedeploySerial], record: &RolloutRecord) -> i64 {
-    let of_this = redeploys.iter().find(|one| is_hash_of(&one.hash, &record.digest, &record.env));
+    let of = Configured { digest: &record.digest, env: &record.env, values: &record.values };
+    let of_this = redeploys.iter().find(|one| is_hash_of(&one.hash, &of));
     of_this.map_or(0, |one| one.serial)
 }

@@ -7,43 +7,85 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::observed::Observed;
+use super::{
+    observed::Observed,
+    value::{self, Reference, ValueAt},
+};
 use crate::model::rollout::RolloutRecord;
 use crate::{
-    api::{EnvVar, project::Run},
-    model::ids::ReleaseName,
+    api::{
+        EnvVar,
+        project::{Run, RunFile},
+    },
+    model::{ids::ReleaseName, keyed::KeyedHash},
 };
 
-/// `run.env`, over it `HostGroup.env`, over it `Deployment.env`; sorted by name.
-pub(crate) fn effective_env(run: &[EnvVar], group: &[EnvVar], deployment: &[EnvVar]) -> Vec<EnvVar> {
-    let mut all: BTreeMap<&str, &str> = BTreeMap::new();
-    for var in run.iter().chain(group).chain(deployment) {
-        all.insert(&var.name, &var.value);
-    }
-    all.into_iter().map(|(name, value)| EnvVar { name: name.to_owned(), value: value.to_owned() }).collect()
+/// What a revision consists of, beside what its version says.
+#[derive(Clone, Copy, Debug)]
+pub struct Configured<'a> {
+    /// SHA-256 of the release in hex.
+    pub digest: &'a str,
+    /// The effective environment.
+    pub env: &'a [EnvVar],
+    /// The keyed hash of each value that is in a Secret, by its place.
+    pub values: &'a BTreeMap<String, KeyedHash>,
 }
 
 /// Of the release's digest and the effective environment: another hash is another revision. Names its algorithm: `1:` and 32 hex digits.
-pub fn hash(digest: &str, env: &[EnvVar]) -> String {
+/// With values of Secrets it is `2:`, 32 hex digits of all that is no such value, the id of the key of keyed hashes, and 32 of the values.
+pub fn hash(of: &Configured<'_>) -> String {
+    let Some(first) = of.values.values().next() else {
+        let mut hasher = Sha256::new();
+        hasher.update(b"landfall configuration 1\n");
+        feed(&mut hasher, of.digest, of.env);
+        return format!("1:{}", hex(hasher, 16));
+    };
+    let mut values = Sha256::new();
+    values.update(b"landfall values 2\n");
+    for (place, hash) in of.values {
+        // Neither has a line end.
+        values.update(format!("{place}\n{}\n", hash.hash));
+    }
+    format!("{}:{}:{}", without_values(of), first.key, hex(values, 16))
+}
+
+/// The part of a hash of algorithm 2 that no value and no key changes.
+fn without_values(of: &Configured<'_>) -> String {
     let mut hasher = Sha256::new();
-    hasher.update(b"landfall configuration 1\n");
-    feed(&mut hasher, digest, env);
-    format!("1:{}", hex(hasher, 16))
+    hasher.update(b"landfall configuration 2\n");
+    feed(&mut hasher, of.digest, of.env);
+    for var in of.env {
+        let place = place(var).unwrap_or_default();
+        hasher.update((place.len() as u64).to_be_bytes());
+        hasher.update(place);
+    }
+    format!("2:{}", hex(hasher, 16))
+}
+
+fn place(var: &EnvVar) -> Option<String> {
+    Some(ValueAt::Secret(var.secret()?.clone()).place())
 }
 
 /// The hash of operators that named no algorithm: 16 hex digits.
-fn hash_without_name(digest: &str, env: &[EnvVar]) -> String {
+fn hash_without_name(of: &Configured<'_>) -> String {
     let mut hasher = Sha256::new();
-    feed(&mut hasher, digest, env);
+    feed(&mut hasher, of.digest, of.env);
     hex(hasher, 8)
 }
 
-/// Whether a stored hash is of this digest and environment, by the algorithm that it names.
-pub(crate) fn is_hash_of(stored: &str, digest: &str, env: &[EnvVar]) -> bool {
-    match stored.split_once(':') {
-        Some(("1", _)) => stored == hash(digest, env),
-        Some(_) => false,
-        None => stored == hash_without_name(digest, env),
+/// Whether a stored hash is of this, by the algorithm that it names. Values that were hashed under another key can't be compared, and count
+/// as the same: a store that lost its key starts nothing.
+pub(crate) fn is_hash_of(stored: &str, of: &Configured<'_>) -> bool {
+    match (stored.split_once(':'), of.values.values().next()) {
+        (Some(("1", _)), None) => stored == hash(of),
+        (Some(("2", _)), Some(first)) => {
+            let Some(keyed) = stored.strip_prefix(&without_values(of)).and_then(|rest| rest.strip_prefix(':')) else {
+                return false;
+            };
+            keyed.split_once(':').is_some_and(|(key, _)| key != first.key) || stored == hash(of)
+        }
+        (Some(_), _) => false,
+        (None, values) => values.is_none() && stored == hash_without_name(of),
     }
 }
 
@@ -63,6 +105,14 @@ fn hex(hasher: Sha256, bytes: usize) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// The value of a variable as a host is told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    Plain(String),
+    /// Its place: the value itself comes beside a task.
+    Secret(String),
 }
 
 /// What a host runs when its update is over.
@@ -86,6 +136,10 @@ pub struct Target {
     pub size: u64,
     /// Without what landfall adds per host.
     pub env: Vec<EnvVar>,
+    /// The keyed hash of each value that is in a Secret, by its place.
+    pub values: BTreeMap<String, KeyedHash>,
+    /// Whether values of Secrets may lie in a file on the host.
+    pub keep_secrets_on_host: bool,
     pub run: Run,
     pub min_ready_seconds: i64,
     /// Number of releases kept on a host.
@@ -105,7 +159,9 @@ impl Target {
         attempt: i64,
         min_ready_seconds: i64,
     ) -> Self {
-        let same = |one: &&RolloutRecord| one.digest == record.digest && one.env == record.env;
+        let same = |one: &&RolloutRecord| {
+            (&one.digest, &one.env, &one.values) == (&record.digest, &record.env, &record.values)
+        };
         let others = observed.records.iter().filter(same).map(|one| one.revision);
         Self {
             uid: observed.uid.clone(),
@@ -120,14 +176,27 @@ impl Target {
             digest: record.digest.clone(),
             size: record.size,
             env: record.env.clone(),
+            values: record.values.clone(),
+            keep_secrets_on_host: observed.group.as_ref().is_some_and(|group| group.keep_secrets_on_host),
             run: record.run.clone(),
             min_ready_seconds,
             releases_kept: observed.releases_kept,
         }
     }
 
+    /// Where each value is that the process needs.
+    pub fn references(&self) -> Vec<Reference> {
+        let (variable, file) = (|name: &str| format!("variable {name}"), |name: &str| format!("file {name}"));
+        value::all(&self.env, &self.run.files, variable, file)
+    }
+
+    /// The files of the process, each with the place of its bytes.
+    pub fn files(&self) -> impl Iterator<Item = (&RunFile, String)> {
+        self.run.files.iter().filter_map(|file| Some((file, ValueAt::of(&file.value_from)?.place())))
+    }
+
     /// The whole environment of the process on one host.
-    pub fn env_on(&self, project: &str, group: &str, host: &str, address: &str) -> Vec<(String, String)> {
+    pub fn env_on(&self, project: &str, group: &str, host: &str, address: &str) -> Vec<(String, Value)> {
         let own = [
             ("LANDFALL_PROJECT", project),
             ("LANDFALL_VERSION", self.version.as_str()),
@@ -136,31 +205,51 @@ impl Target {
             ("LANDFALL_ADDRESS", address),
             ("LANDFALL_HOST_GROUP", group),
         ];
-        let given = self.env.iter().map(|var| (var.name.clone(), var.value.clone()));
-        given.chain(own.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
+        let value = |var: &EnvVar| match place(var) {
+            Some(place) => Value::Secret(place),
+            None => Value::Plain(var.value.clone()),
+        };
+        let given = self.env.iter().map(|var| (var.name.clone(), value(var)));
+        given.chain(own.map(|(name, value)| (name.to_owned(), Value::Plain(value.to_owned())))).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        api::{RunEnvSource, SecretKeyRef},
+        model::keyed::HashKey,
+    };
 
     fn var(name: &str, value: &str) -> EnvVar {
-        EnvVar { name: name.into(), value: value.into() }
+        EnvVar { name: name.into(), value: value.into(), value_from: None }
+    }
+
+    fn secret(name: &str, of: &str, key: &str) -> EnvVar {
+        let at = SecretKeyRef { name: of.into(), key: key.into() };
+        EnvVar { name: name.into(), value: String::new(), value_from: Some(RunEnvSource { secret_key_ref: at }) }
+    }
+
+    fn plain<'a>(digest: &'a str, env: &'a [EnvVar]) -> Configured<'a> {
+        static NONE: BTreeMap<String, KeyedHash> = BTreeMap::new();
+        Configured { digest, env, values: &NONE }
     }
 
     #[test]
     fn the_deployment_overrides_the_group_and_the_group_the_version() {
-        let env = effective_env(
-            &[var("A", "run"), var("B", "run"), var("C", "run")],
-            &[var("B", "group"), var("C", "group")],
-            &[var("C", "deployment")],
+        let env = value::effective_env(
+            &[var("A", "run"), var("B", "run"), secret("C", "db", "password")],
+            &[var("B", "group"), var("C", "group"), var("D", "group")],
+            &[var("C", "deployment"), secret("D", "db", "password")],
         );
-        assert_eq!(env, vec![var("A", "run"), var("B", "group"), var("C", "deployment")]);
+        let of = [var("A", "run"), var("B", "group"), var("C", "deployment"), secret("D", "db", "password")];
+        assert_eq!(env, of);
     }
 
     #[test]
     fn a_value_never_passes_for_another_variable() {
+        let hash = |digest, env: &[EnvVar]| hash(&plain(digest, env));
         assert_ne!(hash("d", &[var("A", "1B2")]), hash("d", &[var("A", "1"), var("B", "2")]));
         assert_ne!(hash("d", &[var("A", "1")]), hash("e", &[var("A", "1")]));
     }
@@ -168,10 +257,30 @@ mod tests {
     #[test]
     fn a_hash_is_compared_by_the_algorithm_that_it_names() {
         let env = [var("A", "1")];
-        let (named, unnamed) = (hash("d", &env), hash_without_name("d", &env));
+        let of = plain("d", &env);
+        let (named, unnamed) = (hash(&of), hash_without_name(&of));
         assert!(named.starts_with("1:") && !unnamed.contains(':'), "{named} {unnamed}");
-        assert!(is_hash_of(&named, "d", &env) && is_hash_of(&unnamed, "d", &env));
-        assert!(!is_hash_of(&named, "d", &[]) && !is_hash_of(&unnamed, "e", &env));
-        assert!(!is_hash_of(&named.replace("1:", "2:"), "d", &env), "an algorithm that nobody knows is another hash");
+        assert!(is_hash_of(&named, &of) && is_hash_of(&unnamed, &of));
+        assert!(!is_hash_of(&named, &plain("d", &[])) && !is_hash_of(&unnamed, &plain("e", &env)));
+        assert!(!is_hash_of(&named.replace("1:", "2:"), &of), "an algorithm that nobody knows is another hash");
+    }
+
+    #[test]
+    fn a_changed_value_of_a_secret_is_another_hash_and_another_key_is_none() {
+        let env = [var("A", "1"), secret("B", "db", "password")];
+        let values = |key: u8, value: &str| -> BTreeMap<String, KeyedHash> {
+            [("db/password".into(), HashKey::new([key; 32]).hash("team/db/password", value.as_bytes()))].into()
+        };
+        let (one, two, other_key) = (values(1, "hunter2"), values(1, "hunter3"), values(9, "hunter3"));
+        let of = Configured { digest: "d", env: &env, values: &one };
+        let stored = hash(&of);
+        assert!(stored.starts_with("2:") && is_hash_of(&stored, &of), "{stored}");
+        assert!(!is_hash_of(&stored, &Configured { values: &two, ..of }));
+        assert!(is_hash_of(&stored, &Configured { values: &other_key, ..of }));
+        assert!(!is_hash_of(&stored, &Configured { digest: "e", values: &other_key, ..of }));
+        let elsewhere = [var("A", "1"), secret("B", "db", "other")];
+        assert!(!is_hash_of(&stored, &Configured { env: &elsewhere, ..of }), "another key of the Secret");
+        assert!(!is_hash_of(&stored, &plain("d", &[var("A", "1"), var("B", "")])));
+        assert!(!is_hash_of(&hash(&plain("d", &[var("A", "1"), var("B", "")])), &of));
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{
     claim::{Claim, Claims, known_revision},
     observed::{FolderCheck, Group, Observed},
+    references::{references, unusable},
     select::{Unselectable, select},
 };
 use crate::{
@@ -268,7 +269,8 @@ pub fn version(observed: &Observed) -> Result<&VersionRecord, Failure> {
         );
         Failure::waiting(Reason::VersionNotFound, text)
     })?;
-    match runtime_unknown(version).or_else(|| user_refused(observed, version)) {
+    let refused = runtime_unknown(version).or_else(|| user_refused(observed, version));
+    match refused.or_else(|| values_unusable(observed, version)) {
         Some(failure) => Err(failure),
         None => Ok(version),
     }
@@ -281,6 +283,11 @@ fn runtime_unknown(version: &VersionRecord) -> Option<Failure> {
         version.version
     );
     (!version.run.is_known()).then(|| Failure::terminal(Reason::HostUnsupported, text))
+}
+
+/// A version whose values can't all be had is started nowhere.
+fn values_unusable(observed: &Observed, version: &VersionRecord) -> Option<Failure> {
+    unusable(observed, &references(&observed.spec, observed.group.as_ref()?, version))
 }
 
 /// A version that runs as a user that the group does not allow touches no host.

@@ -83,6 +83,7 @@ impl Simulation {
         spec.strategy.rolling_update.max_unavailable = IntOrString::Int(max_unavailable);
         spec.strategy.max_failures = max_failures;
         let observed = Observed {
+            values: BTreeMap::new(),
             namespace: "team".into(),
             name: "shop".into(),
             uid: "uid-1".into(),
@@ -98,6 +99,7 @@ impl Simulation {
             project: true,
             group: Some(Group {
                 deleting: false,
+                keep_secrets_on_host: false,
                 env: vec![],
                 port: 22,
                 jump: vec![],
@@ -487,7 +489,8 @@ fn a_world_of_6257386_is_taken_over_without_a_new_revision_or_a_restart() {
     simulation.observed.records = vec![serde_json::from_str(&record).unwrap()];
     simulation.observed.status = Some(serde_json::from_str(&status).unwrap());
     simulation.observed.annotations.insert(verbs::REDEPLOY.into(), "2".into());
-    simulation.observed.spec.env = vec![crate::api::EnvVar { name: "COLOUR".into(), value: "blue".into() }];
+    simulation.observed.spec.env =
+        vec![crate::api::EnvVar { name: "COLOUR".into(), value: "blue".into(), value_from: None }];
     let old = Target::new(&simulation.observed, &simulation.observed.records[0].clone(), "3.2", 1, 0);
     for name in ["web-00", "web-01"] {
         let mut folder = run(&old, name, FolderFacts::default(), true);

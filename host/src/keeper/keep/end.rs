@@ -15,6 +15,7 @@ use crate::{
         restart::{Next, after_end},
         state::Phase,
     },
+    mask::mask_lines,
     process::{Found, Identity, find, signal_name},
 };
 
@@ -105,13 +106,18 @@ impl Keeper {
         }
     }
 
+    /// What it said last is told without its secret values.
     pub(super) fn ended(&self, exit: Option<Exit>) -> Ended {
+        let mut lines = log::tail(&self.folder);
+        if let Some(secrets) = &self.order.secrets {
+            mask_lines(secrets, &mut lines);
+        }
         Ended {
             status: exit.and_then(|exit| exit.status),
             signal: exit.and_then(|exit| exit.signal).map(signal_name),
             at: clock::uptime_millis(),
             out_of_memory: false,
-            lines: log::tail(&self.folder),
+            lines,
         }
     }
 
