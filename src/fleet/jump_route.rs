@@ -71,11 +71,12 @@ impl JumpRoute {
         credentials: &Credentials,
         host: &str,
     ) -> Result<Option<Arc<Connection>>, SshError> {
-        if jumps.is_empty() {
-            return Ok(None);
-        }
         let asked = clock::monotonic();
         let mut state = self.state.lock().await;
+        if jumps.is_empty() {
+            state.kept = None;
+            return Ok(None);
+        }
         let is_current = |open: &Arc<Connection>| !open.is_closed();
         if state.hash == hash
             && let Some(open) = state.open.upgrade().filter(is_current)

@@ -11,10 +11,11 @@ use std::{
     path::Path,
 };
 
-use landfall_host_protocol::LogLimits;
+use landfall_host_protocol::{Configuration, LogLimits, Secrets};
 use rustix::fs::FallocateFlags;
 
-use crate::{files, folder::Folder, gate};
+use super::missing_secret;
+use crate::{files, folder::Folder, gate, mask::mask_lines};
 
 /// Of the log and of what was cut off it.
 const MODE: u32 = 0o640;
@@ -62,6 +63,18 @@ pub fn begin(log: &mut File, line: &str) -> io::Result<u64> {
 /// The last lines of the log, cleaned and cut.
 pub fn tail(folder: &Folder) -> Vec<String> {
     read_tail(&folder.log(0)).unwrap_or_default()
+}
+
+/// The same, as they are told: without secret values; none, where the configuration has values that nobody has here.
+pub fn told_lines(folder: &Folder, config: &Configuration, secrets: Option<&Secrets>) -> Vec<String> {
+    if missing_secret(config, secrets).is_some() {
+        return Vec::new();
+    }
+    let mut lines = tail(folder);
+    if let Some(secrets) = secrets {
+        mask_lines(secrets, &mut lines);
+    }
+    lines
 }
 
 fn read_tail(path: &Path) -> io::Result<Vec<String>> {

@@ -27,7 +27,7 @@ pub use environment::{PATH, environment, missing_secret};
 pub use executable::foreign_machine;
 pub use hands::{Begun, Belonging, Executed, Exit, Hands, Own, UnderWay, hands_of, login};
 pub use keep::{run, run_check, run_upgraded};
-pub use log::{clean, open as open_log, rotate as rotate_log, tail};
+pub use log::{clean, open as open_log, rotate as rotate_log, tail, told_lines};
 pub use order::{Order, Work};
 pub(crate) use readiness::Tries;
 pub(crate) use signals::Signals;

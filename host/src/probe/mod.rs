@@ -9,8 +9,9 @@ mod tls;
 
 use std::{net::IpAddr, os::fd::BorrowedFd, time::Duration};
 
-use landfall_host_protocol::{HttpGet, HttpScheme, Probe, ProbeAction};
+use landfall_host_protocol::{HttpGet, HttpScheme, Probe, ProbeAction, Secrets};
 
+use crate::mask::mask;
 use channel::Channel;
 pub use connection::Interrupts;
 use connection::{Connection, Stopped};
@@ -27,6 +28,21 @@ pub enum Tried {
     Unasked(String),
     /// Something that matters more happened; the try counts for nothing.
     Interrupted,
+}
+
+impl Tried {
+    /// Its words without secret values: a probe may print what its environment holds, or what an application answers.
+    pub fn masked(self, secrets: &Secrets) -> Self {
+        let masked = |mut why: String| {
+            mask(secrets, &mut why);
+            why
+        };
+        match self {
+            Self::No(why) => Self::No(masked(why)),
+            Self::Unasked(why) => Self::Unasked(masked(why)),
+            Self::Yes | Self::Interrupted => self,
+        }
+    }
 }
 
 /// Where a probe connects to; `None` for commands and for hosts that have no address.

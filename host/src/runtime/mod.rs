@@ -80,9 +80,15 @@ pub fn recorded(folder: &Folder) -> Box<dyn Runtime> {
     }
 }
 
-/// User that the application on record runs as; `None`: the one that runs this program.
-pub fn recorded_user(folder: &Folder) -> Option<RunAs> {
-    process::run_as_of(folder, &State::read(folder).ok().flatten()?)
+/// User that the application on record runs as; `None`: the one that runs this program. A record that can't be read is no such one.
+pub fn recorded_user(folder: &Folder) -> Result<Option<RunAs>, String> {
+    let told = |error: std::io::Error| format!("the application's user can't be known: {error}");
+    let Some(state) = State::read(folder).map_err(told)? else { return Ok(None) };
+    let Some(hash) = &state.config else { return Ok(process::run_as_of(folder, &state)) };
+    match configuration::load(folder, hash).map_err(told)? {
+        Some(kept) => Ok(kept.configuration.run_as),
+        None => Err("the application's user can't be known: its configuration is not on the host any more".to_owned()),
+    }
 }
 
 /// Removes from the project's data what only the user can that its application ran as.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfall_host_protocol::{Drain, HttpGet, Reason, RunAs};
+use landfall_host_protocol::{Drain, FolderFacts, HttpGet, ProcessState, Reason, RunAs};
 
 use super::{
     Context, Done,
@@ -15,14 +15,15 @@ use crate::{
 };
 
 pub(super) fn drain(context: &Context<'_>, drain: &Drain) -> StepResult<Done> {
-    if is_target_running(context) {
+    // What has done its work serves nobody, and can't answer.
+    if is_target_running(context) || has_done_its_work(context) {
         return Ok(Done::Skipped);
     }
     if let Some(why) = unsupported(drain) {
         return Err(StepFailure::new(Reason::DrainFailed, why));
     }
     // Its own user, whoever the next version runs as.
-    let run_as = runtime::recorded_user(context.folder);
+    let run_as = runtime::recorded_user(context.folder).map_err(|why| StepFailure::new(Reason::DrainFailed, why))?;
     let run_as = run_as.as_ref();
     task::expect_undo(context.folder, &context.task.id, drain, run_as)
         .map_err(|error| files::failure(Reason::DrainFailed, &error, &context.folder.dot()))?;
@@ -34,6 +35,12 @@ pub(super) fn drain(context: &Context<'_>, drain: &Drain) -> StepResult<Done> {
     })
     .unwrap_or_else(|error| Err(files::failure(Reason::DrainFailed, &error, &context.folder.path())))?;
     Ok(Done::Ended)
+}
+
+fn has_done_its_work(context: &Context<'_>) -> bool {
+    let mut facts = FolderFacts::default();
+    runtime::recorded(context.folder).observe(context.folder, &mut facts);
+    facts.process.is_some_and(|process| process.state == ProcessState::Completed)
 }
 
 /// Brings the application back into service.

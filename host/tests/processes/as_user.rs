@@ -76,7 +76,7 @@ fn life_of_another_users_application() {
     runtime::of(&start.config).check(&host.folder, &start).unwrap();
     let application = host.started(&start);
     assert_eq!(uid_of(application.pid), APP);
-    assert_eq!(runtime::recorded_user(&host.folder), Some(run_as()), "its drain is run by this user");
+    assert_eq!(runtime::recorded_user(&host.folder), Ok(Some(run_as())), "its drain is run by this user");
     host.wait_ready().unwrap();
     assert_eq!(fs::metadata(host.folder.shared().join("data")).unwrap().uid(), APP);
     assert_eq!(fs::metadata(host.folder.shared()).unwrap().mode() & 0o7777, 0o755);

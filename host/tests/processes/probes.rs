@@ -2,14 +2,26 @@
 
 use std::fs;
 
-use landfall_host_protocol::{HttpHeader, ProbeAction, ProcessState, Reason};
+use landfall_host_protocol::{EnvValue, EnvVar, HttpHeader, ProbeAction, ProcessState, Reason};
 use rustix::process::Signal;
 
 use crate::{
     application::server,
     host::{Host, exec, free_port, http, probe, process, start},
-    support::{kill, until},
+    support::{kill, until, until_some},
 };
+
+#[test]
+fn what_a_probe_prints_is_told_without_secret_values() {
+    let mut host = Host::new();
+    host.secrets.0.insert("db".to_owned(), "hunter2hunter2".into());
+    let mut config = process(&["sleep", "1000"]);
+    config.env.push(EnvVar { name: "PASSWORD".to_owned(), value: EnvValue::Secret("db".to_owned()) });
+    config.readiness = Some(exec(&["sh", "-c", "echo login with $PASSWORD failed; exit 1"]));
+    host.started(&start(&host.release("v1", "true"), config));
+    let told = until_some("the refusal is told", || host.process().probe_failure.filter(|why| why.contains("login")));
+    assert!(told.contains("login with *** failed"), "{told}");
+}
 
 #[test]
 fn an_application_is_ready_as_long_as_it_says_so() {

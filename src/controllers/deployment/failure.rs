@@ -28,6 +28,9 @@ pub(crate) fn task_failed(failure: &protocol::Failure) -> Failure {
         Of::DiskFull => (Reason::DiskFull, why.to_owned()),
         Of::HostUnsupported => (Reason::HostUnsupported, why.to_owned()),
         Of::PortInUse => (Reason::PortInUse, why.to_owned()),
+        Of::ProcessDied if failure.step == protocol::StepName::MinReady => {
+            (Reason::ProcessDied, format!("{why}, after it was ready; its output is in shared/log on the host"))
+        }
         Of::ProcessDied => {
             (Reason::ProcessDied, format!("{why}, before it was ready; its output is in shared/log on the host"))
         }

@@ -69,7 +69,9 @@ pub(crate) async fn perform(
         Step::Stage => vec![stage(context).await?],
         Step::StageAgain => {
             let stage = stage(context).await?;
-            drain_of_running(context).into_iter().chain([protocol::Step::Stop, stage]).collect()
+            // A command of the release that was changed is not run.
+            let asks = |step: &protocol::Step| matches!(step, protocol::Step::Drain(protocol::Drain::Http { .. }));
+            drain_of_running(context).filter(asks).into_iter().chain([protocol::Step::Stop, stage]).collect()
         }
         Step::Stop => vec![protocol::Step::Stop],
         Step::Update => update(context)?,
@@ -84,9 +86,13 @@ pub(crate) async fn perform(
     };
     let task = context.task(steps)?;
     // Read right before the act.
-    let secrets = match task.steps.iter().any(has_configuration) {
-        true => values::for_task(context.controller, context.host_ref, context.target()?, !is_update(context)).await?,
-        false => Secrets::default(),
+    let secrets = if task.steps.iter().any(has_configuration) {
+        values::for_task(context.controller, context.host_ref, context.target()?, !is_update(context)).await?
+    } else if task.steps.iter().any(waits) {
+        // It needs none, and tells what the application said last: without the values, where they can be had.
+        values::for_task(context.controller, context.host_ref, context.target()?, true).await.unwrap_or_default()
+    } else {
+        Secrets::default()
     };
     let folder = follow.begin(&task, &secrets).await?;
     match step {
@@ -139,6 +145,10 @@ impl StepContext<'_> {
 
 fn has_configuration(step: &protocol::Step) -> bool {
     matches!(step, protocol::Step::Start(_) | protocol::Step::Hook { .. })
+}
+
+fn waits(step: &protocol::Step) -> bool {
+    matches!(step, protocol::Step::WaitReady { .. } | protocol::Step::MinReady { .. })
 }
 
 fn bug(what: &str) -> StepError {
@@ -297,7 +307,9 @@ fn run_as(target: &Target, dial: Option<&Dial>) -> Result<Option<protocol::RunAs
 fn died(context: &StepContext<'_>) -> crate::model::Failure {
     let end = context.observed.folder.process.as_ref().and_then(|process| process.end.as_ref());
     let end = end.map_or("ended, and nobody saw how", |end| end.text.as_str());
-    let message = format!("the process ended before it was ready: it {end}; its output is in shared/log on the host");
+    let was_ready = context.observed.folder.ready.is_some();
+    let when = if was_ready { "right after it was ready" } else { "before it was ready" };
+    let message = format!("the process ended {when}: it {end}; its output is in shared/log on the host");
     host_failed(Reason::ProcessDied, &message, &[])
 }
 

@@ -201,7 +201,7 @@ async fn connect(context: &Arc<DeploymentContext>, key: &HostKey) -> Option<Arc<
     if let Ok(link) = hosts::link_soon(&context.fleet, key, CONNECTION_PATIENCE).await? {
         return Some(link);
     }
-    let _ = hosts::probe(&context.fleet, key).await;
+    let _ = tokio::time::timeout(CONNECTION_PATIENCE, hosts::probe(&context.fleet, key)).await;
     None
 }
 

@@ -68,7 +68,10 @@ pub async fn probe(fleet: &Fleet, key: &HostKey) -> Result<HostFacts, HostError>
         let oldest = dial.config.period * UNFIT_PERIODS;
         let stays_unfit = |link: &Arc<Link>| link.began.elapsed() >= oldest;
         let unfit = observed.as_ref().is_ok_and(|facts| unfit(facts).is_some());
-        if lost || (unfit && used.as_ref().is_ok_and(stays_unfit)) || !dial.connections.keeps() {
+        let closes = lost || (unfit && used.as_ref().is_ok_and(stays_unfit)) || !dial.connections.keeps();
+        // Its right to a connection may be what whoever has the slot waits for.
+        drop(used);
+        if closes {
             dial.slot.close().await;
         }
     }

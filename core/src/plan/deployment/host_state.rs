@@ -5,7 +5,7 @@ use super::{
     folder::{is_down, is_kept, is_marked, unready, was_ready},
     intent::IntentOnRecord,
     observed::{FolderCheck, FolderView, GoalKind, HostObserved, Observed},
-    steps::{has_changed_release, is_cut_off, is_reached, is_staged, is_target, unheard_failure},
+    steps::{earlier_failure, has_changed_release, is_cut_off, is_reached, is_staged, is_target, unheard_failure},
     target::Target,
 };
 use crate::model::rollout::RolloutId;
@@ -123,7 +123,8 @@ impl StateInput<'_> {
             if let Some(open) = update_step(folder, &target.uid) {
                 return HostState::Updating { phase: phase_in_step(folder, target, open), lost: None };
             }
-            let unfinished = is_cut_off(folder, target) && self.may_have_begun(folder, target);
+            let unfinished = (is_cut_off(folder, target) || self.has_failed_unheard_before(folder, target))
+                && self.may_have_begun(folder, target);
             if unfinished || unheard_failure(folder, target).is_some() {
                 return HostState::Updating { phase: phase_of(folder, target), lost: None };
             }
@@ -146,6 +147,16 @@ impl StateInput<'_> {
             // Without a target nothing is staged.
             Some(_) | None => HostState::Unstaged,
         }
+    }
+
+    /// It failed in an earlier attempt, and nobody recorded that before the next one began.
+    fn has_failed_unheard_before(&self, folder: &FolderFacts, target: &Target) -> bool {
+        earlier_failure(folder, target).is_some_and(|failed| {
+            let is_it = |failure: &HostFailure| {
+                failure.host == self.name && failure.rollout == failed.rollout && failure.attempt == failed.attempt
+            };
+            !self.observed.failures.iter().any(is_it)
+        })
     }
 
     /// In an earlier attempt a hook failed after this process was ready: it is replaced.

@@ -167,7 +167,14 @@ fn run_step(
     }
     let is_wanted = |process: &&ProcessFacts| process.alive && is_target(process, target);
     let Some(process) = folder.process.as_ref().filter(is_wanted) else {
-        return match is_dead_before_ready(observed, target, heal) {
+        // Where its keeper does not start it again, another update would do so for ever, without a pause and without a word.
+        let ended_at_once = || {
+            let own = |process: &ProcessFacts| !process.alive && process.boot_id == observed.boot_id;
+            done.updated
+                && !heal
+                && folder.process.as_ref().is_some_and(|process| own(process) && is_target(process, target))
+        };
+        return match is_dead_before_ready(observed, target, heal) || ended_at_once() {
             true => Step::Died,
             false => Step::Update,
         };
@@ -175,7 +182,8 @@ fn run_step(
     if folder.current.as_ref() != Some(&target.release) {
         return Step::Switch;
     }
-    if !is_marked(folder, process) || !heal && is_cut_off(folder, target) {
+    let unfinished = is_cut_off(folder, target) || earlier_failure(folder, target).is_some();
+    if !is_marked(folder, process) || !heal && unfinished {
         return Step::Verify;
     }
     match has_too_many(folder, target) && !done.pruned {
@@ -188,6 +196,13 @@ fn run_step(
 pub(crate) fn unheard_failure<'a>(folder: &'a FolderFacts, target: &Target) -> Option<&'a FailedAct> {
     folder.failed.as_ref().filter(|failed| {
         failed.uid == target.uid && failed.rollout == target.rollout && failed.attempt == target.attempt
+    })
+}
+
+/// An earlier attempt of this rollout failed there in what follows readiness, as the host tells it.
+pub(crate) fn earlier_failure<'a>(folder: &'a FolderFacts, target: &Target) -> Option<&'a FailedAct> {
+    folder.failed.as_ref().filter(|failed| {
+        failed.uid == target.uid && failed.rollout == target.rollout && failed.attempt < target.attempt
     })
 }
 

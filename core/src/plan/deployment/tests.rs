@@ -626,6 +626,10 @@ fn what_ends_right_after_its_update_is_its_keepers() {
     let kept = FolderFacts { process: kept, ..ready };
     assert_eq!(step(&kept, true), Step::Reached);
     assert_eq!(step(&kept, false), Step::Update, "nobody saw an update of it");
+    let ended = kept.process.clone().map(|process| ProcessFacts { kept: false, ..process });
+    let ended = FolderFacts { process: ended, ..kept.clone() };
+    assert_eq!(step(&ended, true), Step::Died, "nobody starts it again, and another update would do so for ever");
+    assert_eq!(step(&ended, false), Step::Update);
     let other = Target { digest: "0".repeat(64), ..target.clone() };
     let other = run(&other, "web-00", kept.clone(), true);
     assert_eq!(step(&other, true), Step::Update);

@@ -11,11 +11,10 @@ use crate::{
     keeper::{
         ending::{self, Unended},
         hands::{Belonging, Exit},
-        log,
+        log::told_lines,
         restart::{Next, after_end},
         state::Phase,
     },
-    mask::mask_lines,
     process::{Found, Identity, find, signal_name},
 };
 
@@ -108,10 +107,7 @@ impl Keeper {
 
     /// What it said last is told without its secret values.
     pub(super) fn ended(&self, exit: Option<Exit>) -> Ended {
-        let mut lines = log::tail(&self.folder);
-        if let Some(secrets) = &self.order.secrets {
-            mask_lines(secrets, &mut lines);
-        }
+        let lines = told_lines(&self.folder, self.configuration(), self.order.secrets.as_ref());
         Ended {
             status: exit.and_then(|exit| exit.status),
             signal: exit.and_then(|exit| exit.signal).map(signal_name),

@@ -16,8 +16,8 @@ use std::{
 };
 
 use landfall_host_protocol::{
-    ByHand, Configuration, Ended, FolderFacts, KeeperFacts, Probe, ProcessFacts, ProcessState, Reason, Runtime as Kind,
-    Secrets, Start, SystemdRuntime, WaitingReason,
+    ByHand, ConfigHash, Configuration, Ended, FolderFacts, KeeperFacts, Probe, ProcessFacts, ProcessState, Reason,
+    Runtime as Kind, Secrets, Start, SystemdRuntime, WaitingReason,
 };
 
 use super::{IsCancelled, Runtime, Waited, configuration, process};
@@ -183,6 +183,14 @@ impl Record {
     fn last_end(&self, folder: &Folder, shown: &Shown) -> Option<Ended> {
         let recorded = ended::read(folder).map(|last| last.ended).filter(|_| self.unit.is_own);
         recorded.or_else(|| of_exit(shown)).or_else(|| self.state.last_end.clone())
+    }
+
+    /// What the application said last.
+    fn last_lines(&self, folder: &Folder) -> Vec<String> {
+        match &self.state.config {
+            Some(config) => last_lines(folder, config),
+            None => keeper::tail(folder),
+        }
     }
 
     fn write(&mut self, folder: &Folder, reason: Reason) -> StepResult<()> {
@@ -370,7 +378,7 @@ impl Runtime for Systemd {
             // One that was executed and ended at once is told by who waits for it.
             if !shown.as_ref().and_then(|shown| shown.exit).is_some_and(is_its_own) {
                 let mut failure = failed(start_failed(&unit, &error, shown.as_ref()));
-                failure.lines = keeper::tail(folder);
+                failure.lines = last_lines(folder, &start.config.hash);
                 // It would be tried again and again, and at every boot.
                 if let Some(record) = Record::read(folder, Reason::StartFailed)? {
                     take_down(folder, &record)?;
@@ -417,7 +425,7 @@ impl Runtime for Systemd {
                 let said = asking.said.unwrap_or_else(|| format!("unit {} is {}", record.unit.name, shown.sub));
                 let why = format!("the application was not ready within {} s: {said}", timeout.as_secs());
                 let mut failure = StepFailure::new(Reason::NotReady, why);
-                failure.lines = keeper::tail(folder);
+                failure.lines = record.last_lines(folder);
                 return Err(failure);
             }
             std::thread::sleep(LOOK_INTERVAL);
@@ -617,7 +625,7 @@ fn tell(folder: &Folder, record: &Record, shown: &Shown, facts: &mut FolderFacts
     if let Some(ended) =
         last_end.as_mut().filter(|_| matches!(state, ProcessState::Ended | ProcessState::Waiting { .. }))
     {
-        ended.lines = keeper::tail(folder);
+        ended.lines = record.last_lines(folder);
     }
     let nobody = Identity { pid: 0, start: 0, boot_id: boot_id().to_owned() };
     let main = match now {
@@ -888,6 +896,13 @@ fn ask(folder: &Folder, record: &Record, shown: &Shown, main: Option<&Identity>)
     ready::ask(folder, &record.state, &kept.configuration, &secrets, &shown.control_group, main)
 }
 
+/// The last lines of the log, without the secret values that are kept for this configuration; none, where it has values that nobody has
+/// here.
+fn last_lines(folder: &Folder, config: &ConfigHash) -> Vec<String> {
+    let Some(kept) = configuration::load(folder, config).ok().flatten() else { return Vec::new() };
+    keeper::told_lines(folder, &kept.configuration, kept.secrets.as_ref())
+}
+
 /// True: the process is dead.
 fn wait_for_end(process: Option<&Identity>, timeout: Duration) -> bool {
     match process.map(find) {
@@ -908,7 +923,7 @@ fn died(folder: &Folder, record: &mut Record, shown: &Shown) -> Box<StepFailure>
         |ended| format!("the application {}", ended.in_words()),
     );
     let mut failure = StepFailure::new(Reason::ProcessDied, why);
-    failure.lines = keeper::tail(folder);
+    failure.lines = record.last_lines(folder);
     failure.ended.clone_from(&ended);
     if !record.state.was_ready {
         record.state.last_end = ended.map(|ended| Ended { lines: failure.lines.clone(), ..ended });

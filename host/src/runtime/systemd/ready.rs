@@ -32,9 +32,9 @@ pub(super) fn ask(
     let Some(readiness) = &config.readiness else { return Ok(Tried::Yes) };
     let timeout = probe::timeout(readiness);
     if let ProbeAction::Exec { command } = &readiness.action {
-        return Ok(execute(folder, state, config, secrets, command, timeout));
+        return Ok(execute(folder, state, config, secrets, command, timeout).masked(secrets));
     }
-    let tried = probe::connect(&readiness.action, timeout, &[]);
+    let tried = probe::connect(&readiness.action, timeout, &[]).masked(secrets);
     if tried == Tried::Yes
         && let Some(main) = main
     {
