@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What is different on each host and in each run: of these only the kind of the value is compared.
-const VARIABLE: [&str; 22] = [
+const VARIABLE: [&str; 23] = [
     "bootId",
     "uptimeSeconds",
     "uptimeMillis",
@@ -33,6 +33,7 @@ const VARIABLE: [&str; 22] = [
     "afterMillis",
     "why",
     "what",
+    "lines",
     "pid",
     "start",
     "readySince",

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Serves `shared/www`, where a test adds and removes pages; `ok` and `alive` are there after each start.
-const SERVES_SHARED: &str =
-    "mkdir -p ../../shared/www && cd ../../shared/www && touch ok alive && exec busybox httpd -f -p 8080\n";
+const SERVES_SHARED: &str = "mkdir -p ../../shared/www && cd ../../shared/www && { [ ! -e slow ] || sleep 5; } && touch ok alive && exec busybox httpd -f -p 8080\n";
 
 fn page(path: &str) -> serde_json::Value {
     json!({ "httpGet": { "port": 8080, "path": path }, "periodSeconds": 1, "failureThreshold": 2 })
@@ -41,7 +40,8 @@ async fn a_liveness_probe_that_fails_has_the_process_started_again_and_is_told()
     bench.publish_with("v1", SERVES_SHARED, page("/ok"), json!({ "livenessProbe": page("/alive") }));
     bench.deploy("v1", json!({})).await;
     bench.until_deployed("v1").await;
-    on_host(&bench, "rm www/alive").await;
+    // Its next start takes its time, or nobody may look while it is away.
+    on_host(&bench, "touch www/slow && rm www/alive").await;
     until("started again", || async { bench.starts(0).await.len() == 2 }).await;
     bench.until_deployed("v1").await;
     let told = || async { events(&bench, "Healing").await.iter().any(|note| note.contains("liveness probe failed")) };
