@@ -21,7 +21,7 @@ const OUTAGE_MAX_FOLLOWING: Duration = Duration::from_secs(600);
 /// Show what the applications of a Deployment print on their hosts
 ///
 /// With several hosts each line begins with the name of its host. Rotated files are part of the log. It takes a right of its own: get on
-/// deployments/applicationlog of the API group view.landfall.dev.
+/// applications/log of the API group view.landfall.dev.
 ///
 /// Exit code: 0 with the log, 2 without an answer (usage, no cluster, no such object, no right, a host that is not connected).
 #[derive(Debug, Clone, clap::Args)]
@@ -52,7 +52,7 @@ pub async fn application_log(args: ApplicationLogArgs) -> Result<ExitStatus, Cli
         wanted: "deployment/NAME; `kubectl get lfd` lists them",
     })?;
     let client = ViewClient::for_logs(&args.cluster).await?;
-    let path = path(&client.cluster.namespace, Kind::Deployment.plural(), name, "applicationlog");
+    let path = path(&client.cluster.namespace, "applications", name, "log");
     let length = if args.follow { OUTAGE_MAX_FOLLOWING } else { OUTAGE_MAX };
     let (mut plain, mut out) = (Plain::default(), tokio::io::stdout());
     let mut budget = RetryBudget::of(length);

@@ -1,4 +1,4 @@
-//! `deployments/applicationlog`: what the applications of a Deployment print on their hosts, read there over the connection that the leading
+//! `applications/log`: what the applications of a Deployment print on their hosts, read there over the connection that the leading
 //! operator has. A right of its own guards it: whoever may read a Deployment may not by that read what its applications print.
 //!
 //! The host sends no more than the reader has taken, so a slow reader costs a window of bytes and holds up nothing else. A host that can't be
@@ -174,7 +174,8 @@ impl Application<'_> {
         user: &str,
     ) -> Result<(LogStream, ReaderPermit), ApiError> {
         self.check(host)?;
-        let permit = view.reader_permits.take(user)?;
+        let of_host = format!("{}/{}/{host}", self.namespace, self.group);
+        let permit = view.application_permits.take_on_host(user, of_host)?;
         let opening = self.hosts.log(self.namespace, self.group, host, self.folder.clone(), part);
         let stream = opening.await.map_err(|error| self.problem(host, &error))?;
         Ok((stream, permit))
@@ -188,6 +189,9 @@ impl Application<'_> {
             )),
             NoLog::Host(ProgramError::Refused(Refusal::BadInput { why, .. })) => {
                 ApiError::too_many(format!("host {host} gives no further log: {why}"), AGAIN_SECONDS)
+            }
+            NoLog::Host(error @ ProgramError::TooLate { .. }) => {
+                ApiError::unavailable(format!("the log on host {host} can't be read now: {error}"), AGAIN_SECONDS)
             }
             NoLog::Host(error) if error.ends_session() => {
                 ApiError::unavailable(format!("host {host} is not connected: {error}"), AGAIN_SECONDS)

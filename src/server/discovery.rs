@@ -11,8 +11,8 @@ use crate::api::view::{VIEW_API, VIEW_GROUP, VIEW_VERSION};
 
 /// Subresources only, so that `kubectl get builds` never means this group.
 const RESOURCES: [(&str, &str); 5] = [
+    ("applications/log", "ApplicationLog"),
     ("builds/log", "BuildLog"),
-    ("deployments/applicationlog", "ApplicationLog"),
     ("deployments/log", "DeploymentLog"),
     ("hostgroups/hosts", "HostMatrix"),
     ("projects/commits", "CommitPage"),

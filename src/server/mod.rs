@@ -69,6 +69,7 @@ pub async fn serve(context: ServerContext, address: SocketAddr) {
         access: Access::default(),
         followers: LogFollowers::default(),
         reader_permits: ReaderPermits::default(),
+        application_permits: ReaderPermits::default(),
     });
     let (listener, tls) = maintenance::begin(&view, address).await;
     tracing::info!(%address, "the aggregated API is served");

@@ -33,9 +33,10 @@ pub(crate) fn router(view: Arc<View>) -> Router {
         .route(&format!("/apis/{VIEW_API}"), get(discovery::resources))
         .route("/openapi/v2", get(discovery::openapi_v2))
         .route("/openapi/v3", get(discovery::openapi_v3))
+        // Of a resource of its own, whose subresource is `log`: the API server gives these as long as they take, and any other 60 s.
+        .route(&route("applications/{name}/log"), object("applications", "log", application_log))
         .route(&route("builds/{name}/log"), object("builds", "log", build_log))
         .route(&route("deployments/{name}/log"), object("deployments", "log", deployment_log))
-        .route(&route("deployments/{name}/applicationlog"), object("deployments", "applicationlog", application_log))
         .route(&route("projects/{name}/commits"), object("projects", "commits", commits))
         .route(&route("hostgroups/{name}/hosts"), object("hostgroups", "hosts", hosts))
         .fallback(not_found)

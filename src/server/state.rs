@@ -64,7 +64,10 @@ pub(super) struct View {
     pub(super) leader: Leader,
     pub(super) access: Access,
     pub(super) followers: LogFollowers,
+    /// Of logs that the operator has.
     pub(super) reader_permits: ReaderPermits,
+    /// Of applications' logs, which are read without end: they leave room to those of builds.
+    pub(super) application_permits: ReaderPermits,
 }
 
 impl View {

@@ -131,6 +131,7 @@ impl Session {
         if !self.may_stream(id) {
             return;
         }
+        self.streams.open_log(id);
         let LogRequest { folder: _, file, last_lines, follow, older, since_seconds, window } = request;
         self.start(id, move || {
             let opened = match older && file.0 == 0 {

@@ -45,6 +45,8 @@ pub(super) struct TaskEnd {
 pub(super) struct Streams {
     /// Ids whose request is under way in a thread, and was not closed since.
     opening: BTreeSet<u32>,
+    /// Logs whose request is under way in a thread, also where it was closed since: the thread is there still.
+    opening_logs: BTreeSet<u32>,
     logs: BTreeMap<u32, Log>,
     tasks: BTreeMap<u32, Following>,
     /// The log that said a piece last.
@@ -57,7 +59,7 @@ impl Streams {
     }
 
     pub(super) fn has_most_logs(&self) -> bool {
-        self.logs.len() >= MAX_LOGS
+        self.opening_logs.len() + self.logs.len() >= MAX_LOGS
     }
 
     pub(super) fn has(&self, id: u32) -> bool {
@@ -69,8 +71,15 @@ impl Streams {
         self.opening.insert(id);
     }
 
+    /// The same for a log.
+    pub(super) fn open_log(&mut self, id: u32) {
+        self.open(id);
+        self.opening_logs.insert(id);
+    }
+
     /// That thread is done; false: it was closed meanwhile.
     pub(super) fn opened(&mut self, id: u32) -> bool {
+        self.opening_logs.remove(&id);
         self.opening.remove(&id)
     }
 
@@ -220,4 +229,17 @@ impl Following {
 
 fn watch_log(folder: &Folder, watch: &mut Watch) {
     watch.log(&folder.shared().join("log"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_opening_counts_as_one_that_is_read() {
+        let mut streams = Streams::default();
+        (1..=32).for_each(|id| streams.open_log(id));
+        assert!(streams.has_most_logs() && !streams.is_full());
+        assert!(streams.opened(1) && !streams.has_most_logs());
+    }
 }

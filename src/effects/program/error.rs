@@ -41,6 +41,8 @@ pub enum ProgramError {
     Ended(String),
     #[error("landfall-host on the host did not finish {what} within {seconds} s")]
     Deadline { what: &'static str, seconds: u64 },
+    #[error("landfall-host on the host did not finish {what} within {seconds} s; it goes on with everything else")]
+    TooLate { what: &'static str, seconds: u64 },
     #[error("{what} goes at {rate} bytes a second, {least} are the least")]
     TooSlow { what: &'static str, rate: u64, least: u64 },
     #[error("{name} on this machine can't be read: {why}")]
@@ -83,6 +85,7 @@ impl ProgramError {
             Self::Gate(_)
                 | Self::BadInput { .. }
                 | Self::Refused(_)
+                | Self::TooLate { .. }
                 | Self::TooSlow { .. }
                 | Self::LocalFile { .. }
                 | Self::Lagged

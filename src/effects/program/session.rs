@@ -366,6 +366,12 @@ impl Asked {
         }
     }
 
+    /// The same, where the host may take longer for this one and be well: whoever drops this then ends it alone.
+    pub async fn answer_in_time(&mut self, what: &'static str, limit: Duration) -> Result<Answer, ProgramError> {
+        let late = |_| ProgramError::TooLate { what, seconds: limit.as_secs() };
+        tokio::time::timeout(limit, self.answer()).await.map_err(late)?
+    }
+
     /// Sends bytes that belong to it.
     pub async fn send(&self, bytes: &[u8], last: bool) -> Result<(), ProgramError> {
         let kind = if last { Kind::LastBytes } else { Kind::Bytes };
@@ -403,5 +409,35 @@ impl Drop for Asked {
         } else {
             self.session.close(self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_takes_too_long_to_open_ends_alone() {
+        let (control, mut control_queue) = mpsc::unbounded_channel();
+        let (bulk, _bulk_queue) = mpsc::channel(BULK_MAX);
+        let session = Arc::new(Session {
+            routes: Mutex::default(),
+            control,
+            bulk,
+            pushes: Arc::new(PushSlot::new(clock::monotonic())),
+            namespace: "shop".to_owned(),
+            ended: OnceLock::new(),
+            cut: CancellationToken::new(),
+        });
+        let request = Request::More { bytes: 1 };
+        let _other = session.ask(&request).unwrap();
+        let mut late = session.ask(&request).unwrap();
+        let id = late.id;
+        let error = late.answer_in_time("opening a log", Duration::from_millis(1)).await.unwrap_err();
+        assert!(matches!(error, ProgramError::TooLate { .. }) && !error.ends_session(), "{error}");
+        drop(late);
+        assert!(!session.has_ended() && session.routes.lock().open.len() == 1);
+        let sent: Vec<Bytes> = std::iter::from_fn(|| control_queue.try_recv().ok()).collect();
+        assert_eq!(sent.last(), Some(&message(id + 1, &Request::Close { id }).unwrap()));
     }
 }

@@ -44,7 +44,7 @@ fn refusal(result: kube::Result<Vec<u8>>) -> (u16, String) {
 }
 
 fn path(bench: &Bench, query: &str) -> String {
-    format!("{}?{query}", view::path(&bench.namespace, "deployments", "shop", "applicationlog"))
+    format!("{}?{query}", view::path(&bench.namespace, "applications", "shop", "log"))
 }
 
 /// What the command has printed, once it has these words.
@@ -91,7 +91,7 @@ async fn what_applications_print_is_read_with_a_right_of_its_own() {
     eventually("a viewer reads the rollout's log", || async { read(&vera, &rollout).await.ok() }).await;
     Api::<Deployment>::namespaced(vera.clone(), &bench.namespace).get("shop").await.unwrap();
     let (code, words) = refusal(read(&vera, &path(&bench, "host=web-01")).await);
-    assert!(code == 403 && words.contains("deployments/applicationlog"), "{code} {words}");
+    assert!(code == 403 && words.contains("applications/log"), "{code} {words}");
     bind("landfall-application-logs").await;
     let allowed = eventually("with the right", || async { read(&vera, &path(&bench, "host=web-01")).await.ok() }).await;
     assert_eq!(String::from_utf8_lossy(&allowed), one);
