@@ -106,6 +106,7 @@ pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: 
             tasks: tasks.clone(),
             secrets,
             hash_key: Default::default(),
+            seen_objects: Default::default(),
         }),
         garbage: Arc::new(GarbageContext { shared, executor, git, store }),
         fleet,

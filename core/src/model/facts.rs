@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ids::{FenceToken, FolderName, Owner, ReleaseName},
+    keyed::KeyedHash,
     rollout::ProcessId,
 };
 use crate::api::Reason;
@@ -121,6 +122,9 @@ pub struct ProcessFacts {
     pub uid: String,
     pub revision: i64,
     pub rollout: String,
+    /// The keyed hash of all values of Secrets and ConfigMaps that it was started with; `None`: it takes none, or none is on record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<KeyedHash>,
     /// pid, start time and boot id all match a process that is no zombie. A stranger under a reused pid is not alive; a process that has done
     /// its work (`OnFailure` and exit status 0) is, for nothing is left to start.
     pub alive: bool,

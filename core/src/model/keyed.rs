@@ -1,7 +1,10 @@
 //! Keyed hashes: by them records and statuses tell that a secret value changed, and tell nothing of the value, also to who guesses it. The
 //! key lies in the store and is never shown. Pure.
 
-use std::fmt::{self, Write};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -10,6 +13,9 @@ use super::format;
 
 /// Bytes of a block of SHA-256.
 const BLOCK: usize = 64;
+/// Hex digits of the id of a key, and of what is no value in the hash of a configuration.
+const KEY_DIGITS: usize = 8;
+const SETTINGS_DIGITS: usize = 24;
 
 /// `hash-key` in the store, JSON, create-only.
 #[derive(Clone, Serialize, Deserialize)]
@@ -77,6 +83,25 @@ pub struct KeyedHash {
     pub hash: String,
 }
 
+impl KeyedHash {
+    /// One for all of an application's values, by their places; `None` where it takes none.
+    pub fn of_all(values: &BTreeMap<String, Self>) -> Option<Self> {
+        let first = values.values().next()?;
+        let mut all = Sha256::new();
+        all.update(b"landfall values 2\n");
+        for (place, hash) in values {
+            // Neither has a line end.
+            all.update(format!("{place}\n{}\n", hash.hash));
+        }
+        Some(Self { key: first.key.clone(), hash: hex(&all.finalize(), 16) })
+    }
+
+    /// Whether it is known to be of another value. Hashes under two keys tell nothing.
+    pub fn is_other(&self, known: &Self) -> bool {
+        self.key == known.key && self.hash != known.hash
+    }
+}
+
 impl From<KeyedHash> for String {
     fn from(hash: KeyedHash) -> Self {
         format!("{}:{}", hash.key, hash.hash)
@@ -90,6 +115,20 @@ impl TryFrom<String> for KeyedHash {
         let (key, hash) = text.split_once(':').ok_or("a keyed hash is the id of its key, a colon and the hash")?;
         Ok(Self { key: key.to_owned(), hash: hash.to_owned() })
     }
+}
+
+/// The hash of a configuration of algorithm 2: 24 hex digits of all that is no value, and the keyed hash of all values as 40. Hosts only
+/// compare it, and tell it of what they started: so it shows with which values.
+pub fn configuration_hash(settings: &str, values: &KeyedHash) -> Option<String> {
+    let settings = settings.get(..SETTINGS_DIGITS)?;
+    (values.key.len() == KEY_DIGITS).then(|| format!("2:{settings}{}{}", values.key, values.hash))
+}
+
+/// The 24 hex digits and the keyed hash of all values; `None`: it has none.
+pub fn read_configuration_hash(hash: &str) -> Option<(&str, KeyedHash)> {
+    let (settings, values) = hash.strip_prefix("2:")?.split_at_checked(SETTINGS_DIGITS)?;
+    let (key, hash) = values.split_at_checked(KEY_DIGITS)?;
+    Some((settings, KeyedHash { key: key.to_owned(), hash: hash.to_owned() }))
 }
 
 /// HMAC-SHA-256 of RFC 2104.
@@ -140,6 +179,22 @@ mod tests {
         assert!(other.key != hash.key && other.hash != hash.hash);
         let text = String::from(hash.clone());
         assert_eq!(KeyedHash::try_from(text), Ok(hash));
+    }
+
+    #[test]
+    fn a_configurations_hash_tells_with_which_values_it_is() {
+        let key = HashKey::new([7; 32]);
+        let values = |text: &[u8]| KeyedHash::of_all(&[("db/a".to_owned(), key.hash("db/a", text))].into()).unwrap();
+        let settings = "0123456789abcdef01234567";
+        let hash = configuration_hash(settings, &values(b"hunter2")).unwrap();
+        assert_eq!(hash.len(), 2 + 64, "as long as a host takes it");
+        let (of, found) = read_configuration_hash(&hash).unwrap();
+        assert_eq!((of, &found), (settings, &values(b"hunter2")));
+        assert!(found.is_other(&values(b"hunter3")) && !found.is_other(&values(b"hunter2")));
+        let other_key = KeyedHash { key: "00000000".into(), ..values(b"hunter3") };
+        assert!(!found.is_other(&other_key), "nothing is known of it");
+        assert_eq!(read_configuration_hash("1:0123456789abcdef0123456789abcdef"), None);
+        assert_eq!(KeyedHash::of_all(&BTreeMap::new()), None);
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Digest {
 }
 
 checked! {
-    /// The hash of a configuration, with its algorithm: `1:<32 hex digits>`. It names `config/<hash>` with `-` for `:`.
+    /// The hash of a configuration, with its algorithm: `1:<32 hex digits>`, with secret values `2:<64>`. It names `config/<hash>` with `-` for `:`.
     ConfigHash, "hash of a configuration", |text| {
         let Some((algorithm, hash)) = text.split_once(':') else { return false };
         let digits = |text: &str, most: usize| (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use landfall_host_protocol::{
     ConfigHash, Configuration, Drain, EnvValue, EnvVar, File, FileValue, HttpGet, HttpHeader, HttpScheme, LogLimits,
-    Probe, ProbeAction, ProcessRuntime, RestartPolicy, RunAs, Runtime, Stop, StopTo, SystemdRuntime,
+    Probe, ProbeAction, ProcessRuntime, RestartPolicy, RunAs, Runtime, Secrets, Step, Stop, StopTo, SystemdRuntime,
 };
 use sha2::{Digest, Sha256};
 
@@ -13,7 +13,7 @@ use crate::{
         common::bytes,
         project::{self, Run},
     },
-    model::keyed::KeyedHash,
+    model::keyed::{KeyedHash, configuration_hash, read_configuration_hash},
     plan::deployment::{Target, Value},
 };
 
@@ -49,15 +49,46 @@ pub(crate) fn configuration(
     Some(configuration)
 }
 
-/// Of every field but the hash itself, which names its algorithm, and of each secret value its keyed hash.
+/// Of every field but the hash itself, which names its algorithm. With values of Secrets it ends with their keyed hash.
 fn hash(configuration: &Configuration, values: &BTreeMap<String, KeyedHash>) -> Option<ConfigHash> {
-    let mut text = serde_json::to_vec(configuration).ok()?;
-    if !values.is_empty() {
-        text.extend(serde_json::to_vec(values).ok()?);
-    }
+    let text = serde_json::to_vec(configuration).ok()?;
     let digest = Sha256::digest(&text);
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    ConfigHash::parse(&format!("1:{hex}"))
+    let hash = match KeyedHash::of_all(values) {
+        Some(values) => configuration_hash(&hex, &values)?,
+        None => format!("1:{hex}"),
+    };
+    ConfigHash::parse(&hash)
+}
+
+/// What a task brings beside its steps.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    pub secrets: Secrets,
+    /// The keyed hash of each value, by its place.
+    pub hashes: BTreeMap<String, KeyedHash>,
+    /// Text of ConfigMaps, which is no secret, by its place.
+    pub plain: BTreeMap<String, String>,
+}
+
+/// Makes the start tell with which values it is: those of its revision, or those of now where something is healed. `None`: no host takes it.
+pub(super) fn bring(steps: &mut [Step], brought: &Brought) -> Option<()> {
+    for step in steps {
+        let Step::Start(start) = step else { continue };
+        if let Some((settings, _)) = read_configuration_hash(start.config.hash.as_str())
+            && let Some(values) = KeyedHash::of_all(&brought.hashes)
+        {
+            start.config.hash = ConfigHash::parse(&configuration_hash(settings, &values)?)?;
+        }
+        for file in &mut start.config.files {
+            if let FileValue::Secret(place) = &file.value
+                && let Some(text) = brought.plain.get(place)
+            {
+                file.value = FileValue::Plain(text.clone());
+            }
+        }
+    }
+    Some(())
 }
 
 /// `None`: a limit of memory that is no number of bytes; none is no limit.
@@ -174,6 +205,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::model::keyed::HashKey;
 
     fn run(run: &Value) -> Run {
         Run::frozen(run).unwrap()
@@ -257,6 +289,56 @@ mod tests {
             } })
         );
         assert_eq!(told(json!({ "command": ["./app"], "memoryMax": "much" })), Value::Null, "that would be no limit");
+    }
+
+    #[test]
+    fn a_start_names_the_values_that_it_brings_and_text_of_a_config_map_is_no_secret() {
+        let values = |word: &str| -> BTreeMap<String, KeyedHash> {
+            let hash = |place: &str| HashKey::new([7; 32]).hash(place, word.as_bytes());
+            [("db/password".into(), hash("db/password")), ("ConfigMap/app/a.ini".into(), hash("a.ini"))].into()
+        };
+        let file = |name: &str, place: &str| File {
+            name: name.to_owned(),
+            mode: 0o600,
+            value: FileValue::Secret(place.to_owned()),
+        };
+        let mut config = Configuration {
+            hash: ConfigHash::parse("1:00000000").unwrap(),
+            runtime: runtime(&run(&json!({ "process": { "command": ["./app"] } }))).unwrap(),
+            env: Vec::new(),
+            files: vec![file("a.ini", "ConfigMap/app/a.ini"), file("word", "db/password")],
+            run_as: None,
+            readiness: None,
+            liveness: None,
+            log: LogLimits::default(),
+            keep_secrets_on_host: false,
+        };
+        config.hash = hash(&config, &values("one")).unwrap();
+        let release = landfall_host_protocol::ReleaseName::new("v1", &"1".repeat(64));
+        let start = |config: &Configuration| {
+            let digest = landfall_host_protocol::Digest::parse(&"1".repeat(64)).unwrap();
+            let (release, config) = (release.clone(), config.clone());
+            let start =
+                landfall_host_protocol::Start { release, digest, config, revision: 1, redeploys: 0, attempt: 1 };
+            vec![Step::Start(Box::new(start))]
+        };
+        let brought = |word: &str| {
+            let mut steps = start(&config);
+            let plain = [("ConfigMap/app/a.ini".to_owned(), word.to_owned())].into();
+            bring(&mut steps, &Brought { secrets: Secrets::default(), hashes: values(word), plain }).unwrap();
+            let Some(Step::Start(start)) = steps.pop() else { panic!("no start") };
+            start.config
+        };
+        let (one, two) = (brought("one"), brought("two"));
+        assert_eq!(one.hash, config.hash, "what was decided on");
+        let of = |config: &Configuration| {
+            let (settings, values) = read_configuration_hash(config.hash.as_str()).unwrap();
+            (settings.to_owned(), Some(values))
+        };
+        let settings = of(&config).0;
+        assert_eq!(of(&two), (settings, KeyedHash::of_all(&values("two"))));
+        assert_eq!(two.files[0].value, FileValue::Plain("two".to_owned()));
+        assert_eq!(two.files[1].value, FileValue::Secret("db/password".to_owned()));
     }
 
     #[test]

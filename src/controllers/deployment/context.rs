@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::SiblingSelections;
+use super::{SiblingSelections, seen_objects::SeenObjects};
 use crate::{
     controllers::{
         frame::{Context, Shared},
@@ -31,6 +31,7 @@ pub struct DeploymentContext {
     pub secrets: SecretReader,
     /// Of the store, once a value was hashed.
     pub hash_key: OnceCell<HashKey>,
+    pub seen_objects: SeenObjects,
 }
 
 impl Context for DeploymentContext {

@@ -7,6 +7,7 @@ mod host_ref;
 mod observe;
 mod records;
 mod rollout_log;
+mod seen_objects;
 mod siblings;
 mod step;
 mod values;

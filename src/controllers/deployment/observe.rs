@@ -60,7 +60,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         _ => Vec::new(),
     };
     let place = values::Place { namespace: &namespace, project: &spec.project_ref.name };
-    let values = values::seen(context, &place, &references).await?;
+    let values = values::seen(context, &place, object, &references).await?;
     let all = context.siblings.of(&context.shared, &namespace, &spec.project_ref.name).await?;
     let siblings = all.iter().filter(|other| other.uid != uid).cloned().collect();
     let known = context.fleet.hosts.workers.hosts_of(&uid);

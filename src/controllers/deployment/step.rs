@@ -6,7 +6,7 @@ use landfall_host_protocol as protocol;
 use protocol::{Author, Event, EventKind, Outcome, RunAsMethod, Secrets, StepName, Task};
 
 use super::{
-    configuration::{configuration, drain, number},
+    configuration::{bring, configuration, drain, number},
     context::DeploymentContext,
     failure::{StepError, TaskFailure, host_failed, task_failed},
     host_ref::HostRef,
@@ -84,13 +84,17 @@ pub(crate) async fn perform(
         Step::Remove => vec![protocol::Step::Remove],
         Step::Adopt => vec![protocol::Step::Adopt],
     };
-    let task = context.task(steps)?;
+    let mut task = context.task(steps)?;
     // Read right before the act.
     let secrets = if task.steps.iter().any(has_configuration) {
-        values::for_task(context.controller, context.host_ref, context.target()?, !is_update(context)).await?
+        let target = context.target()?;
+        let brought = values::for_task(context.controller, context.host_ref, target, !is_update(context)).await?;
+        bring(&mut task.steps, &brought).ok_or_else(|| bug("a configuration can't be written"))?;
+        brought.secrets
     } else if task.steps.iter().any(waits) {
         // It needs none, and tells what the application said last: without the values, where they can be had.
-        values::for_task(context.controller, context.host_ref, context.target()?, true).await.unwrap_or_default()
+        let brought = values::for_task(context.controller, context.host_ref, context.target()?, true).await;
+        brought.unwrap_or_default().secrets
     } else {
         Secrets::default()
     };

@@ -7,6 +7,7 @@ use crate::api::{Reason, conditions::clip};
 use crate::model::{
     facts::{ByHand, EndFacts, FailedAct, FolderFacts, HostFacts, OpenAct, ProcessFacts, ReadyMark},
     ids::{FenceToken, FolderName, Owner, ReleaseName},
+    keyed::read_configuration_hash,
     text::one_line,
 };
 
@@ -130,6 +131,11 @@ fn process(process: &host::ProcessFacts, folder: &host::FolderFacts) -> ProcessF
         uid: process.uid.clone(),
         revision: process.revision,
         rollout: rollout(process),
+        values: process
+            .config
+            .as_ref()
+            .and_then(|hash| read_configuration_hash(hash.as_str()))
+            .map(|(_, values)| values),
         alive: process.state == host::ProcessState::Running || has_done_its_work(process),
         unready: unready(process),
         kept: whole && matches!(process.state, host::ProcessState::Waiting { .. }),
@@ -237,6 +243,17 @@ mod tests {
         assert_eq!(process.rollout, "3.1");
         let mark = folder.ready.unwrap();
         assert_eq!((mark.uid.as_str(), mark.rollout.as_str(), mark.pid, mark.start), ("uid-1", "3.1", 7, 9));
+    }
+
+    #[test]
+    fn a_process_is_of_the_values_that_its_configuration_names() {
+        let of_config = |hash: &str| {
+            let process = host::ProcessFacts { config: host::ConfigHash::parse(hash), ..of(ProcessState::Running) };
+            facts(process).process.unwrap().values.map(String::from)
+        };
+        let (key, values) = ("aaaaaaaa", "1".repeat(32));
+        assert_eq!(of_config(&format!("2:{}{key}{values}", "0".repeat(24))), Some(format!("{key}:{values}")));
+        assert_eq!(of_config("1:0123456789abcdef"), None);
     }
 
     #[test]

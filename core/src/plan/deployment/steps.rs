@@ -153,7 +153,12 @@ fn run_step(
     done: StepProgress,
 ) -> Step {
     let folder = &observed.folder;
-    let runs_it = folder.process.as_ref().is_some_and(|process| process.alive && is_target(process, target));
+    // What is healed is started with the values of now, which may not be those of the target.
+    let is_it = |process: &ProcessFacts| match heal {
+        true => is_target_but_for_values(process, target),
+        false => is_target(process, target),
+    };
+    let runs_it = folder.process.as_ref().is_some_and(|process| process.alive && is_it(process));
     if !(is_staged(folder, target) || runs_it && folder.tampered.contains(&target.release)) {
         return if has_changed_release(folder, target) { Step::StageAgain } else { Step::Stage };
     }
@@ -161,11 +166,11 @@ fn run_step(
         return Step::Stop;
     }
     // It was ready, and has ended since: its keeper sees to it, and whether it was its work's end is for the next decision to see.
-    let is_kept = |process: &ProcessFacts| process.kept && is_target(process, target) && was_ready(folder, process);
+    let is_kept = |process: &ProcessFacts| process.kept && is_it(process) && was_ready(folder, process);
     if done.updated && folder.process.as_ref().is_some_and(is_kept) {
         return Step::Reached;
     }
-    let is_wanted = |process: &&ProcessFacts| process.alive && is_target(process, target);
+    let is_wanted = |process: &&ProcessFacts| process.alive && is_it(process);
     let Some(process) = folder.process.as_ref().filter(is_wanted) else {
         // Where its keeper does not start it again, another update would do so for ever, without a pause and without a word.
         let ended_at_once = || {
@@ -239,8 +244,14 @@ pub(crate) fn has_changed_release(folder: &FolderFacts, target: &Target) -> bool
 }
 
 /// The process runs this digest and this environment, and no `redeploy` of them was asked for since it started. Which revision started it
-/// does not matter. The shell helper records no environment: it is that of the revision's record.
+/// does not matter. The shell helper records no environment: it is that of the revision's record. Values of Secrets are compared themselves:
+/// what was healed has those of its last start, which may be others than its revision's.
 pub fn is_target(process: &ProcessFacts, target: &Target) -> bool {
+    let values = process.values.as_ref().zip(target.all_values.as_ref());
+    is_target_but_for_values(process, target) && !values.is_some_and(|(found, wanted)| found.is_other(wanted))
+}
+
+fn is_target_but_for_values(process: &ProcessFacts, target: &Target) -> bool {
     let serial = RolloutId::read(&process.rollout).map_or(0, |id| id.serial);
     process.uid == target.uid
         && process.digest == target.digest

@@ -34,19 +34,13 @@ pub struct Configured<'a> {
 /// Of the release's digest and the effective environment: another hash is another revision. Names its algorithm: `1:` and 32 hex digits.
 /// With values of Secrets it is `2:`, 32 hex digits of all that is no such value, the id of the key of keyed hashes, and 32 of the values.
 pub fn hash(of: &Configured<'_>) -> String {
-    let Some(first) = of.values.values().next() else {
+    let Some(values) = KeyedHash::of_all(of.values) else {
         let mut hasher = Sha256::new();
         hasher.update(b"landfall configuration 1\n");
         feed(&mut hasher, of.digest, of.env);
         return format!("1:{}", hex(hasher, 16));
     };
-    let mut values = Sha256::new();
-    values.update(b"landfall values 2\n");
-    for (place, hash) in of.values {
-        // Neither has a line end.
-        values.update(format!("{place}\n{}\n", hash.hash));
-    }
-    format!("{}:{}:{}", without_values(of), first.key, hex(values, 16))
+    format!("{}:{}:{}", without_values(of), values.key, values.hash)
 }
 
 /// The part of a hash of algorithm 2 that no value and no key changes.
@@ -138,6 +132,8 @@ pub struct Target {
     pub env: Vec<EnvVar>,
     /// The keyed hash of each value that is in a Secret, by its place.
     pub values: BTreeMap<String, KeyedHash>,
+    /// One for all of them; `None` where there is none.
+    pub all_values: Option<KeyedHash>,
     /// Whether values of Secrets may lie in a file on the host.
     pub keep_secrets_on_host: bool,
     pub run: Run,
@@ -177,6 +173,7 @@ impl Target {
             size: record.size,
             env: record.env.clone(),
             values: record.values.clone(),
+            all_values: KeyedHash::of_all(&record.values),
             keep_secrets_on_host: observed.group.as_ref().is_some_and(|group| group.keep_secrets_on_host),
             run: record.run.clone(),
             min_ready_seconds,

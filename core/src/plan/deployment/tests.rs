@@ -23,6 +23,8 @@ use crate::{
         Failure,
         facts::{ByHand, FolderFacts, ProcessFacts, ReadyMark},
         ids::Owner,
+        keyed::{HashKey, KeyedHash},
+        rollout::RolloutRecord,
         version::VersionRecord,
     },
 };
@@ -286,6 +288,7 @@ fn run(target: &Target, host: &str, folder: FolderFacts, ready: bool) -> FolderF
         uid: target.uid.clone(),
         revision: target.revision,
         rollout: target.rollout.clone(),
+        values: None,
         alive: ready,
         unready: None,
         kept: false,
@@ -633,6 +636,40 @@ fn what_ends_right_after_its_update_is_its_keepers() {
     let other = Target { digest: "0".repeat(64), ..target.clone() };
     let other = run(&other, "web-00", kept.clone(), true);
     assert_eq!(step(&other, true), Step::Update);
+}
+
+#[test]
+fn what_was_healed_with_another_value_is_its_target_only_while_it_is_healed() {
+    let simulation = Simulation::new(&[HostOutcome::Ready], 1, 0);
+    let of_value = |value: &[u8]| [("db/password".to_owned(), HashKey::new([7; 32]).hash("db/password", value))].into();
+    let record = RolloutRecord {
+        values: of_value(b"first"),
+        ..records::record(&version("v1"), vec![], "h".into(), 1, simulation.now)
+    };
+    let target = Target::new(&simulation.observed, &record, "1.0", 1, 0);
+    let releases = vec![target.release.clone()];
+    let ready = run(&target, "web-00", FolderFacts { releases, ..FolderFacts::default() }, true);
+    let with = |values| FolderFacts {
+        process: ready.process.clone().map(|process| ProcessFacts { values, ..process }),
+        ..ready.clone()
+    };
+    let step = |folder: &FolderFacts, heal| {
+        let view = FolderView { folder: folder.clone(), ..FolderView::default() };
+        let target = Box::new(target.clone());
+        next_step(
+            &view,
+            &Goal::Run { target, heal, failed_process: None, by_hand: None, drain: None },
+            StepProgress::default(),
+        )
+    };
+    let first = with(KeyedHash::of_all(&of_value(b"first")));
+    let second = with(KeyedHash::of_all(&of_value(b"second")));
+    assert_eq!((step(&first, false), step(&first, true)), (Step::Reached, Step::Reached));
+    assert_eq!(step(&second, false), Step::Update);
+    assert_eq!(step(&second, true), Step::Reached, "it is not healed again and again");
+    assert_eq!(step(&ready, false), Step::Reached, "an earlier operator told no values");
+    let under_another_key = with(Some(KeyedHash { key: "00000000".into(), hash: "0".repeat(32) }));
+    assert_eq!(step(&under_another_key, false), Step::Reached);
 }
 
 #[test]
