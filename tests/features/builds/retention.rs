@@ -238,8 +238,10 @@ async fn a_crash_before_or_after_any_removal_is_made_good_by_the_next_operator()
     bench.operator.kill9().await;
     bench.keep(bench.space(), limits()).await;
 
-    bench.crash("before store.create *#1").await;
-    bench.crash("after store.create *#1").await;
+    // Of all that it may write first, as the rest of a log.
+    let removal = format!("store.create removed/{}/shop/v2 #1", bench.space().name);
+    bench.crash(&format!("before {removal}")).await;
+    bench.crash(&format!("after {removal}")).await;
     assert_eq!(bench.left().await[2], ["v2"]);
     // Who asks for it now gets it, for its bytes are there.
     bench.deployment("late", "v2").await;

@@ -227,7 +227,9 @@ async fn going_back_after_a_failure_touches_only_hosts_that_differ_and_first_the
         .iter()
         .filter_map(|object| ["web-01", "web-02"].into_iter().find(|host| updating(object, host)))
         .collect();
-    assert_eq!(order.first(), Some(&"web-02"), "the one that is down goes first: {order:?}");
+    let shown =
+        || seen.states().iter().map(|object| json!(object.status.as_ref().unwrap().rollout)).collect::<Vec<_>>();
+    assert_eq!(order.first(), Some(&"web-02"), "the one that is down goes first: {:#?}", shown());
     let changes: Vec<_> = done.status.unwrap().history.iter().map(|entry| entry.change.unwrap()).collect();
     assert_eq!(changes, [HistoryChange::Version; 3]);
 }
