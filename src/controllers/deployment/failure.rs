@@ -5,7 +5,7 @@ use landfall_host_protocol as protocol;
 use crate::{
     api::{Reason, conditions::clip, deployment::Phase},
     effects::{host::HostError, ssh::SshError},
-    model::{Failure, rollout::ProcessId},
+    model::{Failure, facts::FolderFacts, rollout::ProcessId},
 };
 
 /// Length of a failure's message.
@@ -75,6 +75,8 @@ pub(crate) struct TaskFailure {
     pub phase: Phase,
     /// The process that lives all the same.
     pub process: Option<ProcessId>,
+    /// The folder after the task, where the host told it.
+    pub folder: Option<FolderFacts>,
 }
 
 /// Why a step failed.

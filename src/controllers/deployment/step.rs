@@ -325,7 +325,12 @@ fn unheard(context: &StepContext<'_>, failed: &FailedAct) -> StepError {
         _ => StepName::MinReady,
     };
     let (phase, process) = failed_at(step, context.observed.folder.process.as_ref(), &failed.rollout);
-    StepError::Task(Box::new(TaskFailure { failure: host_failed(failed.reason, &failed.why, &[]), phase, process }))
+    StepError::Task(Box::new(TaskFailure {
+        failure: host_failed(failed.reason, &failed.why, &[]),
+        phase,
+        process,
+        folder: None,
+    }))
 }
 
 /// Phase of a host whose task failed in this step, and the process of its rollout that lives all the same.
@@ -468,5 +473,5 @@ fn ended(outcome: &Outcome, folder: Option<FolderFacts>, rollout: &str) -> Resul
     }
     let process = folder.as_ref().and_then(|folder| folder.process.as_ref());
     let (phase, process) = failed_at(failure.step, process, rollout);
-    Err(StepError::Task(Box::new(TaskFailure { failure: task_failed(failure), phase, process })))
+    Err(StepError::Task(Box::new(TaskFailure { failure: task_failed(failure), phase, process, folder })))
 }

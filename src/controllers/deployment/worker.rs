@@ -185,6 +185,12 @@ async fn follow(
             Ok(None) => continue,
             Err(error) => error,
         };
+        // What the host told during the task, as of a process that lived then, is older than its end.
+        if let StepError::Task(failed) = &error
+            && let Some(folder) = failed.folder.clone()
+        {
+            hosts::after(&context.fleet, &host_key, facts, &host_ref.folder(), folder);
+        }
         log.error(&step, &error);
         match next_after(error, &step, &mut retries) {
             Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
