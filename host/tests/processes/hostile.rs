@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use landfall_host::{
     keeper::Phase,
-    process::{Found, find},
+    process::{Found, Identity, Stat, find},
     runtime,
 };
 use landfall_host_protocol::{EnvValue, EnvVar, ProcessState, StopTo};
@@ -69,6 +69,12 @@ fn who_gets_the_first_processes_pid_is_not_ended_with_the_rest() {
     host.wait_for_data("up");
     until("it is what it is", || {
         fs::read_to_string(format!("/proc/{}/comm", application.pid)).is_ok_and(|name| name == "sleep\n")
+    });
+    // As long as anybody is in its session, its pid is nobody else's.
+    until("the other one has a session of its own", || {
+        let below = landfall_host::process::descendants(application.pid);
+        let session = |process: &Identity| Stat::read(process.pid).map(|stat| stat.session);
+        !below.is_empty() && below.iter().all(|process| session(process) == Some(process.pid))
     });
     let keeper = host.keeper().unwrap();
     keeper.signal(Signal::KILL).unwrap();
