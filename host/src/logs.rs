@@ -4,15 +4,13 @@
 //! place.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
 };
 
-use rustix::fs::OFlags;
-
-use crate::{clock, folder::Folder};
+use crate::{clock, files, folder::Folder};
 
 /// Bytes by which the place is known again.
 const ANCHOR: usize = 256;
@@ -306,15 +304,10 @@ fn identity(file: &File) -> io::Result<(u64, u64)> {
 
 /// Opens a plain file; `None`: there is none.
 fn open(path: &Path) -> io::Result<Option<File>> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other(format!("{} is no plain file", path.display())));
+    match files::open_plain(path, File::options().read(true)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
     }
-    Ok(Some(file))
 }
 
 /// These bytes stand right before the position.
@@ -382,7 +375,7 @@ impl LastLines {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write, os::unix::fs::symlink};
+    use std::{fs::OpenOptions, io::Write, os::unix::fs::symlink};
 
     use landfall_host_protocol::FolderName;
 

@@ -1,7 +1,7 @@
 //! `applications/log`: what the applications of a Deployment print on their hosts, read there over the connection that the leading
 //! operator has. A right of its own guards it: whoever may read a Deployment may not by that read what its applications print.
 //!
-//! The host sends no more than the reader has taken, so a slow reader costs a window of bytes and holds up nothing else. A host that can't be
+//! The host sends no more than the reader has taken, so a slow reader costs a window of bytes and delays nothing else. A host that can't be
 //! read is an error, or among several hosts a line that says so; it is never an empty answer.
 
 use std::{collections::BTreeSet, io, sync::Arc};
@@ -125,7 +125,7 @@ pub async fn answer(
     Ok(response)
 }
 
-/// Whose logs are asked for.
+/// The applications whose logs are asked for.
 struct Application<'a> {
     hosts: &'a dyn Hosts,
     namespace: &'a str,

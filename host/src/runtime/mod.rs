@@ -82,12 +82,10 @@ pub fn recorded(folder: &Folder) -> Box<dyn Runtime> {
 
 /// User that the application on record runs as; `None`: the one that runs this program. A record that can't be read is no such one.
 pub fn recorded_user(folder: &Folder) -> Result<Option<RunAs>, String> {
-    let told = |error: std::io::Error| format!("the application's user can't be known: {error}");
-    let Some(state) = State::read(folder).map_err(told)? else { return Ok(None) };
-    let Some(hash) = &state.config else { return Ok(process::run_as_of(folder, &state)) };
-    match configuration::load(folder, hash).map_err(told)? {
-        Some(kept) => Ok(kept.configuration.run_as),
-        None => Err("the application's user can't be known: its configuration is not on the host any more".to_owned()),
+    let told = |why: String| format!("the application's user can't be known: {why}");
+    match State::read(folder).map_err(|error| told(error.to_string()))? {
+        Some(state) => process::known_run_as_of(folder, &state).map_err(told),
+        None => Ok(None),
     }
 }
 

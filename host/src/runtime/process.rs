@@ -259,13 +259,24 @@ fn runs(state: &State) -> bool {
         && state.application.as_ref().is_some_and(|application| !matches!(find(application), Found::Dead))
 }
 
-pub(super) fn run_as_of(folder: &Folder, state: &State) -> Option<RunAs> {
+fn run_as_of(folder: &Folder, state: &State) -> Option<RunAs> {
+    known_run_as_of(folder, state).ok().flatten()
+}
+
+/// The error says that it can't be known.
+pub(super) fn known_run_as_of(folder: &Folder, state: &State) -> Result<Option<RunAs>, String> {
     let Some(hash) = &state.config else {
-        let (method, user) = shell::user(folder)?;
-        let method = if method == "Su" { RunAsMethod::Su } else { RunAsMethod::Sudo };
-        return Some(RunAs { method, user });
+        let of_shell = |(method, user): (String, String)| {
+            let method = if method == "Su" { RunAsMethod::Su } else { RunAsMethod::Sudo };
+            RunAs { method, user }
+        };
+        return Ok(shell::user(folder).map(of_shell));
     };
-    configuration::load(folder, hash).ok().flatten()?.configuration.run_as
+    match configuration::load(folder, hash) {
+        Ok(Some(kept)) => Ok(kept.configuration.run_as),
+        Ok(None) => Err("its configuration is not on the host any more".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn stop_of(folder: &Folder, state: &State) -> Stop {

@@ -18,7 +18,7 @@ use super::{
     seen_objects::{Known, Object, Part, Seen},
 };
 use crate::{
-    api::{Deployment, Reason},
+    api::{ConfigMapKeyRef, Deployment, Reason, SecretKeyRef},
     controllers::{
         error::api_message,
         frame::ReconcileError,
@@ -221,14 +221,15 @@ fn named(part: &Part, of: impl Fn(&str) -> Option<Vec<u8>>) -> BTreeMap<String, 
 }
 
 fn known(key: &HashKey, part: &Part, name: &str, value: &SecretValue) -> Known {
-    let place = match &part.object {
-        Object::Secret(object) => format!("{object}/{name}"),
-        Object::ConfigMap(object) => format!("ConfigMap/{object}/{name}"),
+    let key_of = name.to_owned();
+    let at = match part.object.clone() {
+        Object::Secret(name) => ValueAt::Secret(SecretKeyRef { name, key: key_of }),
+        Object::ConfigMap(name) => ValueAt::ConfigMap(ConfigMapKeyRef { name, key: key_of }),
     };
     let bytes = value.as_bytes().len();
     let text = value.as_text();
     Known {
-        hash: hash(key, &part.namespace, &place, value),
+        hash: hash(key, &part.namespace, &at.place(), value),
         bytes,
         bytes_in_task: serde_json::to_vec(value).map_or(usize::MAX, |text| text.len()),
         fits_variable: bytes <= VARIABLE_BYTES && text.is_some_and(|text| !text.contains('\0')),

@@ -22,7 +22,7 @@ use crate::{
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest delay after checks that failed in a row, before jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(256));
-/// Periods after which a host that can't be used is signed in to anew.
+/// Periods after which a host that can't be used is signed in to again.
 const UNFIT_PERIODS: u32 = 5;
 /// Shortest delay, after jitter.
 const RETRY_MIN: Duration = Duration::from_millis(200);

@@ -1,6 +1,6 @@
 //! An application's log as it lies on the host, in pieces. The bytes are as the application wrote them: whoever shows them cleans them.
 //!
-//! The host sends no more than the reader has room for, so a slow reader holds up no other request of the session.
+//! The host sends no more than the reader has room for, so a slow reader delays no other request of the session.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl LogStream {
             ..LogRequest::of(folder, LogFile(0))
         };
         let mut asked = live.ask(&Request::Log(request))?;
-        // A log on a disk that is slow holds up no task: this request is dropped alone.
+        // A log on a disk that is slow delays no task: this request is dropped alone.
         match asked.answer_in_time("opening a log", ANSWER_TIMEOUT).await? {
             Answer::Done => Ok(Self { asked, granted: WINDOW, ended: false }),
             _ => Err(asked.violation("another answer than that the log is open")),

@@ -172,14 +172,9 @@ fn run_step(
     }
     let is_wanted = |process: &&ProcessFacts| process.alive && is_it(process);
     let Some(process) = folder.process.as_ref().filter(is_wanted) else {
-        // Where its keeper does not start it again, another update would do so for ever, without a pause and without a word.
-        let ended_at_once = || {
-            let own = |process: &ProcessFacts| !process.alive && process.boot_id == observed.boot_id;
-            done.updated
-                && !heal
-                && folder.process.as_ref().is_some_and(|process| own(process) && is_target(process, target))
-        };
-        return match is_dead_before_ready(observed, target, heal) || ended_at_once() {
+        return match is_dead_before_ready(observed, target, heal)
+            || done.updated && has_ended_since_its_update(observed, target, heal)
+        {
             true => Step::Died,
             false => Step::Update,
         };
@@ -199,16 +194,16 @@ fn run_step(
 
 /// This attempt's update failed there, as the host tells it.
 pub(crate) fn unheard_failure<'a>(folder: &'a FolderFacts, target: &Target) -> Option<&'a FailedAct> {
-    folder.failed.as_ref().filter(|failed| {
-        failed.uid == target.uid && failed.rollout == target.rollout && failed.attempt == target.attempt
-    })
+    failure_of_rollout(folder, target).filter(|failed| failed.attempt == target.attempt)
 }
 
-/// An earlier attempt of this rollout failed there in what follows readiness, as the host tells it.
+/// An earlier attempt of this rollout failed there, as the host tells it.
 pub(crate) fn earlier_failure<'a>(folder: &'a FolderFacts, target: &Target) -> Option<&'a FailedAct> {
-    folder.failed.as_ref().filter(|failed| {
-        failed.uid == target.uid && failed.rollout == target.rollout && failed.attempt < target.attempt
-    })
+    failure_of_rollout(folder, target).filter(|failed| failed.attempt < target.attempt)
+}
+
+fn failure_of_rollout<'a>(folder: &'a FolderFacts, target: &Target) -> Option<&'a FailedAct> {
+    folder.failed.as_ref().filter(|failed| failed.uid == target.uid && failed.rollout == target.rollout)
 }
 
 /// A task of this rollout died before its end: what follows readiness may not be done.
@@ -225,6 +220,13 @@ fn is_dead_before_ready(observed: &FolderView, target: &Target, heal: bool) -> b
         let own = process.uid == target.uid && process.rollout == target.rollout;
         let ended = !process.alive && !process.kept && !was_ready(folder, process);
         target.attempt == 1 && !heal && own && ended && process.boot_id == observed.boot_id
+    })
+}
+
+/// It was ready, and has ended with nobody to start it again: another update would do so for ever, without a pause and without a word.
+fn has_ended_since_its_update(observed: &FolderView, target: &Target, heal: bool) -> bool {
+    observed.folder.process.as_ref().is_some_and(|process| {
+        !heal && !process.alive && process.boot_id == observed.boot_id && is_target(process, target)
     })
 }
 

@@ -132,7 +132,7 @@ pub struct Target {
     pub env: Vec<EnvVar>,
     /// The keyed hash of each value that is in a Secret, by its place.
     pub values: BTreeMap<String, KeyedHash>,
-    /// One for all of them; `None` where there is none.
+    /// One for all of them, made once: each host's is compared with it. `None` where there is none.
     pub all_values: Option<KeyedHash>,
     /// Whether values of Secrets may lie in a file on the host.
     pub keep_secrets_on_host: bool,

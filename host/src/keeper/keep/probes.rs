@@ -93,8 +93,11 @@ impl Keeper {
     /// What a probe's try came to, where one has, and when it began. One that is due is begun.
     pub(super) fn try_probe(&mut self, asked: &mut Asked) -> Option<(Tried, Instant)> {
         let (tried, began) = self.come_to(asked)?;
-        let tried = self.order.secrets.as_ref().map(|secrets| tried.clone().masked(secrets)).unwrap_or(tried);
-        Some((tried, began))
+        let told = match &self.order.secrets {
+            Some(secrets) => tried.masked(secrets),
+            None => tried,
+        };
+        Some((told, began))
     }
 
     fn come_to(&mut self, asked: &mut Asked) -> Option<(Tried, Instant)> {

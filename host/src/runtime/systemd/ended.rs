@@ -33,7 +33,7 @@ pub(super) fn path(folder: &Folder) -> std::path::PathBuf {
     folder.shared().join("unit.ended")
 }
 
-/// Makes the file anew, for who has the data of the application.
+/// Makes a new file there. It belongs to the user who owns the application's data, for that one writes it.
 pub(super) fn make(folder: &Folder) -> io::Result<()> {
     let path = path(folder);
     let file = files::create(&path, 0o600)?;
