@@ -16,11 +16,11 @@ import tempfile
 import time
 
 import latency
-from landfall import Landfall, release
+from landfall import Landfall, jar, release
 from plane import Plane
 from rack import Rack
 from sessions import Sessions
-from tools import Ansible, Pyinfra, Ssh
+from tools import Ansible, Pyinfra, Rsync, Ssh
 
 
 class Table:
@@ -100,6 +100,46 @@ class Bench:
                 self.tool(workload, tool.name, lambda: tool.put(n, version, path, digest))
             self.clean(rack, n)
         self.landfall.forget(objects)
+
+    def next(self, rack, n, megabytes):
+        """The version after the one that a host has: one module and all zip times differ."""
+        workload = f"W3 next {megabytes} MB version to {n} hosts"
+        tars = {}
+        for number in range(self.options.rounds + 1):
+            tar, digest = jar(number, megabytes)
+            tars[f"j{number}"] = (f"{self.folder}/j{number}.tar", digest)
+            with open(tars[f"j{number}"][0], "wb") as file:
+                file.write(tar)
+            self.landfall.publish(f"j{number}", tar, digest, probe=False)
+        versions = list(tars)
+        objects = rack.objects("bench", "next", n)
+        self.landfall.group(objects)
+        self.landfall.deploy("next", versions[0], "100%")
+        for version in versions[1:]:
+            before = rack.sent()
+            self.ours(workload, lambda: self.landfall.roll(version))
+            self.notes[f"{workload}: MB that landfall sent"] = round((rack.sent() - before) / 1e6, 1)
+        self.landfall.remove()
+        self.landfall.forget(objects)
+        fleet = Sessions(self.options.fleet, rack)
+        fleet.ask("connect", n)
+        for last, version in zip([None] + versions, versions):
+            fleet.ask("load", version, tars[version][0], *([last] if last else []))
+        fleet.ask("put", n, versions[0])
+        for version in versions[1:]:
+            self.table.add(workload, Sessions.name, *fleet.ask("put", n, version))
+        fleet.ask("remove", n)
+        fleet.end()
+        rsync = Rsync(rack)
+        for version in versions:
+            rsync.unpack(version, tars[version][0])
+        self.clean(rack, n)
+        Ssh(rack, shared=True).put(n, versions[0], *tars[versions[0]])
+        for last, version in zip(versions, versions[1:]):
+            before = rack.sent()
+            self.tool(workload, rsync.name, lambda: rsync.next(n, version, last))
+            self.notes[f"{workload}: MB that rsync sent"] = round((rack.sent() - before) / 1e6, 1)
+        self.clean(rack, n)
 
     def roll(self, rack, n, by):
         workload = f"W4 roll {n} hosts by {by}, 1 MB, HTTP"
@@ -209,6 +249,8 @@ class Bench:
                 self.look(rack, 200)
             if wanted("put"):
                 self.put(rack, 20, 37)
+            if wanted("next"):
+                self.next(rack, 20, 37)
             if wanted("roll"):
                 self.roll(rack, 50, 10)
             if wanted("sessions"):
@@ -229,7 +271,7 @@ def main():
     arguments.add_argument("--landfall", required=True, help="the program, built for release")
     arguments.add_argument("--fleet", required=True, help="bench/fleet.rs, built for release")
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--only", help="look50,look200,put,roll,sessions,latency,objects")
+    arguments.add_argument("--only", help="look50,look200,put,next,roll,sessions,latency,objects")
     arguments.add_argument("--output", help="a folder for the table")
     options = arguments.parse_args()
     bench = Bench(options)

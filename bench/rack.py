@@ -1,5 +1,6 @@
 """The machines: real OpenSSH servers of tests/support/hosts.sh, as each tool wants to be told of them."""
 
+import ipaddress
 import os
 import subprocess
 
@@ -28,7 +29,7 @@ SHARED = """  ControlMaster auto
 
 
 class Rack:
-    def __init__(self, count, folder, disk_mib=256):
+    def __init__(self, count, folder, disk_mib=384):
         self.state = os.path.join(folder, f"rack-{count}")
         subprocess.run([SCRIPT, "up", str(count), "--disk-mib", str(disk_mib), "--sshd", "Subsystem sftp internal-sftp", "--state", self.state], check=True)
         with open(f"{self.state}/list") as file:
@@ -55,6 +56,12 @@ class Rack:
     def run(self, i, command):
         name = f"web-{i + 1:02d}"
         return subprocess.run([SCRIPT, "exec", "--state", self.state, name, "sh", "-c", command], check=True, capture_output=True, text=True).stdout
+
+    def sent(self):
+        """Bytes that this side has sent to all hosts so far."""
+        block = (int(ipaddress.ip_address(self.addresses[0])) - int(ipaddress.ip_address("198.18.0.0"))) // 1024
+        with open(f"/sys/class/net/lfh{block}/statistics/tx_bytes") as file:
+            return int(file.read())
 
     def end(self):
         for address in self.addresses:

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 need() { command -v "$1" >/dev/null || { echo "make bench: $1 is missing; install $2 and try again" >&2; exit 1; }; }
 need cargo "Rust 1.89 or newer"
 need go "Go 1.26 or newer (it builds the Kubernetes control plane)"
+need rsync "rsync"
 need python3 "Python 3.10 or newer with venv"
 scripts/install-test-tools.sh
 
