@@ -25,6 +25,7 @@ use rustix::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::{clock, failure::StepFailure, unsynced};
 
@@ -89,6 +90,27 @@ pub fn read_whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(text))
 }
 
+/// Whether a plain file of the user who runs this lies there, with these bytes and this mode. Of any other no more is looked at than that.
+pub fn is_own(path: &Path, size: usize, sha256: &str, mode: u32) -> bool {
+    let is = || -> io::Result<bool> {
+        let file = open_plain(path, OpenOptions::new().read(true))?;
+        let found = file.metadata()?;
+        let own = rustix::process::getuid().as_raw();
+        if found.uid() != own || found.mode() & 0o7777 != mode || found.len() != size as u64 {
+            return Ok(false);
+        }
+        let mut bytes = Vec::new();
+        file.take(size as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(self::sha256(&bytes) == sha256)
+    };
+    is().unwrap_or(false)
+}
+
+/// In hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Opens a file that an application could have put something else in the place of: no link is followed, and a FIFO or a device holds
 /// nobody and is refused.
 pub fn open_plain(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
@@ -148,7 +170,7 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// The name under which a file is written before it gets its own; `is_left_over` knows it again.
-fn beside(path: &Path) -> io::Result<PathBuf> {
+pub fn beside(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut new = OsString::from(".");
     new.push(name);

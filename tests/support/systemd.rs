@@ -19,7 +19,7 @@ impl SystemdHost {
     pub async fn up() -> Self {
         let port = free_port();
         let folder = tempfile::tempdir().unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/systemd-host.sh");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("host/tests/support/systemd-host.sh");
         let starter = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
             .arg(script)
@@ -64,8 +64,8 @@ impl Drop for SystemdHost {
     fn drop(&mut self) {
         let _ = self.starter.kill();
         let _ = self.starter.wait();
-        let groups = format!("lfh-systemd-{}", self.starter.id());
-        for hierarchy in ["systemd", "pids"] {
+        let groups = format!("lfh-units-{}", self.starter.id());
+        for hierarchy in ["systemd", "unified", "pids", "memory", "devices", "freezer"] {
             let group = format!("/sys/fs/cgroup/{hierarchy}/{groups}");
             for _ in 0..50 {
                 // Its processes take a moment to go.

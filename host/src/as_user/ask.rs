@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use landfall_host_protocol::SecretValue;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -53,6 +54,19 @@ pub(super) enum Ask {
     MakeFolder {
         path: PathBuf,
     },
+    /// Whether a file of that user's is as it is to be.
+    HasFile {
+        path: PathBuf,
+        size: usize,
+        sha256: String,
+        mode: u32,
+    },
+    /// A new file of that user's.
+    MakeFile {
+        path: PathBuf,
+        value: SecretValue,
+        mode: u32,
+    },
     /// Everything in a folder of that user's, but not the folder itself.
     EmptyFolder {
         path: PathBuf,
@@ -76,6 +90,12 @@ pub(super) enum Said {
     Owns(Option<bool>),
     Executed(Executed),
     Made,
+    Has(bool),
+    /// A file that could not be written.
+    NotMade {
+        errno: Option<i32>,
+        why: String,
+    },
     Failed(String),
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use landfall_host_protocol::RunAs;
+use landfall_host_protocol::{RunAs, SecretValue};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     process::{Signal, getuid},
@@ -172,6 +172,26 @@ impl AsUser {
         let made = self.ask(&Ask::MakeFolder { path: path.to_owned() }, ANSWER_TIMEOUT);
         open(0o755).map_err(said)?;
         made.map(|_| ())
+    }
+
+    /// A file of that user's lies there, with these bytes and this mode.
+    pub fn has_file(&mut self, path: &Path, size: usize, sha256: &str, mode: u32) -> io::Result<bool> {
+        let ask = Ask::HasFile { path: path.to_owned(), size, sha256: sha256.to_owned(), mode };
+        match self.ask(&ask, ANSWER_TIMEOUT).map_err(io::Error::other)? {
+            Said::Has(has) => Ok(has),
+            _ => Err(io::Error::other("an answer to nothing")),
+        }
+    }
+
+    /// Writes a new file that is that user's, in a folder that takes it.
+    pub fn make_file(&mut self, path: &Path, value: &SecretValue, mode: u32) -> io::Result<()> {
+        let ask = Ask::MakeFile { path: path.to_owned(), value: value.clone(), mode };
+        match self.ask(&ask, ANSWER_TIMEOUT).map_err(io::Error::other)? {
+            Said::Made => Ok(()),
+            Said::NotMade { errno: Some(errno), .. } => Err(io::Error::from_raw_os_error(errno)),
+            Said::NotMade { why, .. } => Err(io::Error::other(why)),
+            _ => Err(io::Error::other("an answer to nothing")),
+        }
     }
 
     /// What that user's process says its user is.

@@ -1,11 +1,11 @@
 //! The other user's side: `landfall-host as-user`. Its stdin is the connection, its output the application's log.
 
 use std::{
-    fs::File,
-    io,
+    fs::{File, Permissions},
+    io::{self, Write as _},
     os::{
         fd::AsFd,
-        unix::{net::UnixStream, process::CommandExt},
+        unix::{fs::PermissionsExt as _, net::UnixStream, process::CommandExt},
     },
     path::Path,
     process::Command,
@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::ask::{Ask, Lines, Said};
 use crate::{
-    core_dumps,
+    core_dumps, files,
     keeper::{Belonging, Hands, Own, Signals},
     process::{Identity, Stat, signal_name, signal_of},
     program,
@@ -98,7 +98,12 @@ fn answer(hands: &mut Own, ask: Ask, output: &File, lines: &Lines) -> Said {
             // Whatever is asked next ends it.
             Said::Executed(hands.execute(&launch, Duration::from_millis(millis), &[lines.stream().as_fd()]))
         }
-        Ask::MakeFolder { path } => std::fs::create_dir(&path).map_or_else(failed, |()| Said::Made),
+        Ask::MakeFolder { path } => make_folder(&path).map_or_else(failed, |()| Said::Made),
+        Ask::HasFile { path, size, sha256, mode } => Said::Has(files::is_own(&path, size, &sha256, mode)),
+        Ask::MakeFile { path, value, mode } => match make(&path, value.as_bytes(), mode) {
+            Ok(()) => Said::Made,
+            Err(error) => Said::NotMade { errno: error.raw_os_error(), why: error.to_string() },
+        },
         Ask::EmptyFolder { path } => empty(&path).map_or_else(failed, |()| Said::Made),
     }
 }
@@ -109,9 +114,23 @@ fn with_ours(mut of: Belonging) -> Belonging {
     of
 }
 
+/// Whatever that user's umask is, he himself can use it.
+fn make_folder(path: &Path) -> io::Result<()> {
+    std::fs::create_dir(path)?;
+    let mode = std::fs::symlink_metadata(path)?.permissions().mode();
+    std::fs::set_permissions(path, Permissions::from_mode(mode | 0o700))
+}
+
+/// It has its mode before it has a byte.
+fn make(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = files::create(path, mode)?;
+    file.write_all(bytes)?;
+    files::sync_file(&file)
+}
+
 fn empty(path: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(path)? {
-        crate::files::remove_below(path, &entry?.path())?;
+        files::remove_below(path, &entry?.path())?;
     }
     Ok(())
 }

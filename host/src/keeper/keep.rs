@@ -111,8 +111,9 @@ impl Keeper {
             (Work::Mend, Some(state)) if is_running(&state) => state,
             (Work::Beside | Work::Mend, _) => return Ok(None),
             (Work::Start, before) => {
-                let unended = before.as_ref().map(|state| state.unended.clone()).unwrap_or_default();
-                State { unended, ..new_state(&order, before)? }
+                let left = before.as_ref().map(|state| (state.unended.clone(), state.unended_seen));
+                let (unended, unended_seen) = left.unwrap_or_default();
+                State { unended, unended_seen, ..new_state(&order, before)? }
             }
         };
         let keeper = Self::with(folder, order, state, Backoff::default(), lock)?;

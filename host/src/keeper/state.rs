@@ -5,7 +5,13 @@ use std::io;
 use landfall_host_protocol::{ConfigHash, Digest, Ended, ReleaseName, Start, StrangerFacts, WaitingReason};
 use serde::{Deserialize, Serialize};
 
-use crate::{files, folder::Folder, gate, process::Identity, records::shell};
+use crate::{
+    files,
+    folder::Folder,
+    gate,
+    process::{Found, Identity, Stat, find, start_time_now},
+    records::shell,
+};
 
 /// Processes on record that could not be ended.
 const UNENDED_MAX: usize = 1000;
@@ -59,6 +65,9 @@ pub struct State {
     /// Processes of this application that could not be ended. Nothing is started as long as one of them lives.
     #[serde(default)]
     pub unended: Vec<Identity>,
+    /// When they were seen, as a start time: what may not be seen had begun by then.
+    #[serde(default)]
+    pub unended_seen: u64,
     /// Children of the keeper that are none of the application's, with all that is below them: they undo what a dead runner left.
     #[serde(default)]
     pub apart: Vec<Identity>,
@@ -138,6 +147,7 @@ impl State {
             last_end: None,
             left: 0,
             unended: Vec::new(),
+            unended_seen: 0,
             apart: Vec::new(),
             probe_failure: None,
             strangers: Vec::new(),
@@ -171,6 +181,7 @@ impl State {
             last_end: None,
             left: 0,
             unended: Vec::new(),
+            unended_seen: 0,
             apart: Vec::new(),
             probe_failure: None,
             strangers: Vec::new(),
@@ -190,6 +201,16 @@ impl State {
     pub fn set_unended(&mut self, mut unended: Vec<Identity>) {
         unended.truncate(UNENDED_MAX);
         self.unended = unended;
+        self.unended_seen = start_time_now();
+    }
+
+    /// What could not be ended and lives still. Of one whose start time is not known its pid may be another one's, which then began later.
+    pub fn living_unended(&self) -> Vec<Identity> {
+        let began_later = |pid: i32| Stat::read(pid).is_some_and(|stat| stat.start > self.unended_seen);
+        let lives = |process: &&Identity| {
+            !matches!(find(process), Found::Dead) && !(process.start == 0 && began_later(process.pid))
+        };
+        self.unended.iter().filter(lives).cloned().collect()
     }
 
     pub fn is_ready(&self) -> bool {

@@ -73,7 +73,7 @@ pub fn unseen_children() -> Vec<Identity> {
     children()
         .into_iter()
         .map(|pid| Identity { pid, start: 0, boot_id: boot_id().to_owned() })
-        .filter(|child| matches!(find(child), Found::Hidden))
+        .filter(|child| Stat::read(child.pid).is_none() && matches!(find(child), Found::Hidden))
         .collect()
 }
 

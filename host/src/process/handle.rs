@@ -57,7 +57,10 @@ pub fn find(identity: &Identity) -> Found {
         Err(_) => None,
     };
     match Stat::read(identity.pid) {
-        Some(stat) if stat.start != identity.start || stat.is_dead() => Found::Dead,
+        Some(stat) if stat.is_dead() => Found::Dead,
+        // It could not be seen when it went on record, and can be now: nothing but its pid is known.
+        Some(_) if identity.start == 0 => Found::Hidden,
+        Some(stat) if stat.start != identity.start => Found::Dead,
         Some(_) => Found::Alive(Handle { identity: identity.clone(), pidfd }),
         None => match pidfd {
             Some(pidfd) if is_readable(pidfd.as_fd()) => Found::Dead,

@@ -11,7 +11,7 @@ use super::stat::Stat;
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
     pub pid: i32,
-    /// Field 22 of `/proc/PID/stat`, in clock ticks since boot.
+    /// Field 22 of `/proc/PID/stat`, in clock ticks since boot. 0: it may not be seen (`hidepid`), and it is never signalled.
     pub start: u64,
     pub boot_id: String,
 }

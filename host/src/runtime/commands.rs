@@ -8,7 +8,7 @@ use landfall_host_protocol::{
     ScriptRuntime, Secrets, Start, StaticRuntime, Stop,
 };
 
-use super::{IsCancelled, Runtime, Waited, configuration, process};
+use super::{IsCancelled, Patience, Runtime, Waited, configuration, process, shared};
 use crate::{
     as_user, clock,
     failure::{StepFailure, StepResult},
@@ -216,7 +216,7 @@ fn ready_since(state: &State) -> Option<u64> {
 
 /// Processes that carry this start's mark.
 fn left(state: &State) -> Belonging {
-    Belonging { instance: state.instance.clone(), known: state.unended.clone(), ..Belonging::default() }
+    Belonging { instance: state.instance.clone(), known: state.living_unended(), ..Belonging::default() }
 }
 
 /// What can't be ended is on record then.
@@ -294,7 +294,7 @@ impl Runtime for Commands {
         Ok(())
     }
 
-    fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets) -> StepResult<()> {
+    fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets, _: &Patience) -> StepResult<()> {
         let mut before =
             State::read(folder).map_err(|error| files::failure(Reason::StartFailed, &error, &folder.state()))?;
         if let Some(state) = &mut before {
@@ -313,8 +313,7 @@ impl Runtime for Commands {
             return Err(StepFailure::new(Reason::AwaitingSecrets, why));
         }
         configuration::store(folder, &start.config, secrets)?;
-        process::make_folders(folder, start.config.run_as.as_ref())?;
-        configuration::write_files(folder, &start.config, secrets)?;
+        shared::prepare(folder, &start.config, secrets)?;
         let instance = instance_value()
             .map_err(|error| StepFailure::new(Reason::StartFailed, format!("/dev/urandom: {error}")))?;
         let uid = process::owner_uid(folder);

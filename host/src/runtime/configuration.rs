@@ -1,20 +1,15 @@
-//! The record `config/<hash>` of a configuration, its secret values beside it only where `keepSecretsOnHost` is set, and the files of
-//! `shared/config/`.
+//! The record `config/<hash>` of a configuration, its secret values beside it only where `keepSecretsOnHost` is set.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-use landfall_host_protocol::{ConfigHash, Configuration, FileValue, Reason, Secrets};
+use landfall_host_protocol::{ConfigHash, Configuration, Reason, Secrets};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    failure::{StepFailure, StepResult},
-    files,
-    folder::Folder,
-    gate,
-};
+use super::shared;
+use crate::{failure::StepResult, files, folder::Folder, gate};
 
 /// What is on record of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,40 +45,14 @@ pub fn store(folder: &Folder, configuration: &Configuration, secrets: &Secrets) 
     gate::pass("config.write", write).map_err(|error| files::failure(Reason::StartFailed, &error, &path))
 }
 
-/// Writes the files of `shared/config/`; those that are there already and the same are not touched.
-pub fn write_files(folder: &Folder, configuration: &Configuration, secrets: &Secrets) -> StepResult<()> {
-    let place = folder.shared().join("config");
-    for file in &configuration.files {
-        if !is_name(&file.name) {
-            return Err(StepFailure::new(Reason::StartFailed, format!("{:?} is no name of a file", file.name)));
-        }
-        let bytes = match &file.value {
-            FileValue::Plain(text) => text.as_bytes(),
-            FileValue::Secret(key) => match secrets.0.get(key) {
-                Some(value) => value.as_bytes(),
-                None => {
-                    let why = format!("the secret value {key} is not on the host");
-                    return Err(StepFailure::new(Reason::AwaitingSecrets, why));
-                }
-            },
-        };
-        let path = place.join(&file.name);
-        let mode = file.mode & 0o777;
-        if is_same(&path, bytes, mode) {
-            continue;
-        }
-        let write = || {
-            files::create_folder(&place, 0o755)?;
-            files::write_whole(&path, bytes, mode)
-        };
-        gate::pass("config.file", write).map_err(|error| files::failure(Reason::StartFailed, &error, &path))?;
-    }
-    Ok(())
-}
-
 /// Removes what is on record of other configurations, and the files that only those had: both may hold secret values.
 pub fn keep_only(folder: &Folder, kept: &[&ConfigHash]) {
-    let place = folder.shared().join("config");
+    let place = shared::place(folder);
+    for entry in std::fs::read_dir(&place).into_iter().flatten().flatten() {
+        if files::is_left_over(&entry.file_name()) {
+            shared::remove_hidden(&entry.path());
+        }
+    }
     files::collect_left_over(&place);
     let paths: Vec<PathBuf> = kept.iter().map(|hash| folder.config(hash)).collect();
     let names = |path: &Path| -> Vec<String> {
@@ -98,7 +67,7 @@ pub fn keep_only(folder: &Folder, kept: &[&ConfigHash]) {
         }
         let _ = gate::pass("config.collect", || {
             // The record goes last: it alone says which files were of it.
-            for name in names(&path).iter().filter(|name| is_name(name) && !needed.contains(name)) {
+            for name in names(&path).iter().filter(|name| shared::is_name(name) && !needed.contains(name)) {
                 files::remove_below(folder.root(), &place.join(name))?;
             }
             files::remove_file(&path)
@@ -106,19 +75,11 @@ pub fn keep_only(folder: &Folder, kept: &[&ConfigHash]) {
     }
 }
 
-fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.contains('/') && name != "." && name != ".."
-}
-
-fn is_same(path: &std::path::Path, text: &[u8], mode: u32) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o777 == mode)
-        && files::read_whole(path).is_ok_and(|found| found.as_deref() == Some(text))
-}
-
 #[cfg(test)]
 mod tests {
-    use landfall_host_protocol::{File, FolderName, LogLimits, ProcessRuntime, RestartPolicy, Runtime, Stop};
+    use landfall_host_protocol::{
+        File, FileValue, FolderName, LogLimits, ProcessRuntime, RestartPolicy, Runtime, Stop,
+    };
 
     use super::*;
 
@@ -151,7 +112,7 @@ mod tests {
         let secrets = Secrets([("key".to_owned(), key.clone().into())].into());
         let configuration = with("1:0123456789abcdef", &["keystore"]);
         store(&folder, &configuration, &secrets).unwrap();
-        write_files(&folder, &configuration, &secrets).unwrap();
+        shared::prepare(&folder, &configuration, &secrets).unwrap();
         assert_eq!(std::fs::read(folder.shared().join("config/keystore")).unwrap(), key);
         let kept = load(&folder, &configuration.hash).unwrap().unwrap();
         assert_eq!(kept.secrets, Some(secrets));
@@ -167,12 +128,14 @@ mod tests {
         let new = with("1:0123456789abcde0", &["both"]);
         for configuration in [&old, &new] {
             store(&folder, configuration, &secrets).unwrap();
-            write_files(&folder, configuration, &secrets).unwrap();
+            shared::prepare(&folder, configuration, &secrets).unwrap();
         }
         let place = folder.shared().join("config");
         // What somebody else put there, and what a start left that died while it wrote.
         std::fs::write(place.join("others"), "").unwrap();
         std::fs::write(place.join(".old.4194305.new"), "hunter2").unwrap();
+        std::fs::create_dir_all(place.join(".both.4194305.new/f00")).unwrap();
+        std::fs::write(place.join(".both.4194305.new/f00/file"), "hunter2").unwrap();
         keep_only(&folder, &[&new.hash]);
         let mut left: Vec<_> = std::fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();

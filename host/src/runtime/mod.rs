@@ -4,7 +4,9 @@
 
 mod commands;
 pub mod configuration;
+mod patience;
 mod process;
+mod shared;
 mod systemd;
 
 use std::{path::Path, time::Duration};
@@ -18,6 +20,8 @@ use crate::{
     records::Lock,
     task,
 };
+
+pub use patience::Patience;
 
 /// Asked between polls; true: the wait is to end early.
 pub type IsCancelled<'a> = &'a dyn Fn() -> bool;
@@ -35,8 +39,10 @@ pub trait Runtime {
     fn observe(&self, folder: &Folder, facts: &mut FolderFacts);
 
     /// Waits while an application has ended and it is not on record yet how, which whoever keeps it is about to write: what follows from
-    /// it is not known before.
-    fn settle(&self, _folder: &Folder) {}
+    /// it is not known before. Reached as well where the patience ends.
+    fn settle(&self, _folder: &Folder, _patience: &Patience, _cancelled: IsCancelled<'_>) -> Waited {
+        Waited::Reached
+    }
 
     /// Why this host or folder can't run it, checked before anything stops: `noexec`, another machine's program, session scope, a
     /// user that can't be become, a suspected leftover.
@@ -48,7 +54,7 @@ pub trait Runtime {
 
     /// Starts the application of the release that `current` points at; back when its identity is on record. One that runs with
     /// this digest, configuration, revision and serial already is left alone, and so is one that has done its work.
-    fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets) -> StepResult<()>;
+    fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets, patience: &Patience) -> StepResult<()>;
 
     /// Waits until it is ready; fails at once where it ended before it was ready for the first time.
     fn wait_ready(&self, folder: &Folder, timeout: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited>;

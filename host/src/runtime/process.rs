@@ -1,11 +1,6 @@
 //! A process below a keeper.
 
-use std::{
-    os::fd::AsFd,
-    os::unix::fs::{MetadataExt, PermissionsExt},
-    path::Path,
-    time::Duration,
-};
+use std::{os::fd::AsFd, path::Path, time::Duration};
 
 use landfall_host_protocol::{
     Configuration, Ended, FolderFacts, KeeperFacts, ProcessFacts, ProcessState, Reason, RunAs, RunAsMethod,
@@ -17,10 +12,9 @@ use rustix::{
     process::Signal,
 };
 
-use super::{IsCancelled, Runtime, Waited, configuration};
+use super::{IsCancelled, Patience, Runtime, Waited, configuration, shared};
 use crate::{
-    as_user::{self, AsUser},
-    clock, facts,
+    as_user, clock, facts,
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
@@ -46,9 +40,12 @@ impl Runtime for Process {
         observe(folder, &state, facts);
     }
 
-    fn settle(&self, folder: &Folder) {
-        // A record that can't be read is told by who acts on it.
-        let _ = settled(folder, Reason::Internal);
+    fn settle(&self, folder: &Folder, patience: &Patience, cancelled: IsCancelled<'_>) -> Waited {
+        match settled(folder, Reason::Internal, patience, cancelled) {
+            Ok(Settled::Cancelled) => Waited::Cancelled,
+            // A record that can't be read is told by who acts on it.
+            Ok(Settled::Record(_)) | Err(_) => Waited::Reached,
+        }
     }
 
     fn check(&self, folder: &Folder, start: &Start) -> StepResult<()> {
@@ -84,8 +81,8 @@ impl Runtime for Process {
     fn stop(&self, folder: &Folder) -> StepResult<()> {
         let Some(mut state) = read(folder, Reason::StopFailed)? else { return Ok(()) };
         let stop = stop_of(folder, &state);
-        let patience = keeper::grace(&stop) + STAND_DOWN_TIMEOUT;
-        if !keeper::stand_down(folder, &state, patience)? {
+        let limit = keeper::grace(&stop) + STAND_DOWN_TIMEOUT;
+        if !keeper::stand_down(folder, &state, limit)? {
             // It is stuck. It would start again what we end, so it goes first; what it keeps is found before.
             end_without_keeper(folder, &mut state, &stop)?;
         }
@@ -99,8 +96,8 @@ impl Runtime for Process {
         Ok(())
     }
 
-    fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets) -> StepResult<()> {
-        if let Some(mut state) = settled(folder, Reason::StartFailed)? {
+    fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets, patience: &Patience) -> StepResult<()> {
+        if let Settled::Record(Some(mut state)) = settled(folder, Reason::StartFailed, patience, &|| false)? {
             super::systemd::check_down(folder, &state)?;
             if runs(&state) {
                 if is_same(&state, start) {
@@ -114,7 +111,7 @@ impl Runtime for Process {
                 return Ok(());
             }
             // Its keeper starts it as soon as what the run before left has ended.
-            let left = living_unended(&state);
+            let left = state.living_unended();
             if is_same(&state, start) && keeper::is_living(&state).is_some() && !left.is_empty() {
                 return Err(keeper::unended(&left));
             }
@@ -132,8 +129,7 @@ impl Runtime for Process {
         }
         check_port(&start.config)?;
         configuration::store(folder, &start.config, secrets)?;
-        make_folders(folder, start.config.run_as.as_ref())?;
-        configuration::write_files(folder, &start.config, secrets)?;
+        shared::prepare(folder, &start.config, secrets)?;
         let order =
             Order { work: Work::Start, start: start.clone(), uid: owner_uid(folder), secrets: Some(secrets.clone()) };
         keeper::start(folder, &order)
@@ -181,6 +177,7 @@ impl Runtime for Process {
 
     fn min_ready(&self, folder: &Folder, time: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited> {
         let needed = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let patience = Patience::default();
         let mut watch = Watch::new(folder);
         loop {
             let Some(state) = read(folder, Reason::NotReady)? else {
@@ -196,13 +193,17 @@ impl Runtime for Process {
                     Duration::from_millis(needed - ready)
                 }
                 (Phase::Running, None) if runs(&state) => return Err(not_ready(folder, &state, time)),
-                (Phase::Running, _) if keeper::is_living(&state).is_some() || !is_settled(folder, &state) => {
-                    LOOK_INTERVAL
+                (Phase::Running, _) if keeper::is_living(&state).is_some() => {
+                    patience.left(|| until_said(folder, &state)).min(LOOK_INTERVAL)
                 }
+                (Phase::Running, _) if !is_settled(folder, &state) => LOOK_INTERVAL,
                 _ => return Err(died(&state)),
             };
             if cancelled() {
                 return Ok(Waited::Cancelled);
+            }
+            if left.is_zero() {
+                return Err(died(&state));
             }
             attend(folder, None, Work::Beside)?;
             watch.wait(&state, left);
@@ -214,25 +215,36 @@ fn read(folder: &Folder, reason: Reason) -> StepResult<Option<State>> {
     State::read(folder).map_err(|error| files::failure(reason, &error, &folder.state()))
 }
 
-/// The record, once it says what became of the application: its keeper ends what it left before it writes that.
-fn settled(folder: &Folder, reason: Reason) -> StepResult<Option<State>> {
-    let mut end = None;
+enum Settled {
+    /// `None`: nothing was ever started.
+    Record(Option<Box<State>>),
+    Cancelled,
+}
+
+/// The record, once it says what became of the application: its keeper ends what it left before it writes that. A keeper that is stuck is
+/// waited for as long as there is patience.
+fn settled(folder: &Folder, reason: Reason, patience: &Patience, cancelled: IsCancelled<'_>) -> StepResult<Settled> {
     let mut watch = Watch::new(folder);
     loop {
-        let Some(state) = read(folder, reason)? else { return Ok(None) };
-        if state.phase != Phase::Running || runs(&state) {
-            return Ok(Some(state));
+        let Some(state) = read(folder, reason)? else { return Ok(Settled::Record(None)) };
+        let is_said = state.phase != Phase::Running || runs(&state);
+        if is_said || keeper::is_living(&state).is_none() && is_settled(folder, &state) {
+            return Ok(Settled::Record(Some(Box::new(state))));
         }
-        if keeper::is_living(&state).is_none() && is_settled(folder, &state) {
-            return Ok(Some(state));
+        if cancelled() {
+            return Ok(Settled::Cancelled);
         }
-        let patience = || clock::monotonic() + keeper::grace(&stop_of(folder, &state)) + STAND_DOWN_TIMEOUT;
-        let left = end.get_or_insert_with(patience).saturating_duration_since(clock::monotonic());
+        let left = patience.left(|| until_said(folder, &state));
         if left.is_zero() {
-            return Ok(Some(state));
+            return Ok(Settled::Record(Some(Box::new(state))));
         }
         watch.wait(&state, left);
     }
+}
+
+/// Within this time a keeper has ended what its application left, and said so.
+fn until_said(folder: &Folder, state: &State) -> Duration {
+    keeper::grace(&stop_of(folder, state)) + STAND_DOWN_TIMEOUT
 }
 
 /// The record is still this one: nobody wrote it between our two looks.
@@ -307,7 +319,7 @@ fn belonging(state: &State) -> Belonging {
             None => application.filter(|_| lives).cloned().into_iter().collect(),
         },
         except: keeper.iter().map(|keeper| keeper.identity().pid).collect(),
-        known: state.unended.clone(),
+        known: state.living_unended(),
         apart: state.apart.clone(),
     }
 }
@@ -318,11 +330,6 @@ pub(super) fn everything(state: &State) -> Vec<Identity> {
     all.extend(state.application.iter().filter(|application| matches!(find(application), Found::Alive(_))).cloned());
     all.extend(keeper::is_living(state).map(|keeper| keeper.identity().clone()));
     all
-}
-
-/// What could not be ended and lives still.
-pub(super) fn living_unended(state: &State) -> Vec<Identity> {
-    state.unended.iter().filter(|process| !matches!(find(process), Found::Dead)).cloned().collect()
 }
 
 /// Ends what lives of the recorded start, a stuck keeper first. What can't be ended is on record then.
@@ -426,52 +433,6 @@ pub(super) fn check_port(configuration: &Configuration) -> StepResult<()> {
     Err(failure)
 }
 
-/// `shared/data` is the user's that the application runs as.
-pub(super) fn make_folders(folder: &Folder, run_as: Option<&RunAs>) -> StepResult<()> {
-    let make = |path: &Path| {
-        crate::gate::pass("shared.make", || files::create_folder(path, 0o755))
-            .map_err(|error| files::failure(Reason::StartFailed, &error, path))
-    };
-    let (shared, own) = (folder.shared(), rustix::process::getuid().as_raw());
-    make(&shared)?;
-    // One who died while it was open to all left it so: what a stranger put there then is seen below.
-    if std::fs::symlink_metadata(&shared).is_ok_and(|found| found.mode() & 0o7777 == 0o1777) {
-        std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o755))
-            .map_err(|error| files::failure(Reason::StartFailed, &error, &shared))?;
-    }
-    for name in ["log", "config"] {
-        let path = shared.join(name);
-        make(&path)?;
-        if run_as.is_some() {
-            check_owner(&path, own)?;
-        }
-    }
-    let data = folder.shared().join("data");
-    let Some(run_as) = run_as else {
-        make(&data)?;
-        return Ok(());
-    };
-    // One of ours that nothing is in makes room.
-    let _ = std::fs::remove_dir(&data);
-    let failed = |why: String| StepFailure::new(Reason::StartFailed, format!("{}: {why}", data.display()));
-    let mut user = AsUser::new(run_as, &folder.log(0));
-    if std::fs::symlink_metadata(&data).is_err() {
-        user.make_folder(&data).map_err(failed)?;
-    }
-    let uid = user.uid().map_err(failed)?;
-    check_owner(&data, uid)
-}
-
-/// A folder, and this user's.
-fn check_owner(path: &Path, uid: u32) -> StepResult<()> {
-    let found = std::fs::symlink_metadata(path).map_err(|error| files::failure(Reason::StartFailed, &error, path))?;
-    if found.is_dir() && found.uid() == uid {
-        return Ok(());
-    }
-    let why = format!("{} is not a folder of uid {uid} but of uid {}; remove it by hand", path.display(), found.uid());
-    Err(StepFailure::new(Reason::StartFailed, why))
-}
-
 /// uid of the Deployment that the folder belongs to.
 pub(super) fn owner_uid(folder: &Folder) -> String {
     let owner: Option<landfall_host_protocol::Owner> = files::read_record(&folder.owner()).ok().flatten();
@@ -509,16 +470,9 @@ fn not_ready(folder: &Folder, state: &State, timeout: Duration) -> Box<StepFailu
     failure
 }
 
-/// Removes what a user that the application ran as put into `shared/data`, which only he can.
 pub(super) fn clear_data(folder: &Folder) -> StepResult<()> {
     let Some(state) = read(folder, Reason::Internal)? else { return Ok(()) };
-    let data = folder.shared().join("data");
-    match run_as_of(folder, &state) {
-        Some(run_as) if data.is_dir() => AsUser::new(&run_as, &folder.log(0))
-            .empty_folder(&data)
-            .map_err(|why| StepFailure::new(Reason::Internal, format!("{}: {why}", data.display()))),
-        _ => Ok(()),
-    }
+    shared::clear_data(folder, run_as_of(folder, &state).as_ref())
 }
 
 /// Puts a keeper beside what runs without one.
@@ -578,7 +532,7 @@ fn observe(folder: &Folder, state: &State, facts: &mut FolderFacts) {
         facts.survivors = crate::process::describe_all(&everything);
         facts.suspected = suspected(&folder.releases(), &everything);
     } else if !state.unended.is_empty() {
-        facts.survivors = crate::process::describe_all(&living_unended(state));
+        facts.survivors = crate::process::describe_all(&state.living_unended());
     }
     let kept = state.config.as_ref().and_then(|hash| configuration::load(folder, hash).ok().flatten());
     let needs = kept.is_some_and(|kept| keeper::missing_secret(&kept.configuration, kept.secrets.as_ref()).is_some());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use landfall_host_protocol::{Drain, FolderFacts, HttpGet, ProcessState, Reason, RunAs};
 
 use super::{
-    Context, Done,
+    Cancelled, Context, Done,
     command::{self, Spec},
     hook, is_target_running,
 };
@@ -15,8 +15,13 @@ use crate::{
 };
 
 pub(super) fn drain(context: &Context<'_>, drain: &Drain) -> StepResult<Done> {
+    match is_target_running(context) {
+        Ok(true) => return Ok(Done::Skipped),
+        Ok(false) => {}
+        Err(Cancelled) => return Ok(Done::Cancelled),
+    }
     // What has done its work serves nobody, and can't answer.
-    if is_target_running(context) || has_done_its_work(context) {
+    if has_done_its_work(context) {
         return Ok(Done::Skipped);
     }
     if let Some(why) = unsupported(drain) {

@@ -29,7 +29,7 @@ use crate::{
     files,
     folder::Folder,
     records,
-    runtime::{self, Waited},
+    runtime::{self, Patience, Waited},
     task::{self, Events},
 };
 
@@ -44,7 +44,12 @@ pub struct Context<'a> {
     pub step: StepName,
     /// The step's place in the task.
     pub index: usize,
+    /// Of all of its steps together.
+    pub patience: &'a Patience,
 }
+
+/// The task is to end early.
+struct Cancelled;
 
 /// How a step came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,8 +147,10 @@ fn seconds(time: u32) -> Duration {
 }
 
 fn settle(context: &Context<'_>, time: Duration) -> Done {
-    if is_target_running(context) {
-        return Done::Skipped;
+    match is_target_running(context) {
+        Ok(true) => return Done::Skipped,
+        Ok(false) => {}
+        Err(Cancelled) => return Done::Cancelled,
     }
     let since = clock::monotonic();
     while since.elapsed() < time {
@@ -157,8 +164,10 @@ fn settle(context: &Context<'_>, time: Duration) -> Done {
 
 /// An application that the task would start again as it runs is not stopped.
 fn stop(context: &Context<'_>) -> StepResult<Done> {
-    if is_target_running(context) {
-        return Ok(Done::Skipped);
+    match is_target_running(context) {
+        Ok(true) => return Ok(Done::Skipped),
+        Ok(false) => {}
+        Err(Cancelled) => return Ok(Done::Cancelled),
     }
     task::expect_down(context.folder, &context.task.id)
         .map_err(|error| files::failure(Reason::StopFailed, &error, &context.folder.dot()))?;
@@ -167,23 +176,25 @@ fn stop(context: &Context<'_>) -> StepResult<Done> {
 }
 
 /// Whether what this task starts runs already.
-fn is_target_running(context: &Context<'_>) -> bool {
-    context.later_start().is_some_and(|start| running_target(context, start).is_some())
+fn is_target_running(context: &Context<'_>) -> Result<bool, Cancelled> {
+    context.later_start().map_or(Ok(false), |start| Ok(running_target(context, start)?.is_some()))
 }
 
 /// The application, where it is what `start` wants: Deployment, release, configuration and redeploys are its target's, whichever revision brought it.
-fn running_target(context: &Context<'_>, start: &Start) -> Option<ProcessFacts> {
+fn running_target(context: &Context<'_>, start: &Start) -> Result<Option<ProcessFacts>, Cancelled> {
     let mut facts = FolderFacts::default();
     let runtime = runtime::recorded(context.folder);
-    runtime.settle(context.folder);
+    if runtime.settle(context.folder, context.patience, &|| context.is_cancelled()) == Waited::Cancelled {
+        return Err(Cancelled);
+    }
     runtime.observe(context.folder, &mut facts);
-    facts.process.filter(|process| {
+    Ok(facts.process.filter(|process| {
         process.uid == context.task.owner.uid
             && process.digest == start.digest
             && process.config.as_ref() == Some(&start.config.hash)
             && process.redeploys == start.redeploys
             && matches!(process.state, ProcessState::Running | ProcessState::Completed)
-    })
+    }))
 }
 
 /// Before the first step that disturbs something: whether the rest of the task can be done here at all.

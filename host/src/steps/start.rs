@@ -2,7 +2,7 @@
 
 use landfall_host_protocol::{Reason, Start};
 
-use super::{Context, Done, running_target, staged, switch};
+use super::{Cancelled, Context, Done, running_target, staged, switch};
 use crate::{
     failure::{StepFailure, StepResult},
     runtime,
@@ -16,14 +16,15 @@ pub(super) fn start(context: &Context<'_>, start: &Start) -> StepResult<Done> {
     }
     staged::check(folder, &start.release, Some(&start.digest))?;
     match running_target(context, start) {
-        Some(process) => {
+        Err(Cancelled) => Ok(Done::Cancelled),
+        Ok(Some(process)) => {
             // It is not touched; a keeper that it lost it gets again.
             let as_it_runs = Start { revision: process.revision, ..start.clone() };
-            runtime::of(&start.config).start(folder, &as_it_runs, context.secrets)?;
+            runtime::of(&start.config).start(folder, &as_it_runs, context.secrets, context.patience)?;
             Ok(Done::Skipped)
         }
-        None => {
-            runtime::of(&start.config).start(folder, start, context.secrets)?;
+        Ok(None) => {
+            runtime::of(&start.config).start(folder, start, context.secrets, context.patience)?;
             Ok(Done::Ended)
         }
     }

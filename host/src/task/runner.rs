@@ -30,7 +30,7 @@ use crate::{
         journal::{Act, LineKind},
         shell,
     },
-    runtime::Waited,
+    runtime::{Patience, Waited},
     steps::{self, Context, Done},
 };
 
@@ -134,9 +134,10 @@ fn run(folder: &Folder, task: &Task, secrets: &Secrets, events: &Events) -> Outc
     if let Err(error) = take_over(folder) {
         return files::failure(Reason::Internal, &error, &folder.dot()).into_outcome(first(task));
     }
+    let patience = Patience::default();
     for (index, step) in task.steps.iter().enumerate() {
         let name = step.name();
-        let context = Context { folder, task, secrets, events, step: name, index };
+        let context = Context { folder, task, secrets, events, step: name, index, patience: &patience };
         if context.is_cancelled() {
             return Outcome::Cancelled;
         }
@@ -166,7 +167,8 @@ fn hide(secrets: &Secrets, failure: &mut StepFailure) {
 
 /// A command of a runner that died may still run: nothing is done beside it.
 fn wait_for_left_command(folder: &Folder, task: &Task, secrets: &Secrets, events: &Events) -> StepResult<Waited> {
-    let context = Context { folder, task, secrets, events, step: first(task), index: 0 };
+    let patience = Patience::default();
+    let context = Context { folder, task, secrets, events, step: first(task), index: 0, patience: &patience };
     steps::wait_for_left_command(folder, |text| context.progress(text), || context.is_cancelled())
 }
 

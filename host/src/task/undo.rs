@@ -28,7 +28,7 @@ use crate::{
         Journal, Lock,
         journal::{Act, LineKind},
     },
-    runtime,
+    runtime::{self, Patience},
     steps::{self, Context},
 };
 
@@ -331,7 +331,9 @@ fn undo_locked(folder: &Folder, task: &Task, pending: &Pending, events: &Events,
         return;
     }
     let secrets = Secrets::default();
-    let context = Context { folder, task, secrets: &secrets, events, step: StepName::Undo, index: task.steps.len() };
+    let patience = Patience::default();
+    let (step, index) = (StepName::Undo, task.steps.len());
+    let context = Context { folder, task, secrets: &secrets, events, step, index, patience: &patience };
     events.say(StepName::Undo, EventKind::Begun);
     let mut said = Vec::new();
     for drain in pending.drains.iter().rev() {

@@ -583,3 +583,43 @@ fn what_a_person_did_is_told_until_a_task_acts_on_the_application() {
     host.succeed(update(&host, &two, start_step(&two)));
     assert_eq!(facts(&host).by_hand, None);
 }
+
+/// A host whose application was killed while its keeper was stopped: nobody says what became of it.
+fn with_stuck_keeper() -> (Host, TestRelease, rustix::process::Pid) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let host = Host::new();
+    let one = example("v1.0");
+    host.succeed(update(&host, &one, start_step(&one)));
+    let keeper = Pid::from_raw(facts(&host).keeper.unwrap().pid).unwrap();
+    kill_process(keeper, Signal::STOP).unwrap();
+    let pid = process(&host).pid;
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    wait_for("its end", || Stat::read(pid).is_none_or(|stat| stat.is_dead()).then_some(()));
+    (host, one, keeper)
+}
+
+#[test]
+fn a_wait_for_a_keeper_that_is_stuck_can_be_cancelled() {
+    let (host, one, keeper) = with_stuck_keeper();
+    let mut steps = update(&host, &one, Start { redeploys: 1, ..start_step(&one) });
+    steps.insert(1, Step::Settle { seconds: 600 });
+    let task = host.task(steps);
+    host.begin(&task).unwrap();
+    wait_for("settle", || (landfall_host::task::open(&host.folder)?.step == "settle").then_some(()));
+    landfall_host::task::cancel(&host.folder, &task.id).unwrap();
+    assert_eq!(host.end_of(&task).outcome, Outcome::Cancelled);
+    let state = Stat::read(keeper.as_raw_nonzero().get()).unwrap().state;
+    assert_eq!(state, 'T', "its keeper is left alone");
+}
+
+#[test]
+fn a_keeper_that_is_stuck_is_waited_for_once_in_a_task() {
+    let (mut host, one, _) = with_stuck_keeper();
+    host.environment.push(("LANDFALL_HOST_PATIENCE_MILLIS", "300".to_owned()));
+    let failure = host.fail(vec![Step::MinReady { seconds: 600 }], StepName::MinReady, Reason::ProcessDied);
+    assert!(failure.why.contains("nobody saw how"), "{}", failure.why);
+    let mut steps = update(&host, &one, Start { redeploys: 1, ..start_step(&one) });
+    steps.insert(1, Step::Settle { seconds: 0 });
+    host.succeed(steps);
+    assert_eq!((process(&host).state, process(&host).redeploys), (ProcessState::Running, 1));
+}

@@ -7,7 +7,7 @@ use landfall_host::{
     process::{Found, find},
     program, runtime,
 };
-use landfall_host_protocol::{ProbeAction, Reason, RunAs, RunAsMethod};
+use landfall_host_protocol::{ConfigHash, File, FileValue, ProbeAction, Reason, RunAs, RunAsMethod};
 use rustix::process::Signal;
 
 use crate::{
@@ -292,4 +292,164 @@ fn a_command_of_another_user_prints_to_our_pipe_and_ends_as_a_whole() {
         return;
     }
     as_other("as_user::a_command_of_another_user_prints_to_our_pipe_and_ends_as_a_whole", RunAsMethod::Sudo, "");
+}
+
+fn file(name: &str, mode: u32, key: &str) -> File {
+    File { name: name.to_owned(), mode, value: FileValue::Secret(key.to_owned()) }
+}
+
+/// Names in `shared/config`, in order.
+fn names(host: &Host) -> Vec<String> {
+    let entries = fs::read_dir(host.folder.shared().join("config")).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn files_are_the_users() {
+    let mut host = host();
+    host.secrets.0.insert("key".to_owned(), vec![b'k', 0xff, 0, b'y'].into());
+    let script = "umask 022; cd ../../shared; cat config/key.pem >data/seen; cat config/app.ini >>data/seen; echo . >>data/seen; exec sleep 1000";
+    let mut config = process(&["./run"]);
+    config.run_as = Some(run_as());
+    config.files = vec![
+        file("key.pem", 0o600, "key"),
+        File { name: "app.ini".to_owned(), mode: 0o400, value: FileValue::Plain("[a]\n".to_owned()) },
+    ];
+    let place = host.folder.shared().join("config");
+    let look = |name: &str| {
+        let found = fs::symlink_metadata(place.join(name)).unwrap();
+        (found.uid(), found.mode() & 0o7777, found.ino())
+    };
+    let release = host.release("v1", script);
+    host.start(&start(&release, config.clone())).unwrap();
+    until("it read both", || fs::read(host.data("seen")).is_ok_and(|seen| seen == b"k\xff\0y[a]\n.\n"));
+    let (key, ini) = (look("key.pem"), look("app.ini"));
+    assert_eq!((key.0, key.1, ini.0, ini.1), (APP, 0o600, APP, 0o400));
+    let found = fs::metadata(&place).unwrap();
+    assert_eq!((found.uid(), found.mode() & 0o7777), (rustix::process::getuid().as_raw(), 0o755));
+    assert_eq!(names(&host), ["app.ini", "key.pem"]);
+    if !rustix::process::getuid().is_root() {
+        let refused = fs::read(place.join("key.pem")).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    }
+    host.stop().unwrap();
+
+    // What is as it is to be stays; what changed is another file, and its user's again.
+    host.secrets.0.insert("key".to_owned(), "later".into());
+    host.start(&start(&release, config.clone())).unwrap();
+    assert_eq!(look("app.ini"), ini);
+    let later = look("key.pem");
+    assert_eq!((later.0, later.1), (APP, 0o600));
+    assert_ne!(later.2, key.2);
+    host.stop().unwrap();
+
+    // Without the user they are ours again.
+    config.hash = ConfigHash::parse("1:0123456789abcde0").unwrap();
+    config.run_as = None;
+    config.files = vec![file("key.pem", 0o600, "key")];
+    fs::remove_dir_all(host.folder.shared().join("data"))
+        .or_else(|_| host.as_app("rm -rf", &host.folder.shared().join("data")))
+        .unwrap();
+    host.start(&start(&host.release("v2", "exec sleep 1000"), config.clone())).unwrap();
+    assert_eq!(look("key.pem").0, rustix::process::getuid().as_raw());
+    assert_eq!(fs::read(place.join("key.pem")).unwrap(), b"later");
+    host.stop().unwrap();
+
+    // Who is not wanted any more goes, whosever it is.
+    assert_eq!(names(&host), ["app.ini", "key.pem"]);
+    runtime::configuration::keep_only(&host.folder, &[&config.hash]);
+    assert_eq!(names(&host), ["key.pem"]);
+}
+
+impl Host {
+    /// A command of that user's.
+    fn as_app(&self, command: &str, path: &Path) -> std::io::Result<()> {
+        let text = format!("{command} {}/*", path.display());
+        let _ = std::process::Command::new("sudo").args(["-n", "-u", "app", "--", "/bin/sh", "-c", &text]).status()?;
+        fs::remove_dir(path)
+    }
+}
+
+#[test]
+fn files_of_another_users_application_are_his_by_sudo() {
+    if is_inner() {
+        return files_are_the_users();
+    }
+    // However little its user lets others see.
+    let more = "echo 'Defaults umask=0777, umask_override' >>/etc/sudoers; mount -o remount,hidepid=2 /proc";
+    as_other("as_user::files_of_another_users_application_are_his_by_sudo", RunAsMethod::Sudo, more);
+}
+
+#[test]
+fn files_of_another_users_application_are_his_by_su() {
+    if is_inner() {
+        return files_are_the_users();
+    }
+    as_other("as_user::files_of_another_users_application_are_his_by_su", RunAsMethod::Su, "");
+}
+
+/// What a hostile user runs in the place of our program: it answers as it should, and does something else than to write the file.
+const HOSTILE: &str = r#"#!/bin/sh
+exec 3<&0
+if [ "$2" != detached ]; then setsid "$0" as-user detached <&3 >/dev/null 2>&1 & exit; fi
+say() { printf '%s\n' "$1" >&0; }
+say '{"hello":{"uid":3301,"pid":'$$'}}'
+while read -r line; do
+  path=${line#*\"path\":\"}; path=${path%%\"*}
+  case $line in
+    *makeFolder*) mkdir "$path"; say '"made"' ;;
+    *hasFile*) say '{"has":false}' ;;
+    *makeFile*) eval "$(cat /mnt/deed)"; echo done >>/mnt/deeds; say '"made"' ;;
+    *) say '{"hello":{"uid":3301,"pid":'$$'}}' ;;
+  esac
+done
+"#;
+
+#[test]
+fn what_a_hostile_user_puts_in_the_place_of_his_file_is_not_used() {
+    if !is_inner() {
+        let more = "touch /mnt/deeds; chmod 666 /mnt/deeds; echo ours >/mnt/ours; chmod 666 /mnt/ours; \
+                    mkdir /mnt/bin; mv /mnt/landfall-host /mnt/true-program; chown 3300 /mnt/bin; ln -s bin/program /mnt/landfall-host";
+        let test = "as_user::what_a_hostile_user_puts_in_the_place_of_his_file_is_not_used";
+        return as_other(test, RunAsMethod::Sudo, more);
+    }
+    let put = |bytes: &[u8]| {
+        fs::write("/mnt/bin/new", bytes).unwrap();
+        fs::set_permissions("/mnt/bin/new", std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::rename("/mnt/bin/new", "/mnt/bin/program").unwrap();
+    };
+    put(HOSTILE.as_bytes());
+    let mut host = host();
+    host.secrets.0.insert("key".to_owned(), "hunter2".into());
+    let mut config = process(&["./run"]);
+    config.run_as = Some(run_as());
+    config.files = vec![file("key.pem", 0o600, "key")];
+    let start = start(&host.release("v1", "exec sleep 1000"), config);
+    let deeds = [
+        "true",
+        "ln -s /mnt/ours $path",
+        "ln /mnt/ours $path",
+        "mkfifo -m 600 $path",
+        "umask 022; printf hunter2 >$path",
+        "umask 077; truncate -s 1T $path",
+        "umask 077; printf hunter2 >$path; ln $path $path.too",
+        "umask 077; rm -rf ${path%/*}; ln -sn /mnt ${path%/*}; printf otherwise >$path",
+        "mkdir -m 700 $path; mkdir -m 700 ${path%/*}/more; touch ${path%/*}/more/file",
+    ];
+    for deed in deeds {
+        fs::write("/mnt/deed", deed).unwrap();
+        fs::write("/mnt/deeds", "").unwrap();
+        let failure = host.start(&start).unwrap_err();
+        assert_eq!(fs::read_to_string("/mnt/deeds").unwrap(), "done\n", "{deed}: {}", failure.why);
+        assert_eq!(failure.reason, Reason::StartFailed, "{deed}: {}", failure.why);
+        assert!(!host.folder.shared().join("config/key.pem").exists(), "{deed}");
+        assert_eq!(fs::read_to_string("/mnt/ours").unwrap(), "ours\n");
+        // What is more than a file is left: only its user could remove it.
+        assert_eq!(names(&host).is_empty(), !deed.contains("mkdir"), "{deed}: {:?}", names(&host));
+    }
+    put(&fs::read("/mnt/true-program").unwrap());
+    host.start(&start).unwrap();
+    assert_eq!(fs::symlink_metadata(host.folder.shared().join("config/key.pem")).unwrap().uid(), APP);
+    host.stop().unwrap();
 }

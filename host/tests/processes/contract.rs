@@ -21,7 +21,7 @@ pub fn keeps_the_contract(host: &Host, configuration: &Configuration) {
     runtime.stop(&host.folder).unwrap();
 
     // Started twice, it runs once.
-    runtime.start(&host.folder, &first, &host.secrets).unwrap();
+    host.start(&first).unwrap();
     assert_eq!(runtime.wait_ready(&host.folder, crate::support::PATIENCE, &|| false).unwrap(), Waited::Reached);
     let facts = host.process();
     assert_eq!(facts.state, ProcessState::Running);
@@ -29,7 +29,7 @@ pub fn keeps_the_contract(host: &Host, configuration: &Configuration) {
     assert_eq!((facts.release.clone(), facts.digest.clone()), (first.release.clone(), first.digest.clone()));
     assert_eq!((facts.config.clone(), facts.revision, facts.redeploys), (Some(configuration.hash.clone()), 1, 0));
     let living = host.living().len();
-    runtime.start(&host.folder, &first, &host.secrets).unwrap();
+    host.start(&first).unwrap();
     let again = host.process();
     assert_eq!((again.pid, again.start, again.restarts), (facts.pid, facts.start, 0));
     assert_eq!(host.living().len(), living);
@@ -39,7 +39,7 @@ pub fn keeps_the_contract(host: &Host, configuration: &Configuration) {
 
     // Something else is not started beside it.
     let second = start(&host.release("v2", "exec sleep 1000"), configuration.clone());
-    assert!(runtime.start(&host.folder, &second, &host.secrets).is_err());
+    assert!(host.start(&second).is_err());
     assert_eq!(host.process().pid, facts.pid);
 
     // Stopped twice, it is stopped.
@@ -52,7 +52,7 @@ pub fn keeps_the_contract(host: &Host, configuration: &Configuration) {
     assert!(runtime.wait_ready(&host.folder, crate::support::PATIENCE, &|| false).is_err());
 
     // And another version takes its place.
-    runtime.start(&host.folder, &second, &host.secrets).unwrap();
+    host.start(&second).unwrap();
     runtime.wait_ready(&host.folder, crate::support::PATIENCE, &|| false).unwrap();
     let facts = host.process();
     assert_eq!((facts.state, facts.release), (ProcessState::Running, second.release));

@@ -72,7 +72,7 @@ impl Host {
     }
 
     pub fn start(&self, start: &Start) -> StepResult<()> {
-        runtime::of(&start.config).start(&self.folder, start, &self.secrets)
+        runtime::of(&start.config).start(&self.folder, start, &self.secrets, &runtime::Patience::default())
     }
 
     #[track_caller]

@@ -30,7 +30,7 @@ impl Machine {
     pub fn boot(lingers: &'static str) -> Self {
         collect_groups();
         let folder = tempfile::tempdir().unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/processes/systemd-host.sh");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/systemd-host.sh");
         let mut server = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
             .arg(script)

@@ -127,7 +127,7 @@ fn a_unit_has_its_user_environment_log_and_files() {
     let failure = runtime.check(&host.folder, &first).unwrap_err();
     assert_eq!(failure.reason, Reason::HostUnsupported);
     assert!(failure.why.contains("keepSecretsOnHost"), "{}", failure.why);
-    assert!(runtime.start(&host.folder, &first, &host.secrets).is_err());
+    assert!(host.start(&first).is_err());
     assert!(!unit_file().exists() && !host.folder.dot().join("unit.env").exists());
 
     config.keep_secrets_on_host = true;
@@ -272,7 +272,7 @@ fn what_others_do_to_a_unit_is_told_and_left_alone() {
         let failure = runtime.check(&host.folder, &first).unwrap_err();
         assert_eq!(failure.reason, Reason::HostUnsupported);
         assert!(failure.why.contains(what), "{}", failure.why);
-        assert!(runtime.start(&host.folder, &first, &host.secrets).is_err());
+        assert!(host.start(&first).is_err());
     };
 
     // A foreign unit of our name: loaded, running, or of another folder of ours.

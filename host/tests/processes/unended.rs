@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command};
 
 use landfall_host::{
     failure::StepFailure,
-    keeper::Phase,
+    keeper::{Phase, State},
     process::{Found, Identity, find},
     program,
 };
@@ -195,8 +195,15 @@ fn a_child_that_may_not_be_seen_either_is_told_by_its_pid() {
         assert!(failure.why.contains(&format!("pid {child}")), "{}", failure.why);
         assert_eq!(host.facts().survivors[0].pid, child);
     }
-    let ended = Command::new(AS_ROOT[0]).args(&AS_ROOT[1..]).args(["kill", "-KILL", &child.to_string()]).status();
-    assert!(ended.unwrap().success());
+    // Whoever may see it knows that it lives, and that another one with its pid, which began later, is not it.
+    let as_root = |words: &[&str]| Command::new(AS_ROOT[0]).args(&AS_ROOT[1..]).args(words).status().unwrap().success();
+    assert!(as_root(&["mount", "-o", "remount,hidepid=0", "/proc"]));
+    assert!(Identity::of(child).is_some());
+    assert_eq!(host.state().living_unended().len(), 1);
+    assert!(host.stop().unwrap_err().why.contains(&format!("pid {child}")));
+    let earlier = State { unended_seen: Identity::of(child).unwrap().start - 1, ..host.state() };
+    assert_eq!(earlier.living_unended(), []);
+    assert!(as_root(&["kill", "-KILL", &child.to_string()]));
     until("it can be stopped", || host.stop().is_ok());
 }
 

@@ -145,8 +145,7 @@ pub struct RunFile {
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*$')").message("the name of a file takes A-Z a-z 0-9 . _ -, and begins with a letter, a digit or _"))]
     pub name: String,
-    /// Permission bits of the file, which is the SSH user's; a `run.user` reads it as others do. A number, so in JSON 420 for 0644. Default: 0600
-    /// (384).
+    /// Permission bits of the file, which is the user's that the process runs as. A number, so in JSON 420 for 0644. Default: 0600 (384).
     #[serde(default = "owner_alone")]
     #[schemars(range(min = 0, max = 511))]
     pub mode: i32,

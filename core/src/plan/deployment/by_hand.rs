@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
+    folder::was_ready,
     observed::Observed,
     rollout::{ActiveRollout, RolloutChange},
     steps::is_reached,
@@ -99,15 +100,28 @@ fn differs(observed: &Observed, folder: &FolderFacts) -> bool {
         "stop" => true,
         // What was started again is an application as any other, unless a `use` came before.
         "start" => of_revision.is_some() && digest != of_revision,
-        // Also where it failed: the release before it is not what is wanted there.
-        _ => digest != of_revision || process.is_none_or(|process| !process.alive && !process.kept),
+        _ => !is_back(observed, folder),
     }
 }
 
+/// A person went back to the release that the operator started, and it was ready: an application as any other, also when it has ended since.
+/// Where it never was ready the release is not what is wanted there.
+fn is_back(observed: &Observed, folder: &FolderFacts) -> bool {
+    folder.process.as_ref().is_some_and(|process| {
+        digest_of_revision(observed, process) == Some(process.digest.as_str())
+            && (process.alive || process.kept || was_ready(folder, process))
+    })
+}
+
 /// It was stopped by a person, or what he chose ended: nobody wants again what ran before.
-pub(crate) fn is_stopped(folder: &FolderFacts) -> bool {
+pub(crate) fn is_stopped(observed: &Observed, folder: &FolderFacts) -> bool {
     let down = folder.process.as_ref().is_none_or(|process| !process.alive && !process.kept);
-    down && folder.by_hand.as_ref().is_some_and(|act| verb(act) != "start")
+    let by_act = |act: &ByHand| match verb(act) {
+        "start" => false,
+        "stop" => true,
+        _ => !is_back(observed, folder),
+    };
+    down && folder.by_hand.as_ref().is_some_and(by_act)
 }
 
 /// Digest of the release that the process' revision is of: `use` changes the release, and leaves the revision.

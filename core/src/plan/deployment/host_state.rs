@@ -138,7 +138,9 @@ impl StateInput<'_> {
         if is_kept(folder) && !is_down(folder) && last_good(self.observed, self.host, self.target).is_some() {
             return HostState::Healing { phase: Phase::Verifying };
         }
-        if is_down(folder) && !by_hand::is_stopped(folder) && last_good(self.observed, self.host, self.target).is_some()
+        if is_down(folder)
+            && !by_hand::is_stopped(self.observed, folder)
+            && last_good(self.observed, self.host, self.target).is_some()
         {
             return HostState::Down;
         }
@@ -180,7 +182,7 @@ impl StateInput<'_> {
         let down = || {
             is_down(&view.folder)
                 && !is_kept(&view.folder)
-                && !by_hand::is_stopped(&view.folder)
+                && !by_hand::is_stopped(self.observed, &view.folder)
                 && last_good(self.observed, self.host, self.target).is_some()
         };
         self.refused.is_none() && failed && self.host.task.is_none() && down()

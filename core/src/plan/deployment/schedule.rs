@@ -13,7 +13,7 @@ use super::{
     healing::{Heal, heal_due},
     holds::Hold,
     host_state::{HostState, last_good},
-    observed::{AssignmentId, GoalKind, HostObserved},
+    observed::{AssignmentId, GoalKind, HostObserved, Observed},
     steps::{self, Goal, has_too_many},
     strategy::rolling,
     target::Target,
@@ -185,7 +185,8 @@ impl Schedule {
 
     fn heal_leaving(&mut self, view: &View<'_>, name: &str, now: Timestamp) {
         let host = view.observed.host(name);
-        let down = host.task.is_none() && host.view().is_some_and(|facts| is_to_be_healed(&facts.folder));
+        let down =
+            host.task.is_none() && host.view().is_some_and(|facts| is_to_be_healed(view.observed, &facts.folder));
         let Some(own) = last_good(view.observed, host, None).filter(|_| down) else { return };
         if self.is_heal_due(host, &own, now) {
             let by_hand = last_by_hand(host);
@@ -222,8 +223,8 @@ fn is_replaced(view: &View<'_>) -> bool {
     ready > 0 && ready + view.number(|state| matches!(state, HostState::Failed(_))) == view.hosts.len()
 }
 
-fn is_to_be_healed(folder: &FolderFacts) -> bool {
-    is_down(folder) && !is_kept(folder) && !by_hand::is_stopped(folder)
+fn is_to_be_healed(observed: &Observed, folder: &FolderFacts) -> bool {
+    is_down(folder) && !is_kept(folder) && !by_hand::is_stopped(observed, folder)
 }
 
 fn run_goal(view: &View<'_>, host: &HostView<'_>, target: &Target, heal: bool) -> Goal {

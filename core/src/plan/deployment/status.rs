@@ -22,7 +22,7 @@ use super::{
 };
 use crate::api::{
     Reason, Verdict,
-    conditions::conditions,
+    conditions::{READY, conditions},
     deployment::{DeploymentStatus, Phase, Rollout, RolloutCounts, RolloutException, RolloutIntent, RolloutOutcome},
     hostgroup::VersionCount,
     verbs,
@@ -268,6 +268,7 @@ fn progress(view: &View<'_>, counts: &RolloutCounts, active: &ActiveRollout, now
     let moved = match rollout.phases.is_empty() {
         // A new rollout, or one of a version that recorded no phases.
         true => view.before.hosts != *counts,
+        false if is_unsteady(view, now) => with_unready(&rollout.phases) != with_unready(&phases),
         false => rollout.phases != phases,
     };
     let was_paused = view.before.conditions.iter().any(|condition| condition.reason == Reason::Paused.as_str());
@@ -277,6 +278,27 @@ fn progress(view: &View<'_>, counts: &RolloutCounts, active: &ActiveRollout, now
     rollout.phases = phases;
     (rollout.batch, rollout.batches) = batches(view);
     rollout
+}
+
+/// How long all hosts have to be ready again until a failing probe is a new trouble.
+const STEADY_AFTER: i64 = 600;
+
+/// Not all hosts are ready, or they are again for less than ten minutes: a probe that fails and passes in turns is no progress.
+fn is_unsteady(view: &View<'_>, now: Timestamp) -> bool {
+    let Some(ready) = view.before.conditions.iter().find(|condition| condition.type_ == READY) else { return true };
+    let completed = view.before.history.first().and_then(|entry| entry.completed_at.as_ref());
+    let since = ready.last_transition_time.0;
+    let again = completed.is_some_and(|at| since > at.0) && now.duration_since(since).as_secs() < STEADY_AFTER;
+    ready.status != "True" || again
+}
+
+/// A host that is not ready any more counts with those that are.
+fn with_unready(phases: &BTreeMap<String, i32>) -> BTreeMap<String, i32> {
+    let mut phases = phases.clone();
+    if let Some(hosts) = phases.remove(Reason::NotReady.as_str()) {
+        *phases.entry(format!("{:?}", Phase::Ready)).or_default() += hosts;
+    }
+    phases
 }
 
 /// Number of hosts in each phase. A host whose process ended is in `Healing`, from try to try, until the process has lived for ten minutes:

@@ -15,7 +15,7 @@ use crate::{
         restart::{Next, after_end},
         state::Phase,
     },
-    process::{Found, Identity, find, signal_name},
+    process::{Identity, signal_name},
 };
 
 /// Between two tries to end what could not be ended.
@@ -100,7 +100,7 @@ impl Keeper {
             below: Identity::own().into_iter().chain(application.clone()).collect(),
             session: application,
             except: Vec::new(),
-            known: self.state.unended.clone(),
+            known: self.state.living_unended(),
             apart: self.state.apart.clone(),
         }
     }
@@ -126,7 +126,7 @@ impl Keeper {
         for process in &self.state.unended {
             let _ = self.hands.signal(process, Signal::KILL);
         }
-        self.state.unended.retain(|process| !matches!(find(process), Found::Dead));
+        self.state.unended = self.state.living_unended();
         self.state.unended.is_empty()
     }
 

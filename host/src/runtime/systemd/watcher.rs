@@ -16,7 +16,14 @@ use rustix::{
     process::Signal,
 };
 
-use super::{Asking, Now, Record, configuration, ready};
+use super::{
+    asking::{Asking, ask},
+    configuration,
+    now::Now,
+    ready,
+    record::Record,
+    systemctl::Shown,
+};
 use crate::{
     clock, core_dumps,
     failure::{StepFailure, StepResult},
@@ -163,7 +170,7 @@ impl Watcher {
     }
 
     /// Beside one run, to its end; false: somebody else has taken over.
-    fn follow(&mut self, shown: &super::Shown, process: &Handle) -> StepResult<bool> {
+    fn follow(&mut self, shown: &Shown, process: &Handle) -> StepResult<bool> {
         let mut looked = clock::monotonic();
         loop {
             let now = clock::monotonic();
@@ -191,12 +198,12 @@ impl Watcher {
         }
     }
 
-    fn ask(&mut self, record: &mut Record, shown: &super::Shown) -> StepResult<()> {
+    fn ask(&mut self, record: &mut Record, shown: &Shown) -> StepResult<()> {
         let Some(tries) = &mut self.asking.tries else { return Ok(()) };
         let began = clock::monotonic();
         // Somebody else who answers is no answer of the application's.
-        let tried = super::ask(&self.folder, record, shown, self.asking.of.as_ref())
-            .unwrap_or_else(|failure| Tried::No(failure.why));
+        let tried =
+            ask(&self.folder, record, shown, self.asking.of.as_ref()).unwrap_or_else(|failure| Tried::No(failure.why));
         tries.take(&tried, began, clock::monotonic(), true);
         let answer = tries.answer;
         let said = match tried {

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# A host with systemd as pid 1: dbus, logind, and the users `deploy` and `guest`. Its files are an overlay of this machine's, in a tmpfs, and
-# stay from one boot to the next.
-#   systemd-host.sh DIR    every line on standard input is a boot: the host that runs is killed, as by a power cut, and another one starts;
-#                          its number is answered (the parent of its pid 1). The line names a user who lingers, or nobody. It ends with
-#                          standard input, with all that is of it.
+# A host with systemd as pid 1: dbus, logind, and the users `deploy` and `guest`. Its files are an overlay of this machine's, in a tmpfs below
+# DIR, and stay from one boot to the next.
+#   systemd-host.sh DIR         every line on standard input is a boot: the host that runs is killed, as by a power cut, and another one starts;
+#                               its number is answered (the parent of its pid 1). The line names a user who lingers, or nobody. It ends with
+#                               standard input, with all that is of it.
+#   systemd-host.sh DIR PORT    one boot, until it is killed, with logind's KillUserProcesses=yes and an sshd with PAM on 127.0.0.1:PORT, as
+#                               distributions ship them; DIR/keys has the keys of host and user.
 # Whoever kills it removes its cgroups (lfh-units-PID).
 set -euo pipefail
-dir=$1
+dir=$1 base=$1/base
 
 # cgroups of its own, so that its slices are not the machine's.
 enter() {
@@ -19,10 +21,11 @@ enter() {
 
 prepare() {
   mount --make-rprivate /
-  mount -t tmpfs -o mode=755 base "$dir"
-  cd "$dir"
+  mkdir -p "$base"
+  mount -t tmpfs -o mode=755 base "$base"
+  cd "$base"
   mkdir up work root
-  mount -t overlay overlay -o "lowerdir=/,upperdir=$dir/up,workdir=$dir/work" root
+  mount -t overlay overlay -o "lowerdir=/,upperdir=$base/up,workdir=$base/work" root
   cd root
   # Of the machine's own units none starts here.
   rm -rf etc/systemd/system etc/systemd/user etc/systemd/logind.conf.d srv
@@ -48,12 +51,44 @@ prepare() {
     >etc/systemd/system/multi-user.target
 }
 
+# Who signs in over SSH loses what he started when he leaves.
+with_sshd() {
+  mkdir -p "$dir/keys" etc/landfall etc/systemd/logind.conf.d
+  ssh-keygen -q -t ed25519 -N '' -f "$dir/keys/host"
+  ssh-keygen -q -t ed25519 -N '' -f "$dir/keys/user"
+  cp "$dir/keys/host" etc/landfall/host
+  cp "$dir/keys/user.pub" etc/landfall/authorized
+  chmod 600 etc/landfall/host
+  chown 2000:2000 srv
+  printf '[Login]\nKillUserProcesses=yes\n' >etc/systemd/logind.conf.d/test.conf
+  cat >etc/systemd/system/test-sshd.service <<EOT
+[Unit]
+Requires=systemd-logind.service dbus.socket
+After=systemd-logind.service dbus.socket
+[Service]
+ExecStart=/usr/sbin/sshd -D -f /etc/landfall/sshd_config -E /run/sshd.log
+RuntimeDirectory=sshd
+RuntimeDirectoryPreserve=yes
+EOT
+  echo 'Requires=test-sshd.service' >>etc/systemd/system/default.target
+  cat >etc/landfall/sshd_config <<EOT
+Port $1
+ListenAddress 127.0.0.1
+HostKey /etc/landfall/host
+AuthorizedKeysFile /etc/landfall/authorized
+AuthenticationMethods publickey
+UsePAM yes
+StrictModes no
+LogLevel VERBOSE
+EOT
+}
+
 # In namespaces of its own: what a boot makes, and then pid 1.
 boot() {
-  cd "$dir/root"
+  cd "$base/root"
   mount -t proc proc proc
-  tr -d '\n' </proc/sys/kernel/random/uuid >"$dir/boot_id"
-  mount --bind "$dir/boot_id" proc/sys/kernel/random/boot_id
+  tr -d '\n' </proc/sys/kernel/random/uuid >"$base/boot_id"
+  mount --bind "$base/boot_id" proc/sys/kernel/random/boot_id
   mount -t sysfs -o ro sysfs sys
   mount -t tmpfs -o mode=755 run run
   mount -t tmpfs -o mode=1777 tmp tmp
@@ -90,7 +125,7 @@ case ${2-} in
     host=''
     while read -r lingers; do
       power_off
-      [ "$lingers" = nobody ] || touch "$dir/root/var/lib/systemd/linger/$lingers"
+      [ "$lingers" = nobody ] || touch "$base/root/var/lib/systemd/linger/$lingers"
       # It ends with this shell as well, however that ends.
       setpriv --pdeathsig KILL unshare --mount --pid --uts --ipc --cgroup --fork --kill-child=KILL "$0" "$dir" boot </dev/null >"$dir/console" 2>&1 &
       host=$!
@@ -99,4 +134,13 @@ case ${2-} in
     power_off
     ;;
   boot) boot ;;
+  with-sshd)
+    prepare
+    with_sshd "$3"
+    boot
+    ;;
+  *)
+    enter $$
+    exec unshare --mount --pid --uts --ipc --cgroup --fork --kill-child=KILL "$0" "$dir" with-sshd "$2"
+    ;;
 esac
