@@ -101,6 +101,7 @@ pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: 
             rollout_logs,
             log_limits: Default::default(),
             bundles: Bundles::default(),
+            orders: Default::default(),
             siblings: SiblingSelections::default(),
             store: store.clone(),
             tasks: tasks.clone(),

@@ -125,6 +125,12 @@ impl Bench {
         publish(&self.operator.data, &self.space.name, version, script, probe, more);
     }
 
+    /// The same with files beside its program.
+    pub fn publish_files(&self, version: &str, script: &str, files: &[(&str, &[u8])]) {
+        let probe = json!({ "httpGet": { "port": 8080, "path": "/version" } });
+        put(&self.operator.data, &self.space.name, version, &tar(version, script, files), probe, json!({}));
+    }
+
     /// One whose program waits until it may go, and has the time for it.
     pub fn publish_waiting(&self, version: &str) {
         let probe = json!({ "httpGet": { "port": 8080, "path": "/version" } });
@@ -278,8 +284,11 @@ impl Bench {
 
 /// Puts a version of Project `shop` into the store in this data folder, as a build would have.
 pub fn publish(data: &Path, namespace: &str, version: &str, script: &str, probe: Value, more: Value) {
-    let tar = tar(version, script);
-    let digest: String = Sha256::digest(&tar).iter().map(|byte| format!("{byte:02x}")).collect();
+    put(data, namespace, version, &tar(version, script, &[]), probe, more);
+}
+
+fn put(data: &Path, namespace: &str, version: &str, tar: &[u8], probe: Value, more: Value) {
+    let digest: String = Sha256::digest(tar).iter().map(|byte| format!("{byte:02x}")).collect();
     let mut run = json!({
         "process": { "command": ["./app"] }, "readinessProbe": probe, "healthyDeadlineSeconds": 60,
         "terminationGracePeriodSeconds": 3, "env": [{ "name": "COLOUR", "value": "blue" }],
@@ -328,18 +337,18 @@ pub fn uid(object: &Deployment) -> String {
 }
 
 /// A program that counts its starts and then does what the script says, and the page with its version.
-fn tar(version: &str, script: &str) -> Vec<u8> {
+fn tar(version: &str, script: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
     let program = format!("#!/bin/sh\necho {version} >> ../../shared/starts\nenv > ../../shared/env\n{script}");
     let mut tar = tar::Builder::new(Vec::new());
-    for (path, mode, bytes) in
-        [("app", 0o755, program.as_str()), ("run.json", 0o644, "{}"), ("www/version", 0o644, version)]
-    {
+    let own: [(&str, u32, &[u8]); 3] =
+        [("app", 0o755, program.as_bytes()), ("run.json", 0o644, b"{}"), ("www/version", 0o644, version.as_bytes())];
+    for (path, mode, bytes) in own.into_iter().chain(files.iter().map(|(path, bytes)| (*path, 0o644, *bytes))) {
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
         header.set_mode(mode);
         header.set_mtime(0);
         header.set_cksum();
-        tar.append_data(&mut header, path, bytes.as_bytes()).expect("an entry");
+        tar.append_data(&mut header, path, bytes).expect("an entry");
     }
     tar.into_inner().expect("a tar")
 }

@@ -62,6 +62,9 @@ pub struct HostGroupSpec {
     /// How often the hosts are checked.
     #[serde(default)]
     pub probe: Probe,
+    /// How releases are sent to the hosts.
+    #[serde(default)]
+    pub upload: Upload,
     /// Environment variables of every process on the group's hosts. They take precedence over `run.env` of a version; those of a
     /// Deployment take precedence over them. A change rolls out: processes restart within the `strategy` of each Deployment. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -224,6 +227,28 @@ impl Default for Probe {
 
 fn sixty() -> i64 {
     60
+}
+
+/// How releases are sent to the hosts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Upload {
+    /// Bytes a second that the line to a host has to carry while a release is sent. A host whose line is slower is set aside (`UploadTooSlow`):
+    /// no other host waits for it, and what arrived is not sent again when it is tried again, after 30 seconds, later every 15 minutes.
+    /// 0: no limit. Default: 16384.
+    #[serde(default = "sixteen_kib")]
+    #[schemars(range(min = 0, max = 1000000000))]
+    pub min_bytes_per_second: i64,
+}
+
+impl Default for Upload {
+    fn default() -> Self {
+        Self { min_bytes_per_second: sixteen_kib() }
+    }
+}
+
+fn sixteen_kib() -> i64 {
+    16 << 10
 }
 
 /// Machine of the group.

@@ -281,6 +281,8 @@ pub enum Reason {
     // One host of a Deployment
     /// The disk is full.
     DiskFull,
+    /// The line to the host is slower than the HostGroup's `upload.minBytesPerSecond`.
+    UploadTooSlow,
     /// What arrived is not what was sent.
     TransferCorrupt,
     /// Another process has the port.

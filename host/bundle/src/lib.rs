@@ -14,13 +14,9 @@ mod delta;
 mod format;
 mod manifest;
 #[cfg(feature = "write")]
-mod plan;
-#[cfg(feature = "write")]
 mod release;
 #[cfg(feature = "write")]
 mod similar;
-#[cfg(feature = "write")]
-mod spool;
 mod window;
 #[cfg(feature = "write")]
 mod write;
@@ -28,10 +24,6 @@ mod write;
 pub use apply::{Applied, ApplyError, Files, apply};
 pub use manifest::{ManifestError, check, decode, digest, encode};
 #[cfg(feature = "write")]
-pub use plan::{Holding, plan};
-#[cfg(feature = "write")]
 pub use release::{Release, ReleaseError};
-#[cfg(feature = "write")]
-pub use spool::{Spool, SpoolError, Spooled};
 #[cfg(feature = "write")]
 pub use write::{Written, write};

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::{SiblingSelections, seen_objects::SeenObjects};
+use super::{SiblingSelections, orders::Orders, seen_objects::SeenObjects};
 use crate::{
     controllers::{
         frame::{Context, Shared},
@@ -26,6 +26,7 @@ pub struct DeploymentContext {
     /// By uid of the Deployment: its newest attempt, and of how many rollouts the logs are kept.
     pub log_limits: Mutex<HashMap<String, (RolloutAttempt, usize)>>,
     pub bundles: Bundles,
+    pub orders: Orders,
     pub siblings: SiblingSelections,
     pub tasks: Tasks,
     pub secrets: SecretReader,

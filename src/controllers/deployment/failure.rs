@@ -4,8 +4,8 @@ use landfall_host_protocol as protocol;
 
 use crate::{
     api::{Reason, conditions::clip, deployment::Phase},
-    effects::{host::HostError, ssh::SshError},
-    model::{Failure, facts::FolderFacts, rollout::ProcessId},
+    effects::{host::HostError, program::ProgramError, ssh::SshError},
+    model::{Class, Failure, facts::FolderFacts, rollout::ProcessId},
 };
 
 /// Length of a failure's message.
@@ -69,6 +69,10 @@ fn tampered(why: &str) -> String {
     )
 }
 
+fn too_slow(error: &HostError) -> String {
+    format!("{error} (upload.minBytesPerSecond of its HostGroup); what arrived is not sent again")
+}
+
 /// A task ended, and not well.
 pub(crate) struct TaskFailure {
     pub failure: Failure,
@@ -84,6 +88,11 @@ pub(crate) enum StepError {
     Host(HostError),
     Failed(Failure),
     Task(Box<TaskFailure>),
+    /// The release could not be put together from what the host has of this version: the whole one is sent.
+    Delta {
+        version: String,
+        why: String,
+    },
     /// A value of a Secret can't be had now, or is another than that of the decision: nothing was begun.
     Values(Failure),
     /// The host has a new goal.
@@ -105,6 +114,8 @@ pub(crate) enum Recovery {
     RetryLimited(Failure),
     /// The connection was lost, or sign-in is refused.
     Disconnected,
+    /// Its line is too slow: it is set aside, and no other host waits for it.
+    SetAside(Failure),
     /// This operator may not act, or not on this host: the planner decides again.
     Yield,
     Fail(Failure),
@@ -119,8 +130,9 @@ pub(crate) fn recovery(error: &HostError) -> Recovery {
         | HostError::HostClaimed { .. }
         | HostError::FencedByOtherControlPlane { .. } => Recovery::Yield,
         HostError::Ssh(SshError::LocalFile { .. }) => Recovery::Fail(fail(Reason::StoreUnavailable)),
-        HostError::Program(crate::effects::program::ProgramError::LocalFile { .. }) => {
-            Recovery::Fail(fail(Reason::StoreUnavailable))
+        HostError::Program(ProgramError::LocalFile { .. }) => Recovery::Fail(fail(Reason::StoreUnavailable)),
+        HostError::Program(ProgramError::TooSlow { .. }) => {
+            Recovery::SetAside(Failure::new(Reason::UploadTooSlow, Class::Transient, too_slow(error)))
         }
         HostError::Ssh(_) => Recovery::Disconnected,
         HostError::Program(_) if error.ends_session() => Recovery::Disconnected,

@@ -1,10 +1,12 @@
 //! Controller of Deployments: observes one, and does what its planner says. It must not decide.
 
+mod bytes;
 mod configuration;
 mod context;
 mod failure;
 mod host_ref;
 mod observe;
+mod orders;
 mod records;
 mod rollout_log;
 mod seen_objects;

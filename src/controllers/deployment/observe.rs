@@ -114,10 +114,10 @@ fn observe_host(
         (HostCheck::Facts(facts), Some(at)) => kept(&facts, folder, attempt, at),
         _ => None,
     };
-    match by_keeper {
-        Some((healing, failure)) => HostObserved { check, task, healing: Some(healing), heal_failure: failure },
-        None => HostObserved { check, task, healing, heal_failure },
-    }
+    let slow = context.fleet.hosts.workers.slow_upload(&worker);
+    let (healing, heal_failure) =
+        by_keeper.map_or((healing, heal_failure), |(healing, failure)| (Some(healing), failure));
+    HostObserved { check, task, healing, heal_failure, slow }
 }
 
 /// What the keeper did to heal: a process that it started again at least once, and how the last try ended while it waits for the next; or

@@ -85,10 +85,19 @@ impl<'a> RolloutLog<'a> {
         match error {
             StepError::Superseded => self.write(&format!("{}: stopped, the host has a new goal", step_name(step))),
             StepError::Host(error) => self.write(&format!("{}: not done: {error}", step_name(step))),
+            StepError::Delta { version, why } => self.write(&format!(
+                "{}: not done with what the host has of {version}: {why}; the whole release is sent",
+                step_name(step)
+            )),
             StepError::Values(failure) => self.write(&format!("{}: not begun: {}", step_name(step), failure.message)),
             // Written with the recorded failure.
             StepError::Failed(_) | StepError::Task(_) => {}
         }
+    }
+
+    /// Something about the step under way.
+    pub(crate) fn note(&self, text: &str) {
+        self.write(text);
     }
 
     /// What a task on the host tells.

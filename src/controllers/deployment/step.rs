@@ -6,6 +6,7 @@ use landfall_host_protocol as protocol;
 use protocol::{Author, Event, EventKind, Outcome, RunAsMethod, Secrets, StepName, Task};
 
 use super::{
+    bytes::{self, Wanted},
     configuration::{bring, configuration, drain, number},
     context::DeploymentContext,
     failure::{StepError, TaskFailure, host_failed, task_failed},
@@ -66,9 +67,9 @@ pub(crate) async fn perform(
         Step::Died => return Err(StepError::Failed(died(context))),
         Step::Failed(failed) => return Err(unheard(context, failed)),
         Step::Overtaken | Step::Reached => return Ok(None),
-        Step::Stage => vec![stage(context).await?],
+        Step::Stage => vec![stage(context, *done).await?],
         Step::StageAgain => {
-            let stage = stage(context).await?;
+            let stage = stage(context, *done).await?;
             // A command of the release that was changed is not run.
             let asks = |step: &protocol::Step| matches!(step, protocol::Step::Drain(protocol::Drain::Http { .. }));
             drain_of_running(context).filter(asks).into_iter().chain([protocol::Step::Stop, stage]).collect()
@@ -98,7 +99,7 @@ pub(crate) async fn perform(
     } else {
         Secrets::default()
     };
-    let folder = follow.begin(&task, &secrets).await?;
+    let folder = follow.begin(&task, &secrets).await.map_err(|error| bytes::or_whole(error, &task.steps, done))?;
     match step {
         Step::Update | Step::Switch | Step::Verify => {
             done.updated = true;
@@ -168,14 +169,13 @@ fn digest(target: &Target) -> Result<protocol::Digest, StepError> {
 }
 
 /// The bytes first, then the step that unpacks them.
-async fn stage(context: &StepContext<'_>) -> Result<protocol::Step, StepError> {
+async fn stage(context: &StepContext<'_>, done: StepProgress) -> Result<protocol::Step, StepError> {
     let target = context.target()?;
-    let controller = context.controller;
-    let unavailable = |why: String| StepError::Failed(host_failed(Reason::StoreUnavailable, &why, &[]));
-    let stored = controller.store.release(&target.digest).await.map_err(|error| unavailable(error.to_string()))?;
-    let bundle = controller.bundles.of(&target.digest, &stored.tar).await;
-    let bundle = bundle.map_err(|error| unavailable(error.to_string()))?;
-    context.host.put(&controller.shared.gate, &context.host_ref.folder(), &bundle).await?;
+    let StepContext { controller, host_ref, log, observed, .. } = context;
+    let delta_failed = done.delta_failed;
+    let wanted = Wanted { controller, host_ref, log, folder: &observed.folder, target, delta_failed };
+    let bundle = wanted.bundle().await?;
+    context.host.put(&controller.shared.gate, &host_ref.folder(), &bundle, &wanted.put_options()).await?;
     Ok(protocol::Step::Stage {
         release: release(&target.release)?,
         digest: digest(target)?,

@@ -23,7 +23,7 @@ use crate::{
         rollout::{HostFailure, ProcessId},
     },
     plan::{
-        deployment::{Assignment, Goal, Step, StepProgress, next_step},
+        deployment::{Assignment, AssignmentId, Goal, Step, StepProgress, next_step},
         hostgroup::HostCheck,
     },
 };
@@ -179,6 +179,9 @@ async fn follow(
         let error = match step::perform(&step_context, &step, &mut done, wanted, pass).await {
             Ok(Some(folder)) => {
                 log.done(&step, began);
+                if matches!(step, Step::Stage | Step::StageAgain) {
+                    context.fleet.hosts.workers.upload_succeeded(&key);
+                }
                 known = Some(hosts::after(&context.fleet, &host_key, facts, &host_ref.folder(), folder));
                 continue;
             }
@@ -196,6 +199,11 @@ async fn follow(
             Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
             Next::Changed => return End::Changed,
             Next::Yield => return End::Yielded,
+            Next::SetAside(failure) => {
+                let AssignmentId { rollout, attempt, .. } = &assignment.key;
+                context.fleet.hosts.workers.upload_was_slow(&key, rollout, *attempt, failure);
+                return End::Yielded;
+            }
             Next::NoValue(failure) => return no_value(assignment, failure),
             Next::Failed(failure, phase, process) => return failed(assignment, host_ref, phase, failure, process),
         }
@@ -215,6 +223,8 @@ enum Next {
     Again,
     Changed,
     Yield,
+    /// Its line is too slow.
+    SetAside(Failure),
     /// A value of a Secret can't be had, or is another by now.
     NoValue(Failure),
     Failed(Failure, Phase, Option<ProcessId>),
@@ -223,6 +233,7 @@ enum Next {
 fn next_after(error: StepError, step: &Step, retries: &mut u32) -> Next {
     let error = match error {
         StepError::Superseded => return Next::Changed,
+        StepError::Delta { .. } => return Next::Again,
         StepError::Values(failure) => return Next::NoValue(failure),
         StepError::Failed(failure) => return Next::Failed(failure, step.phase(), None),
         StepError::Task(failed) => return Next::Failed(failed.failure, failed.phase, failed.process),
@@ -236,6 +247,7 @@ fn next_after(error: StepError, step: &Step, retries: &mut u32) -> Next {
             if *retries < MAX_RETRIES { Next::Again } else { Next::Failed(failure, step.phase(), None) }
         }
         Recovery::Disconnected | Recovery::Yield => Next::Yield,
+        Recovery::SetAside(failure) => Next::SetAside(failure),
         Recovery::Fail(failure) => Next::Failed(failure, step.phase(), None),
     }
 }

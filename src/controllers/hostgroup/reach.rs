@@ -45,7 +45,7 @@ pub async fn config(
     secrets.hash(&mut access);
     // A host that joins or leaves the group is no reason to sign in again on all the others.
     let mut whole = access.clone();
-    format!("{:?}", (&spec.probe, &spec.hosts)).hash(&mut whole);
+    format!("{:?}", (&spec.probe, &spec.upload, &spec.hosts)).hash(&mut whole);
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1).max(1));
     let hosts = dialled(&spec.ssh.jump, &spec.hosts).into_iter().map(|host| (host.name.clone(), host.address.clone()));
     Ok(Ok(GroupConfig {
@@ -56,6 +56,7 @@ pub async fn config(
         connect_timeout: seconds(spec.ssh.connect_timeout_seconds),
         max_connections: spec.ssh.max_concurrent_connections.map(|most| usize::try_from(most).unwrap_or(1)),
         root: spec.root.clone(),
+        least_rate: u64::try_from(spec.upload.min_bytes_per_second).ok().filter(|rate| *rate > 0),
         period: seconds(spec.probe.period_seconds),
         credentials,
         jumps: jumps(spec, seconds(spec.ssh.connect_timeout_seconds)),

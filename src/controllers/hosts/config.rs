@@ -34,6 +34,8 @@ pub struct GroupConfig {
     /// Connections at once; `None`: one for each host.
     pub max_connections: Option<usize>,
     pub root: String,
+    /// Bytes a second that an upload has to reach.
+    pub least_rate: Option<u64>,
     pub period: Duration,
     pub credentials: Credentials,
     /// Jump hosts, in connection order.

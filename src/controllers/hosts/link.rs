@@ -161,6 +161,7 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             max_connections: Some(1),
             root: "/srv".to_owned(),
+            least_rate: None,
             period: Duration::from_secs(60),
             credentials: Credentials::new(&identity, "").unwrap(),
             jumps: vec![],

@@ -17,6 +17,7 @@ use crate::{
     model::{
         Class, Failure,
         facts::{FolderFacts, HostFacts},
+        ids::FolderName,
     },
     plan::hostgroup::HostCheck,
 };
@@ -142,6 +143,17 @@ impl Registry {
     /// The newest check, although something may have been done since.
     pub(crate) fn last_check(&self, key: &HostKey) -> HostCheck {
         self.with(key, |group, host| group.hosts.get(host).map(|one| one.check.clone()).unwrap_or_default())
+    }
+
+    /// One project's folder on every host of a group, as their newest checks show it.
+    pub(crate) fn folders(&self, namespace: &str, group: &str, folder: &FolderName) -> Vec<(String, FolderFacts)> {
+        let groups = self.lock();
+        let Some(group) = groups.get(&(namespace.to_owned(), group.to_owned())) else { return Vec::new() };
+        let of = |(name, host): (&String, &HostEntry)| match &host.check {
+            HostCheck::Facts(facts) => Some((name.clone(), facts.folders.get(folder)?.clone())),
+            HostCheck::Unknown | HostCheck::Failed(_) => None,
+        };
+        group.hosts.iter().filter_map(of).collect()
     }
 
     /// When that check was.

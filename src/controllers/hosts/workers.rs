@@ -11,11 +11,12 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     api::deployment::Phase,
+    effects::clock,
     model::{
         Failure,
         rollout::{HostFailure, RolloutRecord},
     },
-    plan::deployment::{Assignment, GoalKind, Healing, Task},
+    plan::deployment::{Assignment, GoalKind, Healing, SlowUpload, Task},
 };
 
 /// One host of one Deployment.
@@ -53,6 +54,8 @@ struct HostWorker {
     healing_before: Option<Healing>,
     /// Why the last start for healing did not succeed.
     heal_failure: Option<Failure>,
+    /// Uploads that were given up because of the host's line.
+    slow: Option<SlowUpload>,
 }
 
 impl HostWorker {
@@ -152,6 +155,25 @@ impl HostWorkers {
         if let Some(worker) = self.lock().workers.get_mut(key) {
             worker.heal_failure = None;
         }
+    }
+
+    /// An upload was given up because of the host's line.
+    pub(crate) fn upload_was_slow(&self, key: &HostWorkerKey, rollout: &str, attempt: i64, failure: Failure) {
+        if let Some(worker) = self.lock().workers.get_mut(key) {
+            worker.slow = Some(SlowUpload::after(worker.slow.as_ref(), rollout, attempt, clock::now(), failure));
+        }
+    }
+
+    /// A release came to the host.
+    pub(crate) fn upload_succeeded(&self, key: &HostWorkerKey) {
+        if let Some(worker) = self.lock().workers.get_mut(key) {
+            worker.slow = None;
+        }
+    }
+
+    /// Uploads that were given up because of the host's line, where the last one was.
+    pub fn slow_upload(&self, key: &HostWorkerKey) -> Option<SlowUpload> {
+        self.lock().workers.get(key)?.slow.clone()
     }
 
     /// This Deployment has the host.

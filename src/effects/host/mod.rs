@@ -20,7 +20,7 @@ use landfall_host_protocol::{Hello, RunAsMethod, Secrets, Task, TaskId, VERSIONS
 use tokio::sync::Mutex;
 
 pub use self::{
-    bundles::{Bundle, Bundles},
+    bundles::{Base, Bundle, Bundles},
     convert::folder as folder_facts,
     error::HostError,
 };
@@ -116,10 +116,16 @@ impl Host {
     }
 
     /// Brings what a host needs to unpack a release; what is there already is not sent again (effect `host.put`).
-    pub async fn put(&self, gate: &Gate, folder: &FolderName, bundle: &Bundle) -> Result<(), HostError> {
+    pub async fn put(
+        &self,
+        gate: &Gate,
+        folder: &FolderName,
+        bundle: &Bundle,
+        options: &PutOptions,
+    ) -> Result<(), HostError> {
         let folder = folder_name(folder)?;
         for (sha256, size, payload) in bundle.objects() {
-            self.inner.program.put(gate, &folder, sha256, size, payload, &PutOptions::default()).await?;
+            self.inner.program.put(gate, &folder, sha256, size, payload, options).await?;
         }
         Ok(())
     }

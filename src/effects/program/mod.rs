@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `image.rs` | the program itself, as it was built into this one |
 //! | `bootstrap.rs` | from a connection to the running program |
-//! | `client.rs` | what can be asked of it; `put.rs`, `task.rs`, `log.rs`: what takes more than one answer |
+//! | `client.rs` | what can be asked of it; `put.rs` (with `pace.rs`: how fast), `task.rs`, `log.rs`: what takes more than one answer |
 //! | `session.rs` | the tasks that write and read frames; `inbox.rs`, `pushes.rs`: what waits to be taken, bounded |
 //! | `text.rs`, `error.rs` | what a host says, read as a stranger's |
 
@@ -14,6 +14,7 @@ mod error;
 mod image;
 mod inbox;
 mod log;
+mod pace;
 mod pushes;
 mod put;
 mod session;

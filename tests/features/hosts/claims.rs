@@ -11,7 +11,7 @@ use crate::support::{
 };
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{Api, ResourceExt};
-use landfall::api::HostGroup;
+use landfall::api::{Deployment, HostGroup};
 use serde_json::json;
 
 /// Everything that a controller could have done to a project on a host, with its time.
@@ -136,6 +136,45 @@ async fn one_machine_under_two_addresses_is_found_out_and_deployed_to_once() {
     let refused = bench.until("refused", |object| is(object, "Stalled", "HostClaimed")).await;
     assert!(message(&refused).contains("same machine as host web-01"), "{}", message(&refused));
     assert_eq!(bench.starts(0).await, ["v1"]);
+}
+
+/// A project's folder on a host as another control plane would have left it.
+async fn is_taken(bench: &Bench, i: usize) {
+    let files = format!("{0}/.landfall/owner {0}/.landfall/fence", bench.folder());
+    let script = format!(
+        "P=$(grep -o '\"epoch\":\"[^\"]*' {}/.landfall/fence | cut -d'\"' -f4); sed -i \"s/$P/plane-elsewhere/\" {files}",
+        bench.folder()
+    );
+    bench.hosts.host(i).sh(&script).await;
+}
+
+#[tokio::test]
+async fn one_host_of_another_control_plane_is_set_aside_and_two_of_three_stop_everything() {
+    let bench = Bench::new(3).await;
+    for version in ["v1", "v2", "v3"] {
+        bench.publish(version, SERVES);
+    }
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    is_taken(&bench, 2).await;
+    let aside = |object: &Deployment| is(object, "Stalled", "FencedByOtherControlPlane");
+    bench.until("set aside", aside).await;
+    let before = traces(&bench, 2).await;
+    bench.edit(json!({ "version": "v2" })).await;
+    let ready = |object: &Deployment, n| object.status.as_ref().is_some_and(|status| status.hosts.ready == n);
+    let others = bench.until("the others", |object| aside(object) && ready(object, 2)).await;
+    assert!(message(&others).contains("web-03") && message(&others).contains("set aside"), "{}", message(&others));
+    assert_eq!([bench.version_on(0).await, bench.version_on(1).await], ["v2", "v2"]);
+    assert_eq!(traces(&bench, 2).await, before, "it is not touched");
+
+    is_taken(&bench, 1).await;
+    bench.until("nothing goes on", |object| aside(object) && !message(object).contains("set aside")).await;
+    bench.edit(json!({ "version": "v3" })).await;
+    bench.until("nothing goes on", aside).await;
+    assert_eq!(bench.starts(0).await, ["v1", "v2"], "also not on the host that is ours");
+    bench.stamp("landfall.dev/adopt", "plane-elsewhere").await;
+    bench.until_deployed("v3").await;
+    assert_eq!(bench.starts(2).await, ["v1", "v3"]);
 }
 
 /// The host that the owner file names; empty without one.

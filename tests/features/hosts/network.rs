@@ -91,6 +91,8 @@ async fn a_slow_line_delays_its_own_host_and_no_other() {
     bench.publish("v2", &format!("{SERVES}# {noise}\n"));
     bench.deploy("v1", json!({})).await;
     bench.until_deployed("v1").await;
+    // Else it would be set aside, and tried again after a pause.
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "upload": { "minBytesPerSecond": 0 } } })).await;
     bench.hosts.host(1).slow("8kbit").await;
     // The slow one may be away as well: what is away for whatever cause counts.
     bench.edit(json!({ "version": "v2", "strategy": { "rollingUpdate": { "maxUnavailable": 2 } } })).await;

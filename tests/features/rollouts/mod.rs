@@ -1,6 +1,7 @@
 //! Rollouts by a real operator against a real API server and real hosts.
 
 mod by_hand;
+mod bytes;
 mod failures;
 mod operators;
 mod order;

@@ -1,12 +1,13 @@
 //! Which Deployment a host belongs to: one per project. The owner file decides; on a host without one the older
 //! Deployment, then the smaller uid.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::observed::{FolderCheck, FolderView, Group, Observed, SiblingDeployment};
 use crate::{
     api::hostgroup::Host,
     model::{
+        Failure,
         facts::{FolderFacts, ProcessFacts},
         ids::Owner,
     },
@@ -27,7 +28,7 @@ pub enum Claim {
     /// Another control plane acted on it.
     Foreign { control_plane_id: String, owner: Option<Owner> },
     /// It has seen a higher revision than this Deployment knows of, or a newer operator than the one that holds the lease: this control plane
-    /// was restored from a backup. `fenced`: the host refuses acts of this operator.
+    /// was restored from a backup, or the host is wrong. `fenced`: the host refuses acts of this operator.
     Ahead { revision: i64, fenced: bool },
 }
 
@@ -194,10 +195,17 @@ pub(crate) fn known_revision(observed: &Observed) -> i64 {
     records.chain(observed.before().revision).max().unwrap_or(0)
 }
 
-/// Highest revision of this Deployment on any host.
-pub(crate) fn highest_on_hosts(observed: &Observed) -> i64 {
+/// Whether hosts that another control plane, or a later state of this one, acted on prove that this one is not what it was: a third of the
+/// hosts, two at least, or all that there are. Fewer are set aside: they are what they say, or wrong, and stop no other.
+pub(crate) fn prove_a_backup(hosts: usize, of: usize) -> bool {
+    hosts > 0 && hosts >= of.div_ceil(3).max(2).min(of)
+}
+
+/// Highest revision of this Deployment on any host that it may act on. `refused`: those that it may not.
+pub(crate) fn highest_on_hosts(observed: &Observed, refused: &BTreeMap<&str, Failure>) -> i64 {
     let known = known_revision(observed);
-    let processes = observed.hosts.values().filter_map(|host| host.view()?.folder.process.as_ref());
+    let hosts = observed.hosts.iter().filter(|(name, _)| !refused.contains_key(name.as_str()));
+    let processes = hosts.filter_map(|(_, host)| host.view()?.folder.process.as_ref());
     let ours = processes.filter(|process| process.uid == observed.uid).map(|process| process.revision);
     ours.filter(|revision| is_plausible(known, *revision)).max().unwrap_or(0)
 }
@@ -205,4 +213,16 @@ pub(crate) fn highest_on_hosts(observed: &Observed) -> i64 {
 /// No backup is that old: a host with a higher revision is wrong, and numbers taken from it would run out.
 fn is_plausible(known: i64, revision: i64) -> bool {
     revision <= known.saturating_add(REVISION_GAP_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_third_of_the_hosts_two_at_least_prove_a_backup() {
+        let fewest = |of: usize| (0..=of).find(|hosts| prove_a_backup(*hosts, of));
+        assert_eq!([1, 2, 3, 6, 7, 9, 10, 1000].map(fewest), [1, 2, 2, 2, 3, 3, 4, 334].map(Some));
+        assert_eq!(fewest(0), None);
+    }
 }

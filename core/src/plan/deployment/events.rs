@@ -39,6 +39,7 @@ pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     events.extend(not_ready(view));
     events.extend(ready_again(view));
     events.extend(unreachable(view));
+    events.extend(set_aside(view));
     events.extend(deadline(view, after).filter(|_| view.unmet.is_none()));
     events.extend(unlisted(view));
     events
@@ -219,11 +220,31 @@ fn unreachable(view: &View<'_>) -> Vec<EventDraft> {
     host_events(&events, |reason, note| EventDraft::warning(reason, "Probe", note), "no answer")
 }
 
+/// Hosts that the others do not wait for: their line is too slow, or another state of this control plane acted there.
+fn set_aside(view: &View<'_>) -> Vec<EventDraft> {
+    let reasons = [Reason::UploadTooSlow, Reason::FencedByOtherControlPlane, Reason::HostsAhead].map(Reason::as_str);
+    let is_aside = |state: &HostState| match state {
+        HostState::Refused(_) => view.unmet.is_none(),
+        HostState::Slow(_) => true,
+        _ => false,
+    };
+    let aside = newly(view, is_aside, |old| reasons.contains(&old.reason.as_str()), after_failed);
+    let event = |host: &HostView<'_>| match &host.state {
+        HostState::Refused(failure) | HostState::Slow(failure) => {
+            Some(HostEvent { host: host.name.to_owned(), reason: failure.reason, message: failure.message.clone() })
+        }
+        _ => None,
+    };
+    let events: Vec<_> = aside.into_iter().filter_map(event).collect();
+    host_events(&events, |reason, note| EventDraft::warning(reason, "Plan", note), "set aside")
+}
+
 /// No host has passed a phase for `progressDeadlineSeconds`.
 fn deadline(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     let reasons = [
         Reason::ProgressDeadlineExceeded,
         Reason::HostsUnreachable,
+        Reason::UploadTooSlow,
         Reason::Healing,
         Reason::HostsNotReady,
         Reason::ChangedByHand,

@@ -72,7 +72,8 @@ fn is_updating(state: &HostState) -> bool {
 }
 
 fn is_to_update(state: &HostState) -> bool {
-    is_updating(state) || matches!(state, HostState::Staging | HostState::Unstaged | HostState::Pending)
+    is_updating(state)
+        || matches!(state, HostState::Staging | HostState::Unstaged | HostState::Slow(_) | HostState::Pending)
 }
 
 fn entry(active: &ActiveRollout, change: Option<HistoryChange>) -> HistoryEntry {
@@ -112,6 +113,7 @@ fn outcome(view: &View<'_>, too_many_failed: bool) -> Option<RolloutOutcome> {
             state,
             HostState::Pending
                 | HostState::Unstaged
+                | HostState::Slow(_)
                 | HostState::Down
                 | HostState::ByHand { .. }
                 | HostState::Unreachable(_)

@@ -43,6 +43,8 @@ pub enum HostState {
     Staging,
     /// It answers, and lacks the release.
     Unstaged,
+    /// It lacks the release, and its line was too slow for it: it is tried again after a pause, and no other host waits for it.
+    Slow(Failure),
     /// It has the release and waits for its update.
     Pending,
     /// Its process, which had been ready, ended; the record of its revision says how to start it.
@@ -64,7 +66,8 @@ impl HostState {
             Self::Updating { phase, lost: None } | Self::Healing { phase } => *phase,
             Self::Failed(_) => Phase::Failed,
             Self::Unknown | Self::Refused(_) | Self::Unstaged | Self::Down | Self::ByHand { .. } => Phase::Pending,
-            Self::Staging => Phase::Staging,
+            // So that one more try is no progress.
+            Self::Staging | Self::Slow(_) => Phase::Staging,
             Self::Pending => Phase::Staged,
             Self::NotReady(_) => Phase::Verifying,
             Self::Ready => Phase::Ready,
@@ -147,7 +150,10 @@ impl StateInput<'_> {
         match self.target {
             Some(target) if is_staged(folder, target) || has_changed_release(folder, target) => HostState::Pending,
             // Without a target nothing is staged.
-            Some(_) | None => HostState::Unstaged,
+            Some(_) | None => match self.host.slow.as_ref().filter(|_| self.target.is_some()) {
+                Some(slow) => HostState::Slow(slow.failure.clone()),
+                None => HostState::Unstaged,
+            },
         }
     }
 

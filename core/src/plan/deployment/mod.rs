@@ -4,6 +4,7 @@
 //! One decision is a pipeline: `Observed → Targets → View → Hold? → Schedule → (Status, Events)`; [`plan`] is the list of its calls.
 
 mod action;
+mod bases;
 mod by_hand;
 mod claim;
 mod deletion;
@@ -24,6 +25,7 @@ mod references;
 mod rollout;
 mod schedule;
 mod select;
+mod slow;
 mod status;
 mod steps;
 mod strategy;
@@ -37,6 +39,7 @@ mod view;
 
 pub use self::{
     action::{Action, Assignment},
+    bases::{Holding, MOST as BASES_MOST, base, candidates},
     healing::{HEALED_AFTER, Healing},
     log_retention::{RolloutAttempt, outdated_attempts},
     milestones::milestones,
@@ -46,6 +49,7 @@ pub use self::{
     plan::plan,
     references::references,
     select::select,
+    slow::SlowUpload,
     steps::{Goal, Step, StepProgress, is_target, next_step},
     target::{Target, Value},
     targets::not_allowed,

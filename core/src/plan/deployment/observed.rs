@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     folder::{is_marked, unready},
     healing::Healing,
+    slow::SlowUpload,
     value::ValueSeen,
 };
 use crate::model::rollout::{HostFailure, RolloutRecord};
@@ -102,7 +103,7 @@ impl Observed {
 
     pub fn host(&self, host: &str) -> &HostObserved {
         static UNKNOWN: HostObserved =
-            HostObserved { check: FolderCheck::Unknown, task: None, healing: None, heal_failure: None };
+            HostObserved { check: FolderCheck::Unknown, task: None, healing: None, heal_failure: None, slow: None };
         self.hosts.get(host).unwrap_or(&UNKNOWN)
     }
 }
@@ -172,6 +173,9 @@ pub struct HostObserved {
     /// Failure of the last start for healing.
     #[serde(default)]
     pub heal_failure: Option<Failure>,
+    /// Uploads that were given up because of its line, where the last one was.
+    #[serde(default)]
+    pub slow: Option<SlowUpload>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

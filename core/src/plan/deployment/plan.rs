@@ -105,7 +105,7 @@ fn rollout(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> (Optio
         return (rollout::on_record(observed), Some(failure.clone()));
     }
     match targets::version(observed) {
-        Ok(version) => (Some(rollout::current(observed, targets.group, version, now)), None),
+        Ok(version) => (Some(rollout::current(observed, targets, version, now)), None),
         Err(failure) => (rollout::on_record(observed), Some(failure)),
     }
 }

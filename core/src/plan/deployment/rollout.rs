@@ -8,10 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     claim::{REVISION_GAP_MAX, highest_on_hosts, known_revision},
     intent::{IntentOnRecord, ended_failed, intent_on_record, intent_on_record_of, redeploys},
-    observed::{Group, Observed},
+    observed::Observed,
     records::{any_failed, record},
     references::{hashes, references},
     target::{Configured, Target, hash, is_hash_of},
+    targets::Targets,
     value::effective_env,
 };
 use crate::model::rollout::RolloutId;
@@ -84,7 +85,8 @@ pub(crate) fn on_record(observed: &Observed) -> Option<ActiveRollout> {
 }
 
 /// The rollout of what the spec wants.
-pub fn current(observed: &Observed, group: &Group, version: &VersionRecord, now: Timestamp) -> ActiveRollout {
+pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionRecord, now: Timestamp) -> ActiveRollout {
+    let group = targets.group;
     let env = effective_env(&version.run.env, &group.env, &observed.spec.env);
     let values = hashes(observed, &references(&observed.spec, group, version));
     let of = Configured { digest: &version.digest, env: &env, values: &values };
@@ -97,9 +99,9 @@ pub fn current(observed: &Observed, group: &Group, version: &VersionRecord, now:
         None => restored(observed).filter(|rollout| is_wanted(&rollout.hash)),
     };
     let (mut rollout, change) = match resumed {
-        Some(rollout) if !overtaken(observed) => same_revision(observed, before, rollout, now),
+        Some(rollout) if !overtaken(observed, targets) => same_revision(observed, before, rollout, now),
         other => {
-            let revision = known_revision(observed).max(highest_on_hosts(observed)).saturating_add(1);
+            let revision = known_revision(observed).max(highest_on_hosts(observed, &targets.refused)).saturating_add(1);
             let change = match other {
                 Some(_) => HistoryChange::Adopt,
                 None => change(observed, &of),
@@ -127,8 +129,8 @@ pub fn current(observed: &Observed, group: &Group, version: &VersionRecord, now:
 }
 
 /// Hosts have seen a higher revision than we know of, and a person said to go on from there (`adopt`).
-fn overtaken(observed: &Observed) -> bool {
-    highest_on_hosts(observed) > known_revision(observed)
+fn overtaken(observed: &Observed, targets: &Targets<'_>) -> bool {
+    highest_on_hosts(observed, &targets.refused) > known_revision(observed)
 }
 
 fn new_rollout(version: &VersionRecord, hash: String, revision: i64, serial: i64, now: Timestamp) -> Rollout {
@@ -174,7 +176,9 @@ fn same_revision(
         rollout.progressed_at = Time(now);
         return (rollout, RolloutChange::Started(HistoryChange::Redeploy));
     }
-    if asked(verbs::RETRY) && (ended_failed(before) || any_failed(observed, &rollout)) {
+    // The pause of a host whose line was too slow is over as well.
+    let any_slow = || observed.hosts.values().any(|host| host.slow.is_some());
+    if asked(verbs::RETRY) && (ended_failed(before) || any_failed(observed, &rollout) || any_slow()) {
         rollout.attempt = rollout.attempt.saturating_add(1);
         rollout.progressed_at = Time(now);
         return (rollout, RolloutChange::Retry);

@@ -46,7 +46,7 @@ pub(crate) fn schedule(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> S
     schedule.claim(view);
     schedule.prune(view);
     if let Some(target) = view.target.as_ref().filter(|_| hold.is_none()) {
-        let staging = schedule.stage(view, target);
+        let staging = schedule.stage(view, target, now);
         if !staging || view.has_begun() {
             schedule.begin(view, target);
         }
@@ -141,8 +141,8 @@ impl Schedule {
     }
 
     /// Upload and verify on every selected host before the first batch; a host that joins later gets it beside the updates of the others.
-    /// True while any host lacks the release.
-    fn stage(&mut self, view: &View<'_>, target: &Target) -> bool {
+    /// True while the first update waits for any host.
+    fn stage(&mut self, view: &View<'_>, target: &Target, now: Timestamp) -> bool {
         let under_way = view.number(|state| *state == HostState::Staging);
         let mut free = STAGING_AT_ONCE.saturating_sub(under_way);
         for (index, host) in view.hosts.iter().enumerate() {
@@ -152,6 +152,19 @@ impl Schedule {
                     free -= 1;
                     true
                 }
+                HostState::Slow(_) if free > 0 => {
+                    match host.observed.slow.as_ref().and_then(|slow| slow.pause(&target.rollout, target.attempt, now))
+                    {
+                        Some(pause) => {
+                            self.requeue_within(pause);
+                            false
+                        }
+                        None => {
+                            free -= 1;
+                            true
+                        }
+                    }
+                }
                 _ => false,
             };
             if wanted {
@@ -159,7 +172,7 @@ impl Schedule {
                 self.states.push((index, HostState::Staging));
             }
         }
-        view.number(|state| matches!(state, HostState::Staging | HostState::Unstaged)) > 0
+        view.hosts.iter().any(HostView::is_waited_for)
     }
 
     /// Releases hosts outside the selection: none while the selection is not known, the spec can't be met or a hold stands, and removes

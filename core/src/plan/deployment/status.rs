@@ -119,6 +119,7 @@ fn counts(view: &View<'_>) -> RolloutCounts {
                 state,
                 HostState::Pending
                     | HostState::Unstaged
+                    | HostState::Slow(_)
                     | HostState::Staging
                     | HostState::Unknown
                     | HostState::Refused(_)
@@ -215,6 +216,7 @@ fn summarize(host: &HostView<'_>, wait_reason: (Reason, &str)) -> Option<Summary
         HostState::ByHand { .. } => summary(2, Phase::Pending, Reason::ChangedByHand, &by_hand_message(host)),
         HostState::Refused(failure) => summary(2, Phase::Pending, failure.reason, &failure.message),
         HostState::Unreachable(failure) => summary(3, Phase::Unreachable, failure.reason, &failure.message),
+        HostState::Slow(failure) => summary(4, host.state.phase(), failure.reason, &failure.message),
         HostState::Staging => summary(4, Phase::Staging, Reason::RollingOut, "uploading and verifying the release"),
         HostState::Pending => summary(5, Phase::Staged, wait_reason.0, wait_reason.1),
         HostState::Unknown | HostState::Unstaged => summary(5, Phase::Pending, wait_reason.0, wait_reason.1),

@@ -61,6 +61,8 @@ pub struct StepProgress {
     pub pruned: bool,
     /// The claim was released, removed or adopted.
     pub ownership_done: bool,
+    /// A delta was of no use on this host: the whole release is sent.
+    pub delta_failed: bool,
 }
 
 /// The next step on a host: a task of its own there, but for those that only look.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{
-    claim::{Claim, Claims, known_revision},
+    claim::{Claim, Claims, known_revision, prove_a_backup},
     observed::{FolderCheck, Group, Observed},
     references::{references, unusable},
     select::{Unselectable, select},
@@ -144,7 +144,8 @@ fn unselectable(why: &Unselectable, group: &str) -> Failure {
     }
 }
 
-/// Claims of all selected hosts. One host that belongs to another Deployment stops new updates on all: no update begins on a part.
+/// Claims of all selected hosts. One host that belongs to another Deployment stops new updates on all: no update begins on a part. One of
+/// another control plane, or of a later state of this one, is set aside; several prove that this one was restored from a backup.
 fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
     let claims = Claims::new(observed, targets.group);
     let adopt = verbs::asked(
@@ -153,6 +154,7 @@ fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
         &observed.before().last_handled,
         observed.is_first_decision(),
     );
+    let mut not_ours = Vec::new();
     let mut entries: BTreeMap<String, usize> = BTreeMap::new();
     for host in &targets.group.hosts {
         *entries.entry(host.machine()).or_default() += 1;
@@ -184,13 +186,27 @@ fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
                 continue;
             }
             Claim::Undecided { why, .. } => undecided(&host.name, &why),
-            Claim::Foreign { control_plane_id, owner } => {
-                fenced(observed, &host.name, &control_plane_id, owner.as_ref())
+            claim @ (Claim::Foreign { .. } | Claim::Ahead { .. }) => {
+                not_ours.push((host.name.as_str(), claim));
+                continue;
             }
-            Claim::Ahead { revision, .. } => ahead(observed, &host.name, revision),
         };
         targets.unmet.get_or_insert_with(|| failure.clone());
         targets.refused.insert(&host.name, failure);
+    }
+    let proved = prove_a_backup(not_ours.len(), targets.hosts.len());
+    for (host, claim) in not_ours {
+        let failure = match claim {
+            Claim::Foreign { control_plane_id, owner } => {
+                fenced(observed, host, &control_plane_id, owner.as_ref(), proved)
+            }
+            Claim::Ahead { revision, .. } => ahead(observed, host, revision, proved),
+            _ => continue,
+        };
+        if proved {
+            targets.unmet.get_or_insert_with(|| failure.clone());
+        }
+        targets.refused.insert(host, failure);
     }
     if targets.unmet.is_some() {
         let names: BTreeSet<&String> = targets.adopt.iter().map(|(name, _)| name).collect();
@@ -220,23 +236,30 @@ fn undecided(host: &str, why: &str) -> Failure {
     Failure::waiting(Reason::HostClaimed, format!("host {host} is not claimed yet: {why}. No update begins meanwhile"))
 }
 
-fn ahead(observed: &Observed, host: &str, revision: i64) -> Failure {
+fn ahead(observed: &Observed, host: &str, revision: i64, proved: bool) -> Failure {
     let what = match revision > known_revision(observed) {
         true => format!("revision {revision}, higher than this Deployment knows of"),
         false => "a later operator of this control plane than the one that holds the lease now".to_owned(),
     };
-    let text = format!(
-        "host {host} has seen {what}: this control plane was restored from a backup. To continue from there: {}",
-        observed.verb_command(verbs::ADOPT, &observed.control_plane_id)
-    );
+    let adopt = observed.verb_command(verbs::ADOPT, &observed.control_plane_id);
+    let text = match proved {
+        true => format!(
+            "host {host} has seen {what}: this control plane was restored from a backup. To continue from there: {adopt}"
+        ),
+        false => format!(
+            "host {host} has seen {what}; it is set aside, and the others go on. If this control plane was restored from a backup, or to \
+             take the host back: {adopt}"
+        ),
+    };
     Failure::terminal(Reason::HostsAhead, text)
 }
 
-fn fenced(observed: &Observed, host: &str, control_plane_id: &str, owner: Option<&Owner>) -> Failure {
+fn fenced(observed: &Observed, host: &str, control_plane_id: &str, owner: Option<&Owner>, proved: bool) -> Failure {
     let owner_name =
         owner.map_or(String::new(), |owner| format!(", as Deployment {}/{}", owner.namespace, owner.deployment));
+    let aside = if proved { "" } else { "; it is set aside, and the others go on" };
     let text = format!(
-        "control plane {control_plane_id} acts on host {host}{owner_name}. If that control plane is gone or must give up its hosts: {}",
+        "control plane {control_plane_id} acts on host {host}{owner_name}{aside}. If that control plane is gone or must give up its hosts: {}",
         observed.verb_command(verbs::ADOPT, control_plane_id)
     );
     Failure::terminal(Reason::FencedByOtherControlPlane, text)

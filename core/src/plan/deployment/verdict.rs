@@ -41,6 +41,12 @@ pub fn verdict(
     if view.number(is_by_hand) > 0 && verdict.reason() != Reason::ChangedByHand {
         verdict.add(&format!("; changed by hand and left so: {}", view.names(is_by_hand)));
     }
+    if view.number(is_slow) > 0 && verdict.reason() != Reason::UploadTooSlow {
+        verdict.add(&format!("; set aside, the line is too slow: {}", view.names(is_slow)));
+    }
+    if view.number(is_refused) > 0 && verdict.reason() == Reason::RollingOut {
+        verdict.add(&format!("; set aside: {}", view.names(is_refused)));
+    }
     if let Some(until) = leaving.waits_for.filter(|_| !leaving.hosts.is_empty()) {
         verdict.add(&format!("; no longer selected, and left as it is {until}: {}", list_names(&leaving.hosts)));
     }
@@ -108,6 +114,14 @@ impl Chain<'_> {
         }
         if ready + by_hand + view.number(is_away) == total {
             return self.unreachable(ready);
+        }
+        let slow = view.number(is_slow);
+        if slow > 0 && ready + by_hand + view.number(is_away) + slow == total {
+            return self.too_slow(ready);
+        }
+        let refused = view.number(is_refused);
+        if refused > 0 && ready + by_hand + view.number(is_away) + slow + refused == total {
+            return (self.set_aside(ready), None);
         }
         self.under_way(ready)
     }
@@ -243,6 +257,33 @@ impl Chain<'_> {
         self.until_deadline(Reason::HostsUnreachable, true, message)
     }
 
+    /// Hosts on which this Deployment may not act, with nothing left to do on the others.
+    fn set_aside(&self, ready: usize) -> Verdict {
+        let causes = self.view.hosts.iter().filter_map(|host| match &host.state {
+            HostState::Refused(failure) => Some(failure),
+            _ => None,
+        });
+        let reason = causes.clone().next().map_or(Reason::HostsAhead, |failure| failure.reason);
+        let first: Vec<&str> = causes.take(3).map(|failure| failure.message.as_str()).collect();
+        Verdict::failed(reason, format!("{}; {}", self.progress(ready), first.join("; ")))
+    }
+
+    /// All hosts but those are ready, or do not answer.
+    fn too_slow(&self, ready: usize) -> (Verdict, Option<Duration>) {
+        let cause = self.view.hosts.iter().find_map(|host| match &host.state {
+            HostState::Slow(failure) => Some(failure.message.as_str()),
+            _ => None,
+        });
+        let message = format!(
+            "{}; the line is too slow for the release on {}: {}. It is tried again. To leave one out: {}",
+            self.progress(ready),
+            self.view.names(is_slow),
+            cause.unwrap_or_default(),
+            self.group_verb(verbs::SUSPEND_HOST, self.first(is_slow))
+        );
+        self.until_deadline(Reason::UploadTooSlow, true, message)
+    }
+
     fn under_way(&self, ready: usize) -> (Verdict, Option<Duration>) {
         let view = self.view;
         let is_down = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down);
@@ -368,6 +409,15 @@ fn is_away(state: &HostState) -> bool {
 fn is_blocking(state: &HostState) -> bool {
     let down = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down | HostState::Unknown);
     is_away(state) || is_not_ready(state) || down(state) || *state == HostState::ByHand { serves: false }
+}
+
+/// The Deployment may not act there, and the others go on.
+fn is_refused(state: &HostState) -> bool {
+    matches!(state, HostState::Refused(_))
+}
+
+fn is_slow(state: &HostState) -> bool {
+    matches!(state, HostState::Slow(_))
 }
 
 fn is_by_hand(state: &HostState) -> bool {

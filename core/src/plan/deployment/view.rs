@@ -131,11 +131,18 @@ impl<'a> View<'a> {
 }
 
 impl HostView<'_> {
+    /// It lacks the release, and the first update waits for it: one whose line was too slow once does not count.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        matches!(self.state, HostState::Staging | HostState::Unstaged) && self.observed.slow.is_none()
+    }
+
     /// Its application serves, of the target or of an earlier release, and no update of the host is under way.
     pub(crate) fn is_available(&self) -> bool {
         match self.state {
             HostState::Ready | HostState::ByHand { serves: true } => true,
-            HostState::Pending | HostState::Unstaged | HostState::Staging => self.observed.is_serving(),
+            HostState::Pending | HostState::Unstaged | HostState::Staging | HostState::Slow(_) => {
+                self.observed.is_serving()
+            }
             _ => false,
         }
     }

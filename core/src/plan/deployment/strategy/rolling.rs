@@ -29,8 +29,7 @@ pub(crate) fn max_unavailable(view: &View<'_>) -> usize {
 
 /// Hosts wait, no update is open, and none may begin: others are unavailable for another cause.
 pub(crate) fn is_held_back(view: &View<'_>) -> bool {
-    let staging = view.number(|state| matches!(state, HostState::Staging | HostState::Unstaged));
-    let waits_for_staging = staging > 0 && !view.has_begun();
+    let waits_for_staging = view.hosts.iter().any(HostView::is_waited_for) && !view.has_begun();
     let open = view.number(|state| matches!(state, HostState::Updating { .. }));
     open == 0
         && !waits_for_staging
@@ -38,9 +37,10 @@ pub(crate) fn is_held_back(view: &View<'_>) -> bool {
         && view.number(|state| *state == HostState::Pending) > 0
 }
 
-/// Number of unavailable hosts, without the failures that `maxFailures` allows.
+/// Number of unavailable hosts, without the failures that `maxFailures` allows and the hosts that are set aside.
 fn away(view: &View<'_>) -> usize {
-    let away = view.hosts.iter().filter(|host| !host.is_available()).count();
+    let is_away = |host: &&HostView<'_>| !host.is_available() && !matches!(host.state, HostState::Refused(_));
+    let away = view.hosts.iter().filter(is_away).count();
     let failed = view.number(|state| matches!(state, HostState::Failed(_)));
     let allowed = usize::try_from(view.observed.spec.strategy.max_failures).unwrap_or(0);
     away - failed.min(allowed)
