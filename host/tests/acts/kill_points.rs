@@ -1,5 +1,5 @@
 //! Every durable effect of a task, with the process killed just before it and just after it, with the power lost there (what was not
-//! synced is gone), and with a disk that has no room for it. The operator then goes on as from any facts, with a new task, and the end
+//! synced is gone, and the next boot has another id), and with a disk that has no room for it. The operator then goes on as from any facts, with a new task, and the end
 //! is the same.
 //!
 //! `make test` takes one point of every effect by `LANDFALL_SEED`; `LANDFALL_NIGHT=1` all of them; `LANDFALL_POINT=order.write` those whose
@@ -149,12 +149,15 @@ fn starts(host: &Host) -> usize {
 /// Kills there, and lets the operator go on.
 fn crash(story: &Story, point: &Point, expected: &[String]) {
     let mut host = Host::new();
+    if point.power {
+        host.environment = vec![an_earlier_boot()];
+    }
     (story.prepare)(&host);
     let before = hooks(&host);
     let notes = host.root.parent().unwrap().join("notes");
     std::fs::create_dir(&notes).unwrap();
     let steps = (story.steps)(&host);
-    host.environment = vec![("LANDFALL_HOST_KILL", point.kill())];
+    host.environment.push(("LANDFALL_HOST_KILL", point.kill()));
     if point.power {
         host.environment.push(("LANDFALL_HOST_UNSYNCED", notes.display().to_string()));
     }
@@ -217,19 +220,26 @@ fn assert_reason(failure: &landfall_host_protocol::Failure, errno: rustix::io::E
     assert_eq!((failure.reason, failure.full.is_some()), (reason, full), "{point:?}: {failure:?}");
 }
 
+/// Whoever looks after the loss of power is in another boot.
+fn an_earlier_boot() -> (&'static str, String) {
+    ("LANDFALL_HOST_BOOT_ID", "of-the-boot-before".to_owned())
+}
+
 /// What a task that has ended did is on the disk: a loss of power takes nothing of it.
 fn lose_power_after_the_end(story: &Story, expected: &[String]) {
     let mut host = Host::new();
+    host.environment = vec![an_earlier_boot()];
     (story.prepare)(&host);
     let notes = host.root.parent().unwrap().join("notes");
     std::fs::create_dir(&notes).unwrap();
-    host.environment = vec![("LANDFALL_HOST_UNSYNCED", notes.display().to_string())];
+    host.environment.push(("LANDFALL_HOST_UNSYNCED", notes.display().to_string()));
     let (task, outcome) = host.run((story.steps)(&host));
     assert_eq!(outcome, Outcome::Succeeded);
     settled(&host);
     let starts = starts(&host);
     host.kill_everything();
     unsynced::roll_back(&notes).unwrap();
+    host.environment.clear();
     if starts > 0 {
         // Nobody starts it but the operator.
         go_on(story, &host, &Point::nowhere());

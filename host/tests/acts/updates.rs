@@ -623,3 +623,33 @@ fn a_keeper_that_is_stuck_is_waited_for_once_in_a_task() {
     host.succeed(steps);
     assert_eq!((process(&host).state, process(&host).redeploys), (ProcessState::Running, 1));
 }
+
+/// In the middle of an update its keeper goes on as a newer program, and then it and the runner are killed.
+#[test]
+fn an_application_outlives_keeper_and_runner_and_is_updated_after() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let kill = |pid: i32| kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    let host = Host::new();
+    let (one, two) = (example("v1.0"), example("v2.0"));
+    host.succeed(update(&host, &one, start_step(&one)));
+    let before = process(&host);
+    let mut steps = update(&host, &two, start_step(&two));
+    steps.insert(1, Step::Settle { seconds: 600 });
+    host.begin(&host.task(steps)).unwrap();
+    wait_for("settle", || (landfall_host::task::open(&host.folder)?.step == "settle").then_some(()));
+
+    let newer = host.root.parent().unwrap().join("newer");
+    std::fs::copy(env!("CARGO_BIN_EXE_landfall-host"), &newer).unwrap();
+    assert!(landfall_host::keeper::upgrade(&host.folder, &newer, crate::support::PATIENCE).unwrap());
+    let keeper = facts(&host).keeper.unwrap();
+    assert!(keeper.parent);
+    host.processes().into_iter().for_each(kill);
+    kill(keeper.pid);
+    wait_for("the end of both", || (host.processes().is_empty() && facts(&host).keeper.is_none()).then_some(()));
+    let now = process(&host);
+    assert_eq!((now.pid, now.start, now.state), (before.pid, before.start, ProcessState::Running));
+
+    host.succeed(update(&host, &two, start_step(&two)));
+    assert_eq!(process(&host).release, two.name);
+    assert_eq!(host.applications().len(), 1);
+}

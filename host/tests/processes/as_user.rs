@@ -453,3 +453,71 @@ fn what_a_hostile_user_puts_in_the_place_of_his_file_is_not_used() {
     assert_eq!(fs::symlink_metadata(host.folder.shared().join("config/key.pem")).unwrap().uid(), APP);
     host.stop().unwrap();
 }
+
+/// What sudo itself says, and what it allows beside what is needed.
+#[test]
+fn a_sudo_that_wants_a_terminal_and_one_that_is_too_wide_are_told() {
+    let name = "as_user::a_sudo_that_wants_a_terminal_and_one_that_is_too_wide_are_told";
+    if !is_inner() {
+        for (rules, case) in [
+            ("Defaults requiretty\nroot ALL=(ALL:ALL) ALL\ndeploy ALL=(app) NOPASSWD: /bin/sh", "tty"),
+            ("root ALL=(ALL:ALL) ALL\ndeploy ALL=(ALL) NOPASSWD: ALL", "wide"),
+            ("root ALL=(ALL:ALL) ALL\ndeploy ALL=(app) NOPASSWD: /bin/sh", "fit"),
+        ] {
+            let more = format!("printf '{rules}\\n' >/etc/sudoers; echo {case} >/mnt/case");
+            as_other(name, RunAsMethod::Sudo, &more);
+        }
+        return;
+    }
+    let case = fs::read_to_string("/mnt/case").unwrap();
+    let found = landfall_host::facts::check_users(Some(RunAsMethod::Sudo), &["app".to_owned()]);
+    let host = host();
+    let mut config = process(&["./run"]);
+    config.run_as = Some(run_as());
+    let start = start(&host.release("v1", "exec sleep 1000"), config);
+    let check = runtime::of(&start.config).check(&host.folder, &start);
+    if case == "tty\n" {
+        assert!(found.cannot_become["app"].contains("tty"), "{:?}", found.cannot_become);
+        let failure = check.unwrap_err();
+        assert_eq!(failure.reason, Reason::HostUnsupported);
+        assert!(failure.why.contains("tty"), "{}", failure.why);
+        assert!(host.start(&start).is_err() && host.living().is_empty());
+        return;
+    }
+    assert!(found.cannot_become.is_empty(), "{:?}", found.cannot_become);
+    assert_eq!(found.sudo_too_wide, case == "wide\n");
+    check.unwrap();
+}
+
+/// The user's own quota or disk refuses his file: said with its numbers, and what was there stays.
+#[test]
+fn a_full_disk_of_another_users_file_is_told_with_numbers() {
+    let name = "as_user::a_full_disk_of_another_users_file_is_told_with_numbers";
+    if !is_inner() {
+        let more = "mkdir /mnt/disk; mount -t tmpfs -o size=2m,mode=755,uid=3300 disk /mnt/disk";
+        return as_other(name, RunAsMethod::Sudo, more);
+    }
+    program::use_for_children(Path::new("/mnt/landfall-host"));
+    let mut host = Host::at(Path::new("/mnt/disk"));
+    for path in [&host.folder.path(), host.folder.root()] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let mut config = process(&["./run"]);
+    config.run_as = Some(run_as());
+    config.files = vec![file("key.pem", 0o600, "key")];
+    let start = start(&host.release("v1", "exec sleep 1000"), config);
+    host.secrets.0.insert("key".to_owned(), "small".into());
+    host.start(&start).unwrap();
+    host.stop().unwrap();
+    let path = host.folder.shared().join("config/key.pem");
+    let before = fs::metadata(&path).unwrap().ino();
+    host.secrets.0.insert("key".to_owned(), vec![b'x'; 3 << 20].into());
+    let failure = host.start(&start).unwrap_err();
+    assert_eq!(failure.reason, Reason::DiskFull, "{}", failure.why);
+    assert!(failure.full.is_some());
+    assert_eq!(fs::metadata(&path).unwrap().ino(), before);
+    assert_eq!(names(&host), ["key.pem"]);
+    host.secrets.0.insert("key".to_owned(), "small".into());
+    host.start(&start).unwrap();
+    host.stop().unwrap();
+}

@@ -638,6 +638,42 @@ fn what_prints_as_fast_as_it_can_fills_no_disk() {
     assert!(!host.folder.log(3).exists());
 }
 
+/// Where the file system cuts without a loss, the newest lines are there without a gap.
+#[test]
+fn of_a_hundred_megabytes_the_newest_lines_are_kept_at_little_cost() {
+    const LAST: u64 = 12_000_000;
+    let host = Host::new();
+    let script = format!("seq 1 {LAST}; echo >../../shared/data/done; exec sleep 1000");
+    let mut config = process(&["./run"]);
+    config.log = landfall_host_protocol::LogLimits { max_bytes: 1 << 20, files: 2 };
+    host.started(&start(&host.release("v1", &script), config));
+    host.wait_for_data("done");
+    let length = |number| fs::metadata(host.folder.log(number)).map_or(0, |metadata| metadata.len());
+    until("all of it is within its bounds", || (0..3).map(length).sum::<u64>() <= 4 << 20);
+    assert!(!host.folder.log(3).exists());
+    let text: String = (0..3).rev().map(|number| fs::read_to_string(host.folder.log(number)).unwrap()).collect();
+    let lines: Vec<u64> = text.lines().skip(1).filter_map(|line| line.parse().ok()).collect();
+    assert_eq!(lines.last(), Some(&LAST));
+    let kind = rustix::fs::statfs(host.folder.root()).unwrap().f_type;
+    if [0xef53, 0x5846_5342].contains(&kind) {
+        let gap = lines.windows(2).find(|pair| pair[1] != pair[0] + 1);
+        assert_eq!(gap, None, "ext4 and xfs cut without a loss");
+    }
+    let keeper = host.keeper().unwrap().identity().pid;
+    let stat = fs::read_to_string(format!("/proc/{keeper}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    assert!(ticks < 300, "its keeper worked for {ticks} hundredths of a second");
+    let rollup = fs::read_to_string(format!("/proc/{keeper}/smaps_rollup")).unwrap();
+    let private: u64 = rollup
+        .lines()
+        .filter(|line| line.starts_with("Private_"))
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .sum();
+    assert!(private < 4096, "{private} kB of its keeper are its own");
+    host.stop().unwrap();
+}
+
 /// A process of the shell helper's time: seen, left alone, and ended as a whole by the next update.
 #[test]
 fn what_the_shell_helper_started_is_taken_over_as_it_is() {

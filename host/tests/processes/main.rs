@@ -9,6 +9,7 @@ mod as_user;
 mod client;
 mod contract;
 mod due;
+mod fuse;
 mod host;
 mod hostile;
 mod identity;

@@ -5,13 +5,14 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command};
 use landfall_host::{
     failure::StepFailure,
     keeper::{Phase, State},
-    process::{Found, Identity, find},
+    process::{Found, Identity, Stat, find},
     program,
 };
 use landfall_host_protocol::{Probe, ProcessState, Reason, StopTo, WaitingReason};
 use rustix::process::Signal;
 
 use crate::{
+    fuse::Fuse,
     host::{Host, exec, process, start, with_stop},
     support::{PATIENCE, is_inner, kill, run_again, until},
 };
@@ -236,4 +237,45 @@ fn a_probes_command_that_may_not_be_ended_holds_nobody() {
     let kill = Command::new(AS_ROOT[0]).args(&AS_ROOT[1..]).args(["kill", "-KILL", &first.to_string()]).status();
     assert!(kill.unwrap().success());
     until("it can be stopped", || host.stop().is_ok());
+}
+
+/// D state that KILL does not end: its file system has the question, and never answers.
+#[test]
+fn what_sleeps_uninterruptibly_is_told_and_ended_when_it_wakes() {
+    let name = "unended::what_sleeps_uninterruptibly_is_told_and_ended_when_it_wakes";
+    if !is_inner() {
+        return run_again(name, &["unshare", "--mount"], &[]);
+    }
+    let place = Path::new("/mnt");
+    let fuse = Fuse::mount(place);
+    let host = Host::new();
+    let script = "cat /mnt/file & echo $! >../../shared/data/child; exec sleep 1001";
+    let release = host.release("v1", script);
+    host.started(&start(&release, with_stop(process(&["./run"]), StopTo::Main, 0)));
+    let child: i32 = host.wait_for_data("child").trim().parse().unwrap();
+    let state = || Stat::read(child).map(|stat| stat.state);
+    until("it sleeps", || name_of(child).as_deref() == Some("cat") && matches!(state(), Some('D' | 'S')));
+    let failure = host.stop().unwrap_err();
+    assert_eq!(failure.reason, Reason::StopFailed);
+    assert!(failure.why.contains(&format!("pid {child}")), "{}", failure.why);
+    assert_eq!(state(), Some('D'), "it was killed and lives");
+    assert_eq!(host.facts().survivors[0].pid, child);
+    fuse.end(place);
+    until("it can be stopped", || host.stop().is_ok());
+    assert_eq!(host.process().state, ProcessState::Stopped);
+    host.started(&start(&host.release("v2", "exec sleep 1002"), process(&["./run"])));
+}
+
+/// As nfs, which this kernel may lack: a file system that is another machine's or another program's.
+#[test]
+fn a_root_on_a_mounted_fuse_is_refused_by_name() {
+    let name = "unended::a_root_on_a_mounted_fuse_is_refused_by_name";
+    if !is_inner() {
+        return run_again(name, &["unshare", "--mount"], &[]);
+    }
+    let place = Path::new("/mnt");
+    let fuse = Fuse::mount(place);
+    let unfit = landfall_host::facts::root(place).unfit;
+    fuse.end(place);
+    assert_eq!(unfit.as_deref(), Some("/mnt is on fuse"));
 }
