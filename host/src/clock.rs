@@ -1,6 +1,6 @@
 //! The one place that reads the time. Host time decides nothing; durations are monotonic.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A point in time for durations.
 #[expect(clippy::disallowed_methods, reason = "the one place")]
@@ -23,4 +23,10 @@ pub fn uptime_millis() -> u64 {
 pub fn wall_millis() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
+}
+
+/// This time, unless a test does not wait as long: a variable with milliseconds, in a debug build.
+pub fn unless_told(variable: &str, time: Duration) -> Duration {
+    let told = cfg!(debug_assertions).then(|| std::env::var(variable).ok()?.parse().ok()).flatten();
+    told.map_or(time, Duration::from_millis)
 }

@@ -14,6 +14,7 @@ use crate::{
 
 /// After KILL, until what is left is told.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+const KILL_TIMEOUT_MILLIS: &str = "LANDFALL_HOST_KILL_TIMEOUT_MILLIS";
 /// The same where nothing that is left may be signalled.
 const REFUSED_TIMEOUT: Duration = Duration::from_millis(200);
 /// Between two looks at what is left once the first process is dead: short at first, for most is over in a moment.
@@ -111,8 +112,9 @@ pub fn end(
     if let Some(main) = main {
         let _ = hands.signal(main, Signal::KILL);
     }
-    let kill_ends = clock::monotonic() + KILL_TIMEOUT;
-    hands.end_all(of, KILL_TIMEOUT);
+    let kill_timeout = clock::unless_told(KILL_TIMEOUT_MILLIS, KILL_TIMEOUT);
+    let kill_ends = clock::monotonic() + kill_timeout;
+    hands.end_all(of, kill_timeout);
     let mut refused_ends = clock::monotonic() + REFUSED_TIMEOUT;
     loop {
         let mut living = everything(hands, application, of, &mut seen);

@@ -7,7 +7,6 @@ use std::{
 
 use crate::clock;
 
-/// Tests don't wait as long: a number in a debug build.
 const MILLIS: &str = "LANDFALL_HOST_PATIENCE_MILLIS";
 
 /// Begins with the first who waits.
@@ -20,15 +19,10 @@ impl Patience {
     /// What is left of it; `whole`: of one that begins now.
     pub fn left(&self, whole: impl FnOnce() -> Duration) -> Duration {
         let now = clock::monotonic();
-        let end = self.end.get().unwrap_or_else(|| now + for_tests().unwrap_or_else(whole));
+        let end = self.end.get().unwrap_or_else(|| now + clock::unless_told(MILLIS, whole()));
         self.end.set(Some(end));
         end.saturating_duration_since(now)
     }
-}
-
-fn for_tests() -> Option<Duration> {
-    let text = cfg!(debug_assertions).then(|| std::env::var(MILLIS).ok())??;
-    Some(Duration::from_millis(text.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -7,6 +7,10 @@ use std::{
     os::fd::AsRawFd,
     path::Path,
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
 };
 
@@ -21,11 +25,13 @@ const ENOSYS: i32 = 38;
 pub struct Fuse {
     device: File,
     server: Option<JoinHandle<()>>,
+    asked: Arc<AtomicBool>,
 }
 
 impl Fuse {
-    pub fn mount(place: &Path) -> Self {
-        let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
+    /// `None`: this kernel has no FUSE.
+    pub fn mount(place: &Path) -> Option<Self> {
+        let device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
         // The command that mounts inherits it.
         rustix::io::fcntl_setfd(&device, rustix::io::FdFlags::empty()).unwrap();
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
@@ -34,8 +40,15 @@ impl Fuse {
         assert!(mount.status().unwrap().success());
         rustix::io::fcntl_setfd(&device, rustix::io::FdFlags::CLOEXEC).unwrap();
         let end = device.try_clone().unwrap();
-        let server = std::thread::spawn(move || serve(end));
-        Self { device, server: Some(server) }
+        let asked = Arc::new(AtomicBool::new(false));
+        let is_asked = asked.clone();
+        let server = std::thread::spawn(move || serve(end, &is_asked));
+        Some(Self { device, server: Some(server), asked })
+    }
+
+    /// Somebody waits for an answer that does not come: from now on nothing ends him.
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// It is gone, and everybody who waits for it hears that.
@@ -46,7 +59,7 @@ impl Fuse {
     }
 }
 
-fn serve(mut device: File) {
+fn serve(mut device: File, asked: &AtomicBool) {
     let mut request = vec![0; 256 << 10];
     // An error: it was unmounted.
     while let Ok(count) = device.read(&mut request) {
@@ -54,7 +67,11 @@ fn serve(mut device: File) {
         assert!(count >= 40);
         let unique = u64::from_ne_bytes(request[8..16].try_into().unwrap());
         let (error, body) = match number(4) {
-            LOOKUP | FORGET => continue,
+            LOOKUP => {
+                asked.store(true, Ordering::SeqCst);
+                continue;
+            }
+            FORGET => continue,
             INIT => (0, words(&[7, number(44).min(31), 0, 0, 0, 4096, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
             GETATTR => (0, attributes()),
             STATFS => (0, words(&[0; 20])),
