@@ -653,3 +653,57 @@ fn an_application_outlives_keeper_and_runner_and_is_updated_after() {
     assert_eq!(process(&host).release, two.name);
     assert_eq!(host.applications().len(), 1);
 }
+
+/// Its keeper and its first process are killed: a child alone is left.
+fn kill_all_but_a_child(host: &Host) -> i32 {
+    use rustix::process::{Pid, Signal, kill_process};
+    let now = facts(host);
+    let leader = now.process.unwrap().pid;
+    let child = wait_for("its child", || host.applications().into_iter().find(|pid| *pid != leader));
+    for pid in [now.keeper.unwrap().pid, leader] {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        wait_for("its end", || Stat::read(pid).is_none_or(|stat| stat.is_dead()).then_some(()));
+    }
+    child
+}
+
+/// R3
+#[test]
+fn children_of_a_dead_leader_outlive_neither_an_update_nor_a_removal() {
+    let host = Host::new();
+    let forks = |version| {
+        let script = format!("#!/bin/sh\n: {version}\nsleep 1000 &\nexec sleep 1001\n");
+        crate::support::release(version, &[("bin/run", 0o755, &script)])
+    };
+    let (one, two) = (forks("v1.0"), forks("v2.0"));
+    host.succeed(update(&host, &one, start_step(&one)));
+    let child = kill_all_but_a_child(&host);
+    assert_eq!(host.applications(), [child]);
+    host.succeed(update(&host, &two, start_step(&two)));
+    assert!(!host.applications().contains(&child));
+    let child = kill_all_but_a_child(&host);
+    assert_eq!(host.applications(), [child]);
+    host.succeed(vec![Step::Remove]);
+    assert!(Stat::read(child).is_none_or(|stat| stat.is_dead()));
+    assert!(host.applications().is_empty() && !host.folder.path().exists());
+}
+
+#[test]
+fn a_clock_that_is_wrong_by_years_decides_nothing() {
+    let mut host = Host::new();
+    let decade: i64 = 315_360_000;
+    let versions = ["v1.0", "v2.0", "v3.0"].map(example);
+    for (version, wrong_by) in versions.iter().zip([0, decade, -6 * decade]) {
+        host.environment = vec![("LANDFALL_HOST_CLOCK_WRONG_BY", wrong_by.to_string())];
+        let mut steps = update(&host, version, start_step(version));
+        steps[5] = Step::MinReady { seconds: 1 };
+        let task = host.succeed(steps);
+        assert_eq!(process(&host).release, version.name, "wrong by {wrong_by} s");
+        // What was done last is the last, whenever it says that it was.
+        assert_eq!(facts(&host).journal, task.id.n + 2);
+        assert!(host.folder.release(&version.name).exists());
+    }
+    let kept: Vec<_> = landfall_host::steps::staged::list(&host.folder).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(kept, [versions[1].name.clone(), versions[2].name.clone()], "what runs and the one before it");
+    host.succeed(vec![Step::Remove]);
+}

@@ -190,6 +190,16 @@ fn an_old_view_and_an_unknown_task_are_refused() {
     assert_eq!(answer, Answer::Refused(Refusal::JournalMoved { now }));
 }
 
+/// So many places in a stream, the same for a seed.
+fn anywhere(seed: u64, number: usize, length: usize) -> Vec<usize> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % length
+    };
+    (0..number).map(|_| next()).collect()
+}
+
 #[test]
 fn wherever_a_session_is_cut_the_next_one_comes_to_the_same_end() {
     let bytes = noise(30_000);
@@ -203,7 +213,11 @@ fn wherever_a_session_is_cut_the_next_one_comes_to_the_same_end() {
     stream.extend(message(3, &begin(task(0, vec![settle(0)]))));
     stream.extend(message(4, &attach(0, 0)));
     let cuts = [1, 8, 9, 100, 400, 8_000, before_begin - 3, before_begin, before_begin + 9, before_begin + 300];
-    for cut in cuts.into_iter().chain([stream.len() - 1, stream.len()]) {
+    let seed = std::env::var("LANDFALL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let number = if std::env::var_os("LANDFALL_NIGHT").is_some() { 300 } else { 5 };
+    println!("LANDFALL_SEED={seed}");
+    let anywhere = anywhere(seed, number, stream.len());
+    for cut in cuts.into_iter().chain([stream.len() - 1, stream.len()]).chain(anywhere) {
         let root = Root::new();
         let mut client = Client::start(root.path());
         client.write(&stream[..cut]);
