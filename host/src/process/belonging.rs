@@ -114,9 +114,10 @@ pub fn marked(value: &str) -> Vec<Identity> {
         return Vec::new();
     }
     let wanted = format!("{MARK}={value}");
-    let carries = |pid: i32| {
+    let mut piece = vec![0u8; PIECE];
+    let mut carries = |pid: i32| {
         fs::File::open(format!("/proc/{pid}/environ"))
-            .is_ok_and(|environ| has_entry(environ.take(ENVIRON_MAX), wanted.as_bytes()))
+            .is_ok_and(|environ| has_entry(environ.take(ENVIRON_MAX), wanted.as_bytes(), &mut piece))
     };
     // The start time is read on both sides: the pid may have passed to another in between.
     table()
@@ -127,14 +128,13 @@ pub fn marked(value: &str) -> Vec<Identity> {
 }
 
 /// One of the entries, with a zero byte after each, is this one. Of what is read a piece at a time is held: its owner can make it as long
-/// as he likes.
-fn has_entry(mut environ: impl Read, wanted: &[u8]) -> bool {
+/// as he likes. `piece` is where it is read to.
+fn has_entry(mut environ: impl Read, wanted: &[u8], piece: &mut [u8]) -> bool {
     let whole = [&[0], wanted, &[0]].concat();
     // The first entry has none before it.
     let mut held = vec![0u8];
-    let mut piece = vec![0u8; PIECE];
     loop {
-        let read = match environ.read(&mut piece) {
+        let read = match environ.read(piece) {
             Ok(read) => read,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(_) => return false,
@@ -168,10 +168,11 @@ pub fn suspected(releases: &Path, known: &[Identity]) -> Vec<StrangerFacts> {
         .iter()
         .filter(|(pid, _)| *pid != own)
         .filter(|(pid, stat)| !known.iter().any(|process| process.pid == *pid && process.start == stat.start))
-        .filter(|(pid, _)| user_of(*pid).is_none_or(|user| users.contains(&user)))
         .filter(|(pid, _)| {
             ["exe", "cwd"].iter().any(|link| fs::read_link(format!("/proc/{pid}/{link}")).is_ok_and(below))
         })
+        // Last, for it is the longest of these files.
+        .filter(|(pid, _)| user_of(*pid).is_none_or(|user| users.contains(&user)))
         .map(|(pid, stat)| Identity::with(*pid, stat))
         .collect();
     describe_all(&found)
@@ -230,6 +231,7 @@ mod tests {
     #[test]
     fn a_mark_is_found_anywhere_and_an_endless_environment_ends() {
         let wanted = b"LANDFALL_INSTANCE=ab";
+        let has_entry = |environ: &[u8], wanted: &[u8]| has_entry(environ, wanted, &mut vec![0; PIECE]);
         let long = vec![b'x'; PIECE];
         for before in [&b""[..], b"A=1\0", &[&long[..PIECE - 10], b"\0"].concat(), &[&long[..], b"\0"].concat()] {
             for after in [&b""[..], b"\0", b"\0B=2\0"] {
@@ -239,7 +241,7 @@ mod tests {
             assert!(!has_entry(&[before, b"X", wanted, b"\0"].concat()[..], wanted));
         }
         let mut endless = std::io::repeat(b'x').take(2 * ENVIRON_MAX);
-        assert!(!has_entry((&mut endless).take(ENVIRON_MAX), wanted));
+        assert!(!super::has_entry((&mut endless).take(ENVIRON_MAX), wanted, &mut [0; PIECE]));
         assert_eq!(endless.limit(), ENVIRON_MAX);
     }
 

@@ -1,4 +1,4 @@
-//! Whose socket listens: `/proc/net/tcp{,6}` names the inode, `/proc/PID/fd` its owner.
+//! Whose socket listens: the kernel names the inode (by `sock_diag`, else in `/proc/net/tcp{,6}`), `/proc/PID/fd` its owner.
 
 use std::{
     fs,
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     belonging::describe_all,
     identity::Identity,
+    socket_diag,
     stat::{Stat, table},
 };
 
@@ -24,11 +25,17 @@ pub struct Listening {
 
 /// The sockets that answer on this address and port: those bound to it, else those bound to every address. `None`: it can't be seen.
 pub fn listening(asked: IpAddr, port: u16) -> Option<Vec<Listening>> {
+    let all = socket_diag::listening(port).or_else(|| by_proc(port))?;
+    Some(answering(&all, asked, port))
+}
+
+/// The sockets that listen on this port, by the files that every kernel has.
+pub(super) fn by_proc(port: u16) -> Option<Vec<Listening>> {
     let ipv4 = fs::read_to_string("/proc/net/tcp").ok()?;
     // A kernel without IPv6 has no such file.
     let ipv6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
-    let all: Vec<Listening> = ipv4.lines().chain(ipv6.lines()).filter_map(parse).collect();
-    Some(answering(&all, asked, port))
+    let all = ipv4.lines().chain(ipv6.lines()).filter_map(parse);
+    Some(all.filter(|socket| socket.port == port).collect())
 }
 
 fn answering(all: &[Listening], asked: IpAddr, port: u16) -> Vec<Listening> {

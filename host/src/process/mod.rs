@@ -7,6 +7,7 @@ mod handle;
 mod identity;
 mod listener;
 mod signal;
+mod socket_diag;
 mod stat;
 
 pub use belonging::{

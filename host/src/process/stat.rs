@@ -1,8 +1,11 @@
 //! `/proc/PID/stat`, and the list of all processes.
 
-use std::fs;
+use std::{fs, io::Read};
 
 use crate::clock;
+
+/// Bytes of a line: 52 numbers and a name of at most 64 characters.
+const LINE_MAX: usize = 2 << 10;
 
 /// What one line of `/proc/PID/stat` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +37,11 @@ impl Stat {
 
     /// `None`: there is no such process, or it may not be seen.
     pub fn read(pid: i32) -> Option<Self> {
-        Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+        let mut line = [0u8; LINE_MAX];
+        let mut file = fs::File::open(format!("/proc/{pid}/stat")).ok()?;
+        // The kernel writes it whole or not at all.
+        let length = file.read(&mut line).ok()?;
+        Self::parse(line.get(..length)?)
     }
 
     /// A zombie is dead; but not one whose other threads live, for its first thread alone has ended. Stopped, traced and in
