@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use russh::{
-    Preferred,
+    Preferred, cipher,
     client::{self, AuthResult, Handle},
     compression,
 };
@@ -207,9 +207,30 @@ fn handshake_failed(address: &str, expected: &Expected, observed: ServerObserved
     }
 }
 
+/// AES-GCM first where this machine has instructions for it, as nearly all have: several times the pace of ChaCha20 in OpenSSH, which has
+/// none of its own for that. Without them ChaCha20 is the faster one.
+fn ciphers() -> Vec<cipher::Name> {
+    let mut ciphers = vec![cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305];
+    if !has_aes() {
+        ciphers.rotate_right(1);
+    }
+    ciphers.extend([cipher::AES_256_CTR, cipher::AES_192_CTR, cipher::AES_128_CTR]);
+    ciphers
+}
+
+fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    false
+}
+
 fn config(expected: &Expected) -> client::Config {
     client::Config {
         preferred: Preferred {
+            cipher: Cow::Owned(ciphers()),
             key: Cow::Owned(expected.algorithms()),
             host_key_certificates: Cow::Owned(expected.certificate_algorithms()),
             compression: Cow::Borrowed(&[compression::NONE]),
