@@ -319,6 +319,10 @@ pub struct RolloutIntent {
     /// Last acts by hand (`landfall-host` on the host), one for each host whose last act it was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_hand: Vec<ActByHand>,
+    /// Reason of a person (verb `landfall.dev/skip-drain`) for which hosts whose drain failed in an earlier attempt are updated without it in
+    /// this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip_drain: Option<String>,
 }
 
 /// Act by hand on one host.

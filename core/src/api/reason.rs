@@ -293,6 +293,8 @@ pub enum Reason {
     HookFailed,
     /// The drain of the version that ran failed.
     DrainFailed,
+    /// What ran is stopped without its drain, which had failed: a person asked for that.
+    DrainSkipped,
     /// The process could not be stopped.
     StopFailed,
     /// The release could not be made the current one.

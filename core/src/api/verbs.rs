@@ -10,6 +10,8 @@ pub const RETRY: &str = "landfall.dev/retry";
 pub(crate) const REDEPLOY: &str = "landfall.dev/redeploy";
 /// Take over hosts that another control plane, or a newer state of this one, acted on. The value is the id that the message shows.
 pub(crate) const ADOPT: &str = "landfall.dev/adopt";
+/// Update hosts whose drain failed without their drain, in the attempt that the next `retry` begins. The value is the reason.
+pub(crate) const SKIP_DRAIN: &str = "landfall.dev/skip-drain";
 /// On a Secret: the server that it is for, `host`, or `host:port` where the port is not the scheme's own.
 pub(crate) const GIT_HOST: &str = "landfall.dev/git-host";
 /// Look now.

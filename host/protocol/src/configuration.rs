@@ -78,10 +78,17 @@ pub struct SystemdRuntime {
 pub struct ScriptRuntime {
     pub start: Vec<String>,
     pub stop: Vec<String>,
-    /// Exit status 0: it runs.
+    /// Exit status 0: it runs; any other: it does not. One that does not end, or can't be executed, says nothing.
     pub status: Vec<String>,
-    /// Time limit of each, in seconds.
+    /// Time limit of `start`, and of the others where they have none of their own, in seconds.
     pub timeout_seconds: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_timeout_seconds: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_timeout_seconds: Option<u32>,
+    /// How what `stop` leaves is asked to end.
+    #[serde(default)]
+    pub leave: Stop,
 }
 
 /// Files that something else serves.

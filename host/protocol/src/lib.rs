@@ -41,6 +41,8 @@ pub mod supports {
     pub const RUNTIME_SYSTEMD: &str = "runtime.systemd";
     pub const RUNTIME_SCRIPT: &str = "runtime.script";
     pub const RUNTIME_STATIC: &str = "runtime.static";
+    /// Applications of the runtimes `script` and `static` are asked about for as long as they are started, and commands have limits of their own.
+    pub const RUNTIME_WATCHED: &str = "runtime.watched";
     /// Another user by sudo or su.
     pub const RUN_AS: &str = "runAs";
     /// Probes and drains by https.

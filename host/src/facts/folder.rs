@@ -60,7 +60,7 @@ pub fn has_shell_helper(folder: &Folder) -> bool {
 }
 
 /// The release that `current` points at; a link of somebody else's making names none.
-fn current(folder: &Folder) -> Option<ReleaseName> {
+pub(crate) fn current(folder: &Folder) -> Option<ReleaseName> {
     let target = fs::read_link(folder.current()).ok()?;
     let mut components = target.components();
     match (components.next()?, components.next()?, components.next()) {

@@ -15,6 +15,7 @@ pub use self::{
     root::{Condition, condition, root, space},
     users::{PrivilegeCheck, check_users},
 };
+pub(crate) use folder::current as current_release;
 pub(crate) use users::own_name;
 
 use crate::folder::Folder;

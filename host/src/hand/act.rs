@@ -1,8 +1,8 @@
 //! The acts by hand: each makes a task of what is on the host, begins it, and tells how it goes until its end.
 
 use landfall_host_protocol::{
-    Author, EventKind, FenceToken, FolderFacts, Outcome, Owner, ProcessFacts, ProcessState, ReleaseFacts, Secrets,
-    Start, Step, Task, TaskId,
+    Author, EventKind, FenceToken, FolderFacts, Outcome, Owner, ProcessFacts, ProcessState, ReleaseFacts, Runtime,
+    Secrets, Start, Step, Task, TaskId,
 };
 
 use super::{FAILED, POLL_INTERVAL, complain, say, words};
@@ -26,14 +26,32 @@ pub(super) fn stop(folder: &Folder, author: &Author) -> Result<u8, String> {
         say(&format!("{} is not running", folder.name()));
         return Ok(0);
     }
+    if serves_files(folder, &facts) {
+        return Err(format!(
+            "{} is files that something else serves: nothing of it can be stopped here; stop what serves {}",
+            folder.name(),
+            folder.current().display()
+        ));
+    }
     run(folder, &facts, author, vec![Step::Stop], &Secrets::default(), "stopped")
+}
+
+fn serves_files(folder: &Folder, facts: &FolderFacts) -> bool {
+    let hash = facts.process.as_ref().and_then(|process| process.config.as_ref());
+    let kept = hash.and_then(|hash| configuration::load(folder, hash).ok().flatten());
+    kept.is_some_and(|kept| matches!(kept.configuration.runtime, Runtime::Static(_)))
+}
+
+/// ` (process 7)`; nothing where no process stands for it.
+fn shown(process: &ProcessFacts) -> String {
+    if process.pid > 0 { format!(" (process {})", process.pid) } else { String::new() }
 }
 
 pub(super) fn start(folder: &Folder, author: &Author) -> Result<u8, String> {
     let facts = look(folder)?;
     let process = started_before(folder, &facts)?;
     if process.state == ProcessState::Running {
-        say(&format!("{} is running already (process {})", folder.name(), process.pid));
+        say(&format!("{} is running already{}", folder.name(), shown(process)));
         return Ok(0);
     }
     let current = facts.current.as_ref().ok_or("no release is chosen: use landfall-host use VERSION")?;
@@ -48,7 +66,7 @@ pub(super) fn use_version(folder: &Folder, version: &str, author: &Author) -> Re
     let process = started_before(folder, &facts)?;
     let release = find(&facts, version)?;
     if process.state == ProcessState::Running && process.digest == release.digest {
-        say(&format!("{} runs {version} already (process {})", folder.name(), process.pid));
+        say(&format!("{} runs {version} already{}", folder.name(), shown(process)));
         return Ok(0);
     }
     let (begin, secrets) = begin(folder, process, release)?;
@@ -124,6 +142,7 @@ fn run(
         fence: facts.fence.clone().unwrap_or_else(unfenced),
         owner,
         author: author.clone(),
+        note: None,
         steps,
     };
     task::begin(folder, &task, secrets).map_err(|refusal| words::refusal(&refusal))?;

@@ -39,7 +39,8 @@ fn text(name: &FolderName, facts: &FolderFacts, uptime: u64) -> String {
     match &facts.process {
         Some(process) => {
             field("State", state(process, uptime));
-            if process.state == ProcessState::Running {
+            // (Nothing stands for an application that commands started, or for files.)
+            if process.state == ProcessState::Running && process.pid > 0 {
                 field("Process", format!("{} ({})", process.pid, process.release.version()));
             }
             if let Some(since) = process.ready_since.filter(|_| process.ready) {
@@ -59,7 +60,7 @@ fn text(name: &FolderName, facts: &FolderFacts, uptime: u64) -> String {
     }
     if let Some(keeper) = &facts.keeper {
         field("Keeper", keeper.pid.to_string());
-    } else if facts.process.as_ref().is_some_and(|process| process.state == ProcessState::Running) {
+    } else if facts.process.as_ref().is_some_and(|process| process.state == ProcessState::Running && process.pid > 0) {
         field("Keeper", "none: the application is not restarted if it ends".to_owned());
     }
     for (label, processes) in [("Survivor", &facts.survivors), ("Suspect", &facts.suspected)] {

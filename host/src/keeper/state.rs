@@ -79,6 +79,9 @@ pub struct State {
     /// Boot in which it was started, where no process stands for it.
     #[serde(default)]
     pub booted: Option<String>,
+    /// Milliseconds since boot at which it was started, where no process stands for it: which start it is.
+    #[serde(default)]
+    pub began: u64,
     /// It is to be started, and nobody on the host has its secret values.
     #[serde(default)]
     pub awaiting_secrets: bool,
@@ -152,6 +155,7 @@ impl State {
             probe_failure: None,
             strangers: Vec::new(),
             booted: None,
+            began: 0,
             awaiting_secrets: false,
             unit: None,
         })
@@ -186,6 +190,7 @@ impl State {
             probe_failure: None,
             strangers: Vec::new(),
             booted: None,
+            began: 0,
             awaiting_secrets: false,
             unit: None,
         }

@@ -2,6 +2,7 @@
 //!
 //! A runtime does not decide whether something is to be started or stopped, and writes no journal.
 
+mod beside;
 mod commands;
 pub mod configuration;
 mod patience;
@@ -49,8 +50,9 @@ pub trait Runtime {
     fn check(&self, folder: &Folder, start: &Start) -> StepResult<()>;
 
     /// Ends the application that runs or is to be restarted, and all that it left, as the configuration it runs under says: signal,
-    /// grace period, KILL to what is left. Nothing is signalled that is not proved to be ours.
-    fn stop(&self, folder: &Folder) -> StepResult<()>;
+    /// grace period, KILL to what is left. Nothing is signalled that is not proved to be ours. What did not go as it should is answered, where
+    /// it is down all the same.
+    fn stop(&self, folder: &Folder) -> StepResult<Option<String>>;
 
     /// Starts the application of the release that `current` points at; back when its identity is on record. One that runs with
     /// this digest, configuration, revision and serial already is left alone, and so is one that has done its work.
@@ -100,21 +102,29 @@ pub fn clear_data(folder: &Folder) -> StepResult<()> {
     process::clear_data(folder)
 }
 
-/// Runs as the watcher of a folder's unit; answers the exit status.
+/// Runs as the watcher of a folder's unit, or of what its commands started; answers the exit status.
 pub fn watch_unit(root: &Path, name: FolderName) -> u8 {
-    systemd::watch(root, name)
+    let Some(own) = beside::wait_for_word() else { return 1 };
+    let state = State::read(&Folder::new(root, name.clone())).ok().flatten();
+    match state.is_some_and(|state| state.unit.is_some()) {
+        true => systemd::watch(root, name, own),
+        false => commands::watch(root, name, own),
+    }
 }
 
 /// Puts a keeper beside an application that lost its own, for who acts on nothing; where a task is at work that one sees to it. It takes
 /// the folder's lock for the moment of it by itself. `secrets`: of the operator, where it brings them.
 pub fn attend(folder: &Folder, secrets: Option<&Secrets>) -> StepResult<()> {
-    if State::read(folder).ok().flatten().is_none_or(|state| state.unit.is_none()) {
+    // Neither a process nor a unit has this mark alone.
+    let state = State::read(folder).ok().flatten();
+    let is_unit = state.as_ref().is_some_and(|state| state.unit.is_some());
+    if !is_unit && state.is_none_or(|state| state.booted.is_none()) {
         return process::attend(folder, secrets, Work::Mend);
     }
-    let lock = Lock::take(folder, "puts a watcher beside the unit")
+    let lock = Lock::take(folder, "puts a watcher beside the application")
         .map_err(|refusal| StepFailure::new(Reason::StartFailed, format!("{refusal:?}")))?;
     if task::open(folder).is_none_or(|task| !task.running) {
-        systemd::attend(folder)?;
+        if is_unit { systemd::attend(folder)? } else { commands::attend(folder)? }
     }
     drop(lock);
     Ok(())

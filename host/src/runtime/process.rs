@@ -78,8 +78,8 @@ impl Runtime for Process {
         if strangers.is_empty() { Ok(()) } else { Err(suspicion(strangers)) }
     }
 
-    fn stop(&self, folder: &Folder) -> StepResult<()> {
-        let Some(mut state) = read(folder, Reason::StopFailed)? else { return Ok(()) };
+    fn stop(&self, folder: &Folder) -> StepResult<Option<String>> {
+        let Some(mut state) = read(folder, Reason::StopFailed)? else { return Ok(None) };
         let stop = stop_of(folder, &state);
         let limit = keeper::grace(&stop) + STAND_DOWN_TIMEOUT;
         if !keeper::stand_down(folder, &state, limit)? {
@@ -93,7 +93,7 @@ impl Runtime for Process {
             state.ready_since = None;
             state.write(folder).map_err(|error| files::failure(Reason::StopFailed, &error, &folder.state()))?;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets, patience: &Patience) -> StepResult<()> {

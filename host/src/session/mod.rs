@@ -49,11 +49,12 @@ use crate::{
 };
 
 /// What this program does.
-const SUPPORTS: [&str; 9] = [
+const SUPPORTS: [&str; 10] = [
     supports::RUNTIME_PROCESS,
     supports::RUNTIME_SYSTEMD,
     supports::RUNTIME_SCRIPT,
     supports::RUNTIME_STATIC,
+    supports::RUNTIME_WATCHED,
     supports::RUN_AS,
     supports::SECRETS_BINARY,
     supports::HTTPS,

@@ -38,7 +38,9 @@ impl Processes {
     ) -> bool {
         self.watched.retain(|watched| watched.folder != *folder);
         let Some(facts) = facts else { return false };
-        let process = facts.process.as_ref().filter(|process| process.state == ProcessState::Running);
+        // (Nothing that can be held stands for an application that commands started, or for files.)
+        let process =
+            facts.process.as_ref().filter(|process| process.state == ProcessState::Running && process.pid > 0);
         let process =
             process.map(|found| Identity { pid: found.pid, start: found.start, boot_id: found.boot_id.clone() });
         let keeper = facts.keeper.as_ref();

@@ -28,7 +28,7 @@ use crate::{
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
-    records,
+    keeper, records,
     runtime::{self, Patience, Waited},
     task::{self, Events},
 };
@@ -171,7 +171,9 @@ fn stop(context: &Context<'_>) -> StepResult<Done> {
     }
     task::expect_down(context.folder, &context.task.id)
         .map_err(|error| files::failure(Reason::StopFailed, &error, &context.folder.dot()))?;
-    runtime::recorded(context.folder).stop(context.folder)?;
+    if let Some(remark) = runtime::recorded(context.folder).stop(context.folder)? {
+        context.progress(remark);
+    }
     Ok(Done::Ended)
 }
 
@@ -255,7 +257,19 @@ pub fn prepare(steps: &[Step]) -> bool {
     })
 }
 
-/// A task in short, for the journal: `use v1.4.1`, `stop`.
+/// Characters of a task's note.
+const NOTE_CHARS: usize = 300;
+
+/// A task in short, for the journal, with what it leaves out.
+pub fn described(task: &Task) -> String {
+    let what = describe(&task.steps);
+    match &task.note {
+        Some(note) => format!("{what}; {}", keeper::clean(note).chars().take(NOTE_CHARS).collect::<String>()),
+        None => what,
+    }
+}
+
+/// Its steps in short: `use v1.4.1`, `stop`.
 pub fn describe(steps: &[Step]) -> String {
     let switch = steps.iter().find_map(|step| if let Step::Switch { release } = step { Some(release) } else { None });
     let start = steps.iter().find_map(|step| if let Step::Start(start) = step { Some(&start.release) } else { None });

@@ -22,7 +22,11 @@ pub(super) fn remove(context: &Context<'_>) -> StepResult<Done> {
         let why = format!("{} is a mount; unmount it, and the folder can be removed", place.display());
         return Err(StepFailure::new(Reason::HostUnsupported, why));
     }
-    runtime::recorded(folder).stop(folder)?;
+    task::expect_down(folder, &context.task.id)
+        .map_err(|error| files::failure(Reason::StopFailed, &error, &folder.dot()))?;
+    if let Some(remark) = runtime::recorded(folder).stop(folder)? {
+        context.progress(remark);
+    }
     check_nothing_runs(folder)?;
     runtime::clear_data(folder)?;
     // The task's own files go with the folder.

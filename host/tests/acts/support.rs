@@ -183,6 +183,7 @@ impl Host {
             replaces: None,
             fence: self.fence.clone(),
             author: Author::Operator,
+            note: None,
             steps,
         }
     }

@@ -151,6 +151,48 @@ fn another_users_application_lives_by_su() {
     as_other("as_user::another_users_application_lives_by_su", RunAsMethod::Su, more);
 }
 
+/// Its commands are his, its watcher asks as him, and what it leaves ends as a whole.
+#[test]
+fn commands_of_another_user_start_ask_and_stop_as_him() {
+    if !is_inner() {
+        return as_other("as_user::commands_of_another_user_start_ask_and_stop_as_him", RunAsMethod::Sudo, "");
+    }
+    use landfall_host_protocol::Runtime;
+    let mut host = host();
+    host.secrets.0.insert("db/key".to_owned(), "hunter2-word".into());
+    let mut config = crate::contract::script();
+    config.run_as = Some(run_as());
+    let value = landfall_host_protocol::EnvValue::Secret("db/key".to_owned());
+    config.env.push(landfall_host_protocol::EnvVar { name: "KEY".to_owned(), value });
+    let Runtime::Script(script) = &mut config.runtime else { unreachable!() };
+    let says = |text: &str, command: &mut Vec<String>| {
+        let last = command.last_mut().unwrap();
+        *last = format!("echo {text} $(id -u) ${{#KEY}} >>../../shared/data/asked; {last}");
+    };
+    says("start", &mut script.start);
+    says("status", &mut script.status);
+    says("stop", &mut script.stop);
+    let release = host.release("v1", "(setsid sleep 1000 &); exec sleep 1001");
+    host.switch(&release);
+    let start = start(&release, config);
+    runtime::of(&start.config).check(&host.folder, &start).unwrap();
+    host.start(&start).unwrap();
+    host.wait_ready().unwrap();
+    runtime::attend(&host.folder, None).unwrap();
+    assert!(host.keeper().is_some());
+    let asked = || fs::read_to_string(host.data("asked")).unwrap();
+    let before = asked().matches("status").count();
+    until("its watcher asks", || asked().matches("status").count() > before);
+    assert!(asked().starts_with("start 3301 12\nstatus 3301 0\n"), "{}", asked());
+    let mine = |pid: i32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|found| found.uid() == APP);
+    host.stop().unwrap();
+    assert!(asked().contains("stop 3301 0\n"), "{}", asked());
+    until("nothing of that user lives", || {
+        let is_dead = |pid: i32| landfall_host::process::Stat::read(pid).is_none_or(|stat| stat.is_dead());
+        landfall_host::process::pids().into_iter().all(|pid| !mine(pid) || is_dead(pid))
+    });
+}
+
 #[test]
 fn folders_that_a_stranger_made_beside_the_data_are_not_used() {
     if is_inner() {

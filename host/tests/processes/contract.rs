@@ -21,6 +21,7 @@ pub fn keeps_the_contract(host: &Host, configuration: &Configuration) {
     runtime.stop(&host.folder).unwrap();
 
     // Started twice, it runs once.
+    host.switch(&first.release);
     host.start(&first).unwrap();
     assert_eq!(runtime.wait_ready(&host.folder, crate::support::PATIENCE, &|| false).unwrap(), Waited::Reached);
     let facts = host.process();
@@ -52,6 +53,7 @@ pub fn keeps_the_contract(host: &Host, configuration: &Configuration) {
     assert!(runtime.wait_ready(&host.folder, crate::support::PATIENCE, &|| false).is_err());
 
     // And another version takes its place.
+    host.switch(&second.release);
     host.start(&second).unwrap();
     runtime.wait_ready(&host.folder, crate::support::PATIENCE, &|| false).unwrap();
     let facts = host.process();
@@ -85,8 +87,12 @@ pub fn script() -> Configuration {
                 "echo starting; setsid ./run </dev/null >/dev/null 2>&1 & echo $! >{pid}; sleep 0.1"
             )),
             stop: words(&format!("kill $(cat {pid}); rm {pid}")),
-            status: words(&format!("kill -0 $(cat {pid})")),
+            // (Who adopts orphans may let a dead one wait.)
+            status: words(&format!("kill -0 $(cat {pid}) && ! grep -q '^State:.Z' /proc/$(cat {pid})/status")),
             timeout_seconds: 30,
+            stop_timeout_seconds: None,
+            status_timeout_seconds: None,
+            leave: Default::default(),
         }),
         ..process(&[])
     }
@@ -110,6 +116,7 @@ fn files_that_something_else_serves_keep_the_contract() {
 fn files_that_are_served_since_before_a_reboot_were_ready_since_then() {
     let runtime = Runtime::Static(StaticRuntime { reload: Vec::new(), timeout_seconds: 30 });
     let host = Host::new();
+    host.switch(&host.release("v1", "true"));
     host.start(&start(&host.release("v1", "true"), Configuration { runtime, ..process(&[]) })).unwrap();
     host.wait_ready().unwrap();
     let mut state = host.state();

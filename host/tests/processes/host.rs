@@ -57,6 +57,13 @@ impl Host {
         name
     }
 
+    /// Points `current` at a release.
+    pub fn switch(&self, release: &ReleaseName) {
+        let new = self.folder.dot().join("current.new");
+        std::os::unix::fs::symlink(Path::new("releases").join(release.as_str()), &new).unwrap();
+        fs::rename(new, self.folder.current()).unwrap();
+    }
+
     pub fn state(&self) -> State {
         State::read(&self.folder).unwrap().expect("something was started")
     }
@@ -82,7 +89,7 @@ impl Host {
     }
 
     pub fn stop(&self) -> StepResult<()> {
-        runtime::recorded(&self.folder).stop(&self.folder)
+        runtime::recorded(&self.folder).stop(&self.folder).map(drop)
     }
 
     pub fn wait_ready(&self) -> StepResult<Waited> {

@@ -7,6 +7,7 @@ mod as_user;
 #[path = "../session/client.rs"]
 #[allow(dead_code)]
 mod client;
+mod commands;
 mod contract;
 mod due;
 mod fuse;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use landfall_host_protocol::{
     ConfigHash, Configuration, Drain, EnvValue, EnvVar, File, FileValue, HttpGet, HttpHeader, HttpScheme, LogLimits,
-    Probe, ProbeAction, ProcessRuntime, RestartPolicy, RunAs, Runtime, Secrets, Step, Stop, StopTo, SystemdRuntime,
+    Probe, ProbeAction, ProcessRuntime, RestartPolicy, RunAs, Runtime, ScriptRuntime, Secrets, StaticRuntime, Step,
+    Stop, StopTo, SystemdRuntime,
 };
 use sha2::{Digest, Sha256};
 
@@ -98,6 +99,24 @@ fn runtime(run: &Run) -> Option<Runtime> {
         project::RestartPolicy::Always => RestartPolicy::Always,
         project::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
     };
+    if let Some(script) = &run.script {
+        return Some(Runtime::Script(ScriptRuntime {
+            start: script.start.command.clone(),
+            stop: script.stop.command.clone(),
+            status: script.status.command.clone(),
+            timeout_seconds: number(script.start.timeout_seconds),
+            stop_timeout_seconds: Some(number(script.stop.timeout_seconds)),
+            status_timeout_seconds: Some(number(script.status.timeout_seconds)),
+            leave: stop,
+        }));
+    }
+    if let Some(files) = &run.r#static {
+        let reload = files.reload.as_ref();
+        return Some(Runtime::Static(StaticRuntime {
+            reload: reload.map(|reload| reload.command.clone()).unwrap_or_default(),
+            timeout_seconds: reload.map_or(0, |reload| number(reload.timeout_seconds)),
+        }));
+    }
     let Some(systemd) = &run.systemd else {
         return Some(Runtime::Process(ProcessRuntime { command, restart_policy, stop }));
     };
@@ -289,6 +308,30 @@ mod tests {
             } })
         );
         assert_eq!(told(json!({ "command": ["./app"], "memoryMax": "much" })), Value::Null, "that would be no limit");
+    }
+
+    #[test]
+    fn commands_and_files_are_told_as_they_are_configured() {
+        let told = |value: Value| serde_json::to_value(runtime(&self::run(&value))).unwrap();
+        let command = |word: &str, seconds: i64| json!({ "command": ["./ctl", word], "timeoutSeconds": seconds });
+        let script =
+            json!({ "start": command("start", 1), "stop": command("stop", 2), "status": command("status", 3) });
+        assert_eq!(
+            told(
+                json!({ "script": script, "stop": { "signal": "INT", "to": "Main" }, "terminationGracePeriodSeconds": 4 })
+            ),
+            json!({ "script": {
+                "start": ["./ctl", "start"], "stop": ["./ctl", "stop"], "status": ["./ctl", "status"],
+                "timeoutSeconds": 1, "stopTimeoutSeconds": 2, "statusTimeoutSeconds": 3,
+                "leave": { "signal": "INT", "to": "main", "graceSeconds": 4 },
+            } })
+        );
+        assert_eq!(told(json!({ "static": {} })), json!({ "static": { "reload": [], "timeoutSeconds": 0 } }));
+        let reload = json!({ "command": ["nginx", "-s", "reload"] });
+        assert_eq!(
+            told(json!({ "static": { "reload": reload } })),
+            json!({ "static": { "reload": ["nginx", "-s", "reload"], "timeoutSeconds": 30 } })
+        );
     }
 
     #[test]

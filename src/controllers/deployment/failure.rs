@@ -53,7 +53,10 @@ pub(crate) fn task_failed(failure: &protocol::Failure) -> Failure {
             (Reason::AwaitingSecrets, format!("{why}; {helps}"))
         }
         Of::HookFailed => (Reason::HookFailed, why.to_owned()),
-        Of::DrainFailed => (Reason::DrainFailed, why.to_owned()),
+        Of::DrainFailed => {
+            let helps = "to update it without its drain: annotate the Deployment with landfall.dev/skip-drain (the reason), then landfall.dev/retry";
+            (Reason::DrainFailed, format!("{why}; {helps}"))
+        }
         Of::StageFailed | Of::Lost | Of::Internal | Of::Unknown => (Reason::HelperFailed, why.to_owned()),
     };
     let message = match &failure.full {

@@ -136,7 +136,7 @@ impl<'a> RolloutLog<'a> {
                 Goal::Stage(_) => "staged",
                 Goal::Run { .. } => "ready",
                 Goal::Release => "claim given up; the application keeps running",
-                Goal::Remove => "removed",
+                Goal::Remove { .. } => "removed",
                 Goal::Adopt => "adopted",
                 Goal::Prune(_) => "pruned",
                 Goal::Claim(_) => "claimed",
@@ -192,10 +192,13 @@ async fn try_remove_outdated(
 fn purpose(goal: &Goal) -> String {
     match goal {
         Goal::Stage(target) => format!("goal: stage {}", target.version),
+        Goal::Run { target, skipped_drain: Some(why), .. } => {
+            format!("goal: run {}; what runs is stopped without its drain: {why}", target.version)
+        }
         Goal::Run { target, heal: false, .. } => format!("goal: run {}", target.version),
         Goal::Run { target, heal: true, .. } => format!("goal: start {} again, its process ended", target.version),
         Goal::Release => "goal: give up the claim".to_owned(),
-        Goal::Remove => "goal: stop and remove".to_owned(),
+        Goal::Remove { .. } => "goal: stop and remove".to_owned(),
         Goal::Adopt => "goal: adopt the host".to_owned(),
         Goal::Prune(_) => "goal: prune old releases".to_owned(),
         Goal::Claim(_) => "goal: claim the host again".to_owned(),

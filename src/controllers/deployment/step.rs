@@ -82,7 +82,7 @@ pub(crate) async fn perform(
         // It does nothing; each task writes the owner file at its begin.
         Step::Claim => vec![protocol::Step::Settle { seconds: 0 }],
         Step::Release => vec![protocol::Step::GiveUp],
-        Step::Remove => vec![protocol::Step::Remove],
+        Step::Remove => drain_of_running(context).into_iter().chain([protocol::Step::Remove]).collect(),
         Step::Adopt => vec![protocol::Step::Adopt],
     };
     let mut task = context.task(steps)?;
@@ -143,6 +143,7 @@ impl StepContext<'_> {
             }),
             fence: protocol::FenceToken { epoch, created, transitions },
             author: Author::Operator,
+            note: skipped_drain(&self.assignment.goal),
             steps,
         })
     }
@@ -218,12 +219,20 @@ fn update(context: &StepContext<'_>) -> Result<Vec<protocol::Step>, StepError> {
     Ok(steps)
 }
 
+/// For the host's journal.
+fn skipped_drain(goal: &Goal) -> Option<String> {
+    match goal {
+        Goal::Run { skipped_drain: Some(why), .. } => Some(format!("without its drain: {why}")),
+        _ => None,
+    }
+}
+
 /// How what serves there is taken out of service before it is stopped.
 fn drain_of_running(context: &StepContext<'_>) -> Option<protocol::Step> {
     // What has ended since the decision, or was stopped by a step before, would fail its drain.
     let serves = context.observed.folder.process.as_ref().is_some_and(|process| process.alive);
     match &context.assignment.goal {
-        Goal::Run { heal: false, drain: Some(of_running), .. } if serves => {
+        Goal::Run { heal: false, drain: Some(of_running), .. } | Goal::Remove { drain: Some(of_running) } if serves => {
             drain(of_running).map(protocol::Step::Drain)
         }
         _ => None,

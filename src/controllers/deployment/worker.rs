@@ -274,7 +274,7 @@ fn failed(
         Goal::Run { heal: true, .. } => {
             return End::NotHealed(Failure::new(failure.reason, Class::Transient, failure.message));
         }
-        Goal::Release | Goal::Remove | Goal::Adopt | Goal::Prune(_) | Goal::Claim(_) => {
+        Goal::Release | Goal::Remove { .. } | Goal::Adopt | Goal::Prune(_) | Goal::Claim(_) => {
             tracing::warn!(
                 reason = %failure.reason,
                 message = failure.message,

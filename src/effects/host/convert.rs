@@ -162,7 +162,8 @@ fn ready(process: &host::ProcessFacts) -> Option<ReadyMark> {
     // What the shell helper started and marked has no configuration on record; its probe is asked from now on.
     let taken_over = process.config.is_none() && process.restarts == 0 && process.state == host::ProcessState::Running;
     let this = process.ready || process.unready_since.is_some() || taken_over || has_done_its_work(process);
-    let (pid, start) = if this { (i64::from(process.pid), process.start) } else { (0, 0) };
+    // (No process has this pid: one that no process stands for has the pid 0.)
+    let (pid, start) = if this { (i64::from(process.pid), process.start) } else { (-1, 0) };
     process.was_ready.then(|| ReadyMark { uid: process.uid.clone(), rollout: rollout(process), pid, start })
 }
 
@@ -267,7 +268,7 @@ mod tests {
     fn one_that_a_task_started_again_is_marked_once_it_is_ready() {
         let config = host::ConfigHash::parse("1:0123456789abcdef");
         let again = host::ProcessFacts { ready: false, config, ..of(ProcessState::Running) };
-        assert_eq!(facts(again.clone()).ready.map(|mark| mark.pid), Some(0));
+        assert_eq!(facts(again.clone()).ready.map(|mark| mark.pid), Some(-1));
         assert_eq!(facts(host::ProcessFacts { ready: true, ..again.clone() }).ready.map(|mark| mark.pid), Some(7));
         let of_the_shell_helper = host::ProcessFacts { config: None, ..again };
         assert_eq!(facts(of_the_shell_helper).ready.map(|mark| mark.pid), Some(7));
@@ -276,7 +277,7 @@ mod tests {
     #[test]
     fn one_that_its_keeper_started_again_is_marked_once_it_is_ready() {
         let again = host::ProcessFacts { ready: false, restarts: 2, ..of(ProcessState::Running) };
-        assert_eq!(facts(again.clone()).ready.map(|mark| mark.pid), Some(0));
+        assert_eq!(facts(again.clone()).ready.map(|mark| mark.pid), Some(-1));
         assert_eq!(facts(host::ProcessFacts { ready: true, ..again }).ready.map(|mark| mark.pid), Some(7));
         let waiting = ProcessState::Waiting { until_millis: 4_000, reason: host::WaitingReason::Crash };
         let waiting = facts(host::ProcessFacts { ready: false, ..of(waiting) });

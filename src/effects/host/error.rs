@@ -56,6 +56,7 @@ impl From<ProgramError> for HostError {
             ProgramError::BadInput { what, why } => Self::BadInput { what, why },
             ProgramError::Refused(refusal) => refused(refusal),
             ProgramError::UnsupportedMachine { .. }
+            | ProgramError::Lacks { .. }
             | ProgramError::UnsafeRoot { .. }
             | ProgramError::UnfitRoot { .. } => Self::Unsupported { what: error.to_string() },
             other => Self::Program(other),

@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use landfall_host_protocol::{
-    Answer, Digest, FolderName, Hello, HostFacts, MAX_FRAME, Request, Secrets, Task, TaskId, Welcome, supports,
+    Answer, Digest, FolderName, Hello, HostFacts, MAX_FRAME, Request, Runtime, Secrets, Step, Task, TaskId, Welcome,
+    supports,
 };
 use serde::Serialize;
 
@@ -146,6 +147,9 @@ impl Program {
             let why = "one is no text, and the program on the host takes text only".to_owned();
             return Err(ProgramError::BadInput { what: "the secret values", why });
         }
+        if let Some(what) = task.steps.iter().find_map(|step| lacks(&self.supports, step)) {
+            return Err(ProgramError::Lacks { what });
+        }
         let beginning = TaskStream::open(&self.live, task.folder.clone(), task.id.clone(), 0, &request);
         gate.pass(Effect::new("host.task", subject), beginning).await
     }
@@ -188,6 +192,22 @@ impl Program {
             _ => Err(asked.violation("another answer than that it is done")),
         }
     }
+}
+
+/// The runtime of a step's application that this program does not know.
+fn lacks(supports: &BTreeSet<String>, step: &Step) -> Option<&'static str> {
+    let config = match step {
+        Step::Start(start) => &start.config,
+        Step::Hook { config, .. } => config,
+        _ => return None,
+    };
+    let (what, needs): (_, &[&str]) = match &config.runtime {
+        Runtime::Process(_) => return None,
+        Runtime::Systemd(_) => ("run.systemd", &[supports::RUNTIME_SYSTEMD]),
+        Runtime::Script(_) => ("run.script", &[supports::RUNTIME_SCRIPT, supports::RUNTIME_WATCHED]),
+        Runtime::Static(_) => ("run.static", &[supports::RUNTIME_STATIC, supports::RUNTIME_WATCHED]),
+    };
+    needs.iter().any(|name| !supports.contains(*name)).then_some(what)
 }
 
 /// Why a host takes no such task, whatever host it is: it is one message, and fits one frame. To be asked before bytes are brought for it.
@@ -249,6 +269,7 @@ mod tests {
             replaces: None,
             fence: FenceToken { epoch: "cp".to_owned(), created: 1, transitions: 0 },
             author: Author::Operator,
+            note: None,
             steps: vec![Step::Stop],
         };
         let secrets = |length: usize| Secrets([("key".to_owned(), vec![0xff; length].into())].into());

@@ -22,6 +22,10 @@ pub enum ProgramError {
     UnsafeRoot { why: String },
     #[error("the group's root can't be used: {why}")]
     UnfitRoot { why: String },
+    #[error(
+        "landfall-host on the host is of an older landfall and knows no {what}; deploy once it is replaced there, or another version"
+    )]
+    Lacks { what: &'static str },
     #[error("the host is a {machine:?}, and landfall has its program for {have} only")]
     UnsupportedMachine { machine: String, have: String },
     #[error(
@@ -66,7 +70,8 @@ impl ProgramError {
             Self::BadInput { .. }
             | Self::UnsafeRoot { .. }
             | Self::UnfitRoot { .. }
-            | Self::UnsupportedMachine { .. } => Class::Terminal,
+            | Self::UnsupportedMachine { .. }
+            | Self::Lacks { .. } => Class::Terminal,
             Self::Refused(refusal) => match refusal {
                 Refusal::Fenced | Refusal::JournalMoved { .. } | Refusal::Busy { .. } => Class::Waiting,
                 Refusal::Claimed { .. } | Refusal::OtherControlPlane { .. } | Refusal::Unsupported { .. } => {
@@ -84,6 +89,7 @@ impl ProgramError {
             self,
             Self::Gate(_)
                 | Self::BadInput { .. }
+                | Self::Lacks { .. }
                 | Self::Refused(_)
                 | Self::TooLate { .. }
                 | Self::TooSlow { .. }

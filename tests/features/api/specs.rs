@@ -33,14 +33,21 @@ impl Display for FieldPath {
 }
 
 /// Of two fields that exclude each other the base has both; whoever sets one takes the other away.
-const EXCLUSIVE: [[&str; 2]; 11] = [
+const EXCLUSIVE: [[&str; 2]; 18] = [
     ["httpGet", "tcpSocket"],
     ["names", "selector"],
     ["value", "valueFrom"],
     ["exec", "http"],
     ["http", "undoExec"],
     ["process", "systemd"],
+    ["process", "script"],
+    ["process", "static"],
+    ["systemd", "script"],
+    ["systemd", "static"],
+    ["script", "static"],
     ["systemd", "livenessProbe"],
+    ["script", "livenessProbe"],
+    ["static", "livenessProbe"],
     ["command", "unit"],
     ["unit", "memoryMax"],
     ["unit", "restartPolicy"],
@@ -79,6 +86,12 @@ pub fn full(kind: &str) -> Value {
                     },
                 }],
                 "systemd": { "command": ["./app"], "unit": "app.service", "memoryMax": "512Mi", "restartPolicy": "Always" },
+                "script": {
+                    "start": { "command": ["./ctl", "start"], "timeoutSeconds": 60 },
+                    "stop": { "command": ["./ctl", "stop"], "timeoutSeconds": 60 },
+                    "status": { "command": ["./ctl", "status"], "timeoutSeconds": 10 },
+                },
+                "static": { "reload": { "command": ["./reload"], "timeoutSeconds": 30 } },
                 "stop": { "signal": "TERM", "to": "Main" }, "terminationGracePeriodSeconds": 1,
                 "drain": {
                     "exec": ["./drain"], "undoExec": ["./undrain"], "timeoutSeconds": 10,

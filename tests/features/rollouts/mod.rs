@@ -7,6 +7,7 @@ mod operators;
 mod order;
 mod references;
 mod run;
+mod runtimes;
 mod screen;
 mod secrets;
 mod systemd;

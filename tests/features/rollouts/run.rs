@@ -128,8 +128,44 @@ async fn what_serves_is_drained_before_it_is_stopped_and_a_drain_that_fails_fail
     let entry = exception(&failed, "web-01").unwrap();
     assert_eq!(entry.reason, "DrainFailed");
     assert!(entry.message.contains("/nowhere") && entry.message.contains("404"), "{}", entry.message);
+    assert!(entry.message.contains("landfall.dev/skip-drain"), "{}", entry.message);
     assert_eq!(bench.version_on(0).await, "v2", "what ran is left running");
     assert_eq!(bench.starts(0).await, ["v1", "v2"]);
+
+    // A person says why it goes on without it.
+    bench.stamp("landfall.dev/skip-drain", "the balancer is gone").await;
+    bench.stamp("landfall.dev/retry", "1").await;
+    let deployed = bench.until_deployed("v3").await;
+    assert_eq!(bench.starts(0).await, ["v1", "v2", "v3"]);
+    let rollout = deployed.status.as_ref().unwrap().rollout.as_ref().unwrap();
+    assert_eq!(rollout.intent.as_ref().unwrap().skip_drain.as_deref(), Some("the balancer is gone"));
+    let told = || async { events(&bench, "DrainSkipped").await };
+    until("told", || async { told().await.iter().any(|note| note.contains("web-01: the balancer is gone")) }).await;
+    let journal = on_host(&bench, "cat ../.landfall/journal").await;
+    assert!(journal.contains("without its drain: the balancer is gone"), "{journal}");
+}
+
+#[tokio::test]
+async fn what_is_removed_is_drained_before_it_is_stopped() {
+    let bench = Bench::new(2).await;
+    let probe = json!({ "httpGet": { "port": 8080, "path": "/version" } });
+    // Beside the folder, which is removed.
+    let drain = "cat www/version >>../../../drained; pgrep -x busybox >>../../../drained";
+    bench.publish_with("v1", SERVES, probe, json!({ "drain": { "exec": ["sh", "-c", drain] } }));
+    bench.deploy("v1", json!({ "deletionPolicy": "Remove", "hosts": { "names": ["web-01", "web-02"] } })).await;
+    bench.until_deployed("v1").await;
+    let on = async |i: usize, script: &str| bench.hosts.host(i).sh(script).await;
+    // A host that leaves the selection, then all others.
+    bench.edit(json!({ "hosts": { "names": ["web-01"] } })).await;
+    let folder = format!("ls -d {} 2>/dev/null; true", bench.folder());
+    until("removed", || async { on(1, &folder).await.is_empty() }).await;
+    bench.delete("shop").await;
+    for i in [0, 1] {
+        let drained = on(i, "cat /srv/landfall/drained 2>/dev/null; true").await;
+        let (version, pid) = drained.split_at(drained.len().min(2));
+        assert!(version == "v1" && !pid.trim().is_empty(), "in its release, while it runs: {drained:?}");
+        assert_eq!((on(i, &folder).await, bench.version_on(i).await), (String::new(), String::new()));
+    }
 }
 
 #[tokio::test]

@@ -21,8 +21,10 @@ const PATH: &str =
 /// changes later versions only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.process), has(self.systemd)].exists_one(set, set)").message("run has exactly one of: process, systemd"))]
+#[x_kube(validation = Rule::new("[has(self.process), has(self.systemd), has(self.script), has(self.static)].exists_one(set, set)").message("run has exactly one of: process, systemd, script, static"))]
 #[x_kube(validation = Rule::new("!has(self.systemd) || !has(self.livenessProbe)").message("run.systemd has no livenessProbe: WatchdogSec= in a drop-in of the unit does that").field_path(".livenessProbe"))]
+#[x_kube(validation = Rule::new("!has(self.script) || !has(self.livenessProbe)").message("run.script has no livenessProbe: its status command says whether it runs").field_path(".livenessProbe"))]
+#[x_kube(validation = Rule::new("!has(self.static) || !has(self.livenessProbe)").message("run.static has no livenessProbe: nothing of it runs").field_path(".livenessProbe"))]
 pub struct Run {
     /// User the process runs as; one of `become.users` of the HostGroup. Default: the SSH user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,7 +48,13 @@ pub struct Run {
     /// Unit of systemd that the process runs as: it comes up after a reboot of the host without the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub systemd: Option<Systemd>,
-    /// How the process is asked to end.
+    /// Commands of the release that start, stop and look at an application that goes into the background, or that something else runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Script>,
+    /// Files that something else serves, from `current` of the project's folder on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#static: Option<StaticFiles>,
+    /// How the process is asked to end; with `script` what its stop command leaves.
     #[serde(default)]
     pub stop: Stop,
     /// How the process that runs is taken out of service before it is stopped, and back in where its update fails. That of the version
@@ -79,7 +87,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// The command of what runs; empty where an administrator's unit has it, or the version is of a runtime that this operator does not know.
+    /// The command of what runs; empty where an administrator's unit has it, where several commands or none see to it, or the version is of a
+    /// runtime that this operator does not know.
     pub fn command(&self) -> &[String] {
         let of_unit = || self.systemd.as_ref().and_then(|systemd| systemd.command.as_deref());
         self.process.as_ref().map(|process| process.command.as_slice()).or_else(of_unit).unwrap_or_default()
@@ -88,7 +97,8 @@ impl Run {
     /// This operator knows how such a version is run.
     pub fn is_known(&self) -> bool {
         let is_known = |systemd: &Systemd| systemd.command.is_some() || systemd.unit.is_some();
-        self.process.is_some() || self.systemd.as_ref().is_some_and(is_known)
+        let is_known = self.systemd.as_ref().is_some_and(is_known);
+        is_known || self.process.is_some() || self.script.is_some() || self.r#static.is_some()
     }
 
     /// What is frozen into a version: what an absent field means is written down.
@@ -217,6 +227,93 @@ pub struct Systemd {
     /// ready. Before it was ready for the first time it is not started again, and its host counts as failed. Default: `Always`.
     #[serde(default, skip_serializing_if = "RestartPolicy::is_always")]
     pub restart_policy: RestartPolicy,
+}
+
+/// Commands of the release that start, stop and look at an application. They run in the folder of the release, as the run user, with the
+/// environment of the process; no shell is involved. `stop` and `status` have values of Secrets only with `keepSecretsOnHost`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Script {
+    /// Starts the application and comes to its end, with exit status 0. Example: `{ command: [./bin/ctl, start] }`.
+    pub start: StartCommand,
+    /// Ends the application. Where it fails, what is left of the application is ended as `run.stop` says, and the next version is started once
+    /// the status command says that nothing runs. Example: `{ command: [./bin/ctl, stop] }`.
+    pub stop: StopCommand,
+    /// Says whether the application runs: exit status 0, it does; any other, it does not. It is asked every 5 seconds on the host; what ended is
+    /// started again by the operator. A command that does not end in time says nothing: its host is not ready. Example:
+    /// `{ command: [./bin/ctl, status] }`.
+    pub status: StatusCommand,
+}
+
+/// Command that starts an application.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StartCommand {
+    /// Program and arguments. A relative program is looked for in the release, then in PATH.
+    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 4096)))]
+    #[x_kube(validation = Rule::new(NO_NUL_RULE).message(NO_NUL))]
+    pub command: Vec<String>,
+    /// Seconds after which it is ended, with what it started, and has failed. Default: 60.
+    #[serde(default = "sixty_seconds")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout_seconds: i64,
+}
+
+/// Command that ends an application.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StopCommand {
+    /// Program and arguments. A relative program is looked for in the release, then in PATH.
+    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 4096)))]
+    #[x_kube(validation = Rule::new(NO_NUL_RULE).message(NO_NUL))]
+    pub command: Vec<String>,
+    /// Seconds after which it is ended and has failed. Default: 60.
+    #[serde(default = "sixty_seconds")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout_seconds: i64,
+}
+
+/// Command that says whether an application runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusCommand {
+    /// Program and arguments. A relative program is looked for in the release, then in PATH.
+    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 4096)))]
+    #[x_kube(validation = Rule::new(NO_NUL_RULE).message(NO_NUL))]
+    pub command: Vec<String>,
+    /// Seconds after which it is ended and has said nothing. Default: 10.
+    #[serde(default = "ten_seconds")]
+    #[schemars(range(min = 1, max = 60))]
+    pub timeout_seconds: i64,
+}
+
+/// Files that something else serves: `current` of the project's folder leads to those of the version. `{}`: nothing has to be told when it does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StaticFiles {
+    /// Command that tells the server of them once `current` leads to the new version. Default: none. Example:
+    /// `{ command: [sudo, -n, systemctl, reload, nginx] }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<ReloadCommand>,
+}
+
+/// Command that tells a server of new files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReloadCommand {
+    /// Program and arguments, run in the folder of the release, as the run user, with `run.env`; no shell is involved. A relative program is
+    /// looked for in the release, then in PATH. Exit status 0 means done.
+    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 4096)))]
+    #[x_kube(validation = Rule::new(NO_NUL_RULE).message(NO_NUL))]
+    pub command: Vec<String>,
+    /// Seconds after which it is ended and has failed, and with it its host. Default: 30.
+    #[serde(default = "thirty_seconds")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout_seconds: i64,
+}
+
+fn thirty_seconds() -> i64 {
+    30
 }
 
 /// When a process that ended is started again.
@@ -563,11 +660,28 @@ mod tests {
         assert_eq!(old.stop_to(), StopTo::Group);
         let again = serde_json::to_string(&old).unwrap();
         assert_eq!(read(&again), old);
-        for new in ["restartPolicy", "hooks", "drain", "liveness", "systemd", "\"to\""] {
+        for new in ["restartPolicy", "hooks", "drain", "liveness", "systemd", "script", "static", "\"to\""] {
             assert!(!again.contains(new), "nothing is added to what is frozen: {again}");
         }
         let granted = read(&serde_json::to_string(&old.granted()).unwrap());
         assert_eq!(granted.stop_to(), StopTo::Main);
+    }
+
+    #[test]
+    fn commands_and_files_are_runtimes_with_limits_of_their_own() {
+        let read = |text: &str| Run::frozen(&mut serde_json::Deserializer::from_str(text)).unwrap();
+        let command = |word: &str| format!(r#""{word}": {{ "command": ["./ctl", "{word}"] }}"#);
+        let commands = ["start", "stop", "status"].map(command).join(", ");
+        let run = read(&format!(r#"{{ "script": {{ {commands} }} }}"#));
+        assert!(run.is_known() && run.command().is_empty());
+        let script = run.script.as_ref().unwrap();
+        let limits = (script.start.timeout_seconds, script.stop.timeout_seconds, script.status.timeout_seconds);
+        assert_eq!(limits, (60, 60, 10));
+        let run = read(r#"{ "static": {} }"#);
+        assert!(run.is_known() && run.r#static.as_ref().unwrap().reload.is_none());
+        assert_eq!(read(&serde_json::to_string(&run).unwrap()), run);
+        let run = read(r#"{ "static": { "reload": { "command": ["nginx", "-s", "reload"] } } }"#);
+        assert_eq!(run.r#static.unwrap().reload.unwrap().timeout_seconds, 30);
     }
 
     #[test]
@@ -584,7 +698,7 @@ mod tests {
     #[test]
     fn a_run_of_a_runtime_of_a_later_landfall_is_readable_and_no_process() {
         for later in [
-            r#"{ "static": {}, "stop": { "signal": "TERM", "to": "Group" } }"#,
+            r#"{ "wasm": {}, "stop": { "signal": "TERM", "to": "Group" } }"#,
             r#"{ "systemd": { "container": "x" }, "stop": { "signal": "TERM", "to": "Group" } }"#,
         ] {
             let run = Run::frozen(&mut serde_json::Deserializer::from_str(later)).unwrap();

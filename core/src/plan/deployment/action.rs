@@ -46,7 +46,7 @@ impl Assignment {
             Goal::Run { heal: false, .. } => GoalKind::Run,
             Goal::Run { heal: true, .. } => GoalKind::Heal,
             Goal::Release => GoalKind::Release,
-            Goal::Remove => GoalKind::Remove,
+            Goal::Remove { .. } => GoalKind::Remove,
             Goal::Adopt => GoalKind::Adopt,
             Goal::Prune(_) => GoalKind::Prune,
             Goal::Claim(_) => GoalKind::Claim,

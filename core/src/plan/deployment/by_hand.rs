@@ -82,7 +82,12 @@ fn ended<'a>(observed: &'a Observed, active: &ActiveRollout) -> Ended<'a> {
 /// A person acts there, or left the host in another state than the operator wants.
 pub(crate) fn is_left(observed: &Observed, folder: &FolderFacts, target: Option<&Target>) -> bool {
     let is_reached = target.is_some_and(|target| is_reached(folder, target));
-    !is_reached && (is_under_way(folder) || differs(observed, folder))
+    is_ending(folder) || !is_reached && (is_under_way(folder) || differs(observed, folder))
+}
+
+/// A person's act is under way that stops what serves there, whatever that shows yet.
+pub(crate) fn is_ending(folder: &FolderFacts) -> bool {
+    is_under_way(folder) && folder.by_hand.as_ref().is_some_and(|act| verb(act) != "start")
 }
 
 /// A person's act is under way.

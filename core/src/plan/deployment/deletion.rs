@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     action::{Action, Assignment},
     claim::{Machines, machines},
+    drain,
     exceptions::{EXCEPTIONS, HostDisplay, count, exception},
     folder::is_marked,
     observed::{FolderCheck, GoalKind, Observed},
@@ -235,7 +236,11 @@ pub fn assign(observed: &Observed, host: &str) -> Assignment {
     let (rollout, attempt) = rollout.map_or(("0.0", 1), |rollout| (rollout.id.as_str(), rollout.attempt));
     let goal = match observed.spec.deletion_policy {
         DeletionPolicy::Retain => Goal::Release,
-        DeletionPolicy::Remove => Goal::Remove,
+        DeletionPolicy::Remove => {
+            // One that keeps failing is left out where a person says so.
+            let drain = drain::of_running(observed, observed.host(host), None);
+            Goal::Remove { drain: drain.filter(|_| drain::skip_asked(observed).is_none()) }
+        }
     };
     // The host may have been renamed in the group.
     let replaces = own_claim(observed, host).filter(|owner| owner.host != host);

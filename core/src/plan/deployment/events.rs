@@ -3,9 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    by_hand,
+    by_hand, drain,
     exceptions::{EXCEPTIONS, not_ready_message},
-    folder::is_kept,
+    folder::{is_down, is_kept},
     host_state::HostState,
     intent::IntentOnRecord,
     observed::Observed,
@@ -30,6 +30,7 @@ pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     let mut events = Vec::new();
     events.extend(view.unmet.iter().flat_map(|failure| unmet(view.observed, failure, after)));
     events.extend(started(view));
+    events.extend(drain_skipped(view));
     events.extend(nothing_to_retry(view));
     events.extend(finished(view, after));
     events.extend(failed_hosts(view));
@@ -115,11 +116,12 @@ fn by_hand(view: &View<'_>) -> Vec<EventDraft> {
     host_events(&news, |reason, note| EventDraft::warning(reason, "ByHand", note), "acts by hand on these hosts")
 }
 
-/// How the process ended, where its keeper saw it and starts it again.
+/// How the process ended, where its keeper saw it and starts it again, or its status command told.
 fn end(host: &HostView<'_>) -> Option<String> {
     let view = host.observed.view()?;
     let process = view.folder.process.as_ref().filter(|process| process.boot_id == view.boot_id)?;
-    is_kept(&view.folder).then(|| process.end.as_ref().map(|end| clip(&end.text, END_BYTES)))?
+    (is_kept(&view.folder) || is_down(&view.folder))
+        .then(|| process.end.as_ref().map(|end| clip(&end.text, END_BYTES)))?
 }
 
 /// Processes that ended and are started again; a reboot of the host is named as the cause.
@@ -282,6 +284,20 @@ fn started(view: &View<'_>) -> Option<EventDraft> {
         }
         RolloutChange::Same => None,
     }
+}
+
+/// Hosts that a person has updated without their drain, told with the retry that does it.
+fn drain_skipped(view: &View<'_>) -> Option<EventDraft> {
+    let active = view.rollout.as_ref().filter(|active| active.change == RolloutChange::Retry)?;
+    let reason = active.skip_drain.as_ref()?;
+    let hosts = view.hosts.iter().filter(|host| drain::skipped(view, host).is_some());
+    let hosts: Vec<&str> = hosts.map(|host| host.name).collect();
+    let on = if hosts.is_empty() { "no host, for no drain failed".to_owned() } else { list_names(&hosts) };
+    let note = format!(
+        "landfall.dev/skip-drain: attempt {} stops what runs without its drain on {on}: {reason}",
+        active.rollout.attempt
+    );
+    Some(EventDraft::warning(Reason::DrainSkipped, "Retry", note))
 }
 
 /// A retry that finds nothing to try again is handled all the same, and says so.

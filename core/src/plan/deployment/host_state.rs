@@ -119,7 +119,7 @@ impl StateInput<'_> {
         }
         let folder = &view.folder;
         if self.is_left_by_hand(folder) {
-            return HostState::ByHand { serves: self.host.is_serving() };
+            return HostState::ByHand { serves: self.host.is_serving() && !by_hand::is_ending(folder) };
         }
         if let Some(target) = self.target {
             // First: a process that serves may be in its stop already.

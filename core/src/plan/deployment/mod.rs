@@ -8,6 +8,7 @@ mod bases;
 mod by_hand;
 mod claim;
 mod deletion;
+mod drain;
 mod events;
 mod exceptions;
 mod folder;

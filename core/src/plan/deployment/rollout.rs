@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     claim::{REVISION_GAP_MAX, highest_on_hosts, known_revision},
+    drain,
     intent::{IntentOnRecord, ended_failed, intent_on_record, intent_on_record_of, redeploys},
     observed::Observed,
     records::{any_failed, record},
@@ -40,6 +41,8 @@ pub(crate) struct ActiveRollout {
     /// Of the spec as decided on; `None` where it could not be resolved and never was.
     pub wanted_hash: Option<String>,
     pub redeploys: Vec<RedeploySerial>,
+    /// Why a person has hosts whose drain failed updated without it in this attempt.
+    pub skip_drain: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +80,7 @@ pub(crate) fn on_record(observed: &Observed) -> Option<ActiveRollout> {
         intent: intent_on_record(before),
         wanted_hash: before.wanted_hash.clone(),
         redeploys: redeploys(before),
+        skip_drain: drain::skip_on_record(before),
         rollout,
         record,
         unrecorded: false,
@@ -125,7 +129,8 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
         ..record(version, env.clone(), hash.clone(), revision, rollout.started_at.0)
     });
     let intent = intent_on_record_of(observed);
-    ActiveRollout { rollout, record, unrecorded, change, intent, wanted_hash: Some(hash), redeploys }
+    let skip_drain = drain::skip(observed, change);
+    ActiveRollout { rollout, record, unrecorded, change, intent, wanted_hash: Some(hash), redeploys, skip_drain }
 }
 
 /// Hosts have seen a higher revision than we know of, and a person said to go on from there (`adopt`).

@@ -9,6 +9,7 @@ use super::{
     action::{Action, Assignment},
     by_hand,
     deletion::{self, Leaving},
+    drain,
     folder::{is_down, is_kept},
     healing::{Heal, heal_due},
     holds::Hold,
@@ -20,10 +21,7 @@ use super::{
     view::{HostView, View},
 };
 use crate::{
-    api::{
-        deployment::{DeletionPolicy, Phase},
-        project::Drain,
-    },
+    api::deployment::{DeletionPolicy, Phase},
     model::facts::FolderFacts,
 };
 
@@ -203,8 +201,14 @@ impl Schedule {
         let Some(own) = last_good(view.observed, host, None).filter(|_| down) else { return };
         if self.is_heal_due(host, &own, now) {
             let by_hand = last_by_hand(host);
-            let goal =
-                Goal::Run { target: Box::new(own.clone()), heal: true, failed_process: None, by_hand, drain: None };
+            let goal = Goal::Run {
+                target: Box::new(own.clone()),
+                heal: true,
+                failed_process: None,
+                by_hand,
+                drain: None,
+                skipped_drain: None,
+            };
             self.actions.push(Action::Assign(Assignment::new(name, goal, &own.rollout, own.attempt, None)));
         }
     }
@@ -242,14 +246,11 @@ fn is_to_be_healed(observed: &Observed, folder: &FolderFacts) -> bool {
 
 fn run_goal(view: &View<'_>, host: &HostView<'_>, target: &Target, heal: bool) -> Goal {
     let by_hand = last_by_hand(host.observed);
-    let drain = if heal { None } else { drain_of(view, host, target) };
-    Goal::Run { target: Box::new(target.clone()), heal, failed_process: host.failed_process, by_hand, drain }
-}
-
-/// The drain of the version that serves there. One that is not ready is out of service already, and might not answer its drain.
-fn drain_of(view: &View<'_>, host: &HostView<'_>, target: &Target) -> Option<Box<Drain>> {
-    let serves = host.observed.is_serving();
-    last_good(view.observed, host.observed, Some(target)).filter(|_| serves)?.run.drain.map(Box::new)
+    let drain = if heal { None } else { drain::of_running(view.observed, host.observed, Some(target)) };
+    let skipped_drain = drain::skipped(view, host).filter(|_| drain.is_some());
+    let drain = drain.filter(|_| skipped_drain.is_none());
+    let (target, failed_process) = (Box::new(target.clone()), host.failed_process);
+    Goal::Run { target, heal, failed_process, by_hand, drain, skipped_drain }
 }
 
 fn last_by_hand(host: &HostObserved) -> Option<u64> {

@@ -14,7 +14,7 @@ use super::{
     host_state::HostState,
     intent::IntentOnRecord,
     observed::Observed,
-    rollout::ActiveRollout,
+    rollout::{ActiveRollout, RolloutChange},
     steps::is_target,
     strategy::rolling,
     verdict,
@@ -43,7 +43,7 @@ pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Op
     let now = input.now;
     let mut status = DeploymentStatus {
         observed_generation: view.observed.generation,
-        last_handled: handled(view.observed, view.unmet.is_none()),
+        last_handled: handled_verbs(view),
         hosts: counts(view),
         versions: versions(view),
         exceptions: exceptions(view, input.hold, now),
@@ -78,7 +78,8 @@ fn intent(view: &View<'_>, active: &ActiveRollout, status: &DeploymentStatus) ->
     }
     updating.sort_unstable();
     let failed = status.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed);
-    Some(RolloutIntent { updating, failed, redeploys: active.redeploys.clone(), by_hand: view.by_hand.clone() })
+    let (redeploys, by_hand) = (active.redeploys.clone(), view.by_hand.clone());
+    Some(RolloutIntent { updating, failed, redeploys, by_hand, skip_drain: active.skip_drain.clone() })
 }
 
 /// The status as it was, with this verdict.
@@ -99,6 +100,16 @@ fn handled(observed: &Observed, decided: bool) -> verbs::LastHandled {
         return before.clone();
     }
     verbs::handled(&[verbs::RETRY, verbs::REDEPLOY, verbs::ADOPT], &observed.annotations, before)
+}
+
+/// The same, with `skip-drain`, which is for the retry that follows it: it waits for that.
+fn handled_verbs(view: &View<'_>) -> verbs::LastHandled {
+    let handled = handled(view.observed, view.unmet.is_none());
+    let is_used = view.rollout.as_ref().is_some_and(|active| active.change != RolloutChange::Same);
+    match view.unmet.is_none() && is_used || view.observed.is_first_decision() {
+        true => verbs::handled(&[verbs::SKIP_DRAIN], &view.observed.annotations, &handled),
+        false => handled,
+    }
 }
 
 fn counts(view: &View<'_>) -> RolloutCounts {

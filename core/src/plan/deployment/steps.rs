@@ -22,18 +22,19 @@ pub enum Goal {
     Stage(Box<Target>),
     /// The release runs and is ready. `heal`: it had been before. `failed_process`: a process that failed in an earlier attempt; it
     /// is replaced, also where it lives and runs the release. `by_hand`: the last act by hand, as the decision knew it. `drain`: how what
-    /// serves there is taken out of service first.
+    /// serves there is taken out of service first. `skipped_drain`: why it is not, though it has a drain.
     Run {
         target: Box<Target>,
         heal: bool,
         failed_process: Option<ProcessId>,
         by_hand: Option<u64>,
         drain: Option<Box<Drain>>,
+        skipped_drain: Option<String>,
     },
     /// The claim is given up; the application keeps running.
     Release,
-    /// Stopped, and the folder removed.
-    Remove,
+    /// Stopped, and the folder removed. `drain`: how what serves there is taken out of service first.
+    Remove { drain: Option<Box<Drain>> },
     /// Adopted from another control plane.
     Adopt,
     /// The host is ready; surplus releases are removed.
@@ -47,7 +48,7 @@ impl Goal {
     pub fn target(&self) -> Option<&Target> {
         match self {
             Self::Stage(target) | Self::Run { target, .. } | Self::Prune(target) | Self::Claim(target) => Some(target),
-            Self::Release | Self::Remove | Self::Adopt => None,
+            Self::Release | Self::Remove { .. } | Self::Adopt => None,
         }
     }
 }
@@ -132,9 +133,9 @@ pub fn next_step(observed: &FolderView, goal: &Goal, done: StepProgress) -> Step
                 None => run_step(observed, target, *heal, *failed_process, done),
             }
         }
-        Goal::Release | Goal::Remove | Goal::Adopt if done.ownership_done => Step::Reached,
+        Goal::Release | Goal::Remove { .. } | Goal::Adopt if done.ownership_done => Step::Reached,
         Goal::Release => Step::Release,
-        Goal::Remove => Step::Remove,
+        Goal::Remove { .. } => Step::Remove,
         Goal::Adopt => Step::Adopt,
         Goal::Prune(target) if has_too_many(&observed.folder, target) && !done.pruned => Step::Prune,
         Goal::Prune(_) => Step::Reached,

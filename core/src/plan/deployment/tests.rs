@@ -602,7 +602,14 @@ fn what_a_person_did_since_the_decision_ends_a_run() {
     let folder = FolderFacts { releases: vec![target.release.clone()], by_hand: Some(act), ..FolderFacts::default() };
     let view = FolderView { folder, ..FolderView::default() };
     let step = |by_hand, heal| {
-        let goal = Goal::Run { target: Box::new(target.clone()), heal, failed_process: None, by_hand, drain: None };
+        let goal = Goal::Run {
+            target: Box::new(target.clone()),
+            heal,
+            failed_process: None,
+            by_hand,
+            drain: None,
+            skipped_drain: None,
+        };
         next_step(&view, &goal, StepProgress::default())
     };
     for heal in [false, true] {
@@ -622,7 +629,8 @@ fn what_ends_right_after_its_update_is_its_keepers() {
     let step = |folder: &FolderFacts, updated| {
         let view = FolderView { folder: folder.clone(), ..FolderView::default() };
         let target = Box::new(target.clone());
-        let goal = Goal::Run { target, heal: false, failed_process: None, by_hand: None, drain: None };
+        let goal =
+            Goal::Run { target, heal: false, failed_process: None, by_hand: None, drain: None, skipped_drain: None };
         next_step(&view, &goal, StepProgress { updated, ..StepProgress::default() })
     };
     let kept = ready.process.clone().map(|process| ProcessFacts { alive: false, kept: true, ..process });
@@ -658,7 +666,7 @@ fn what_was_healed_with_another_value_is_its_target_only_while_it_is_healed() {
         let target = Box::new(target.clone());
         next_step(
             &view,
-            &Goal::Run { target, heal, failed_process: None, by_hand: None, drain: None },
+            &Goal::Run { target, heal, failed_process: None, by_hand: None, drain: None, skipped_drain: None },
             StepProgress::default(),
         )
     };
@@ -681,8 +689,14 @@ fn an_update_goes_on_where_its_task_died_and_fails_where_it_failed() {
     let ready = run(&target, "web-00", FolderFacts { releases, ..FolderFacts::default() }, true);
     let step = |folder: &FolderFacts, heal| {
         let view = FolderView { folder: folder.clone(), ..FolderView::default() };
-        let goal =
-            Goal::Run { target: Box::new(target.clone()), heal, failed_process: None, by_hand: None, drain: None };
+        let goal = Goal::Run {
+            target: Box::new(target.clone()),
+            heal,
+            failed_process: None,
+            by_hand: None,
+            drain: None,
+            skipped_drain: None,
+        };
         next_step(&view, &goal, StepProgress::default())
     };
     assert_eq!(step(&ready, false), Step::Reached);
@@ -726,6 +740,7 @@ fn a_changed_release_is_staged_again_once_its_application_is_stopped() {
             failed_process: None,
             by_hand: None,
             drain: None,
+            skipped_drain: None,
         };
         next_step(&view, &goal, StepProgress::default())
     };

@@ -118,15 +118,15 @@ impl Runtime for Systemd {
         if strangers.is_empty() { Ok(()) } else { Err(process::suspicion(strangers)) }
     }
 
-    fn stop(&self, folder: &Folder) -> StepResult<()> {
-        let Some(mut record) = Record::alone(folder, Reason::StopFailed)? else { return Ok(()) };
+    fn stop(&self, folder: &Folder) -> StepResult<Option<String>> {
+        let Some(mut record) = Record::alone(folder, Reason::StopFailed)? else { return Ok(None) };
         take_down(folder, &record)?;
         if record.state.phase != Phase::Stopped {
             record.state.phase = Phase::Stopped;
             record.state.ready_since = None;
             record.write(folder, Reason::StopFailed)?;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn start(&self, folder: &Folder, start: &Start, secrets: &Secrets, _: &Patience) -> StepResult<()> {

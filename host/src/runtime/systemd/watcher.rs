@@ -3,10 +3,8 @@
 //! look puts another one there.
 
 use std::{
-    io::{Read, Write},
-    os::{fd::AsFd, unix::process::CommandExt},
+    os::fd::AsFd,
     path::Path,
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -17,6 +15,7 @@ use rustix::{
 };
 
 use super::{
+    super::beside,
     asking::{Asking, ask},
     configuration,
     now::Now,
@@ -25,7 +24,7 @@ use super::{
     systemctl::Shown,
 };
 use crate::{
-    clock, core_dumps,
+    clock,
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
@@ -44,9 +43,6 @@ const ROTATE_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two changes of the words of a probe that fails.
 const WORDS_INTERVAL: Duration = Duration::from_secs(1);
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of the environment the login's alone goes on, and what the tests of a debug build set.
-const ENVIRONMENT: [&str; 3] = ["HOME", "USER", "LOGNAME"];
-const DEBUG_PREFIX: &str = "LANDFALL_HOST_";
 
 /// Puts a watcher beside a unit that has none; to be called under the folder's lock or by who is alone with it.
 pub(in crate::runtime) fn start(folder: &Folder) -> StepResult<()> {
@@ -56,23 +52,12 @@ pub(in crate::runtime) fn start(folder: &Folder) -> StepResult<()> {
     if record.state.phase != Phase::Running || keeper::is_living(&record.state).is_some() {
         return Ok(());
     }
-    let mut command = Command::new(program::path());
-    command.arg0(format!("landfall-watcher {}", folder.name()));
-    command.arg("watch-unit").arg(folder.root()).arg(folder.name().as_str());
-    let passed = |name: &str| ENVIRONMENT.contains(&name) || cfg!(debug_assertions) && name.starts_with(DEBUG_PREFIX);
-    command.env_clear().env("PATH", keeper::PATH);
-    command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passed)));
-    command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = core_dumps::as_before(|| command.spawn()).map_err(failed)?;
-    let identity = i32::try_from(child.id()).ok().and_then(Identity::of);
-    let Some(identity) = identity else {
-        return Err(failed(std::io::Error::other("it ended at once")));
-    };
+    let watcher = beside::spawn(folder).map_err(failed)?;
     // On record before it does anything; without that word it ends.
+    let identity = watcher.identity.clone();
     record.state.keeper = Some(KeeperRecord { identity, program: program::digest(), parent: false });
     record.write(folder, Reason::StartFailed)?;
-    let word = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(b"go\n"));
-    word.map_err(failed)
+    watcher.go().map_err(failed)
 }
 
 /// Ends the watcher of this record, and a probe that it or one before it left; what it writes is whole at any time.
@@ -90,15 +75,8 @@ pub(super) fn end(folder: &Folder, state: &State) {
 }
 
 /// Runs as a watcher; answers the exit status.
-pub(in crate::runtime) fn run(root: &Path, name: FolderName) -> u8 {
-    core_dumps::refuse();
-    let mut word = Vec::new();
-    if std::io::stdin().take(16).read_to_end(&mut word).is_err() || word != b"go\n" {
-        return 1;
-    }
-    let _ = rustix::process::setsid();
+pub(in crate::runtime) fn run(root: &Path, name: FolderName, own: Identity) -> u8 {
     let folder = Folder::new(root, name);
-    let Some(own) = Identity::own() else { return 1 };
     let mut watcher = Watcher { folder, own, asking: Asking::default(), rotated: clock::monotonic(), spoke: None };
     // A record that can't be read or written is somebody else's work; the next look tries again.
     u8::from(watcher.watch().is_err())
