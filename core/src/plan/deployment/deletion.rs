@@ -16,6 +16,7 @@ use super::{
     folder::is_marked,
     observed::{FolderCheck, GoalKind, Observed},
     select::select,
+    skip_drain,
     steps::Goal,
 };
 use crate::{
@@ -239,7 +240,7 @@ pub fn assign(observed: &Observed, host: &str) -> Assignment {
         DeletionPolicy::Remove => {
             // One that keeps failing is left out where a person says so.
             let drain = drain::of_running(observed, observed.host(host), None);
-            Goal::Remove { drain: drain.filter(|_| drain::skip_asked(observed).is_none()) }
+            Goal::Remove { drain: drain.filter(|_| skip_drain::asked(observed).is_none()) }
         }
     };
     // The host may have been renamed in the group.

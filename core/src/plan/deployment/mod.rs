@@ -26,6 +26,7 @@ mod references;
 mod rollout;
 mod schedule;
 mod select;
+mod skip_drain;
 mod slow;
 mod status;
 mod steps;

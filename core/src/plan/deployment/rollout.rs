@@ -7,11 +7,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     claim::{REVISION_GAP_MAX, highest_on_hosts, known_revision},
-    drain,
     intent::{IntentOnRecord, ended_failed, intent_on_record, intent_on_record_of, redeploys},
     observed::Observed,
     records::{any_failed, record},
     references::{hashes, references},
+    skip_drain,
     target::{Configured, Target, hash, is_hash_of},
     targets::Targets,
     value::effective_env,
@@ -80,7 +80,7 @@ pub(crate) fn on_record(observed: &Observed) -> Option<ActiveRollout> {
         intent: intent_on_record(before),
         wanted_hash: before.wanted_hash.clone(),
         redeploys: redeploys(before),
-        skip_drain: drain::skip_on_record(before),
+        skip_drain: skip_drain::on_record(before),
         rollout,
         record,
         unrecorded: false,
@@ -129,7 +129,12 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
         ..record(version, env.clone(), hash.clone(), revision, rollout.started_at.0)
     });
     let intent = intent_on_record_of(observed);
-    let skip_drain = drain::skip(observed, change);
+    // A retry takes what a person asked for since the last one, and nothing else has it.
+    let skip_drain = match change {
+        RolloutChange::Same => skip_drain::on_record(before),
+        RolloutChange::Retry => skip_drain::asked(observed),
+        RolloutChange::Started(_) => None,
+    };
     ActiveRollout { rollout, record, unrecorded, change, intent, wanted_hash: Some(hash), redeploys, skip_drain }
 }
 
