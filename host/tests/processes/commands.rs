@@ -170,10 +170,10 @@ fn a_readiness_probe_of_commands_and_of_files_is_asked_all_the_time() {
 
 #[test]
 fn a_stop_command_that_fails_keeps_no_later_version_away() {
-    for (stop, says) in [("echo no pid file; exit 3", "exit status 3"), ("setsid sleep 1000", "not done within 1 s")] {
+    for (stop, says) in [("echo no pid file; exit 3", "exit status 3"), ("setsid sleep 1000", "not done within 3 s")] {
         let host = Host::with_v1(with(|script| {
             script.stop = sh(stop);
-            script.stop_timeout_seconds = Some(1);
+            script.stop_timeout_seconds = Some(3);
         }));
         let remark = host.stopped().unwrap();
         assert!(remark.contains(says), "{remark}");
@@ -191,7 +191,7 @@ fn what_still_runs_is_told(stop: &str, says: &str) {
         script.start = sh("touch ../../shared/data/elsewhere");
         script.status = sh("test -e ../../shared/data/elsewhere");
         script.stop = sh(stop);
-        script.stop_timeout_seconds = Some(1);
+        script.stop_timeout_seconds = Some(3);
     }));
     let failure = host.stop().unwrap_err();
     assert_eq!(failure.reason, Reason::StopFailed);
@@ -221,14 +221,14 @@ fn a_start_that_hangs_or_fails_leaves_nothing_and_prints_no_more_than_the_log_ta
     host.switch(&release);
     let mut config = with(|script| {
         script.start = sh("setsid sleep 1000 & (setsid sleep 1001 &); timeout 0.5 yes; echo $KEY; sleep 1000");
-        script.timeout_seconds = 1;
+        script.timeout_seconds = 3;
     });
     config.log = LogLimits { max_bytes: 64 << 10, files: 1 };
     config.env.push(EnvVar { name: "KEY".to_owned(), value: EnvValue::Secret("db/key".to_owned()) });
     let mut host = host;
     host.secrets.0.insert("db/key".to_owned(), "hunter2-word".into());
     let failure = host.start(&start(&release, config.clone())).unwrap_err();
-    assert!(failure.why.contains("not done within 1 s"), "{}", failure.why);
+    assert!(failure.why.contains("not done within 3 s"), "{}", failure.why);
     assert!(host.living().is_empty());
     assert_eq!(failure.lines.last().unwrap(), "***");
     assert!(!format!("{failure:?}").contains("hunter2"), "{failure:?}");
@@ -289,8 +289,12 @@ fn after_a_reboot_what_commands_started_is_down_and_files_are_not() {
 #[test]
 fn an_application_that_ends_while_it_is_waited_for_fails_at_once() {
     let host = Host::new();
-    let config = Configuration { readiness: Some(exec(&["false"])), ..script() };
-    let release = host.release("v1", "sleep 0.3; echo no such table");
+    let mut config = Configuration { readiness: Some(exec(&["false"])), ..script() };
+    let Runtime::Script(script) = &mut config.runtime else { unreachable!() };
+    // It ends once it was seen to run.
+    let Some(status) = script.status.last_mut() else { unreachable!() };
+    status.push_str(" && touch ../../shared/data/seen");
+    let release = host.release("v1", "until [ -e ../../shared/data/seen ]; do sleep 0.02; done");
     host.switch(&release);
     host.start(&start(&release, config)).unwrap();
     let failure = host.not_ready();
@@ -393,6 +397,12 @@ fn commands_end_the_same_after_a_death_anywhere() {
 
 #[test]
 fn a_stop_command_whose_runner_died_is_ended_before_another_runs() {
+    const ROOT: &str = "LANDFALL_TEST_ROOT";
+    if let Some(root) = std::env::var_os(ROOT) {
+        let host = Host::at(root.as_ref());
+        let _ = host.stop();
+        return std::mem::forget(host);
+    }
     let host = Host::with_v1(with(|script| {
         script.stop = sh(
             "echo begun >>../../shared/data/stops; test -e ../../shared/data/quick || sleep 1000; kill $(cat ../../shared/data/pid)",
@@ -401,7 +411,8 @@ fn a_stop_command_whose_runner_died_is_ended_before_another_runs() {
     let root = host.folder.root().to_owned();
     // Who stops dies in the middle.
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "commands::stops_in_a_process_that_may_die", "--ignored"]).env("LANDFALL_TEST_ROOT", &root);
+    let name = "commands::a_stop_command_whose_runner_died_is_ended_before_another_runs";
+    child.args(["--exact", name, "--test-threads=1"]).env(ROOT, &root);
     let mut child = child.stdout(std::process::Stdio::null()).spawn().unwrap();
     let lines = || fs::read_to_string(host.data("stops")).unwrap_or_default();
     until("the stop command runs", || lines() == "begun\n");
@@ -416,15 +427,6 @@ fn a_stop_command_whose_runner_died_is_ended_before_another_runs() {
     for process in left {
         assert!(matches!(landfall_host::process::find(&process), landfall_host::process::Found::Dead));
     }
-}
-
-/// A part of the test above.
-#[test]
-#[ignore = "run by another test"]
-fn stops_in_a_process_that_may_die() {
-    let host = Host::at(std::env::var_os("LANDFALL_TEST_ROOT").unwrap().as_ref());
-    let _ = host.stop();
-    std::mem::forget(host);
 }
 
 #[test]
