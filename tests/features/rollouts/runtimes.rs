@@ -15,7 +15,7 @@ fn command(text: &str, seconds: i64) -> Value {
 }
 
 fn script(start: &str, stop: &str, status: &str) -> Value {
-    let script = json!({ "start": command(start, 5), "stop": command(stop, 5), "status": command(status, 5) });
+    let script = json!({ "start": command(start, 30), "stop": command(stop, 30), "status": command(status, 30) });
     json!({ "process": null, "script": script, "stop": { "to": "Main" } })
 }
 
@@ -91,7 +91,9 @@ async fn commands_of_an_application_that_fail_are_told_and_block_no_other_versio
     let bad_stop = "echo the lock is held; exit 5";
     bench.publish_with("v1", "", page(), script(START, bad_stop, STATUS));
     bench.publish_with("v2", "", page(), script("echo no such table; exit 3", STOP, STATUS));
-    bench.publish_with("v3", "", page(), script("sleep 1000 & sleep 1001", STOP, STATUS));
+    let mut hangs = script("", STOP, STATUS);
+    hangs["script"]["start"] = command("sleep 1000 & sleep 1001", 2);
+    bench.publish_with("v3", "", page(), hangs);
     let slow = with(script(START, STOP, "echo is starting; exit 9"), json!({ "healthyDeadlineSeconds": 1 }));
     bench.publish_with("v4", "", Value::Null, slow);
     bench.publish_with("v5", "", page(), script(START, STOP, STATUS));
@@ -102,7 +104,7 @@ async fn commands_of_an_application_that_fail_are_told_and_block_no_other_versio
     assert_eq!(bench.version_on(0).await, "");
     let log = shared(&bench, "cat log/*").await;
     assert!(log.contains("the lock is held; what was left of the application was ended"), "{log}");
-    fails(&bench, "v3", "StartFailed", &["not done within 5 s; it was ended"]).await;
+    fails(&bench, "v3", "StartFailed", &["not done within 2 s; it was ended"]).await;
     fails(&bench, "v4", "NotReady", &["not ready within 1 s", "exit status 9: is starting"]).await;
     deploys(&bench, "v5").await;
     assert_eq!(bench.version_on(0).await, "v5");
@@ -129,7 +131,7 @@ async fn commands_run_as_the_run_user_with_values_of_secrets_where_they_start() 
     let more = json!({ "user": "app", "env": word });
     bench.publish_with("v1", "", page(), with(script(&start, &stop, STATUS), more.clone()));
     let reload =
-        json!({ "process": null, "static": { "reload": command(&says("reload"), 5) }, "stop": { "to": "Main" } });
+        json!({ "process": null, "static": { "reload": command(&says("reload"), 30) }, "stop": { "to": "Main" } });
     bench.publish_with("v2", "", Value::Null, with(reload, more.clone()));
     let leaks = with(script("echo the word is $WORD; exit 4", &stop, STATUS), more);
     bench.publish_with("v3", "", page(), leaks);
@@ -145,11 +147,11 @@ async fn commands_run_as_the_run_user_with_values_of_secrets_where_they_start() 
 async fn files_are_switched_reloaded_and_mended_where_somebody_switches_them() {
     let bench = Bench::new(1).await;
     let files = |reload: Value| json!({ "process": null, "static": { "reload": reload }, "stop": { "to": "Main" } });
-    let reloads = command("cat ../../current/www/version >>../../shared/reloads; echo >>../../shared/reloads", 5);
+    let reloads = command("cat ../../current/www/version >>../../shared/reloads; echo >>../../shared/reloads", 30);
     for version in ["v1", "v2"] {
         bench.publish_with(version, "", Value::Null, files(reloads.clone()));
     }
-    bench.publish_with("v3", "", Value::Null, files(command("echo no such site; exit 3", 5)));
+    bench.publish_with("v3", "", Value::Null, files(command("echo no such site; exit 3", 30)));
     bench.publish_with("v4", "", Value::Null, files(command("sleep 1000", 1)));
     bench.publish_with("v5", "", Value::Null, json!({ "process": null, "static": {}, "stop": { "to": "Main" } }));
     let served = || async { shared(&bench, "cat ../current/www/version").await };
