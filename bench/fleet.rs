@@ -193,7 +193,6 @@ impl Bench {
             replaces: None,
             fence: landfall_host_protocol::FenceToken { epoch: "bench".to_owned(), created: 1, transitions: 1 },
             author: Author::Operator,
-            note: None,
             steps,
         };
         Work::Task { task: Box::new(task), secrets: Secrets::default() }

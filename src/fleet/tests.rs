@@ -312,16 +312,7 @@ fn task(name: &str, rollout: &str) -> Work {
     };
     let id = TaskId { uid: "u".to_owned(), rollout: rollout.to_owned(), attempt: 1, n: 0 };
     let fence = FenceToken { epoch: "p".to_owned(), created: 1, transitions: 1 };
-    let task = Task {
-        id,
-        folder: folder(name),
-        owner,
-        replaces: None,
-        fence,
-        author: Author::Operator,
-        note: None,
-        steps: vec![],
-    };
+    let task = Task { id, folder: folder(name), owner, replaces: None, fence, author: Author::Operator, steps: vec![] };
     Work::Task { task: Box::new(task), secrets: Secrets::default() }
 }
 

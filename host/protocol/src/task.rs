@@ -32,9 +32,6 @@ pub struct Task {
     pub replaces: Option<Owner>,
     pub fence: FenceToken,
     pub author: Author,
-    /// What it leaves out that it would do otherwise, and why; for the journal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
     pub steps: Vec<Step>,
 }
 

@@ -142,7 +142,6 @@ fn run(
         fence: facts.fence.clone().unwrap_or_else(unfenced),
         owner,
         author: author.clone(),
-        note: None,
         steps,
     };
     task::begin(folder, &task, secrets).map_err(|refusal| words::refusal(&refusal))?;

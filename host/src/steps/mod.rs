@@ -28,7 +28,7 @@ use crate::{
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
-    keeper, records,
+    records,
     runtime::{self, Patience, Waited},
     task::{self, Events},
 };
@@ -257,19 +257,7 @@ pub fn prepare(steps: &[Step]) -> bool {
     })
 }
 
-/// Characters of a task's note.
-const NOTE_CHARS: usize = 300;
-
-/// A task in short, for the journal, with what it leaves out.
-pub fn described(task: &Task) -> String {
-    let what = describe(&task.steps);
-    match &task.note {
-        Some(note) => format!("{what}; {}", keeper::clean(note).chars().take(NOTE_CHARS).collect::<String>()),
-        None => what,
-    }
-}
-
-/// Its steps in short: `use v1.4.1`, `stop`.
+/// A task in short, for the journal: `use v1.4.1`, `stop`.
 pub fn describe(steps: &[Step]) -> String {
     let switch = steps.iter().find_map(|step| if let Step::Switch { release } = step { Some(release) } else { None });
     let start = steps.iter().find_map(|step| if let Step::Start(start) = step { Some(&start.release) } else { None });

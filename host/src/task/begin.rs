@@ -159,7 +159,7 @@ fn begin_locked(folder: &Folder, task: &Task, lock: &Lock) -> Result<Begun, Refu
     if recorded_owner.as_ref() != Some(&task.owner) || shell::is_record(&folder.owner()) {
         owner::write(folder, &task.owner).map_err(|error| files::refusal(&error, &folder.owner(), 0))?;
     }
-    let what = steps::described(task);
+    let what = steps::describe(&task.steps);
     let act = Act { by: &task.author, task: &task.id, what: &what, prepares: steps::prepare(&task.steps) };
     journal
         .append(folder, lock, LineKind::Begin, act, None)

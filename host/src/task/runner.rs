@@ -217,7 +217,7 @@ fn end(folder: &Folder, task: &Task, outcome: Outcome, events: &Events) -> io::R
 pub(super) fn write_end(folder: &Folder, task: &Task, outcome: &Outcome) -> io::Result<()> {
     let lock = Lock::take(folder, "ends a task").map_err(|refusal| io::Error::other(format!("{refusal:?}")))?;
     let mut journal = Journal::read(folder)?;
-    let what = steps::described(task);
+    let what = steps::describe(&task.steps);
     let act = Act { by: &task.author, task: &task.id, what: &what, prepares: steps::prepare(&task.steps) };
     let number = match journal.end_of(&task.id) {
         Some(end) => end.n,

@@ -183,7 +183,6 @@ impl Host {
             replaces: None,
             fence: self.fence.clone(),
             author: Author::Operator,
-            note: None,
             steps,
         }
     }

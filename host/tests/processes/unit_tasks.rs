@@ -144,7 +144,6 @@ fn done(client: &mut Client, journal: u64, steps: Vec<Step>) -> Result<FolderFac
         replaces: None,
         fence: FenceToken { epoch: "cp".to_owned(), created: 1, transitions: 0 },
         author: Author::Operator,
-        note: None,
         steps,
     };
     let id = client.send(&Request::Begin { task: Box::new(task), secrets: Secrets::default() });

@@ -31,7 +31,6 @@ pub fn task(n: u64, steps: Vec<Step>) -> Task {
         replaces: None,
         fence: FenceToken { epoch: "cp".to_owned(), created: 1, transitions: 0 },
         author: Author::Operator,
-        note: None,
         steps,
     }
 }

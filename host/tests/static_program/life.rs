@@ -224,7 +224,6 @@ fn task(n: u64, steps: Vec<Step>) -> Task {
         replaces: None,
         fence: FenceToken { epoch: "cp".to_owned(), created: 1, transitions: 0 },
         author: Author::Operator,
-        note: None,
         steps,
     }
 }

@@ -143,7 +143,6 @@ impl StepContext<'_> {
             }),
             fence: protocol::FenceToken { epoch, created, transitions },
             author: Author::Operator,
-            note: skipped_drain(&self.assignment.goal),
             steps,
         })
     }
@@ -217,14 +216,6 @@ fn update(context: &StepContext<'_>) -> Result<Vec<protocol::Step>, StepError> {
     steps.push(protocol::Step::Start(Box::new(start)));
     steps.extend(after_start(context, false)?);
     Ok(steps)
-}
-
-/// For the host's journal.
-fn skipped_drain(goal: &Goal) -> Option<String> {
-    match goal {
-        Goal::Run { skipped_drain: Some(why), .. } => Some(format!("without its drain: {why}")),
-        _ => None,
-    }
 }
 
 /// How what serves there is taken out of service before it is stopped.

@@ -269,7 +269,6 @@ mod tests {
             replaces: None,
             fence: FenceToken { epoch: "cp".to_owned(), created: 1, transitions: 0 },
             author: Author::Operator,
-            note: None,
             steps: vec![Step::Stop],
         };
         let secrets = |length: usize| Secrets([("key".to_owned(), vec![0xff; length].into())].into());

@@ -141,8 +141,6 @@ async fn what_serves_is_drained_before_it_is_stopped_and_a_drain_that_fails_fail
     assert_eq!(rollout.intent.as_ref().unwrap().skip_drain.as_deref(), Some("the balancer is gone"));
     let told = || async { events(&bench, "DrainSkipped").await };
     until("told", || async { told().await.iter().any(|note| note.contains("web-01: the balancer is gone")) }).await;
-    let journal = on_host(&bench, "cat ../.landfall/journal").await;
-    assert!(journal.contains("without its drain: the balancer is gone"), "{journal}");
 }
 
 #[tokio::test]

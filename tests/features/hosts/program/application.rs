@@ -135,7 +135,6 @@ pub fn task(folder: &FolderName, host: &str, n: u64, steps: Vec<Step>) -> Task {
         replaces: None,
         fence: FenceToken { epoch: "plane-1".to_owned(), created: 1_700_000_000, transitions: 5 },
         author: Author::Operator,
-        note: None,
         steps,
     }
 }
