@@ -6,6 +6,10 @@ use landfall_host_protocol::Hello;
 
 use crate::effects::ssh::{Credentials, SshTarget};
 
+/// The longest time until the program runs, which may have to be brought over a slow line first. It has shorter limits of its own for
+/// what stands still.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(600);
+
 /// One host of one group. A group that was deleted and made again is another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostId {
@@ -31,14 +35,31 @@ pub struct HostAccess {
     /// The group's root, absolute.
     pub root: String,
     pub hello: Hello,
-    /// Hash of all the above, Secrets' contents included: a connection of another hash is closed.
+    /// Hash of all the above but the address, Secrets' contents included, the same for all hosts of a group: a
+    /// connection of another hash or address is closed.
     pub hash: u64,
 }
 
 impl HostAccess {
-    /// The longest time from the first packet to the first facts: the program may have to be brought there over a slow line.
+    /// The longest time from the first packet to the program found, of one machine.
     pub(super) fn sign_in_limit(&self) -> Duration {
-        (self.target.connect_timeout * 2 + Duration::from_secs(30)).max(Duration::from_secs(120))
+        (self.target.connect_timeout * 2 + Duration::from_secs(10)).max(Duration::from_secs(30))
+    }
+
+    /// Whether a session that was made with `self` is out of date.
+    pub(super) fn is_other(&self, now: &Self) -> bool {
+        let at = |access: &Self| (access.target.address.clone(), access.target.port);
+        self.hash != now.hash || at(self) != at(now)
+    }
+
+    pub(super) fn program_limit(&self) -> Duration {
+        PROGRAM_LIMIT
+    }
+
+    /// The same from the first jump host to the first facts.
+    pub(super) fn dial_limit(&self) -> Duration {
+        let machines = u32::try_from(self.jumps.len()).unwrap_or(u32::MAX).saturating_add(1);
+        self.sign_in_limit().saturating_mul(machines).saturating_add(PROGRAM_LIMIT)
     }
 }
 

@@ -38,6 +38,21 @@ impl Default for BudgetSettings {
     }
 }
 
+/// The budget that has nothing left for whoever waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Short {
+    #[error("its group has {most} for {hosts} hosts (ssh.maxConcurrentConnections)")]
+    Group { most: usize, hosts: usize },
+    #[error("hosts that did not answer have {most} of its group's connections (ssh.maxConcurrentConnections)")]
+    DoubtfulOfGroup { most: usize },
+    #[error("all groups together have {most}, as many as the operator may open (its limit of open files)")]
+    All { most: usize },
+    #[error("hosts of all groups that did not answer have {most} of the operator's connections")]
+    DoubtfulOfAll { most: usize },
+    #[error("{per_second} hosts a second are signed in to at most")]
+    SignIns { per_second: u32 },
+}
+
 /// Raises the limit of open files as far as this process needs and may, and answers it.
 pub fn raise_descriptors() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -48,7 +63,7 @@ pub fn raise_descriptors() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(ENOUGH)
 }
 
-/// Cheap to clone; all clones are one.
+/// Cheap to clone; all clones are one. The default raises this process' limit of open files.
 #[derive(Clone)]
 pub struct Budgets {
     all: Arc<Overall>,
@@ -61,6 +76,12 @@ struct Overall {
     most: usize,
     /// Of all groups.
     hosts: AtomicUsize,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self::new(BudgetSettings::default(), raise_descriptors())
+    }
 }
 
 impl Budgets {
@@ -82,10 +103,21 @@ impl Budgets {
         connections
     }
 
-    /// Waits for the right to one connection of the group and of all. `doubtful`: the host did not answer last time.
-    pub(crate) async fn connect(&self, group: &Connections, doubtful: bool) -> ConnectionPermit {
-        let of_group = group.0.share.acquire(doubtful).await;
-        let of_all = self.all.share.acquire(doubtful).await;
+    /// Waits for the right to one connection of the group and of all, whoever has waited longest first. `doubtful`: the host did not
+    /// answer last time. `tell`: what is waited for, whenever that is another budget.
+    pub(super) async fn connect(
+        &self,
+        group: &Connections,
+        doubtful: bool,
+        tell: impl Fn(Short) + Send + Sync,
+    ) -> ConnectionPermit {
+        let of_group = group.0.share.acquire(doubtful, |is_doubtful| tell(group.short(is_doubtful))).await;
+        let of_all = |is_doubtful| match is_doubtful {
+            true => tell(Short::DoubtfulOfAll { most: (self.all.most / 4).max(1) }),
+            false => tell(Short::All { most: self.all.most }),
+        };
+        let of_all = self.all.share.acquire(doubtful, of_all).await;
+        tell(Short::SignIns { per_second: self.sign_ins.rate as u32 });
         self.sign_ins.take(1.0).await;
         ConnectionPermit(Arc::new([of_group, of_all]))
     }
@@ -115,8 +147,7 @@ impl Connections {
     /// Connections that are open count before and after it.
     pub fn resize(&self, most: Option<usize>, hosts: usize) {
         let most = most.unwrap_or(hosts).max(1);
-        // With one for each host none takes any from another.
-        let doubtful = if most < hosts { most / 4 } else { most };
+        let doubtful = GroupSize { most, hosts }.doubtful();
         let mut size = self.0.size.lock();
         self.0.share.resize(most, doubtful);
         self.0.all.hosts.fetch_add(hosts, Ordering::Relaxed);
@@ -130,9 +161,20 @@ impl Connections {
         hosts <= most && self.0.all.hosts.load(Ordering::Relaxed) <= self.0.all.most
     }
 
-    /// At once.
-    pub fn most(&self) -> usize {
-        self.0.size.lock().most
+    /// What its hosts wait for.
+    fn short(&self, is_doubtful: bool) -> Short {
+        let size = *self.0.size.lock();
+        match is_doubtful {
+            true => Short::DoubtfulOfGroup { most: size.doubtful() },
+            false => Short::Group { most: size.most, hosts: size.hosts },
+        }
+    }
+}
+
+impl GroupSize {
+    /// With one for each host none takes any from another.
+    fn doubtful(self) -> usize {
+        if self.most < self.hosts { (self.most / 4).max(1) } else { self.most }
     }
 }
 
@@ -158,11 +200,16 @@ impl Share {
         self.doubtful.resize(doubtful);
     }
 
-    async fn acquire(&self, doubtful: bool) -> One {
+    /// `tell`: true, where the part of doubtful hosts is waited for.
+    async fn acquire(&self, doubtful: bool, tell: impl Fn(bool)) -> One {
         let quarter = match doubtful {
-            true => Some(self.doubtful.clone().acquire().await),
+            true => {
+                tell(true);
+                Some(self.doubtful.clone().acquire().await)
+            }
             false => None,
         };
+        tell(false);
         let one = self.all.clone().acquire().await;
         One { doubtful: Mutex::new(quarter), _one: one }
     }
@@ -244,24 +291,28 @@ mod tests {
 
     use super::*;
 
+    fn connect(budgets: &Budgets, group: &Connections, doubtful: bool) -> Option<ConnectionPermit> {
+        budgets.connect(group, doubtful, |_| {}).now_or_never()
+    }
+
     #[test]
     fn hosts_that_did_not_answer_get_a_quarter_until_they_do() {
         let budgets = Budgets::new(BudgetSettings { connections: 100, ..BudgetSettings::default() }, 10_000);
         let group = budgets.group(Some(8), 20);
-        let doubtful: Vec<_> = (0..4).map_while(|_| budgets.connect(&group, true).now_or_never()).collect();
+        let doubtful: Vec<_> = (0..4).map_while(|_| connect(&budgets, &group, true)).collect();
         assert_eq!(doubtful.len(), 2);
-        let healthy: Vec<_> = (0..9).map_while(|_| budgets.connect(&group, false).now_or_never()).collect();
+        let healthy: Vec<_> = (0..9).map_while(|_| connect(&budgets, &group, false)).collect();
         assert_eq!(healthy.len(), 6);
         doubtful[0].health().mark_healthy();
         drop(healthy);
-        assert!(budgets.connect(&group, true).now_or_never().is_some());
+        assert!(connect(&budgets, &group, true).is_some());
     }
 
     #[test]
     fn with_a_connection_for_each_host_none_takes_any_from_another() {
         let budgets = Budgets::new(BudgetSettings { connections: 100, ..BudgetSettings::default() }, 10_000);
         let group = budgets.group(None, 8);
-        let doubtful: Vec<_> = (0..9).map_while(|_| budgets.connect(&group, true).now_or_never()).collect();
+        let doubtful: Vec<_> = (0..9).map_while(|_| connect(&budgets, &group, true)).collect();
         assert_eq!(doubtful.len(), 8);
     }
 
@@ -282,7 +333,7 @@ mod tests {
     fn connections_of_before_count_after_a_change() {
         let budgets = Budgets::new(BudgetSettings::default(), 10_000);
         let group = budgets.group(Some(1), 9);
-        let take = || budgets.connect(&group, false).now_or_never();
+        let take = || connect(&budgets, &group, false);
         let first = take().unwrap();
         group.resize(Some(2), 9);
         let second = take().unwrap();
@@ -298,7 +349,7 @@ mod tests {
     fn descriptors_bound_the_connections() {
         let budgets = Budgets::new(BudgetSettings::default(), RESERVED + 3);
         let group = budgets.group(None, 100);
-        let open: Vec<_> = (0..9).map_while(|_| budgets.connect(&group, false).now_or_never()).collect();
+        let open: Vec<_> = (0..9).map_while(|_| connect(&budgets, &group, false)).collect();
         assert_eq!(open.len(), 3);
         assert!(raise_descriptors() > RESERVED);
     }
@@ -312,5 +363,28 @@ mod tests {
         assert_eq!(bucket.reserve(4.0, now), Duration::from_millis(500));
         assert_eq!(bucket.reserve(1.0, now + Duration::from_millis(500)), Duration::from_millis(100));
         assert!(bucket.reserve(1.0, now + Duration::from_secs(60)).is_zero());
+    }
+
+    #[test]
+    fn whoever_waits_is_told_which_budget_is_short() {
+        let settings = BudgetSettings { connections: 8, ..BudgetSettings::default() };
+        let short = |group: Option<usize>, hosts: usize, taken: usize, doubtful: bool| {
+            let budgets = Budgets::new(settings, 10_000);
+            let group = budgets.group(group, hosts);
+            let taken: Vec<_> = (0..taken).map_while(|_| connect(&budgets, &group, doubtful)).collect();
+            let told = Mutex::new(None);
+            let waits = budgets.connect(&group, doubtful, |short| *told.lock() = Some(short)).now_or_never();
+            assert!(waits.is_none(), "with {} taken", taken.len());
+            told.into_inner().unwrap()
+        };
+        assert_eq!(short(Some(2), 9, 2, false), Short::Group { most: 2, hosts: 9 });
+        assert_eq!(short(Some(6), 9, 1, true), Short::DoubtfulOfGroup { most: 1 });
+        assert_eq!(short(None, 20, 8, false), Short::All { most: 8 });
+        assert_eq!(short(None, 20, 2, true), Short::DoubtfulOfAll { most: 2 });
+        let said = |short: Short| short.to_string();
+        assert!(said(Short::Group { most: 2, hosts: 9 }).contains("maxConcurrentConnections"));
+        for other in [Short::All { most: 8 }, Short::DoubtfulOfAll { most: 2 }, Short::SignIns { per_second: 200 }] {
+            assert!(!said(other).contains("maxConcurrentConnections"), "{other}");
+        }
     }
 }

@@ -1,47 +1,19 @@
 //! Routes through jump hosts: one connection for all hosts of a group behind them, made when it is needed and again after it was lost.
 
 use std::{
-    collections::HashMap,
+    fmt,
     sync::{Arc, Weak},
     time::Instant,
 };
 
-use parking_lot::Mutex;
-
-use super::access::{HostAccess, HostId};
 use crate::effects::{
     clock,
     ssh::{Connection, Credentials, SshError, SshTarget},
 };
 
-/// Group, and hash of how it is reached.
-type RouteKey = (String, String, u64);
-
+/// One group's route. Only one at a time dials. It ends with the group: with the last of its hosts' accesses.
 #[derive(Default)]
-pub(super) struct JumpRoutes {
-    routes: Mutex<HashMap<RouteKey, Arc<JumpRoute>>>,
-}
-
-impl JumpRoutes {
-    /// The connection to the last jump host; `None` where there is none.
-    pub async fn open(&self, host: &HostId, access: &HostAccess) -> Result<Option<Arc<Connection>>, SshError> {
-        if access.jumps.is_empty() {
-            return Ok(None);
-        }
-        let key = (host.namespace.clone(), host.group_uid.clone(), access.hash);
-        let route = {
-            let mut routes = self.routes.lock();
-            // Those of a group as it was before.
-            routes.retain(|other, route| *other == key || Arc::strong_count(route) > 1 || !route.is_closed());
-            routes.entry(key).or_default().clone()
-        };
-        route.open(access.hash, &access.jumps, &access.credentials, &access.target.address).await
-    }
-}
-
-/// One group's route. Only one at a time dials.
-#[derive(Default)]
-pub(crate) struct JumpRoute {
+pub struct JumpRoute {
     /// It stays open while no host behind it is connected.
     stays: bool,
     state: tokio::sync::Mutex<State>,
@@ -64,7 +36,7 @@ impl JumpRoute {
     }
 
     /// The connection to the last jump host; `None` where there is none. `host`: the one behind it, for messages.
-    pub async fn open(
+    pub(super) async fn open(
         &self,
         hash: u64,
         jumps: &[SshTarget],
@@ -100,9 +72,11 @@ impl JumpRoute {
             }
         }
     }
+}
 
-    fn is_closed(&self) -> bool {
-        self.state.try_lock().is_ok_and(|state| state.open.strong_count() == 0)
+impl fmt::Debug for JumpRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JumpRoute").field("stays", &self.stays).finish_non_exhaustive()
     }
 }
 

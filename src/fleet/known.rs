@@ -2,9 +2,17 @@
 
 use std::{sync::Arc, time::Instant};
 
+use jiff::Timestamp;
 use landfall_host_protocol::{FolderFacts, FolderName, HostFacts};
 
-use crate::effects::program::{ChangedFolders, FACTS_MAX, ProgramError, bytes_of};
+use super::budget::Short;
+use crate::{
+    effects::{
+        clock, host,
+        program::{ChangedFolders, FACTS_MAX, ProgramError, bytes_of},
+    },
+    model,
+};
 
 /// Whether there is a session.
 #[derive(Clone, Debug, Default)]
@@ -15,8 +23,19 @@ pub enum Link {
     Connected,
     /// Nothing is kept open between two looks.
     Idle,
-    /// The last try failed or the session was lost.
+    /// The session is over, and the host is dialled again at once: what is known counts until that fails.
+    Again,
+    /// The last try failed, or session after session was lost.
     Lost(Arc<ProgramError>),
+}
+
+/// What a host that was not reached yet waits for, longer than one waits without saying so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// The right to a connection.
+    Connection(Short),
+    /// That the host answers.
+    Answer,
 }
 
 /// One host as it was seen last.
@@ -24,30 +43,62 @@ pub enum Link {
 pub struct Known {
     pub link: Link,
     pub facts: Option<Arc<HostFacts>>,
-    /// When the host said something last, monotonic.
+    /// The same as planners read it.
+    pub host: Option<Arc<model::facts::HostFacts>>,
+    /// When its uptime was so.
+    pub told_at: Option<Timestamp>,
+    /// When the host said something last.
+    pub heard_at: Option<Timestamp>,
+    /// The same, monotonic.
     pub heard: Option<Instant>,
+    pub waiting: Option<Waiting>,
     /// Tries to reach it that failed in a row.
     pub failed: u32,
+    /// Grows with each change that was told.
+    pub version: u64,
+    /// The server's banner.
+    pub(super) server: String,
     /// Number of the facts, for the next look in the same session.
     pub(super) seen: u64,
+    /// Of how it is reached: what a session of before finds out counts for nothing.
+    pub(super) access: u64,
 }
 
 impl Known {
+    /// Of a host that is reached otherwise from now on.
+    pub(super) fn renewed(&self) -> Self {
+        Self { access: self.access + 1, version: self.version, ..Self::default() }
+    }
+
+    /// The host said something.
+    pub(super) fn hear(&mut self, now: Instant) {
+        self.heard = Some(now);
+        self.heard_at = Some(clock::now());
+    }
+
+    /// Makes what planners read of what the host told.
+    pub(super) fn show(&mut self) {
+        self.host = self.facts.as_deref().map(|facts| Arc::new(host::host_facts(facts, &self.server, 0)));
+    }
+
     /// True: something differs that a planner sees. Space, clock and uptime always move.
     pub(super) fn replace(&mut self, seen: u64, facts: HostFacts, now: Instant) -> bool {
         let is_same = self.facts.as_deref().is_some_and(|old| is_same(old, &facts));
         let changed = !matches!(self.link, Link::Connected) || !is_same;
+        self.hear(now);
+        self.told_at = self.heard_at;
+        self.waiting = None;
         self.link = Link::Connected;
         self.facts = Some(Arc::new(facts));
         self.seen = seen;
         self.failed = 0;
-        self.heard = Some(now);
         changed
     }
 
     /// What the host told of itself alone. True as of `replace`.
     pub(super) fn merge_host(&mut self, told: HostFacts, now: Instant) -> bool {
-        self.heard = Some(now);
+        self.hear(now);
+        self.told_at = self.heard_at;
         let Some(known) = self.facts.as_mut() else { return false };
         let mut facts = HostFacts::clone(known);
         facts.replace_host(told);
@@ -57,7 +108,7 @@ impl Known {
     }
 
     pub(super) fn merge(&mut self, folders: ChangedFolders, now: Instant) -> bool {
-        self.heard = Some(now);
+        self.hear(now);
         let Some(facts) = self.facts.as_mut() else { return false };
         let mut changed = Vec::new();
         for (folder, now) in folders {
@@ -93,6 +144,7 @@ impl Known {
     }
 
     pub(super) fn lose(&mut self, why: ProgramError) {
+        self.waiting = None;
         self.link = Link::Lost(Arc::new(why));
         self.seen = 0;
     }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `access.rs` | which host, and how it is reached |
 //! | `session.rs` | what a worker asks of a host, as an interface; `ssh.rs`: over SSH; `jump_route.rs`: through other hosts |
-//! | `budget.rs`, `limit.rs` | what all workers share; `backoff.rs`: when one dials again |
+//! | `settings.rs`, `budget.rs`, `limit.rs` | what all workers share; `backoff.rs`: when one dials again |
 //! | `order.rs`, `queue.rs` | what is to be done, and in which order |
 //! | `known.rs` | what is known of a host; `changes.rs`: which hosts changed |
 //! | `worker.rs` | dialling, and dialling again; `serve.rs`: one session from its welcome to its end; `shared.rs`: what both know |
@@ -26,6 +26,7 @@ mod queue;
 mod registry;
 mod serve;
 mod session;
+mod settings;
 mod shared;
 mod ssh;
 #[cfg(test)]
@@ -34,16 +35,14 @@ mod worker;
 
 pub use self::{
     access::{GroupAccess, HostAccess, HostId},
-    budget::{BudgetSettings, Budgets, raise_descriptors},
+    budget::{BudgetSettings, Budgets, Short, raise_descriptors},
     changes::Changes,
-    known::{Known, Link},
-    order::{FleetError, Object, Order, Outcome, Priority, Ticket, Work},
-    registry::{Fleet, FleetSettings},
-    session::{Dialer, Dialled, PushSource, Session, TaskEvents},
-    ssh::SshDialer,
-};
-pub(crate) use self::{
-    budget::{ConnectionPermit, Connections, Health},
     jump_route::JumpRoute,
-    worker::GOOD_SESSION,
+    known::{Known, Link, Waiting},
+    order::{FleetError, Object, Order, Outcome, Priority, Ticket, Work},
+    registry::Fleet,
+    session::{Dialer, Dialled, PushSource, Session, TaskEvents},
+    settings::FleetSettings,
+    ssh::SshDialer,
+    worker::{Hold, NoSession},
 };

@@ -82,7 +82,7 @@ pub enum FleetError {
     Forgotten,
 }
 
-/// The order's other end. Dropping it gives the order up where it was not begun yet.
+/// The order's other end. Dropping it gives the order up; what was begun on the host goes on there, and nobody listens.
 pub struct Ticket {
     pub(super) events: mpsc::Receiver<(u64, Vec<Event>)>,
     pub(super) done: oneshot::Receiver<Result<Outcome, FleetError>>,

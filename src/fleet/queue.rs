@@ -10,20 +10,28 @@ use super::order::{FleetError, Order, Outcome, Priority, Ticket, Work};
 /// Events that wait to be taken.
 const EVENTS_MAX: usize = 64;
 
+type Events = mpsc::Sender<(u64, Vec<Event>)>;
+type Waiter = oneshot::Sender<Result<Outcome, FleetError>>;
+
 /// An order with its other end.
 pub(super) struct Job {
     pub order: Order,
     number: u64,
     /// Until then a session must be there.
     pub until: Instant,
-    pub events: mpsc::Sender<(u64, Vec<Event>)>,
-    done: oneshot::Sender<Result<Outcome, FleetError>>,
+    events: Events,
+    done: Waiter,
 }
 
 impl Job {
     pub fn finish(self, done: Result<Outcome, FleetError>) {
         // Whoever does not listen any more does not care.
         let _ = self.done.send(done);
+    }
+
+    /// What is to be done, who hears of it, and who waits for its end.
+    pub fn parts(&mut self) -> (&mut Order, &Events, &mut Waiter) {
+        (&mut self.order, &self.events, &mut self.done)
     }
 
     pub fn is_given_up(&self) -> bool {
@@ -75,8 +83,9 @@ impl Queue {
         self.jobs.iter().map(|job| job.until).min()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
+    /// Somebody still waits for one of them.
+    pub fn has_some(&self) -> bool {
+        self.jobs.iter().any(|job| !job.is_given_up())
     }
 
     pub fn drain(&mut self) -> Vec<Job> {
@@ -118,6 +127,6 @@ mod tests {
         let _late = queue.add(order(Priority::Look), now);
         assert!(queue.expired(now + Duration::from_secs(9)).is_empty());
         assert_eq!(queue.expired(now + Duration::from_secs(10)).len(), 1);
-        assert!(queue.is_empty());
+        assert!(!queue.has_some());
     }
 }

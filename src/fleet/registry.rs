@@ -2,27 +2,23 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use landfall_host_protocol::FolderName;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     access::{GroupAccess, HostId},
-    budget::{BudgetSettings, Budgets, Connections, raise_descriptors},
+    budget::Connections,
     changes::Changes,
+    jump_route::JumpRoute,
     known::Known,
     order::{FleetError, Order, Ticket},
     session::Dialer,
+    settings::FleetSettings,
     shared::WorkerBounds,
-    worker::Worker,
+    worker::{Hold, NoSession, Worker},
 };
-
-/// How all workers are bounded.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FleetSettings {
-    pub budgets: BudgetSettings,
-    /// Bytes a second below which an upload is given up; `None`: however slow.
-    pub least_upload_rate: Option<u64>,
-}
+use crate::effects::program::{LogPart, LogStream};
 
 /// Cheap to clone; all clones are one. Its workers end with the last clone.
 #[derive(Clone)]
@@ -32,24 +28,22 @@ pub struct Fleet {
 
 struct Inner {
     dialer: Arc<dyn Dialer>,
-    budgets: Budgets,
-    least_rate: Option<u64>,
+    settings: FleetSettings,
     changes: Changes,
     groups: Mutex<HashMap<(String, String), Group>>,
 }
 
 struct Group {
     connections: Connections,
+    /// It ends with the group.
+    route: Arc<JumpRoute>,
     workers: HashMap<String, Worker>,
 }
 
 impl Fleet {
-    /// Raises this process' limit of open files.
     pub fn new(dialer: Arc<dyn Dialer>, settings: FleetSettings) -> Self {
-        let budgets = Budgets::new(settings.budgets, raise_descriptors());
         let (changes, groups) = (Changes::default(), Mutex::default());
-        let inner = Inner { dialer, budgets, least_rate: settings.least_upload_rate, changes, groups };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(Inner { dialer, settings, changes, groups }) }
     }
 
     /// Takes over how a group is reached now. Hosts that are new are dialled, those that left are forgotten with their connections, those
@@ -59,7 +53,8 @@ impl Fleet {
         let mut groups = self.inner.groups.lock();
         let group = groups.entry((namespace.to_owned(), group_uid.to_owned()));
         let group = group.or_insert_with(|| Group {
-            connections: self.inner.budgets.group(connections, hosts.len()),
+            connections: self.inner.settings.budgets.group(connections, hosts.len()),
+            route: Arc::new(JumpRoute::that_stays()),
             workers: HashMap::new(),
         });
         group.connections.resize(connections, hosts.len());
@@ -67,9 +62,9 @@ impl Fleet {
         for (name, access) in hosts {
             let worker = group.workers.entry(name).or_insert_with_key(|name| {
                 let bounds = WorkerBounds {
-                    budgets: self.inner.budgets.clone(),
+                    settings: self.inner.settings.clone(),
                     group: group.connections.clone(),
-                    least_rate: self.inner.least_rate,
+                    route: group.route.clone(),
                 };
                 let id = HostId::new(namespace, group_uid, name);
                 Worker::start(id, access.clone(), self.inner.dialer.clone(), bounds, self.inner.changes.clone())
@@ -78,9 +73,23 @@ impl Fleet {
         }
     }
 
+    /// Bytes a second that uploads to the group's hosts have to reach; `None`: they may be however slow.
+    pub fn set_least_rate(&self, namespace: &str, group_uid: &str, rate: Option<u64>) {
+        let groups = self.inner.groups.lock();
+        let group = groups.get(&(namespace.to_owned(), group_uid.to_owned()));
+        for worker in group.iter().flat_map(|group| group.workers.values()) {
+            worker.set_least_rate(rate);
+        }
+    }
+
     /// The group is gone: its connections are closed, its orders end with `Forgotten`.
     pub fn forget(&self, namespace: &str, group_uid: &str) {
         self.inner.groups.lock().remove(&(namespace.to_owned(), group_uid.to_owned()));
+    }
+
+    /// The same of all groups.
+    pub fn forget_all(&self) {
+        self.inner.groups.lock().clear();
     }
 
     /// Hands an order to its host. One that is not in the fleet answers `Forgotten`.
@@ -98,9 +107,24 @@ impl Fleet {
         self.with(host, Worker::known)
     }
 
-    /// A host that waits for its next try is dialled now.
-    pub fn redial(&self, host: &HostId) {
-        self.with(host, Worker::redial);
+    /// The host is looked at now; one that waits for its next try is dialled now.
+    pub fn look_now(&self, host: &HostId) {
+        self.with(host, Worker::look_now);
+    }
+
+    /// The connection is closed and made anew: what a sign-in checks is checked again.
+    pub fn renew(&self, host: &HostId) {
+        self.with(host, Worker::renew);
+    }
+
+    /// Keeps the connection open between the orders of one who has several.
+    pub fn hold(&self, host: &HostId) -> Option<Hold> {
+        self.with(host, Worker::hold)
+    }
+
+    /// Opens an application's log over the session that there is. None is made for it, and none is kept for it.
+    pub async fn log(&self, host: &HostId, folder: FolderName, part: LogPart) -> Result<LogStream, NoSession> {
+        self.with(host, |worker| worker.log(folder, part)).ok_or(NoSession::Unwatched)?.await
     }
 
     /// Which hosts changed. One reader.

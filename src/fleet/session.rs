@@ -6,9 +6,10 @@ use landfall_host_protocol::{FolderName, HostFacts, Secrets, Task, TaskId, Welco
 use super::{
     access::{HostAccess, HostId},
     budget::ConnectionPermit,
+    jump_route::JumpRoute,
     order::Object,
 };
-use crate::effects::program::{ProgramError, PutOptions, TaskNews, Told};
+use crate::effects::program::{LogPart, LogStream, ProgramError, PutOptions, TaskNews, Told};
 
 /// One session with one host. Every call has a deadline of its own but for a task's events, whose session `look` watches.
 pub trait Session: Send + Sync {
@@ -37,6 +38,9 @@ pub trait Session: Send + Sync {
     ) -> BoxFuture<'a, Result<Box<dyn TaskEvents>, ProgramError>>;
 
     fn cancel<'a>(&'a self, folder: &'a FolderName, task: &'a TaskId) -> BoxFuture<'a, Result<(), ProgramError>>;
+
+    /// The application's log. The stream keeps no session alive.
+    fn log<'a>(&'a self, folder: &'a FolderName, part: LogPart) -> BoxFuture<'a, Result<LogStream, ProgramError>>;
 }
 
 /// A task as it goes on.
@@ -52,17 +56,20 @@ pub trait PushSource: Send {
 /// A session that was just begun.
 pub struct Dialled {
     pub session: std::sync::Arc<dyn Session>,
+    /// The server's version banner.
+    pub server: String,
     pub welcome: Welcome,
     pub pushes: Box<dyn PushSource>,
 }
 
 /// Makes sessions.
 pub trait Dialer: Send + Sync {
-    /// `permit` is dropped once the socket is closed.
+    /// `permit` is dropped once the socket is closed. `route`: through the group's jump hosts.
     fn dial<'a>(
         &'a self,
         host: &'a HostId,
         access: &'a HostAccess,
+        route: &'a JumpRoute,
         permit: ConnectionPermit,
     ) -> BoxFuture<'a, Result<Dialled, ProgramError>>;
 }

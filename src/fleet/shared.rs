@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -13,20 +13,34 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     access::{HostAccess, HostId},
-    budget::{Budgets, Connections},
+    budget::Connections,
     changes::Changes,
-    known::{Known, Link},
+    jump_route::JumpRoute,
+    known::{Known, Link, Waiting},
     order::FleetError,
     queue::{Job, Queue},
+    session::Session,
+    settings::FleetSettings,
 };
-use crate::effects::{clock, program::ProgramError};
+use crate::{
+    effects::{clock, program::ProgramError},
+    model::Class,
+};
 
 /// How a worker is bounded.
 #[derive(Clone)]
 pub(super) struct WorkerBounds {
-    pub budgets: Budgets,
+    pub settings: FleetSettings,
     pub group: Connections,
-    pub least_rate: Option<u64>,
+    pub route: Arc<JumpRoute>,
+}
+
+/// How the host is reached now.
+#[derive(Clone)]
+pub(super) struct Reach {
+    pub access: Arc<HostAccess>,
+    /// Grows with each change, and where a session is to be made anew.
+    pub number: u64,
 }
 
 pub(super) struct Shared {
@@ -34,25 +48,48 @@ pub(super) struct Shared {
     pub known: Mutex<Known>,
     pub queue: Mutex<Queue>,
     pub queued: Notify,
-    pub access: watch::Sender<Arc<HostAccess>>,
+    pub reach: watch::Sender<Reach>,
+    /// The session, while there is one. Nobody but the worker keeps it alive.
+    pub session: watch::Sender<Option<Weak<dyn Session>>>,
     /// Grows when a session is lost: work under way ends.
     pub lost: watch::Sender<u64>,
-    pub budgets: Budgets,
+    pub settings: FleetSettings,
     pub group: Connections,
-    pub least_rate: Option<u64>,
+    /// Through the group's jump hosts, for all its hosts.
+    pub route: Arc<JumpRoute>,
+    /// Bytes a second below which an upload is given up; 0: however slow.
+    least_rate: AtomicU64,
     changes: Changes,
     period_millis: AtomicU64,
-    /// The host may be dialled again now.
-    pub redial: Notify,
+    /// The host is to be looked at now, or dialled.
+    pub look_now: Notify,
+    /// Those who want the connection to stay open between their orders.
+    holds: AtomicUsize,
+    /// An order was ended because there was no session in time: its like may come again.
+    pub was_late: AtomicBool,
 }
 
 impl Shared {
-    /// Notes what `change` finds out; it answers whether somebody should look.
-    pub fn learn(&self, change: impl FnOnce(&mut Known, Instant) -> bool) {
+    /// Notes what `change` finds out; it answers whether somebody should look. `reach`: how the host was reached then.
+    pub fn learn(&self, reach: u64, change: impl FnOnce(&mut Known, Instant) -> bool) {
         let now = clock::monotonic();
-        if change(&mut self.known.lock(), now) {
-            self.changes.add(&self.id);
+        let mut known = self.known.lock();
+        if known.access != reach {
+            return;
         }
+        let before = known.facts.as_ref().map(Arc::as_ptr);
+        let changed = change(&mut known, now);
+        if changed || known.facts.as_ref().map(Arc::as_ptr) != before {
+            known.show();
+        }
+        if changed {
+            self.tell(&mut known);
+        }
+    }
+
+    fn tell(&self, known: &mut Known) {
+        known.version += 1;
+        self.changes.add(&self.id);
     }
 
     pub fn put_back(&self, job: Job) {
@@ -63,8 +100,17 @@ impl Shared {
         Duration::from_millis(self.period_millis.load(Ordering::Relaxed).max(100))
     }
 
+    pub fn least_rate(&self) -> Option<u64> {
+        Some(self.least_rate.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
+    }
+
+    pub fn set_least_rate(&self, rate: Option<u64>) {
+        self.least_rate.store(rate.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Whether a session that has nothing to do stays.
     pub fn keeps_connection(&self) -> bool {
-        self.group.keeps()
+        self.group.keeps() || self.holds.load(Ordering::Relaxed) > 0
     }
 
     /// A new worker's.
@@ -74,27 +120,59 @@ impl Shared {
             known: Mutex::default(),
             queue: Mutex::default(),
             queued: Notify::new(),
-            access: watch::Sender::new(Arc::new(access)),
+            reach: watch::Sender::new(Reach { access: Arc::new(access), number: 0 }),
+            session: watch::Sender::new(None),
             lost: watch::Sender::new(0),
-            budgets: bounds.budgets.clone(),
+            settings: bounds.settings.clone(),
             group: bounds.group.clone(),
-            least_rate: bounds.least_rate,
+            route: bounds.route.clone(),
+            least_rate: AtomicU64::new(0),
             changes,
             period_millis: AtomicU64::new(60_000),
-            redial: Notify::new(),
+            look_now: Notify::new(),
+            holds: AtomicUsize::new(0),
+            was_late: AtomicBool::new(false),
         })
     }
 
+    /// What is known of a host that is reached otherwise from now on is out of date.
     pub fn set(&self, access: HostAccess, period: Duration) {
         let millis = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
         self.period_millis.store(millis, Ordering::Relaxed);
-        self.access.send_if_modified(|old| {
-            let changed = old.hash != access.hash;
+        let mut known = self.known.lock();
+        self.reach.send_if_modified(|now| {
+            let changed = now.access.is_other(&access);
             if changed {
-                *old = Arc::new(access);
+                *known = known.renewed();
+                *now = Reach { access: Arc::new(access), number: known.access };
+                self.tell(&mut known);
             }
             changed
         });
+        drop(known);
+        // There may be fewer connections than hosts from now on.
+        self.queued.notify_one();
+    }
+
+    /// The session is made anew; what is known counts until that fails.
+    pub fn renew(&self) {
+        let mut known = self.known.lock();
+        known.access += 1;
+        known.seen = 0;
+        if matches!(known.link, Link::Connected | Link::Idle) {
+            known.link = Link::Again;
+        }
+        let number = known.access;
+        self.reach.send_modify(|now| now.number = number);
+    }
+
+    pub fn hold(&self) {
+        self.holds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn let_go(&self) {
+        self.holds.fetch_sub(1, Ordering::Relaxed);
+        self.queued.notify_one();
     }
 
     /// Work under way ends with the session that it stands on.
@@ -102,13 +180,36 @@ impl Shared {
         self.lost.send_modify(|lost| *lost += 1);
     }
 
-    /// The session is gone, or there is none. `failed`: a try to reach the host failed.
-    pub fn lose(&self, error: ProgramError, failed: bool) {
-        self.learn(|known, _| {
-            known.failed = known.failed.saturating_add(u32::from(failed));
+    /// The host can't be reached. `failed`: a try failed.
+    pub fn lose(&self, reach: u64, error: ProgramError, failed: bool) {
+        // That this operator may not act says nothing about the host.
+        if matches!(error, ProgramError::Gate(_)) {
+            return;
+        }
+        self.learn(reach, |known, _| {
+            let counts = failed && error.class() != Class::Waiting;
+            known.failed = known.failed.saturating_add(u32::from(counts));
             let same = matches!(&known.link, Link::Lost(before) if **before == error);
             known.lose(error);
             !same
+        });
+    }
+
+    /// There is no session for now, and what is known still counts.
+    pub fn pass_over(&self, reach: u64, link: Link) {
+        self.learn(reach, |known, _| {
+            known.link = link;
+            known.seen = 0;
+            false
+        });
+    }
+
+    /// A host of which nothing is known waits for this.
+    pub fn note_waiting(&self, reach: u64, waiting: Waiting) {
+        self.learn(reach, |known, _| {
+            let is_new = known.waiting != Some(waiting) && known.facts.is_none() && matches!(known.link, Link::New);
+            known.waiting = Some(waiting);
+            is_new
         });
     }
 
@@ -116,6 +217,7 @@ impl Shared {
     pub fn expire(&self, now: Instant) {
         let expired = self.queue.lock().expired(now);
         for job in expired {
+            self.was_late.store(true, Ordering::Relaxed);
             let why = match &self.known.lock().link {
                 Link::Lost(why) => FleetError::Unreached(why.clone()),
                 _ => FleetError::NotReachedYet,

@@ -1,6 +1,6 @@
 //! Sessions over SSH, through the gate.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use landfall_host_protocol::{FolderName, HostFacts, Secrets, Task, TaskId};
@@ -8,43 +8,62 @@ use landfall_host_protocol::{FolderName, HostFacts, Secrets, Task, TaskId};
 use super::{
     access::{HostAccess, HostId},
     budget::ConnectionPermit,
-    jump_route::JumpRoutes,
+    jump_route::JumpRoute,
     order::Object,
     session::{Dialer, Dialled, PushSource, Session, TaskEvents},
 };
 use crate::effects::{
     gate::Gate,
-    program::{ConnectOptions, Images, Program, ProgramError, Pushes, PutOptions, TaskNews, TaskStream, Told},
-    ssh::{Connection, OpenOptions},
+    program::{
+        ConnectOptions, Images, LogPart, LogStream, Program, ProgramError, Pushes, PutOptions, TaskNews, TaskStream,
+        Told,
+    },
+    ssh::{Connection, OpenOptions, SshError},
 };
 
 /// Dials with the program that was built into this one, or other ones.
 pub struct SshDialer {
     gate: Gate,
     images: Images,
-    routes: JumpRoutes,
 }
 
 impl SshDialer {
     pub fn new(gate: Gate, images: Images) -> Self {
-        Self { gate, images, routes: JumpRoutes::default() }
+        Self { gate, images }
     }
 
     async fn connect(
         &self,
         host: &HostId,
         access: &HostAccess,
+        route: &JumpRoute,
         permit: ConnectionPermit,
     ) -> Result<Dialled, ProgramError> {
-        let via = self.routes.open(host, access).await?;
+        let HostAccess { target, credentials, jumps, .. } = access;
+        let via = route.open(access.hash, jumps, credentials, &target.address).await?;
         let options = OpenOptions { via, permit: Some(Box::new(permit)) };
-        let connection = Connection::open_with(options, &access.target, &access.credentials).await?;
+        let connecting = async { Ok(Connection::open_with(options, target, credentials).await?) };
+        let connection = within(&host.host, access.sign_in_limit(), "signing in", connecting).await?;
+        let server = connection.server().to_owned();
         let options =
             ConnectOptions { name: &host.host, root: &access.root, images: &self.images, hello: &access.hello };
-        let (program, welcome, pushes) = Program::connect(&self.gate, Arc::new(connection), &options).await?;
+        let beginning = Program::connect(&self.gate, Arc::new(connection), &options);
+        let (program, welcome, pushes) =
+            within(&host.host, access.program_limit(), "starting landfall-host", beginning).await?;
         let session = Arc::new(SshSession { gate: self.gate.clone(), program });
-        Ok(Dialled { session, welcome, pushes: Box::new(pushes) })
+        Ok(Dialled { session, server, welcome, pushes: Box::new(pushes) })
     }
+}
+
+/// With a deadline outside the SSH library.
+async fn within<T>(
+    host: &str,
+    limit: Duration,
+    what: &'static str,
+    work: impl Future<Output = Result<T, ProgramError>>,
+) -> Result<T, ProgramError> {
+    let late = |_| SshError::Deadline { address: host.to_owned(), what, seconds: limit.as_secs() };
+    tokio::time::timeout(limit, work).await.map_err(late)?
 }
 
 impl Dialer for SshDialer {
@@ -52,9 +71,10 @@ impl Dialer for SshDialer {
         &'a self,
         host: &'a HostId,
         access: &'a HostAccess,
+        route: &'a JumpRoute,
         permit: ConnectionPermit,
     ) -> BoxFuture<'a, Result<Dialled, ProgramError>> {
-        self.connect(host, access, permit).boxed()
+        self.connect(host, access, route, permit).boxed()
     }
 }
 
@@ -102,6 +122,10 @@ impl Session for SshSession {
 
     fn cancel<'a>(&'a self, folder: &'a FolderName, task: &'a TaskId) -> BoxFuture<'a, Result<(), ProgramError>> {
         self.program.cancel(&self.gate, folder, task).boxed()
+    }
+
+    fn log<'a>(&'a self, folder: &'a FolderName, part: LogPart) -> BoxFuture<'a, Result<LogStream, ProgramError>> {
+        self.program.log(folder, part).boxed()
     }
 }
 

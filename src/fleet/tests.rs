@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::effects::{
     payload::Payload,
-    program::{ChangedFolders, ProgramError, PutOptions, TaskNews, Told},
+    program::{ChangedFolders, LogPart, LogStream, ProgramError, PutOptions, TaskNews, Told},
     ssh::{Credentials, SshTarget},
 };
 
@@ -107,6 +107,7 @@ impl Dialer for PlayedDialer {
         &'a self,
         host: &'a HostId,
         _: &'a HostAccess,
+        _: &'a JumpRoute,
         permit: budget::ConnectionPermit,
     ) -> BoxFuture<'a, Result<Dialled, ProgramError>> {
         async move {
@@ -133,7 +134,8 @@ impl Dialer for PlayedDialer {
             world.sessions.lock().push(Arc::downgrade(&session));
             let (digest, supports) = (None, Default::default());
             let welcome = Welcome { version: 1, program: "1".to_owned(), digest, supports, seen: 1, facts: facts() };
-            Ok(Dialled { session: session.clone(), welcome, pushes: Box::new(PlayedPushes(session)) })
+            let server = "played".to_owned();
+            Ok(Dialled { session: session.clone(), server, welcome, pushes: Box::new(PlayedPushes(session)) })
         }
         .boxed()
     }
@@ -195,6 +197,11 @@ impl Session for Played {
     fn cancel<'a>(&'a self, folder: &'a FolderName, _: &'a TaskId) -> BoxFuture<'a, Result<(), ProgramError>> {
         self.say(format!("cancel {folder}"));
         async { self.alive() }.boxed()
+    }
+
+    fn log<'a>(&'a self, folder: &'a FolderName, _: LogPart) -> BoxFuture<'a, Result<LogStream, ProgramError>> {
+        self.say(format!("log {folder}"));
+        async { Err(ProgramError::BadInput { what: "the log", why: "played".to_owned() }) }.boxed()
     }
 }
 
@@ -318,7 +325,8 @@ fn task(name: &str, rollout: &str) -> Work {
 
 fn put(size: u64) -> Work {
     let sha256 = Digest::parse(&"ab".repeat(32)).unwrap();
-    Work::Put { folder: folder("web"), object: Object { sha256, size, payload: Payload::file("/nowhere") } }
+    let object = Object { sha256, size, payload: Payload::file("/nowhere") };
+    Work::Put { folder: folder("web"), object }
 }
 
 fn order(priority: Priority, work: Work) -> Order {
@@ -477,4 +485,121 @@ async fn a_host_that_is_reached_otherwise_is_dialled_again_and_one_that_left_is_
     let nobody = fleet.submit(&host(0), order(Priority::Look, Work::Look)).done().await;
     assert!(matches!(nobody, Err(FleetError::Forgotten)), "{nobody:?}");
     until(|| world.open.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn a_task_that_nobody_waits_for_is_left_and_the_next_one_may_listen() {
+    let world = Arc::new(PlayedFleet::default());
+    world.tasks_wait.store(true, Ordering::SeqCst);
+    let fleet = fleet(&world);
+    configure(&fleet, 1, None, 1);
+    let left = fleet.submit(&host(0), order(Priority::Update, task("web", "1.0")));
+    until(|| !world.asked.lock().is_empty()).await;
+    let id = TaskId { uid: "u".into(), rollout: "1.0".into(), attempt: 1, n: 0 };
+    let attach = Work::Attach { folder: folder("web"), task: id, offset: 0 };
+    let next = fleet.submit(&host(0), order(Priority::Update, attach));
+    drop(left);
+    until(|| world.asked.lock().iter().any(|asked| asked == "web-0 attach shop.web 0")).await;
+    world.ends.notify_one();
+    assert_eq!(next.done().await.unwrap(), ended());
+    assert_eq!(world.dialled.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_lost_host_counts_until_it_was_dialled_in_vain() {
+    let world = Arc::new(PlayedFleet::default());
+    let fleet = fleet(&world);
+    configure(&fleet, 1, None, 1);
+    assert!(fleet.settled("shop", "g", Duration::from_secs(30)).await);
+    world.dials.lock().insert("web-0".to_owned(), [Dial::Hangs].into());
+    world.living().remove(0).close();
+    until(|| world.dialled.load(Ordering::SeqCst) == 2).await;
+    let known = fleet.known(&host(0)).unwrap();
+    assert!(matches!(known.link, Link::Again) && known.host.is_some(), "{:?}", known.link);
+    // Whoever changes how it is reached ends that dial; the next one fails.
+    world.dials.lock().insert("web-0".to_owned(), vec![Dial::Fails; 1000].into());
+    fleet.renew(&host(0));
+    until(|| matches!(fleet.known(&host(0)).unwrap().link, Link::Lost(_))).await;
+    world.dials.lock().clear();
+    until(|| matches!(fleet.known(&host(0)).unwrap().link, Link::Connected)).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_wanted_anew_is_made_anew_and_what_is_known_stays() {
+    let world = Arc::new(PlayedFleet::default());
+    let fleet = fleet(&world);
+    configure(&fleet, 1, None, 1);
+    assert!(fleet.settled("shop", "g", Duration::from_secs(30)).await);
+    fleet.renew(&host(0));
+    until(|| world.dialled.load(Ordering::SeqCst) == 2).await;
+    assert!(fleet.known(&host(0)).unwrap().host.is_some());
+    // Reached otherwise: what was known is of another machine, or of another user.
+    world.dials.lock().insert("web-0".to_owned(), [Dial::Hangs].into());
+    configure(&fleet, 1, None, 2);
+    assert!(fleet.known(&host(0)).unwrap().host.is_none(), "at once");
+    until(|| world.dialled.load(Ordering::SeqCst) == 3).await;
+    configure(&fleet, 1, None, 3);
+    until(|| matches!(fleet.known(&host(0)).unwrap().link, Link::Connected)).await;
+}
+
+#[tokio::test]
+async fn a_connection_stays_between_the_orders_of_one_who_holds_it() {
+    let world = Arc::new(PlayedFleet::default());
+    let fleet = fleet(&world);
+    configure(&fleet, 2, Some(1), 1);
+    assert!(fleet.settled("shop", "g", Duration::from_secs(30)).await);
+    until(|| world.open.load(Ordering::SeqCst) == 0).await;
+    let dialled = world.dialled.load(Ordering::SeqCst);
+    let hold = fleet.hold(&host(0)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(fleet.submit(&host(0), order(Priority::Look, Work::Look)).done().await.unwrap(), Outcome::Done);
+    }
+    assert_eq!((world.dialled.load(Ordering::SeqCst), world.open.load(Ordering::SeqCst)), (dialled + 1, 1));
+    // The other host waits for it, and its order is ended; its place is not lost.
+    let brief = Order { patience: Duration::from_millis(20), ..order(Priority::Look, Work::Look) };
+    let late = fleet.submit(&host(1), brief).done().await;
+    assert!(matches!(late, Err(FleetError::NotReachedYet)), "{late:?}");
+    drop(hold);
+    until(|| world.dialled.load(Ordering::SeqCst) == dialled + 2).await;
+    assert_eq!(fleet.submit(&host(1), order(Priority::Look, Work::Look)).done().await.unwrap(), Outcome::Done);
+    assert_eq!(world.dialled.load(Ordering::SeqCst), dialled + 2, "the session that came too late was still there");
+}
+
+#[tokio::test]
+async fn a_log_is_read_over_the_session_that_there_is_and_none_is_made_for_it() {
+    let world = Arc::new(PlayedFleet::default());
+    world.dials.lock().insert("web-0".to_owned(), [Dial::Hangs].into());
+    let fleet = fleet(&world);
+    configure(&fleet, 2, None, 1);
+    let read = |host: HostId| {
+        let fleet = fleet.clone();
+        async move { fleet.log(&host, folder("web"), LogPart::default()).await.map(drop).unwrap_err() }
+    };
+    assert!(matches!(read(host(1)).await, NoSession::Host(ProgramError::BadInput { .. })), "the host answered");
+    assert!(matches!(read(host(0)).await, NoSession::Dialled));
+    assert!(matches!(read(HostId::new("shop", "other", "web-0")).await, NoSession::Unwatched));
+    configure(&fleet, 2, Some(1), 1);
+    until(|| world.open.load(Ordering::SeqCst) == 0).await;
+    assert!(matches!(read(host(1)).await, NoSession::NotKept));
+}
+
+#[tokio::test]
+async fn a_host_that_waits_for_a_connection_says_so_after_a_while() {
+    let world = Arc::new(PlayedFleet::default());
+    world.dials.lock().insert("web-0".to_owned(), [Dial::Hangs].into());
+    world.dials.lock().insert("web-1".to_owned(), [Dial::Hangs].into());
+    let settings = FleetSettings { silent_wait: Duration::from_millis(20), ..FleetSettings::default() };
+    let fleet = Fleet::new(Arc::new(PlayedDialer(world.clone())), settings);
+    let changes = fleet.changes();
+    configure(&fleet, 2, Some(1), 1);
+    let mut waiting = BTreeMap::new();
+    while waiting.len() < 2 {
+        for id in changes.next().await {
+            waiting.insert(id.host.clone(), fleet.known(&id).unwrap().waiting.unwrap());
+        }
+    }
+    let waiting: Vec<_> = waiting.into_values().collect();
+    let connection = Waiting::Connection(Short::Group { most: 1, hosts: 2 });
+    assert!(waiting.contains(&connection) && waiting.contains(&Waiting::Answer), "{waiting:?}");
+    assert!((0..2).all(|n| fleet.known(&host(n)).unwrap().failed == 0));
 }

@@ -2,7 +2,9 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
+use landfall_host_protocol::FolderName;
+use parking_lot::Mutex;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::AbortOnDropHandle,
@@ -11,23 +13,55 @@ use tokio_util::{
 use super::{
     access::{HostAccess, HostId},
     backoff,
-    budget::ConnectionPermit,
+    budget::{ConnectionPermit, Short},
     changes::Changes,
-    known::{Known, Link},
+    known::{Known, Link, Waiting},
     order::{FleetError, Order, Ticket},
     serve::{Over, serve},
     session::{Dialer, Dialled},
-    shared::{Shared, WorkerBounds},
+    shared::{Reach, Shared, WorkerBounds},
 };
-use crate::effects::{clock, program::ProgramError};
+use crate::effects::{
+    clock,
+    program::{LogPart, LogStream, ProgramError},
+};
 
 /// A session that lasted so long was a good one: the next dial after it is at once.
-pub(crate) const GOOD_SESSION: Duration = Duration::from_secs(20);
+const GOOD_SESSION: Duration = Duration::from_secs(20);
+/// How long whoever wants to read over a session waits for a dial.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Ends with its connection when it is dropped.
 pub(super) struct Worker {
     shared: Arc<Shared>,
     _cut: DropGuard,
+}
+
+/// Why there is no session to read over.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSession {
+    #[error("its HostGroup is not watched yet")]
+    Unwatched,
+    #[error("it is being dialled")]
+    Dialled,
+    #[error("the connection is lost, and made again as soon as the host answers")]
+    Lost,
+    #[error(
+        "its HostGroup keeps no connection between checks, for there may be fewer (ssh.maxConcurrentConnections) than hosts; raise that, or \
+         read the log on the host with landfall-host logs"
+    )]
+    NotKept,
+    #[error(transparent)]
+    Host(#[from] ProgramError),
+}
+
+/// While it lives the host's connection stays open between orders, where it would be closed after each.
+pub struct Hold(Arc<Shared>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
 }
 
 impl Worker {
@@ -48,6 +82,10 @@ impl Worker {
         self.shared.set(access, period);
     }
 
+    pub fn set_least_rate(&self, rate: Option<u64>) {
+        self.shared.set_least_rate(rate);
+    }
+
     pub fn known(&self) -> Known {
         self.shared.known.lock().clone()
     }
@@ -58,9 +96,38 @@ impl Worker {
         ticket
     }
 
-    /// A host that is waited for is dialled now.
-    pub fn redial(&self) {
-        self.shared.redial.notify_one();
+    /// The host is looked at now; one that is waited for is dialled now.
+    pub fn look_now(&self) {
+        self.shared.look_now.notify_one();
+    }
+
+    /// The session is closed and made anew.
+    pub fn renew(&self) {
+        self.shared.renew();
+    }
+
+    pub fn hold(&self) -> Hold {
+        self.shared.hold();
+        Hold(self.shared.clone())
+    }
+
+    /// Opens an application's log over the session that there is. None is made for it.
+    pub fn log(&self, folder: FolderName, part: LogPart) -> BoxFuture<'static, Result<LogStream, NoSession>> {
+        let shared = self.shared.clone();
+        let opening = async move {
+            let mut sessions = shared.session.subscribe();
+            let is_lost = || matches!(shared.known.lock().link, Link::Lost(_));
+            let patience = if is_lost() || !shared.keeps_connection() { Duration::ZERO } else { READ_PATIENCE };
+            let open = tokio::time::timeout(patience, sessions.wait_for(Option::is_some)).await;
+            let session = open.ok().and_then(|open| open.ok()?.as_ref()?.upgrade());
+            match session.filter(|session| !session.is_closed()) {
+                Some(session) => Ok(session.log(&folder, part).await?),
+                None if !shared.keeps_connection() => Err(NoSession::NotKept),
+                None if is_lost() => Err(NoSession::Lost),
+                None => Err(NoSession::Dialled),
+            }
+        };
+        opening.boxed()
     }
 }
 
@@ -70,7 +137,8 @@ async fn run(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, cut: CancellationToke
         loop {
             let round = AssertUnwindSafe(rounds(&shared, &dialer)).catch_unwind().await;
             if round.is_err() {
-                shared.lose(ProgramError::Ended("its worker failed here and starts again".to_owned()), true);
+                let reach = shared.reach.borrow().number;
+                shared.lose(reach, ProgramError::Ended("its worker failed here and starts again".to_owned()), true);
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
@@ -87,62 +155,96 @@ async fn run(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, cut: CancellationToke
 }
 
 async fn rounds(shared: &Arc<Shared>, dialer: &Arc<dyn Dialer>) {
-    let mut failed = 0;
+    let mut failed: u32 = 0;
     loop {
-        match round(shared, dialer).await {
+        let reach = shared.reach.borrow().clone();
+        let number = reach.number;
+        let Some(round) = round(shared, dialer, reach).await else {
+            failed = 0;
+            continue;
+        };
+        match round {
             Ok((Over::Idle, _)) => {
                 failed = 0;
-                shared.learn(|known, _| {
-                    known.link = Link::Idle;
-                    known.seen = 0;
-                    false
-                });
-                idle(shared).await;
+                shared.pass_over(number, Link::Idle);
+                idle(shared, number).await;
             }
-            Ok((Over::Changed, _)) => {
+            Ok((Over::Renew, _)) => {
                 failed = 0;
-                shared.learn(|known, _| {
-                    *known = Known::default();
-                    true
-                });
+                shared.pass_over(number, Link::Again);
             }
             Ok((Over::Lost(error), lasted)) => {
-                shared.lose(error, false);
                 // At once after a good session; one that ends right away again and again is none.
-                failed = if lasted >= GOOD_SESSION { 0 } else { failed + 1 };
-                pause(shared, failed.max(1) - 1).await;
+                failed = if lasted >= GOOD_SESSION { 0 } else { failed.saturating_add(1) };
+                match failed {
+                    0 | 1 => shared.pass_over(number, Link::Again),
+                    _ => shared.lose(number, error, false),
+                }
+                pause(shared, number, failed.saturating_sub(1)).await;
             }
             Err(error) => {
-                shared.lose(error, true);
-                failed += 1;
-                pause(shared, failed).await;
+                shared.lose(number, error, true);
+                failed = failed.saturating_add(1);
+                pause(shared, number, failed).await;
             }
         }
     }
 }
 
-/// One connection, from its dial to its end.
-async fn round(shared: &Arc<Shared>, dialer: &Arc<dyn Dialer>) -> Result<(Over, Duration), ProgramError> {
-    let access = shared.access.borrow().clone();
+/// One connection, from its dial to its end. `None`: the host is reached otherwise meanwhile.
+async fn round(
+    shared: &Arc<Shared>,
+    dialer: &Arc<dyn Dialer>,
+    reach: Reach,
+) -> Option<Result<(Over, Duration), ProgramError>> {
+    let Reach { access, number } = reach;
     let doubtful = shared.known.lock().failed > 0;
-    let permit = {
-        // Orders do not wait for a permit beyond their patience either.
-        let waiting = shared.budgets.connect(&shared.group, doubtful);
-        tokio::pin!(waiting);
-        loop {
-            tokio::select! {
-                permit = &mut waiting => break permit,
-                () = next_expiry(shared) => shared.expire(clock::monotonic()),
-            }
-        }
-    };
+    let short = Mutex::new(None::<Short>);
+    let connecting = shared.settings.budgets.connect(&shared.group, doubtful, |now| *short.lock() = Some(now));
+    let permit = attend(shared, number, connecting, || short.lock().map(Waiting::Connection)).await?;
     let health = permit.health();
-    let limit = access.sign_in_limit();
-    let dialled = dial(shared, dialer.clone(), access, permit, limit).await?;
+    let limit = access.dial_limit();
+    let dialling = dial(shared, dialer.clone(), access, permit, limit);
+    let dialled = match attend(shared, number, dialling, || Some(Waiting::Answer)).await? {
+        Ok(dialled) => dialled,
+        Err(error) => return Some(Err(error)),
+    };
     health.mark_healthy();
     let began = clock::monotonic();
-    let over = serve(shared, dialled).await;
-    Ok((over, began.elapsed()))
+    let over = serve(shared, dialled, number).await;
+    Some(Ok((over, began.elapsed())))
+}
+
+/// Waits for something on the way to a session. Orders do not wait for it beyond their patience, and a host of which nothing is known is
+/// told as one that waits. `None`: the host is reached otherwise now.
+async fn attend<T>(
+    shared: &Shared,
+    reach: u64,
+    work: impl Future<Output = T>,
+    waiting: impl Fn() -> Option<Waiting>,
+) -> Option<T> {
+    tokio::pin!(work);
+    let silent_wait = shared.settings.silent_wait;
+    let mut tell_at = tokio::time::Instant::now() + silent_wait;
+    loop {
+        tokio::select! {
+            done = &mut work => return Some(done),
+            () = reached_otherwise(shared, reach) => return None,
+            () = next_expiry(shared) => shared.expire(clock::monotonic()),
+            () = tokio::time::sleep_until(tell_at) => {
+                if let Some(waiting) = waiting() {
+                    shared.note_waiting(reach, waiting);
+                }
+                tell_at += silent_wait;
+            }
+        }
+    }
+}
+
+async fn reached_otherwise(shared: &Shared, reach: u64) {
+    let mut reached = shared.reach.subscribe();
+    // The sender is in `shared`.
+    let _ = reached.wait_for(|now| now.number != reach).await;
 }
 
 /// In a task of its own: what panics in there costs this try.
@@ -154,18 +256,11 @@ async fn dial(
     limit: Duration,
 ) -> Result<Dialled, ProgramError> {
     let id = shared.id.clone();
-    let work = tokio::spawn(async move { dialer.dial(&id, &access, permit).await });
-    let late = ProgramError::Deadline { what: "signing in", seconds: limit.as_secs() };
-    let dialling = tokio::time::timeout(limit, AbortOnDropHandle::new(work));
-    tokio::pin!(dialling);
-    loop {
-        tokio::select! {
-            done = &mut dialling => {
-                let Ok(done) = done else { return Err(late) };
-                return done.unwrap_or_else(|_| Err(ProgramError::Ended("signing in failed here".to_owned())));
-            }
-            () = next_expiry(shared) => shared.expire(clock::monotonic()),
-        }
+    let route = shared.route.clone();
+    let work = tokio::spawn(async move { dialer.dial(&id, &access, &route, permit).await });
+    match tokio::time::timeout(limit, AbortOnDropHandle::new(work)).await {
+        Ok(done) => done.unwrap_or_else(|_| Err(ProgramError::Ended("signing in failed here".to_owned()))),
+        Err(_) => Err(ProgramError::Deadline { what: "signing in", seconds: limit.as_secs() }),
     }
 }
 
@@ -187,34 +282,35 @@ async fn next_expiry(shared: &Shared) {
 }
 
 /// Until the host may be dialled again.
-async fn pause(shared: &Shared, failed: u32) {
-    let wait = backoff::wait(failed, rand::random());
+async fn pause(shared: &Shared, reach: u64, failed: u32) {
+    let wait = backoff::wait(failed, shared.period(), rand::random());
     let until = tokio::time::sleep(wait);
     tokio::pin!(until);
-    let mut access = shared.access.subscribe();
-    access.mark_unchanged();
     loop {
         tokio::select! {
             () = &mut until => return,
-            () = shared.redial.notified() => return,
-            _ = access.changed() => return,
+            () = shared.look_now.notified() => return,
+            () = reached_otherwise(shared, reach) => return,
             () = next_expiry(shared) => shared.expire(clock::monotonic()),
         }
     }
 }
 
-/// Until something is to be done, or the next look is due.
-async fn idle(shared: &Shared) {
-    let mut access = shared.access.subscribe();
-    access.mark_unchanged();
-    let queued = shared.queued.notified();
-    if !shared.queue.lock().is_empty() {
-        return;
-    }
-    tokio::select! {
-        () = tokio::time::sleep(shared.period()) => {}
-        () = shared.redial.notified() => {}
-        () = queued => {}
-        _ = access.changed() => {}
+/// Until something is to be done, or the next look is due: some earlier and some later, so that hosts do not come together.
+async fn idle(shared: &Shared, reach: u64) {
+    let until = tokio::time::sleep(shared.period().mul_f64(rand::random_range(0.9..1.1)));
+    tokio::pin!(until);
+    loop {
+        let queued = shared.queued.notified();
+        // Those that nobody waits for any more are no reason to dial.
+        if shared.queue.lock().has_some() || shared.keeps_connection() {
+            return;
+        }
+        tokio::select! {
+            () = &mut until => return,
+            () = shared.look_now.notified() => return,
+            () = queued => {}
+            () = reached_otherwise(shared, reach) => return,
+        }
     }
 }

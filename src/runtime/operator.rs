@@ -161,9 +161,9 @@ async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Rece
         tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");
     }
     let rollout_logs = effects.rollout_logs.clone();
-    let Contexts { project, build, host_group, deployment, garbage, fleet, tasks } =
+    let Contexts { project, build, host_group, deployment, garbage, hosts, tasks } =
         wiring::contexts(clients.calls, gate, args.resync(), control_plane_id, effects);
-    leading.send_replace(Some(view::host_facts(&fleet)));
+    leading.send_replace(Some(view::host_facts(&hosts)));
     let mut controllers = tokio::task::JoinSet::new();
     controllers.spawn(control::<Project>(project, clients.watches.clone(), scope.clone(), stop.clone()));
     controllers.spawn(control::<Build>(build, clients.watches.clone(), scope.clone(), stop.clone()));
@@ -179,6 +179,7 @@ async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Rece
     controllers.abort_all();
     collector.abort();
     tasks.cancel_all();
+    hosts.forget_all();
     // A disk that does not answer must not keep the lease from being given back.
     let _ = tokio::time::timeout(FLUSH_TIMEOUT, rollout_logs.flush()).await;
     elector.release().await;

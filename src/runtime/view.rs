@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use super::{config::RunArgs, wiring::Effects};
 use crate::{
     api::deployment::Phase,
-    controllers::hosts::{Fleet, HostKey, HostWorkerKey, open_link},
+    controllers::hosts::{self, HostKey, HostWorkerKey},
     effects::program::{LogPart, LogStream},
+    fleet::NoSession,
     model::ids::FolderName,
     plan::hostgroup::HostCheck,
     server::{self, Hosts, Leading, NoLog},
@@ -46,21 +47,20 @@ pub(crate) fn advertised(args: &RunArgs) -> Option<String> {
 }
 
 /// Facts of hosts as the server reads them.
-pub(crate) fn host_facts(fleet: &Arc<Fleet>) -> Arc<dyn Hosts> {
-    Arc::new(FleetFacts(fleet.clone()))
+pub(crate) fn host_facts(hosts: &Arc<hosts::Hosts>) -> Arc<dyn Hosts> {
+    Arc::new(HostFacts(hosts.clone()))
 }
 
-struct FleetFacts(Arc<Fleet>);
+struct HostFacts(Arc<hosts::Hosts>);
 
-impl Hosts for FleetFacts {
+impl Hosts for HostFacts {
     fn last_check(&self, namespace: &str, group: &str, host: &str) -> (HostCheck, Option<Timestamp>) {
-        let key = HostKey::new(namespace, group, host);
-        (self.0.hosts.last_check(&key), self.0.hosts.checked_at(&key))
+        self.0.check_and_heard(&HostKey::new(namespace, group, host))
     }
 
     fn phase(&self, deployment: &str, host: &str) -> Option<Phase> {
         let worker = HostWorkerKey { uid: deployment.to_owned(), host: host.to_owned() };
-        self.0.hosts.workers.task(&worker).map(|task| task.phase)
+        self.0.workers.task(&worker).map(|task| task.phase)
     }
 
     fn log(
@@ -71,10 +71,12 @@ impl Hosts for FleetFacts {
         folder: FolderName,
         part: LogPart,
     ) -> BoxFuture<'static, Result<LogStream, NoLog>> {
-        let (fleet, key) = (self.0.clone(), HostKey::new(namespace, group, host));
+        let (hosts, key) = (self.0.clone(), HostKey::new(namespace, group, host));
         let opening = async move {
-            let host = open_link(&fleet, &key).await.map_err(|why| NoLog::NotConnected(why.to_string()))?;
-            Ok(host.log(&folder, part).await?)
+            hosts.log(&key, &folder, part).await.map_err(|why| match why {
+                NoSession::Host(error) => NoLog::Host(error),
+                why => NoLog::NotConnected(why.to_string()),
+            })
         };
         opening.boxed()
     }

@@ -13,7 +13,7 @@ use crate::{
         frame::Shared,
         gc::GarbageContext,
         hostgroup::HostGroupContext,
-        hosts::{self, Fleet},
+        hosts::{Hosts, forward_changes},
         project::{self, ProjectContext},
         secrets::SecretReader,
         tasks::Tasks,
@@ -23,10 +23,11 @@ use crate::{
         gate::Gate,
         git::{Git, GitConfig},
         host::Bundles,
+        program::Images,
         rollout_logs::RolloutLogs,
         store::{Store, StoreError},
     },
-    fleet::{BudgetSettings, Budgets, raise_descriptors},
+    fleet::{Budgets, Fleet, FleetSettings, SshDialer},
 };
 
 const MAX_LOG_BYTES: u64 = 100 << 20;
@@ -50,24 +51,21 @@ pub struct Contexts {
     pub host_group: Arc<HostGroupContext>,
     pub deployment: Arc<DeploymentContext>,
     pub garbage: Arc<GarbageContext>,
-    pub fleet: Arc<Fleet>,
+    pub hosts: Arc<Hosts>,
     pub tasks: Tasks,
 }
 
-/// `control_plane_id`: uid of the namespace `kube-system`.
+/// `control_plane_id`: uid of the namespace `kube-system`. What changes on hosts is passed on from now on.
 pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: String, effects: Effects) -> Contexts {
     let Effects { store, git, executor, rollout_logs, budgets } = effects;
     let shared = Arc::new(Shared::new(client.clone(), gate.clone(), resync));
     let secrets = SecretReader::new(client);
     let tasks = Tasks::default();
     let builds = builds::Registry::default();
-    let fleet = Arc::new(Fleet {
-        hosts: hosts::Registry::default(),
-        budgets,
-        gate,
-        requeue: shared.requeue.clone(),
-        control_plane_id,
-    });
+    let dialer = Arc::new(SshDialer::new(gate, Images::embedded()));
+    let fleet = Fleet::new(dialer, FleetSettings { budgets, ..FleetSettings::default() });
+    let hosts = Arc::new(Hosts::new(fleet, shared.requeue.clone(), control_plane_id));
+    tasks.start("hosts/changes", forward_changes(hosts.clone()));
     Contexts {
         project: Arc::new(ProjectContext {
             shared: shared.clone(),
@@ -90,14 +88,14 @@ pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: 
         }),
         host_group: Arc::new(HostGroupContext {
             shared: shared.clone(),
-            fleet: fleet.clone(),
+            hosts: hosts.clone(),
             secrets: secrets.clone(),
             store: store.clone(),
             tasks: tasks.clone(),
         }),
         deployment: Arc::new(DeploymentContext {
             shared: shared.clone(),
-            fleet: fleet.clone(),
+            hosts: hosts.clone(),
             rollout_logs,
             log_limits: Default::default(),
             bundles: Bundles::default(),
@@ -110,7 +108,7 @@ pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: 
             seen_objects: Default::default(),
         }),
         garbage: Arc::new(GarbageContext { shared, executor, git, store }),
-        fleet,
+        hosts,
         tasks,
     }
 }
@@ -123,7 +121,7 @@ pub fn effects(args: &RunArgs, runner: PathBuf) -> Result<Effects, StoreError> {
         git: git(args),
         executor: executor(args, runner),
         rollout_logs: RolloutLogs::new(data.join("rollouts")),
-        budgets: Budgets::new(BudgetSettings::default(), raise_descriptors()),
+        budgets: Budgets::default(),
     })
 }
 

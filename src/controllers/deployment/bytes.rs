@@ -15,10 +15,7 @@ use super::{
 };
 use crate::{
     api::{Reason, deployment::Phase},
-    effects::{
-        host::{Base, Bundle},
-        program::PutOptions,
-    },
+    effects::host::{Base, Bundle},
     model::{facts::FolderFacts, ids::ReleaseName},
     plan::deployment::{BASES_MOST, Holding, StepProgress, Target, base, candidates},
 };
@@ -59,12 +56,6 @@ impl Wanted<'_> {
         bundle.map_err(|error| StepError::Failed(host_failed(Reason::StoreUnavailable, &error.to_string(), &[])))
     }
 
-    /// The group's minimum rate.
-    pub fn put_options(&self) -> PutOptions {
-        let dial = self.controller.fleet.hosts.dial(&self.host_ref.host_key());
-        PutOptions { least_rate: dial.and_then(|dial| dial.config.least_rate), ..PutOptions::default() }
-    }
-
     fn order_key(&self) -> OrderKey {
         let HostRef { namespace, project, .. } = self.host_ref;
         (namespace.clone(), project.clone(), self.target.digest.clone())
@@ -99,7 +90,7 @@ impl Wanted<'_> {
     /// What the other hosts of this Deployment hold, as far as they need the release.
     fn others(&self) -> Vec<Holding> {
         let HostRef { namespace, group, host, uid, .. } = self.host_ref;
-        let folders = self.controller.fleet.hosts.folders(namespace, group, &self.host_ref.folder());
+        let folders = self.controller.hosts.folders(namespace, group, &self.host_ref.folder());
         let is_other = |(name, folder): &&(String, FolderFacts)| {
             name != host && folder.owner.as_ref().is_some_and(|owner| owner.uid == *uid)
         };
@@ -148,7 +139,7 @@ mod tests {
 
     fn failed(reason: Reason, phase: Phase) -> StepError {
         let failure = host_failed(reason, "app.jar has another SHA-256", &[]);
-        StepError::Task(Box::new(TaskFailure { failure, phase, process: None, folder: None }))
+        StepError::Task(Box::new(TaskFailure { failure, phase, process: None }))
     }
 
     fn stage(base: Option<&str>) -> protocol::Step {

@@ -9,7 +9,7 @@ use super::{SiblingSelections, orders::Orders, seen_objects::SeenObjects};
 use crate::{
     controllers::{
         frame::{Context, Shared},
-        hosts::Fleet,
+        hosts::Hosts,
         secrets::SecretReader,
         tasks::Tasks,
     },
@@ -20,7 +20,7 @@ use crate::{
 /// One for all of them, made by the wiring in `runtime`.
 pub struct DeploymentContext {
     pub shared: Arc<Shared>,
-    pub fleet: Arc<Fleet>,
+    pub hosts: Arc<Hosts>,
     pub store: Store,
     pub rollout_logs: RolloutLogs,
     /// By uid of the Deployment: its newest attempt, and of how many rollouts the logs are kept.

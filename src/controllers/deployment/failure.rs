@@ -5,7 +5,8 @@ use landfall_host_protocol as protocol;
 use crate::{
     api::{Reason, conditions::clip, deployment::Phase},
     effects::{host::HostError, program::ProgramError, ssh::SshError},
-    model::{Class, Failure, facts::FolderFacts, rollout::ProcessId},
+    fleet::FleetError,
+    model::{Class, Failure, rollout::ProcessId},
 };
 
 /// Length of a failure's message.
@@ -82,8 +83,6 @@ pub(crate) struct TaskFailure {
     pub phase: Phase,
     /// The process that lives all the same.
     pub process: Option<ProcessId>,
-    /// The folder after the task, where the host told it.
-    pub folder: Option<FolderFacts>,
 }
 
 /// Why a step failed.
@@ -100,6 +99,17 @@ pub(crate) enum StepError {
     Values(Failure),
     /// The host has a new goal.
     Superseded,
+    /// There was no session in time, and nothing is known of what was begun.
+    Unreached,
+}
+
+impl From<FleetError> for StepError {
+    fn from(error: FleetError) -> Self {
+        match error {
+            FleetError::Host(error) => Self::Host(error.into()),
+            FleetError::Unreached(_) | FleetError::NotReachedYet | FleetError::Forgotten => Self::Unreached,
+        }
+    }
 }
 
 impl From<HostError> for StepError {

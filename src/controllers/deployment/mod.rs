@@ -67,7 +67,7 @@ impl Kind for Deployment {
         let group = &self.spec.host_group_ref.name;
         match action {
             Action::Probe(hosts) => {
-                context.fleet.hosts.request_check(&namespace, group, &hosts);
+                context.hosts.request_check(&namespace, group, &hosts);
                 context.shared.requeue.host_group(&namespace, group);
             }
             Action::HoldGroup => context.shared.requeue.host_group(&namespace, group),
@@ -76,7 +76,7 @@ impl Kind for Deployment {
             Action::Assign(assignment) => assign(self, assignment, context),
             Action::Forget(hosts) => {
                 for host in hosts {
-                    context.fleet.hosts.workers.forget(&HostWorkerKey { uid: uid.clone(), host });
+                    context.hosts.workers.forget(&HostWorkerKey { uid: uid.clone(), host });
                 }
             }
             Action::KeepLogs(rollouts) => limit_logs(self, rollouts, context),
@@ -96,7 +96,7 @@ impl Kind for Deployment {
     /// No object depends on a Deployment's status. State of a deleted one is dropped.
     fn wake_dependents(&self, context: &DeploymentContext) {
         if self.metadata.deletion_timestamp.is_some() && self.finalizers().is_empty() {
-            context.fleet.hosts.workers.forget_all(&self.uid().unwrap_or_default());
+            context.hosts.workers.forget_all(&self.uid().unwrap_or_default());
             context.rollout_logs.forget(&self.uid().unwrap_or_default());
             context.log_limits.lock().remove(&self.uid().unwrap_or_default());
         }
@@ -104,6 +104,7 @@ impl Kind for Deployment {
 
     /// Other Deployments may claim its hosts now; its group may go if this was its last user.
     fn on_deleted(&self, context: &Arc<DeploymentContext>) {
+        context.hosts.forget_user(&self.namespace().unwrap_or_default(), &self.name_any());
         context.shared.requeue.host_group(&self.namespace().unwrap_or_default(), &self.spec.host_group_ref.name);
         context.shared.requeue.deployments_in(&self.namespace().unwrap_or_default());
     }
@@ -129,11 +130,11 @@ fn assign(deployment: &Deployment, assignment: Assignment, context: &Arc<Deploym
     };
     let key = host_ref.worker_key();
     match assignment.key.kind {
-        GoalKind::Heal => context.fleet.hosts.workers.heal(&key, assignment.key.attempt, clock::now()),
-        GoalKind::Run => context.fleet.hosts.workers.healed(&key),
+        GoalKind::Heal => context.hosts.workers.heal(&key, assignment.key.attempt, clock::now()),
+        GoalKind::Run => context.hosts.workers.healed(&key),
         _ => {}
     }
-    if let Some(number) = context.fleet.hosts.workers.set(&key, assignment) {
+    if let Some(number) = context.hosts.workers.set(&key, assignment) {
         let task = format!("host-task/{}/{}/{number}", key.uid, key.host);
         context.tasks.start(task, worker::run(context.clone(), host_ref, number));
     }

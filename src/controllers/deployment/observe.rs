@@ -42,9 +42,11 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         hosts: group.spec.hosts.clone(),
         suspended: group.status.as_ref().map(|status| status.suspended.clone()).unwrap_or_default(),
         r#become: group.spec.r#become.clone(),
-        secret: context.fleet.hosts.secret_failure(&namespace, &group_name),
+        secret: context.hosts.secret_failure(&namespace, &group_name),
     });
     let folder = FolderName::new(&namespace, &spec.project_ref.name);
+    // Before anything is read of them: what changes from now on wakes it.
+    context.hosts.note_user(&namespace, &object.name_any(), &group_name, &folder);
     let attempt =
         object.status.as_ref().and_then(|status| status.rollout.as_ref()).map_or(1, |rollout| rollout.attempt);
     let mut hosts = BTreeMap::new();
@@ -63,7 +65,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
     let values = values::seen(context, &place, object, &references).await?;
     let all = context.siblings.of(&context.shared, &namespace, &spec.project_ref.name).await?;
     let siblings = all.iter().filter(|other| other.uid != uid).cloned().collect();
-    let known = context.fleet.hosts.workers.hosts_of(&uid);
+    let known = context.hosts.workers.hosts_of(&uid);
     // Without a group these are the only hosts known.
     let unlisted = known.into_iter().filter(|host| !hosts.contains_key(host)).collect();
     Ok(Observed {
@@ -73,7 +75,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         deleted: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
         annotations: object.annotations().clone(),
         status: object.status.clone(),
-        control_plane_id: context.fleet.control_plane_id.clone(),
+        control_plane_id: context.hosts.control_plane_id.clone(),
         token: context.shared.gate.token().ok(),
         namespace_terminating: context.shared.gate.namespace_deleting(),
         project: project.is_some(),
@@ -101,27 +103,26 @@ fn observe_host(
     attempt: i64,
 ) -> HostObserved {
     let worker = HostWorkerKey { uid: uid.to_owned(), host: key.host.clone() };
-    let task = context.fleet.hosts.workers.task(&worker);
-    // While a task of this operator acts there, its last check is the newest.
-    let check = if task.is_some() { context.fleet.hosts.last_check(key) } else { context.fleet.hosts.check(key) };
+    let task = context.hosts.workers.task(&worker);
+    let (healing, heal_failure) = context.hosts.workers.healing(&worker);
+    let (check, told_at) = context.hosts.check_and_time(key);
+    let by_keeper = match (&check, told_at) {
+        (HostCheck::Facts(facts), Some(at)) => kept(facts, folder, attempt, at),
+        _ => None,
+    };
     let check = match check {
         HostCheck::Unknown => FolderCheck::Unknown,
         HostCheck::Facts(facts) => FolderCheck::Facts(Box::new(folder_view(&facts, folder))),
         HostCheck::Failed(problem) => FolderCheck::Failed(problem),
     };
-    let (healing, heal_failure) = context.fleet.hosts.workers.healing(&worker);
-    let by_keeper = match (context.fleet.hosts.last_check(key), context.fleet.hosts.checked_at(key)) {
-        (HostCheck::Facts(facts), Some(at)) => kept(&facts, folder, attempt, at),
-        _ => None,
-    };
-    let slow = context.fleet.hosts.workers.slow_upload(&worker);
+    let slow = context.hosts.workers.slow_upload(&worker);
     let (healing, heal_failure) =
         by_keeper.map_or((healing, heal_failure), |(healing, failure)| (Some(healing), failure));
     HostObserved { check, task, healing, heal_failure, slow }
 }
 
 /// What the keeper did to heal: a process that it started again at least once, and how the last try ended while it waits for the next; or
-/// that it can't start it, for what is left of it.
+/// that it can't start it, for what is left of it. `at`: when the uptime was so.
 fn kept(facts: &HostFacts, folder: &FolderName, attempt: i64, at: Timestamp) -> Option<(Healing, Option<Failure>)> {
     let process = facts
         .folders
@@ -130,7 +131,8 @@ fn kept(facts: &HostFacts, folder: &FolderName, attempt: i64, at: Timestamp) -> 
         .as_ref()
         .filter(|process| process.restarts > 0 || !process.survivors.is_empty())?;
     let end = process.end.as_ref()?;
-    let ago = i64::try_from(facts.uptime.saturating_sub(end.at)).ok()?;
+    // Told piece by piece, an end may be newer than the uptime.
+    let ago = i64::try_from(facts.uptime).ok()? - i64::try_from(end.at).ok()?;
     let last = at.checked_sub(SignedDuration::from_secs(ago)).ok()?;
     let message = match process.survivors.as_str() {
         "" => format!("the process ended: it {}", end.text),

@@ -27,7 +27,7 @@ async fn read_all<T: Clone + serde::de::DeserializeOwned>(
     kept: impl Fn(&HostWorkers, &str) -> Option<T>,
     keep: impl Fn(&HostWorkers, &str, T),
 ) -> Result<Vec<T>, ReconcileError> {
-    let workers = &context.fleet.hosts.workers;
+    let workers = &context.hosts.workers;
     let mut records = Vec::new();
     for key in context.store.list(folder).await? {
         if let Some(record) = kept(workers, key.as_str()) {

@@ -90,6 +90,7 @@ impl<'a> RolloutLog<'a> {
                 step_name(step)
             )),
             StepError::Values(failure) => self.write(&format!("{}: not begun: {}", step_name(step), failure.message)),
+            StepError::Unreached => self.lost(),
             // Written with the recorded failure.
             StepError::Failed(_) | StepError::Task(_) => {}
         }

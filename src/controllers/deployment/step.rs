@@ -21,12 +21,9 @@ use crate::{
         hostgroup::BecomeMethod,
         project::{Hook, HookPoint},
     },
-    controllers::hosts::Dial,
-    effects::{
-        clock,
-        host::{self, Host, HostError},
-        program::{TaskNews, TaskStream},
-    },
+    controllers::hosts::Reach,
+    effects::host::{self, HostError},
+    fleet::{FleetError, Object, Order, Outcome as Done, Priority, Ticket, Work},
     model::{
         facts::{FailedAct, FolderFacts, OpenAct, ProcessFacts},
         ids::{FenceToken, Owner, ReleaseName},
@@ -37,8 +34,8 @@ use crate::{
 
 /// How often it is looked at whether the goal is still the goal.
 const GOAL_INTERVAL: Duration = Duration::from_millis(200);
-/// How long a host may say nothing before it is asked whether it still answers.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How long a session that was lost under an act is waited for: the fleet dials at once, and the planner decides without it after that.
+const SESSION_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Input of a step, from its worker.
 pub(crate) struct StepContext<'a> {
@@ -46,27 +43,23 @@ pub(crate) struct StepContext<'a> {
     pub host_ref: &'a HostRef,
     pub assignment: &'a Assignment,
     pub observed: &'a FolderView,
-    pub host: &'a Host,
     pub log: &'a RolloutLog<'a>,
 }
 
-/// Performs one step; `done` takes what the host does not record, `pass` each phase. Returns the folder after a task.
+/// Performs one step; `done` takes what the host does not record, `pass` each phase. What is true after a task is known to the fleet.
 pub(crate) async fn perform(
     context: &StepContext<'_>,
     step: &Step,
     done: &mut StepProgress,
     wanted: impl Fn() -> bool + Sync,
     pass: impl Fn(Phase) + Sync,
-) -> Result<Option<FolderFacts>, StepError> {
+) -> Result<(), StepError> {
     let follow = Follow { context, wanted: &wanted, pass: &pass };
     let steps = match step {
-        Step::Attach(open) => {
-            follow.attach(open).await?;
-            return Ok(None);
-        }
+        Step::Attach(open) => return follow.attach(open).await,
         Step::Died => return Err(StepError::Failed(died(context))),
         Step::Failed(failed) => return Err(unheard(context, failed)),
-        Step::Overtaken | Step::Reached => return Ok(None),
+        Step::Overtaken | Step::Reached => return Ok(()),
         Step::Stage => vec![stage(context, *done).await?],
         Step::StageAgain => {
             let stage = stage(context, *done).await?;
@@ -99,7 +92,7 @@ pub(crate) async fn perform(
     } else {
         Secrets::default()
     };
-    let folder = follow.begin(&task, &secrets).await.map_err(|error| bytes::or_whole(error, &task.steps, done))?;
+    follow.begin(&task, secrets).await.map_err(|error| bytes::or_whole(error, &task.steps, done))?;
     match step {
         Step::Update | Step::Switch | Step::Verify => {
             done.updated = true;
@@ -109,10 +102,29 @@ pub(crate) async fn perform(
         Step::Release | Step::Remove | Step::Adopt => done.ownership_done = true,
         _ => {}
     }
-    Ok(folder)
+    Ok(())
 }
 
 impl StepContext<'_> {
+    fn folder(&self) -> Result<protocol::FolderName, StepError> {
+        Ok(host::folder_name(&self.host_ref.folder())?)
+    }
+
+    /// Hands the host's worker something to do.
+    fn order(&self, priority: Priority, work: Work) -> Result<Ticket, FleetError> {
+        let order = Order { priority, work, patience: SESSION_PATIENCE };
+        self.controller.hosts.submit(&self.host_ref.host_key(), order)
+    }
+
+    fn priority(&self) -> Priority {
+        match &self.assignment.goal {
+            Goal::Remove { .. } => Priority::Stop,
+            Goal::Run { heal: true, .. } => Priority::Heal,
+            Goal::Run { heal: false, .. } | Goal::Release | Goal::Adopt | Goal::Claim(_) => Priority::Update,
+            Goal::Stage(_) | Goal::Prune(_) => Priority::Stage,
+        }
+    }
+
     fn target(&self) -> Result<&Target, StepError> {
         self.assignment.goal.target().ok_or_else(|| bug("a step that needs a release was planned without one"))
     }
@@ -129,9 +141,9 @@ impl StepContext<'_> {
                 attempt: self.assignment.key.attempt,
                 n: self.observed.folder.journal,
             },
-            folder: host::folder_name(&host_ref.folder())?,
+            folder: self.folder()?,
             owner: protocol::Owner {
-                control_plane_id: self.controller.fleet.control_plane_id.clone(),
+                control_plane_id: self.controller.hosts.control_plane_id.clone(),
                 namespace: host_ref.namespace.clone(),
                 deployment: host_ref.deployment.clone(),
                 uid: host_ref.uid.clone(),
@@ -175,7 +187,11 @@ async fn stage(context: &StepContext<'_>, done: StepProgress) -> Result<protocol
     let delta_failed = done.delta_failed;
     let wanted = Wanted { controller, host_ref, log, folder: &observed.folder, target, delta_failed };
     let bundle = wanted.bundle().await?;
-    context.host.put(&controller.shared.gate, &host_ref.folder(), &bundle, &wanted.put_options()).await?;
+    for (sha256, size, payload) in bundle.objects() {
+        let object = Object { sha256: sha256.clone(), size, payload: payload.clone() };
+        let put = Work::Put { folder: context.folder()?, object };
+        context.order(Priority::Stage, put)?.done().await?;
+    }
     Ok(protocol::Step::Stage {
         release: release(&target.release)?,
         digest: digest(target)?,
@@ -187,9 +203,9 @@ async fn stage(context: &StepContext<'_>, done: StepProgress) -> Result<protocol
 /// How the application of the target runs on this host.
 fn config(context: &StepContext<'_>, target: &Target) -> Result<protocol::Configuration, StepError> {
     let host_ref = context.host_ref;
-    let dial = context.controller.fleet.hosts.dial(&host_ref.host_key());
-    let run_as = run_as(target, dial.as_ref())?;
-    let address = dial.map(|dial| dial.address).unwrap_or_default();
+    let reach = context.controller.hosts.reach(&host_ref.host_key());
+    let run_as = run_as(target, reach.as_ref())?;
+    let address = reach.map(|reach| reach.address).unwrap_or_default();
     let env = target.env_on(&host_ref.project, &host_ref.group, &host_ref.host, &address);
     configuration(target, env, run_as).ok_or_else(|| bug("a configuration can't be written"))
 }
@@ -293,9 +309,9 @@ fn prune(target: &Target) -> Result<protocol::Step, StepError> {
 }
 
 /// Only a user that the group allows, also for an older version; never another user instead.
-fn run_as(target: &Target, dial: Option<&Dial>) -> Result<Option<protocol::RunAs>, StepError> {
+fn run_as(target: &Target, reach: Option<&Reach>) -> Result<Option<protocol::RunAs>, StepError> {
     let Some(user) = &target.run.user else { return Ok(None) };
-    let by = dial.map(|dial| dial.config.r#become.clone()).unwrap_or_default();
+    let by = reach.map(|reach| reach.config.r#become.clone()).unwrap_or_default();
     if let Some(why) = not_allowed(user, &by) {
         let message = format!("version {}: {why}", target.version);
         return Err(StepError::Failed(host_failed(Reason::UserNotAllowed, &message, &[])));
@@ -325,12 +341,7 @@ fn unheard(context: &StepContext<'_>, failed: &FailedAct) -> StepError {
         _ => StepName::MinReady,
     };
     let (phase, process) = failed_at(step, context.observed.folder.process.as_ref(), &failed.rollout);
-    StepError::Task(Box::new(TaskFailure {
-        failure: host_failed(failed.reason, &failed.why, &[]),
-        phase,
-        process,
-        folder: None,
-    }))
+    StepError::Task(Box::new(TaskFailure { failure: host_failed(failed.reason, &failed.why, &[]), phase, process }))
 }
 
 /// Phase of a host whose task failed in this step, and the process of its rollout that lives all the same.
@@ -372,76 +383,67 @@ struct Follow<'a> {
 }
 
 impl Follow<'_> {
-    async fn begin(&self, task: &Task, secrets: &Secrets) -> Result<Option<FolderFacts>, StepError> {
-        let stream = self.context.host.begin(&self.context.controller.shared.gate, task, secrets).await?;
-        self.to_its_end(stream, &task.id, true).await
+    async fn begin(&self, task: &Task, secrets: Secrets) -> Result<(), StepError> {
+        let work = Work::Task { task: Box::new(task.clone()), secrets };
+        let ticket = self.context.order(self.context.priority(), work)?;
+        self.to_its_end(ticket, &task.id, true).await
     }
 
     /// A task of an earlier rollout or attempt, which the host would do for nothing, ends at its next step. One of a person is waited for.
-    async fn attach(&self, open: &OpenAct) -> Result<Option<FolderFacts>, StepError> {
+    async fn attach(&self, open: &OpenAct) -> Result<(), StepError> {
         let key = &self.context.assignment.key;
         let same = open.uid == self.context.host_ref.uid && open.rollout == key.rollout && open.attempt == key.attempt;
         // A host that is to be given up or removed waits for no update.
         let own = same && self.context.assignment.goal.target().is_some();
-        let folder = self.context.host_ref.folder();
-        let stream = self.context.host.attach(&folder, open).await?;
         let id = host::task_id(open);
+        let work = Work::Attach { folder: self.context.folder()?, task: id.clone(), offset: 0 };
+        let ticket = self.context.order(self.context.priority(), work)?;
         if !own && !open.is_by_hand() {
             self.cancel(&id).await?;
         }
-        match self.to_its_end(stream, &id, own).await {
+        match self.to_its_end(ticket, &id, own).await {
             // What another act failed in is no failure of this one.
-            Err(StepError::Task(_)) if !own => Ok(None),
-            Err(StepError::Superseded) if !own => Ok(None),
+            Err(StepError::Task(_)) if !own => Ok(()),
+            Err(StepError::Superseded) if !own => Ok(()),
             done => done,
         }
     }
 
     async fn cancel(&self, id: &protocol::TaskId) -> Result<(), StepError> {
-        let gate = &self.context.controller.shared.gate;
-        match self.context.host.cancel(gate, &self.context.host_ref.folder(), id).await {
+        let work = Work::Cancel { folder: self.context.folder()?, task: id.clone() };
+        let ticket = self.context.order(Priority::Stop, work)?;
+        match ticket.done().await.map_err(StepError::from) {
             // It has ended.
-            Ok(()) | Err(HostError::Lost { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(_) | Err(StepError::Host(HostError::Lost { .. })) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
-    async fn to_its_end(
-        &self,
-        mut stream: TaskStream,
-        id: &protocol::TaskId,
-        own: bool,
-    ) -> Result<Option<FolderFacts>, StepError> {
-        let (mut heard, mut waits, mut cancelled) = (clock::monotonic(), false, false);
+    async fn to_its_end(&self, mut ticket: Ticket, id: &protocol::TaskId, own: bool) -> Result<(), StepError> {
+        let (mut waits, mut cancelled) = (false, false);
         loop {
             let news = tokio::select! {
-                news = stream.next() => news.map_err(HostError::from)?,
+                news = ticket.events() => news,
                 () = tokio::time::sleep(GOAL_INTERVAL) => {
                     if waits && own && !cancelled && !(self.wanted)() {
                         cancelled = true;
                         self.cancel(id).await?;
                     }
-                    if heard.elapsed() >= SILENCE_MAX {
-                        self.context.host.facts().await?;
-                        heard = clock::monotonic();
-                    }
                     continue;
                 }
             };
-            heard = clock::monotonic();
-            match news {
-                Some(TaskNews::Events { events, .. }) => {
-                    for event in &events {
-                        waits = matches!(event.step, StepName::Settle | StepName::WaitReady | StepName::MinReady);
-                        self.take(event);
-                    }
-                }
-                Some(TaskNews::Ended { result, folder }) => {
-                    let rollout = &self.context.assignment.key.rollout;
-                    return ended(&result.outcome, folder.as_deref().map(host::folder_facts), rollout);
-                }
-                None => return Err(HostError::Lost { what: "the end of a task".to_owned() }.into()),
+            let Some((_, events)) = news else { break };
+            for event in &events {
+                waits = matches!(event.step, StepName::Settle | StepName::WaitReady | StepName::MinReady);
+                self.take(event);
             }
+        }
+        match ticket.done().await? {
+            Done::Ended { result, folder } => {
+                let rollout = &self.context.assignment.key.rollout;
+                ended(&result.outcome, folder.as_deref().map(host::folder_facts), rollout)
+            }
+            Done::Done => Err(HostError::Lost { what: "the end of a task".to_owned() }.into()),
         }
     }
 
@@ -454,10 +456,9 @@ impl Follow<'_> {
 }
 
 /// `rollout`: that the task was for.
-fn ended(outcome: &Outcome, folder: Option<FolderFacts>, rollout: &str) -> Result<Option<FolderFacts>, StepError> {
+fn ended(outcome: &Outcome, folder: Option<FolderFacts>, rollout: &str) -> Result<(), StepError> {
     let failure = match outcome {
-        // The folder is gone: nothing is there now.
-        Outcome::Succeeded => return Ok(Some(folder.unwrap_or_default())),
+        Outcome::Succeeded => return Ok(()),
         Outcome::Cancelled => return Err(StepError::Superseded),
         Outcome::Failed(failure) => failure,
         Outcome::Unknown(later) => {
@@ -473,5 +474,5 @@ fn ended(outcome: &Outcome, folder: Option<FolderFacts>, rollout: &str) -> Resul
     }
     let process = folder.as_ref().and_then(|folder| folder.process.as_ref());
     let (phase, process) = failed_at(failure.step, process, rollout);
-    Err(StepError::Task(Box::new(TaskFailure { failure: task_failed(failure), phase, process, folder })))
+    Err(StepError::Task(Box::new(TaskFailure { failure: task_failed(failure), phase, process })))
 }

@@ -1,5 +1,5 @@
-//! Background task of one host: it checks the host, takes the next step by the planner's rule, and repeats, until the goal is reached, the
-//! host failed or was lost, or another goal was given. Killed at any point it leaves no state but the host's.
+//! Background task of one host: it takes the next step by the planner's rule as an order for the host's worker in the fleet, and repeats,
+//! until the goal is reached, the host failed or was lost, or another goal was given. Killed at any point it leaves no state but the host's.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,17 +15,14 @@ use super::{
 };
 use crate::{
     api::deployment::Phase,
-    controllers::hosts::{self, HostKey, HostWorkerKey, HostWorkers, Link},
+    controllers::hosts::{HostKey, HostWorkerKey, HostWorkers},
     effects::clock,
     model::{
         Class, Failure,
         facts::HostFacts,
         rollout::{HostFailure, ProcessId},
     },
-    plan::{
-        deployment::{Assignment, AssignmentId, Goal, Step, StepProgress, next_step},
-        hostgroup::HostCheck,
-    },
+    plan::deployment::{Assignment, AssignmentId, Goal, Step, StepProgress, next_step},
 };
 
 /// How one goal ended.
@@ -42,8 +39,10 @@ enum End {
     Failed(HostFailure),
 }
 
-/// The longest wait for the right to a connection, and for a check at the end: the planner decides without it.
-const CONNECTION_PATIENCE: Duration = Duration::from_secs(30);
+/// The longest wait for a session to begin with: the planner decides without it. The host's worker keeps its place among those that wait.
+const SESSION_PATIENCE: Duration = Duration::from_secs(30);
+/// The same for a look at the end.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 /// Retries for errors expected to be transient.
 const MAX_RETRIES: u32 = 3;
 /// Pause after a goal that was not reached and has no recorded failure, so that it is not tried in a hot loop.
@@ -57,22 +56,26 @@ pub async fn run(context: Arc<DeploymentContext>, host_ref: HostRef, number: u64
 
 async fn follow_goals(context: Arc<DeploymentContext>, host_ref: HostRef, number: u64) {
     let key = host_ref.worker_key();
-    let _guard = Guard(context.fleet.hosts.workers.clone(), key.clone(), number);
-    let acts = context.fleet.hosts.acts(&host_ref.host_key());
-    while let Some((assignment, version)) = context.fleet.hosts.workers.goal(&key) {
+    let _guard = Guard(context.hosts.workers.clone(), key.clone(), number);
+    let host_key = host_ref.host_key();
+    let mut acted = false;
+    while let Some((assignment, version)) = context.hosts.workers.goal(&key) {
         let log = RolloutLog::new(&context.rollout_logs, &host_ref, &assignment);
-        match follow(&context, &host_ref, &assignment, version, &log).await {
+        let end = follow(&context, &host_ref, &assignment, version, &log, &mut acted).await;
+        // What an act that was not heard to its end left there is not known.
+        let is_known = matches!(end, End::Reached);
+        match end {
             End::Changed => continue,
             End::Reached => {
                 log.reached(&assignment.goal);
-                context.fleet.hosts.workers.heal_succeeded(&key);
+                context.hosts.workers.heal_succeeded(&key);
             }
             End::NotReached => {
-                context.fleet.hosts.workers.heal_undone(&key);
+                context.hosts.workers.heal_undone(&key);
                 tokio::time::sleep(FAILURE_PAUSE).await;
             }
             End::NotHealed(failure) => {
-                context.fleet.hosts.workers.heal_failed(&key, failure);
+                context.hosts.workers.heal_failed(&key, failure);
                 tokio::time::sleep(FAILURE_PAUSE).await;
             }
             End::Yielded => tokio::time::sleep(FAILURE_PAUSE).await,
@@ -82,21 +85,17 @@ async fn follow_goals(context: Arc<DeploymentContext>, host_ref: HostRef, number
                 record(&context, &host_ref, &failure).await;
             }
         }
-        // The planner needs a check that is newer than the last act.
-        if matches!(context.fleet.hosts.check(&host_ref.host_key()), HostCheck::Unknown) {
-            let host_key = host_ref.host_key();
-            let check = hosts::probe(&context.fleet, &host_key);
-            if tokio::time::timeout(CONNECTION_PATIENCE, check).await.is_err() {
-                context.fleet.hosts.request_check(&host_ref.namespace, &host_ref.group, [&host_ref.host]);
-            }
+        // The planner needs a look that is newer than the last act; where the host is lost, the next session begins with one.
+        if !is_known && !context.hosts.is_lost(&host_key) {
+            let _ = context.hosts.look(&host_key, LOOK_PATIENCE).await;
         }
-        if context.fleet.hosts.workers.end(&key, version) {
+        if context.hosts.workers.end(&key, version) {
             break;
         }
     }
     context.shared.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
-    if context.fleet.hosts.acts(&host_ref.host_key()) != acts {
-        context.shared.requeue.deployments_in(&host_ref.namespace);
+    if acted {
+        context.hosts.wake_users(&host_key, &host_ref.folder());
         context.shared.requeue.host_group(&host_ref.namespace, &host_ref.group);
     }
     rollout_log::seal(&context, &host_ref.uid);
@@ -119,39 +118,35 @@ async fn record(context: &DeploymentContext, host_ref: &HostRef, failure: &HostF
     }
 }
 
+/// `acted`: something was begun there.
 async fn follow(
     context: &Arc<DeploymentContext>,
     host_ref: &HostRef,
     assignment: &Assignment,
     version: u64,
     log: &RolloutLog<'_>,
+    acted: &mut bool,
 ) -> End {
     let (key, host_key) = (host_ref.worker_key(), host_ref.host_key());
-    let wanted = || context.fleet.hosts.workers.is_goal(&key, version);
+    let wanted = || context.hosts.workers.is_goal(&key, version);
     let (mut done, mut retries) = (StepProgress::default(), 0);
-    let Some(link) = connect(context, &host_key).await else {
-        log.lost();
-        return End::NotReached;
-    };
-    // Checked over this connection, so in this boot, and no act was done since: the host refuses acts that are planned on an old view.
-    // An act under way then may be over.
+    // One session for all orders of the goal.
+    let _hold = context.hosts.hold(&host_key);
+    // What the host told over its session is so; an act that was under way may be over.
     let at_rest = |facts: &HostFacts| facts.folders.get(&host_ref.folder()).is_none_or(|folder| folder.open.is_none());
-    let mut known = match context.fleet.hosts.check(&host_key) {
-        HostCheck::Facts(facts) if link.is_verified() && at_rest(&facts) => Some(*facts),
-        _ => None,
-    };
+    let mut known = context.hosts.facts(&host_key).filter(|facts| at_rest(facts));
+    let mut has_begun = false;
     loop {
         if !wanted() {
             return End::Changed;
         }
-        // An act returns the facts after it; else the host is checked.
         let facts = match known.take() {
             Some(facts) => facts,
-            None => match hosts::probe_over(&context.fleet, &host_key, &link).await {
-                Ok(facts) => facts,
-                Err(_) => {
+            None => match look(context, &host_key, has_begun).await {
+                Some(facts) => facts,
+                None => {
                     log.lost();
-                    return End::Yielded;
+                    return if has_begun { End::Yielded } else { End::NotReached };
                 }
             },
         };
@@ -162,38 +157,31 @@ async fn follow(
             Step::Overtaken => return End::NotReached,
             _ => {}
         }
-        if context.fleet.hosts.workers.pass(&key, step.phase()) {
+        if context.hosts.workers.pass(&key, step.phase()) {
             context.shared.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
         }
         if !matches!(step, Step::Died | Step::Failed(_)) {
-            context.fleet.hosts.begin_act(&host_key);
+            (has_begun, *acted) = (true, true);
         }
-        let step_context =
-            StepContext { controller: context, host_ref, assignment, observed: &observed, host: &link.host, log };
+        let step_context = StepContext { controller: context, host_ref, assignment, observed: &observed, log };
         let began = log.begins(&step);
         let pass = |phase| {
-            if context.fleet.hosts.workers.pass(&key, phase) {
+            if context.hosts.workers.pass(&key, phase) {
                 context.shared.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
             }
         };
         let error = match step::perform(&step_context, &step, &mut done, wanted, pass).await {
-            Ok(Some(folder)) => {
+            Ok(()) => {
                 log.done(&step, began);
                 if matches!(step, Step::Stage | Step::StageAgain) {
-                    context.fleet.hosts.workers.upload_succeeded(&key);
+                    context.hosts.workers.upload_succeeded(&key);
                 }
-                known = Some(hosts::after(&context.fleet, &host_key, facts, &host_ref.folder(), folder));
+                // The host told what is so after its task; of one that was attached to, more may have come.
+                known = context.hosts.facts(&host_key).filter(|_| !matches!(step, Step::Attach(_)));
                 continue;
             }
-            Ok(None) => continue,
             Err(error) => error,
         };
-        // What the host told during the task, as of a process that lived then, is older than its end.
-        if let StepError::Task(failed) = &error
-            && let Some(folder) = failed.folder.clone()
-        {
-            hosts::after(&context.fleet, &host_key, facts, &host_ref.folder(), folder);
-        }
         log.error(&step, &error);
         match next_after(error, &step, &mut retries) {
             Next::Again => tokio::time::sleep(Duration::from_millis(200)).await,
@@ -201,7 +189,7 @@ async fn follow(
             Next::Yield => return End::Yielded,
             Next::SetAside(failure) => {
                 let AssignmentId { rollout, attempt, .. } = &assignment.key;
-                context.fleet.hosts.workers.upload_was_slow(&key, rollout, *attempt, failure);
+                context.hosts.workers.upload_was_slow(&key, rollout, *attempt, failure);
                 return End::Yielded;
             }
             Next::NoValue(failure) => return no_value(assignment, failure),
@@ -210,13 +198,11 @@ async fn follow(
     }
 }
 
-/// One connection for the whole task. A failure to connect is kept for the planner; where none is free, the others go on.
-async fn connect(context: &Arc<DeploymentContext>, key: &HostKey) -> Option<Arc<Link>> {
-    if let Ok(link) = hosts::link_soon(&context.fleet, key, CONNECTION_PATIENCE).await? {
-        return Some(link);
-    }
-    let _ = tokio::time::timeout(CONNECTION_PATIENCE, hosts::probe(&context.fleet, key)).await;
-    None
+/// A host that is lost is not waited for long: it is dialled all the time, and the planner is told when it answers.
+async fn look(context: &DeploymentContext, key: &HostKey, has_begun: bool) -> Option<Arc<HostFacts>> {
+    let is_brief = has_begun || context.hosts.is_lost(key);
+    let patience = if is_brief { LOOK_PATIENCE } else { SESSION_PATIENCE };
+    context.hosts.look(key, patience).await.ok()
 }
 
 enum Next {
@@ -237,6 +223,7 @@ fn next_after(error: StepError, step: &Step, retries: &mut u32) -> Next {
         StepError::Values(failure) => return Next::NoValue(failure),
         StepError::Failed(failure) => return Next::Failed(failure, step.phase(), None),
         StepError::Task(failed) => return Next::Failed(failed.failure, failed.phase, failed.process),
+        StepError::Unreached => return Next::Yield,
         StepError::Host(error) => error,
     };
     tracing::info!(%error, ?step, "a step on a host failed");

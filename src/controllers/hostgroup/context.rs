@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     controllers::{
         frame::{Context, Shared},
-        hosts::Fleet,
+        hosts::Hosts,
         secrets::SecretReader,
         tasks::Tasks,
     },
@@ -15,7 +15,7 @@ use crate::{
 /// One for all of them, made by the wiring in `runtime`.
 pub struct HostGroupContext {
     pub shared: Arc<Shared>,
-    pub fleet: Arc<Fleet>,
+    pub hosts: Arc<Hosts>,
     pub secrets: SecretReader,
     pub store: Store,
     pub tasks: Tasks,

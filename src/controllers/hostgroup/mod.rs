@@ -11,7 +11,7 @@ use kube::{ResourceExt, api::ListParams};
 pub use self::context::HostGroupContext;
 use super::{
     frame::{Kind, ReconcileError},
-    hosts::{GroupConfig, HostKey, watch},
+    hosts::HostKey,
 };
 use crate::{
     api::{Deployment, FINALIZER, HostGroup, Reason, hostgroup::HostGroupStatus, verbs},
@@ -45,15 +45,14 @@ impl Kind for HostGroup {
         };
         // One that is deleted works on while it is in use.
         let going = deleting && used_by.is_empty() && !(users_unknown && held);
-        let config = if going { Err(being_deleted()) } else { config(&namespace, &name, &self.spec, context).await? };
+        let config = if going { Err(being_deleted()) } else { config(&namespace, self, context).await? };
         let watched =
-            config.as_ref().is_ok_and(|config| context.fleet.hosts.is_watched(&namespace, &name, config.config_hash));
+            config.as_ref().is_ok_and(|config| context.hosts.is_watched(&namespace, &name, config.config_hash));
         let secret = config.err();
         if !going {
-            context.fleet.hosts.record_secret_failure(&namespace, &name, secret.clone());
+            context.hosts.record_secret_failure(&namespace, &name, secret.clone());
         }
-        // An act on a host changes nothing about whether it answers.
-        let check = |host: &str| context.fleet.hosts.last_check(&HostKey::new(&namespace, &name, host));
+        let check = |host: &str| context.hosts.check(&HostKey::new(&namespace, &name, host));
         let hosts = self.spec.hosts.iter().map(|host| (host.name.clone(), check(&host.name)));
         Ok(Observed {
             generation: self.metadata.generation.unwrap_or_default(),
@@ -80,13 +79,13 @@ impl Kind for HostGroup {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         match action {
             Action::Watch => {
-                if let Ok(config) = config(&namespace, &name, &self.spec, context).await? {
-                    begin(context, &namespace, &name, config);
+                if let Ok(config) = config(&namespace, self, context).await? {
+                    context.hosts.configure(&namespace, &name, config);
                 }
             }
-            Action::Probe(hosts) => context.fleet.hosts.request_check(&namespace, &name, &hosts),
+            Action::Probe(hosts) => context.hosts.request_check(&namespace, &name, &hosts),
             Action::ForgetHostKey { name: host, stamp } => forget_host_key(self, &host, &stamp, context).await?,
-            Action::Forget => context.fleet.hosts.forget(&namespace, &name),
+            Action::Forget => context.hosts.forget(&namespace, &name),
         }
         Ok(())
     }
@@ -99,7 +98,7 @@ impl Kind for HostGroup {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         context.shared.requeue.deployments_in(&namespace);
         // A group that is not in use has no finalizer: whether it is gone is checked here, so that its hosts are no longer dialled.
-        let (api, hosts) = (context.shared.api::<HostGroup>(&namespace), context.fleet.hosts.clone());
+        let (api, hosts) = (context.shared.api::<HostGroup>(&namespace), context.hosts.clone());
         context.tasks.start(format!("gone/{namespace}/{name}"), async move {
             if let Ok(None) = api.get_metadata_opt(&name).await {
                 hosts.forget(&namespace, &name);
@@ -142,12 +141,8 @@ async fn forget_host_key(
     let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
     let Some((address, port)) = machine_of(&group.spec, stamp) else { return Ok(()) };
     kept_refs(context, &namespace, &name).forget(&address, port, stamp).await.map_err(unstored)?;
-    let host = host.to_owned();
-    let key = HostKey::new(&namespace, &name, &host);
-    if let Some(dial) = context.fleet.hosts.dial(&key) {
-        dial.slot.close().await;
-    }
-    context.fleet.hosts.request_check(&namespace, &name, group.spec.hosts.iter().map(|host| &host.name));
+    context.hosts.renew(&HostKey::new(&namespace, &name, host));
+    context.hosts.request_check(&namespace, &name, group.spec.hosts.iter().map(|host| &host.name));
     context.shared.requeue.host_group(&namespace, &name);
     Ok(())
 }
@@ -158,15 +153,4 @@ fn unstored(message: String) -> ReconcileError {
 
 fn being_deleted() -> Failure {
     Failure::waiting(Reason::HostGroupNotFound, "the HostGroup is being deleted")
-}
-
-/// Watches every host of the group; those that are watched already take over the new configuration at their next check.
-fn begin(context: &Arc<HostGroupContext>, namespace: &str, name: &str, config: GroupConfig) {
-    for host in context.fleet.hosts.configure(namespace, name, config, &context.fleet.budgets) {
-        let key = HostKey::new(namespace, name, &host);
-        let task = format!("watch/{namespace}/{name}/{host}");
-        // A host that left and came back: its old watcher may sleep a whole period before it notices anything.
-        context.tasks.cancel(&task);
-        context.tasks.start(task, watch(context.fleet.clone(), key));
-    }
 }

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use kube::ResourceExt;
+
 use super::super::{
     frame::ReconcileError,
     hosts::{GroupConfig, HostKeyStore, credentials_failure},
@@ -14,7 +16,7 @@ use super::super::{
 use super::context::HostGroupContext;
 use crate::{
     api::{
-        Reason,
+        HostGroup, Reason,
         hostgroup::{HostGroupSpec, HostKeyPolicy},
     },
     effects::ssh::{Credentials, HostTrust, Identity, SshError, SshTarget},
@@ -28,10 +30,10 @@ use crate::{
 /// How the group is reached, or why it can't be.
 pub async fn config(
     namespace: &str,
-    name: &str,
-    spec: &HostGroupSpec,
+    group: &HostGroup,
     context: &HostGroupContext,
 ) -> Result<Result<GroupConfig, Failure>, ReconcileError> {
+    let (name, spec, uid) = (&group.name_any(), &group.spec, group.uid().unwrap_or_default());
     let secrets = match secrets(namespace, name, spec, context).await? {
         Ok(secrets) => secrets,
         Err(problem) => return Ok(Err(problem)),
@@ -45,10 +47,11 @@ pub async fn config(
     secrets.hash(&mut access);
     // A host that joins or leaves the group is no reason to sign in again on all the others.
     let mut whole = access.clone();
-    format!("{:?}", (&spec.probe, &spec.upload, &spec.hosts)).hash(&mut whole);
+    format!("{:?}", (&uid, &spec.probe, &spec.upload, &spec.hosts)).hash(&mut whole);
     let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1).max(1));
     let hosts = dialled(&spec.ssh.jump, &spec.hosts).into_iter().map(|host| (host.name.clone(), host.address.clone()));
     Ok(Ok(GroupConfig {
+        uid,
         config_hash: whole.finish(),
         access_hash: access.finish(),
         user: spec.ssh.user.clone(),

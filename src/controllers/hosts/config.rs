@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use landfall_host_protocol::{Hello, RunAsMethod, VERSIONS};
+
 use crate::{
-    api::hostgroup::Become,
+    api::hostgroup::{Become, BecomeMethod},
     effects::ssh::{Credentials, SshTarget},
+    fleet::{GroupAccess, HostAccess},
 };
 
 /// One host of one group.
@@ -24,6 +27,8 @@ impl HostKey {
 /// How the hosts of a group are reached, as spec and Secrets say at the moment.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
+    /// The group's uid.
+    pub uid: String,
     /// Hash of everything below.
     pub config_hash: u64,
     /// Hash of what decides whether and as which user we sign in on a host: facts from before a change of it are out of date.
@@ -47,7 +52,7 @@ pub struct GroupConfig {
 }
 
 impl GroupConfig {
-    pub fn target(&self, address: &str) -> SshTarget {
+    fn target(&self, address: &str) -> SshTarget {
         SshTarget {
             address: address.to_owned(),
             port: self.port,
@@ -56,8 +61,27 @@ impl GroupConfig {
         }
     }
 
-    /// The longest time from the first packet to the program found.
-    pub(crate) fn sign_in_limit(&self) -> Duration {
-        (self.connect_timeout * 2 + Duration::from_secs(10)).max(Duration::from_secs(30))
+    /// The same as the fleet takes it.
+    pub(super) fn access(&self, namespace: &str) -> GroupAccess {
+        let become_method = match self.r#become.method {
+            BecomeMethod::None => None,
+            BecomeMethod::Sudo => Some(RunAsMethod::Sudo),
+            BecomeMethod::Su => Some(RunAsMethod::Su),
+        };
+        let become_users = if become_method.is_some() { self.r#become.users.clone() } else { Vec::new() };
+        let hello = Hello { versions: VERSIONS, namespace: namespace.to_owned(), become_method, become_users };
+        let access = |(name, address): (&String, &String)| {
+            let access = HostAccess {
+                target: self.target(address),
+                credentials: self.credentials.clone(),
+                jumps: self.jumps.clone(),
+                root: self.root.clone(),
+                hello: hello.clone(),
+                hash: self.access_hash,
+            };
+            (name.clone(), access)
+        };
+        let hosts = self.hosts.iter().map(access).collect();
+        GroupAccess { hosts, connections: self.max_connections, period: self.period }
     }
 }

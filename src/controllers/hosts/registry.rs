@@ -1,274 +1,296 @@
-//! What is known of every host: groups as they are watched now, and the newest check of each of their hosts.
+//! Groups as they are watched now, and what the fleet knows of each of their hosts. It reads and passes on; it asks no host.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use parking_lot::Mutex;
 
 use super::{
+    check::{self, Differs, differs, differs_for_group},
     config::{GroupConfig, HostKey},
-    slot::ConnectionSlot,
-    workers::HostWorkers,
+    users::HostUsers,
+    workers::{HostWorkerKey, HostWorkers},
 };
 use crate::{
-    effects::clock,
-    fleet::{Budgets, Connections, JumpRoute},
+    controllers::frame::Requeue,
+    effects::{
+        host::{HostError, folder_name},
+        program::{LogPart, LogStream, ProgramError},
+    },
+    fleet::{Fleet, FleetError, Hold, HostId, Known, Link, NoSession, Order, Outcome, Priority, Ticket, Work},
     model::{
-        Class, Failure,
+        Failure,
         facts::{FolderFacts, HostFacts},
-        ids::FolderName,
+        ids::{FolderName, Owner},
     },
     plan::hostgroup::HostCheck,
 };
 
-/// Cheap to clone; all clones share one content.
-#[derive(Clone, Default)]
-pub struct Registry {
-    groups: Arc<Mutex<HashMap<(String, String), Group>>>,
+/// How long a look may take beyond the wait for its session.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The hosts of all groups. One for all kinds of one operator.
+pub struct Hosts {
+    fleet: Fleet,
+    requeue: Requeue,
+    /// Uid of the namespace `kube-system`: which control plane this is.
+    pub control_plane_id: String,
     /// What is being done on hosts.
     pub workers: HostWorkers,
+    groups: Mutex<HashMap<(String, String), Group>>,
+    users: HostUsers,
 }
 
 #[derive(Default)]
 struct Group {
     config: Option<Arc<GroupConfig>>,
     secret: Option<Failure>,
-    connections: Option<Connections>,
-    route: Option<Arc<JumpRoute>>,
-    hosts: HashMap<String, HostEntry>,
+    /// What whoever is woken was woken for last, by host.
+    told: HashMap<String, Told>,
 }
 
 #[derive(Default)]
-struct HostEntry {
+struct Told {
     check: HostCheck,
-    /// When that was.
-    at: Option<Timestamp>,
-    /// Nothing was done there since that check.
-    fresh: bool,
-    /// Number of acts begun there.
-    acts: u64,
-    slot: Arc<ConnectionSlot>,
-    request_check: Arc<Notify>,
-    /// Checks that failed in a row.
-    failed: u32,
+    version: u64,
 }
 
-/// What a connection is made of.
-pub struct Dial {
+/// How a host is reached.
+pub struct Reach {
     pub config: Arc<GroupConfig>,
     pub address: String,
-    pub slot: Arc<ConnectionSlot>,
-    pub connections: Connections,
-    /// Its last check failed.
-    pub doubtful: bool,
-    pub route: Arc<JumpRoute>,
 }
 
-impl Registry {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Group>> {
-        self.groups.lock()
+impl Hosts {
+    pub fn new(fleet: Fleet, requeue: Requeue, control_plane_id: String) -> Self {
+        let (workers, groups, users) = (HostWorkers::default(), Mutex::default(), HostUsers::default());
+        Self { fleet, requeue, control_plane_id, workers, groups, users }
     }
 
-    fn with<T>(&self, key: &HostKey, read: impl FnOnce(&mut Group, &str) -> T) -> T {
-        let mut groups = self.lock();
-        let group = groups.entry((key.namespace.clone(), key.group.clone())).or_default();
-        read(group, &key.host)
+    fn with<T>(&self, namespace: &str, group: &str, read: impl FnOnce(&mut Group) -> T) -> T {
+        read(self.groups.lock().entry((namespace.to_owned(), group.to_owned())).or_default())
     }
 
-    /// Takes over how a group is reached now, and answers which of its hosts are not watched yet. Those that left are forgotten; their
-    /// watchers end. Where the address, the user or the Secrets changed, what was known is dropped.
-    pub(crate) fn configure(
-        &self,
-        namespace: &str,
-        group: &str,
-        config: GroupConfig,
-        budgets: &Budgets,
-    ) -> Vec<String> {
-        let mut groups = self.lock();
-        let known = groups.entry((namespace.to_owned(), group.to_owned())).or_default();
-        let old = known.config.replace(Arc::new(config.clone()));
-        let (most, hosts) = (config.max_connections, config.hosts.len());
-        known.connections.get_or_insert_with(|| budgets.group(most, hosts)).resize(most, hosts);
-        known.route.get_or_insert_with(|| Arc::new(JumpRoute::that_stays()));
-        known.secret = None;
-        known.hosts.retain(|name, _| config.hosts.contains_key(name));
-        let mut new = Vec::new();
-        for (name, address) in &config.hosts {
-            if !known.hosts.contains_key(name) {
-                new.push(name.clone());
+    fn read<T>(&self, namespace: &str, group: &str, read: impl FnOnce(&Group) -> Option<T>) -> Option<T> {
+        self.groups.lock().get(&(namespace.to_owned(), group.to_owned())).and_then(read)
+    }
+
+    /// Takes over how a group is reached now. Hosts that left are forgotten with their connections; where the address, the user or the Secrets
+    /// changed, what was known is dropped.
+    pub(crate) fn configure(&self, namespace: &str, group: &str, config: GroupConfig) {
+        let config = Arc::new(config);
+        let (access, replaced) = self.with(namespace, group, |known| {
+            let old = known.config.replace(config.clone());
+            let replaced = old.filter(|old| old.uid != config.uid);
+            if replaced.is_some() {
+                *known = Group { config: known.config.take(), ..Group::default() };
             }
-            let one = known.hosts.entry(name.clone()).or_default();
-            let same =
-                |old: &GroupConfig| old.hosts.get(name) == Some(address) && old.access_hash == config.access_hash;
-            if old.as_deref().is_some_and(|old| !same(old)) {
-                one.fresh = false;
-                one.check = HostCheck::Unknown;
-                one.acts += 1;
-            }
-            one.request_check.notify_one();
+            known.secret = None;
+            known.told.retain(|name, _| config.hosts.contains_key(name));
+            (config.access(namespace), replaced)
+        });
+        // A group that was deleted and made again is another one.
+        if let Some(replaced) = replaced {
+            self.fleet.forget(namespace, &replaced.uid);
         }
-        new
+        self.fleet.configure(namespace, &config.uid, access);
+        self.fleet.set_least_rate(namespace, &config.uid, config.least_rate);
+        self.request_check(namespace, group, config.hosts.keys());
     }
 
     /// Whether the group is watched with this very configuration.
     pub(crate) fn is_watched(&self, namespace: &str, group: &str, hash: u64) -> bool {
-        let groups = self.lock();
-        let known = groups.get(&(namespace.to_owned(), group.to_owned()));
-        known.and_then(|group| group.config.as_ref()).is_some_and(|config| config.config_hash == hash)
+        self.read(namespace, group, |group| Some(group.config.as_ref()?.config_hash == hash)).unwrap_or_default()
     }
 
     /// Records why no host of the group can be signed in to; `None`: nothing is in the way.
     pub(crate) fn record_secret_failure(&self, namespace: &str, group: &str, failure: Option<Failure>) {
-        self.lock().entry((namespace.to_owned(), group.to_owned())).or_default().secret = failure;
+        self.with(namespace, group, |group| group.secret = failure);
     }
 
     pub(crate) fn secret_failure(&self, namespace: &str, group: &str) -> Option<Failure> {
-        self.lock().get(&(namespace.to_owned(), group.to_owned()))?.secret.clone()
+        self.read(namespace, group, |group| group.secret.clone())
     }
 
-    /// The group is gone: every connection is closed, and its watchers end.
+    /// The group is gone: every connection is closed.
     pub fn forget(&self, namespace: &str, group: &str) {
-        self.lock().remove(&(namespace.to_owned(), group.to_owned()));
-    }
-
-    /// What is known of a host; `Unknown` where something was done there since its last check.
-    pub fn check(&self, key: &HostKey) -> HostCheck {
-        self.with(key, |group, host| match group.hosts.get(host) {
-            Some(one) if one.fresh => one.check.clone(),
-            _ => HostCheck::Unknown,
-        })
-    }
-
-    /// The newest check, although something may have been done since.
-    pub(crate) fn last_check(&self, key: &HostKey) -> HostCheck {
-        self.with(key, |group, host| group.hosts.get(host).map(|one| one.check.clone()).unwrap_or_default())
-    }
-
-    /// One project's folder on every host of a group, as their newest checks show it.
-    pub(crate) fn folders(&self, namespace: &str, group: &str, folder: &FolderName) -> Vec<(String, FolderFacts)> {
-        let groups = self.lock();
-        let Some(group) = groups.get(&(namespace.to_owned(), group.to_owned())) else { return Vec::new() };
-        let of = |(name, host): (&String, &HostEntry)| match &host.check {
-            HostCheck::Facts(facts) => Some((name.clone(), facts.folders.get(folder)?.clone())),
-            HostCheck::Unknown | HostCheck::Failed(_) => None,
-        };
-        group.hosts.iter().filter_map(of).collect()
-    }
-
-    /// When that check was.
-    pub(crate) fn checked_at(&self, key: &HostKey) -> Option<Timestamp> {
-        self.with(key, |group, host| group.hosts.get(host)?.at)
-    }
-
-    /// Has the watchers of these hosts check them now.
-    pub(crate) fn request_check<'a>(&self, namespace: &str, group: &str, hosts: impl IntoIterator<Item = &'a String>) {
-        let groups = self.lock();
-        let Some(known) = groups.get(&(namespace.to_owned(), group.to_owned())) else { return };
-        for one in hosts.into_iter().filter_map(|host| known.hosts.get(host)) {
-            one.request_check.notify_one();
+        let gone = self.groups.lock().remove(&(namespace.to_owned(), group.to_owned()));
+        if let Some(config) = gone.and_then(|group| group.config) {
+            self.fleet.forget(namespace, &config.uid);
         }
     }
 
-    /// From now on what is known of the host is out of date.
-    pub(crate) fn begin_act(&self, key: &HostKey) {
-        self.with(key, |group, host| {
-            if let Some(one) = group.hosts.get_mut(host) {
-                one.fresh = false;
-                one.acts += 1;
-            }
-        });
+    /// This operator leads no more: every connection is closed.
+    pub(crate) fn forget_all(&self) {
+        self.groups.lock().clear();
+        self.fleet.forget_all();
     }
 
-    /// Number of acts begun, for [`Registry::record_check`].
-    pub fn acts(&self, key: &HostKey) -> u64 {
-        self.with(key, |group, host| group.hosts.get(host).map_or(0, |one| one.acts))
-    }
-
-    /// Keeps a check that was begun when `acts` acts had been begun; one that an act overtook is dropped. Answers what depends on
-    /// the difference.
-    pub(crate) fn record_check(&self, key: &HostKey, check: HostCheck, acts: u64) -> CheckChange {
-        self.with(key, |group, host| {
-            let Some(one) = group.hosts.get_mut(host).filter(|one| one.acts == acts) else {
-                return CheckChange::default();
-            };
-            let change = CheckChange {
-                deployments: !one.fresh || differs(&one.check, &check),
-                group: differs(&of_group(&one.check), &of_group(&check)),
-            };
-            one.failed = match &check {
-                // It is waited for.
-                HostCheck::Failed(failure) if failure.class == Class::Waiting => one.failed,
-                HostCheck::Failed(_) => one.failed.saturating_add(1),
-                HostCheck::Facts(_) | HostCheck::Unknown => 0,
-            };
-            one.check = check;
-            one.at = Some(clock::now());
-            one.fresh = true;
-            change
+    fn id(&self, key: &HostKey) -> Option<HostId> {
+        self.read(&key.namespace, &key.group, |group| {
+            Some(HostId::new(&key.namespace, &group.config.as_ref()?.uid, &key.host))
         })
     }
 
-    /// How a host is dialled; `None` where it is not in a watched group.
-    pub(crate) fn dial(&self, key: &HostKey) -> Option<Dial> {
-        self.with(key, |group, host| {
+    fn known(&self, key: &HostKey) -> Option<Known> {
+        self.fleet.known(&self.id(key)?)
+    }
+
+    /// What is known of a host.
+    pub fn check(&self, key: &HostKey) -> HostCheck {
+        self.known(key).map_or(HostCheck::Unknown, |known| check::check(&key.host, &known))
+    }
+
+    /// The same, and when its uptime was so.
+    pub(crate) fn check_and_time(&self, key: &HostKey) -> (HostCheck, Option<Timestamp>) {
+        match self.known(key) {
+            Some(known) => (check::check(&key.host, &known), known.told_at),
+            None => (HostCheck::Unknown, None),
+        }
+    }
+
+    /// The same, and when the host said something last.
+    pub(crate) fn check_and_heard(&self, key: &HostKey) -> (HostCheck, Option<Timestamp>) {
+        match self.known(key) {
+            Some(known) => (check::check(&key.host, &known), known.heard_at),
+            None => (HostCheck::Unknown, None),
+        }
+    }
+
+    /// One project's folder on every host of a group, as they told last.
+    pub(crate) fn folders(&self, namespace: &str, group: &str, folder: &FolderName) -> Vec<(String, FolderFacts)> {
+        let config = self.read(namespace, group, |group| group.config.clone());
+        let hosts = config.iter().flat_map(|config| config.hosts.keys().map(|host| (&config.uid, host)));
+        let of = |(uid, host): (&String, &String)| {
+            let known = self.fleet.known(&HostId::new(namespace, uid, host))?;
+            let reached = !matches!(known.link, Link::Lost(_));
+            let facts = known.host.filter(|_| reached)?;
+            Some((host.clone(), facts.folders.get(folder)?.clone()))
+        };
+        hosts.filter_map(of).collect()
+    }
+
+    /// What the host told over the session that it has now: the host refuses acts that are planned on an older view.
+    pub(crate) fn facts(&self, key: &HostKey) -> Option<Arc<HostFacts>> {
+        self.known(key).filter(|known| matches!(known.link, Link::Connected)).and_then(|known| known.host)
+    }
+
+    pub(crate) fn is_lost(&self, key: &HostKey) -> bool {
+        self.known(key).is_none_or(|known| matches!(known.link, Link::Lost(_)))
+    }
+
+    /// How a host is reached; `None` where it is not in a watched group.
+    pub(crate) fn reach(&self, key: &HostKey) -> Option<Reach> {
+        self.read(&key.namespace, &key.group, |group| {
             let config = group.config.clone()?;
-            let address = config.hosts.get(host)?.clone();
-            let one = group.hosts.get(host)?;
-            let (slot, doubtful) = (one.slot.clone(), one.failed > 0);
-            Some(Dial {
-                config,
-                address,
-                slot,
-                connections: group.connections.clone()?,
-                doubtful,
-                route: group.route.clone()?,
-            })
+            let address = config.hosts.get(&key.host)?.clone();
+            Some(Reach { config, address })
         })
     }
 
-    /// For a watcher: what wakes it, the period, and how many checks failed in a row.
-    pub fn watching(&self, key: &HostKey) -> Option<(Arc<Notify>, Duration, u32)> {
-        self.with(key, |group, host| {
-            let period = group.config.as_ref()?.period;
-            let one = group.hosts.get(host)?;
-            Some((one.request_check.clone(), period, one.failed))
-        })
+    /// Has these hosts looked at now, or dialled where they are waited for.
+    pub(crate) fn request_check<'a>(&self, namespace: &str, group: &str, hosts: impl IntoIterator<Item = &'a String>) {
+        let uid = self.read(namespace, group, |group| Some(group.config.as_ref()?.uid.clone()));
+        let Some(uid) = uid else { return };
+        for host in hosts {
+            self.fleet.look_now(&HostId::new(namespace, &uid, host));
+        }
     }
-}
 
-/// Which decisions may differ after a check.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CheckChange {
-    pub deployments: bool,
-    pub group: bool,
-}
-
-/// The part of a check that a group's status shows: whether the host answers, and which process runs there; not how far an act has come.
-fn of_group(check: &HostCheck) -> HostCheck {
-    let HostCheck::Facts(facts) = check else { return check.clone() };
-    let mut facts = facts.clone();
-    for folder in facts.folders.values_mut() {
-        *folder = FolderFacts { process: folder.process.take(), ..FolderFacts::default() };
+    /// Has the connection made anew: its key is checked again.
+    pub(crate) fn renew(&self, key: &HostKey) {
+        if let Some(id) = self.id(key) {
+            self.fleet.renew(&id);
+        }
     }
-    HostCheck::Facts(facts)
-}
 
-/// Whether a planner would see a difference.
-fn differs(old: &HostCheck, new: &HostCheck) -> bool {
-    match (old, new) {
-        (HostCheck::Facts(old), HostCheck::Facts(new)) => settled(old) != settled(new),
-        (HostCheck::Failed(old), HostCheck::Failed(new)) => old.reason != new.reason,
-        _ => true,
+    pub(crate) fn submit(&self, key: &HostKey, order: Order) -> Result<Ticket, FleetError> {
+        let id = self.id(key).ok_or(FleetError::Forgotten)?;
+        Ok(self.fleet.submit(&id, order))
     }
-}
 
-/// Facts without what always moves and means nothing to a planner: free space, time, and the words of a failing probe.
-fn settled(facts: &HostFacts) -> HostFacts {
-    let mut facts = HostFacts { free_bytes: 0, free_inodes: None, uptime: 0, ..facts.clone() };
-    let processes = facts.folders.values_mut().filter_map(|folder| folder.process.as_mut());
-    for words in processes.filter_map(|process| process.unready.as_mut()) {
-        words.clear();
+    /// Keeps the connection open while one who has several orders has this.
+    pub(crate) fn hold(&self, key: &HostKey) -> Option<Hold> {
+        self.fleet.hold(&self.id(key)?)
     }
-    facts
+
+    /// Looks at a host, after a wait of `patience` for its session.
+    pub(crate) async fn look(&self, key: &HostKey, patience: Duration) -> Result<Arc<HostFacts>, FleetError> {
+        let ticket = self.submit(key, Order { priority: Priority::Look, work: Work::Look, patience })?;
+        match tokio::time::timeout(patience + LOOK_TIMEOUT, ticket.done()).await {
+            Ok(Ok(Outcome::Done | Outcome::Ended { .. })) => self.facts(key).ok_or(FleetError::NotReachedYet),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(FleetError::NotReachedYet),
+        }
+    }
+
+    /// Opens an application's log for people, over the session that there is.
+    pub(crate) async fn log(&self, key: &HostKey, folder: &FolderName, part: LogPart) -> Result<LogStream, NoSession> {
+        let bad = |_: HostError| {
+            let why = format!("{folder} is none");
+            NoSession::Host(ProgramError::BadInput { what: "the name of a project's folder", why })
+        };
+        let name = folder_name(folder).map_err(bad)?;
+        self.fleet.log(&self.id(key).ok_or(NoSession::Unwatched)?, name, part).await
+    }
+
+    /// From now on this Deployment reads that folder on the hosts of that group.
+    pub(crate) fn note_user(&self, namespace: &str, deployment: &str, group: &str, folder: &FolderName) {
+        self.users.note(namespace, deployment, group, folder);
+    }
+
+    pub(crate) fn forget_user(&self, namespace: &str, deployment: &str) {
+        self.users.forget(namespace, deployment);
+    }
+
+    /// Wakes who reads this folder: what is being done there is over.
+    pub(crate) fn wake_users(&self, key: &HostKey, folder: &FolderName) {
+        self.wake(key, &Differs::Folders([folder.clone()].into()));
+    }
+
+    fn wake(&self, key: &HostKey, differs: &Differs) {
+        for deployment in self.users.of(key, differs) {
+            self.requeue.deployment(&key.namespace, &deployment);
+        }
+    }
+
+    pub(super) fn changes(&self) -> crate::fleet::Changes {
+        self.fleet.changes()
+    }
+
+    /// A host changed: whoever may decide otherwise is woken.
+    pub(super) fn take_over(&self, id: &HostId) {
+        let Some(known) = self.fleet.known(id) else { return };
+        let check = check::check(&id.host, &known);
+        let changed = {
+            let mut groups = self.groups.lock();
+            let of_uid = |group: &Group| group.config.as_ref().is_some_and(|config| config.uid == id.group_uid);
+            let found = groups.iter_mut().find(|((namespace, _), group)| *namespace == id.namespace && of_uid(group));
+            let Some(((_, name), group)) = found else { return };
+            let told = group.told.entry(id.host.clone()).or_default();
+            // What was between this change and the last one may have been read, and acted on.
+            let is_next = known.version == told.version + 1;
+            let differs = if is_next { differs(&told.check, &check) } else { Differs::Host };
+            let for_group = !is_next || differs_for_group(&told.check, &check);
+            *told = Told { check: check.clone(), version: known.version };
+            (HostKey::new(&id.namespace, name, &id.host), differs, for_group)
+        };
+        let (key, differs, for_group) = changed;
+        if let HostCheck::Facts(facts) = &check {
+            self.note_owners(&key, facts);
+        }
+        if for_group {
+            self.requeue.host_group(&key.namespace, &key.group);
+        }
+        self.wake(&key, &differs);
+    }
+
+    /// Hosts that an operator before this one acted on are known by their owner files.
+    fn note_owners(&self, key: &HostKey, facts: &HostFacts) {
+        let owners = facts.folders.values().filter_map(|folder| folder.owner.as_ref());
+        let ours = |owner: &&Owner| owner.control_plane_id == self.control_plane_id && owner.host == key.host;
+        for owner in owners.filter(ours) {
+            self.workers.note(HostWorkerKey { uid: owner.uid.clone(), host: key.host.clone() });
+        }
+    }
 }

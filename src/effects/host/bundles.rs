@@ -42,7 +42,7 @@ pub struct Bundle {
 
 impl Bundle {
     /// SHA-256, size and bytes of what goes to `incoming/`.
-    pub(super) fn objects(&self) -> impl Iterator<Item = (&Digest, u64, &Payload)> {
+    pub fn objects(&self) -> impl Iterator<Item = (&Digest, u64, &Payload)> {
         self.objects.iter().map(|(sha256, size, payload)| (sha256, *size, payload))
     }
 }

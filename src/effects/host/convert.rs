@@ -24,7 +24,7 @@ const PROBE_WORDS_BYTES: usize = 300;
 const SURVIVORS: usize = 3;
 
 /// Facts of a host. `server`: its SSH server's banner; `age`: seconds since it told them.
-pub(super) fn host(facts: &host::HostFacts, server: &str, age: u64) -> HostFacts {
+pub fn host(facts: &host::HostFacts, server: &str, age: u64) -> HostFacts {
     let folders =
         facts.folders.iter().filter_map(|(name, facts)| Some((FolderName::parse(name.as_str())?, folder(facts))));
     HostFacts {

@@ -39,7 +39,7 @@ use landfall::{
         rollout_logs::RolloutLogs,
         store::Store,
     },
-    fleet::{BudgetSettings, Budgets, raise_descriptors},
+    fleet::Budgets,
     model::ids::FenceToken,
     plan::{EventDraft, Plan},
     runtime::wiring::{self, Contexts, Effects},
@@ -319,7 +319,7 @@ fn contexts(client: Client, folder: &std::path::Path) -> Contexts {
         git: Git::new(GitConfig::new(folder.join("git"))),
         executor: Arc::new(executor),
         rollout_logs: RolloutLogs::new(folder.join("rollouts")),
-        budgets: Budgets::new(BudgetSettings::default(), raise_descriptors()),
+        budgets: Budgets::default(),
     };
     wiring::contexts(client, gate(), Duration::from_secs(600), "frame".into(), effects)
 }
