@@ -263,7 +263,10 @@ class Bench:
     def end(self):
         self.landfall.operator.end()
         self.plane.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.options.keep:
+            print(f"logs and data are kept in {self.folder}")
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def main():
@@ -272,6 +275,7 @@ def main():
     arguments.add_argument("--fleet", required=True, help="bench/fleet.rs, built for release")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--only", help="look50,look200,put,next,roll,sessions,latency,objects")
+    arguments.add_argument("--keep", action="store_true", help="logs and data of the control plane and the operator stay")
     arguments.add_argument("--output", help="a folder for the table")
     options = arguments.parse_args()
     bench = Bench(options)

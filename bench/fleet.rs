@@ -1,6 +1,6 @@
 //! The fleet alone on the bench's hosts, without Kubernetes: commands on stdin, one answer line each (`ok WALL CPU` in seconds, or `error WHY`).
 //!
-//! `fleet STATE`, where STATE is the folder of tests/support/hosts.sh:
+//! `fleet STATE [PROGRAM]`, where STATE is the folder of tests/support/hosts.sh, PROGRAM another landfall-host than the embedded one:
 //! `connect N` all reached; `drop`; `look N` each asked once; `load VERSION TAR [BASE]`; `put N VERSION` its bytes are on N hosts;
 //! `roll N BY VERSION` staged on all, then in batches to ready; `remove N`.
 
@@ -21,7 +21,7 @@ use landfall::{
         clock,
         gate::Gate,
         payload::{self, Payload},
-        program::Images,
+        program::{Image, Images},
         ssh::{Credentials, SshTarget},
     },
     fleet::{Fleet, FleetSettings, GroupAccess, HostAccess, HostId, Object, Order, Outcome, Priority, SshDialer, Work},
@@ -84,7 +84,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(state: &Path) -> Result<Self> {
+    fn new(state: &Path, images: Images) -> Result<Self> {
         let read = |name: &str| std::fs::read_to_string(state.join(name));
         let credentials = Credentials::new(&read("identity")?, &read("known_hosts")?)?;
         let user = read("user")?.trim().to_owned();
@@ -108,7 +108,7 @@ impl Bench {
             hosts.push((name.to_owned(), access));
         }
         let gate = Gate::open_for(FenceToken { epoch: "bench".to_owned(), created: 1, transitions: 1 });
-        let fleet = Fleet::new(Arc::new(SshDialer::new(gate, Images::embedded())), FleetSettings::default());
+        let fleet = Fleet::new(Arc::new(SshDialer::new(gate, images)), FleetSettings::default());
         Ok(Self { fleet, hosts, versions: HashMap::new(), journals: HashMap::new() })
     }
 
@@ -308,6 +308,13 @@ fn configuration() -> Result<Configuration> {
     })
 }
 
+/// A landfall-host that was built by hand, of this machine.
+fn images(program: &Path) -> Result<Images> {
+    let bytes = std::fs::read(program)?;
+    let image = Image { digest: digest(&bytes)?.as_str().to_owned(), bytes: bytes.into() };
+    Ok(Images::of([(std::env::consts::ARCH.to_owned(), image)]))
+}
+
 /// CPU seconds of this process, from `/proc/self/stat`.
 fn cpu() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -318,8 +325,12 @@ fn cpu() -> f64 {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let state = std::env::args_os().nth(1).map(PathBuf::from).ok_or("usage: fleet STATE")?;
-    let mut bench = Bench::new(&state)?;
+    let state = std::env::args_os().nth(1).map(PathBuf::from).ok_or("usage: fleet STATE [PROGRAM]")?;
+    let images = match std::env::args_os().nth(2) {
+        Some(program) => images(Path::new(&program))?,
+        None => Images::embedded(),
+    };
+    let mut bench = Bench::new(&state, images)?;
     let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -72,7 +72,7 @@ class Client:
     def patch(self, namespace, plural, name, body):
         return self.ask("PATCH", self.path(namespace, plural, name), body, "application/merge-patch+json")
 
-    def until(self, namespace, plural, name, fits, seconds=300):
+    def until(self, namespace, plural, name, fits, seconds=120):
         """Watches one object until it fits; the object."""
         deadline, last = time.monotonic() + seconds, None
         while time.monotonic() < deadline:
@@ -83,7 +83,7 @@ class Client:
                 if fits(last):
                     watch.close()
                     return last
-        raise RuntimeError(f"{plural}/{name} is not what it should be after {seconds} s: {json.dumps(last, indent=1)[:3000]}")
+        raise RuntimeError(f"{plural}/{name} is not what it should be after {seconds} s: {json.dumps((last or {}).get('status'), indent=1)[:3000]}")
 
 
 class Plane:
