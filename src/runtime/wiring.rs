@@ -101,6 +101,7 @@ pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: 
             bundles: Bundles::default(),
             orders: Default::default(),
             siblings: SiblingSelections::default(),
+            recent_reads: Default::default(),
             store: store.clone(),
             tasks: tasks.clone(),
             secrets,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::{SiblingSelections, orders::Orders, seen_objects::SeenObjects};
+use super::{SiblingSelections, orders::Orders, recent_reads::RecentReads, seen_objects::SeenObjects};
 use crate::{
     controllers::{
         frame::{Context, Shared},
@@ -28,6 +28,7 @@ pub struct DeploymentContext {
     pub bundles: Bundles,
     pub orders: Orders,
     pub siblings: SiblingSelections,
+    pub recent_reads: RecentReads,
     pub tasks: Tasks,
     pub secrets: SecretReader,
     /// Of the store, once a value was hashed.

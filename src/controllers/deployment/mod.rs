@@ -7,6 +7,7 @@ mod failure;
 mod host_ref;
 mod observe;
 mod orders;
+mod recent_reads;
 mod records;
 mod rollout_log;
 mod seen_objects;

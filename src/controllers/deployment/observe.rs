@@ -1,17 +1,22 @@
 //! Observation: the input of a Deployment's planner, in one struct. Failures that matter to it are data.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{ResourceExt, core::DeserializeGuard};
 
-use super::{context::DeploymentContext, records, values};
+use super::{
+    context::DeploymentContext,
+    recent_reads::{Moment, Reads},
+    records, values,
+};
 use crate::{
     api::{Deployment, FINALIZER, HostGroup, Project, Reason, conditions::clip},
     controllers::{
         frame::ReconcileError,
         hosts::{HostKey, HostWorkerKey},
     },
+    effects::clock,
     model::{Class, Failure, facts::HostFacts, ids::FolderName},
     plan::{
         deployment::{FolderCheck, FolderView, Group, Healing, HostObserved, Observed, references},
@@ -26,12 +31,10 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
     let namespace = object.namespace().unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
     let spec = object.spec.clone();
-    let project = context.shared.api::<DeserializeGuard<Project>>(&namespace).get_opt(&spec.project_ref.name).await?;
-    // An unreadable Project removes no release.
-    let kept = project.as_ref().map(|project| project.0.as_ref().map(|one| one.spec.retention.releases_per_host));
-    let releases_kept = kept.and_then(Result::ok).and_then(|kept| usize::try_from(kept).ok()).unwrap_or(usize::MAX);
     let group_name = spec.host_group_ref.name.clone();
-    let group = context.shared.api::<HostGroup>(&namespace).get_opt(&group_name).await?;
+    let Reads { project, group, siblings: all } = reads(object, context).await?;
+    // An unreadable Project removes no release.
+    let releases_kept = project.flatten().and_then(|kept| usize::try_from(kept).ok()).unwrap_or(usize::MAX);
     let group = group.map(|group| Group {
         deleting: group.metadata.deletion_timestamp.is_some(),
         held: group.finalizers().iter().any(|name| name == FINALIZER) || group.metadata.deletion_timestamp.is_some(),
@@ -63,7 +66,6 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
     };
     let place = values::Place { namespace: &namespace, project: &spec.project_ref.name };
     let values = values::seen(context, &place, object, &references).await?;
-    let all = context.siblings.of(&context.shared, &namespace, &spec.project_ref.name).await?;
     let siblings = all.iter().filter(|other| other.uid != uid).cloned().collect();
     let known = context.hosts.workers.hosts_of(&uid);
     // Without a group these are the only hosts known.
@@ -93,6 +95,31 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         namespace,
         uid,
     })
+}
+
+/// The objects that it depends on. While nothing but its hosts has changed, those of a moment ago.
+async fn reads(object: &Deployment, context: &DeploymentContext) -> Result<Reads, ReconcileError> {
+    let (namespace, uid) = (object.namespace().unwrap_or_default(), object.uid().unwrap_or_default());
+    let shared = &context.shared;
+    let moment = Moment {
+        generation: object.metadata.generation.unwrap_or_default(),
+        changes: shared.requeue.changes().of(&namespace),
+    };
+    let begun = clock::monotonic();
+    let recent = context.recent_reads.get(&uid, moment, begun);
+    if let Some(reads) = recent.filter(|_| object.metadata.deletion_timestamp.is_none()) {
+        return Ok(reads);
+    }
+    let project = &object.spec.project_ref.name;
+    let found = shared.api::<DeserializeGuard<Project>>(&namespace).get_opt(project).await?;
+    let group = shared.api::<HostGroup>(&namespace).get_opt(&object.spec.host_group_ref.name).await?;
+    let reads = Reads {
+        project: found.map(|found| found.0.ok().map(|project| project.spec.retention.releases_per_host)),
+        group: group.map(Arc::new),
+        siblings: context.siblings.of(shared, &namespace, project).await?,
+    };
+    context.recent_reads.keep(&uid, moment, reads.clone(), begun);
+    Ok(reads)
 }
 
 fn observe_host(

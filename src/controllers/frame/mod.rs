@@ -6,7 +6,7 @@
 //! | file | job |
 //! |---|---|
 //! | `kind.rs` | what a kind has to say of itself; `shared.rs` is what the frame needs for all of them, `failures.rs`, `writes.rs` and `recent_events.rs` what it remembers |
-//! | `watch.rs` | lists, watches and requeues become reconciles; `deletions.rs` and `requeue.rs` belong to it, `backoff.rs` says when to try again |
+//! | `watch.rs` | lists, watches and requeues become reconciles; `deletions.rs`, `requeue.rs` and `changes.rs` belong to it, `backoff.rs` says when to try again |
 //! | `reconcile.rs` | the driver: one decision about one object, and what follows |
 //! | `commit.rs` | the status on record; `patch.rs` is the change as operations, `throttle.rs` says which one can wait |
 //! | `unreadable.rs` | a Warning event on an object that can't be read |
@@ -14,6 +14,7 @@
 //! | `events.rs` | events for people's eyes |
 
 mod backoff;
+mod changes;
 mod commit;
 mod deletions;
 mod events;

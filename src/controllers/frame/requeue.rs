@@ -3,13 +3,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use parking_lot::Mutex;
 
+use super::changes::Changes;
+
 /// Namespace and name of an object.
 pub(crate) type ObjectName = (String, String);
+
+/// How long what is only shown may wait.
+const LATER: Duration = Duration::from_secs(1);
 
 const PROJECT: &str = "Project";
 const BUILD: &str = "Build";
@@ -20,6 +26,9 @@ const DEPLOYMENT: &str = "Deployment";
 #[derive(Clone, Default)]
 pub struct Requeue {
     kinds: Arc<Mutex<BTreeMap<&'static str, Subscriber>>>,
+    changes: Arc<Changes>,
+    /// HostGroups that are woken soon.
+    later: Arc<Mutex<BTreeSet<ObjectName>>>,
 }
 
 /// The controller of a kind, and which objects of that kind it has reconciled.
@@ -49,12 +58,32 @@ impl Requeue {
         self.wake(HOST_GROUP, namespace, name);
     }
 
+    /// Wakes it within a second, once for all that is told until then: for what is shown and decides nothing.
+    pub(crate) fn host_group_later(&self, namespace: &str, name: &str) {
+        let group = (namespace.to_owned(), name.to_owned());
+        if !self.later.lock().insert(group.clone()) {
+            return;
+        }
+        let requeue = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(LATER).await;
+            requeue.later.lock().remove(&group);
+            requeue.host_group(&group.0, &group.1);
+        });
+    }
+
     pub fn deployment(&self, namespace: &str, name: &str) {
         self.wake(DEPLOYMENT, namespace, name);
     }
 
     pub(crate) fn deployments_in(&self, namespace: &str) {
+        self.changes.note(namespace);
         self.wake_known(DEPLOYMENT, namespace);
+    }
+
+    /// What was heard of changed objects.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     pub(super) fn know(&self, kind: &'static str, namespace: &str, name: &str) {

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::ListParams,
     core::DeserializeGuard,
     runtime::{
@@ -53,6 +53,7 @@ pub async fn run<K: Kind>(
         .requeue
         .subscribe(K::KIND)
         .map(|(namespace, name)| ObjectRef::<DeserializeGuard<K>>::new(&name).within(&namespace));
+    let heard = context.shared().requeue.clone();
     let (reader, writer) = reflector::store();
     let mut deletions = DeletionWatch::new(context.clone(), reader.clone());
     let changes = reflector::reflector(writer, watched(scope, context.shared().resync))
@@ -62,7 +63,8 @@ pub async fn run<K: Kind>(
         .predicate_filter(
             predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
             Default::default(),
-        );
+        )
+        .inspect_ok(move |object| heard.changes().note(&object.namespace().unwrap_or_default()));
     Controller::for_stream(changes, reader)
         .with_config(Config::default().concurrency(OBJECTS_AT_ONCE))
         .reconcile_on(requeue)

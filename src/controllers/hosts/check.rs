@@ -56,9 +56,9 @@ pub(super) fn differs(old: &HostCheck, new: &HostCheck) -> Differs {
     }
 }
 
-/// Whether the group's status may be another: whether the host answers, and which process runs there; not how far an act has come.
-pub(super) fn differs_for_group(old: &HostCheck, new: &HostCheck) -> bool {
-    differs(&of_group(old), &of_group(new)) != Differs::Folders([].into())
+/// What of it a group's status shows: whether the host answers, and which process runs there; not how far an act has come.
+pub(super) fn differs_for_group(old: &HostCheck, new: &HostCheck) -> Differs {
+    differs(&of_group(old), &of_group(new))
 }
 
 fn of_group(check: &HostCheck) -> HostCheck {
@@ -134,8 +134,8 @@ mod tests {
         assert_eq!(differs(&known(facts(1)), &known(rebooted)), Differs::Host);
         assert_eq!(differs(&known(facts(1)), &lost("no answer")), Differs::Host);
         assert_eq!(differs(&lost("no answer"), &lost("still no answer")), nothing);
-        assert!(!differs_for_group(&known(facts(1)), &known(facts(2))), "how far an act has come");
-        assert!(differs_for_group(&known(facts(1)), &HostCheck::Unknown));
+        assert_eq!(differs_for_group(&known(facts(1)), &known(facts(2))), nothing, "how far an act has come");
+        assert_eq!(differs_for_group(&known(facts(1)), &HostCheck::Unknown), Differs::Host);
     }
 
     fn known(link: Link, host: Option<HostFacts>, waiting: Option<Waiting>) -> Known {

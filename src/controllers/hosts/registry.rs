@@ -271,7 +271,7 @@ impl Hosts {
             // What was between this change and the last one may have been read, and acted on.
             let is_next = known.version == told.version + 1;
             let differs = if is_next { differs(&told.check, &check) } else { Differs::Host };
-            let for_group = !is_next || differs_for_group(&told.check, &check);
+            let for_group = if is_next { differs_for_group(&told.check, &check) } else { Differs::Host };
             *told = Told { check: check.clone(), version: known.version };
             (HostKey::new(&id.namespace, name, &id.host), differs, for_group)
         };
@@ -279,8 +279,11 @@ impl Hosts {
         if let HostCheck::Facts(facts) = &check {
             self.note_owners(&key, facts);
         }
-        if for_group {
-            self.requeue.host_group(&key.namespace, &key.group);
+        match for_group {
+            Differs::Host => self.requeue.host_group(&key.namespace, &key.group),
+            Differs::Folders(folders) if folders.is_empty() => {}
+            // Every host of a rollout tells this, more than once.
+            Differs::Folders(_) => self.requeue.host_group_later(&key.namespace, &key.group),
         }
         self.wake(&key, &differs);
     }

@@ -25,8 +25,8 @@ use crate::{
     model::facts::FolderFacts,
 };
 
-/// Number of hosts that are staged at the same time.
-const STAGING_AT_ONCE: usize = 16;
+/// Number of hosts that are staged at the same time: what they share has budgets of its own, so a few slow ones hold up no others.
+const STAGING_AT_ONCE: usize = 64;
 
 #[derive(Default)]
 pub(crate) struct Schedule {
