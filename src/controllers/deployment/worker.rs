@@ -158,7 +158,7 @@ async fn follow(
             _ => {}
         }
         if context.hosts.workers.pass(&key, step.phase()) {
-            context.shared.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
+            context.shared.requeue.deployment_later(&host_ref.namespace, &host_ref.deployment);
         }
         if !matches!(step, Step::Died | Step::Failed(_)) {
             (has_begun, *acted) = (true, true);
@@ -167,7 +167,7 @@ async fn follow(
         let began = log.begins(&step);
         let pass = |phase| {
             if context.hosts.workers.pass(&key, phase) {
-                context.shared.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
+                context.shared.requeue.deployment_later(&host_ref.namespace, &host_ref.deployment);
             }
         };
         let error = match step::perform(&step_context, &step, &mut done, wanted, pass).await {

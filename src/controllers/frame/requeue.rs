@@ -14,9 +14,6 @@ use super::changes::Changes;
 /// Namespace and name of an object.
 pub(crate) type ObjectName = (String, String);
 
-/// How long what is only shown may wait.
-const LATER: Duration = Duration::from_secs(1);
-
 const PROJECT: &str = "Project";
 const BUILD: &str = "Build";
 const HOST_GROUP: &str = "HostGroup";
@@ -27,8 +24,8 @@ const DEPLOYMENT: &str = "Deployment";
 pub struct Requeue {
     kinds: Arc<Mutex<BTreeMap<&'static str, Subscriber>>>,
     changes: Arc<Changes>,
-    /// HostGroups that are woken soon.
-    later: Arc<Mutex<BTreeSet<ObjectName>>>,
+    /// Objects, with their kind, that are woken soon.
+    later: Arc<Mutex<BTreeSet<(&'static str, ObjectName)>>>,
 }
 
 /// The controller of a kind, and which objects of that kind it has reconciled.
@@ -58,18 +55,14 @@ impl Requeue {
         self.wake(HOST_GROUP, namespace, name);
     }
 
-    /// Wakes it within a second, once for all that is told until then: for what is shown and decides nothing.
+    /// Wakes it within a second: for what is shown and decides nothing.
     pub(crate) fn host_group_later(&self, namespace: &str, name: &str) {
-        let group = (namespace.to_owned(), name.to_owned());
-        if !self.later.lock().insert(group.clone()) {
-            return;
-        }
-        let requeue = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(LATER).await;
-            requeue.later.lock().remove(&group);
-            requeue.host_group(&group.0, &group.1);
-        });
+        self.wake_later(HOST_GROUP, namespace, name, Duration::from_secs(1));
+    }
+
+    /// Wakes it soon: for how far an update has come, which decides nothing.
+    pub(crate) fn deployment_later(&self, namespace: &str, name: &str) {
+        self.wake_later(DEPLOYMENT, namespace, name, Duration::from_millis(300));
     }
 
     pub fn deployment(&self, namespace: &str, name: &str) {
@@ -103,6 +96,21 @@ impl Requeue {
         // After a shutdown there is no receiver, which is fine.
         self.with(kind, |subscriber| {
             subscriber.sender.as_ref().map(|sender| sender.unbounded_send((namespace.to_owned(), name.to_owned())))
+        });
+    }
+
+    /// Once for all that is told until then.
+    fn wake_later(&self, kind: &'static str, namespace: &str, name: &str, wait: Duration) {
+        let object = (kind, (namespace.to_owned(), name.to_owned()));
+        if !self.later.lock().insert(object.clone()) {
+            return;
+        }
+        let requeue = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            requeue.later.lock().remove(&object);
+            let (kind, (namespace, name)) = object;
+            requeue.wake(kind, &namespace, &name);
         });
     }
 
