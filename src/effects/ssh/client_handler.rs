@@ -1,6 +1,9 @@
 //! What a server does by itself, watched: the key that it shows, how often it exchanges keys, what it opens unasked.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use parking_lot::{Mutex, MutexGuard};
 use russh::{
@@ -9,11 +12,12 @@ use russh::{
     keys::PublicKeyOrCertificate,
 };
 
-use super::{SshError, printable, trust::Expected};
+use super::{SshError, printable, throttle::Moved, trust::Expected};
 use crate::effects::clock;
 
-/// Key exchanges allowed, plus one each minute.
+/// Key exchanges allowed, plus one each minute, plus one for so many bytes: a server may limit what goes under one key.
 const EXCHANGES_MAX: u64 = 8;
+const EXCHANGE_BYTES: u64 = 512 << 10;
 
 /// What was learned, for the message when the library only says no.
 #[derive(Clone, Default)]
@@ -34,12 +38,13 @@ pub(super) struct ClientHandler {
     observed: SharedServerObserved,
     first: bool,
     exchanges: u64,
+    moved: Moved,
     began: Instant,
 }
 
 impl ClientHandler {
-    pub(super) fn new(expected: Expected, observed: SharedServerObserved) -> Self {
-        Self { expected, observed, first: true, exchanges: 0, began: clock::monotonic() }
+    pub(super) fn new(expected: Expected, observed: SharedServerObserved, moved: Moved) -> Self {
+        Self { expected, observed, first: true, exchanges: 0, moved, began: clock::monotonic() }
     }
 
     fn observed(&self) -> MutexGuard<'_, ServerObserved> {
@@ -84,7 +89,8 @@ impl client::Handler for ClientHandler {
     ) -> Result<(), Self::Error> {
         // Once an hour is usual. Each costs more than anything else that a server can make us do.
         self.exchanges += 1;
-        if self.exchanges > EXCHANGES_MAX + self.began.elapsed().as_secs() / 60 {
+        let moved = self.moved.load(Ordering::Relaxed);
+        if self.exchanges > EXCHANGES_MAX + self.began.elapsed().as_secs() / 60 + moved / EXCHANGE_BYTES {
             return self.disconnect("it exchanges keys all the time");
         }
         if std::mem::take(&mut self.first) {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use russh::{
     Preferred, cipher,
     client::{self, AuthResult, Handle},
-    compression,
+    compression, kex,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -18,7 +18,7 @@ use super::{
     client_handler::{ClientHandler, ServerObserved, SharedServerObserved},
     identity::Proof,
     printable,
-    throttle::{CloseHandle, throttled},
+    throttle::{CloseHandle, Moved, throttled},
     trust::Expected,
 };
 use crate::effects::names::{self, LookupPool};
@@ -175,8 +175,9 @@ where
     let (address, limit) = (target.address.clone(), target.connect_timeout);
     let observed = SharedServerObserved::default();
     let config = Arc::new(config(&expected));
-    let handler = ClientHandler::new(expected.clone(), observed.clone());
-    let (stream, close_handle) = throttled(socket, permit);
+    let moved = Moved::default();
+    let handler = ClientHandler::new(expected.clone(), observed.clone(), moved.clone());
+    let (stream, close_handle) = throttled(socket, permit, moved);
     let handshaken = tokio::time::timeout(limit, client::connect_stream(config, stream, handler)).await;
     let what = "no SSH greeting or key exchange";
     let handshaken =
@@ -218,6 +219,13 @@ fn ciphers() -> Vec<cipher::Name> {
     ciphers
 }
 
+/// The library's, and the curves of NIST, which a server under a policy may offer alone.
+fn key_exchanges() -> Vec<kex::Name> {
+    let mut all = Preferred::DEFAULT.kex.into_owned();
+    all.extend([kex::ECDH_SHA2_NISTP256, kex::ECDH_SHA2_NISTP384, kex::ECDH_SHA2_NISTP521]);
+    all
+}
+
 fn has_aes() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
@@ -230,6 +238,7 @@ fn has_aes() -> bool {
 fn config(expected: &Expected) -> client::Config {
     client::Config {
         preferred: Preferred {
+            kex: Cow::Owned(key_exchanges()),
             cipher: Cow::Owned(ciphers()),
             key: Cow::Owned(expected.algorithms()),
             host_key_certificates: Cow::Owned(expected.certificate_algorithms()),

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -55,9 +55,13 @@ impl Share {
     }
 }
 
+/// Bytes that went either way so far.
+pub(super) type Moved = Arc<AtomicU64>;
+
 pub(super) struct ThrottledStream<S> {
     stream: S,
     share: Share,
+    moved: Moved,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// After the stream in the order of fields, so that the stream is closed when this is dropped.
     _permit: Option<Permit>,
@@ -77,11 +81,12 @@ impl CloseHandle {
 }
 
 /// `permit` is dropped once the stream is closed.
-pub(super) fn throttled<S>(stream: S, permit: Option<Permit>) -> (ThrottledStream<S>, CloseHandle) {
+pub(super) fn throttled<S>(stream: S, permit: Option<Permit>, moved: Moved) -> (ThrottledStream<S>, CloseHandle) {
     let cut = CancellationToken::new();
     let share = Share { left: BURST, since: clock::monotonic(), free: Arc::default(), pause: None };
     let free = share.free.clone();
-    let stream = ThrottledStream { stream, share, cut: Box::pin(cut.clone().cancelled_owned()), _permit: permit };
+    let stream =
+        ThrottledStream { stream, share, moved, cut: Box::pin(cut.clone().cancelled_owned()), _permit: permit };
     (stream, CloseHandle { _cut: cut.drop_guard(), free })
 }
 
@@ -106,6 +111,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ThrottledStream<S> {
         let n = part.filled().len();
         buffer.advance(n);
         self.share.left = self.share.left.saturating_sub(n);
+        self.moved.fetch_add(n as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
@@ -115,7 +121,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ThrottledStream<S> {
         if self.is_cut(cx) {
             return over();
         }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.moved.fetch_add(written as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -142,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn a_flood_is_read_no_faster_than_its_share() {
         let (near, mut far) = tokio::io::duplex(1 << 20);
-        let (mut line, _close_handle) = throttled(near, None);
+        let (mut line, _close_handle) = throttled(near, None, Moved::default());
         tokio::spawn(async move { while far.write_all(&[0; 65536]).await.is_ok() {} });
         let began = clock::monotonic();
         let (mut heard, mut all) = (vec![0; 65536], 0);
@@ -156,7 +164,7 @@ mod tests {
     async fn a_dropped_close_handle_ends_reads_and_writes_and_gives_the_permit_back() {
         let (near, mut far) = tokio::io::duplex(16);
         let gone = CancellationToken::new();
-        let (mut line, close_handle) = throttled(near, Some(Box::new(gone.clone().drop_guard())));
+        let (mut line, close_handle) = throttled(near, Some(Box::new(gone.clone().drop_guard())), Moved::default());
         far.write_all(b"hello").await.unwrap();
         let mut heard = [0; 5];
         line.read_exact(&mut heard).await.unwrap();

@@ -79,6 +79,43 @@ async fn an_upload_goes_on_where_it_was_cut() {
     program.put(&gate, &folder, &object, size, &payload, &bounds).await.unwrap();
 }
 
+/// As distributions and hardened configurations have them. A key exchange is asked for again after each megabyte.
+#[tokio::test]
+async fn servers_with_common_algorithms_of_every_kind_are_worked_with() {
+    let kinds: [&[&str]; 6] = [
+        &["Ciphers aes256-gcm@openssh.com", "RekeyLimit 1M"],
+        &["Ciphers aes128-gcm@openssh.com", "KexAlgorithms ecdh-sha2-nistp256"],
+        &["Ciphers chacha20-poly1305@openssh.com", "RekeyLimit 1M"],
+        &["Ciphers aes256-ctr", "MACs hmac-sha2-256", "RekeyLimit 1M"],
+        &["Ciphers aes128-ctr", "MACs hmac-sha2-512-etm@openssh.com", "KexAlgorithms diffie-hellman-group14-sha256"],
+        &["Ciphers aes192-ctr,aes256-ctr", "KexAlgorithms curve25519-sha256", "HostKeyAlgorithms ecdsa-sha2-nistp256"],
+    ];
+    let options: Vec<String> = kinds
+        .iter()
+        .enumerate()
+        .flat_map(|(n, lines)| lines.iter().map(move |line| format!("web-{:02}={line}", n + 1)))
+        .flat_map(|option| ["--sshd-of".to_owned(), option])
+        .collect();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let rack = Hosts::up_with(kinds.len(), &options).await;
+    let local = tempfile::tempdir().unwrap();
+    let path = local.path().join("object");
+    let mut bytes = vec![0; 4 << 20];
+    rand::fill(&mut bytes[..]);
+    std::fs::write(&path, &bytes).unwrap();
+    let object = Digest::parse(&sha256(&bytes)).unwrap();
+    let payload = Payload::file(&path);
+    for (n, lines) in kinds.iter().enumerate() {
+        let (program, ..) = match start(&rack, rack.host(n), &Images::embedded()).await {
+            Ok(started) => started,
+            Err(error) => panic!("{lines:?}: {error}"),
+        };
+        let put = program.put(&gate(), &folder(), &object, 4 << 20, &payload, &PutOptions::default()).await;
+        assert!(put.is_ok(), "{lines:?}: {put:?}");
+        program.look(0).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_line_that_is_too_slow_is_given_up_and_the_session_goes_on() {
     let rack = Hosts::up(1).await;
