@@ -78,6 +78,11 @@ impl Queue {
         self.jobs.extract_if(.., |job| job.until <= now).collect()
     }
 
+    /// Those whose work is such.
+    pub fn extract(&mut self, such: impl Fn(&Work) -> bool) -> Vec<Job> {
+        self.jobs.extract_if(.., |job| such(&job.order.work)).collect()
+    }
+
     /// When the next one has waited too long.
     pub fn next_expiry(&self) -> Option<Instant> {
         self.jobs.iter().map(|job| job.until).min()

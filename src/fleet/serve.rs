@@ -131,7 +131,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, dialled: Dialled, reach: u64) ->
                     }
                 }
                 Ok(Done::Lost(job, error)) => {
-                    shared.put_back(job);
+                    shared.put_back(job, reach);
                     break Over::Lost(error);
                 }
                 Ok(Done::Looked(looked)) => {
@@ -152,7 +152,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, dialled: Dialled, reach: u64) ->
     while let Some(ended) = work.join_next().await {
         match ended {
             Ok(Done::Finished(job, result)) => job.finish(result),
-            Ok(Done::Lost(job, _)) => shared.put_back(job),
+            Ok(Done::Lost(job, _)) => shared.put_back(job, reach),
             Ok(Done::Looked(_)) | Err(_) => {}
         }
     }

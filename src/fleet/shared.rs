@@ -17,7 +17,7 @@ use super::{
     changes::Changes,
     jump_route::JumpRoute,
     known::{Known, Link, Waiting},
-    order::FleetError,
+    order::{FleetError, Work},
     queue::{Job, Queue},
     session::Session,
     settings::FleetSettings,
@@ -92,7 +92,12 @@ impl Shared {
         self.changes.add(&self.id);
     }
 
-    pub fn put_back(&self, job: Job) {
+    /// Work whose session was lost under it. Where the host is reached otherwise by now it may be another machine, or another user there:
+    /// nothing is begun that was decided for the one before.
+    pub fn put_back(&self, job: Job, reach: u64) {
+        if self.reach.borrow().number != reach && begins(&job.order.work) {
+            return job.finish(Err(FleetError::NotReachedYet));
+        }
         self.queue.lock().put_back(job, clock::monotonic());
     }
 
@@ -140,6 +145,7 @@ impl Shared {
         let millis = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
         self.period_millis.store(millis, Ordering::Relaxed);
         let mut known = self.known.lock();
+        let before = known.access;
         self.reach.send_if_modified(|now| {
             let changed = now.access.is_other(&access);
             if changed {
@@ -149,7 +155,12 @@ impl Shared {
             }
             changed
         });
+        let is_other = known.access != before;
         drop(known);
+        if is_other {
+            let of_before = self.queue.lock().extract(begins);
+            of_before.into_iter().for_each(|job| job.finish(Err(FleetError::NotReachedYet)));
+        }
         // There may be fewer connections than hosts from now on.
         self.queued.notify_one();
     }
@@ -225,4 +236,9 @@ impl Shared {
             job.finish(Err(why));
         }
     }
+}
+
+/// Whether something is begun on the host by it.
+fn begins(work: &Work) -> bool {
+    !matches!(work, Work::Look | Work::Attach { .. })
 }

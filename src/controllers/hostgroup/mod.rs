@@ -81,6 +81,11 @@ impl Kind for HostGroup {
             Action::Watch => {
                 if let Ok(config) = config(&namespace, self, context).await? {
                     context.hosts.configure(&namespace, &name, config);
+                    // One that nobody uses has no finalizer: it may have gone while its Secrets were read.
+                    let now = context.shared.api::<HostGroup>(&namespace).get_metadata_opt(&name).await?;
+                    if now.is_none_or(|now| now.metadata.uid != self.metadata.uid) {
+                        context.hosts.forget_of(&namespace, &name, &self.uid().unwrap_or_default());
+                    }
                 }
             }
             Action::Probe(hosts) => context.hosts.request_check(&namespace, &name, &hosts),

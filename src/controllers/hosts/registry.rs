@@ -120,6 +120,14 @@ impl Hosts {
         }
     }
 
+    /// The same, where it is the group of this uid that is known.
+    pub(crate) fn forget_of(&self, namespace: &str, group: &str, uid: &str) {
+        let is_known = self.read(namespace, group, |group| Some(group.config.as_ref()?.uid == uid)).unwrap_or_default();
+        if is_known {
+            self.forget(namespace, group);
+        }
+    }
+
     /// This operator leads no more: every connection is closed.
     pub(crate) fn forget_all(&self) {
         self.groups.lock().clear();
@@ -262,23 +270,23 @@ impl Hosts {
     pub(super) fn take_over(&self, id: &HostId) {
         let Some(known) = self.fleet.known(id) else { return };
         let check = check::check(&id.host, &known);
-        let changed = {
-            let mut groups = self.groups.lock();
-            let of_uid = |group: &Group| group.config.as_ref().is_some_and(|config| config.uid == id.group_uid);
-            let found = groups.iter_mut().find(|((namespace, _), group)| *namespace == id.namespace && of_uid(group));
-            let Some(((_, name), group)) = found else { return };
-            let told = group.told.entry(id.host.clone()).or_default();
-            // What was between this change and the last one may have been read, and acted on.
-            let is_next = known.version == told.version + 1;
-            let differs = if is_next { differs(&told.check, &check) } else { Differs::Host };
-            let for_group = if is_next { differs_for_group(&told.check, &check) } else { Differs::Host };
-            *told = Told { check: check.clone(), version: known.version };
-            (HostKey::new(&id.namespace, name, &id.host), differs, for_group)
+        let Some((name, told)) = self.of_uid(id, |group| group.told.remove(&id.host).unwrap_or_default()) else {
+            return;
         };
-        let (key, differs, for_group) = changed;
+        let key = HostKey::new(&id.namespace, &name, &id.host);
+        // What was between this change and the last one may have been read, and acted on. A host may have much to tell: it is compared
+        // while nobody waits for that.
+        let is_next = known.version == told.version + 1;
+        let differs = if is_next { differs(&told.check, &check) } else { Differs::Host };
+        let for_group = if is_next { differs_for_group(&told.check, &check) } else { Differs::Host };
         if let HostCheck::Facts(facts) = &check {
             self.note_owners(&key, facts);
         }
+        let told = Told { check, version: known.version };
+        self.of_uid(id, |group| {
+            let is_of_it = group.config.as_ref().is_some_and(|config| config.hosts.contains_key(&id.host));
+            is_of_it.then(|| group.told.insert(id.host.clone(), told))
+        });
         match for_group {
             Differs::Host => self.requeue.host_group(&key.namespace, &key.group),
             Differs::Folders(folders) if folders.is_empty() => {}
@@ -288,10 +296,23 @@ impl Hosts {
         self.wake(&key, &differs);
     }
 
+    /// The group of a host, by its uid, with its name.
+    fn of_uid<T>(&self, id: &HostId, work: impl FnOnce(&mut Group) -> T) -> Option<(String, T)> {
+        let of_uid = |group: &Group| group.config.as_ref().is_some_and(|config| config.uid == id.group_uid);
+        let mut groups = self.groups.lock();
+        let found = groups.iter_mut().find(|((namespace, _), group)| *namespace == id.namespace && of_uid(group));
+        found.map(|((_, name), group)| (name.clone(), work(group)))
+    }
+
     /// Hosts that an operator before this one acted on are known by their owner files.
     fn note_owners(&self, key: &HostKey, facts: &HostFacts) {
         let owners = facts.folders.values().filter_map(|folder| folder.owner.as_ref());
-        let ours = |owner: &&Owner| owner.control_plane_id == self.control_plane_id && owner.host == key.host;
+        // A host tells nothing of other namespaces.
+        let ours = |owner: &&Owner| {
+            owner.control_plane_id == self.control_plane_id
+                && owner.namespace == key.namespace
+                && owner.host == key.host
+        };
         for owner in owners.filter(ours) {
             self.workers.note(HostWorkerKey { uid: owner.uid.clone(), host: key.host.clone() });
         }

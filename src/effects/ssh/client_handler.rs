@@ -15,9 +15,9 @@ use russh::{
 use super::{SshError, printable, throttle::Moved, trust::Expected};
 use crate::effects::clock;
 
-/// Key exchanges allowed, plus one each minute, plus one for so many bytes: a server may limit what goes under one key.
+/// Key exchanges allowed, plus one each minute, plus one for so many bytes that we sent, or asked for: a server may limit what goes under one key.
 const EXCHANGES_MAX: u64 = 8;
-const EXCHANGE_BYTES: u64 = 512 << 10;
+const EXCHANGE_BYTES: u64 = 768 << 10;
 
 /// What was learned, for the message when the library only says no.
 #[derive(Clone, Default)]

@@ -55,7 +55,7 @@ impl Share {
     }
 }
 
-/// Bytes that went either way so far.
+/// Bytes that we sent so far, and those that came over a stream that is read as fast as it comes.
 pub(super) type Moved = Arc<AtomicU64>;
 
 pub(super) struct ThrottledStream<S> {
@@ -111,7 +111,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for ThrottledStream<S> {
         let n = part.filled().len();
         buffer.advance(n);
         self.share.left = self.share.left.saturating_sub(n);
-        self.moved.fetch_add(n as u64, Ordering::Relaxed);
+        // What a host sends unasked does not count.
+        if self.share.free.load(Ordering::Relaxed) {
+            self.moved.fetch_add(n as u64, Ordering::Relaxed);
+        }
         Poll::Ready(Ok(()))
     }
 }
