@@ -402,9 +402,7 @@ impl View {
 
     /// Until the next survey; `None`: there is nothing to read, or one is under way.
     pub(super) fn until_survey(&self) -> Option<Duration> {
-        // What one finds is told with the next push: none is made before that is due.
-        let due = || left(self.surveyed_at, SURVEY_INTERVAL).max(left(self.pushed_at, PUSH_INTERVAL));
-        (self.stale != Scope::Nothing && !self.is_surveying).then(due)
+        (self.stale != Scope::Nothing && !self.is_surveying).then(|| left(self.surveyed_at, SURVEY_INTERVAL))
     }
 }
 
