@@ -7,6 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::order::{FleetError, Order, Outcome, Priority, Ticket, Work};
 
+/// Sessions that may be lost under one order.
+const LOST_MAX: u32 = 3;
 /// Events that wait to be taken.
 const EVENTS_MAX: usize = 64;
 
@@ -19,6 +21,8 @@ pub(super) struct Job {
     number: u64,
     /// Until then a session must be there.
     pub until: Instant,
+    /// Sessions that were lost under it.
+    lost: u32,
     events: Events,
     done: Waiter,
 }
@@ -55,14 +59,20 @@ impl Queue {
         let (done, done_taken) = oneshot::channel();
         self.last += 1;
         let until = now + order.patience;
-        self.jobs.push(Job { order, number: self.last, until, events, done });
+        self.jobs.push(Job { order, number: self.last, until, lost: 0, events, done });
         Ticket { events: events_taken, done: done_taken }
     }
 
-    /// One that was under way when its session was lost: it keeps its place.
-    pub fn put_back(&mut self, mut job: Job, now: Instant) {
+    /// One that was under way when its session was lost: it keeps its place. One that loses session after session may be the cause of it,
+    /// and is answered: whoever gave it decides again.
+    pub fn put_back(&mut self, mut job: Job, now: Instant) -> Option<Job> {
+        job.lost += 1;
+        if job.lost > LOST_MAX {
+            return Some(job);
+        }
         job.until = now + job.order.patience;
         self.jobs.push(job);
+        None
     }
 
     /// The most urgent one that fits.

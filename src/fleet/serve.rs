@@ -35,6 +35,9 @@ const UNFIT_PERIODS: u32 = 5;
 /// How long a session that came too late for its order waits for the next one: its place among those that wait is not lost.
 const LATE: Duration = Duration::from_secs(10);
 
+/// Uploads to one host at once: a host takes no more (`MAX_PUTS` there).
+const PUTS_MAX: usize = 4;
+
 /// Why a session is over.
 pub(super) enum Over {
     Lost(ProgramError),
@@ -170,11 +173,11 @@ fn due(shared: &Shared, under_way: &UnderWay, next_look: Instant) -> Instant {
     }
 }
 
-/// What may be beside what: one task a folder, one upload and one look a host.
+/// What may be beside what: one task and one upload a folder, some uploads and one look a host.
 #[derive(Default)]
 struct UnderWay {
     folders: HashSet<FolderName>,
-    puts: bool,
+    puts: HashSet<FolderName>,
     looks: bool,
 }
 
@@ -182,7 +185,7 @@ impl UnderWay {
     fn has_room(&self, work: &Work) -> bool {
         match work {
             Work::Look => !self.looks,
-            Work::Put { .. } => !self.puts,
+            Work::Put { folder, .. } => self.puts.len() < PUTS_MAX && !self.puts.contains(folder),
             Work::Cancel { .. } => true,
             Work::Task { .. } | Work::Attach { .. } => {
                 work.task_folder().is_none_or(|folder| !self.folders.contains(folder))
@@ -193,7 +196,9 @@ impl UnderWay {
     fn add(&mut self, work: &Work) {
         match work {
             Work::Look => self.looks = true,
-            Work::Put { .. } => self.puts = true,
+            Work::Put { folder, .. } => {
+                self.puts.insert(folder.clone());
+            }
             _ => self.folders.extend(work.task_folder().cloned()),
         }
     }
@@ -201,7 +206,9 @@ impl UnderWay {
     fn remove(&mut self, work: &Work) {
         match work {
             Work::Look => self.looks = false,
-            Work::Put { .. } => self.puts = false,
+            Work::Put { folder, .. } => {
+                self.puts.remove(folder);
+            }
             _ => {
                 if let Some(folder) = work.task_folder() {
                     self.folders.remove(folder);

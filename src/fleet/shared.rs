@@ -98,7 +98,9 @@ impl Shared {
         if self.reach.borrow().number != reach && begins(&job.order.work) {
             return job.finish(Err(FleetError::NotReachedYet));
         }
-        self.queue.lock().put_back(job, clock::monotonic());
+        if let Some(job) = self.queue.lock().put_back(job, clock::monotonic()) {
+            job.finish(Err(FleetError::NotReachedYet));
+        }
     }
 
     pub fn period(&self) -> Duration {

@@ -60,9 +60,9 @@ pub(crate) async fn perform(
         Step::Died => return Err(StepError::Failed(died(context))),
         Step::Failed(failed) => return Err(unheard(context, failed)),
         Step::Overtaken | Step::Reached => return Ok(()),
-        Step::Stage => vec![stage(context, *done).await?],
+        Step::Stage => vec![stage(context, *done, &wanted).await?],
         Step::StageAgain => {
-            let stage = stage(context, *done).await?;
+            let stage = stage(context, *done, &wanted).await?;
             // A command of the release that was changed is not run.
             let asks = |step: &protocol::Step| matches!(step, protocol::Step::Drain(protocol::Drain::Http { .. }));
             drain_of_running(context).filter(asks).into_iter().chain([protocol::Step::Stop, stage]).collect()
@@ -181,16 +181,35 @@ fn digest(target: &Target) -> Result<protocol::Digest, StepError> {
 }
 
 /// The bytes first, then the step that unpacks them.
-async fn stage(context: &StepContext<'_>, done: StepProgress) -> Result<protocol::Step, StepError> {
+async fn stage(
+    context: &StepContext<'_>,
+    done: StepProgress,
+    wanted: &(dyn Fn() -> bool + Sync),
+) -> Result<protocol::Step, StepError> {
     let target = context.target()?;
     let StepContext { controller, host_ref, log, observed, .. } = context;
     let delta_failed = done.delta_failed;
-    let wanted = Wanted { controller, host_ref, log, folder: &observed.folder, target, delta_failed };
-    let bundle = wanted.bundle().await?;
+    let sought = Wanted { controller, host_ref, log, folder: &observed.folder, target, delta_failed };
+    let bundle = sought.bundle().await?;
     for (sha256, size, payload) in bundle.objects() {
         let object = Object { sha256: sha256.clone(), size, payload: payload.clone() };
         let put = Work::Put { folder: context.folder()?, object };
-        context.order(Priority::Stage, put)?.done().await?;
+        let putting = context.order(context.priority(), put)?.done();
+        tokio::pin!(putting);
+        loop {
+            tokio::select! {
+                done = &mut putting => {
+                    done?;
+                    break;
+                }
+                // Bytes may take long: whoever wants something else is not kept waiting. What came stays there.
+                () = tokio::time::sleep(GOAL_INTERVAL) => {
+                    if !wanted() {
+                        return Err(StepError::Superseded);
+                    }
+                }
+            }
+        }
     }
     Ok(protocol::Step::Stage {
         release: release(&target.release)?,
