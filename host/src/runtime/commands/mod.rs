@@ -245,11 +245,13 @@ impl Runtime for Commands {
                 ..watcher::ended("")
             });
         }
-        // Nobody else asks it now; where a task is at work that one does.
+        // Nobody else asks it now; where a task is at work that one does. Another user's command is asked by its watcher alone, which the
+        // session puts there: that user could make a look, and so the whole host, wait for it.
         if let Self::Script { status, .. } = self
             && process_state == ProcessState::Running
             && watcher.is_none()
             && !is_acted_on
+            && record.kept.configuration.run_as.is_none()
         {
             let secrets = record.secrets();
             let around = Surroundings { folder, record: &record, secrets: &secrets };
