@@ -119,7 +119,7 @@ impl Bench {
 
     async fn connect(&self, n: usize) -> Result<()> {
         let hosts: BTreeMap<_, _> = self.hosts.iter().take(n).cloned().collect();
-        let group = GroupAccess { hosts, connections: None, period: Duration::from_secs(600) };
+        let group = GroupAccess { hosts, connections: None, period: Duration::from_secs(600), least_rate: None };
         self.fleet.configure(NAMESPACE, GROUP, group);
         self.each(n, Priority::Look, |_| Ok(vec![Work::Look])).await.map(drop)
     }

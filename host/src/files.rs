@@ -25,7 +25,6 @@ use rustix::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use crate::{clock, failure::StepFailure, unsynced};
 
@@ -90,7 +89,7 @@ pub fn read_whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(text))
 }
 
-/// Whether a plain file of the user who runs this lies there, with these bytes and this mode. Of any other no more is looked at than that.
+/// Whether a plain file of the user who runs this lies there, with these bytes and this mode. Any other is not read.
 pub fn is_own(path: &Path, size: usize, sha256: &str, mode: u32) -> bool {
     let is = || -> io::Result<bool> {
         let file = open_plain(path, OpenOptions::new().read(true))?;
@@ -101,14 +100,9 @@ pub fn is_own(path: &Path, size: usize, sha256: &str, mode: u32) -> bool {
         }
         let mut bytes = Vec::new();
         file.take(size as u64 + 1).read_to_end(&mut bytes)?;
-        Ok(self::sha256(&bytes) == sha256)
+        Ok(landfall_host_bundle::digest(&bytes).as_str() == sha256)
     };
     is().unwrap_or(false)
-}
-
-/// In hex.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Opens a file that an application could have put something else in the place of: no link is followed, and a FIFO or a device holds

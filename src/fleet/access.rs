@@ -8,7 +8,7 @@ use crate::effects::ssh::{Credentials, SshTarget};
 
 /// The longest time until the program runs, which may have to be brought over a slow line first. It has shorter limits of its own for
 /// what stands still.
-const PROGRAM_LIMIT: Duration = Duration::from_secs(600);
+pub(super) const PROGRAM_LIMIT: Duration = Duration::from_secs(600);
 
 /// One host of one group. A group that was deleted and made again is another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,10 +52,6 @@ impl HostAccess {
         self.hash != now.hash || at(self) != at(now)
     }
 
-    pub(super) fn program_limit(&self) -> Duration {
-        PROGRAM_LIMIT
-    }
-
     /// The same from the first jump host to the first facts.
     pub(super) fn dial_limit(&self) -> Duration {
         let machines = u32::try_from(self.jumps.len()).unwrap_or(u32::MAX).saturating_add(1);
@@ -72,4 +68,6 @@ pub struct GroupAccess {
     pub connections: Option<usize>,
     /// Time between two looks at a host that tells nothing.
     pub period: Duration,
+    /// Bytes a second that an upload to a host has to reach; `None`: it may be however slow.
+    pub least_rate: Option<u64>,
 }

@@ -274,20 +274,20 @@ impl Bucket {
     async fn take(&self, amount: f64) {
         let wait = self.reserve(amount, clock::monotonic());
         if !wait.is_zero() {
-            let waiting = Waiting { bucket: self, amount };
+            let promised = Promised { bucket: self, amount };
             tokio::time::sleep(wait).await;
-            std::mem::forget(waiting);
+            std::mem::forget(promised);
         }
     }
 }
 
 /// Gives back what was promised to whoever waits no longer.
-struct Waiting<'a> {
+struct Promised<'a> {
     bucket: &'a Bucket,
     amount: f64,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Promised<'_> {
     fn drop(&mut self) {
         self.bucket.level.lock().left += self.amount;
     }

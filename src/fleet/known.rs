@@ -82,7 +82,15 @@ impl Known {
     }
 
     /// True: something differs that a planner sees. Space, clock and uptime always move.
-    pub(super) fn replace(&mut self, seen: u64, facts: HostFacts, now: Instant) -> bool {
+    pub(super) fn replace(&mut self, seen: u64, mut facts: HostFacts, now: Instant) -> bool {
+        // What the same session told of a folder meanwhile may be newer than this answer.
+        if let (Link::Connected, Some(known)) = (&self.link, &self.facts) {
+            for (name, folder) in &mut facts.folders {
+                if let Some(known) = known.folders.get(name).filter(|known| known.seen > folder.seen) {
+                    *folder = known.clone();
+                }
+            }
+        }
         let is_same = self.facts.as_deref().is_some_and(|old| is_same(old, &facts));
         let changed = !matches!(self.link, Link::Connected) || !is_same;
         self.hear(now);
@@ -195,6 +203,23 @@ mod tests {
         assert!(!known.merge_host(told, now), "the same again");
         let facts = known.facts.unwrap();
         assert!(facts.cannot_become.contains_key("app") && facts.folders.contains_key(&web) && !facts.users_pending);
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_takes_nothing_newer_back() {
+        let now = clock::monotonic();
+        let web = FolderName::new("shop", "web");
+        let told = |seen, journal| FolderFacts { seen, journal, ..FolderFacts::default() };
+        let answer = |folder| HostFacts { folders: [(web.clone(), folder)].into(), ..facts() };
+        let mut known = Known::default();
+        known.replace(1, answer(told(5, 1)), now);
+        known.merge([(web.clone(), Some(told(7, 2)))].into(), now);
+        known.replace(2, answer(told(6, 1)), now);
+        assert_eq!(known.facts.as_ref().unwrap().folders[&web], told(7, 2));
+        // Another session counts from its beginning.
+        known.lose(ProgramError::Ended(String::new()));
+        known.replace(1, answer(told(1, 3)), now);
+        assert_eq!(known.facts.unwrap().folders[&web], told(1, 3));
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Fleet {
     /// Takes over how a group is reached now. Hosts that are new are dialled, those that left are forgotten with their connections, those
     /// that are reached otherwise are dialled again.
     pub fn configure(&self, namespace: &str, group_uid: &str, access: GroupAccess) {
-        let GroupAccess { hosts, connections, period } = access;
+        let GroupAccess { hosts, connections, period, least_rate } = access;
         let mut groups = self.inner.groups.lock();
         let group = groups.entry((namespace.to_owned(), group_uid.to_owned()));
         let group = group.or_insert_with(|| Group {
@@ -69,16 +69,7 @@ impl Fleet {
                 let id = HostId::new(namespace, group_uid, name);
                 Worker::start(id, access.clone(), self.inner.dialer.clone(), bounds, self.inner.changes.clone())
             });
-            worker.set(access, period);
-        }
-    }
-
-    /// Bytes a second that uploads to the group's hosts have to reach; `None`: they may be however slow.
-    pub fn set_least_rate(&self, namespace: &str, group_uid: &str, rate: Option<u64>) {
-        let groups = self.inner.groups.lock();
-        let group = groups.get(&(namespace.to_owned(), group_uid.to_owned()));
-        for worker in group.iter().flat_map(|group| group.workers.values()) {
-            worker.set_least_rate(rate);
+            worker.set(access, period, least_rate);
         }
     }
 
@@ -112,7 +103,7 @@ impl Fleet {
         self.with(host, Worker::look_now);
     }
 
-    /// The connection is closed and made anew: what a sign-in checks is checked again.
+    /// The connection is closed, and another one is made: what a sign-in checks is checked again.
     pub fn renew(&self, host: &HostId) {
         self.with(host, Worker::renew);
     }

@@ -34,14 +34,13 @@ const SILENCE: Duration = Duration::from_secs(5);
 const UNFIT_PERIODS: u32 = 5;
 /// How long a session that came too late for its order waits for the next one: its place among those that wait is not lost.
 const LATE: Duration = Duration::from_secs(10);
-
-/// Uploads to one host at once: a host takes no more (`MAX_PUTS` there).
+/// Uploads to one host at once: a host refuses the next one (`MAX_PUTS` there).
 const PUTS_MAX: usize = 4;
 
 /// Why a session is over.
 pub(super) enum Over {
     Lost(ProgramError),
-    /// A session is to be made anew at once.
+    /// Another session is to be begun at once.
     Renew,
     /// Nothing is to be done, and no connection is kept.
     Idle,

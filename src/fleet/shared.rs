@@ -39,7 +39,7 @@ pub(super) struct WorkerBounds {
 #[derive(Clone)]
 pub(super) struct Reach {
     pub access: Arc<HostAccess>,
-    /// Grows with each change, and where a session is to be made anew.
+    /// Grows with each change, and where another session is to be begun.
     pub number: u64,
 }
 
@@ -111,10 +111,6 @@ impl Shared {
         Some(self.least_rate.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
     }
 
-    pub fn set_least_rate(&self, rate: Option<u64>) {
-        self.least_rate.store(rate.unwrap_or(0), Ordering::Relaxed);
-    }
-
     /// Whether a session that has nothing to do stays.
     pub fn keeps_connection(&self) -> bool {
         self.group.keeps() || self.holds.load(Ordering::Relaxed) > 0
@@ -143,9 +139,10 @@ impl Shared {
     }
 
     /// What is known of a host that is reached otherwise from now on is out of date.
-    pub fn set(&self, access: HostAccess, period: Duration) {
+    pub fn set(&self, access: HostAccess, period: Duration, least_rate: Option<u64>) {
         let millis = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
         self.period_millis.store(millis, Ordering::Relaxed);
+        self.least_rate.store(least_rate.unwrap_or(0), Ordering::Relaxed);
         let mut known = self.known.lock();
         let before = known.access;
         self.reach.send_if_modified(|now| {
@@ -167,7 +164,7 @@ impl Shared {
         self.queued.notify_one();
     }
 
-    /// The session is made anew; what is known counts until that fails.
+    /// Another session is begun; what is known counts until that fails.
     pub fn renew(&self) {
         let mut known = self.known.lock();
         known.access += 1;

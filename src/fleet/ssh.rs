@@ -6,7 +6,7 @@ use futures::{FutureExt, future::BoxFuture};
 use landfall_host_protocol::{FolderName, HostFacts, Secrets, Task, TaskId};
 
 use super::{
-    access::{HostAccess, HostId},
+    access::{HostAccess, HostId, PROGRAM_LIMIT},
     budget::ConnectionPermit,
     jump_route::JumpRoute,
     order::Object,
@@ -48,8 +48,7 @@ impl SshDialer {
         let options =
             ConnectOptions { name: &host.host, root: &access.root, images: &self.images, hello: &access.hello };
         let beginning = Program::connect(&self.gate, Arc::new(connection), &options);
-        let (program, welcome, pushes) =
-            within(&host.host, access.program_limit(), "starting landfall-host", beginning).await?;
+        let (program, welcome, pushes) = within(&host.host, PROGRAM_LIMIT, "starting landfall-host", beginning).await?;
         let session = Arc::new(SshSession { gate: self.gate.clone(), program });
         Ok(Dialled { session, server, welcome, pushes: Box::new(pushes) })
     }

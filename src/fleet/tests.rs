@@ -298,7 +298,7 @@ fn fleet(world: &Arc<PlayedFleet>) -> Fleet {
 
 fn configure(fleet: &Fleet, hosts: usize, connections: Option<usize>, hash: u64) {
     let hosts = (0..hosts).map(|n| (format!("web-{n}"), access(hash))).collect();
-    fleet.configure("shop", "g", GroupAccess { hosts, connections, period: Duration::from_secs(60) });
+    fleet.configure("shop", "g", GroupAccess { hosts, connections, period: Duration::from_secs(60), least_rate: None });
 }
 
 fn host(n: usize) -> HostId {

@@ -78,12 +78,8 @@ impl Worker {
         Self { shared, _cut: cut.drop_guard() }
     }
 
-    pub fn set(&self, access: HostAccess, period: Duration) {
-        self.shared.set(access, period);
-    }
-
-    pub fn set_least_rate(&self, rate: Option<u64>) {
-        self.shared.set_least_rate(rate);
+    pub fn set(&self, access: HostAccess, period: Duration, least_rate: Option<u64>) {
+        self.shared.set(access, period, least_rate);
     }
 
     pub fn known(&self) -> Known {
@@ -101,7 +97,7 @@ impl Worker {
         self.shared.look_now.notify_one();
     }
 
-    /// The session is closed and made anew.
+    /// The session is closed, and another one is begun.
     pub fn renew(&self) {
         self.shared.renew();
     }

@@ -7,7 +7,16 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::{core_dumps, folder::Folder, keeper, process::Identity, program};
+use landfall_host_protocol::Reason;
+
+use crate::{
+    core_dumps,
+    failure::{StepFailure, StepResult},
+    folder::Folder,
+    keeper::{self, KeeperRecord},
+    process::Identity,
+    program,
+};
 
 /// Of the environment the login's alone goes on, and what the tests of a debug build set.
 const ENVIRONMENT: [&str; 3] = ["HOME", "USER", "LOGNAME"];
@@ -15,13 +24,20 @@ const DEBUG_PREFIX: &str = "LANDFALL_HOST_";
 const WORD: &[u8] = b"go\n";
 
 /// One that waits for the word.
-pub(super) struct Watcher {
+struct Watcher {
     child: Child,
-    pub(super) identity: Identity,
+    identity: Identity,
 }
 
-/// Starts one. It is to be on record before it gets the word; without the word it ends.
-pub(super) fn spawn(folder: &Folder) -> io::Result<Watcher> {
+/// Puts one there. It is on record, by `record`, before it gets the word; without the word it ends.
+pub(super) fn put(folder: &Folder, record: impl FnOnce(KeeperRecord) -> StepResult<()>) -> StepResult<()> {
+    let failed = |error: io::Error| StepFailure::new(Reason::StartFailed, format!("no watcher: {error}"));
+    let watcher = spawn(folder).map_err(failed)?;
+    record(KeeperRecord { identity: watcher.identity.clone(), program: program::digest(), parent: false })?;
+    watcher.go().map_err(failed)
+}
+
+fn spawn(folder: &Folder) -> io::Result<Watcher> {
     let mut command = Command::new(program::path());
     command.arg0(format!("landfall-watcher {}", folder.name()));
     command.arg("watch-unit").arg(folder.root()).arg(folder.name().as_str());
@@ -39,7 +55,7 @@ pub(super) fn spawn(folder: &Folder) -> io::Result<Watcher> {
 
 impl Watcher {
     /// The word.
-    pub(super) fn go(mut self) -> io::Result<()> {
+    fn go(mut self) -> io::Result<()> {
         self.child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(WORD))
     }
 }

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use landfall_host_bundle::digest;
 use landfall_host_protocol::{Configuration, File, FileValue, Reason, RunAs, SecretValue, Secrets};
 
 use crate::{
@@ -57,7 +58,7 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    if files::is_own(path, bytes.len(), &files::sha256(bytes), mode) {
+    if files::is_own(path, bytes.len(), digest(bytes).as_str(), mode) {
         return Ok(());
     }
     gate::pass("config.file", || files::write_whole(path, bytes, mode))
@@ -70,7 +71,7 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// is his own loss: it is neither read nor followed, and not removed either where it is more than files.
 fn write_as(user: &mut AsUser, path: &Path, value: &SecretValue, mode: u32) -> io::Result<()> {
     let size = value.as_bytes().len();
-    if user.has_file(path, size, &files::sha256(value.as_bytes()), mode)? {
+    if user.has_file(path, size, digest(value.as_bytes()).as_str(), mode)? {
         return Ok(());
     }
     let uid = user.uid().map_err(io::Error::other)?;

@@ -74,6 +74,6 @@ mod tests {
         assert!(reads.get("uid-1", Moment { generation: 2, ..moment }, soon).is_none(), "its own spec has changed");
         assert!(reads.get("uid-1", moment, now + COUNTS_FOR).is_none());
         reads.keep("uid-2", moment, read, now + COUNTS_FOR);
-        assert_eq!(reads.0.lock().len(), 1, "what counts no more is not kept");
+        assert_eq!(reads.0.lock().len(), 1, "what does not count any more is not kept");
     }
 }

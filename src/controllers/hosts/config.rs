@@ -82,6 +82,6 @@ impl GroupConfig {
             (name.clone(), access)
         };
         let hosts = self.hosts.iter().map(access).collect();
-        GroupAccess { hosts, connections: self.max_connections, period: self.period }
+        GroupAccess { hosts, connections: self.max_connections, period: self.period, least_rate: self.least_rate }
     }
 }

@@ -94,7 +94,6 @@ impl Hosts {
             self.fleet.forget(namespace, &replaced.uid);
         }
         self.fleet.configure(namespace, &config.uid, access);
-        self.fleet.set_least_rate(namespace, &config.uid, config.least_rate);
         self.request_check(namespace, group, config.hosts.keys());
     }
 
@@ -128,7 +127,7 @@ impl Hosts {
         }
     }
 
-    /// This operator leads no more: every connection is closed.
+    /// This operator does not lead any more: every connection is closed.
     pub(crate) fn forget_all(&self) {
         self.groups.lock().clear();
         self.fleet.forget_all();
@@ -205,7 +204,7 @@ impl Hosts {
         }
     }
 
-    /// Has the connection made anew: its key is checked again.
+    /// Closes the connection and has another one made: its key is checked again.
     pub(crate) fn renew(&self, key: &HostKey) {
         if let Some(id) = self.id(key) {
             self.fleet.renew(&id);

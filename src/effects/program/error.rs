@@ -23,7 +23,7 @@ pub enum ProgramError {
     #[error("the group's root can't be used: {why}")]
     UnfitRoot { why: String },
     #[error(
-        "landfall-host on the host is of an older landfall and knows no {what}; deploy once it is replaced there, or another version"
+        "the landfall-host on the host is older than this operator and does not know {what}; retry once it is replaced there, or deploy another version"
     )]
     Lacks { what: &'static str },
     #[error("the host is a {machine:?}, and landfall has its program for {have} only")]

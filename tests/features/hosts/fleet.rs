@@ -48,7 +48,12 @@ fn group(rack: &Hosts, hosts: &[usize], connections: Option<usize>) -> GroupAcce
         };
         (host.name.clone(), access)
     };
-    GroupAccess { hosts: hosts.iter().map(access).collect(), connections, period: Duration::from_secs(60) }
+    GroupAccess {
+        hosts: hosts.iter().map(access).collect(),
+        connections,
+        period: Duration::from_secs(60),
+        least_rate: None,
+    }
 }
 
 fn id(rack: &Hosts, n: usize) -> HostId {

@@ -25,7 +25,7 @@ use crate::{
     model::facts::FolderFacts,
 };
 
-/// Number of hosts that are staged at the same time: what they share has budgets of its own, so a few slow ones hold up no others.
+/// Number of hosts that are staged at the same time: what they share has budgets of its own, so a few slow ones delay no others.
 const STAGING_AT_ONCE: usize = 64;
 
 #[derive(Default)]

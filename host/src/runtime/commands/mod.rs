@@ -169,6 +169,13 @@ impl Record {
         self.write(folder, Reason::NotReady)
     }
 
+    fn is_unready_now(&mut self, folder: &Folder, why: String) -> StepResult<()> {
+        self.state.ready_since = None;
+        self.state.unready_since = Some(clock::uptime_millis());
+        self.state.probe_failure = Some(why);
+        self.write(folder, Reason::NotReady)
+    }
+
     /// It had been running, and is down now.
     fn is_down_now(&mut self, folder: &Folder, why: &str) -> StepResult<()> {
         self.state.ready_since = None;
@@ -498,10 +505,7 @@ impl Runtime for Commands {
             match asking.look(&around, self) {
                 Look::Down(why) => return Err(died(folder, &mut record, &why)),
                 Look::NotReady(why) => {
-                    record.state.ready_since = None;
-                    record.state.unready_since = Some(clock::uptime_millis());
-                    record.state.probe_failure = Some(why.clone());
-                    record.write(folder, Reason::NotReady)?;
+                    record.is_unready_now(folder, why.clone())?;
                     let why = format!("it was ready and is not any more: {why}");
                     return Err(StepFailure::new(Reason::NotReady, why));
                 }

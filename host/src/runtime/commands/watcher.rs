@@ -21,12 +21,11 @@ use super::{
 };
 use crate::{
     clock,
-    failure::{StepFailure, StepResult},
+    failure::StepResult,
     files,
     folder::Folder,
-    keeper::{self, Belonging, Hands as _, KeeperRecord, Own, Phase},
+    keeper::{self, Belonging, Hands as _, Own},
     process::{Found, Handle, Identity, descendants, find, marked, timespec},
-    program,
 };
 
 /// Between two looks at whether it is still the one on record.
@@ -43,18 +42,16 @@ const LIST_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Puts a watcher beside what is asked about and has none; to be called under the folder's lock or by who is alone with it.
 pub(in crate::runtime) fn start(folder: &Folder) -> StepResult<()> {
-    let failed = |error: std::io::Error| StepFailure::new(Reason::StartFailed, format!("no watcher: {error}"));
     let Some(mut record) = Record::read(folder, Reason::StartFailed)? else { return Ok(()) };
     let Some(commands) = record.commands() else { return Ok(()) };
     let asks = matches!(commands, Commands::Script { .. }) || record.config().readiness.is_some();
     if !asks || !commands.is_started(&record.state) || keeper::is_living(&record.state).is_some() {
         return Ok(());
     }
-    let watcher = beside::spawn(folder).map_err(failed)?;
-    let identity = watcher.identity.clone();
-    record.state.keeper = Some(KeeperRecord { identity, program: program::digest(), parent: false });
-    record.write(folder, Reason::StartFailed)?;
-    watcher.go().map_err(failed)
+    beside::put(folder, |keeper| {
+        record.state.keeper = Some(keeper);
+        record.write(folder, Reason::StartFailed)
+    })
 }
 
 /// Ends the watcher of this record, and what it asks; what it writes is whole at any time.
@@ -139,37 +136,23 @@ impl Watcher {
 
     /// True: it is down, and nothing is left to be asked.
     fn tell(&mut self, record: &mut Record, look: Look) -> StepResult<bool> {
-        let (was_ready, state) = (record.state.is_ready(), &mut record.state);
+        let was_ready = record.state.is_ready();
         match look {
-            Look::Ready if !was_ready => {
-                state.ready_since = Some(clock::uptime_millis());
-                state.unready_since = None;
-                state.was_ready = true;
-                state.probe_failure = None;
-            }
-            Look::NotReady(why) if was_ready => {
-                state.ready_since = None;
-                state.unready_since = Some(clock::uptime_millis());
-                state.probe_failure = Some(why);
-            }
-            Look::NotReady(why) | Look::NotYet(why) if !was_ready && state.probe_failure.as_ref() != Some(&why) => {
-                if self.spoke.is_some_and(|spoke| spoke.elapsed() < WORDS_INTERVAL) {
-                    return Ok(false);
+            Look::Ready => record.is_ready_now(&self.folder)?,
+            Look::NotReady(why) if was_ready => record.is_unready_now(&self.folder, why)?,
+            Look::NotReady(why) | Look::NotYet(why) => {
+                let is_new = !was_ready && record.state.probe_failure.as_ref() != Some(&why);
+                if is_new && self.spoke.is_none_or(|spoke| spoke.elapsed() >= WORDS_INTERVAL) {
+                    self.spoke = Some(clock::monotonic());
+                    record.state.probe_failure = Some(why);
+                    record.write(&self.folder, Reason::Internal)?;
                 }
-                self.spoke = Some(clock::monotonic());
-                state.probe_failure = Some(why);
             }
             Look::Down(why) => {
-                state.ready_since = None;
-                state.unready_since = None;
-                state.phase = Phase::Ended;
-                state.last_end = Some(ended(&why));
-                record.write(&self.folder, Reason::Internal)?;
+                record.is_down_now(&self.folder, &why)?;
                 return Ok(true);
             }
-            _ => return Ok(false),
         }
-        record.write(&self.folder, Reason::Internal)?;
         Ok(false)
     }
 

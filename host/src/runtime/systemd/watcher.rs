@@ -28,10 +28,9 @@ use crate::{
     failure::{StepFailure, StepResult},
     files,
     folder::Folder,
-    keeper::{self, KeeperRecord, Phase, State},
+    keeper::{self, Phase, State},
     probe::Tried,
     process::{Found, Handle, Identity, descendants, find, timespec},
-    program,
 };
 
 /// Between two looks at whether it is still the one on record.
@@ -46,18 +45,14 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Puts a watcher beside a unit that has none; to be called under the folder's lock or by who is alone with it.
 pub(in crate::runtime) fn start(folder: &Folder) -> StepResult<()> {
-    let failed =
-        |error: std::io::Error| StepFailure::new(Reason::StartFailed, format!("no watcher of the unit: {error}"));
     let Some(mut record) = Record::read(folder, Reason::StartFailed)? else { return Ok(()) };
     if record.state.phase != Phase::Running || keeper::is_living(&record.state).is_some() {
         return Ok(());
     }
-    let watcher = beside::spawn(folder).map_err(failed)?;
-    // On record before it does anything; without that word it ends.
-    let identity = watcher.identity.clone();
-    record.state.keeper = Some(KeeperRecord { identity, program: program::digest(), parent: false });
-    record.write(folder, Reason::StartFailed)?;
-    watcher.go().map_err(failed)
+    beside::put(folder, |keeper| {
+        record.state.keeper = Some(keeper);
+        record.write(folder, Reason::StartFailed)
+    })
 }
 
 /// Ends the watcher of this record, and a probe that it or one before it left; what it writes is whole at any time.
