@@ -9,14 +9,16 @@ import time
 import zipfile
 
 SERVE = "#!/bin/sh\nexec busybox httpd -f -p 8080 -h www\n"
+# One that takes a second until it serves.
+SLOW = "#!/bin/sh\nsleep 1\nexec busybox httpd -f -p 8080 -h www\n"
 
 
-def release(version, megabytes):
+def release(version, megabytes, serve=SERVE):
     """One release as a build makes it: a program, its page, and ballast that does not compress. (tar, digest)"""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         ballast = b"".join(hashlib.sha256(f"{version}{n}".encode()).digest() for n in range(megabytes * (1 << 20) // 32))
-        files = [("app", 0o755, SERVE.encode()), ("ballast", 0o644, ballast), ("run.json", 0o644, b"{}"), ("www/version", 0o644, version.encode())]
+        files = [("app", 0o755, serve.encode()), ("ballast", 0o644, ballast), ("run.json", 0o644, b"{}"), ("www/version", 0o644, version.encode())]
         for name, mode, content in files:
             info = tarfile.TarInfo(name)
             info.size, info.mode = len(content), mode
@@ -50,6 +52,8 @@ class Landfall:
     def __init__(self, plane, namespace):
         plane.namespace(namespace)
         self.client, self.namespace, self.operator = plane.client, namespace, plane.operator(namespace)
+        # Seconds that anything may take.
+        self.patience = 120
         self.client.create(namespace, "projects", {
             "apiVersion": "landfall.dev/v1alpha1", "kind": "Project", "metadata": {"name": "app"},
             "spec": {"source": {"url": "https://git.invalid/app.git", "interval": "1h"}, "build": {"script": "true", "artifacts": [{"path": "app"}]},
@@ -76,7 +80,7 @@ class Landfall:
             plural = "secrets" if one["kind"] == "Secret" else "hostgroups"
             self.client.create(self.namespace, plural, one)
         total = len(objects[-1]["spec"]["hosts"])
-        self.client.until(self.namespace, "hostgroups", name, lambda group: group.get("status", {}).get("hosts", {}).get("reachable") == total)
+        self.client.until(self.namespace, "hostgroups", name, lambda group: group.get("status", {}).get("hosts", {}).get("reachable") == total, self.patience)
         return time.monotonic() - begun
 
     def forget(self, objects):
@@ -101,12 +105,16 @@ class Landfall:
         self.until_deployed(version)
         return time.monotonic() - begun
 
+    def at_once(self, count):
+        """Another bound of how many hosts are away at once; nothing begins with it."""
+        self.client.patch(self.namespace, "deployments", "app", {"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": count}}}})
+
     def until_deployed(self, version):
         def fits(object):
             status = object.get("status", {})
             ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
             return ready and status.get("version") == version and status.get("observedGeneration") == object["metadata"]["generation"]
-        self.client.until(self.namespace, "deployments", "app", fits)
+        self.client.until(self.namespace, "deployments", "app", fits, self.patience)
 
     def remove(self):
         self.client.delete(self.namespace, "deployments", "app")

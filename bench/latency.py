@@ -53,8 +53,8 @@ def first_line(bench, url):
         log = subprocess.run(f"cat {bench.landfall.operator.data}/executor/{uid}/*/log", shell=True, check=True, capture_output=True, text=True).stdout
         waits.append((float(log.split()[0]) - asked) * 1000)
         whole.append(seconds * 1000)
-    bench.notes["from the request to a build script's first line, ms, median of 10"] = round(statistics.median(waits))
-    bench.notes["from the request to Ready of a build that does nothing, ms, median of 10"] = round(statistics.median(whole))
+    bench.note("from the request to a build script's first line, ms, median of 10", round(statistics.median(waits)))
+    bench.note("from the request to Ready of a build that does nothing, ms, median of 10", round(statistics.median(whole)))
 
 
 def long_log(bench, url):
@@ -67,8 +67,8 @@ def long_log(bench, url):
     os.remove(f"{bench.folder}/plain")
     before = bench.landfall.operator.memory()
     _, seconds, _ = build(bench, "loud", "loud-1")
-    bench.notes["1 GB of build log: seconds, and through a plain pipe into a file"] = f"{seconds:.1f}, {plain:.1f}"
-    bench.notes["memory of the operator, more after 1 GB of log, MB"] = round(bench.landfall.operator.memory() - before, 1)
+    bench.note("1 GB of build log: seconds, and through a plain pipe into a file", f"{seconds:.1f}, {plain:.1f}")
+    bench.note("memory of the operator, more after 1 GB of log, MB", round(bench.landfall.operator.memory() - before, 1))
 
 
 def first_touch(bench, rack):
@@ -84,5 +84,5 @@ def first_touch(bench, rack):
         waits.append((float(rack.run(0, "stat -c %.9Y /srv/landfall/bench.app/.landfall/fence")) - asked) * 1000)
         bench.landfall.remove()
     bench.landfall.forget(objects)
-    bench.notes["from the request to the first act on a host, ms, median of 10"] = round(statistics.median(waits))
-    bench.notes["from the request to Ready of a Deployment on one host, 1 MB, HTTP, ms, median of 10"] = round(statistics.median(whole))
+    bench.note("from the request to the first act on a host, ms, median of 10", round(statistics.median(waits)))
+    bench.note("from the request to Ready of a Deployment on one host, 1 MB, HTTP, ms, median of 10", round(statistics.median(whole)))

@@ -4,6 +4,7 @@ The plane is a real `landfall dev --no-operator --ephemeral`; the operator a rea
 """
 
 import base64
+import functools
 import http.client
 import json
 import os
@@ -49,7 +50,14 @@ class Client:
         text = answer.read()
         if answer.status >= 300:
             raise RuntimeError(f"{method} {path}: {answer.status} {text[:500]!r}")
+        return text
+
+    def json(self, method, path, body=None, kind="application/json"):
+        text = self.ask(method, path, body, kind)
         return json.loads(text) if text else None
+
+    def text(self, path):
+        return self.ask("GET", path).decode()
 
     def path(self, namespace, plural, name=""):
         core = plural in ("secrets", "namespaces", "events")
@@ -58,7 +66,10 @@ class Client:
         return f"{base}{where}/{plural}" + (f"/{name}" if name else "")
 
     def create(self, namespace, plural, body):
-        return self.ask("POST", self.path(namespace, plural), body)
+        return self.json("POST", self.path(namespace, plural), body)
+
+    def get(self, namespace, plural, name):
+        return self.json("GET", self.path(namespace, plural, name))
 
     def delete(self, namespace, plural, name):
         self.ask("DELETE", self.path(namespace, plural, name))
@@ -70,7 +81,7 @@ class Client:
             time.sleep(0.05)
 
     def patch(self, namespace, plural, name, body):
-        return self.ask("PATCH", self.path(namespace, plural, name), body, "application/merge-patch+json")
+        return self.json("PATCH", self.path(namespace, plural, name), body, "application/merge-patch+json")
 
     def until(self, namespace, plural, name, fits, seconds=120):
         """Watches one object until it fits; the object."""
@@ -84,6 +95,34 @@ class Client:
                     watch.close()
                     return last
         raise RuntimeError(f"{plural}/{name} is not what it should be after {seconds} s: {json.dumps((last or {}).get('status'), indent=1)[:3000]}")
+
+
+def cpu(*pids):
+    """Seconds of CPU that these processes have used so far, all their threads together; children are processes of their own."""
+    ticks = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def parent(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rsplit(")", 1)[1].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def memory(pid):
+    """PSS in MB."""
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) / 1000
+
+
+def held(pid):
+    return {"open files": len(os.listdir(f"/proc/{pid}/fd")), "threads": len(os.listdir(f"/proc/{pid}/task"))}
 
 
 class Plane:
@@ -112,6 +151,18 @@ class Plane:
     def operator(self, namespace):
         return Operator(self, namespace)
 
+    def cpu(self):
+        """Seconds of CPU so far of the API server, its controllers and etcd."""
+        return cpu(*self.pids)
+
+    @functools.cached_property
+    def pids(self):
+        own, found = {self.process.pid}, True
+        while found:
+            found = {pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid not in own and parent(pid) in own}
+            own |= found
+        return own
+
     def end(self):
         self.process.terminate()
         self.process.wait()
@@ -127,14 +178,18 @@ class Operator:
 
     def cpu(self):
         """Seconds of CPU so far, without its builds."""
-        with open(f"/proc/{self.process.pid}/stat") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu(self.process.pid)
 
     def memory(self):
-        """PSS in MB."""
-        with open(f"/proc/{self.process.pid}/smaps_rollup") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) / 1000
+        return memory(self.process.pid)
+
+    def held(self):
+        return held(self.process.pid)
+
+    def most_memory(self):
+        """The most RSS that it ever had, in MB."""
+        with open(f"/proc/{self.process.pid}/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) / 1000
 
     def end(self):
         self.process.terminate()

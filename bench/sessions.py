@@ -2,6 +2,8 @@
 
 import subprocess
 
+import plane
+
 
 class Sessions:
     """One process with the sessions to a rack's hosts."""
@@ -20,6 +22,15 @@ class Sessions:
             raise RuntimeError(f"{words}: {answer[1:] or 'the fleet ended'}")
         wall, cpu = answer[1].split()
         return float(wall), float(cpu)
+
+    def cpu(self):
+        return plane.cpu(self.process.pid)
+
+    def memory(self):
+        return plane.memory(self.process.pid)
+
+    def held(self):
+        return plane.held(self.process.pid)
 
     def end(self):
         self.process.stdin.close()

@@ -21,6 +21,7 @@ usage: hosts.sh COMMAND [--state DIR] ...
       --shell dash|busybox|bash|mksh   what /bin/sh is        --shell-of HOST=SHELL   on one host
       --sshd "Option value"            a line of sshd_config  --sshd-of "HOST=Option value"
       --user root|deploy (of the HostGroup)  --port 22  --disk-mib 64  --disk-inodes 16384
+      --disk-mib 0 puts the files of the hosts into the state folder, on whatever disk that is (no fill, no drain)
   down                    stop all, remove the state folder
   list                    name, address and port of each host
   yaml NAMESPACE GROUP    HostGroup and Secrets for kubectl apply -f -

@@ -12,7 +12,7 @@ say() { printf 'hosts: %s\n' "$*" >&2; }
 # ---- rack -----------------------------------------------------------------------------------------------------------------
 
 rack() {
-  local pid name address port line left=0 index=1
+  local pid name address port left=0 index=1 up=yes
   read -r pid _ </proc/self/stat # still the outer /proc: our pid as hosts.sh sees it
   exec 7<>"$state/from-rack" 8<>"$state/to-rack" 9>&-
   mount -t proc proc /proc
@@ -28,16 +28,22 @@ EOT
   exec 5<>"$state/came-up"
   common_etc
   while read -r name address port; do
+    [ "$left" -lt "$at_once" ] || next_up || break
     index=$((index + 1)) left=$((left + 1))
     unshare -m -n -- "${BASH_SOURCE[0]}" machine "$state" "$name" "$address" "$index" 7>&- 8>&- &
   done <"$state/list"
-  while [ "$left" -gt 0 ]; do
-    read -r name line <&5
-    [ "$line" = up ] || { echo "$name: $line" >&7; break; }
-    left=$((left - 1))
-  done
-  [ "$left" -gt 0 ] || echo ready >&7
+  while [ "$left" -gt 0 ] && [ $up = yes ]; do next_up || break; done
+  [ $up = no ] || echo ready >&7
   wait_forever
+}
+
+# Waits for one of the hosts that come up; at once many hundreds would pass each other's deadlines.
+at_once=64
+next_up() {
+  local name line
+  read -r name line <&5
+  if [ "$line" != up ]; then up=no; echo "$name: $line" >&7; return 1; fi
+  left=$((left - 1))
 }
 
 # A shell that blocks in read still reaps what is handed down to it; it is never woken.
@@ -66,7 +72,8 @@ EOT
   ip addr add "fd6c:66::$address/118" dev eth0 nodad 2>/dev/null || :
   nsenter -t 1 -n -- ip link set "h$index" master br0 up
   mount --bind "$home" /mnt
-  mount -t tmpfs -o "size=${disk_mib}m,nr_inodes=$disk_inodes,mode=755" disk /mnt/disk
+  # Without a size the files lie in the state folder itself.
+  [ "$disk_mib" = 0 ] || mount -t tmpfs -o "size=${disk_mib}m,nr_inodes=$disk_inodes,mode=755" disk /mnt/disk
   mkdir -p /mnt/disk/{srv,root,home/deploy}
   echo >/mnt/disk/.not-empty # a tmpfs of size 0 is one without bounds, see disk_full
   chmod 700 /mnt/disk/root
