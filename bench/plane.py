@@ -17,6 +17,8 @@ import urllib.parse
 import yaml
 
 GROUP = "/apis/landfall.dev/v1alpha1"
+# The API server ends connections that are idle while other tools are measured.
+IDLE = 20
 
 
 class Client:
@@ -32,22 +34,18 @@ class Client:
             pair.write(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
             pair.flush()
             self.context.load_cert_chain(pair.name)
-        self.kept = self.connect()
+        self.kept, self.used = self.connect(), time.monotonic()
 
     def connect(self):
         return http.client.HTTPSConnection(self.address, context=self.context, timeout=300)
 
     def ask(self, method, path, body=None, kind="application/json"):
         words = (method, path, json.dumps(body) if body is not None else None, {"Content-Type": kind})
-        try:
-            self.kept.request(*words)
-            answer = self.kept.getresponse()
-        except http.client.RemoteDisconnected:
-            # The API server ends connections that were idle while other tools were measured.
+        if time.monotonic() - self.used > IDLE:
             self.kept = self.connect()
-            self.kept.request(*words)
-            answer = self.kept.getresponse()
-        text = answer.read()
+        self.kept.request(*words)
+        answer = self.kept.getresponse()
+        text, self.used = answer.read(), time.monotonic()
         if answer.status >= 300:
             raise RuntimeError(f"{method} {path}: {answer.status} {text[:500]!r}")
         return text

@@ -91,7 +91,6 @@ pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: 
             hosts: hosts.clone(),
             secrets: secrets.clone(),
             store: store.clone(),
-            tasks: tasks.clone(),
         }),
         deployment: Arc::new(DeploymentContext {
             shared: shared.clone(),

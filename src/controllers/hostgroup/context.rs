@@ -7,7 +7,6 @@ use crate::{
         frame::{Context, Shared},
         hosts::Hosts,
         secrets::SecretReader,
-        tasks::Tasks,
     },
     effects::store::Store,
 };
@@ -18,7 +17,6 @@ pub struct HostGroupContext {
     pub hosts: Arc<Hosts>,
     pub secrets: SecretReader,
     pub store: Store,
-    pub tasks: Tasks,
 }
 
 impl Context for HostGroupContext {

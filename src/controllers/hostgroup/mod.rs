@@ -100,15 +100,13 @@ impl Kind for HostGroup {
     }
 
     fn wake_dependents(&self, context: &HostGroupContext) {
+        context.shared.requeue.deployments_in(&self.namespace().unwrap_or_default());
+    }
+
+    /// A group that is not in use has no finalizer: its hosts are no longer dialled, and their connections are closed.
+    fn on_deleted(&self, context: &Arc<HostGroupContext>) {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
-        context.shared.requeue.deployments_in(&namespace);
-        // A group that is not in use has no finalizer: whether it is gone is checked here, so that its hosts are no longer dialled.
-        let (api, hosts) = (context.shared.api::<HostGroup>(&namespace), context.hosts.clone());
-        context.tasks.start(format!("gone/{namespace}/{name}"), async move {
-            if let Ok(None) = api.get_metadata_opt(&name).await {
-                hosts.forget(&namespace, &name);
-            }
-        });
+        context.hosts.forget_of(&namespace, &name, &self.uid().unwrap_or_default());
     }
 }
 

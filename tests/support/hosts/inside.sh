@@ -38,7 +38,7 @@ EOT
 }
 
 # Waits for one of the hosts that come up; at once many hundreds would pass each other's deadlines.
-at_once=64
+at_once=16
 next_up() {
   local name line
   read -r name line <&5
