@@ -80,6 +80,11 @@ impl LabelledSecret {
     pub(crate) fn bytes(&self, key: &str) -> Option<&[u8]> {
         self.0.get(key).map(|bytes| bytes.0.as_slice())
     }
+
+    /// The same as text. `name`: the Secret's.
+    pub(crate) fn text(&self, name: &str, key: &str) -> Result<Option<SecretText>, NoSecret> {
+        self.0.get(key).map(|bytes| text(name, key, bytes.clone())).transpose()
+    }
 }
 
 fn text(name: &str, key: &str, bytes: ByteString) -> Result<SecretText, NoSecret> {

@@ -1,9 +1,13 @@
 //! Whether a Secret may be used for a purpose by an object: its author says so by a label, and for git by an annotation. Pure. Otherwise
 //! whoever edits a Project or a HostGroup could have any password of the namespace sent to a server of his.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use crate::api::{FORMER_USE_LABEL, USE_LABEL_PREFIX, verbs::GIT_HOST};
+use crate::api::{FORMER_USE_LABEL, Reason, USE_LABEL_PREFIX, verbs::GIT_HOST};
+
+/// How long the API server has to refuse a Secret until that counts as a person's decision: one that has just started refuses what it allows
+/// later, and a namespace that is deleted may lose the right to its Secrets before its other objects.
+const FORBIDDEN_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -82,6 +86,21 @@ pub fn refused(secret: &str, labels: &BTreeMap<String, String>, wanted: &SecretU
     ))
 }
 
+/// Whether somebody took the Secret from an object that has used it until now. One that is gone may have been deleted along with its users,
+/// or be on its way again, so what was read of it counts on. `deleting`: the object is; the right to read may have gone first.
+pub fn is_withdrawn(reason: Reason, deleting: bool) -> bool {
+    match reason {
+        Reason::SecretNotFound => false,
+        Reason::SecretForbidden => !deleting,
+        _ => true,
+    }
+}
+
+/// The same, where it has been so for this time: whether its values may be used no more.
+pub fn is_withdrawn_since(reason: Reason, deleting: bool, elapsed: Duration) -> bool {
+    is_withdrawn(reason, deleting) && (reason != Reason::SecretForbidden || elapsed >= FORBIDDEN_AFTER)
+}
+
 /// Why a git Secret of these annotations may not be sent to this host (`host:port` where the port is not the scheme's own).
 pub fn refused_host(
     secret: &str,
@@ -122,6 +141,18 @@ mod tests {
         let group = SecretUse { namespace: "team", purpose: Purpose::Ssh, user: "prod" };
         assert_eq!(refused("s", &map(&[("use.landfall.dev/ssh", "prod")]), &group), None);
         assert!(refused("s", &map(&[("use.landfall.dev/ssh", "shop")]), &group).is_some());
+    }
+
+    #[test]
+    fn what_a_person_took_away_counts_no_more_and_what_may_pass_counts_on() {
+        let at_once = |reason, deleting| is_withdrawn_since(reason, deleting, Duration::ZERO);
+        for reason in [Reason::SecretNotForThis, Reason::SecretInvalid, Reason::SecretKeyMissing] {
+            assert!(at_once(reason, false) && at_once(reason, true), "{reason}");
+        }
+        assert!(!at_once(Reason::SecretForbidden, false), "an API server that has just started refuses much");
+        assert!(is_withdrawn_since(Reason::SecretForbidden, false, FORBIDDEN_AFTER));
+        assert!(!is_withdrawn_since(Reason::SecretForbidden, true, FORBIDDEN_AFTER), "it went with its namespace");
+        assert!(!is_withdrawn_since(Reason::SecretNotFound, false, Duration::MAX));
     }
 
     #[test]

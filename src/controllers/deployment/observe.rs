@@ -68,8 +68,8 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
     let values = values::seen(context, &place, object, &references).await?;
     let siblings = all.iter().filter(|other| other.uid != uid).cloned().collect();
     let known = context.hosts.workers.hosts_of(&uid);
-    // Without a group these are the only hosts known.
-    let unlisted = known.into_iter().filter(|host| !hosts.contains_key(host)).collect();
+    // Without a group the latter are the only hosts known.
+    let (acted, unlisted) = known.into_iter().partition(|host| hosts.contains_key(host));
     Ok(Observed {
         name: object.name_any(),
         generation: object.metadata.generation.unwrap_or_default(),
@@ -90,6 +90,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         siblings,
         records: records::revisions(context, &uid).await?,
         failures: records::failures(context, &uid).await?,
+        acted,
         unlisted,
         spec,
         namespace,

@@ -45,13 +45,13 @@ impl Kind for HostGroup {
         };
         // One that is deleted works on while it is in use.
         let going = deleting && used_by.is_empty() && !(users_unknown && held);
-        let config = if going { Err(being_deleted()) } else { config(&namespace, self, context).await? };
-        let watched =
-            config.as_ref().is_ok_and(|config| context.hosts.is_watched(&namespace, &name, config.config_hash));
-        let secret = config.err();
-        if !going {
-            context.hosts.record_secret_failure(&namespace, &name, secret.clone());
-        }
+        let (watched, secret) = if going {
+            (false, Some(being_deleted()))
+        } else {
+            let (config, failure) = config(&namespace, self, context).await?;
+            context.hosts.record_secret_failure(&namespace, &name, failure.clone());
+            (context.hosts.is_watched(&namespace, &name, config.config_hash), failure)
+        };
         let check = |host: &str| context.hosts.check(&HostKey::new(&namespace, &name, host));
         let hosts = self.spec.hosts.iter().map(|host| (host.name.clone(), check(&host.name)));
         Ok(Observed {
@@ -79,13 +79,13 @@ impl Kind for HostGroup {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
         match action {
             Action::Watch => {
-                if let Ok(config) = config(&namespace, self, context).await? {
-                    context.hosts.configure(&namespace, &name, config);
-                    // One that nobody uses has no finalizer: it may have gone while its Secrets were read.
-                    let now = context.shared.api::<HostGroup>(&namespace).get_metadata_opt(&name).await?;
-                    if now.is_none_or(|now| now.metadata.uid != self.metadata.uid) {
-                        context.hosts.forget_of(&namespace, &name, &self.uid().unwrap_or_default());
-                    }
+                let (config, failure) = config(&namespace, self, context).await?;
+                context.hosts.record_secret_failure(&namespace, &name, failure);
+                context.hosts.configure(&namespace, &name, config);
+                // One that nobody uses has no finalizer: it may have gone while its Secrets were read.
+                let now = context.shared.api::<HostGroup>(&namespace).get_metadata_opt(&name).await?;
+                if now.is_none_or(|now| now.metadata.uid != self.metadata.uid) {
+                    context.hosts.forget_of(&namespace, &name, &self.uid().unwrap_or_default());
                 }
             }
             Action::Probe(hosts) => context.hosts.request_check(&namespace, &name, &hosts),

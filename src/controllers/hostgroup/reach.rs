@@ -1,6 +1,7 @@
 //! How a group is reached: its spec and its Secrets, read into one configuration; or why it can't be.
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
@@ -10,7 +11,7 @@ use kube::ResourceExt;
 
 use super::super::{
     frame::ReconcileError,
-    hosts::{GroupConfig, HostKeyStore, credentials_failure},
+    hosts::{GroupConfig, GroupKey, HostKeyStore, credentials_failure},
     secrets::NoSecret,
 };
 use super::context::HostGroupContext;
@@ -23,34 +24,33 @@ use crate::{
     model::Failure,
     plan::{
         hostgroup::dialled,
-        secret_use::{Purpose, SecretUse},
+        secret_use::{Purpose, SecretUse, is_withdrawn, is_withdrawn_since},
     },
 };
 
-/// How the group is reached, or why it can't be.
+/// How the group is reached, and why no host of it can be signed in to anew, where that is so.
 pub async fn config(
     namespace: &str,
     group: &HostGroup,
     context: &HostGroupContext,
-) -> Result<Result<GroupConfig, Failure>, ReconcileError> {
-    let (name, spec, uid) = (&group.name_any(), &group.spec, group.uid().unwrap_or_default());
-    let secrets = match secrets(namespace, name, spec, context).await? {
-        Ok(secrets) => secrets,
-        Err(problem) => return Ok(Err(problem)),
+) -> Result<(GroupConfig, Option<Failure>), ReconcileError> {
+    let (spec, uid) = (&group.spec, group.uid().unwrap_or_default());
+    let dialled = dialled(&spec.ssh.jump, &spec.hosts).into_iter();
+    let mut hosts: BTreeMap<String, String> =
+        dialled.map(|host| (host.name.clone(), host.address.clone())).collect();
+    let (key, failure) = match key(namespace, group, context).await? {
+        Ok(key) => (Some(key), None),
+        Err(failure) => (kept_key(namespace, group, context, &failure, &mut hosts), Some(failure)),
     };
-    let credentials = match credentials(namespace, name, spec, &secrets, context) {
-        Ok(credentials) => credentials,
-        Err(error) => return Ok(Err(credentials_failure(&error))),
-    };
+    let deleting = group.metadata.deletion_timestamp.is_some();
+    let is_withdrawn = key.is_none() && failure.as_ref().is_some_and(|why| is_withdrawn(why.reason, deleting));
     let mut access = DefaultHasher::new();
     format!("{:?}", (&spec.ssh, &spec.r#become, &spec.root)).hash(&mut access);
-    secrets.hash(&mut access);
+    key.as_ref().map(|key| key.hash).hash(&mut access);
     // A host that joins or leaves the group is no reason to sign in again on all the others.
     let mut whole = access.clone();
-    format!("{:?}", (&uid, &spec.probe, &spec.upload, &spec.hosts)).hash(&mut whole);
-    let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or(1).max(1));
-    let hosts = dialled(&spec.ssh.jump, &spec.hosts).into_iter().map(|host| (host.name.clone(), host.address.clone()));
-    Ok(Ok(GroupConfig {
+    format!("{:?}", (&uid, &spec.probe, &spec.upload, &hosts, is_withdrawn)).hash(&mut whole);
+    let config = GroupConfig {
         uid,
         config_hash: whole.finish(),
         access_hash: access.finish(),
@@ -61,11 +61,59 @@ pub async fn config(
         root: spec.root.clone(),
         least_rate: u64::try_from(spec.upload.min_bytes_per_second).ok().filter(|rate| *rate > 0),
         period: seconds(spec.probe.period_seconds),
-        credentials,
+        key,
+        is_withdrawn,
         jumps: jumps(spec, seconds(spec.ssh.connect_timeout_seconds)),
         r#become: spec.r#become.clone(),
-        hosts: hosts.collect(),
-    }))
+        hosts,
+    };
+    Ok((config, failure))
+}
+
+fn seconds(n: i64) -> Duration {
+    Duration::from_secs(u64::try_from(n).unwrap_or(1).max(1))
+}
+
+/// The key that the Secrets have now, or why there is none.
+async fn key(
+    namespace: &str,
+    group: &HostGroup,
+    context: &HostGroupContext,
+) -> Result<Result<GroupKey, Failure>, ReconcileError> {
+    let (name, spec) = (group.name_any(), &group.spec);
+    let secrets = match secrets(namespace, &name, spec, context).await? {
+        Ok(secrets) => secrets,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let credentials = match credentials(namespace, &name, spec, &secrets, context) {
+        Ok(credentials) => credentials,
+        Err(error) => return Ok(Err(credentials_failure(&error))),
+    };
+    let mut hash = DefaultHasher::new();
+    secrets.hash(&mut hash);
+    Ok(Ok(GroupKey { credentials, hash: hash.finish(), ssh: spec.ssh.clone() }))
+}
+
+/// The key that was read before, where nobody took it away and the spec still has the same use for it. It is for the machines that it was
+/// used on: of `hosts` those alone are left.
+fn kept_key(
+    namespace: &str,
+    group: &HostGroup,
+    context: &HostGroupContext,
+    failure: &Failure,
+    hosts: &mut BTreeMap<String, String>,
+) -> Option<GroupKey> {
+    let (name, deleting) = (group.name_any(), group.metadata.deletion_timestamp.is_some());
+    let elapsed = context.hosts.secret_refused_for(namespace, &name, failure.reason);
+    if is_withdrawn_since(failure.reason, deleting, elapsed) {
+        return None;
+    }
+    let (key, known) = context.hosts.key(namespace, &name, &group.uid().unwrap_or_default())?;
+    if key.ssh != group.spec.ssh {
+        return None;
+    }
+    hosts.retain(|name, address| known.get(name) == Some(address));
+    Some(key)
 }
 
 /// The keys of a group that were trusted on first use.
@@ -99,24 +147,24 @@ async fn secrets(
 ) -> Result<Result<Secrets, Failure>, ReconcileError> {
     let wanted = SecretUse { namespace, purpose: Purpose::Ssh, user: group };
     let credentials = &spec.ssh.credentials_ref.name;
-    let identity = context.secrets.secret(credentials, "identity", &wanted).await;
-    let authority = match &identity {
-        Ok(_) | Err(NoSecret::KeyMissing { .. }) => context.secrets.secret(credentials, "ca", &wanted).await.ok(),
-        Err(_) => None,
+    let secret = match context.secrets.labelled(credentials, &wanted).await {
+        Ok(secret) => secret,
+        Err(why) => return secret_failure(why).map(Err),
     };
-    let key = match (identity, authority) {
-        (Ok(_), Some(_)) => {
+    let texts = secret.text(credentials, "identity").and_then(|identity| Ok((identity, secret.text(credentials, "ca")?)));
+    let key = match texts {
+        Ok((Some(_), Some(_))) => {
             let message = format!("the Secret {credentials} has both `identity` and `ca`; take one of them away");
             return Ok(Err(Failure::terminal(Reason::SecretInvalid, message)));
         }
-        (Ok(identity), None) => KeyText::Identity(identity.expose().to_owned()),
-        (Err(NoSecret::KeyMissing { .. }), Some(authority)) => KeyText::Authority(authority.expose().to_owned()),
-        (Err(NoSecret::KeyMissing { .. }), None) => {
+        Ok((Some(identity), None)) => KeyText::Identity(identity.expose().to_owned()),
+        Ok((None, Some(authority))) => KeyText::Authority(authority.expose().to_owned()),
+        Ok((None, None)) => {
             let message =
                 format!("the Secret {credentials} has neither the key \"identity\" nor \"ca\"; add one of them");
             return Ok(Err(Failure::waiting(Reason::SecretKeyMissing, message)));
         }
-        (Err(why), _) => return secret_failure(why).map(Err),
+        Err(why) => return secret_failure(why).map(Err),
     };
     let known_hosts = match &spec.ssh.host_keys.known_hosts_ref {
         Some(known) => match context.secrets.secret(&known.name, "known_hosts", &wanted).await {

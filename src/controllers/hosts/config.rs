@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use landfall_host_protocol::{Hello, RunAsMethod, VERSIONS};
 
 use crate::{
-    api::hostgroup::{Become, BecomeMethod},
+    api::hostgroup::{Become, BecomeMethod, Ssh},
     effects::ssh::{Credentials, SshTarget},
     fleet::{GroupAccess, HostAccess},
 };
@@ -22,6 +22,16 @@ impl HostKey {
     pub fn new(namespace: &str, group: &str, host: &str) -> Self {
         Self { namespace: namespace.to_owned(), group: group.to_owned(), host: host.to_owned() }
     }
+}
+
+/// What a group's hosts are signed in to with.
+#[derive(Clone, Debug)]
+pub struct GroupKey {
+    pub credentials: Credentials,
+    /// Hash of what the Secrets hold.
+    pub hash: u64,
+    /// What it was read for: it names the Secrets, and who signs in where.
+    pub ssh: Ssh,
 }
 
 /// How the hosts of a group are reached, as spec and Secrets say at the moment.
@@ -42,7 +52,10 @@ pub struct GroupConfig {
     /// Bytes a second that an upload has to reach.
     pub least_rate: Option<u64>,
     pub period: Duration,
-    pub credentials: Credentials,
+    /// `None`: no host is signed in to.
+    pub key: Option<GroupKey>,
+    /// Somebody took the Secret from the group.
+    pub is_withdrawn: bool,
     /// Jump hosts, in connection order.
     pub jumps: Vec<SshTarget>,
     /// Users that applications may run as.
@@ -61,8 +74,9 @@ impl GroupConfig {
         }
     }
 
-    /// The same as the fleet takes it.
-    pub(super) fn access(&self, namespace: &str) -> GroupAccess {
+    /// The same as the fleet takes it; `None`: no host is signed in to.
+    pub(super) fn access(&self, namespace: &str) -> Option<GroupAccess> {
+        let key = self.key.as_ref()?;
         let become_method = match self.r#become.method {
             BecomeMethod::None => None,
             BecomeMethod::Sudo => Some(RunAsMethod::Sudo),
@@ -73,7 +87,7 @@ impl GroupConfig {
         let access = |(name, address): (&String, &String)| {
             let access = HostAccess {
                 target: self.target(address),
-                credentials: self.credentials.clone(),
+                credentials: key.credentials.clone(),
                 jumps: self.jumps.clone(),
                 root: self.root.clone(),
                 hello: hello.clone(),
@@ -82,6 +96,7 @@ impl GroupConfig {
             (name.clone(), access)
         };
         let hosts = self.hosts.iter().map(access).collect();
-        GroupAccess { hosts, connections: self.max_connections, period: self.period, least_rate: self.least_rate }
+        let (connections, period, least_rate) = (self.max_connections, self.period, self.least_rate);
+        Some(GroupAccess { hosts, connections, period, least_rate })
     }
 }

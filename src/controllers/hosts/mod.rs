@@ -20,7 +20,7 @@ mod users;
 mod workers;
 
 pub use self::{
-    config::{GroupConfig, HostKey},
+    config::{GroupConfig, GroupKey, HostKey},
     failure::{credentials_failure, reason_of_ssh},
     forward::forward_changes,
     host_keys::HostKeyStore,

@@ -1,19 +1,25 @@
 //! Groups as they are watched now, and what the fleet knows of each of their hosts. It reads and passes on; it asks no host.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{
     check::{self, Differs, differs, differs_for_group},
-    config::{GroupConfig, HostKey},
+    config::{GroupConfig, GroupKey, HostKey},
     users::HostUsers,
     workers::{HostWorkerKey, HostWorkers},
 };
 use crate::{
+    api::Reason,
     controllers::frame::Requeue,
     effects::{
+        clock,
         host::{HostError, folder_name},
         program::{LogPart, LogStream, ProgramError},
     },
@@ -45,6 +51,8 @@ pub struct Hosts {
 struct Group {
     config: Option<Arc<GroupConfig>>,
     secret: Option<Failure>,
+    /// Since when it is that failure.
+    secret_since: Option<Instant>,
     /// What whoever is woken was woken for last, by host.
     told: HashMap<String, Told>,
 }
@@ -76,25 +84,42 @@ impl Hosts {
     }
 
     /// Takes over how a group is reached now. Hosts that left are forgotten with their connections; where the address, the user or the Secrets
-    /// changed, what was known is dropped.
+    /// changed, what was known is dropped. Where it has no key every connection is closed; what was begun on a host goes on there.
     pub(crate) fn configure(&self, namespace: &str, group: &str, config: GroupConfig) {
         let config = Arc::new(config);
         let (access, replaced) = self.with(namespace, group, |known| {
             let old = known.config.replace(config.clone());
             let replaced = old.filter(|old| old.uid != config.uid);
             if replaced.is_some() {
-                *known = Group { config: known.config.take(), ..Group::default() };
+                known.told.clear();
             }
-            known.secret = None;
-            known.told.retain(|name, _| config.hosts.contains_key(name));
+            known.told.retain(|name, _| config.key.is_some() && config.hosts.contains_key(name));
             (config.access(namespace), replaced)
         });
         // A group that was deleted and made again is another one.
         if let Some(replaced) = replaced {
             self.fleet.forget(namespace, &replaced.uid);
         }
+        let Some(access) = access else {
+            self.fleet.forget(namespace, &config.uid);
+            return self.wake_group(namespace, group);
+        };
         self.fleet.configure(namespace, &config.uid, access);
         self.request_check(namespace, group, config.hosts.keys());
+    }
+
+    /// Wakes the group and whoever reads its hosts.
+    fn wake_group(&self, namespace: &str, group: &str) {
+        self.requeue.host_group(namespace, group);
+        self.wake(&HostKey::new(namespace, group, ""), &Differs::Host);
+    }
+
+    /// The key that the group's hosts are signed in to with, and their addresses.
+    pub(crate) fn key(&self, namespace: &str, group: &str, uid: &str) -> Option<(GroupKey, BTreeMap<String, String>)> {
+        self.read(namespace, group, |group| {
+            let config = group.config.as_ref().filter(|config| config.uid == uid)?;
+            Some((config.key.clone()?, config.hosts.clone()))
+        })
     }
 
     /// Whether the group is watched with this very configuration.
@@ -104,7 +129,22 @@ impl Hosts {
 
     /// Records why no host of the group can be signed in to; `None`: nothing is in the way.
     pub(crate) fn record_secret_failure(&self, namespace: &str, group: &str, failure: Option<Failure>) {
-        self.with(namespace, group, |group| group.secret = failure);
+        self.with(namespace, group, |group| {
+            let reason = |failure: &Option<Failure>| failure.as_ref().map(|failure| failure.reason);
+            if reason(&group.secret) != reason(&failure) {
+                group.secret_since = failure.is_some().then(clock::monotonic);
+            }
+            group.secret = failure;
+        });
+    }
+
+    /// How long no host of the group can be signed in to for this reason.
+    pub(crate) fn secret_refused_for(&self, namespace: &str, group: &str, reason: Reason) -> Duration {
+        let since = self.read(namespace, group, |group| {
+            group.secret.as_ref().filter(|failure| failure.reason == reason)?;
+            group.secret_since
+        });
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     pub(crate) fn secret_failure(&self, namespace: &str, group: &str) -> Option<Failure> {
@@ -145,14 +185,23 @@ impl Hosts {
 
     /// What is known of a host.
     pub fn check(&self, key: &HostKey) -> HostCheck {
-        self.known(key).map_or(HostCheck::Unknown, |known| check::check(&key.host, &known))
+        self.known(key).map_or_else(|| self.check_of_absent(key), |known| check::check(&key.host, &known))
+    }
+
+    /// Of a host that the fleet does not have: the key to it was taken away, or it is not dialled yet.
+    fn check_of_absent(&self, key: &HostKey) -> HostCheck {
+        let withdrawn = self.read(&key.namespace, &key.group, |group| {
+            let config = group.config.as_ref().filter(|config| config.is_withdrawn)?;
+            group.secret.clone().filter(|_| config.hosts.contains_key(&key.host))
+        });
+        withdrawn.map_or(HostCheck::Unknown, HostCheck::Failed)
     }
 
     /// The same, and when its uptime was so.
     pub(crate) fn check_and_time(&self, key: &HostKey) -> (HostCheck, Option<Timestamp>) {
         match self.known(key) {
             Some(known) => (check::check(&key.host, &known), known.told_at),
-            None => (HostCheck::Unknown, None),
+            None => (self.check_of_absent(key), None),
         }
     }
 
@@ -160,7 +209,7 @@ impl Hosts {
     pub(crate) fn check_and_heard(&self, key: &HostKey) -> (HostCheck, Option<Timestamp>) {
         match self.known(key) {
             Some(known) => (check::check(&key.host, &known), known.heard_at),
-            None => (HostCheck::Unknown, None),
+            None => (self.check_of_absent(key), None),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::support::{
     wait::{self, PATIENCE},
 };
 use k8s_openapi::api::core::v1::Secret;
-use landfall::api::{HostGroup, hostgroup::HostException};
+use landfall::api::{Deployment, HostGroup, hostgroup::HostException};
 use serde_json::json;
 
 async fn until(bench: &Bench, what: &str, fits: impl Fn(&HostGroup) -> bool) -> HostGroup {
@@ -124,6 +124,54 @@ async fn secrets_that_are_missing_or_not_meant_for_this_are_waited_for() {
     assert!(is(&group, "Reconciling", "SecretNotForThis"));
     bench.patch::<Secret>("prod-identity", label("prod")).await;
     until(&bench, "healed", |group| is(group, "Ready", "Probed")).await;
+}
+
+/// Whoever takes the key away takes the sessions, too.
+#[tokio::test]
+async fn a_key_that_was_taken_away_closes_its_sessions_and_what_is_under_way_ends() {
+    let bench = Bench::new(1).await;
+    bench.publish("v1", SERVES);
+    bench.publish_waiting("v2");
+    bench.deploy("v1", json!({})).await;
+    bench.until_deployed("v1").await;
+    bench.edit(json!({ "version": "v2" })).await;
+    wait::until("begun", || async { bench.starts(0).await == ["v1", "v2"] }).await;
+    let label = |value: &str| json!({ "metadata": { "labels": { "use.landfall.dev/ssh": value } } });
+    bench.patch::<Secret>("prod-identity", label("staging")).await;
+    refresh(&bench, "1").await;
+    let group = until(&bench, "refused", |group| reason(group, "web-01") == "SecretNotForThis").await;
+    assert!(is(&group, "Ready", "SecretNotForThis"), "{:?}", group.status);
+    assert_eq!(group.status.unwrap().hosts.reachable, 0);
+    wait::until("closed", || async { bench.connections() == [0] }).await;
+    let shown = |object: &Deployment| {
+        object.status.as_ref().is_some_and(|status| status.exceptions.iter().any(|one| one.reason == "SecretNotForThis"))
+    };
+    bench.until("shown", shown).await;
+    bench.hosts.host(0).sh("touch /srv/go").await;
+    wait::until("the update went on", || async { bench.version_on(0).await == "v2" }).await;
+    assert_eq!(bench.connections(), [0]);
+    bench.patch::<Secret>("prod-identity", label("prod")).await;
+    bench.until_deployed("v2").await;
+    assert_eq!(bench.starts(0).await, ["v1", "v2"]);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_gone_closes_no_session_but_those_of_hosts_that_leave() {
+    let bench = Bench::new(2).await;
+    until(&bench, "ready", all_answer).await;
+    let before = bench.sockets();
+    bench.space.api::<Secret>().delete("prod-identity", &Default::default()).await.unwrap();
+    refresh(&bench, "1").await;
+    let gone = |group: &HostGroup| is(group, "Reconciling", "SecretNotFound");
+    until(&bench, "gone", gone).await;
+    assert_eq!(bench.sockets(), before);
+    let (name, address) = ("web-01", &bench.hosts.host(0).address);
+    let hosts = json!([{ "name": name, "address": address }, { "name": "new", "address": "198.18.255.254" }]);
+    bench.patch::<HostGroup>("prod", json!({ "spec": { "hosts": hosts } })).await;
+    wait::until("left", || async { bench.sockets()[1].is_empty() }).await;
+    assert_eq!(bench.sockets()[0], before[0]);
+    let group = until(&bench, "not dialled", |group| gone(group) && group.status.as_ref().unwrap().hosts.total == 2).await;
+    assert_eq!(reason(&group, "new"), "", "it is not asked with a key whose Secret is gone");
 }
 
 /// How long it takes until the group is as it should be.

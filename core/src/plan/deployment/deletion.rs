@@ -27,7 +27,7 @@ use crate::{
         hostgroup::VersionCount,
     },
     model::{Failure, ids::Owner},
-    plan::{EventDraft, Plan, list_names},
+    plan::{EventDraft, Plan, list_names, secret_use::is_withdrawn},
 };
 
 /// Remaining work on one host.
@@ -162,12 +162,11 @@ fn leftovers(observed: &Observed, now: Timestamp) -> Leftovers {
     selected.extend(observed.failures.iter().map(|failure| failure.host.as_str()));
     // A Secret that was deleted along with the Deployment is still in memory and used. So it is where the right to read it went first, which
     // the deletion of a namespace takes away in any order. Any other failure of the Secret is a decision of a person.
-    let went_along = |reason: Reason| match reason {
-        Reason::SecretNotFound => true,
-        Reason::SecretForbidden => group.deleting,
-        _ => false,
-    };
-    let refused = group.secret.as_ref().filter(|failure| !went_along(failure.reason));
+    let refused = group.secret.as_ref().filter(|failure| is_withdrawn(failure.reason, group.deleting));
+    if refused.is_some() {
+        // What runs on hosts that left the selection is no longer known.
+        selected.extend(observed.acted.iter().map(String::as_str));
+    }
     let mut hosts = Vec::new();
     for host in &group.hosts {
         let mut left = leftover(observed, &host.name, selected.contains(host.name.as_str()));

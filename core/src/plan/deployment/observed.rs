@@ -79,7 +79,10 @@ pub struct Observed {
     /// Failures of hosts in the store.
     #[serde(default)]
     pub failures: Vec<HostFailure>,
-    /// Hosts on which this Deployment acted and which the group no longer lists.
+    /// Hosts of the group on which this Deployment acted, as far as this operator has seen.
+    #[serde(default)]
+    pub acted: Vec<String>,
+    /// The same of hosts that the group no longer lists.
     #[serde(default)]
     pub unlisted: Vec<String>,
 }

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, fmt};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Ask every host by schedule from now on, with this spec; stop asking those that left.
+    /// Ask every host by schedule from now on, with this spec; stop asking those that left. Where the group has no key, ask none, and close
+    /// every connection.
     Watch,
     /// Ask these now.
     Probe(BTreeSet<String>),

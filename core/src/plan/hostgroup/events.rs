@@ -2,22 +2,38 @@
 
 use super::{
     check::HostCheck,
+    observed::Observed,
     status::{EXCEPTIONS_MAX, problems},
     view::View,
 };
 use crate::{
-    api::{Reason, hostgroup::HostGroupStatus},
+    api::{Reason, conditions::READY, hostgroup::HostGroupStatus},
+    model::Failure,
     plan::{EventDraft, HostEvent, host_events},
 };
 
 const ACTION: &str = "Probe";
 
-pub fn events(view: &View<'_>, before: &HostGroupStatus) -> Vec<EventDraft> {
+pub fn events(observed: &Observed, view: &View<'_>, before: &HostGroupStatus) -> Vec<EventDraft> {
+    if let Some(failure) = observed.secret.as_ref().filter(|_| observed.is_withdrawn()) {
+        return withdrawn(failure, before).into_iter().collect();
+    }
     let warning = |reason, note| EventDraft::warning(reason, ACTION, note);
     let normal = |reason, note| EventDraft::normal(reason, ACTION, note);
     let mut events = host_events(&failed(view, before), warning, "status.exceptions has the cause of each");
     events.extend(host_events(&recovered(view, before), normal, "they answer, and nothing is wrong with them"));
     events
+}
+
+/// One event for all hosts: what keeps them from being signed in to is the group's.
+fn withdrawn(failure: &Failure, before: &HostGroupStatus) -> Option<EventDraft> {
+    let ready = before.conditions.iter().find(|condition| condition.type_ == READY);
+    let is_new = ready.is_some_and(|ready| ready.reason != failure.reason.as_str());
+    let note = format!(
+        "no host is signed in to any more, and connections are closed; what runs there runs on: {}",
+        failure.message
+    );
+    is_new.then(|| EventDraft::warning(failure.reason, "Watch", note))
 }
 
 /// Hosts with which something else is wrong than before.

@@ -8,6 +8,7 @@ use super::{check::HostCheck, records::HostKeyRecord};
 use crate::{
     api::hostgroup::{HostGroupSpec, HostGroupStatus},
     model::Failure,
+    plan::secret_use::is_withdrawn,
 };
 
 /// Everything that the planner knows.
@@ -39,7 +40,7 @@ pub struct Observed {
     /// By the host's name; a host that is not here was never asked.
     #[serde(default)]
     pub hosts: BTreeMap<String, HostCheck>,
-    /// The hosts are being watched with this very spec and these very Secrets.
+    /// The hosts are being watched with this very spec and these very Secrets; or not any more, where those are refused.
     #[serde(default)]
     pub watched: bool,
     /// What is on record of the key that a stamp wants forgotten, where there is such a stamp.
@@ -51,5 +52,10 @@ impl Observed {
     /// A Deployment has acted on its hosts, as far as is known.
     pub(super) fn is_in_use(&self) -> bool {
         !self.used_by.is_empty() || self.users_unknown && self.held
+    }
+
+    /// Somebody took its Secret away: no host is signed in to any more.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.secret.as_ref().is_some_and(|failure| is_withdrawn(failure.reason, self.deleting))
     }
 }

@@ -28,7 +28,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action
     let mut events = Vec::new();
     let can_watch = check::invalid_spec(&observed.spec).is_none()
         || !check::dialled(&observed.spec.ssh.jump, &observed.spec.hosts).is_empty();
-    if observed.secret.is_none() && can_watch && !observed.watched {
+    if (can_watch || observed.is_withdrawn()) && !observed.watched {
         actions.push(Action::Watch);
     }
     if let Some(stamp) = refresh_asked(observed, &before) {
@@ -51,10 +51,10 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<HostGroupStatus, Action
         status = HostGroupStatus { last_handled: status.last_handled, suspended: status.suspended, hosts, ..before };
     } else {
         status.observed_generation = observed.generation;
-        let extras = [verdict::all_reachable(&view, &verdict)];
+        let extras = [verdict::all_reachable(observed, &view, &verdict)];
         let verdict = verdict::in_use(observed).unwrap_or(verdict);
         status.conditions = conditions(&before.conditions, observed.generation, now, &verdict, &extras);
-        events.extend(events::events(&view, &before));
+        events.extend(events::events(observed, &view, &before));
     }
     let next = schedule::next(observed, &status, now);
     Plan { finalizer: observed.is_in_use(), status, actions, events, next: Some(next) }

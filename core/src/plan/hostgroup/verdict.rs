@@ -98,7 +98,7 @@ fn needs_person(failure: &Failure) -> bool {
 }
 
 /// Unknown until every host was asked, unless one is known not to answer. Where none is asked the verdict says why.
-pub(crate) fn all_reachable(view: &View<'_>, verdict: &Verdict) -> Extra {
+pub(crate) fn all_reachable(observed: &Observed, view: &View<'_>, verdict: &Verdict) -> Extra {
     let missed = view.in_service.iter().filter(|(_, check)| matches!(check, HostCheck::Failed(_)));
     let missed: Vec<String> = missed.map(|(host, _)| host.name.clone()).collect();
     let unknown = view.count(|check| matches!(check, HostCheck::Unknown));
@@ -106,6 +106,7 @@ pub(crate) fn all_reachable(view: &View<'_>, verdict: &Verdict) -> Extra {
     let (status, reason, message) = match (missed.len(), unknown) {
         (0, 0) => (Some(true), Reason::Probed, answering(total, total)),
         (0, _) => (None, verdict.reason(), verdict.message().to_owned()),
+        _ if observed.is_withdrawn() => (None, verdict.reason(), verdict.message().to_owned()),
         (n, _) => {
             let message = format!("no answer from {n} of {}: {}", count_hosts(total), list_names(&missed));
             (Some(false), Reason::HostsUnreachable, message)
