@@ -162,10 +162,10 @@ fn assigned(assignment: &deployment::Assignment) -> Value {
     if let Goal::Run { failed_process: Some(process), .. } = goal {
         fields["failedProcess"] = json!(process);
     }
-    if let Goal::Run { drain: Some(drain), .. } | Goal::Remove { drain: Some(drain) } = goal {
+    if let Goal::Run { drain: Some(drain), .. } | Goal::Remove { drain: Some(drain), .. } = goal {
         fields["drain"] = json!(drain);
     }
-    if let Goal::Run { skipped_drain: Some(reason), .. } = goal {
+    if let Goal::Run { skipped_drain: Some(reason), .. } | Goal::Remove { skipped_drain: Some(reason), .. } = goal {
         fields["skippedDrain"] = json!(reason);
     }
     if let Some(owner) = replaces {

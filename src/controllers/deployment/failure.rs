@@ -55,7 +55,8 @@ pub(crate) fn task_failed(failure: &protocol::Failure) -> Failure {
         }
         Of::HookFailed => (Reason::HookFailed, why.to_owned()),
         Of::DrainFailed => {
-            let helps = "to update it without its drain: annotate the Deployment with landfall.dev/skip-drain (the reason), then landfall.dev/retry";
+            let helps = "to go on without its drain: annotate the Deployment with landfall.dev/skip-drain (the reason); an update then waits for \
+                         landfall.dev/retry";
             (Reason::DrainFailed, format!("{why}; {helps}"))
         }
         Of::StageFailed | Of::Lost | Of::Internal | Of::Unknown => (Reason::HelperFailed, why.to_owned()),

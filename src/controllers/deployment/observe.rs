@@ -146,7 +146,7 @@ fn observe_host(
     let slow = context.hosts.workers.slow_upload(&worker);
     let (healing, heal_failure) =
         by_keeper.map_or((healing, heal_failure), |(healing, failure)| (Some(healing), failure));
-    HostObserved { check, task, healing, heal_failure, slow }
+    HostObserved { check, task, healing, heal_failure, slow, tries: context.hosts.workers.tries(&worker) }
 }
 
 /// What the keeper did to heal: a process that it started again at least once, and how the last try ended while it waits for the next; or

@@ -258,7 +258,9 @@ fn drain_of_running(context: &StepContext<'_>) -> Option<protocol::Step> {
     // What has ended since the decision, or was stopped by a step before, would fail its drain.
     let serves = context.observed.folder.process.as_ref().is_some_and(|process| process.alive);
     match &context.assignment.goal {
-        Goal::Run { heal: false, drain: Some(of_running), .. } | Goal::Remove { drain: Some(of_running) } if serves => {
+        Goal::Run { heal: false, drain: Some(of_running), .. } | Goal::Remove { drain: Some(of_running), .. }
+            if serves =>
+        {
             drain(of_running).map(protocol::Step::Drain)
         }
         _ => None,

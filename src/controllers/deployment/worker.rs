@@ -36,6 +36,8 @@ enum End {
     Yielded,
     /// The start for healing failed; tried again later.
     NotHealed(Failure),
+    /// The goal is tried again until it is reached.
+    TriedAgain(Failure),
     Failed(HostFailure),
 }
 
@@ -68,7 +70,7 @@ async fn follow_goals(context: Arc<DeploymentContext>, host_ref: HostRef, number
             End::Changed => continue,
             End::Reached => {
                 log.reached(&assignment.goal);
-                context.hosts.workers.heal_succeeded(&key);
+                context.hosts.workers.reached(&key);
             }
             End::NotReached => {
                 context.hosts.workers.heal_undone(&key);
@@ -78,6 +80,8 @@ async fn follow_goals(context: Arc<DeploymentContext>, host_ref: HostRef, number
                 context.hosts.workers.heal_failed(&key, failure);
                 tokio::time::sleep(FAILURE_PAUSE).await;
             }
+            // The planner says when.
+            End::TriedAgain(failure) => context.hosts.workers.try_failed(&key, assignment.key.kind, failure),
             End::Yielded => tokio::time::sleep(FAILURE_PAUSE).await,
             End::Failed(failure) => {
                 tracing::warn!(reason = %failure.reason, phase = ?failure.phase, "the host failed: {}", failure.message);
@@ -262,12 +266,8 @@ fn failed(
             return End::NotHealed(Failure::new(failure.reason, Class::Transient, failure.message));
         }
         Goal::Release | Goal::Remove { .. } | Goal::Adopt | Goal::Prune(_) | Goal::Claim(_) => {
-            tracing::warn!(
-                reason = %failure.reason,
-                message = failure.message,
-                "a host is tried again later"
-            );
-            return End::Yielded;
+            tracing::warn!(reason = %failure.reason, "tried again on the host later: {}", failure.message);
+            return End::TriedAgain(failure);
         }
     }
     End::Failed(HostFailure {

@@ -36,8 +36,7 @@ pub async fn config(
 ) -> Result<(GroupConfig, Option<Failure>), ReconcileError> {
     let (spec, uid) = (&group.spec, group.uid().unwrap_or_default());
     let dialled = dialled(&spec.ssh.jump, &spec.hosts).into_iter();
-    let mut hosts: BTreeMap<String, String> =
-        dialled.map(|host| (host.name.clone(), host.address.clone())).collect();
+    let mut hosts: BTreeMap<String, String> = dialled.map(|host| (host.name.clone(), host.address.clone())).collect();
     let (key, failure) = match key(namespace, group, context).await? {
         Ok(key) => (Some(key), None),
         Err(failure) => (kept_key(namespace, group, context, &failure, &mut hosts), Some(failure)),
@@ -151,7 +150,8 @@ async fn secrets(
         Ok(secret) => secret,
         Err(why) => return secret_failure(why).map(Err),
     };
-    let texts = secret.text(credentials, "identity").and_then(|identity| Ok((identity, secret.text(credentials, "ca")?)));
+    let texts =
+        secret.text(credentials, "identity").and_then(|identity| Ok((identity, secret.text(credentials, "ca")?)));
     let key = match texts {
         Ok((Some(_), Some(_))) => {
             let message = format!("the Secret {credentials} has both `identity` and `ca`; take one of them away");

@@ -16,7 +16,7 @@ use crate::{
         Failure,
         rollout::{HostFailure, RolloutRecord},
     },
-    plan::deployment::{Assignment, GoalKind, Healing, SlowUpload, Task},
+    plan::deployment::{Assignment, FailedTries, GoalKind, Healing, SlowUpload, Task},
 };
 
 /// One host of one Deployment.
@@ -56,6 +56,8 @@ struct HostWorker {
     heal_failure: Option<Failure>,
     /// Uploads that were given up because of the host's line.
     slow: Option<SlowUpload>,
+    /// Tries of the goal that failed in a row, where the last one did.
+    tries: Option<FailedTries>,
 }
 
 impl HostWorker {
@@ -74,6 +76,7 @@ impl HostWorkers {
         let mut inner = self.lock();
         let worker = inner.workers.entry(key.clone()).or_default();
         worker.version += 1;
+        worker.tries.take_if(|tries| tries.kind != assignment.key.kind);
         worker.assignment = Some(assignment);
         if worker.task.is_some() {
             return None;
@@ -150,11 +153,23 @@ impl HostWorkers {
         }
     }
 
-    /// The host runs what it should, however that came about.
-    pub(crate) fn heal_succeeded(&self, key: &HostWorkerKey) {
+    /// The goal is reached, however that came about.
+    pub(crate) fn reached(&self, key: &HostWorkerKey) {
         if let Some(worker) = self.lock().workers.get_mut(key) {
-            worker.heal_failure = None;
+            (worker.heal_failure, worker.tries) = (None, None);
         }
+    }
+
+    /// A goal that is tried again until it is reached was not.
+    pub(crate) fn try_failed(&self, key: &HostWorkerKey, kind: GoalKind, failure: Failure) {
+        if let Some(worker) = self.lock().workers.get_mut(key) {
+            worker.tries = Some(FailedTries::after(worker.tries.as_ref(), kind, clock::now(), failure));
+        }
+    }
+
+    /// Tries that failed in a row, where the last one did.
+    pub fn tries(&self, key: &HostWorkerKey) -> Option<FailedTries> {
+        self.lock().workers.get(key)?.tries.clone()
     }
 
     /// An upload was given up because of the host's line.

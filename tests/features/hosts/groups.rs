@@ -144,7 +144,10 @@ async fn a_key_that_was_taken_away_closes_its_sessions_and_what_is_under_way_end
     assert_eq!(group.status.unwrap().hosts.reachable, 0);
     wait::until("closed", || async { bench.connections() == [0] }).await;
     let shown = |object: &Deployment| {
-        object.status.as_ref().is_some_and(|status| status.exceptions.iter().any(|one| one.reason == "SecretNotForThis"))
+        object
+            .status
+            .as_ref()
+            .is_some_and(|status| status.exceptions.iter().any(|one| one.reason == "SecretNotForThis"))
     };
     bench.until("shown", shown).await;
     bench.hosts.host(0).sh("touch /srv/go").await;
@@ -170,7 +173,8 @@ async fn a_secret_that_is_gone_closes_no_session_but_those_of_hosts_that_leave()
     bench.patch::<HostGroup>("prod", json!({ "spec": { "hosts": hosts } })).await;
     wait::until("left", || async { bench.sockets()[1].is_empty() }).await;
     assert_eq!(bench.sockets()[0], before[0]);
-    let group = until(&bench, "not dialled", |group| gone(group) && group.status.as_ref().unwrap().hosts.total == 2).await;
+    let group =
+        until(&bench, "not dialled", |group| gone(group) && group.status.as_ref().unwrap().hosts.total == 2).await;
     assert_eq!(reason(&group, "new"), "", "it is not asked with a key whose Secret is gone");
 }
 

@@ -167,6 +167,39 @@ async fn what_is_removed_is_drained_before_it_is_stopped() {
 }
 
 #[tokio::test]
+async fn a_drain_that_fails_at_a_removal_is_told_and_left_out_where_a_person_asks() {
+    let bench = Bench::new(2).await;
+    let probe = json!({ "httpGet": { "port": 8080, "path": "/version" } });
+    bench.publish_with("v1", SERVES, probe, json!({ "drain": { "exec": ["sh", "-c", "exit 3"] } }));
+    bench.deploy("v1", json!({ "deletionPolicy": "Remove", "hosts": { "names": ["web-01", "web-02"] } })).await;
+    bench.until_deployed("v1").await;
+    let folder = format!("ls -d {} 2>/dev/null; true", bench.folder());
+    let fails = |host: &'static str| {
+        move |object: &Deployment| exception(object, host).is_some_and(|one| one.reason == "DrainFailed")
+    };
+    // A host that leaves while the other one stays.
+    bench.edit(json!({ "hosts": { "names": ["web-01"] } })).await;
+    let failing = bench.until("told", fails("web-02")).await;
+    let said = message(&failing);
+    assert!(said.contains("web-02: DrainFailed") && said.contains("skip-drain"), "{said}");
+    let told = async || events(&bench, "DrainFailed").await;
+    until("an event", || async { told().await.iter().any(|note| note.contains("web-02")) }).await;
+    assert_eq!(bench.version_on(1).await, "v1", "what ran is left running");
+    bench.stamp("landfall.dev/skip-drain", "the balancer is gone").await;
+    bench.until_deployed("v1").await;
+    assert_eq!(bench.hosts.host(1).sh(&folder).await, "");
+    // The last one, with the Deployment. What a person said of the other was of that time.
+    let annotations = json!({ "metadata": { "annotations": { "landfall.dev/skip-drain": null } } });
+    bench.patch::<Deployment>("shop", annotations).await;
+    bench.deployments().delete("shop", &Default::default()).await.unwrap();
+    bench.until("told again", fails("web-01")).await;
+    bench.stamp("landfall.dev/skip-drain", "it goes").await;
+    until("gone", || async { bench.deployments().get_opt("shop").await.unwrap().is_none() }).await;
+    assert_eq!(bench.hosts.host(0).sh(&folder).await, "");
+    until("each failure is told once", || async { told().await.len() == 2 }).await;
+}
+
+#[tokio::test]
 async fn a_process_that_has_done_its_work_is_ready_and_is_not_started_again() {
     let bench = Bench::new(1).await;
     let run = json!({ "process": { "command": ["./app"], "restartPolicy": "OnFailure" } });

@@ -18,6 +18,7 @@ use super::{
     select::select,
     skip_drain,
     steps::Goal,
+    tries::FailedTries,
 };
 use crate::{
     api::{
@@ -27,14 +28,19 @@ use crate::{
         hostgroup::VersionCount,
     },
     model::{Failure, ids::Owner},
-    plan::{EventDraft, Plan, list_names, secret_use::is_withdrawn},
+    plan::{EventDraft, HostEvent, Plan, host_events, list_names, secret_use::is_withdrawn},
 };
+
+/// Hosts whose cause a message has.
+const CAUSES: usize = 3;
 
 /// Remaining work on one host.
 #[derive(Clone, Debug, PartialEq)]
 enum Leftover {
     Nothing,
     Act,
+    /// It failed, and is tried again after this.
+    Later(Duration),
     UnderWay,
     Ask,
     /// Nothing can be done there now.
@@ -53,6 +59,15 @@ struct Leftovers {
 impl Leftovers {
     fn names(&self, fits: impl Fn(&Leftover) -> bool) -> Vec<String> {
         self.hosts.iter().filter(|(_, left)| fits(left)).map(|(host, _)| host.clone()).collect()
+    }
+
+    /// The time until the next try on a host where one failed.
+    fn pause(&self) -> Option<Duration> {
+        let pauses = self.hosts.iter().filter_map(|(_, left)| match left {
+            Leftover::Later(pause) => Some(*pause),
+            _ => None,
+        });
+        pauses.min()
     }
 
     /// The deletion waits for a host.
@@ -92,8 +107,74 @@ fn wait(observed: &Observed, left: &Leftovers, deadline: Timestamp, now: Timesta
         ..status_with(observed, left, now)
     };
     let remaining = u64::try_from(deadline.duration_since(now).as_secs()).unwrap_or(0);
-    let next = Some(Duration::from_secs(remaining.clamp(1, 600)));
-    Plan { finalizer: true, status, actions, events: vec![], next }
+    let remaining = Duration::from_secs(remaining.clamp(1, 600));
+    let events = events(observed, &left.names(|_| true), &actions);
+    Plan {
+        finalizer: true,
+        status,
+        actions,
+        events,
+        next: Some(left.pause().map_or(remaining, |pause| pause.min(remaining))),
+    }
+}
+
+/// Hosts that can't be given up, each told at its first failure; and those where what runs is stopped without its drain.
+pub fn events(observed: &Observed, hosts: &[String], actions: &[Action]) -> Vec<EventDraft> {
+    let before = &observed.before().exceptions;
+    let is_told = |host: &str, reason: Reason| {
+        before.len() >= EXCEPTIONS || before.iter().any(|old| old.host == host && old.reason == reason.as_str())
+    };
+    let failed = hosts.iter().filter_map(|host| {
+        let failure = &failed_tries(observed, host)?.failure;
+        let message = format!("not given up: {}; it is tried again", failure.message);
+        (!is_told(host, failure.reason)).then(|| HostEvent { host: host.clone(), reason: failure.reason, message })
+    });
+    let skipped = actions.iter().filter_map(|action| {
+        let Action::Assign(Assignment { host, goal: Goal::Remove { skipped_drain: Some(why), .. }, .. }) = action
+        else {
+            return None;
+        };
+        let message = format!("landfall.dev/skip-drain: what runs is stopped without its drain: {why}");
+        fails_in_drain(observed, host).then(|| HostEvent { host: host.clone(), reason: Reason::DrainSkipped, message })
+    });
+    let all: Vec<HostEvent> = failed.chain(skipped).collect();
+    host_events(
+        &all,
+        |reason, note| EventDraft::warning(reason, "Delete", note),
+        "status.exceptions has the cause of each",
+    )
+}
+
+/// Tries to give this host up that failed, as far as that is still to be done in this way.
+pub(super) fn failed_tries<'a>(observed: &'a Observed, host: &str) -> Option<&'a FailedTries> {
+    observed.host(host).tries.as_ref().filter(|tries| tries.kind == goal_kind(observed))
+}
+
+fn goal_kind(observed: &Observed) -> GoalKind {
+    match observed.spec.deletion_policy {
+        DeletionPolicy::Retain => GoalKind::Release,
+        DeletionPolicy::Remove => GoalKind::Remove,
+    }
+}
+
+fn fails_in_drain(observed: &Observed, host: &str) -> bool {
+    failed_tries(observed, host).is_some_and(|tries| tries.failure.reason == Reason::DrainFailed)
+}
+
+/// The time until giving it up, which failed, is tried again; `None`: now. Whoever says that its drain is left out need not wait.
+fn pause(observed: &Observed, host: &str, now: Timestamp) -> Option<Duration> {
+    let goes_on = fails_in_drain(observed, host) && skip_drain::of_given_up(observed, host).is_some();
+    observed.host(host).pause(goal_kind(observed), now).filter(|_| !goes_on)
+}
+
+/// Why hosts can't be given up, of the first ones, for a message.
+pub(super) fn causes(observed: &Observed, hosts: &[String]) -> Option<String> {
+    let cause = |host: &String| {
+        let failure = &failed_tries(observed, host)?.failure;
+        Some(format!("{host}: {} ({})", failure.reason, failure.message))
+    };
+    let causes: Vec<String> = hosts.iter().filter_map(cause).take(CAUSES).collect();
+    (!causes.is_empty()).then(|| causes.join("; "))
 }
 
 /// The work under way, the hosts that delay it, and the deadline.
@@ -112,10 +193,17 @@ fn verdict(observed: &Observed, left: &Leftovers, deadline: Timestamp) -> Verdic
         Some(failure) => {
             Verdict::waiting(Reason::Removing, format!("{what} {hosts} waits: {}; {give_up}", failure.message))
         }
-        None if no_answer.is_empty() => Verdict::working(Reason::Removing, format!("{what} {hosts}; {give_up}")),
         None => {
-            let message = format!("{what} {hosts}; no answer from {}; {give_up}", list_names(&no_answer));
-            Verdict::waiting(Reason::Removing, message)
+            let silent = (!no_answer.is_empty()).then(|| format!("; no answer from {}", list_names(&no_answer)));
+            let failed = causes(observed, &left.names(|_| true)).map(|causes| format!("; tried again on {causes}"));
+            let is_well = silent.is_none() && failed.is_none();
+            let (silent, failed) = (silent.unwrap_or_default(), failed.unwrap_or_default());
+            let message = format!("{what} {hosts}{silent}{failed}; {give_up}");
+            if is_well {
+                Verdict::working(Reason::Removing, message)
+            } else {
+                Verdict::waiting(Reason::Removing, message)
+            }
         }
     }
 }
@@ -129,7 +217,9 @@ fn finish(observed: &Observed, left: &Leftovers, now: Timestamp) -> Plan<Deploym
             true => "its hosts".to_owned(),
             false => list_names(&left.names(|_| true)),
         };
-        let why = left.blocked.as_ref().map(|failure| format!(" ({})", failure.message)).unwrap_or_default();
+        let blocked = left.blocked.as_ref().map(|failure| failure.message.clone());
+        let why = blocked.or_else(|| causes(observed, &left.names(|_| true)));
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
         let seconds = observed.spec.progress_deadline_seconds;
         let what = match left.is_waiting() {
             _ if observed.namespace_terminating => "left behind with the deleted namespace".to_owned(),
@@ -173,6 +263,9 @@ fn leftovers(observed: &Observed, now: Timestamp) -> Leftovers {
         if let (Leftover::Act | Leftover::Ask, Some(failure)) = (&left, refused) {
             left = Leftover::Blocked(failure.clone());
         }
+        if let (Leftover::Act, Some(pause)) = (&left, pause(observed, &host.name, now)) {
+            left = Leftover::Later(pause);
+        }
         // A suspended host that answers is released or removed like any other.
         if let Leftover::Blocked(_) = left
             && group.suspended(host, now).is_some()
@@ -203,10 +296,12 @@ fn status_with(observed: &Observed, left: &Leftovers, now: Timestamp) -> Deploym
             counts.updated += i32::from(before.version.as_deref() == Some(version));
             counts.ready += i32::from(before.version.as_deref() == Some(version) && marked);
         }
-        let (phase, reason, message) = match left {
-            Leftover::Blocked(failure) => (Phase::Unreachable, failure.reason, failure.message.as_str()),
-            Leftover::Suspended => (Phase::Unreachable, Reason::HostSuspended, "suspended and not answering"),
-            Leftover::UnderWay => {
+        let (phase, reason, message) = match (left, failed_tries(observed, host)) {
+            (Leftover::Blocked(failure), _) => (Phase::Unreachable, failure.reason, failure.message.as_str()),
+            (Leftover::Suspended, _) => (Phase::Unreachable, Reason::HostSuspended, "suspended and not answering"),
+            // Also while it is tried again.
+            (_, Some(tries)) => (Phase::Pending, tries.failure.reason, tries.failure.message.as_str()),
+            (Leftover::UnderWay, None) => {
                 let phase = view.task.as_ref().map_or(Phase::Stopping, |task| task.phase);
                 (phase, Reason::Removing, "deletion under way")
             }
@@ -237,9 +332,9 @@ pub fn assign(observed: &Observed, host: &str) -> Assignment {
     let goal = match observed.spec.deletion_policy {
         DeletionPolicy::Retain => Goal::Release,
         DeletionPolicy::Remove => {
-            // One that keeps failing is left out where a person says so.
             let drain = drain::of_running(observed, observed.host(host), None);
-            Goal::Remove { drain: drain.filter(|_| skip_drain::asked(observed).is_none()) }
+            let skipped_drain = skip_drain::of_given_up(observed, host).filter(|_| drain.is_some());
+            Goal::Remove { drain: drain.filter(|_| skipped_drain.is_none()), skipped_drain }
         }
     };
     // The host may have been renamed in the group.
@@ -282,18 +377,27 @@ pub struct Leaving {
     pub waits_for: Option<&'static str>,
 }
 
+/// What is to be done about hosts that left the selection.
+pub struct GivenUp {
+    pub hosts: Vec<String>,
+    pub actions: Vec<Action>,
+    /// The time until the next try on a host where one failed.
+    pub next: Option<Duration>,
+}
+
 /// Hosts of the group that left the selection and still belong to this Deployment.
-pub fn leaving(observed: &Observed, selected: &[&crate::api::hostgroup::Host]) -> (Vec<String>, Vec<Action>) {
-    let (mut names, mut actions) = (Vec::new(), Vec::new());
+pub fn leaving(observed: &Observed, selected: &[&crate::api::hostgroup::Host], now: Timestamp) -> GivenUp {
+    let mut given_up = GivenUp { hosts: Vec::new(), actions: Vec::new(), next: None };
     let selected: BTreeSet<&str> = selected.iter().map(|host| host.name.as_str()).collect();
     let hosts = observed.group.iter().flat_map(|group| &group.hosts);
     for host in hosts.filter(|host| !selected.contains(host.name.as_str())) {
-        match leftover(observed, &host.name, false) {
-            Leftover::Act => actions.push(Action::Assign(assign(observed, &host.name))),
-            Leftover::UnderWay => {}
+        match (leftover(observed, &host.name, false), pause(observed, &host.name, now)) {
+            (Leftover::Act, Some(pause)) => given_up.next = Some(given_up.next.map_or(pause, |next| next.min(pause))),
+            (Leftover::Act, None) => given_up.actions.push(Action::Assign(assign(observed, &host.name))),
+            (Leftover::UnderWay, _) => {}
             _ => continue,
         }
-        names.push(host.name.clone());
+        given_up.hosts.push(host.name.clone());
     }
-    (names, actions)
+    given_up
 }

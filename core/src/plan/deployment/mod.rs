@@ -35,6 +35,7 @@ mod target;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod tries;
 mod value;
 mod verdict;
 mod view;
@@ -55,5 +56,6 @@ pub use self::{
     steps::{Goal, Step, StepProgress, is_target, next_step},
     target::{Target, Value},
     targets::not_allowed,
+    tries::FailedTries,
     value::{Reference, ValueAt, ValueSeen},
 };

@@ -1,6 +1,6 @@
 //! Input of a Deployment's planner. Plain data; `controllers/deployment/observe.rs` fills it.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use super::{
     folder::{is_marked, unready},
     healing::Healing,
     slow::SlowUpload,
+    tries::FailedTries,
     value::ValueSeen,
 };
 use crate::model::rollout::{HostFailure, RolloutRecord};
@@ -105,8 +106,14 @@ impl Observed {
     }
 
     pub fn host(&self, host: &str) -> &HostObserved {
-        static UNKNOWN: HostObserved =
-            HostObserved { check: FolderCheck::Unknown, task: None, healing: None, heal_failure: None, slow: None };
+        static UNKNOWN: HostObserved = HostObserved {
+            check: FolderCheck::Unknown,
+            task: None,
+            healing: None,
+            heal_failure: None,
+            slow: None,
+            tries: None,
+        };
         self.hosts.get(host).unwrap_or(&UNKNOWN)
     }
 }
@@ -179,6 +186,9 @@ pub struct HostObserved {
     /// Uploads that were given up because of its line, where the last one was.
     #[serde(default)]
     pub slow: Option<SlowUpload>,
+    /// Tries of a goal that failed in a row, where the last one did.
+    #[serde(default)]
+    pub tries: Option<FailedTries>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -252,6 +262,11 @@ impl HostObserved {
     /// Nothing is known of it, and no task acts there, which checks it at its end.
     pub(crate) fn is_unchecked(&self) -> bool {
         self.task.is_none() && self.check == FolderCheck::Unknown
+    }
+
+    /// The time until a goal of this kind, which failed there, is tried again; `None`: now.
+    pub(crate) fn pause(&self, kind: GoalKind, now: Timestamp) -> Option<Duration> {
+        self.tries.as_ref().filter(|tries| tries.kind == kind)?.pause(now)
     }
 
     /// Facts of the host, where it answered.

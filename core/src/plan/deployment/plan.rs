@@ -9,7 +9,7 @@ use super::{
     deletion, events,
     history::RolloutResume,
     holds,
-    observed::Observed,
+    observed::{GoalKind, Observed},
     references::references,
     rollout::{self, ActiveRollout, RolloutChange},
     schedule::{self, Schedule},
@@ -27,6 +27,9 @@ use crate::{
 
 /// How often values in Secrets are looked at: the operator may get a Secret by its name, and may not watch any.
 const VALUES_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often an adoption is looked at.
+const ADOPTION_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What to do about this Deployment now.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action> {
@@ -95,7 +98,8 @@ fn roll_out(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<
     if let Some(next) = next {
         schedule.requeue_within(next);
     }
-    let events = events::events(&view, &status);
+    let mut events = events::events(&view, &status);
+    events.extend(deletion::events(observed, &leaving.hosts, &schedule.actions));
     finish(observed, view.rollout, schedule, status, events)
 }
 
@@ -150,7 +154,12 @@ fn probe_unknown(
 fn adopt(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let names: Vec<String> = targets.adopt.iter().map(|(host, _)| host.clone()).collect();
     let verdict = Verdict::working(Reason::RollingOut, format!("adopting {}", list_names(&names)));
-    let idle = targets.adopt.iter().filter(|(host, _)| observed.host(host).task.is_none());
+    let is_due = |host: &str| {
+        let host = observed.host(host);
+        host.task.is_none() && host.pause(GoalKind::Adopt, now).is_none()
+    };
+    let idle = targets.adopt.iter().filter(|(host, _)| is_due(host));
+    let pauses = targets.adopt.iter().filter_map(|(host, _)| observed.host(host).pause(GoalKind::Adopt, now));
     let actions =
         idle.map(|(host, owner)| Action::Assign(Assignment::new(host, Goal::Adopt, "0.0", 1, owner.clone()))).collect();
     Plan {
@@ -158,7 +167,7 @@ fn adopt(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<Dep
         status: status_with(observed, &verdict, now),
         actions,
         events: vec![],
-        next: Some(Duration::from_secs(30)),
+        next: Some(pauses.min().map_or(ADOPTION_INTERVAL, |pause| pause.min(ADOPTION_INTERVAL))),
     }
 }
 

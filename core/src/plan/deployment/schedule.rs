@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{
     action::{Action, Assignment},
     by_hand,
-    deletion::{self, Leaving},
+    deletion::{self, GivenUp, Leaving},
     drain,
     folder::{is_down, is_kept},
     healing::{Heal, heal_due},
@@ -41,8 +41,8 @@ pub(crate) fn schedule(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> S
     let mut schedule = Schedule::default();
     schedule.resume(view);
     schedule.heal(view, hold, now);
-    schedule.claim(view);
-    schedule.prune(view);
+    schedule.claim(view, now);
+    schedule.prune(view, now);
     if let Some(target) = view.target.as_ref().filter(|_| hold.is_none()) {
         let staging = schedule.stage(view, target, now);
         if !staging || view.has_begun() {
@@ -115,24 +115,37 @@ impl Schedule {
         }
     }
 
+    /// Whether a goal of this kind, which failed there, may be tried; else the decision is taken again when it may.
+    fn is_due(&mut self, host: &HostObserved, kind: GoalKind, now: Timestamp) -> bool {
+        match host.pause(kind, now) {
+            None => true,
+            Some(pause) => {
+                self.requeue_within(pause);
+                false
+            }
+        }
+    }
+
     /// A claim is no update, so nothing holds it: without an owner file another Deployment could take the host.
-    fn claim(&mut self, view: &View<'_>) {
+    fn claim(&mut self, view: &View<'_>, now: Timestamp) {
         let Some(target) = &view.target else { return };
         let runs_target = |host: &&HostView<'_>| matches!(host.state, HostState::Ready | HostState::NotReady(_));
         for host in view.hosts.iter().filter(runs_target) {
-            if host.observed.task.is_none() && is_unowned(host, target) {
+            let is_wanted = host.observed.task.is_none() && is_unowned(host, target);
+            if is_wanted && self.is_due(host.observed, GoalKind::Claim, now) {
                 self.assign(view, host, Goal::Claim(Box::new(target.clone())), target);
             }
         }
     }
 
     /// An update prunes last, when the host is ready: an interrupted one leaves surplus releases.
-    fn prune(&mut self, view: &View<'_>) {
+    fn prune(&mut self, view: &View<'_>, now: Timestamp) {
         let Some(target) = &view.target else { return };
         for host in view.hosts.iter().filter(|host| host.state == HostState::Ready) {
             let too_many = host.observed.view().is_some_and(|facts| has_too_many(&facts.folder, target));
             // A claim of the host comes first.
-            if too_many && host.observed.task.is_none() && !is_unowned(host, target) {
+            let is_wanted = too_many && host.observed.task.is_none() && !is_unowned(host, target);
+            if is_wanted && self.is_due(host.observed, GoalKind::Prune, now) {
                 self.assign(view, host, Goal::Prune(Box::new(target.clone())), target);
             }
         }
@@ -179,7 +192,7 @@ impl Schedule {
         if view.targets.unmet.is_some() {
             return Leaving::default();
         }
-        let (hosts, actions) = deletion::leaving(view.observed, &view.targets.selected());
+        let GivenUp { hosts, actions, next } = deletion::leaving(view.observed, &view.targets.selected(), now);
         let removes = view.observed.spec.deletion_policy == DeletionPolicy::Remove;
         let waits_for = match hold {
             Some(Hold::Paused) => Some("until spec.paused is false"),
@@ -188,7 +201,10 @@ impl Schedule {
             None => None,
         };
         match waits_for {
-            None => self.actions.extend(actions),
+            None => {
+                self.actions.extend(actions);
+                next.into_iter().for_each(|next| self.requeue_within(next));
+            }
             Some(_) => hosts.iter().for_each(|host| self.heal_leaving(view, host, now)),
         }
         Leaving { hosts, waits_for }

@@ -11,6 +11,12 @@ pub(super) fn on_record(before: &DeploymentStatus) -> Option<String> {
     before.rollout.as_ref()?.intent.as_ref()?.skip_drain.clone()
 }
 
+/// Why what runs on a host that is given up is stopped without its drain, where it is: a person asked for it, and that failed there.
+pub(super) fn of_given_up(observed: &Observed, host: &str) -> Option<String> {
+    let failed = observed.host(host).tries.as_ref().is_some_and(|tries| tries.drain_failed);
+    failed.then(|| asked(observed).or_else(|| on_record(observed.before())))?
+}
+
 /// What a person asked for since the last retry, for the next one.
 pub(super) fn asked(observed: &Observed) -> Option<String> {
     let handled = &observed.before().last_handled;

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     by_hand,
-    deletion::Leaving,
+    deletion::{self, Leaving},
     exceptions::{EXCEPTIONS, HostDisplay, count, exception, not_ready_message},
     history::{RolloutResume, history},
     holds::Hold,
@@ -46,7 +46,7 @@ pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Op
         last_handled: handled_verbs(view),
         hosts: counts(view),
         versions: versions(view),
-        exceptions: exceptions(view, input.hold, now),
+        exceptions: exceptions(view, input, now),
         ..view.before.clone()
     };
     if let Some(active) = &view.rollout {
@@ -159,16 +159,21 @@ fn versions(view: &View<'_>) -> Vec<VersionCount> {
     counts.map(|(version, hosts)| VersionCount { version: version.to_owned(), hosts }).collect()
 }
 
-/// Every host that is not Ready, at most 100: updates first, hosts out of service last. Display only; no decision rests on it.
-fn exceptions(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> Vec<RolloutException> {
-    let wait_reason = wait_reason(view, hold);
+/// Every host that is not Ready, and those that can't be given up, at most 100: updates first, hosts out of service last. Display only; no decision rests on it.
+fn exceptions(view: &View<'_>, input: &StatusInput<'_>, now: Timestamp) -> Vec<RolloutException> {
+    let wait_reason = wait_reason(view, input.hold);
     let in_service =
         view.hosts.iter().filter_map(|host| summarize(host, wait_reason).map(|summary| (host.name, summary)));
     let suspended = view.targets.suspended.iter().map(|(host, why)| {
         let (rank, phase, reason) = (6, Phase::Skipped, Reason::HostSuspended);
         (host.name.as_str(), Summary { rank, phase, reason, message: why.clone() })
     });
-    let mut all: Vec<(&str, Summary)> = in_service.chain(suspended).collect();
+    let given_up = input.leaving.hosts.iter().filter_map(|host| {
+        let failure = deletion::failed_tries(view.observed, host)?.failure.clone();
+        let (rank, phase, reason) = (2, Phase::Pending, failure.reason);
+        Some((host.as_str(), Summary { rank, phase, reason, message: failure.message }))
+    });
+    let mut all: Vec<(&str, Summary)> = in_service.chain(given_up).chain(suspended).collect();
     all.sort_by_key(|(_, summary)| summary.rank);
     let entry = |(host, summary): (&str, Summary)| {
         let display = HostDisplay { phase: summary.phase, reason: summary.reason, message: &summary.message };

@@ -33,8 +33,8 @@ pub enum Goal {
     },
     /// The claim is given up; the application keeps running.
     Release,
-    /// Stopped, and the folder removed. `drain`: how what serves there is taken out of service first.
-    Remove { drain: Option<Box<Drain>> },
+    /// Stopped, and the folder removed. `drain` and `skipped_drain` as of `Run`.
+    Remove { drain: Option<Box<Drain>>, skipped_drain: Option<String> },
     /// Adopted from another control plane.
     Adopt,
     /// The host is ready; surplus releases are removed.

@@ -118,6 +118,7 @@ impl Simulation {
             siblings: vec![],
             records: vec![],
             failures: vec![],
+            acted: Vec::new(),
             unlisted: vec![],
         };
         let outcomes = outcomes.iter().enumerate().map(|(n, outcome)| (name(n), *outcome)).collect();

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     by_hand,
-    deletion::Leaving,
+    deletion::{self, Leaving},
     exceptions::PROBE_FAILS,
     holds,
     host_state::HostState,
@@ -49,6 +49,10 @@ pub fn verdict(
     }
     if let Some(until) = leaving.waits_for.filter(|_| !leaving.hosts.is_empty()) {
         verdict.add(&format!("; no longer selected, and left as it is {until}: {}", list_names(&leaving.hosts)));
+    }
+    let causes = deletion::causes(view.observed, &leaving.hosts);
+    if let Some(causes) = causes.filter(|_| verdict.reason() != Reason::Removing) {
+        verdict.add(&format!("; no longer selected, and tried again on {causes}"));
     }
     (verdict, next)
 }
@@ -102,7 +106,12 @@ impl Chain<'_> {
         }
         if ready == total {
             let names = list_names(&self.leaving.hosts);
-            return (Verdict::working(Reason::Removing, format!("{names}: no longer selected; being released")), None);
+            let message = format!("{names}: no longer selected; being released");
+            let verdict = match deletion::causes(view.observed, &self.leaving.hosts) {
+                None => Verdict::working(Reason::Removing, message),
+                Some(causes) => Verdict::waiting(Reason::Removing, format!("{message}; tried again on {causes}")),
+            };
+            return (verdict, None);
         }
         let possibly_updating = view.possibly_updating();
         if !possibly_updating.is_empty() {
