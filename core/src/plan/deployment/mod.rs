@@ -12,6 +12,7 @@ mod drain;
 mod events;
 mod exceptions;
 mod folder;
+mod goal_kind;
 mod healing;
 mod history;
 mod holds;

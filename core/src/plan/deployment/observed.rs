@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use super::goal_kind::GoalKind;
 use super::{
     folder::{is_marked, unready},
     healing::Healing,
@@ -230,26 +231,6 @@ pub struct AssignmentId {
     pub rollout: String,
     #[serde(default)]
     pub attempt: i64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum GoalKind {
-    /// The release is there, verified; no process is touched.
-    Stage,
-    /// This host is updated: the release runs and is ready.
-    Run,
-    /// A process that had been ready and ended is started again.
-    Heal,
-    /// The claim is given up.
-    Release,
-    /// Stopped and removed.
-    Remove,
-    /// A folder that another control plane acted on is adopted.
-    Adopt,
-    /// Surplus releases are removed: an update ended before it had pruned.
-    Prune,
-    /// The owner file is written again where the target runs without one: the host had been released. No process is touched.
-    Claim,
 }
 
 impl HostObserved {

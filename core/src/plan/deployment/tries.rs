@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::observed::GoalKind;
+use super::goal_kind::GoalKind;
 use crate::{
     api::Reason,
     model::{Failure, backoff::Backoff},
