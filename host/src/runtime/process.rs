@@ -537,7 +537,12 @@ fn observe(folder: &Folder, state: &State, facts: &mut FolderFacts) {
     let kept = state.config.as_ref().and_then(|hash| configuration::load(folder, hash).ok().flatten());
     let needs = kept.is_some_and(|kept| keeper::missing_secret(&kept.configuration, kept.secrets.as_ref()).is_some());
     facts.awaiting_secrets = state.awaiting_secrets || needs && process_state == ProcessState::Ended;
-    facts.process = Some(facts_of(state, process_state, ready));
+    let mut process = facts_of(state, process_state, ready);
+    if matches!(state.phase, Phase::Running) && matches!(process.state, ProcessState::Waiting { .. }) {
+        // What is on record is the end of a run before this one.
+        process.last_end = None;
+    }
+    facts.process = Some(process);
 }
 
 /// What is on record, with what is true of it now.

@@ -1,6 +1,7 @@
 //! What `run` says beside its process: hooks, drains, probes for as long as it runs, when it is started again.
 
 use super::*;
+use crate::support::wait::find;
 
 /// Serves `shared/www`, where a test adds and removes pages; `ok` and `alive` are there after each start.
 const SERVES_SHARED: &str = "mkdir -p ../../shared/www && cd ../../shared/www && { [ ! -e slow ] || sleep 5; } && touch ok alive && exec busybox httpd -f -p 8080\n";
@@ -44,8 +45,11 @@ async fn a_liveness_probe_that_fails_has_the_process_started_again_and_is_told()
     on_host(&bench, "touch www/slow && rm www/alive").await;
     until("started again", || async { bench.starts(0).await.len() == 2 }).await;
     bench.until_deployed("v1").await;
-    let told = || async { events(&bench, "Healing").await.iter().any(|note| note.contains("liveness probe failed")) };
-    until("told with the cause", told).await;
+    let told = || async {
+        let notes = events(&bench, "Healing").await;
+        if notes.iter().any(|note| note.contains("liveness probe failed")) { Ok(()) } else { Err(notes) }
+    };
+    find("told with the cause", told, |notes| format!("{notes:?}")).await;
     assert_eq!(bench.starts(0).await.len(), 2);
 }
 

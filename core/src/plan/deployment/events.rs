@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     by_hand, drain,
-    exceptions::{EXCEPTIONS, not_ready_message},
-    folder::{is_down, is_kept},
+    exceptions::{END_AWAITED, EXCEPTIONS, not_ready_message},
+    folder::{is_down, is_end_untold, is_kept},
     host_state::HostState,
     intent::IntentOnRecord,
     observed::Observed,
@@ -106,8 +106,13 @@ fn after_healing(entry: &RolloutException) -> bool {
     entry.phase == Phase::Failed || after_failed(entry)
 }
 
+/// It is healed, and its event was told: one of an end that nobody could describe yet waits for the description.
 fn is_healing(entry: &RolloutException) -> bool {
-    entry.reason == Reason::Healing.as_str()
+    entry.reason == Reason::Healing.as_str() && !is_end_awaited(entry)
+}
+
+fn is_end_awaited(entry: &RolloutException) -> bool {
+    entry.reason == Reason::Healing.as_str() && entry.message.contains(END_AWAITED)
 }
 
 /// What people did on hosts, past the operator.
@@ -120,8 +125,12 @@ fn by_hand(view: &View<'_>) -> Vec<EventDraft> {
 fn end(host: &HostView<'_>) -> Option<String> {
     let view = host.observed.view()?;
     let process = view.folder.process.as_ref().filter(|process| process.boot_id == view.boot_id)?;
-    (is_kept(&view.folder) || is_down(&view.folder))
+    (is_kept(&view.folder) || is_down(&view.folder) || is_ready_again(host))
         .then(|| process.end.as_ref().map(|end| clip(&end.text, END_BYTES)))?
+}
+
+fn is_ready_again(host: &HostView<'_>) -> bool {
+    matches!(host.state, HostState::Ready | HostState::NotReady(_))
 }
 
 /// Processes that ended and are started again; a reboot of the host is named as the cause.
@@ -132,7 +141,11 @@ fn healing(view: &View<'_>) -> Vec<EventDraft> {
         facts.zip(process).is_some_and(|(facts, process)| facts.boot_id != process.boot_id)
     };
     let is_healed = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down);
-    let hosts = newly(view, is_healed, is_healing, after_healing);
+    let mut hosts = newly(view, is_healed, is_healing, after_healing);
+    // It may be ready again before its keeper's word of the end came.
+    let was_awaited = |host: &&HostView<'_>| view.exceptions.get(host.name).is_some_and(|old| is_end_awaited(old));
+    hosts.extend(view.hosts.iter().filter(|host| is_ready_again(host)).filter(was_awaited));
+    hosts.retain(|host| host.observed.view().is_none_or(|view| !is_end_untold(view)));
     let (rebooted, ended): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| rebooted(host.name));
     let events = |hosts: Vec<&HostView<'_>>, action, what: &str| {
         let message = format!("{what}; what ran there is started again");

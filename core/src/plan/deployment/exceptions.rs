@@ -22,6 +22,9 @@ pub(crate) fn not_ready_message(why: &str) -> String {
 /// Before the words of the probe.
 pub(crate) const PROBE_FAILS: &str = "the process runs, and its readiness probe fails: ";
 
+/// In what is told of a process that ended, as long as its keeper has not said how.
+pub(crate) const END_AWAITED: &str = "; how it ended is not known yet";
+
 pub fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }

@@ -1,5 +1,6 @@
 //! State of the process, as a project's folder on a host shows it. Independent of targets.
 
+use super::observed::FolderView;
 use crate::model::facts::{FolderFacts, ProcessFacts};
 
 /// This very process was seen ready.
@@ -18,6 +19,12 @@ pub(crate) fn is_kept(folder: &FolderFacts) -> bool {
     folder.process.as_ref().is_some_and(|process| {
         was_ready(folder, process) && (process.kept || process.alive && !is_marked(folder, process))
     })
+}
+
+/// It ended, and its keeper, which starts it again, has yet to say how.
+pub(crate) fn is_end_untold(view: &FolderView) -> bool {
+    let of_this_boot = view.folder.process.as_ref().filter(|process| process.boot_id == view.boot_id);
+    of_this_boot.is_some_and(|process| process.kept && !process.alive && process.end.is_none())
 }
 
 /// This very process was ready, and its readiness probe fails now: what the probe said.

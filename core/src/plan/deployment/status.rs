@@ -8,7 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     by_hand,
     deletion::{self, Leaving},
-    exceptions::{EXCEPTIONS, HostDisplay, count, exception, not_ready_message},
+    exceptions::{END_AWAITED, EXCEPTIONS, HostDisplay, count, exception, not_ready_message},
+    folder::is_end_untold,
     history::{RolloutResume, history},
     holds::Hold,
     host_state::HostState,
@@ -246,7 +247,10 @@ fn healing_message(host: &HostView<'_>, doing: &str) -> String {
         Some(failure) => {
             format!("the process ended and {doing}; the last try: {} ({})", failure.reason, failure.message)
         }
-        None => format!("the process ended and {doing}"),
+        None => {
+            let untold = host.observed.view().is_some_and(is_end_untold);
+            format!("the process ended and {doing}{}", if untold { END_AWAITED } else { "" })
+        }
     }
 }
 
