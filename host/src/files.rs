@@ -23,7 +23,7 @@ use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags},
     io::Errno,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{clock, failure::StepFailure, unsynced};
@@ -44,12 +44,13 @@ pub fn write_record<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
 
 /// A record as one line, with its format.
 pub fn record_line<T: Serialize>(record: &T) -> io::Result<Vec<u8>> {
-    let Value::Object(fields) = serde_json::to_value(record)? else {
+    let fields = serde_json::to_vec(record)?;
+    let Some(rest) = fields.strip_prefix(b"{") else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a record must have fields"));
     };
-    let mut all = serde_json::Map::from_iter([("format".to_owned(), Value::from(FORMAT))]);
-    all.extend(fields);
-    let mut line = serde_json::to_vec(&all)?;
+    let separator = if rest == b"}" { "" } else { "," };
+    let mut line = format!("{{\"format\":{FORMAT}{separator}").into_bytes();
+    line.extend_from_slice(rest);
     line.push(b'\n');
     Ok(line)
 }
@@ -63,25 +64,30 @@ pub fn read_record<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 /// A record from its line.
 pub fn parse_record<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
-    let mut value: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    let format = value.as_object_mut().and_then(|fields| fields.remove("format"));
+    #[derive(Deserialize)]
+    struct Format {
+        format: Option<Value>,
+    }
+
+    let Format { format } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let format = format.map_or(Some(1), |format| format.as_u64());
     if format.is_none_or(|format| format > FORMAT) {
         return Err("a later version of landfall-host wrote it".to_owned());
     }
-    serde_json::from_value(value).map_err(|error| error.to_string())
+    serde_json::from_slice(text).map_err(|error| error.to_string())
 }
 
 /// The bytes of a file of ours, bounded; `None`: there is none. No link is followed.
 pub fn read_whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match open_plain(path, OpenOptions::new().read(true)) {
-        Ok(file) => file,
+    let (file, length) = match open_checked(path, OpenOptions::new().read(true)) {
+        Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {
             return Ok(None);
         }
         Err(error) => return Err(error),
     };
-    let mut text = Vec::new();
+    // Room for the last read, which finds nothing more: two calls for a file that is as long as it says.
+    let mut text = Vec::with_capacity(usize::try_from(length.min(MAX_RECORD)).unwrap_or(0) + 1);
     file.take(MAX_RECORD + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_RECORD {
         return Err(unreadable(path, "it is too large"));
@@ -92,7 +98,7 @@ pub fn read_whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// Whether a plain file of the user who runs this lies there, with these bytes and this mode. Any other is not read.
 pub fn is_own(path: &Path, size: usize, sha256: &str, mode: u32) -> bool {
     let is = || -> io::Result<bool> {
-        let file = open_plain(path, OpenOptions::new().read(true))?;
+        let file = open_to_read(path)?;
         let found = file.metadata()?;
         let own = rustix::process::getuid().as_raw();
         if found.uid() != own || found.mode() & 0o7777 != mode || found.len() != size as u64 {
@@ -108,15 +114,27 @@ pub fn is_own(path: &Path, size: usize, sha256: &str, mode: u32) -> bool {
 /// Opens a file that an application could have put something else in the place of: no link is followed, and a FIFO or a device holds
 /// nobody and is refused.
 pub fn open_plain(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK).bits()).unwrap_or(0);
-    let file = options.custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(unreadable(path, "it is no plain file"));
-    }
+    let (file, _) = open_checked(path, options)?;
     // Its description may become an application's.
     let flags = rustix::fs::fcntl_getfl(&file)?;
     rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
     Ok(file)
+}
+
+/// The same for who reads it himself: no read of a plain file waits, whatever its description says.
+pub fn open_to_read(path: &Path) -> io::Result<File> {
+    open_checked(path, OpenOptions::new().read(true)).map(|(file, _)| file)
+}
+
+/// With its length, as it was opened.
+fn open_checked(path: &Path, options: &mut OpenOptions) -> io::Result<(File, u64)> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK).bits()).unwrap_or(0);
+    let file = options.custom_flags(flags).open(path)?;
+    let found = file.metadata()?;
+    match found.is_file() {
+        true => Ok((file, found.len())),
+        false => Err(unreadable(path, "it is no plain file")),
+    }
 }
 
 /// A file of ours that is only locked, or says who locks it; made where there is none, and nobody else can open it.

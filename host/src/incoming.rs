@@ -263,7 +263,7 @@ fn limit(folder: &Folder, but: &Path) -> io::Result<()> {
 
 /// No session writes it.
 fn is_free(path: &Path) -> bool {
-    match files::open_plain(path, OpenOptions::new().read(true)) {
+    match files::open_to_read(path) {
         Ok(file) => file.try_lock().is_ok(),
         // What is no file is no session's.
         Err(_) => fs::symlink_metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()),

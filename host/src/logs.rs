@@ -304,7 +304,7 @@ fn identity(file: &File) -> io::Result<(u64, u64)> {
 
 /// Opens a plain file; `None`: there is none.
 fn open(path: &Path) -> io::Result<Option<File>> {
-    match files::open_plain(path, File::options().read(true)) {
+    match files::open_to_read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some),
     }

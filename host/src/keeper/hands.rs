@@ -26,8 +26,8 @@ use crate::{
     clock,
     probe::Tried,
     process::{
-        Found, Identity, Listening, boot_id, children, descendants, end_all, find, marked, owns, session_members,
-        signal_name, timespec, unseen_children,
+        Found, Identity, Listening, Stat, boot_id, children, descendants, end_all, find, marked_of, members_of, owns,
+        signal_name, table, timespec, unseen_children,
     },
 };
 
@@ -66,8 +66,10 @@ impl Belonging {
     /// Living processes that belong to it, as far as who asks may see them.
     pub fn living(&self) -> Vec<Identity> {
         let mut found: Vec<Identity> = self.below.iter().flat_map(below).collect();
-        found.extend(self.session.iter().flat_map(|leader| self.members(leader)));
-        found.extend(marked(&self.instance));
+        // A host may have many processes: they are listed once.
+        let all = table();
+        found.extend(self.session.iter().flat_map(|leader| self.members(leader, &all)));
+        found.extend(marked_of(&all, &self.instance));
         found.extend(self.known.iter().filter(|process| !matches!(find(process), Found::Dead)).cloned());
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let apart: Vec<Identity> = self.apart.iter().flat_map(below).chain(self.apart.iter().cloned()).collect();
@@ -77,8 +79,8 @@ impl Belonging {
         found
     }
 
-    fn members(&self, leader: &Identity) -> Vec<Identity> {
-        let mut found = session_members(leader.pid);
+    fn members(&self, leader: &Identity, all: &[(i32, Stat)]) -> Vec<Identity> {
+        let mut found = members_of(all, leader.pid);
         if !has_its_pid(leader) {
             let same_boot = leader.boot_id == boot_id();
             found.retain(|process| same_boot && process.start < self.session_seen);

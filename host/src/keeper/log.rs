@@ -39,7 +39,7 @@ pub fn open(folder: &Folder) -> io::Result<File> {
     // Written by an earlier program.
     let before = (1..FILES_MAX).map(|number| folder.log(number));
     for path in before.take_while(|path| path.exists()) {
-        if let Ok(file) = files::open_plain(&path, File::options().read(true)) {
+        if let Ok(file) = files::open_to_read(&path) {
             narrow(&file);
         }
     }
@@ -78,7 +78,7 @@ pub fn told_lines(folder: &Folder, config: &Configuration, secrets: Option<&Secr
 }
 
 fn read_tail(path: &Path) -> io::Result<Vec<String>> {
-    let mut file = files::open_plain(path, File::options().read(true))?;
+    let mut file = files::open_to_read(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
     let mut bytes = Vec::new();

@@ -212,9 +212,8 @@ impl State {
     /// What could not be ended and lives still. Of one whose start time is not known its pid may be another one's, which then began later.
     pub fn living_unended(&self) -> Vec<Identity> {
         let began_later = |pid: i32| Stat::read(pid).is_some_and(|stat| stat.start > self.unended_seen);
-        let lives = |process: &&Identity| {
-            !matches!(find(process), Found::Dead) && !(process.start == 0 && began_later(process.pid))
-        };
+        let is_another = |process: &Identity| process.start == 0 && began_later(process.pid);
+        let lives = |process: &&Identity| !matches!(find(process), Found::Dead) && !is_another(process);
         self.unended.iter().filter(lives).cloned().collect()
     }
 

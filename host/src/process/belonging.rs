@@ -104,12 +104,22 @@ fn descendants_by_table(of: i32) -> Vec<Identity> {
 /// Living members of a session. While one of them lives the session's number is given to no other process; so this proves something
 /// only to who saw the session alive without a gap.
 pub fn session_members(session: i32) -> Vec<Identity> {
-    table().iter().filter(|(_, stat)| stat.session == session).map(|(pid, stat)| Identity::with(*pid, stat)).collect()
+    members_of(&table(), session)
+}
+
+/// Those of a list that was just made.
+pub fn members_of(all: &[(i32, Stat)], session: i32) -> Vec<Identity> {
+    all.iter().filter(|(_, stat)| stat.session == session).map(|(pid, stat)| Identity::with(*pid, stat)).collect()
 }
 
 /// Living processes that were started with this value of [`MARK`]. Programs that overwrite their environment, setuid ones and other
 /// users' show none.
 pub fn marked(value: &str) -> Vec<Identity> {
+    if value.is_empty() { Vec::new() } else { marked_of(&table(), value) }
+}
+
+/// Those of a list that was just made.
+pub fn marked_of(all: &[(i32, Stat)], value: &str) -> Vec<Identity> {
     if value.is_empty() {
         return Vec::new();
     }
@@ -120,8 +130,7 @@ pub fn marked(value: &str) -> Vec<Identity> {
             .is_ok_and(|environ| has_entry(environ.take(ENVIRON_MAX), wanted.as_bytes(), &mut piece))
     };
     // The start time is read on both sides: the pid may have passed to another in between.
-    table()
-        .iter()
+    all.iter()
         .filter(|(pid, stat)| carries(*pid) && Stat::read(*pid).is_some_and(|again| again.start == stat.start))
         .map(|(pid, stat)| Identity::with(*pid, stat))
         .collect()

@@ -116,7 +116,7 @@ pub fn is_record(path: &Path) -> bool {
 /// A detached step of the shell helper is under way.
 pub fn is_acting(folder: &Folder) -> bool {
     let path = folder.dot().join("steps/lock");
-    let Ok(lock) = files::open_plain(&path, std::fs::File::options().read(true)) else { return false };
+    let Ok(lock) = files::open_to_read(&path) else { return false };
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
 }
 

@@ -26,6 +26,8 @@ use crate::{
 const PUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two surveys that nobody waits for.
 const SURVEY_INTERVAL: Duration = Duration::from_millis(100);
+/// The same while a task runs in each of the folders that changed: what it does is told by its events, and its end tells of the folder.
+const SURVEY_INTERVAL_OF_TASKS: Duration = Duration::from_secs(1);
 /// Bytes of facts in one push, so that it fits a frame; what is left comes a second later.
 const MAX_PUSHED: usize = 512 << 10;
 
@@ -82,6 +84,8 @@ pub(super) struct View {
     is_host_unpushed: bool,
     stale: Scope,
     is_surveying: bool,
+    /// Folders in which a task ran when they were read last, and nothing ended since.
+    working: BTreeSet<FolderName>,
     /// Surveys begun; a look waits for one that begins after it.
     begun: u64,
     done: u64,
@@ -110,6 +114,7 @@ impl View {
             is_host_unpushed: false,
             stale: Scope::All,
             is_surveying: false,
+            working: BTreeSet::new(),
             begun: 0,
             done: 0,
             unpushed: BTreeSet::new(),
@@ -214,6 +219,7 @@ impl View {
     /// A process whose end was told ended.
     pub(super) fn process_ended(&mut self, index: usize) {
         if let Some(name) = self.processes.forget(index) {
+            self.working.remove(&name);
             self.stale.add(name);
         }
     }
@@ -281,6 +287,10 @@ impl View {
                 continue;
             }
             let other = self.beside.remove(&name);
+            match facts.as_ref().and_then(|facts| facts.task.as_ref()).is_some_and(|task| task.running) {
+                true => self.working.insert(name.clone()),
+                false => self.working.remove(&name),
+            };
             let is_other = other.is_some_and(|told| !is_same(Some(&told), facts.as_ref()));
             if !is_other && is_same(self.folders.get(&name), facts.as_ref()) {
                 self.read_again(&name, facts.as_ref());
@@ -360,6 +370,7 @@ impl View {
         if is_same(self.folders.get(&name), Some(facts)) {
             self.read_again(&name, Some(facts));
         }
+        self.working.remove(&name);
         self.beside.insert(name, facts.clone());
     }
 
@@ -402,7 +413,12 @@ impl View {
 
     /// Until the next survey; `None`: there is nothing to read, or one is under way.
     pub(super) fn until_survey(&self) -> Option<Duration> {
-        (self.stale != Scope::Nothing && !self.is_surveying).then(|| left(self.surveyed_at, SURVEY_INTERVAL))
+        let interval = match &self.stale {
+            Scope::Nothing => return None,
+            Scope::Some(names) if names.is_subset(&self.working) => SURVEY_INTERVAL_OF_TASKS,
+            Scope::Some(_) | Scope::All => SURVEY_INTERVAL,
+        };
+        (!self.is_surveying).then(|| left(self.surveyed_at, interval))
     }
 }
 

@@ -146,7 +146,7 @@ fn assemble(folder: &Folder, release: &ReleaseName, manifest: &Manifest, bundle:
     make_folders(folder, manifest, &path).map_err(failed)?;
     let incoming = folder.incoming(&bundle.sha256);
     let mut assembly = Assembly { folder, path: &path, base: bundle.base.as_ref() };
-    let applied = files::open_plain(&incoming, File::options().read(true))
+    let applied = files::open_to_read(&incoming)
         .map_err(ApplyError::Read)
         .and_then(|bundle| bundles::apply(manifest, bundle, &mut assembly));
     if let Err(error) = applied {

@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, Metadata, OpenOptions},
+    fs::{File, Metadata},
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -278,7 +278,7 @@ pub(super) fn file_with(folder: &Folder, release: &ReleaseName, sha256: &Digest)
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    files::open_plain(path, OpenOptions::new().read(true))
+    files::open_to_read(path)
 }
 
 /// The first few entries that are not what they should be, and the new looks of those that are and look different.

@@ -90,7 +90,7 @@ fn end_of_lines(file: &File) -> io::Result<u64> {
 
 /// Events from the line `offset` on, as many as fit one answer. A last line that is not whole yet is not there yet.
 pub(super) fn read(folder: &Folder, task: &TaskId, offset: u64) -> io::Result<Vec<Event>> {
-    let file = match files::open_plain(&store::events(folder, task), File::options().read(true)) {
+    let file = match files::open_to_read(&store::events(folder, task)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened?,
     };
@@ -116,7 +116,7 @@ pub(super) fn read(folder: &Folder, task: &TaskId, offset: u64) -> io::Result<Ve
 
 /// The last event.
 pub(super) fn last(folder: &Folder, task: &TaskId) -> Option<Event> {
-    let mut file = files::open_plain(&store::events(folder, task), File::options().read(true)).ok()?;
+    let mut file = files::open_to_read(&store::events(folder, task)).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(2 * MAX_LINE))).ok()?;
     let mut text = Vec::new();

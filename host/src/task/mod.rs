@@ -17,7 +17,7 @@ mod runner;
 mod store;
 mod undo;
 
-use std::{fs::File, io};
+use std::io;
 
 use landfall_host_protocol::{Event, Failure, OpenTask, Outcome, Reason, Refusal, StepName, TaskId, TaskResult};
 
@@ -72,7 +72,7 @@ pub fn runner(folder: &Folder, task: &TaskId) -> Option<Identity> {
 
 /// Whether the task's runner lives: it holds the task's lock from before `begin` returns until its end.
 pub fn is_running(folder: &Folder, task: &TaskId) -> bool {
-    let Ok(lock) = files::open_plain(&store::lock(folder, task), File::options().read(true)) else { return false };
+    let Ok(lock) = files::open_to_read(&store::lock(folder, task)) else { return false };
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
 }
 

@@ -100,7 +100,7 @@ async fn follow_goals(context: Arc<DeploymentContext>, host_ref: HostRef, number
     context.shared.requeue.deployment(&host_ref.namespace, &host_ref.deployment);
     if acted {
         context.hosts.wake_users(&host_key, &host_ref.folder());
-        context.shared.requeue.host_group(&host_ref.namespace, &host_ref.group);
+        context.shared.requeue.host_group_later(&host_ref.namespace, &host_ref.group);
     }
     rollout_log::seal(&context, &host_ref.uid);
 }

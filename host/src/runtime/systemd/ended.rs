@@ -7,7 +7,6 @@
 //! read there is the word of the application, as its exit status is.
 
 use std::{
-    fs::File,
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     time::UNIX_EPOCH,
@@ -60,7 +59,7 @@ pub(super) fn command(folder: &Folder) -> String {
 
 /// What was written last; `None`: nothing, or nothing that can be read.
 pub(super) fn read(folder: &Folder) -> Option<LastEnd> {
-    let file = files::open_plain(&path(folder), File::options().read(true)).ok()?;
+    let file = files::open_to_read(&path(folder)).ok()?;
     let changed = file.metadata().ok()?.modified().ok()?;
     let mut text = String::new();
     file.take(WIDTH as u64 + 1).read_to_string(&mut text).ok()?;
