@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
 
 import counts
 import latency
@@ -346,9 +347,14 @@ def main():
     arguments.add_argument("--keep", action="store_true", help="logs and data of the control plane and the operator stay")
     arguments.add_argument("--output", help="a folder for the table")
     options = arguments.parse_args()
-    bench = Bench(options)
+    bench, failed = Bench(options), None
     try:
         bench.run()
+    except Exception as error:
+        # What was measured before is not lost.
+        failed = error
+        traceback.print_exc()
+        bench.note("FAILED", str(error).replace("\n", " ")[:500], type(error).__name__)
     finally:
         bench.end()
     if options.hosts_on:
@@ -365,6 +371,7 @@ def main():
             file.write(text)
         with open(f"{options.output}/samples.json", "w") as file:
             json.dump({"rows": bench.table.rows, "sections": bench.sections, "notes": bench.notes, "how": bench.hows}, file, indent=1)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -112,6 +112,9 @@ class Landfall:
     def until_deployed(self, version):
         def fits(object):
             status = object.get("status", {})
+            for condition in status.get("conditions", []):
+                if condition["type"] == "Stalled" and condition["status"] == "True" and condition.get("observedGeneration", 0) >= object["metadata"]["generation"]:
+                    raise RuntimeError(f"{version}: {condition['reason']}: {condition['message']}")
             ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
             return ready and status.get("version") == version and status.get("observedGeneration") == object["metadata"]["generation"]
         self.client.until(self.namespace, "deployments", "app", fits, self.patience)

@@ -86,6 +86,7 @@ class Client:
         deadline, last = time.monotonic() + seconds, None
         while time.monotonic() < deadline:
             watch = self.connect()
+            watch.timeout = seconds + 10
             watch.request("GET", f"{self.path(namespace, plural)}?watch=1&fieldSelector=metadata.name%3D{name}&timeoutSeconds={seconds}")
             for line in watch.getresponse():
                 last = json.loads(line)["object"]

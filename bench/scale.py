@@ -59,6 +59,18 @@ class Scale:
 
     def __init__(self, bench, rack, section):
         self.bench, self.rack, self.section = bench, rack, section
+        # Memory of the operator by number of hosts.
+        self.connected = {}
+
+    def guarded(self, part, n, *words):
+        """What fails is told, and stops nothing else that was to be measured."""
+        try:
+            part(n, *words)
+        except Exception as error:
+            self.bench.note(f"FAILED with {n} hosts: {part.__name__}", str(error).replace("\n", " ")[:500], type(error).__name__)
+            # Nothing of it may run beside what comes next. The brackets keep a pattern from matching its own command.
+            script = "pkill -KILL -f '^[l]andfall-|[s]ession /srv/landfall'; pkill -KILL -x busybox; rm -rf /srv/landfall/*.app /srv/app; true"
+            Ssh(self.rack, shared=False).each(self.rack.addresses[:n], script)
 
     def row(self, part, n, tool, *columns):
         row = {"hosts": n, "tool": tool}
@@ -88,6 +100,7 @@ class Scale:
                     landfall.forget(objects)
             time.sleep(5)
             self.row(LOOK, n, "landfall", typical(looks))
+            self.connected[n] = operator.memory()
             memory |= {"connected, MB": round(operator.memory(), 1)} | operator.held()
             name = objects[-1]["metadata"]["name"]
             landfall.deploy(name, "s0", "100%")
@@ -110,7 +123,6 @@ class Scale:
             landfall.forget(objects)
         finally:
             operator.end()
-        return memory["connected, MB"]
 
     def hosts(self, n):
         """Memory of ours on the hosts, while all are connected and an application runs on each."""
@@ -127,6 +139,12 @@ class Scale:
     def fleet(self, n, rounds, tars):
         """The fleet without Kubernetes."""
         alone = Sessions(self.bench.options.fleet, self.rack)
+        try:
+            self.by_fleet(alone, n, rounds, tars)
+        finally:
+            alone.end()
+
+    def by_fleet(self, alone, n, rounds, tars):
         alone.ask("drop")  # It answers once it runs.
         memory = {"idle, MB": round(alone.memory(), 1)}
         looks, rolls = [], []
@@ -153,7 +171,6 @@ class Scale:
         self.row(ROLL, n, Sessions.name, typical(rolls))
         self.row(MEMORY, n, Sessions.name, memory | {"after W4, MB": round(alone.memory(), 1)})
         alone.ask("remove", n)
-        alone.end()
 
     def ssh(self, n, rounds, tars):
         """Hand-tuned ssh beside it."""
@@ -179,7 +196,7 @@ def measure(bench, sizes):
     begun = time.monotonic()
     rack = bench.rack(max(sizes), disk_mib=64)
     bench.note(f"seconds until {max(sizes)} hosts are up", round(time.monotonic() - begun), "tests/support/hosts.sh")
-    scale, connected = Scale(bench, rack, SECTION.format(min(sizes), max(sizes))), []
+    scale = Scale(bench, rack, SECTION.format(min(sizes), max(sizes)))
     try:
         for n in sizes:
             rounds = max(1, min(bench.options.rounds, 600 // n))
@@ -189,12 +206,13 @@ def measure(bench, sizes):
                 tars[version] = (f"{bench.folder}/{version}.tar", digest)
                 with open(tars[version][0], "wb") as file:
                     file.write(tar)
-            connected.append(scale.product(n, rounds, tars))
-            scale.fleet(n, rounds, tars)
-            scale.ssh(n, rounds, tars)
+            for part in (scale.product, scale.fleet, scale.ssh):
+                scale.guarded(part, n, rounds, tars)
     finally:
         rack.end()
-    if len(sizes) > 1:
-        slope = (connected[-1] - connected[0]) * 1000 / (sizes[-1] - sizes[0])
-        how = f"PSS of the operator, slope from {sizes[0]} to {sizes[-1]} hosts, each with an operator of its own"
+    measured = sorted(scale.connected)
+    if len(measured) > 1:
+        least, most = measured[0], measured[-1]
+        slope = (scale.connected[most] - scale.connected[least]) * 1000 / (most - least)
+        how = f"PSS of the operator, slope from {least} to {most} hosts, each with an operator of its own"
         bench.note("memory of the operator, kB for each connected host", round(slope), how)
