@@ -13,6 +13,7 @@
 //! | `known.rs` | what is known of a host; `changes.rs`: which hosts changed |
 //! | `worker.rs` | dialling, and dialling again; `serve.rs`: one session from its welcome to its end; `shared.rs`: what both know |
 //! | `registry.rs` | all workers |
+//! | `ledger.rs` | which hosts are in an update, for `minAvailable` of a group |
 
 mod access;
 mod backoff;
@@ -20,6 +21,7 @@ mod budget;
 mod changes;
 mod jump_route;
 mod known;
+mod ledger;
 mod limit;
 mod order;
 mod queue;
@@ -39,6 +41,7 @@ pub use self::{
     changes::Changes,
     jump_route::JumpRoute,
     known::{Known, Link, Waiting},
+    ledger::{Answer, GroupName, Ledger, Request},
     order::{FleetError, Object, Order, Outcome, Priority, Ticket, Work},
     registry::Fleet,
     session::{Dialer, Dialled, PushSource, Session, TaskEvents},

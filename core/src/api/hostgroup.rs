@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::{
+    apis::meta::v1::{Condition, Time},
+    util::intstr::IntOrString,
+};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,6 +68,12 @@ pub struct HostGroupSpec {
     /// How releases are sent to the hosts.
     #[serde(default)]
     pub upload: Upload,
+    /// Hosts that stay available, over all Deployments of the group: a count, or a percentage of the hosts in service, rounded down, at
+    /// least one. A host is available while it answers and is in no update; suspended hosts are not counted. An update that would leave
+    /// fewer waits (`TooFewAvailable`); what ended is started again all the same. Default: none. Examples: `2`, `50%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 && self <= 999 : self.matches('^[1-9][0-9]?%$')").message("minAvailable takes a count from 1 to 999 or a percentage from 1% to 99%: with all hosts no update would be possible; leave it out for no limit"))]
+    pub min_available: Option<IntOrString>,
     /// Environment variables of every process on the group's hosts. They take precedence over `run.env` of a version; those of a
     /// Deployment take precedence over them. A change rolls out: processes restart within the `strategy` of each Deployment. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -261,6 +261,10 @@ pub enum Reason {
     HostLeft,
     /// The Deployment is paused.
     Paused,
+    /// A further update waits: it would leave fewer hosts available than `minAvailable` of the HostGroup.
+    TooFewAvailable,
+    /// `minAvailable` of the HostGroup keeps all of its hosts available, so that none can ever be updated.
+    MinAvailableTooHigh,
     /// Every selected host runs the version and is ready.
     Deployed,
     /// The hosts are released or cleaned up before the deletion.

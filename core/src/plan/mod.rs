@@ -5,9 +5,11 @@ pub mod deployment;
 pub mod gc;
 pub mod hostgroup;
 mod milestone;
+pub mod min_available;
 mod object;
 pub mod project;
 pub mod secret_use;
+mod share;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -4,6 +4,7 @@ mod bytes;
 mod configuration;
 mod context;
 mod failure;
+mod group_updates;
 mod host_ref;
 mod observe;
 mod orders;
@@ -62,6 +63,15 @@ impl Kind for Deployment {
         deployment::plan(observed, now)
     }
 
+    fn grant(
+        &self,
+        observed: &Observed,
+        plan: &Plan<DeploymentStatus, Action>,
+        context: &DeploymentContext,
+    ) -> Result<(), ReconcileError> {
+        group_updates::grant(observed, plan, context)
+    }
+
     async fn act(&self, action: Action, context: &Arc<DeploymentContext>) -> Result<(), ReconcileError> {
         let namespace = self.namespace().unwrap_or_default();
         let uid = self.uid().unwrap_or_default();
@@ -106,6 +116,7 @@ impl Kind for Deployment {
     /// Other Deployments may claim its hosts now; its group may go if this was its last user.
     fn on_deleted(&self, context: &Arc<DeploymentContext>) {
         context.hosts.forget_user(&self.namespace().unwrap_or_default(), &self.name_any());
+        group_updates::forget(self, context);
         context.shared.requeue.host_group(&self.namespace().unwrap_or_default(), &self.spec.host_group_ref.name);
         context.shared.requeue.deployments_in(&self.namespace().unwrap_or_default());
     }

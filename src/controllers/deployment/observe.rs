@@ -7,6 +7,7 @@ use kube::{ResourceExt, core::DeserializeGuard};
 
 use super::{
     context::DeploymentContext,
+    group_updates,
     recent_reads::{Moment, Reads},
     records, values,
 };
@@ -35,6 +36,10 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
     let Reads { project, group, siblings: all } = reads(object, context).await?;
     // An unreadable Project removes no release.
     let releases_kept = project.flatten().and_then(|kept| usize::try_from(kept).ok()).unwrap_or(usize::MAX);
+    let updates_elsewhere = match &group {
+        Some(group) => group_updates::elsewhere(object, group, context).await?,
+        None => BTreeMap::new(),
+    };
     let group = group.map(|group| Group {
         deleting: group.metadata.deletion_timestamp.is_some(),
         held: group.finalizers().iter().any(|name| name == FINALIZER) || group.metadata.deletion_timestamp.is_some(),
@@ -44,6 +49,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         jump: group.spec.ssh.jump.clone(),
         hosts: group.spec.hosts.clone(),
         suspended: group.status.as_ref().map(|status| status.suspended.clone()).unwrap_or_default(),
+        min_available: group.spec.min_available.clone(),
         r#become: group.spec.r#become.clone(),
         secret: context.hosts.secret_failure(&namespace, &group_name),
     });
@@ -86,6 +92,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         version,
         version_removed: records::version_removed(context, &namespace, &spec.project_ref.name, &spec.version).await?,
         values,
+        updates_elsewhere,
         hosts,
         siblings,
         records: records::revisions(context, &uid).await?,

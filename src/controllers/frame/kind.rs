@@ -43,6 +43,16 @@ pub trait Kind:
 
     fn observe(&self, context: &Self::Context) -> impl Future<Output = Result<Self::Observed, ReconcileError>> + Send;
     fn plan(observed: &Self::Observed, now: Timestamp) -> Plan<Self::Status, Self::Action>;
+    /// Called with a plan before it is put on record. Where it rests on what another object was granted since, the error is
+    /// [`ReconcileError::Outdated`]: it is decided again.
+    fn grant(
+        &self,
+        _observed: &Self::Observed,
+        _plan: &Plan<Self::Status, Self::Action>,
+        _context: &Self::Context,
+    ) -> Result<(), ReconcileError> {
+        Ok(())
+    }
     fn act(
         &self,
         action: Self::Action,

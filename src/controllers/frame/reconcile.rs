@@ -91,6 +91,7 @@ async fn observe_plan_act<K: Kind>(
     if plan.finalizer && sync_finalizer(&object, true, shared).await? {
         return Err(ReconcileError::Outdated);
     }
+    object.grant(&observed, &plan, context)?;
     let committed = commit(object, raw, &plan, context).await?;
     for action in plan.actions {
         tracing::debug!(?action, "act");

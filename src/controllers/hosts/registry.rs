@@ -23,7 +23,7 @@ use crate::{
         host::{HostError, folder_name},
         program::{LogPart, LogStream, ProgramError},
     },
-    fleet::{Fleet, FleetError, Hold, HostId, Known, Link, NoSession, Order, Outcome, Priority, Ticket, Work},
+    fleet::{Fleet, FleetError, Hold, HostId, Known, Ledger, Link, NoSession, Order, Outcome, Priority, Ticket, Work},
     model::{
         Failure,
         facts::{FolderFacts, HostFacts},
@@ -43,6 +43,8 @@ pub struct Hosts {
     pub control_plane_id: String,
     /// What is being done on hosts.
     pub workers: HostWorkers,
+    /// Which hosts are in an update, over all Deployments of a group.
+    pub(crate) ledger: Ledger,
     groups: Mutex<HashMap<(String, String), Group>>,
     users: HostUsers,
 }
@@ -72,7 +74,7 @@ pub struct Reach {
 impl Hosts {
     pub fn new(fleet: Fleet, requeue: Requeue, control_plane_id: String) -> Self {
         let (workers, groups, users) = (HostWorkers::default(), Mutex::default(), HostUsers::default());
-        Self { fleet, requeue, control_plane_id, workers, groups, users }
+        Self { fleet, requeue, control_plane_id, workers, ledger: Ledger::default(), groups, users }
     }
 
     fn with<T>(&self, namespace: &str, group: &str, read: impl FnOnce(&mut Group) -> T) -> T {
@@ -153,7 +155,9 @@ impl Hosts {
 
     /// The group is gone: every connection is closed.
     pub fn forget(&self, namespace: &str, group: &str) {
-        let gone = self.groups.lock().remove(&(namespace.to_owned(), group.to_owned()));
+        let name = (namespace.to_owned(), group.to_owned());
+        self.ledger.forget_group(&name);
+        let gone = self.groups.lock().remove(&name);
         if let Some(config) = gone.and_then(|group| group.config) {
             self.fleet.forget(namespace, &config.uid);
         }
@@ -224,6 +228,14 @@ impl Hosts {
             Some((host.clone(), facts.folders.get(folder)?.clone()))
         };
         hosts.filter_map(of).collect()
+    }
+
+    /// Folders of a host that fit, as it told last, where it is not lost.
+    pub(crate) fn folders_that(&self, key: &HostKey, fit: impl Fn(&FolderFacts) -> bool) -> Vec<FolderName> {
+        let known = self.known(key).filter(|known| !matches!(known.link, Link::Lost(_)));
+        let facts = known.and_then(|known| known.host);
+        let folders = facts.iter().flat_map(|facts| &facts.folders);
+        folders.filter(|(_, facts)| fit(facts)).map(|(name, _)| name.clone()).collect()
     }
 
     /// What the host told over the session that it has now: the host refuses acts that are planned on an older view.

@@ -64,6 +64,13 @@ async fn a_max_unavailable_of_nothing_is_refused() {
 }
 
 #[tokio::test]
+async fn a_min_available_of_no_host_or_of_all_is_refused() {
+    for bad in [json!(0), json!("0%"), json!("100%"), json!("many"), json!(-1), json!(1000)] {
+        refused(with("hostgroup", "/spec/minAvailable", bad), &["minAvailable"]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_selection_is_by_names_or_by_selector_never_both_or_neither() {
     let both = json!({ "names": ["web-01"], "selector": { "matchLabels": { "zone": "a" } } });
     refused(with("deployment", "/spec/hosts", both), &["either names or selector"]).await;

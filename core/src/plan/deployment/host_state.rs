@@ -259,7 +259,16 @@ fn is_at_rest(folder: &FolderFacts) -> bool {
 
 /// A step of an update by this Deployment is under way there, whatever the status says. A start for healing is no such step.
 fn update_step<'a>(folder: &'a FolderFacts, uid: &str) -> Option<&'a OpenAct> {
-    let open = folder.open.as_ref().filter(|open| open.running && open.uid == uid && !open.is_by_hand())?;
+    open_update(folder).filter(|open| open.uid == uid)
+}
+
+/// A step of an update is under way in this folder, by whichever Deployment.
+pub fn is_in_update(folder: &FolderFacts) -> bool {
+    open_update(folder).is_some()
+}
+
+fn open_update(folder: &FolderFacts) -> Option<&OpenAct> {
+    let open = folder.open.as_ref().filter(|open| open.running && !open.is_by_hand())?;
     let is_step = matches!(
         open.step.as_str(),
         "hook" | "drain" | "settle" | "stop" | "switch" | "start" | "waitReady" | "minReady"

@@ -17,6 +17,7 @@ mod healing;
 mod history;
 mod holds;
 mod host_state;
+mod in_update;
 mod intent;
 mod log_retention;
 mod milestones;
@@ -45,6 +46,8 @@ pub use self::{
     action::{Action, Assignment},
     bases::{Holding, MOST as BASES_MOST, base, candidates},
     healing::{HEALED_AFTER, Healing},
+    host_state::is_in_update,
+    in_update::{in_update, waits_for_others},
     log_retention::{RolloutAttempt, outdated_attempts},
     milestones::milestones,
     observed::{

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 
 pub use super::goal_kind::GoalKind;
@@ -26,7 +27,7 @@ use crate::{
         ids::FenceToken,
         version::VersionRecord,
     },
-    plan::{hostgroup::suspended, verb_command},
+    plan::{hostgroup::suspended, min_available::HostsInUpdate, verb_command},
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,6 +70,10 @@ pub struct Observed {
     /// What was seen of each value that the effective environment takes from a Secret, by its place `<Secret>/<key>`.
     #[serde(default)]
     pub values: BTreeMap<String, ValueSeen>,
+    /// Hosts in an update of others, with who these are: other Deployments of the group, and Projects whose task is under way there. Known
+    /// where the group has a `minAvailable`.
+    #[serde(default)]
+    pub updates_elsewhere: HostsInUpdate,
     /// Hosts of the group, by name; a host that is missing here was never checked.
     #[serde(default)]
     pub hosts: BTreeMap<String, HostObserved>,
@@ -135,6 +140,9 @@ pub struct Group {
     /// The group's `status.suspended`: hosts that a verb took out of service. The spec's own stand in `hosts`.
     #[serde(default)]
     pub suspended: Vec<SuspendedHost>,
+    /// Number or part of its hosts that stays available, over all Deployments.
+    #[serde(default)]
+    pub min_available: Option<IntOrString>,
     /// Users that applications may run as.
     #[serde(default)]
     pub r#become: Become,

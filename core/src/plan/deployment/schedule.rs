@@ -16,13 +16,17 @@ use super::{
     host_state::{HostState, last_good},
     observed::{AssignmentId, GoalKind, HostObserved, Observed},
     steps::{self, Goal, has_too_many},
-    strategy::rolling,
+    strategy::{
+        min_available::{self, GroupLimit},
+        rolling,
+    },
     target::Target,
     view::{HostView, View},
 };
 use crate::{
     api::deployment::{DeletionPolicy, Phase},
     model::facts::FolderFacts,
+    plan::min_available::Room,
 };
 
 /// Number of hosts that are staged at the same time: what they share has budgets of its own, so a few slow ones delay no others.
@@ -36,17 +40,18 @@ pub(crate) struct Schedule {
     pub next: Option<Duration>,
 }
 
-/// Healing and updates under way go on during a hold; staging and new updates do not.
+/// Healing and updates under way go on during a hold; new updates do not, and staging where the hold is for the whole group.
 pub(crate) fn schedule(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> Schedule {
     let mut schedule = Schedule::default();
+    let mut room = min_available::limit(view).as_ref().map_or_else(Room::unlimited, GroupLimit::room);
     schedule.resume(view);
-    schedule.heal(view, hold, now);
+    schedule.heal(view, hold, &mut room, now);
     schedule.claim(view, now);
     schedule.prune(view, now);
-    if let Some(target) = view.target.as_ref().filter(|_| hold.is_none()) {
+    if let Some(target) = view.target.as_ref().filter(|_| hold.is_none_or(Hold::stages)) {
         let staging = schedule.stage(view, target, now);
-        if !staging || view.has_begun() {
-            schedule.begin(view, target);
+        if hold.is_none() && (!staging || view.has_begun()) {
+            schedule.begin(view, &mut room, target);
         }
     }
     schedule
@@ -90,7 +95,7 @@ impl Schedule {
 
     /// A host whose process ended is unavailable already, so it goes first: it is updated where its target differs and an update may begin,
     /// else its last good release is started again, which is its keeper's where it has one.
-    fn heal(&mut self, view: &View<'_>, hold: Option<Hold>, now: Timestamp) {
+    fn heal<'a>(&mut self, view: &View<'a>, hold: Option<Hold>, room: &mut Room<'a>, now: Timestamp) {
         let mut updating = view.number(is_update);
         for (index, host) in view.hosts.iter().enumerate() {
             let kept = host.observed.task.is_none() && host.observed.view().is_some_and(|view| is_kept(&view.folder));
@@ -101,7 +106,8 @@ impl Schedule {
             let Some(own) = last_good(view.observed, host.observed, view.target.as_ref()) else { continue };
             let may_update = hold.is_none() && !host.down_and_failed;
             let differs = view.target.as_ref().filter(|target| may_update && target.rollout != own.rollout);
-            if let Some(target) = differs.filter(|_| updating < rolling::max_unavailable(view)) {
+            let mut may_begin = || updating < rolling::max_unavailable(view) && room.takes(host.name);
+            if let Some(target) = differs.filter(|_| may_begin()) {
                 self.update(view, index, target);
                 updating += 1;
                 continue;
@@ -240,10 +246,10 @@ impl Schedule {
         }
     }
 
-    fn begin(&mut self, view: &View<'_>, target: &Target) {
+    fn begin<'a>(&mut self, view: &View<'a>, room: &mut Room<'a>, target: &Target) {
         let begun = self.states.iter().filter(|(_, state)| is_update(state)).count();
         let updating = view.number(is_update) + begun;
-        for index in rolling::may_begin(view, updating) {
+        for index in rolling::may_begin(view, updating, room) {
             self.update(view, index, target);
         }
     }

@@ -51,7 +51,7 @@ pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Op
         ..view.before.clone()
     };
     if let Some(active) = &view.rollout {
-        let mut rollout = progress(view, &status.hosts, active, now);
+        let mut rollout = progress(view, &status.hosts, active, input.hold, now);
         status.version = Some(rollout.version.clone());
         status.revision = RolloutId::read(&rollout.id).map(|id| id.revision);
         status.history = history(view, active, input.resume, now);
@@ -59,7 +59,7 @@ pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Op
         status.rollout = rollout.into();
         status.wanted_hash = active.wanted_hash.clone();
     }
-    let (verdict, next) = verdict::verdict(view, &status, input.leaving, now);
+    let (verdict, next) = verdict::verdict(view, &status, input.leaving, input.hold, now);
     status.conditions = conditions(&view.before.conditions, view.observed.generation, now, &verdict, &[]);
     (status, next)
 }
@@ -199,6 +199,9 @@ fn wait_reason(view: &View<'_>, hold: Option<Hold>) -> (Reason, &'static str) {
         Some(Hold::Unmet) => (Reason::Pending, "not started: the spec can't be met"),
         Some(Hold::StatusUnreadable) => (Reason::StatusUnreadable, "not started: the status can't be read"),
         Some(Hold::TooManyFailed | Hold::StillFailed) => (Reason::Pending, "not started: the rollout is halted"),
+        Some(Hold::TooFewAvailable) => {
+            (Reason::TooFewAvailable, "waits for its update: spec.minAvailable of the HostGroup leaves no room")
+        }
         None if rolling::is_held_back(view) => {
             (Reason::Pending, "waits for its update: maxUnavailable is used up by unavailable hosts")
         }
@@ -282,11 +285,17 @@ fn update_message(phase: Phase) -> &'static str {
     }
 }
 
-/// The rollout with the time at which a host last passed a phase; the clock stops while paused. It rests on the phases of all hosts, not
+/// The rollout with the time at which a host last passed a phase; the clock stops while paused, and while `minAvailable` holds it. It rests on the phases of all hosts, not
 /// on `exceptions`, which are cut.
-fn progress(view: &View<'_>, counts: &RolloutCounts, active: &ActiveRollout, now: Timestamp) -> Rollout {
+fn progress(
+    view: &View<'_>,
+    counts: &RolloutCounts,
+    active: &ActiveRollout,
+    hold: Option<Hold>,
+    now: Timestamp,
+) -> Rollout {
     let mut rollout = active.rollout.clone();
-    let phases = phases(view, rollout.attempt, now);
+    let phases = phases(view, rollout.attempt, hold, now);
     let moved = match rollout.phases.is_empty() {
         // A new rollout, or one of a version that recorded no phases.
         true => view.before.hosts != *counts,
@@ -324,14 +333,16 @@ fn with_unready(phases: &BTreeMap<String, i32>) -> BTreeMap<String, i32> {
 }
 
 /// Number of hosts in each phase. A host whose process ended is in `Healing`, from try to try, until the process has lived for ten minutes:
-/// one that ends again and again is no progress.
-fn phases(view: &View<'_>, attempt: i64, now: Timestamp) -> BTreeMap<String, i32> {
+/// one that ends again and again is no progress. Those that `minAvailable` holds have a name of their own, so that the end of that hold is
+/// progress.
+fn phases(view: &View<'_>, attempt: i64, hold: Option<Hold>, now: Timestamp) -> BTreeMap<String, i32> {
     let mut phases = BTreeMap::new();
     for host in &view.hosts {
         let recently = host.observed.healing.is_some_and(|healing| healing.counts(attempt, now));
         let phase = match &host.state {
             HostState::Down | HostState::Healing { .. } => Reason::Healing.to_string(),
             HostState::NotReady(_) => Reason::NotReady.to_string(),
+            HostState::Pending if hold == Some(Hold::TooFewAvailable) => Reason::TooFewAvailable.to_string(),
             HostState::Ready | HostState::Pending if recently => Reason::Healing.to_string(),
             state => format!("{:?}", state.phase()),
         };

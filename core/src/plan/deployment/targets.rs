@@ -23,6 +23,8 @@ use crate::{
 /// Group and hosts of the Deployment.
 pub(crate) struct Targets<'a> {
     pub group: &'a Group,
+    /// All of the group in service, selected or not.
+    pub in_service: Vec<&'a Host>,
     /// Selected and in service, in the group's order.
     pub hosts: Vec<&'a Host>,
     /// Selected and out of service, with the cause: in no count, neither updated nor healed.
@@ -66,6 +68,7 @@ pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failur
     });
     let mut targets = Targets {
         group,
+        in_service: group.hosts.iter().filter(|host| group.suspended(host, now).is_none()).collect(),
         hosts: Vec::new(),
         suspended: Vec::new(),
         refused: BTreeMap::new(),

@@ -15,7 +15,7 @@ use crate::model::{
 use crate::{
     api::{
         Reason,
-        deployment::{Phase, Rollout},
+        deployment::{DeploymentStatus, Phase, Rollout},
         hostgroup::Host,
         verbs,
     },
@@ -28,6 +28,8 @@ use crate::{
         version::VersionRecord,
     },
 };
+
+mod shared_group;
 
 /// How the update of a simulated host ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,6 +109,7 @@ impl Simulation {
                 jump: vec![],
                 hosts,
                 suspended: vec![],
+                min_available: None,
                 r#become: Default::default(),
                 secret: None,
                 held: true,
@@ -114,6 +117,7 @@ impl Simulation {
             version: Some(version("v1")),
             releases_kept: 5,
             version_removed: false,
+            updates_elsewhere: BTreeMap::new(),
             hosts: BTreeMap::new(),
             siblings: vec![],
             records: vec![],
@@ -277,7 +281,7 @@ fn run(target: &Target, host: &str, folder: FolderFacts, ready: bool) -> FolderF
         control_plane_id: "plane".into(),
         namespace: "team".into(),
         deployment: "shop".into(),
-        uid: "uid-1".into(),
+        uid: target.uid.clone(),
         host: host.into(),
     };
     let process = ProcessFacts {

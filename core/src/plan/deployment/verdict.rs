@@ -9,11 +9,14 @@ use super::{
     by_hand,
     deletion::{self, Leaving},
     exceptions::PROBE_FAILS,
-    holds,
+    holds::{self, Hold},
     host_state::HostState,
     observed::Observed,
     records::failures,
-    strategy::rolling,
+    strategy::{
+        min_available::{self, GroupLimit},
+        rolling,
+    },
     view::{HostView, View},
 };
 use crate::{
@@ -27,17 +30,21 @@ use crate::{
     plan::{NEW_VALUE, count_hosts, list_names, verb_command},
 };
 
+/// How often a rollout that `minAvailable` holds is decided again without being woken.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
 /// The verdict, and the delay after which time alone would change it.
 pub fn verdict(
     view: &View<'_>,
     status: &DeploymentStatus,
     leaving: &Leaving,
+    hold: Option<Hold>,
     now: Timestamp,
 ) -> (Verdict, Option<Duration>) {
     if let Some(failure) = &view.unmet {
         return waiting(view.observed, failure, now);
     }
-    let (mut verdict, next) = Chain { view, status, leaving, now }.verdict();
+    let (mut verdict, next) = Chain { view, status, leaving, hold, now }.verdict();
     if view.number(is_by_hand) > 0 && verdict.reason() != Reason::ChangedByHand {
         verdict.add(&format!("; changed by hand and left so: {}", view.names(is_by_hand)));
     }
@@ -63,6 +70,7 @@ struct Chain<'a> {
     /// The next status so far: all but its conditions.
     status: &'a DeploymentStatus,
     leaving: &'a Leaving,
+    hold: Option<Hold>,
     now: Timestamp,
 }
 
@@ -77,6 +85,10 @@ impl Chain<'_> {
         }
         if any_failed && !view.observed.spec.paused {
             let message = format!("{}. Within maxFailures: {}", self.failed(ready), self.what_goes_on());
+            if self.hold == Some(Hold::TooFewAvailable) {
+                let verdict = Verdict::InProgress { known_bad: true, reason: Reason::HostsFailed, message };
+                return (verdict, Some(LOOK_AGAIN));
+            }
             return self.until_deadline(Reason::HostsFailed, true, message);
         }
         if total == 0 {
@@ -163,6 +175,9 @@ impl Chain<'_> {
         let possibly_updating = self.view.possibly_updating();
         if !possibly_updating.is_empty() {
             return format!("no update begins until {} answer", list_names(&possibly_updating));
+        }
+        if let Some(limit) = self.group_limit() {
+            return self.too_few_available(&limit);
         }
         if rolling::is_held_back(self.view) {
             return format!("no further host is updated while {} are away", self.view.names(is_blocking));
@@ -308,6 +323,13 @@ impl Chain<'_> {
         if updating + staging + waiting == 0 && view.number(is_not_ready) > 0 {
             return self.until_deadline(Reason::HostsNotReady, true, self.not_ready(&progress));
         }
+        if let Some(limit) = self.group_limit() {
+            let message = format!("{progress}; {}", self.too_few_available(&limit));
+            return match limit.never_met {
+                true => (Verdict::failed(Reason::MinAvailableTooHigh, message), None),
+                false => (Verdict::waiting(Reason::TooFewAvailable, message), Some(LOOK_AGAIN)),
+            };
+        }
         if rolling::is_held_back(view) {
             return self.held_back(&progress);
         }
@@ -349,6 +371,27 @@ impl Chain<'_> {
             first.join(", "),
             self.view.observed.verb_command(verbs::REDEPLOY, NEW_VALUE)
         )
+    }
+
+    /// What `minAvailable` of the group leaves, where it holds the rollout.
+    fn group_limit(&self) -> Option<GroupLimit<'_>> {
+        min_available::limit(self.view).filter(|_| self.hold == Some(Hold::TooFewAvailable))
+    }
+
+    fn too_few_available(&self, limit: &GroupLimit<'_>) -> String {
+        let group = &self.view.observed.spec.host_group_ref.name;
+        if limit.never_met {
+            let why = limit.never_met(self.view.targets.group.hosts.len());
+            return format!("no host is updated: HostGroup {group}: {why}");
+        }
+        let waits = format!("no further host is updated for now: {}; it goes on when more are", limit.used_up(group));
+        match limit.first_dead() {
+            Some(host) => {
+                let command = self.group_verb(verbs::SUSPEND_HOST, host);
+                format!("{waits}. To leave a dead machine out of the count: {command}")
+            }
+            None => waits,
+        }
     }
 
     /// Hosts that are unavailable for another cause than an update use up `maxUnavailable`.

@@ -9,7 +9,10 @@ use super::{
 use crate::{
     api::{Reason, Verdict, conditions::Extra},
     model::Failure,
-    plan::{count_hosts, list_names},
+    plan::{
+        count_hosts, list_names,
+        min_available::{is_never_met, never_met, written},
+    },
 };
 
 /// Whether each host in service answers; beside `Ready`, which one of them is enough for.
@@ -21,6 +24,10 @@ pub fn verdict(observed: &Observed, view: &View<'_>) -> Verdict {
     }
     if let Some(failure) = &observed.secret {
         return failed(failure);
+    }
+    let hosts = observed.spec.hosts.len();
+    if let Some(min_available) = observed.spec.min_available.as_ref().filter(|min| is_never_met(min, hosts)) {
+        return Verdict::failed(Reason::MinAvailableTooHigh, never_met(&written(min_available), hosts));
     }
     let total = view.in_service.len();
     let unknown = view.count(|check| matches!(check, HostCheck::Unknown));

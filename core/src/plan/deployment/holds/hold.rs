@@ -13,4 +13,13 @@ pub enum Hold {
     TooManyFailed,
     /// The rollout ended as Failed; it goes on after a retry.
     StillFailed,
+    /// With a further update fewer hosts of the group than `minAvailable` would be available.
+    TooFewAvailable,
+}
+
+impl Hold {
+    /// Releases are brought to hosts all the same: that takes none away.
+    pub(crate) fn stages(self) -> bool {
+        self == Self::TooFewAvailable
+    }
 }

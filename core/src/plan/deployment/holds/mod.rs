@@ -4,6 +4,7 @@
 mod failures;
 mod hold;
 mod paused;
+mod too_few_available;
 mod unmet;
 mod unreadable;
 
@@ -14,8 +15,14 @@ pub use self::{
 use super::view::View;
 
 /// In the order in which they are reported.
-const HOLDS: [fn(&View<'_>) -> Option<Hold>; 5] =
-    [paused::paused, unmet::unmet, unreadable::unreadable, failures::too_many, failures::still_failed];
+const HOLDS: [fn(&View<'_>) -> Option<Hold>; 6] = [
+    paused::paused,
+    unmet::unmet,
+    unreadable::unreadable,
+    failures::too_many,
+    failures::still_failed,
+    too_few_available::too_few_available,
+];
 
 /// The first cause that holds this rollout, if any.
 pub fn first(view: &View<'_>) -> Option<Hold> {

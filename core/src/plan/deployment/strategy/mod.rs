@@ -1,3 +1,5 @@
-//! Which hosts may begin their update: one file per strategy. It must not read facts of hosts itself.
+//! Which hosts may begin their update: one file per strategy, and the limit that the HostGroup sets to all of them. It must not read facts of
+//! hosts itself.
 
+pub mod min_available;
 pub mod rolling;

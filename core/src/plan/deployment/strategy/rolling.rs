@@ -3,28 +3,18 @@
 //! The budget counts every unavailable host, for whatever cause. A host that serves begins only while the budget has room; a host that is
 //! unavailable already takes none and goes first. Never more than `maxUnavailable` updates are open at once.
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-
-use crate::plan::deployment::{
-    host_state::HostState,
-    view::{HostView, View},
+use crate::plan::{
+    deployment::{
+        host_state::HostState,
+        view::{HostView, View},
+    },
+    min_available::Room,
+    share::share,
 };
-
-/// Number of hosts that may be unavailable at one time: a percentage rounds down, to at least one.
-pub fn budget(max_unavailable: &IntOrString, total: usize) -> usize {
-    let most = match max_unavailable {
-        IntOrString::Int(count) => usize::try_from(*count).unwrap_or(1),
-        IntOrString::String(text) => {
-            let percent = text.trim_end_matches('%').parse::<usize>().unwrap_or(1).min(100);
-            total * percent / 100
-        }
-    };
-    most.max(1)
-}
 
 /// Budget of this rollout. Suspended hosts are in no count.
 pub(crate) fn max_unavailable(view: &View<'_>) -> usize {
-    budget(&view.observed.spec.strategy.rolling_update.max_unavailable, view.hosts.len())
+    share(&view.observed.spec.strategy.rolling_update.max_unavailable, view.hosts.len())
 }
 
 /// Hosts wait, no update is open, and none may begin: others are unavailable for another cause.
@@ -46,27 +36,26 @@ fn away(view: &View<'_>) -> usize {
     away - failed.min(allowed)
 }
 
-/// Hosts whose update may begin now, by index, in the group's order, unavailable ones first. `updating`: number of open updates.
-pub(crate) fn may_begin(view: &View<'_>, updating: usize) -> Vec<usize> {
+/// Hosts whose update may begin now, by index, in the group's order, unavailable ones first. `updating`: number of open updates; `room`: what
+/// `minAvailable` of the group leaves.
+pub(crate) fn may_begin<'a>(view: &View<'a>, updating: usize, room: &mut Room<'a>) -> Vec<usize> {
     let most = max_unavailable(view);
-    let waiting = |(_, host): &(usize, &HostView<'_>)| host.state == HostState::Pending;
+    let mut left = most.saturating_sub(updating);
+    let mut left_for_serving = most.saturating_sub(away(view));
+    let waiting = |(_, host): &(usize, &HostView<'a>)| host.state == HostState::Pending;
     let candidates = view.hosts.iter().enumerate().filter(waiting);
     let (serving, down): (Vec<_>, Vec<_>) = candidates.partition(|(_, host)| host.is_available());
-    let room = most.saturating_sub(away(view));
-    let all = down.into_iter().chain(serving.into_iter().take(room));
-    all.map(|(index, _)| index).take(most.saturating_sub(updating)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentage_rounds_down_to_at_least_one_host() {
-        let percent = |text: &str| IntOrString::String(text.to_owned());
-        assert_eq!(budget(&percent("50%"), 5), 2);
-        assert_eq!(budget(&percent("10%"), 5), 1);
-        assert_eq!(budget(&percent("100%"), 5), 5);
-        assert_eq!(budget(&IntOrString::Int(3), 5), 3);
+    let mut begin = Vec::new();
+    for (index, host) in down.into_iter().chain(serving) {
+        let serves = host.is_available();
+        if left == 0 || serves && left_for_serving == 0 {
+            break;
+        }
+        if room.takes(host.name) {
+            begin.push(index);
+            left -= 1;
+            left_for_serving = left_for_serving.saturating_sub(usize::from(serves));
+        }
     }
+    begin
 }

@@ -1,0 +1,152 @@
+//! `minAvailable` of the HostGroup: which of its hosts are not available, selected or not, and what that leaves for updates of this
+//! Deployment. A host is available while it answers and no Deployment has it in an update. One whose update failed here, and whose
+//! application does not serve since, is away by our hand: it counts for this Deployment, not for the others.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    api::hostgroup::Host,
+    plan::{
+        deployment::{
+            host_state::{HostState, is_in_update},
+            observed::{FolderCheck, GoalKind, HostObserved},
+            strategy::rolling,
+            view::{HostView, View},
+        },
+        list_names,
+        min_available::{Room, is_never_met, kept, never_met, written},
+    },
+};
+
+/// The limit of a group that has one.
+pub(crate) struct GroupLimit<'a> {
+    written: String,
+    in_service: usize,
+    suspended: Vec<&'a str>,
+    kept: usize,
+    /// No update is possible even with all hosts of the group in service.
+    pub never_met: bool,
+    unavailable: BTreeMap<&'a str, Unavailable>,
+}
+
+/// Why a host is not available.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Unavailable {
+    Silent,
+    Unchecked,
+    Failed,
+    /// In an update of this Deployment.
+    Updating,
+    /// In an update of these.
+    UpdatingElsewhere(String),
+}
+
+/// `None`: the group has no `minAvailable`.
+pub(crate) fn limit<'a>(view: &View<'a>) -> Option<GroupLimit<'a>> {
+    let group = view.targets.group;
+    let min_available = group.min_available.as_ref()?;
+    let in_service = &view.targets.in_service;
+    let selected: BTreeMap<&str, &HostView<'_>> = view.hosts.iter().map(|host| (host.name, host)).collect();
+    let is_suspended = |host: &&Host| !in_service.iter().any(|one| one.name == host.name);
+    let suspended = group.hosts.iter().filter(is_suspended).map(|host| host.name.as_str());
+    let unavailable = in_service.iter().filter_map(|host| {
+        let why = unavailable(view, host, selected.get(host.name.as_str()).copied())?;
+        Some((host.name.as_str(), why))
+    });
+    Some(GroupLimit {
+        written: written(min_available),
+        in_service: in_service.len(),
+        suspended: suspended.collect(),
+        kept: kept(min_available, in_service.len()),
+        never_met: is_never_met(min_available, group.hosts.len()),
+        unavailable: unavailable.collect(),
+    })
+}
+
+fn unavailable(view: &View<'_>, host: &Host, selected: Option<&HostView<'_>>) -> Option<Unavailable> {
+    let observed = view.observed.host(&host.name);
+    let updating = match selected {
+        Some(selected) => matches!(selected.state, HostState::Updating { .. }),
+        None => has_update(observed),
+    };
+    if updating {
+        return Some(Unavailable::Updating);
+    }
+    if let Some(others) = view.observed.updates_elsewhere.get(&host.name) {
+        let names: Vec<&String> = others.iter().collect();
+        return Some(Unavailable::UpdatingElsewhere(list_names(&names)));
+    }
+    match &observed.check {
+        FolderCheck::Failed(_) => Some(Unavailable::Silent),
+        FolderCheck::Unknown => Some(Unavailable::Unchecked),
+        FolderCheck::Facts(_) => {
+            let failed = selected.is_some_and(|host| matches!(host.state, HostState::Failed(_)));
+            (failed && !observed.is_serving()).then_some(Unavailable::Failed)
+        }
+    }
+}
+
+/// Of a host that is not selected any more.
+fn has_update(observed: &HostObserved) -> bool {
+    observed.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Run)
+        || observed.view().is_some_and(|view| is_in_update(&view.folder))
+}
+
+impl<'a> GroupLimit<'a> {
+    pub fn room(&self) -> Room<'a> {
+        Room::new(self.in_service.saturating_sub(self.kept), self.unavailable.keys().copied())
+    }
+
+    /// What it says, and who uses it up. `group`: name of the HostGroup.
+    pub fn used_up(&self, group: &str) -> String {
+        let Self { written, in_service, suspended, kept, unavailable, .. } = self;
+        let of = match *in_service {
+            1 => "its 1 host".to_owned(),
+            n => format!("its {n} hosts"),
+        };
+        let mut text =
+            format!("spec.minAvailable {written} of HostGroup {group} keeps {kept} of {of} in service available");
+        if kept >= in_service {
+            text = format!("{text}, and {} suspended", list_names(suspended));
+        }
+        if unavailable.is_empty() {
+            return text;
+        }
+        let mut by_cause: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for (host, why) in unavailable {
+            let cause = match why {
+                Unavailable::Silent => "no answer from".to_owned(),
+                Unavailable::Unchecked => "not checked yet:".to_owned(),
+                Unavailable::Failed => "failed on".to_owned(),
+                Unavailable::Updating => "updating".to_owned(),
+                Unavailable::UpdatingElsewhere(who) => format!("in an update of {who}:"),
+            };
+            by_cause.entry(cause).or_default().push(host);
+        }
+        let causes: Vec<String> =
+            by_cause.into_iter().map(|(cause, hosts)| format!("{cause} {}", list_names(&hosts))).collect();
+        format!("{text}; not available: {}", causes.join("; "))
+    }
+
+    /// The first host that is down for a cause which may not pass by itself.
+    pub fn first_dead(&self) -> Option<&'a str> {
+        let is_dead = |why: &Unavailable| matches!(why, Unavailable::Silent | Unavailable::Failed);
+        self.unavailable.iter().find(|(_, why)| is_dead(why)).map(|(host, _)| *host)
+    }
+
+    /// Why no update is ever possible in this group.
+    pub fn never_met(&self, hosts: usize) -> String {
+        never_met(&self.written, hosts)
+    }
+}
+
+/// Hosts could begin their update, and `minAvailable` leaves room for none of them; no update is open.
+pub(crate) fn is_used_up(view: &View<'_>) -> bool {
+    let Some(limit) = limit(view) else { return false };
+    let waits_for_staging = view.hosts.iter().any(HostView::is_waited_for) && !view.has_begun();
+    let open = view.number(|state| matches!(state, HostState::Updating { .. }));
+    open == 0
+        && !waits_for_staging
+        && !rolling::may_begin(view, 0, &mut Room::unlimited()).is_empty()
+        && rolling::may_begin(view, 0, &mut limit.room()).is_empty()
+}
