@@ -165,26 +165,40 @@ fn has_entry(mut environ: impl Read, wanted: &[u8], piece: &mut [u8]) -> bool {
 /// Living processes whose executable or working directory lies below `releases`, but for those of `known` and the one that asks. Only of
 /// users whose processes we start: anybody may go into our folders.
 pub fn suspected(releases: &Path, known: &[Identity]) -> Vec<StrangerFacts> {
+    describe_all(&below(releases, known))
+}
+
+/// The same beside an application that runs. `known` is asked once more where something is suspected: an application may have forked
+/// between two lists, and what has ended since is nobody's.
+pub fn suspected_beside(releases: &Path, known: impl Fn() -> Vec<Identity>) -> Vec<StrangerFacts> {
+    let mut strangers = below(releases, &known());
+    if !strangers.is_empty() {
+        let again = known();
+        strangers.retain(|process| !again.contains(process) && !matches!(find(process), Found::Dead));
+    }
+    describe_all(&strangers)
+}
+
+fn below(releases: &Path, known: &[Identity]) -> Vec<Identity> {
     let mut places: Vec<PathBuf> = vec![releases.to_owned()];
     places.extend(fs::canonicalize(releases));
-    let below = |link: PathBuf| places.iter().any(|place| link.starts_with(place));
+    let is_below = |link: PathBuf| places.iter().any(|place| link.starts_with(place));
     let own = rustix::process::getpid().as_raw_nonzero().get();
     // Whom the application runs as has its data.
     let data = releases.with_file_name("shared").join("data");
     let mut users = vec![rustix::process::getuid().as_raw()];
     users.extend([releases, &data].iter().filter_map(|path| fs::metadata(path).ok()).map(|found| found.uid()));
-    let found: Vec<Identity> = table()
+    table()
         .iter()
         .filter(|(pid, _)| *pid != own)
         .filter(|(pid, stat)| !known.iter().any(|process| process.pid == *pid && process.start == stat.start))
         .filter(|(pid, _)| {
-            ["exe", "cwd"].iter().any(|link| fs::read_link(format!("/proc/{pid}/{link}")).is_ok_and(below))
+            ["exe", "cwd"].iter().any(|link| fs::read_link(format!("/proc/{pid}/{link}")).is_ok_and(is_below))
         })
         // Last, for it is the longest of these files.
         .filter(|(pid, _)| user_of(*pid).is_none_or(|user| users.contains(&user)))
         .map(|(pid, stat)| Identity::with(*pid, stat))
-        .collect();
-    describe_all(&found)
+        .collect()
 }
 
 /// The first few of these processes as a person is told of them, and in a last entry without a pid how many more there are: any number of
@@ -252,6 +266,32 @@ mod tests {
         let mut endless = std::io::repeat(b'x').take(2 * ENVIRON_MAX);
         assert!(!super::has_entry((&mut endless).take(ENVIRON_MAX), wanted, &mut [0; PIECE]));
         assert_eq!(endless.limit(), ENVIRON_MAX);
+    }
+
+    #[test]
+    fn what_an_application_forks_between_two_lists_is_its_own_and_what_ended_is_nobodys() {
+        let releases = tempfile::tempdir().unwrap();
+        let child = std::process::Command::new("sleep").arg("1000").current_dir(releases.path()).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let identity = Identity::of(pid).unwrap();
+        assert_eq!(suspected_beside(releases.path(), Vec::new).len(), 1, "nobody ever knew it");
+        let asked = std::cell::Cell::new(0);
+        let late = || {
+            asked.set(asked.get() + 1);
+            if asked.get() == 1 { Vec::new() } else { vec![identity.clone()] }
+        };
+        assert!(suspected_beside(releases.path(), late).is_empty(), "it was forked after the first list");
+        let child = std::cell::RefCell::new((child, 0));
+        let ends = || {
+            let mut child = child.borrow_mut();
+            child.1 += 1;
+            if child.1 == 2 {
+                child.0.kill().unwrap();
+                child.0.wait().unwrap();
+            }
+            Vec::new()
+        };
+        assert!(suspected_beside(releases.path(), ends).is_empty(), "it has ended meanwhile");
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod stat;
 
 pub use belonging::{
     MARK, children, descendants, describe, describe_all, marked, marked_of, members_of, session_members, suspected,
-    unseen_children, user_name, user_of,
+    suspected_beside, unseen_children, user_name, user_of,
 };
 pub(crate) use handle::timespec;
 pub use handle::{Found, Handle, end_all, find, first_dead, is_dead};

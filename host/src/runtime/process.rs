@@ -20,7 +20,9 @@ use crate::{
     folder::Folder,
     keeper::{self, Belonging, Order, Phase, State, Unended, Work},
     probe,
-    process::{Found, Identity, boot_id, find, listening, start_time_now, suspected, timespec, whose},
+    process::{
+        Found, Identity, boot_id, find, listening, start_time_now, suspected, suspected_beside, timespec, whose,
+    },
     records::shell,
 };
 
@@ -73,8 +75,8 @@ impl Runtime for Process {
         if let Some(run_as) = &start.config.run_as {
             as_user::try_become(run_as).map_err(|why| StepFailure::new(Reason::HostUnsupported, why))?;
         }
-        let known = State::read(folder).ok().flatten().map(|state| everything(&state)).unwrap_or_default();
-        let strangers = suspected(&folder.releases(), &known);
+        let known = || State::read(folder).ok().flatten().map(|state| everything(&state)).unwrap_or_default();
+        let strangers = suspected_beside(&folder.releases(), known);
         if strangers.is_empty() { Ok(()) } else { Err(suspicion(strangers)) }
     }
 

@@ -30,7 +30,7 @@ use crate::{
     folder::Folder,
     keeper::{self, Phase, State},
     probe,
-    process::{Found, boot_id, find, instance_value, suspected},
+    process::{Found, boot_id, find, instance_value, suspected, suspected_beside},
 };
 use asking::Asking;
 use begin::{begin, install, is_its_own, start_failed, write_environment};
@@ -106,15 +106,18 @@ impl Runtime for Systemd {
         } else {
             check_administrators(folder, &unit, &shown)?
         }
-        let mut known = ready::members(&shown.control_group);
-        known.extend(shown.main());
-        match State::read(folder).ok().flatten() {
-            Some(state) if state.unit.is_some() => known.extend(ready::probes(&state)),
-            // Another runtime's, which is stopped before this one starts.
-            Some(state) => known.extend(process::everything(&state)),
-            None => {}
-        }
-        let strangers = suspected(&folder.releases(), &known);
+        let known = || {
+            let mut known = ready::members(&shown.control_group);
+            known.extend(shown.main());
+            match State::read(folder).ok().flatten() {
+                Some(state) if state.unit.is_some() => known.extend(ready::probes(&state)),
+                // Another runtime's, which is stopped before this one starts.
+                Some(state) => known.extend(process::everything(&state)),
+                None => {}
+            }
+            known
+        };
+        let strangers = suspected_beside(&folder.releases(), known);
         if strangers.is_empty() { Ok(()) } else { Err(process::suspicion(strangers)) }
     }
 
