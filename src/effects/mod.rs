@@ -4,6 +4,7 @@ pub(crate) mod api_server;
 pub(crate) mod certificates;
 pub mod clock;
 pub mod executor;
+pub mod fair;
 pub mod fresh;
 pub mod gate;
 pub mod git;

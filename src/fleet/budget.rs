@@ -1,11 +1,9 @@
-//! What all workers share: connections and the descriptors behind them, sign-ins per second, upload bytes per second. Fair: who waits
-//! first is served first. Hosts that did not answer last time share a quarter: each may hold its part up to the last deadline.
+//! What all workers share: connections and the descriptors behind them, sign-ins per second, upload bytes per second. Connections and sign-ins
+//! are shared by namespaces (`effects/fair.rs`); within one, and within a group, who waits first is served first. Hosts that never answered, or
+//! not last time, share a quarter: each may hold its part up to the last deadline.
 
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -14,7 +12,11 @@ use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::limit::{Limit, LimitPermit};
-use crate::effects::{clock, program::ByteBudget};
+use crate::effects::{
+    clock,
+    fair::{FairPlaces, Offer, Place},
+    program::ByteBudget,
+};
 
 /// Descriptors that are for everything but hosts: API server, store, builds, files.
 const RESERVED: u64 = 512;
@@ -45,9 +47,11 @@ pub enum Short {
     Group { most: usize, hosts: usize },
     #[error("hosts that did not answer have {most} of its group's connections (ssh.maxConcurrentConnections)")]
     DoubtfulOfGroup { most: usize },
-    #[error("all groups together have {most}, as many as the operator may open (its limit of open files)")]
+    #[error(
+        "all groups together have {most}, as many as the operator may open (its limit of open files); namespaces share them"
+    )]
     All { most: usize },
-    #[error("hosts of all groups that did not answer have {most} of the operator's connections")]
+    #[error("hosts of all groups that did not answer have {most} of the operator's connections; namespaces share them")]
     DoubtfulOfAll { most: usize },
     #[error("{per_second} hosts a second are signed in to at most")]
     SignIns { per_second: u32 },
@@ -66,16 +70,23 @@ pub fn raise_descriptors() -> u64 {
 /// Cheap to clone; all clones are one. The default raises this process' limit of open files.
 #[derive(Clone)]
 pub struct Budgets {
-    all: Arc<Overall>,
+    connections: FairPlaces,
+    /// Of those, what hosts have that did not answer yet.
+    doubtful: FairPlaces,
+    most: usize,
     sign_ins: Arc<Bucket>,
+    /// Whose turn it is to wait for the next sign-in.
+    turn: FairPlaces,
     bytes: Option<Arc<Bucket>>,
 }
 
-struct Overall {
-    share: Share,
-    most: usize,
-    /// Of all groups.
-    hosts: AtomicUsize,
+/// How a host answered before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Answered,
+    Never,
+    /// Not when it was dialled last.
+    Silent,
 }
 
 impl Default for Budgets {
@@ -91,35 +102,49 @@ impl Budgets {
         let most = settings.connections.min(most).max(1);
         let sign_ins = Bucket::new(settings.sign_ins_per_second, settings.sign_ins_per_second * 2.0);
         let bytes = settings.upload_bytes_per_second.map(|rate| Arc::new(Bucket::new(rate as f64, rate as f64)));
-        let all = Overall { share: Share::new(most, most / 4), most, hosts: AtomicUsize::new(0) };
-        Self { all: Arc::new(all), sign_ins: Arc::new(sign_ins), bytes }
+        Self {
+            connections: FairPlaces::new(most),
+            doubtful: FairPlaces::that_leave_some(most / 4),
+            most,
+            sign_ins: Arc::new(sign_ins),
+            turn: FairPlaces::new(1),
+            bytes,
+        }
     }
 
     /// The connections of a group of so many hosts. `most`: at once; `None`: one for each host.
-    pub(crate) fn group(&self, most: Option<usize>, hosts: usize) -> Connections {
-        let group = OfGroup { share: Share::new(1, 1), size: Mutex::default(), all: self.all.clone() };
+    pub(crate) fn group(&self, namespace: &str, most: Option<usize>, hosts: usize) -> Connections {
+        let group = OfGroup { namespace: namespace.to_owned(), share: Share::new(1, 1), size: Mutex::default() };
         let connections = Connections(Arc::new(group));
         connections.resize(most, hosts);
         connections
     }
 
-    /// Waits for the right to one connection of the group and of all, whoever has waited longest first. `doubtful`: the host did not
-    /// answer last time. `tell`: what is waited for, whenever that is another budget.
+    /// Waits for the right to one connection of the group and of all. `tell`: what is waited for, whenever that is another budget.
     pub(super) async fn connect(
         &self,
         group: &Connections,
-        doubtful: bool,
+        standing: Standing,
         tell: impl Fn(Short) + Send + Sync,
     ) -> ConnectionPermit {
-        let of_group = group.0.share.acquire(doubtful, |is_doubtful| tell(group.short(is_doubtful))).await;
-        let of_all = |is_doubtful| match is_doubtful {
-            true => tell(Short::DoubtfulOfAll { most: (self.all.most / 4).max(1) }),
-            false => tell(Short::All { most: self.all.most }),
+        let namespace = &group.0.namespace;
+        let is_silent = standing == Standing::Silent;
+        let of_group = group.0.share.acquire(is_silent, |is_doubtful| tell(group.short(is_doubtful))).await;
+        // Of its group it takes no part from others: a group is its namespace's own.
+        let quarter = match standing {
+            Standing::Answered => None,
+            Standing::Never | Standing::Silent => {
+                tell(Short::DoubtfulOfAll { most: (self.most / 4).max(1) });
+                Some(self.doubtful.take(namespace).await)
+            }
         };
-        let of_all = self.all.share.acquire(doubtful, of_all).await;
+        tell(Short::All { most: self.most });
+        let place = self.connections.take(namespace).await;
         tell(Short::SignIns { per_second: self.sign_ins.rate as u32 });
+        let turn = self.turn.take(namespace).await;
         self.sign_ins.take(1.0).await;
-        ConnectionPermit(Arc::new([of_group, of_all]))
+        drop(turn);
+        ConnectionPermit(Arc::new(Held { of_group, quarter: Mutex::new(quarter), place }))
     }
 
     pub(super) fn bytes(&self) -> Option<Arc<dyn ByteBudget>> {
@@ -132,9 +157,9 @@ impl Budgets {
 pub(crate) struct Connections(Arc<OfGroup>);
 
 struct OfGroup {
+    namespace: String,
     share: Share,
     size: Mutex<GroupSize>,
-    all: Arc<Overall>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -150,15 +175,13 @@ impl Connections {
         let doubtful = GroupSize { most, hosts }.doubtful();
         let mut size = self.0.size.lock();
         self.0.share.resize(most, doubtful);
-        self.0.all.hosts.fetch_add(hosts, Ordering::Relaxed);
-        self.0.all.hosts.fetch_sub(size.hosts, Ordering::Relaxed);
         *size = GroupSize { most, hosts };
     }
 
-    /// Every host may keep its connection; else each is closed after its use.
+    /// Every host may keep its connection until another one needs it more; else each is closed after its use.
     pub fn keeps(&self) -> bool {
         let GroupSize { most, hosts } = *self.0.size.lock();
-        hosts <= most && self.0.all.hosts.load(Ordering::Relaxed) <= self.0.all.most
+        hosts <= most
     }
 
     /// What its hosts wait for.
@@ -175,12 +198,6 @@ impl GroupSize {
     /// With one for each host none takes any from another.
     fn doubtful(self) -> usize {
         if self.most < self.hosts { (self.most / 4).max(1) } else { self.most }
-    }
-}
-
-impl Drop for OfGroup {
-    fn drop(&mut self) {
-        self.all.hosts.fetch_sub(self.size.get_mut().hosts, Ordering::Relaxed);
     }
 }
 
@@ -221,24 +238,36 @@ struct One {
 }
 
 /// The right to one connection, until its socket is closed.
-pub struct ConnectionPermit(Arc<[One; 2]>);
+pub struct ConnectionPermit(Arc<Held>);
+
+struct Held {
+    of_group: One,
+    quarter: Mutex<Option<Place>>,
+    place: Place,
+}
 
 impl ConnectionPermit {
-    /// For whoever learns that the host answers.
-    pub(crate) fn health(&self) -> Health {
-        Health(Arc::downgrade(&self.0))
+    /// For whoever learns how the host answers, and whether its connection is needed.
+    pub(crate) fn use_of(&self) -> ConnectionUse {
+        ConnectionUse(Arc::downgrade(&self.0))
     }
 }
 
-/// A connection's share of the quarter for doubtful hosts.
-pub(crate) struct Health(Weak<[One; 2]>);
+/// How a connection is used, told by its session, which does not keep it open.
+pub(crate) struct ConnectionUse(Weak<Held>);
 
-impl Health {
+impl ConnectionUse {
     /// The host told its facts: it does not count among the doubtful.
     pub fn mark_healthy(&self) {
-        for one in self.0.upgrade().iter().flat_map(|both| both.iter()) {
-            one.doubtful.lock().take();
+        if let Some(held) = self.0.upgrade() {
+            held.of_group.doubtful.lock().take();
+            held.quarter.lock().take();
         }
+    }
+
+    /// It is kept without need from now on.
+    pub fn offer(&self) -> Option<Offer> {
+        Some(self.0.upgrade()?.place.offer())
     }
 }
 
@@ -305,19 +334,23 @@ mod tests {
 
     use super::*;
 
-    fn connect(budgets: &Budgets, group: &Connections, doubtful: bool) -> Option<ConnectionPermit> {
-        budgets.connect(group, doubtful, |_| {}).now_or_never()
+    fn connect(budgets: &Budgets, group: &Connections, is_silent: bool) -> Option<ConnectionPermit> {
+        budgets.connect(group, standing(is_silent), |_| {}).now_or_never()
+    }
+
+    fn standing(is_silent: bool) -> Standing {
+        if is_silent { Standing::Silent } else { Standing::Answered }
     }
 
     #[test]
     fn hosts_that_did_not_answer_get_a_quarter_until_they_do() {
         let budgets = Budgets::new(BudgetSettings { connections: 100, ..BudgetSettings::default() }, 10_000);
-        let group = budgets.group(Some(8), 20);
+        let group = budgets.group("a", Some(8), 20);
         let doubtful: Vec<_> = (0..4).map_while(|_| connect(&budgets, &group, true)).collect();
         assert_eq!(doubtful.len(), 2);
         let healthy: Vec<_> = (0..9).map_while(|_| connect(&budgets, &group, false)).collect();
         assert_eq!(healthy.len(), 6);
-        doubtful[0].health().mark_healthy();
+        doubtful[0].use_of().mark_healthy();
         drop(healthy);
         assert!(connect(&budgets, &group, true).is_some());
     }
@@ -325,28 +358,34 @@ mod tests {
     #[test]
     fn with_a_connection_for_each_host_none_takes_any_from_another() {
         let budgets = Budgets::new(BudgetSettings { connections: 100, ..BudgetSettings::default() }, 10_000);
-        let group = budgets.group(None, 8);
+        let group = budgets.group("a", None, 8);
         let doubtful: Vec<_> = (0..9).map_while(|_| connect(&budgets, &group, true)).collect();
         assert_eq!(doubtful.len(), 8);
     }
 
     #[test]
-    fn connections_are_kept_as_long_as_there_is_one_for_each_host_of_all_groups() {
+    fn connections_are_kept_where_a_group_has_one_for_each_host_however_many_others_have() {
         let budgets = Budgets::new(BudgetSettings { connections: 10, ..BudgetSettings::default() }, 10_000);
-        let one = budgets.group(None, 6);
-        assert!(one.keeps());
-        let other = budgets.group(Some(3), 4);
-        assert!(one.keeps() && !other.keeps());
-        other.resize(None, 5);
-        assert!(!one.keeps() && !other.keeps());
-        drop(other);
-        assert!(one.keeps());
+        let one = budgets.group("a", None, 6);
+        let other = budgets.group("b", Some(3), 4);
+        let made_up = budgets.group("c", None, 12_000);
+        assert!(one.keeps() && !other.keeps() && made_up.keeps());
+    }
+
+    #[test]
+    fn hosts_that_never_answered_have_a_quarter_of_all_and_each_namespace_a_part_of_it() {
+        let budgets = Budgets::new(BudgetSettings { connections: 40, ..BudgetSettings::default() }, 10_000);
+        let (made_up, new) = (budgets.group("a", None, 12_000), budgets.group("b", None, 9));
+        let take = |group| budgets.connect(group, Standing::Never, |_| {}).now_or_never();
+        let made_up: Vec<_> = (0..20).map_while(|_| take(&made_up)).collect();
+        let new: Vec<_> = (0..20).map_while(|_| take(&new)).collect();
+        assert_eq!((made_up.len(), new.len()), (5, 3));
     }
 
     #[test]
     fn connections_of_before_count_after_a_change() {
         let budgets = Budgets::new(BudgetSettings::default(), 10_000);
-        let group = budgets.group(Some(1), 9);
+        let group = budgets.group("a", Some(1), 9);
         let take = || connect(&budgets, &group, false);
         let first = take().unwrap();
         group.resize(Some(2), 9);
@@ -362,7 +401,7 @@ mod tests {
     #[test]
     fn descriptors_bound_the_connections() {
         let budgets = Budgets::new(BudgetSettings::default(), RESERVED + 3);
-        let group = budgets.group(None, 100);
+        let group = budgets.group("a", None, 100);
         let open: Vec<_> = (0..9).map_while(|_| connect(&budgets, &group, false)).collect();
         assert_eq!(open.len(), 3);
         assert!(raise_descriptors() > RESERVED);
@@ -384,10 +423,10 @@ mod tests {
         let settings = BudgetSettings { connections: 8, ..BudgetSettings::default() };
         let short = |group: Option<usize>, hosts: usize, taken: usize, doubtful: bool| {
             let budgets = Budgets::new(settings, 10_000);
-            let group = budgets.group(group, hosts);
+            let group = budgets.group("a", group, hosts);
             let taken: Vec<_> = (0..taken).map_while(|_| connect(&budgets, &group, doubtful)).collect();
             let told = Mutex::new(None);
-            let waits = budgets.connect(&group, doubtful, |short| *told.lock() = Some(short)).now_or_never();
+            let waits = budgets.connect(&group, standing(doubtful), |short| *told.lock() = Some(short)).now_or_never();
             assert!(waits.is_none(), "with {} taken", taken.len());
             told.into_inner().unwrap()
         };

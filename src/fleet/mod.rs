@@ -2,7 +2,8 @@
 //! of it, and a queue of orders. Reconciles read here and never wait for a host. It must not decide what is to be done on one.
 //!
 //! A worker is never shared across namespaces, users, credentials, roots or host-key policies. One that is slow, silent or hostile holds
-//! up itself alone: connections, sign-ins, descriptors and bytes have budgets, and hosts that did not answer share a quarter of them.
+//! up itself alone: connections, sign-ins, descriptors and bytes have budgets. Namespaces have fair parts of connections and sign-ins
+//! (`effects/fair.rs`), and hosts that never answered, or not last time, share a quarter of the connections.
 //!
 //! | file | job |
 //! |---|---|
@@ -38,7 +39,7 @@ mod worker;
 pub use self::{
     access::{GroupAccess, HostAccess, HostId},
     budget::{BudgetSettings, Budgets, Short, raise_descriptors},
-    changes::Changes,
+    changes::{Changed, Changes},
     jump_route::JumpRoute,
     known::{Known, Link, Waiting},
     ledger::{Answer, GroupName, Ledger, Request},

@@ -75,6 +75,13 @@ impl Queue {
         None
     }
 
+    /// There is no session any more: what waits has its time until the next one.
+    pub fn wait_anew(&mut self, now: Instant) {
+        for job in &mut self.jobs {
+            job.until = now + job.order.patience;
+        }
+    }
+
     /// The most urgent one that fits.
     pub fn take(&mut self, fits: impl Fn(&Work) -> bool) -> Option<Job> {
         self.jobs.retain(|job| !job.is_given_up());
@@ -130,6 +137,16 @@ mod tests {
             std::iter::from_fn(|| queue.take(|_| true)).map(|job| (job.order.priority, job.number)).collect();
         assert_eq!(taken, [(Stop, 4), (Heal, 6), (Update, 2), (Update, 5), (Stage, 3), (Look, 1)]);
         drop(tickets);
+    }
+
+    #[test]
+    fn an_order_that_waited_in_a_session_has_its_time_when_that_breaks() {
+        let mut queue = Queue::default();
+        let (began, broke) = (clock::monotonic(), clock::monotonic() + Duration::from_secs(60));
+        let _kept = queue.add(order(Priority::Update), began);
+        queue.wait_anew(broke);
+        assert!(queue.expired(broke + Duration::from_secs(9)).is_empty());
+        assert_eq!(queue.expired(broke + Duration::from_secs(10)).len(), 1);
     }
 
     #[test]

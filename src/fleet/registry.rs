@@ -53,7 +53,7 @@ impl Fleet {
         let mut groups = self.inner.groups.lock();
         let group = groups.entry((namespace.to_owned(), group_uid.to_owned()));
         let group = group.or_insert_with(|| Group {
-            connections: self.inner.settings.budgets.group(connections, hosts.len()),
+            connections: self.inner.settings.budgets.group(namespace, connections, hosts.len()),
             route: Arc::new(JumpRoute::that_stays()),
             workers: HashMap::new(),
         });

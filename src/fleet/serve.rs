@@ -16,13 +16,18 @@ use tokio::{
 };
 
 use super::{
+    budget::ConnectionUse,
     order::{FleetError, Outcome, Work},
     queue::Job,
     session::{Dialled, Session, TaskEvents},
     shared::Shared,
 };
 use crate::{
-    effects::program::{ProgramError, PutOptions, TaskNews},
+    effects::{
+        clock,
+        fair::Offer,
+        program::{ProgramError, PutOptions, TaskNews},
+    },
     plan::hostgroup::unfit,
 };
 
@@ -44,6 +49,8 @@ pub(super) enum Over {
     Renew,
     /// Nothing is to be done, and no connection is kept.
     Idle,
+    /// Nothing is to be done, and another host needs the connection more.
+    GivenBack,
 }
 
 /// What one piece of work came to.
@@ -55,8 +62,8 @@ enum Done {
     Looked(Result<(), ProgramError>),
 }
 
-/// `reach`: how the host was reached.
-pub(super) async fn serve(shared: &Arc<Shared>, dialled: Dialled, reach: u64) -> Over {
+/// `connection`: the one that it is over. `reach`: how the host was reached.
+pub(super) async fn serve(shared: &Arc<Shared>, dialled: Dialled, connection: &ConnectionUse, reach: u64) -> Over {
     let Dialled { session, server, welcome, mut pushes } = dialled;
     let began = Instant::now();
     shared.learn(reach, |known, now| {
@@ -72,6 +79,8 @@ pub(super) async fn serve(shared: &Arc<Shared>, dialled: Dialled, reach: u64) ->
     // Hosts that were dialled together are not looked at together.
     let mut next_look = began + shared.period().mul_f64(rand::random_range(0.5..1.0));
     let mut stays = shared.was_late.swap(false, Ordering::Relaxed).then(|| began + LATE);
+    let mut look_again = false;
+    let mut offer: Option<Offer> = None;
     let over = loop {
         if reached.borrow_and_update().number != reach {
             break Over::Renew;
@@ -88,11 +97,24 @@ pub(super) async fn serve(shared: &Arc<Shared>, dialled: Dialled, reach: u64) ->
         if is_idle && !shared.keeps_connection() {
             break Over::Idle;
         }
+        match is_idle && !shared.is_held() {
+            true if offer.is_none() => offer = connection.offer(),
+            true => {}
+            false => offer = None,
+        }
         let due = due(shared, &under_way, next_look);
         let wake = stays.map_or(due, |until| until.min(due));
         tokio::select! {
             () = queued => {}
-            () = shared.look_now.notified() => next_look = Instant::now(),
+            () = shared.look_now.notified() => match under_way.looks {
+                // What is under way may have been answered before.
+                true => look_again = true,
+                false => next_look = Instant::now(),
+            },
+            () = asked_back(offer.as_ref()) => match shared.is_held() || shared.queue.lock().has_some() {
+                true => offer = None,
+                false => break Over::GivenBack,
+            },
             () = tokio::time::sleep_until(wake) => {
                 let now = Instant::now();
                 if now < due {
@@ -128,6 +150,9 @@ pub(super) async fn serve(shared: &Arc<Shared>, dialled: Dialled, reach: u64) ->
                 Ok(Done::Finished(job, result)) => {
                     under_way.remove(&job.order.work);
                     job.finish(result);
+                    if !under_way.looks && std::mem::take(&mut look_again) {
+                        next_look = Instant::now();
+                    }
                     if session.is_closed() {
                         break Over::Lost(ProgramError::Ended(String::new()));
                     }
@@ -138,6 +163,9 @@ pub(super) async fn serve(shared: &Arc<Shared>, dialled: Dialled, reach: u64) ->
                 }
                 Ok(Done::Looked(looked)) => {
                     under_way.looks = false;
+                    if std::mem::take(&mut look_again) {
+                        next_look = Instant::now();
+                    }
                     if let Err(error) = looked {
                         break Over::Lost(error);
                     }
@@ -147,6 +175,11 @@ pub(super) async fn serve(shared: &Arc<Shared>, dialled: Dialled, reach: u64) ->
             _ = reached.changed() => {}
         }
     };
+    if let (Over::GivenBack, Some(offer)) = (&over, offer) {
+        offer.accept();
+    }
+    // What waited for something else in this session has its time to wait for the next one.
+    shared.queue.lock().wait_anew(clock::monotonic());
     // Whatever is under way goes on in the next session.
     shared.session.send_replace(None);
     drop(pushes);
@@ -159,6 +192,14 @@ pub(super) async fn serve(shared: &Arc<Shared>, dialled: Dialled, reach: u64) ->
         }
     }
     over
+}
+
+/// Back when somebody needs the connection more.
+async fn asked_back(offer: Option<&Offer>) {
+    match offer {
+        Some(offer) => offer.asked().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// When the host is looked at next: by schedule, and sooner where it says nothing during a task.

@@ -13,8 +13,8 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     access::{HostAccess, HostId},
-    budget::Connections,
-    changes::Changes,
+    budget::{Connections, Standing},
+    changes::{Changed, Changes},
     jump_route::JumpRoute,
     known::{Known, Link, Waiting},
     order::{FleetError, Work},
@@ -77,19 +77,25 @@ impl Shared {
         if known.access != reach {
             return;
         }
-        let before = known.facts.as_ref().map(Arc::as_ptr);
+        let before = known.facts.clone();
+        let was_connected = matches!(known.link, Link::Connected);
         let changed = change(&mut known, now);
-        if changed || known.facts.as_ref().map(Arc::as_ptr) != before {
+        if changed || known.facts.as_ref().map(Arc::as_ptr) != before.as_ref().map(Arc::as_ptr) {
             known.show();
         }
         if changed {
-            self.tell(&mut known);
+            let is_connected = matches!(known.link, Link::Connected);
+            let what = match (before, &known.facts) {
+                (Some(before), Some(facts)) if was_connected && is_connected => Changed::between(&before, facts),
+                _ => Changed::Host,
+            };
+            self.tell(&mut known, what);
         }
     }
 
-    fn tell(&self, known: &mut Known) {
+    fn tell(&self, known: &mut Known, what: Changed) {
         known.version += 1;
-        self.changes.add(&self.id);
+        self.changes.add(&self.id, what);
     }
 
     /// Work whose session was lost under it. Where the host is reached otherwise by now it may be another machine, or another user there:
@@ -113,7 +119,22 @@ impl Shared {
 
     /// Whether a session that has nothing to do stays.
     pub fn keeps_connection(&self) -> bool {
-        self.group.keeps() || self.holds.load(Ordering::Relaxed) > 0
+        self.group.keeps() || self.is_held()
+    }
+
+    /// Somebody wants it to stay.
+    pub fn is_held(&self) -> bool {
+        self.holds.load(Ordering::Relaxed) > 0
+    }
+
+    /// How the host answered before.
+    pub fn standing(&self) -> Standing {
+        let known = self.known.lock();
+        match (&known.facts, known.failed) {
+            (_, 1..) => Standing::Silent,
+            (None, 0) => Standing::Never,
+            (Some(_), 0) => Standing::Answered,
+        }
     }
 
     /// A new worker's.
@@ -150,7 +171,7 @@ impl Shared {
             if changed {
                 *known = known.renewed();
                 *now = Reach { access: Arc::new(access), number: known.access };
-                self.tell(&mut known);
+                self.tell(&mut known, Changed::Host);
             }
             changed
         });

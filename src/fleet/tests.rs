@@ -49,6 +49,9 @@ struct PlayedFleet {
     /// Tasks end when this is told.
     ends: Notify,
     tasks_wait: AtomicBool,
+    /// Looks are answered while there are permits, where they wait.
+    looks_wait: AtomicBool,
+    looks: Notify,
 }
 
 impl PlayedFleet {
@@ -166,7 +169,13 @@ impl Session for Played {
 
     fn look(&self, _: u64) -> BoxFuture<'_, Result<Option<(u64, HostFacts)>, ProgramError>> {
         self.say("look".to_owned());
-        async { self.alive().map(|()| None) }.boxed()
+        async {
+            if self.world.looks_wait.load(Ordering::SeqCst) {
+                self.world.looks.notified().await;
+            }
+            self.alive().map(|()| None)
+        }
+        .boxed()
     }
 
     fn put<'a>(
@@ -445,15 +454,119 @@ async fn what_a_host_tells_is_known_and_named_at_once() {
     }
     let told = world.living().into_iter().find(|session| session.host == "web-1").unwrap();
     told.push(&folder("web"), FolderFacts { journal: 3, ..FolderFacts::default() });
-    assert_eq!(changes.next().await, [host(1)].into());
+    let web = Changed::Folders([folder("web")].into());
+    assert_eq!(changes.next().await, [(host(1), web.clone())].into());
     let known = fleet.known(&host(1)).unwrap();
     assert_eq!(known.facts.unwrap().folders[&folder("web")].journal, 3);
     // The same again changes nothing.
     told.push(&folder("web"), FolderFacts { journal: 3, ..FolderFacts::default() });
     told.push(&folder("web"), FolderFacts { journal: 4, ..FolderFacts::default() });
-    assert_eq!(changes.next().await, [host(1)].into());
+    assert_eq!(changes.next().await, [(host(1), web)].into());
     assert!(changes.next().now_or_never().is_none());
     assert!(matches!(fleet.known(&host(0)).unwrap().link, Link::Connected));
+}
+
+#[tokio::test]
+async fn changes_that_come_together_name_the_folders_of_each() {
+    let world = Arc::new(PlayedFleet::default());
+    let fleet = fleet(&world);
+    let changes = fleet.changes();
+    configure(&fleet, 1, None, 1);
+    until(|| fleet.known(&host(0)).unwrap().facts.is_some()).await;
+    assert_eq!(changes.next().await, [(host(0), Changed::Host)].into());
+    let told = world.living().remove(0);
+    told.push(&folder("web"), FolderFacts { journal: 1, ..FolderFacts::default() });
+    told.push(&folder("db"), FolderFacts { journal: 1, ..FolderFacts::default() });
+    told.push(&folder("web"), FolderFacts { journal: 2, ..FolderFacts::default() });
+    let journal = |name| Some(fleet.known(&host(0))?.facts?.folders.get(&folder(name))?.journal);
+    until(|| journal("web") == Some(2)).await;
+    let both = Changed::Folders([folder("db"), folder("web")].into());
+    assert_eq!(changes.next().await, [(host(0), both)].into());
+}
+
+#[tokio::test]
+async fn a_look_that_is_wanted_during_another_one_follows_it() {
+    let world = Arc::new(PlayedFleet::default());
+    world.looks_wait.store(true, Ordering::SeqCst);
+    let fleet = fleet(&world);
+    configure(&fleet, 1, None, 1);
+    until(|| matches!(fleet.known(&host(0)).unwrap().link, Link::Connected)).await;
+    let looks = || world.asked.lock().len();
+    // The first ones may have come before the session.
+    until(|| {
+        fleet.look_now(&host(0));
+        looks() == 1
+    })
+    .await;
+    fleet.look_now(&host(0));
+    world.looks_wait.store(false, Ordering::SeqCst);
+    until(|| {
+        world.looks.notify_waiters();
+        looks() == 2
+    })
+    .await;
+}
+
+/// A fleet with so many connections for all namespaces.
+fn fleet_of(world: &Arc<PlayedFleet>, connections: usize) -> Fleet {
+    let budgets = Budgets::new(BudgetSettings { connections, ..BudgetSettings::default() }, 10_000);
+    Fleet::new(Arc::new(PlayedDialer(world.clone())), FleetSettings { budgets, ..FleetSettings::default() })
+}
+
+/// Hosts of one namespace, named after it.
+fn configure_namespace(fleet: &Fleet, namespace: &str, hosts: usize) {
+    let hosts = (0..hosts).map(|n| (format!("{namespace}-{n}"), access(1))).collect();
+    let access = GroupAccess { hosts, connections: None, period: Duration::from_secs(600), least_rate: None };
+    fleet.configure(namespace, "g", access);
+}
+
+fn known_of(fleet: &Fleet, namespace: &str, hosts: usize) -> Vec<Known> {
+    let id = |n| HostId::new(namespace, "g", &format!("{namespace}-{n}"));
+    (0..hosts).map(|n| fleet.known(&id(n)).unwrap()).collect()
+}
+
+fn connected(fleet: &Fleet, namespace: &str, hosts: usize) -> usize {
+    known_of(fleet, namespace, hosts).iter().filter(|known| matches!(known.link, Link::Connected)).count()
+}
+
+#[tokio::test]
+async fn a_namespace_with_more_hosts_than_its_share_gives_back_what_others_need() {
+    let world = Arc::new(PlayedFleet::default());
+    let fleet = fleet_of(&world, 8);
+    configure_namespace(&fleet, "big", 20);
+    // Its own hosts take turns, and each connection that can be is kept.
+    until(|| known_of(&fleet, "big", 20).iter().all(|known| known.facts.is_some())).await;
+    until(|| connected(&fleet, "big", 20) == 8).await;
+    configure_namespace(&fleet, "small", 3);
+    until(|| connected(&fleet, "small", 3) == 3 && connected(&fleet, "big", 20) == 5).await;
+    assert!(world.most.load(Ordering::SeqCst) <= 8);
+    // Whoever wants something of a host that gave its connection back has it dialled.
+    let dialled = world.dialled.load(Ordering::SeqCst);
+    let idle = (0..20).find(|n| !matches!(known_of(&fleet, "big", 20)[*n].link, Link::Connected)).unwrap();
+    let id = HostId::new("big", "g", &format!("big-{idle}"));
+    assert_eq!(fleet.submit(&id, order(Priority::Look, Work::Look)).done().await.unwrap(), Outcome::Done);
+    assert_eq!(world.dialled.load(Ordering::SeqCst), dialled + 1);
+    assert_eq!(connected(&fleet, "small", 3), 3);
+}
+
+#[tokio::test]
+async fn hosts_that_never_answer_take_no_connection_from_those_that_do() {
+    let world = Arc::new(PlayedFleet::default());
+    for n in 0..40 {
+        world.dials.lock().insert(format!("made-up-{n}"), vec![Dial::Hangs; 1000].into());
+    }
+    let fleet = fleet_of(&world, 8);
+    configure_namespace(&fleet, "made-up", 40);
+    until(|| world.dialled.load(Ordering::SeqCst) == 1).await;
+    configure_namespace(&fleet, "shop", 6);
+    until(|| connected(&fleet, "shop", 6) == 6).await;
+    let sessions = world.living();
+    let id = |n| HostId::new("shop", "g", &format!("shop-{n}"));
+    for n in 0..6 {
+        assert_eq!(fleet.submit(&id(n), order(Priority::Look, Work::Look)).done().await.unwrap(), Outcome::Done);
+    }
+    assert!(sessions.iter().all(|session| !session.closed.load(Ordering::SeqCst)));
+    assert_eq!((world.open.load(Ordering::SeqCst), world.dialled.load(Ordering::SeqCst)), (6, 7), "they are kept");
 }
 
 #[tokio::test]
@@ -594,7 +707,7 @@ async fn a_host_that_waits_for_a_connection_says_so_after_a_while() {
     configure(&fleet, 2, Some(1), 1);
     let mut waiting = BTreeMap::new();
     while waiting.len() < 2 {
-        for id in changes.next().await {
+        for id in changes.next().await.into_keys() {
             waiting.insert(id.host.clone(), fleet.known(&id).unwrap().waiting.unwrap());
         }
     }

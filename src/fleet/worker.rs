@@ -47,8 +47,8 @@ pub enum NoSession {
     #[error("the connection is lost, and made again as soon as the host answers")]
     Lost,
     #[error(
-        "its HostGroup keeps no connection between checks, for there may be fewer (ssh.maxConcurrentConnections) than hosts; raise that, or \
-         read the log on the host with landfall-host logs"
+        "no connection is kept between checks: there may be fewer than hosts (ssh.maxConcurrentConnections of its HostGroup), or others needed \
+         it; raise the former, try again, or read the log on the host with landfall-host logs"
     )]
     NotKept,
     #[error(transparent)]
@@ -113,12 +113,14 @@ impl Worker {
         let opening = async move {
             let mut sessions = shared.session.subscribe();
             let is_lost = || matches!(shared.known.lock().link, Link::Lost(_));
-            let patience = if is_lost() || !shared.keeps_connection() { Duration::ZERO } else { READ_PATIENCE };
+            let is_idle = || matches!(shared.known.lock().link, Link::Idle);
+            let patience =
+                if is_lost() || is_idle() || !shared.keeps_connection() { Duration::ZERO } else { READ_PATIENCE };
             let open = tokio::time::timeout(patience, sessions.wait_for(Option::is_some)).await;
             let session = open.ok().and_then(|open| open.ok()?.as_ref()?.upgrade());
             match session.filter(|session| !session.is_closed()) {
                 Some(session) => Ok(session.log(&folder, part).await?),
-                None if !shared.keeps_connection() => Err(NoSession::NotKept),
+                None if is_idle() || !shared.keeps_connection() => Err(NoSession::NotKept),
                 None if is_lost() => Err(NoSession::Lost),
                 None => Err(NoSession::Dialled),
             }
@@ -160,10 +162,10 @@ async fn rounds(shared: &Arc<Shared>, dialer: &Arc<dyn Dialer>) {
             continue;
         };
         match round {
-            Ok((Over::Idle, _)) => {
+            Ok((over @ (Over::Idle | Over::GivenBack), _)) => {
                 failed = 0;
                 shared.pass_over(number, Link::Idle);
-                idle(shared, number).await;
+                idle(shared, number, matches!(over, Over::GivenBack)).await;
             }
             Ok((Over::Renew, _)) => {
                 failed = 0;
@@ -194,20 +196,20 @@ async fn round(
     reach: Reach,
 ) -> Option<Result<(Over, Duration), ProgramError>> {
     let Reach { access, number } = reach;
-    let doubtful = shared.known.lock().failed > 0;
+    let standing = shared.standing();
     let short = Mutex::new(None::<Short>);
-    let connecting = shared.settings.budgets.connect(&shared.group, doubtful, |now| *short.lock() = Some(now));
+    let connecting = shared.settings.budgets.connect(&shared.group, standing, |now| *short.lock() = Some(now));
     let permit = attend(shared, number, connecting, || short.lock().map(Waiting::Connection)).await?;
-    let health = permit.health();
+    let connection = permit.use_of();
     let limit = access.dial_limit();
     let dialling = dial(shared, dialer.clone(), access, permit, limit);
     let dialled = match attend(shared, number, dialling, || Some(Waiting::Answer)).await? {
         Ok(dialled) => dialled,
         Err(error) => return Some(Err(error)),
     };
-    health.mark_healthy();
+    connection.mark_healthy();
     let began = clock::monotonic();
-    let over = serve(shared, dialled, number).await;
+    let over = serve(shared, dialled, &connection, number).await;
     Some(Ok((over, began.elapsed())))
 }
 
@@ -292,14 +294,16 @@ async fn pause(shared: &Shared, reach: u64, failed: u32) {
     }
 }
 
-/// Until something is to be done, or the next look is due: some earlier and some later, so that hosts do not come together.
-async fn idle(shared: &Shared, reach: u64) {
+/// Until something is to be done, or the next look is due: some earlier and some later, so that hosts do not come together. `gave_back`: its
+/// connection went to a host that needed it more, so it is not made again at once.
+async fn idle(shared: &Shared, reach: u64, gave_back: bool) {
     let until = tokio::time::sleep(shared.period().mul_f64(rand::random_range(0.9..1.1)));
     tokio::pin!(until);
     loop {
         let queued = shared.queued.notified();
         // Those that nobody waits for any more are no reason to dial.
-        if shared.queue.lock().has_some() || shared.keeps_connection() {
+        let keeps = if gave_back { shared.is_held() } else { shared.keeps_connection() };
+        if shared.queue.lock().has_some() || keeps {
             return;
         }
         tokio::select! {

@@ -35,11 +35,11 @@ pub(super) struct Wanted<'a> {
 impl Wanted<'_> {
     /// The release, made for this host.
     pub async fn bundle(&self) -> Result<Arc<Bundle>, StepError> {
-        let (controller, target) = (self.controller, self.target);
+        let (controller, target, namespace) = (self.controller, self.target, &self.host_ref.namespace);
         let base = if self.delta_failed { None } else { self.base().await };
         if let Some(base) = base {
             let version = base.name.version();
-            match controller.bundles.of(&controller.store, &target.digest, Some(&base)).await {
+            match controller.bundles.of(&controller.store, namespace, &target.digest, Some(&base)).await {
                 Ok(bundle) => {
                     let size = bundle.bundle.size;
                     self.log.note(&format!("stage: {size} bytes, with what the host has of {version}"));
@@ -52,7 +52,7 @@ impl Wanted<'_> {
                 }
             }
         }
-        let bundle = controller.bundles.of(&controller.store, &target.digest, None).await;
+        let bundle = controller.bundles.of(&controller.store, namespace, &target.digest, None).await;
         bundle.map_err(|error| StepError::Failed(host_failed(Reason::StoreUnavailable, &error.to_string(), &[])))
     }
 

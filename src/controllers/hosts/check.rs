@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     api::Reason,
     effects::host::HostError,
-    fleet::{Known, Link, Waiting},
+    fleet::{Changed, Known, Link, Waiting},
     model::{
         Failure,
         facts::{FolderFacts, HostFacts},
@@ -44,6 +44,19 @@ pub(super) enum Differs {
     Host,
     /// These folders alone; none: nothing.
     Folders(BTreeSet<FolderName>),
+}
+
+impl Differs {
+    /// Of several changes at once.
+    pub fn of(changed: Changed) -> Self {
+        match changed {
+            Changed::Host => Self::Host,
+            Changed::Folders(folders) => {
+                // What planners can't name they do not read.
+                Self::Folders(folders.iter().filter_map(|name| FolderName::parse(name.as_str())).collect())
+            }
+        }
+    }
 }
 
 /// Which Deployments may decide otherwise.

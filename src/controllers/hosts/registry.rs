@@ -23,7 +23,10 @@ use crate::{
         host::{HostError, folder_name},
         program::{LogPart, LogStream, ProgramError},
     },
-    fleet::{Fleet, FleetError, Hold, HostId, Known, Ledger, Link, NoSession, Order, Outcome, Priority, Ticket, Work},
+    fleet::{
+        Changed, Fleet, FleetError, Hold, HostId, Known, Ledger, Link, NoSession, Order, Outcome, Priority, Ticket,
+        Work,
+    },
     model::{
         Failure,
         facts::{FolderFacts, HostFacts},
@@ -327,7 +330,7 @@ impl Hosts {
     }
 
     /// A host changed: whoever may decide otherwise is woken.
-    pub(super) fn take_over(&self, id: &HostId) {
+    pub(super) fn take_over(&self, id: &HostId, changed: Changed) {
         let Some(known) = self.fleet.known(id) else { return };
         let check = check::check(&id.host, &known);
         let Some((name, told)) = self.of_uid(id, |group| group.told.remove(&id.host).unwrap_or_default()) else {
@@ -337,8 +340,8 @@ impl Hosts {
         // What was between this change and the last one may have been read, and acted on. A host may have much to tell: it is compared
         // while nobody waits for that.
         let is_next = known.version == told.version + 1;
-        let differs = if is_next { differs(&told.check, &check) } else { Differs::Host };
-        let for_group = if is_next { differs_for_group(&told.check, &check) } else { Differs::Host };
+        let differs = if is_next { differs(&told.check, &check) } else { Differs::of(changed) };
+        let for_group = if is_next { differs_for_group(&told.check, &check) } else { differs.clone() };
         if let HostCheck::Facts(facts) = &check {
             self.note_owners(&key, facts);
         }

@@ -14,18 +14,19 @@ use landfall_host_bundle as bundle;
 use landfall_host_protocol::{Digest, ReleaseName};
 use parking_lot::Mutex;
 use tempfile::NamedTempFile;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
 use super::HostError;
 use crate::effects::{
+    fair::FairPlaces,
     payload::{self, Payload},
     store::Store,
 };
 
-/// Bundles that are kept although nobody uses them, and their bytes.
+/// Bundles that are kept although nobody uses them, and their bytes. Those of the namespace that has the most go first.
 const KEPT_MAX: usize = 8;
 const KEPT_BYTES: u64 = 1 << 30;
-/// Bundles that are made at one time: each takes a processor, and up to 24 MB of memory.
+/// Bundles that are made at one time, shared by namespaces: each takes a processor, and up to 24 MB of memory.
 const AT_ONCE: usize = 2;
 
 /// One release, ready to be sent.
@@ -57,35 +58,41 @@ pub struct Base {
 
 type Made = Result<Arc<Bundle>, HostError>;
 type Cell = OnceCell<Made>;
-/// Digest of the release, and of its base.
-type Key = (String, Option<String>);
+/// Digest of the release, and digest and name of its base, which the bundle has in it.
+type Key = (String, Option<(String, String)>);
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Bundles {
     inner: Arc<Mutex<Inner>>,
-    at_once: Arc<Semaphore>,
+    makers: FairPlaces,
 }
 
 #[derive(Default)]
 struct Inner {
     cells: Vec<(Key, Weak<Cell>)>,
     /// The newest last.
-    kept: Vec<Arc<Cell>>,
+    kept: Vec<Kept>,
+}
+
+struct Kept {
+    /// Whose hosts asked for it last.
+    namespace: String,
+    cell: Arc<Cell>,
 }
 
 impl Default for Bundles {
     fn default() -> Self {
-        Self { inner: Arc::default(), at_once: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { inner: Arc::default(), makers: FairPlaces::new(AT_ONCE) }
     }
 }
 
 impl Bundles {
-    /// The bundle of a release for hosts that hold `base`, or for any host. Whoever asks while it is made waits for the same one, and gets
+    /// The bundle of a release for hosts of a namespace that hold `base`, or for any. Whoever asks while it is made waits for the same one, and gets
     /// the same error; who asks later gets another try.
-    pub async fn of(&self, store: &Store, digest: &str, base: Option<&Base>) -> Made {
-        let key = (digest.to_owned(), base.map(|base| base.digest.clone()));
-        self.get(key, || async {
+    pub async fn of(&self, store: &Store, namespace: &str, digest: &str, base: Option<&Base>) -> Made {
+        let key = (digest.to_owned(), base.map(|base| (base.digest.clone(), base.name.as_str().to_owned())));
+        self.get(namespace, key, || async {
             let tar = local(store, digest).await?;
             let base = match base {
                 Some(base) => Some((base.name.clone(), local(store, &base.digest).await?)),
@@ -96,17 +103,17 @@ impl Bundles {
         .await
     }
 
-    async fn get<F>(&self, key: Key, read: impl FnOnce() -> F) -> Made
+    async fn get<F>(&self, namespace: &str, key: Key, read: impl FnOnce() -> F) -> Made
     where
         F: Future<Output = Result<(Tar, Option<(ReleaseName, Tar)>), HostError>>,
     {
-        let cell = self.cell(key);
+        let cell = self.cell(namespace, key);
         let made = cell.get_or_init(|| async {
-            let permit = self.at_once.clone().acquire_owned().await.map_err(|error| unusable(error.to_string()))?;
+            let place = self.makers.take(namespace).await;
             let (tar, base) = read().await?;
             let made = tokio::task::spawn_blocking(move || {
                 // Whoever asked may be gone before it is made.
-                let _permit = permit;
+                let _place = place;
                 write(tar, base)
             });
             made.await.map_err(|error| unusable(error.to_string()))?
@@ -118,7 +125,7 @@ impl Bundles {
         made
     }
 
-    fn cell(&self, key: Key) -> Arc<Cell> {
+    fn cell(&self, namespace: &str, key: Key) -> Arc<Cell> {
         let mut inner = self.inner.lock();
         inner.cells.retain(|(_, cell)| cell.strong_count() > 0);
         let known = inner.cells.iter().find(|(of, _)| *of == key).and_then(|(_, cell)| cell.upgrade());
@@ -127,24 +134,41 @@ impl Bundles {
             inner.cells.push((key, Arc::downgrade(&cell)));
             cell
         });
-        inner.kept.retain(|kept| !Arc::ptr_eq(kept, &cell));
-        inner.kept.push(cell.clone());
+        inner.kept.retain(|kept| !Arc::ptr_eq(&kept.cell, &cell));
+        inner.kept.push(Kept { namespace: namespace.to_owned(), cell: cell.clone() });
         while inner.kept.len() > KEPT_MAX || inner.kept.len() > 1 && bytes_of(&inner.kept) > KEPT_BYTES {
-            inner.kept.remove(0);
+            let next = next_to_go(&inner.kept);
+            inner.kept.remove(next);
         }
         cell
     }
 
     fn forget(&self, cell: &Arc<Cell>) {
         let mut inner = self.inner.lock();
-        inner.kept.retain(|kept| !Arc::ptr_eq(kept, cell));
+        inner.kept.retain(|kept| !Arc::ptr_eq(&kept.cell, cell));
         inner.cells.retain(|(_, known)| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(cell)));
     }
 }
 
-fn bytes_of(kept: &[Arc<Cell>]) -> u64 {
-    let sizes = kept.iter().filter_map(|cell| Some(cell.get()?.as_ref().ok()?.bundle.size));
-    sizes.fold(0, u64::saturating_add)
+fn bytes_of(kept: &[Kept]) -> u64 {
+    kept.iter().map(Kept::bytes).fold(0, u64::saturating_add)
+}
+
+impl Kept {
+    fn bytes(&self) -> u64 {
+        self.cell.get().and_then(|made| Some(made.as_ref().ok()?.bundle.size)).unwrap_or(0)
+    }
+}
+
+/// Of the namespace that keeps the most bundles, among equals the most bytes, the one that was not used for longest. The newest stays.
+fn next_to_go(kept: &[Kept]) -> usize {
+    let of = |namespace: &str| {
+        let own = || kept.iter().filter(|kept| kept.namespace == namespace);
+        (own().count(), own().map(Kept::bytes).fold(0, u64::saturating_add))
+    };
+    let older = kept.iter().take(kept.len().saturating_sub(1)).enumerate();
+    // Of equals the first one.
+    older.rev().max_by_key(|(_, kept)| of(&kept.namespace)).map_or(0, |(at, _)| at)
 }
 
 /// A release's tar in a file of this machine that has no name, and its SHA-256.
@@ -237,14 +261,14 @@ mod tests {
     }
 
     fn key(n: usize, base: Option<usize>) -> Key {
-        (n.to_string(), base.map(|base| base.to_string()))
+        (n.to_string(), base.map(|base| (base.to_string(), format!("v{base}"))))
     }
 
     #[tokio::test]
     async fn a_bundle_is_made_once_however_many_hosts_ask() {
         let (bundles, read) = (Bundles::default(), AtomicUsize::new(0));
         let ask = || {
-            bundles.get(key(2, Some(1)), || async {
+            bundles.get("a", key(2, Some(1)), || async {
                 read.fetch_add(1, Ordering::SeqCst);
                 Ok((tar(2), Some((name(1), tar(1)))))
             })
@@ -254,7 +278,7 @@ mod tests {
         assert!(made.iter().all(|one| Arc::ptr_eq(one.as_ref().unwrap(), first)));
         assert_eq!(read.load(Ordering::SeqCst), 1);
         assert_eq!(first.bundle.base, Some(name(1)));
-        let whole = bundles.get(key(2, None), || async { Ok((tar(2), None)) }).await.unwrap();
+        let whole = bundles.get("a", key(2, None), || async { Ok((tar(2), None)) }).await.unwrap();
         assert_eq!(whole.bundle.base, None);
         assert_ne!(whole.bundle.sha256, first.bundle.sha256);
     }
@@ -264,7 +288,7 @@ mod tests {
         let (bundles, now, most) = (Bundles::default(), AtomicUsize::new(0), AtomicUsize::new(0));
         let (now, most) = (&now, &most);
         let made = (0..10).map(|n| {
-            bundles.get(key(n, None), move || async move {
+            bundles.get("a", key(n, None), move || async move {
                 most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 for _ in 0..100 {
                     tokio::task::yield_now().await;
@@ -281,7 +305,7 @@ mod tests {
     async fn a_failure_is_told_to_all_who_wait_and_the_next_gets_another_try() {
         let (bundles, read) = (Bundles::default(), AtomicUsize::new(0));
         let ask = || {
-            bundles.get(key(1, None), || async {
+            bundles.get("a", key(1, None), || async {
                 read.fetch_add(1, Ordering::SeqCst);
                 tokio::task::yield_now().await;
                 Err(unusable("it is damaged".to_owned()))
@@ -290,14 +314,14 @@ mod tests {
         let failed = join_all((0..5).map(|_| ask())).await;
         assert!(failed.iter().all(|one| one.as_ref().unwrap_err().to_string().contains("damaged")), "{failed:?}");
         assert_eq!(read.load(Ordering::SeqCst), 1);
-        assert!(bundles.get(key(1, None), || async { Ok((tar(1), None)) }).await.is_ok());
-        assert_eq!(bundles.at_once.available_permits(), AT_ONCE);
+        assert!(bundles.get("a", key(1, None), || async { Ok((tar(1), None)) }).await.is_ok());
+        assert_eq!(bundles.makers.free(), AT_ONCE);
     }
 
     #[tokio::test]
     async fn what_is_held_stays_and_what_was_not_used_for_longest_goes() {
         let bundles = Bundles::default();
-        let get = |n: usize| bundles.get(key(n, None), move || async move { Ok((tar(n), None)) });
+        let get = |n: usize| bundles.get("a", key(n, None), move || async move { Ok((tar(n), None)) });
         let held = get(0).await.unwrap();
         let first = get(1).await.unwrap()._file.path().to_owned();
         for n in 2..KEPT_MAX + 2 {
@@ -305,5 +329,33 @@ mod tests {
         }
         assert!(held._file.path().exists() && !first.exists());
         assert_eq!(bundles.inner.lock().kept.len(), KEPT_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_namespace_with_many_releases_takes_none_from_another() {
+        let bundles = Bundles::default();
+        let get = |namespace: &'static str, n: usize| {
+            bundles.get(namespace, key(n, None), move || async move { Ok((tar(n), None)) })
+        };
+        let paths = [get("small", 0).await, get("small", 1).await].map(|made| made.unwrap()._file.path().to_owned());
+        for n in 2..KEPT_MAX * 2 {
+            get("big", n).await.unwrap();
+        }
+        assert!(paths.iter().all(|path| path.exists()));
+        assert_eq!(bundles.inner.lock().kept.len(), KEPT_MAX);
+    }
+
+    #[tokio::test]
+    async fn one_base_under_two_names_is_two_bundles() {
+        let bundles = Bundles::default();
+        let get = |name: &'static str| {
+            let key = (2.to_string(), Some((1.to_string(), name.to_owned())));
+            bundles.get("a", key, move || async move {
+                let name = ReleaseName::new(name, tar(1).1.as_str());
+                Ok((tar(2), Some((name, tar(1)))))
+            })
+        };
+        let names = [get("v1").await, get("v1-again").await].map(|made| made.unwrap().bundle.base.clone().unwrap());
+        assert_ne!(names[0], names[1]);
     }
 }

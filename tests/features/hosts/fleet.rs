@@ -134,7 +134,7 @@ async fn a_lost_link_is_dialled_again_at_once_and_a_rebooted_host_seconds_after(
     until("the new boot is known", || async { boot(&fleet) != first_boot && is_connected(&fleet, &two) }).await;
     eprintln!("known after {:?} of its reboot", up.elapsed());
     let mut changed = changes.next().await;
-    while !changed.contains(&two) {
+    while !changed.contains_key(&two) {
         changed.extend(changes.next().await);
     }
     let facts = fleet.known(&two).unwrap().facts.unwrap();
