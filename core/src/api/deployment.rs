@@ -323,6 +323,20 @@ pub struct RolloutIntent {
     /// this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip_drain: Option<String>,
+    /// Hosts that are set aside (`HostsAhead`): they run a revision that this Deployment did not give. They stay so until `landfall.dev/adopt`,
+    /// also where its own revisions come to higher numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<HostAhead>,
+}
+
+/// Host that runs a revision which its Deployment did not give.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostAhead {
+    /// Name of the host.
+    pub host: String,
+    /// Number of that revision.
+    pub revision: i64,
 }
 
 /// Act by hand on one host.

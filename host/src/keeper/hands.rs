@@ -128,6 +128,14 @@ pub enum Executed {
 }
 
 impl Executed {
+    /// Without what it printed.
+    pub fn silent(self) -> Self {
+        match self {
+            Self::Ended { exit, .. } => Self::Ended { exit, output: String::new() },
+            other => other,
+        }
+    }
+
     /// The answer of a command that asks, with its words and the last of its output.
     pub fn tried(self, command: &[String], timeout: Duration) -> Tried {
         let command = command.join(" ");

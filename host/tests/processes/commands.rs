@@ -214,6 +214,81 @@ fn what_still_runs_after_a_stop_command_that_failed_is_told_with_both() {
     what_still_runs_is_told("echo is locked; exit 1", "exit status 1");
 }
 
+fn what_may_still_run_is_told(stop: &str, says: &str) {
+    // Nothing here is proved to be the application's.
+    let host = Host::with_v1(with(|script| {
+        script.start = sh("true");
+        script.status = sh("test ! -e ../../shared/data/mute || exit 127; test ! -e ../../shared/data/down");
+        script.stop = sh(stop);
+        script.stop_timeout_seconds = Some(1);
+    }));
+    fs::write(host.data("mute"), "").unwrap();
+    let failure = host.stop().unwrap_err();
+    assert_eq!(failure.reason, Reason::StopFailed);
+    assert!(failure.why.contains(says) && failure.why.contains("exit status 127"), "{failure:?}");
+    assert_eq!(host.process().state, ProcessState::Running);
+    fs::remove_file(host.data("mute")).unwrap();
+    fs::write(host.data("down"), "").unwrap();
+    host.stopped();
+    assert_eq!(host.process().state, ProcessState::Stopped);
+}
+
+#[test]
+fn a_stop_after_which_the_status_command_has_no_answer_is_not_done() {
+    what_may_still_run_is_told("true", "its status command has no answer");
+}
+
+#[test]
+fn a_stop_that_fails_without_an_answer_of_the_status_command_is_told_with_both() {
+    what_may_still_run_is_told("exit 3", "exit status 3; whether");
+}
+
+#[test]
+fn a_status_command_that_never_answered_keeps_no_later_version_away() {
+    let host = Host::new();
+    let release = host.release("v1", "exec sleep 1000");
+    host.switch(&release);
+    host.start(&start(&release, with(|script| script.status = sh("exit 127")))).unwrap();
+    assert_eq!(host.stopped(), None);
+    assert_eq!(host.process().state, ProcessState::Stopped);
+    assert!(host.living().is_empty());
+}
+
+#[test]
+fn what_a_command_prints_that_is_asked_is_not_told_where_it_can_not_be_masked() {
+    for keeps in [false, true] {
+        let mut host = Host::new();
+        host.secrets.0.insert("db/key".to_owned(), "hunter2-word".into());
+        let mut config = with(|script| {
+            script.start = sh("echo $KEY >../../shared/data/said");
+            script.status = sh("cat ../../shared/data/said; test ! -e ../../shared/data/down");
+        });
+        config.env.push(EnvVar { name: "KEY".to_owned(), value: EnvValue::Secret("db/key".to_owned()) });
+        config.keep_secrets_on_host = keeps;
+        host.run_v1(config);
+        fs::write(host.data("down"), "").unwrap();
+        let seen = host.process();
+        assert_eq!(seen.state, ProcessState::Ended);
+        let line = seen.last_end.unwrap().lines.remove(0);
+        assert!(line.contains("exit status 1") && !line.contains("hunter2"), "{line}");
+        assert_eq!(line.ends_with("***"), keeps, "{line}");
+    }
+}
+
+#[test]
+fn a_reload_that_a_reboot_cut_off_is_of_the_boot_before() {
+    let host = Host::with_v1(files("true"));
+    let mut record = host.state();
+    record.booted = Some("earlier".to_owned());
+    record.phase = Phase::Ended;
+    (record.was_ready, record.ready_since) = (false, None);
+    record.write(&host.folder).unwrap();
+    let seen = host.process();
+    assert_eq!((seen.state, seen.boot_id.as_str()), (ProcessState::Ended, "earlier"));
+    host.run_v1(files("true"));
+    assert_eq!(host.process().state, ProcessState::Running);
+}
+
 #[test]
 fn a_start_that_hangs_or_fails_leaves_nothing_and_prints_no_more_than_the_log_takes() {
     let host = Host::new();

@@ -63,7 +63,7 @@ impl Differs {
 pub(super) fn differs(old: &HostCheck, new: &HostCheck) -> Differs {
     match (old, new) {
         (HostCheck::Facts(old), HostCheck::Facts(new)) => facts_differ(settled(old), settled(new)),
-        (HostCheck::Failed(old), HostCheck::Failed(new)) if old.reason == new.reason => Differs::Folders([].into()),
+        (HostCheck::Failed(old), HostCheck::Failed(new)) if old == new => Differs::Folders([].into()),
         (HostCheck::Unknown, HostCheck::Unknown) => Differs::Folders([].into()),
         _ => Differs::Host,
     }
@@ -146,7 +146,10 @@ mod tests {
         let rebooted = HostFacts { boot_id: "c".to_owned(), ..facts(1) };
         assert_eq!(differs(&known(facts(1)), &known(rebooted)), Differs::Host);
         assert_eq!(differs(&known(facts(1)), &lost("no answer")), Differs::Host);
-        assert_eq!(differs(&lost("no answer"), &lost("still no answer")), nothing);
+        assert_eq!(differs(&lost("no answer"), &lost("no answer")), nothing);
+        assert_eq!(differs(&lost("no answer"), &lost("refused")), Differs::Host, "what is told of it");
+        let for_good = HostCheck::Failed(Failure::terminal(Reason::Unreachable, "no answer"));
+        assert_eq!(differs(&lost("no answer"), &for_good), Differs::Host, "and whether it may pass");
         assert_eq!(differs_for_group(&known(facts(1)), &known(facts(2))), nothing, "how far an act has come");
         assert_eq!(differs_for_group(&known(facts(1)), &HostCheck::Unknown), Differs::Host);
     }

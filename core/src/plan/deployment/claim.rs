@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::observed::{FolderCheck, FolderView, Group, Observed, SiblingDeployment};
 use crate::{
-    api::hostgroup::Host,
+    api::{deployment::HostAhead, hostgroup::Host},
     model::{
         Failure,
         facts::{FolderFacts, ProcessFacts},
@@ -13,7 +13,8 @@ use crate::{
     },
 };
 
-/// Largest number of revisions that a restored control plane may have missed.
+/// Largest number of revisions that a restored control plane may have missed. What a host says beyond that is wrong or a lie, and moves no
+/// number of ours; one that lies within it moves them by so much for each new revision, of which there may be more than anybody makes.
 pub(crate) const REVISION_GAP_MAX: i64 = 1_000_000;
 
 /// Claim of this Deployment on one host.
@@ -118,7 +119,10 @@ impl<'a> Claims<'a> {
         let fenced = folder.fence.as_ref().zip(self.observed.token.as_ref()).is_some_and(|(theirs, ours)| {
             theirs.epoch == ours.epoch && (theirs.created, theirs.transitions) > (ours.created, ours.transitions)
         });
-        let ahead = there > self.known_revision && is_plausible(self.known_revision, there);
+        let is_on_record = |one: &HostAhead| one.host == host.name && one.revision == there;
+        let is_new = there > self.known_revision && is_plausible(self.known_revision, there);
+        // Our own numbers are higher once a new revision was given: that makes it none of ours.
+        let ahead = is_new || ahead_on_record(self.observed).iter().any(is_on_record);
         match fenced || ahead {
             true => Claim::Ahead { revision: there, fenced },
             false => Claim::Ours { replaces: None },
@@ -189,6 +193,12 @@ fn is_same_machine(here: &FolderView, there: &FolderView, owner: &Owner) -> bool
     there.folder.owner.as_ref() == Some(owner) && (same_boot || same_process)
 }
 
+/// Hosts that were set aside, as the status has them.
+pub(crate) fn ahead_on_record(observed: &Observed) -> &[HostAhead] {
+    let intent = observed.before().rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    intent.map_or(&[], |intent| &intent.ahead)
+}
+
 /// Highest revision in status and store.
 pub(crate) fn known_revision(observed: &Observed) -> i64 {
     let records = observed.records.iter().map(|record| record.revision);
@@ -203,8 +213,18 @@ pub(crate) fn prove_a_backup(hosts: usize, of: usize) -> bool {
 
 /// Highest revision of this Deployment on any host that it may act on. `refused`: those that it may not.
 pub(crate) fn highest_on_hosts(observed: &Observed, refused: &BTreeMap<&str, Failure>) -> i64 {
+    highest_on(observed, |host| !refused.contains_key(host))
+}
+
+/// The next revision of this Deployment: above every one that a host may have seen, those that are set aside included, so that none stands
+/// for two things.
+pub(crate) fn next_revision(observed: &Observed) -> i64 {
+    known_revision(observed).max(highest_on(observed, |_| true)).saturating_add(1)
+}
+
+fn highest_on(observed: &Observed, counts: impl Fn(&str) -> bool) -> i64 {
     let known = known_revision(observed);
-    let hosts = observed.hosts.iter().filter(|(name, _)| !refused.contains_key(name.as_str()));
+    let hosts = observed.hosts.iter().filter(|(name, _)| counts(name));
     let processes = hosts.filter_map(|(_, host)| host.view()?.folder.process.as_ref());
     let ours = processes.filter(|process| process.uid == observed.uid).map(|process| process.revision);
     ours.filter(|revision| is_plausible(known, *revision)).max().unwrap_or(0)

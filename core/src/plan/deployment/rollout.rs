@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    claim::{REVISION_GAP_MAX, highest_on_hosts, known_revision},
+    claim::{REVISION_GAP_MAX, highest_on_hosts, known_revision, next_revision},
     intent::{IntentOnRecord, ended_failed, intent_on_record, intent_on_record_of, redeploys},
     observed::Observed,
     records::{any_failed, record},
@@ -105,7 +105,7 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
     let (mut rollout, change) = match resumed {
         Some(rollout) if !overtaken(observed, targets) => same_revision(observed, before, rollout, now),
         other => {
-            let revision = known_revision(observed).max(highest_on_hosts(observed, &targets.refused)).saturating_add(1);
+            let revision = next_revision(observed);
             let change = match other {
                 Some(_) => HistoryChange::Adopt,
                 None => change(observed, &of),

@@ -80,7 +80,8 @@ fn intent(view: &View<'_>, active: &ActiveRollout, status: &DeploymentStatus) ->
     updating.sort_unstable();
     let failed = status.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed);
     let (redeploys, by_hand) = (active.redeploys.clone(), view.by_hand.clone());
-    Some(RolloutIntent { updating, failed, redeploys, by_hand, skip_drain: active.skip_drain.clone() })
+    let (skip_drain, ahead) = (active.skip_drain.clone(), view.targets.ahead.clone());
+    Some(RolloutIntent { updating, failed, redeploys, by_hand, skip_drain, ahead })
 }
 
 /// The status as it was, with this verdict.

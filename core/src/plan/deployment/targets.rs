@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{
-    claim::{Claim, Claims, known_revision, prove_a_backup},
+    claim::{Claim, Claims, ahead_on_record, known_revision, prove_a_backup},
     observed::{FolderCheck, Group, Observed},
     references::{references, unusable},
     select::{Unselectable, select},
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     api::{
         Reason,
+        deployment::HostAhead,
         hostgroup::{Become, BecomeMethod, Host},
         verbs,
     },
@@ -31,6 +32,8 @@ pub(crate) struct Targets<'a> {
     pub suspended: Vec<(&'a Host, String)>,
     /// Selected hosts on which this Deployment may not act, and why.
     pub refused: BTreeMap<&'a str, Failure>,
+    /// Hosts that run a revision which this Deployment did not give, those of before that do not answer included.
+    pub ahead: Vec<HostAhead>,
     /// Owners that are known to be gone, by host.
     pub replaces: BTreeMap<String, Owner>,
     /// Hosts that may be the machine of a selected one, and are not checked yet.
@@ -72,6 +75,7 @@ pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failur
         hosts: Vec::new(),
         suspended: Vec::new(),
         refused: BTreeMap::new(),
+        ahead: Vec::new(),
         replaces: BTreeMap::new(),
         undecided: BTreeSet::new(),
         adopt: Vec::new(),
@@ -197,13 +201,19 @@ fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
         targets.unmet.get_or_insert_with(|| failure.clone());
         targets.refused.insert(&host.name, failure);
     }
+    let silent = |one: &&HostAhead| observed.host(&one.host).view().is_none();
+    let aside = not_ours.iter().filter_map(|(host, claim)| match claim {
+        Claim::Ahead { revision, fenced: false } => Some(HostAhead { host: (*host).to_owned(), revision: *revision }),
+        _ => None,
+    });
+    targets.ahead = aside.chain(ahead_on_record(observed).iter().filter(silent).cloned()).collect();
     let proved = prove_a_backup(not_ours.len(), targets.hosts.len());
     for (host, claim) in not_ours {
         let failure = match claim {
             Claim::Foreign { control_plane_id, owner } => {
                 fenced(observed, host, &control_plane_id, owner.as_ref(), proved)
             }
-            Claim::Ahead { revision, .. } => ahead(observed, host, revision, proved),
+            Claim::Ahead { revision, fenced } => ahead(observed, host, revision, fenced, proved),
             _ => continue,
         };
         if proved {
@@ -239,9 +249,10 @@ fn undecided(host: &str, why: &str) -> Failure {
     Failure::waiting(Reason::HostClaimed, format!("host {host} is not claimed yet: {why}. No update begins meanwhile"))
 }
 
-fn ahead(observed: &Observed, host: &str, revision: i64, proved: bool) -> Failure {
+fn ahead(observed: &Observed, host: &str, revision: i64, fenced: bool, proved: bool) -> Failure {
     let what = match revision > known_revision(observed) {
         true => format!("revision {revision}, higher than this Deployment knows of"),
+        false if !fenced => format!("revision {revision}, which this Deployment did not give"),
         false => "a later operator of this control plane than the one that holds the lease now".to_owned(),
     };
     let adopt = observed.verb_command(verbs::ADOPT, &observed.control_plane_id);

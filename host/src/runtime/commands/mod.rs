@@ -278,8 +278,9 @@ impl Runtime for Commands {
         facts.awaiting_secrets = process_state == ProcessState::Ended && needs();
         let facts_of = process::facts_of(state, process_state, ready);
         let boot = match self {
-            Self::Script { .. } => state.booted.clone().unwrap_or_default(),
-            Self::Static { .. } => boot_id().to_owned(),
+            // One whose reload was cut off by a reboot is of that boot, and is started again: how it would have ended nobody knows.
+            Self::Static { .. } if state.phase != Phase::Ended => boot_id().to_owned(),
+            Self::Script { .. } | Self::Static { .. } => state.booted.clone().unwrap_or_default(),
         };
         facts.process = Some(ProcessFacts {
             // No process stands for it: which start it is tells one from another.
@@ -366,7 +367,11 @@ impl Runtime for Commands {
             // Verified: one that only asks the application to end may be back before it has.
             let around = Surroundings { folder, record: &record, secrets: &secrets };
             let end = (began + stop.limit).max(clock::monotonic() + DOWN_TIMEOUT);
-            let said = until_down(end, CONFIRM_PAUSE, || around.runs(hands.as_mut(), status, status.limit));
+            // One that never said that it runs says nothing by its silence: a status command that is broken from the start keeps no later
+            // version away.
+            let had_answered = record.state.was_ready;
+            let said =
+                until_down(end, CONFIRM_PAUSE, had_answered, || around.runs(hands.as_mut(), status, status.limit));
             match (failure, said) {
                 (Some(failure), Runs::Yes) => {
                     let why = format!("{}; its status command says that it still runs", failure.why);
@@ -379,6 +384,18 @@ impl Runtime for Commands {
                         stop.shown()
                     );
                     return Err(StepFailure::new(Reason::StopFailed, why));
+                }
+                (failure, Runs::Unknown(why)) if had_answered => {
+                    let unknown = format!(
+                        "whether the application still runs is not known: its status command has no answer ({why})"
+                    );
+                    return Err(match failure {
+                        Some(failure) => {
+                            let why = format!("{}; {unknown}", failure.why);
+                            Box::new(StepFailure { why, ..*failure })
+                        }
+                        None => StepFailure::new(Reason::StopFailed, unknown),
+                    });
                 }
                 (Some(failure), Runs::No(_) | Runs::Unknown(_)) => {
                     let said = failure.lines.last().map(|line| format!(": {line}")).unwrap_or_default();

@@ -195,7 +195,7 @@ impl Surroundings<'_> {
         }
         // One that was killed, or that a shell did not find, has answered nothing.
         let is_answer = matches!(&executed, Executed::Ended { exit: Exit { status: Some(status), .. }, .. } if !NOT_RUN.contains(status));
-        match executed.tried(&status.words, limit).masked(self.secrets) {
+        match self.told(executed).tried(&status.words, limit).masked(self.secrets) {
             Tried::Yes => Runs::Yes,
             Tried::No(why) if is_answer => Runs::No(why),
             Tried::No(why) | Tried::Unasked(why) => Runs::Unknown(why),
@@ -213,7 +213,15 @@ impl Surroundings<'_> {
         if executed == Executed::TimedOut {
             self.end_asked(hands);
         }
-        executed.tried(command, limit)
+        self.told(executed).tried(command, limit)
+    }
+
+    /// What a command printed is told where every value that may be in it can be masked.
+    fn told(&self, executed: Executed) -> Executed {
+        match keeper::missing_secret(self.record.config(), Some(self.secrets)) {
+            Some(_) => executed.silent(),
+            None => executed,
+        }
     }
 
     /// What left the group of a question that was not answered.
@@ -239,12 +247,18 @@ pub(super) fn confirmed(pause: Duration, mut ask: impl FnMut() -> Runs) -> Runs 
     }
 }
 
-/// Asks until it does not run any more, or the time is over; what was said last.
-pub(super) fn until_down(end: Instant, pause: Duration, mut ask: impl FnMut() -> Runs) -> Runs {
+/// Asks until it does not run any more, or the time is over; what was said last. `had_answered`: without an answer it is asked again, for the
+/// command has given some.
+pub(super) fn until_down(end: Instant, pause: Duration, had_answered: bool, mut ask: impl FnMut() -> Runs) -> Runs {
     loop {
         let said = ask();
         let left = end.saturating_duration_since(clock::monotonic());
-        if said != Runs::Yes || left.is_zero() {
+        let again = match said {
+            Runs::Yes => true,
+            Runs::No(_) => false,
+            Runs::Unknown(_) => had_answered,
+        };
+        if !again || left.is_zero() {
             return said;
         }
         std::thread::sleep(pause.min(left));
