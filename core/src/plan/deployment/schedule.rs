@@ -199,6 +199,8 @@ impl Schedule {
             return Leaving::default();
         }
         let GivenUp { hosts, actions, next } = deletion::leaving(view.observed, &view.targets.selected(), now);
+        // What left the selection is no update.
+        let hold = hold.filter(|hold| *hold != Hold::TooFewAvailable);
         let removes = view.observed.spec.deletion_policy == DeletionPolicy::Remove;
         let waits_for = match hold {
             Some(Hold::Paused) => Some("until spec.paused is false"),

@@ -14,7 +14,7 @@ use super::{
     observed::Observed,
     records::failures,
     strategy::{
-        min_available::{self, GroupLimit},
+        min_available::{self, GroupLimit, Remedy},
         rolling,
     },
     view::{HostView, View},
@@ -385,10 +385,18 @@ impl Chain<'_> {
             return format!("no host is updated: HostGroup {group}: {why}");
         }
         let waits = format!("no further host is updated for now: {}; it goes on when more are", limit.used_up(group));
-        match limit.first_dead() {
-            Some(host) => {
+        match limit.remedy() {
+            Some(Remedy::Suspend(host)) => {
                 let command = self.group_verb(verbs::SUSPEND_HOST, host);
                 format!("{waits}. To leave a dead machine out of the count: {command}")
+            }
+            Some(Remedy::Lower { dead, to }) => {
+                let to = if to == 0 { "null".to_owned() } else { to.to_string() };
+                let namespace = &self.view.observed.namespace;
+                format!(
+                    "{waits}. Bring {dead} back, or keep fewer while it is away: kubectl -n {namespace} patch \
+                     hostgroups.landfall.dev/{group} --type=merge -p '{{\"spec\":{{\"minAvailable\":{to}}}}}'"
+                )
             }
             None => waits,
         }

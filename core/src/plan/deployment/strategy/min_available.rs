@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
 use crate::{
     api::hostgroup::Host,
     plan::{
@@ -20,6 +22,7 @@ use crate::{
 
 /// The limit of a group that has one.
 pub(crate) struct GroupLimit<'a> {
+    min_available: &'a IntOrString,
     written: String,
     in_service: usize,
     suspended: Vec<&'a str>,
@@ -27,6 +30,16 @@ pub(crate) struct GroupLimit<'a> {
     /// No update is possible even with all hosts of the group in service.
     pub never_met: bool,
     unavailable: BTreeMap<&'a str, Unavailable>,
+}
+
+/// How a person lets the rollout go on without a dead machine.
+pub(crate) enum Remedy<'a> {
+    Suspend(&'a str),
+    /// `to`: the count that leaves room; 0: none does.
+    Lower {
+        dead: &'a str,
+        to: usize,
+    },
 }
 
 /// Why a host is not available.
@@ -54,6 +67,7 @@ pub(crate) fn limit<'a>(view: &View<'a>) -> Option<GroupLimit<'a>> {
         Some((host.name.as_str(), why))
     });
     Some(GroupLimit {
+        min_available,
         written: written(min_available),
         in_service: in_service.len(),
         suspended: suspended.collect(),
@@ -128,10 +142,17 @@ impl<'a> GroupLimit<'a> {
         format!("{text}; not available: {}", causes.join("; "))
     }
 
-    /// The first host that is down for a cause which may not pass by itself.
-    pub fn first_dead(&self) -> Option<&'a str> {
-        let is_dead = |why: &Unavailable| matches!(why, Unavailable::Silent | Unavailable::Failed);
-        self.unavailable.iter().find(|(_, why)| is_dead(why)).map(|(host, _)| *host)
+    /// What helps where a machine is dead. Suspending one leaves room only where fewer hosts are kept then.
+    pub fn remedy(&self) -> Option<Remedy<'a>> {
+        let (dead, _) = self.unavailable.iter().find(|(_, why)| **why == Unavailable::Silent)?;
+        // What is being updated or checked comes back by itself.
+        let stays = |why: &&Unavailable| matches!(why, Unavailable::Silent | Unavailable::Failed);
+        let (others, away) = (self.in_service.saturating_sub(1), self.unavailable.values().filter(stays).count());
+        let room = others.saturating_sub(kept(self.min_available, others));
+        Some(match room >= away {
+            true => Remedy::Suspend(dead),
+            false => Remedy::Lower { dead, to: others.saturating_sub(away) },
+        })
     }
 
     /// Why no update is ever possible in this group.
