@@ -1,6 +1,5 @@
 //! State of the process, as a project's folder on a host shows it. Independent of targets.
 
-use super::observed::FolderView;
 use crate::model::facts::{FolderFacts, ProcessFacts};
 
 /// This very process was seen ready.
@@ -21,9 +20,9 @@ pub(crate) fn is_kept(folder: &FolderFacts) -> bool {
     })
 }
 
-/// It ended, and its keeper, which starts it again, has yet to say how.
-pub(crate) fn is_end_untold(view: &FolderView) -> bool {
-    let of_this_boot = view.folder.process.as_ref().filter(|process| process.boot_id == view.boot_id);
+/// It ended in this boot of the host, and its keeper, which starts it again, has yet to say how.
+pub(crate) fn is_end_untold(folder: &FolderFacts, boot_id: &str) -> bool {
+    let of_this_boot = folder.process.as_ref().filter(|process| process.boot_id == boot_id);
     of_this_boot.is_some_and(|process| process.kept && !process.alive && process.end.is_none())
 }
 

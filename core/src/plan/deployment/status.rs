@@ -252,7 +252,7 @@ fn healing_message(host: &HostView<'_>, doing: &str) -> String {
             format!("the process ended and {doing}; the last try: {} ({})", failure.reason, failure.message)
         }
         None => {
-            let untold = host.observed.view().is_some_and(is_end_untold);
+            let untold = host.observed.view().is_some_and(|view| is_end_untold(&view.folder, &view.boot_id));
             format!("the process ended and {doing}{}", if untold { END_AWAITED } else { "" })
         }
     }
