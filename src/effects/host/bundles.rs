@@ -29,6 +29,9 @@ const KEPT_BYTES: u64 = 1 << 30;
 /// Bundles that are made at one time, shared by namespaces: each takes a processor, and up to 24 MB of memory.
 const AT_ONCE: usize = 2;
 
+/// Bytes that are copied at a time: each piece of a file costs a turn of another thread.
+const COPIED: usize = 1 << 20;
+
 /// One release, ready to be sent.
 #[derive(Debug)]
 pub struct Bundle {
@@ -182,10 +185,10 @@ async fn local(store: &Store, digest: &str) -> Result<Tar, HostError> {
 async fn copy(digest: &str, tar: &Payload) -> Result<Tar, HostError> {
     let unreadable = |error: io::Error| unusable(format!("{error}"));
     let digest = Digest::parse(digest).ok_or_else(|| unusable(format!("{digest} is no SHA-256")))?;
-    let mut stream = tar.open().await.map_err(unreadable)?;
+    let mut stream = tokio::io::BufReader::with_capacity(COPIED, tar.open().await.map_err(unreadable)?);
     let local = tempfile::tempfile().map_err(unreadable)?;
     let mut copy = tokio::fs::File::from_std(local.try_clone().map_err(unreadable)?);
-    tokio::io::copy(&mut stream, &mut copy).await.map_err(unreadable)?;
+    tokio::io::copy_buf(&mut stream, &mut copy).await.map_err(unreadable)?;
     tokio::io::AsyncWriteExt::flush(&mut copy).await.map_err(unreadable)?;
     Ok((local, digest))
 }

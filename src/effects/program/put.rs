@@ -8,7 +8,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use landfall_host_protocol::{Answer, Digest, FolderName, Request};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, BufReader};
 
 use super::{
     ProgramError,
@@ -19,6 +19,8 @@ use crate::effects::{clock, payload::Payload};
 
 /// Bytes of a frame: a request that comes meanwhile waits for one of them at most.
 const FRAME_BYTES: usize = 64 << 10;
+/// Bytes that are read ahead: each read of a file costs a turn of another thread.
+const AHEAD_BYTES: usize = 256 << 10;
 /// An object below this is sent without asking how much of it is there: that would take longer.
 const SMALL: u64 = 128 << 10;
 /// Pauses between two questions what the host has, while nothing more arrives.
@@ -104,7 +106,9 @@ async fn send(
 ) -> Result<(), ProgramError> {
     let Part { size, from, .. } = *part;
     let unreadable = |why: String| ProgramError::LocalFile { name: payload.name(), why };
-    let mut stream = payload.open().await.map_err(|error| unreadable(error.to_string()))?;
+    let stream = payload.open().await.map_err(|error| unreadable(error.to_string()))?;
+    let ahead = usize::try_from(size).map_or(AHEAD_BYTES, |size| size.clamp(1, AHEAD_BYTES));
+    let mut stream = BufReader::with_capacity(ahead, stream);
     let skipped = tokio::io::copy(&mut (&mut stream).take(from), &mut tokio::io::sink()).await;
     let skipped = skipped.map_err(|error| unreadable(error.to_string()))?;
     let mut buffer = vec![0; FRAME_BYTES];

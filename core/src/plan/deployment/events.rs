@@ -145,7 +145,13 @@ fn healing(view: &View<'_>) -> Vec<EventDraft> {
     // It may be ready again before its keeper's word of the end came.
     let was_awaited = |host: &&HostView<'_>| view.exceptions.get(host.name).is_some_and(|old| is_end_awaited(old));
     hosts.extend(view.hosts.iter().filter(|host| is_ready_again(host)).filter(was_awaited));
-    hosts.retain(|host| host.observed.view().is_none_or(|view| !is_end_untold(&view.folder, &view.boot_id)));
+    // The list for people remembers whose end is awaited. Hosts that it has no room for are told at once.
+    let mut awaited = 0;
+    hosts.retain(|host| {
+        let is_untold = host.observed.view().is_some_and(|view| is_end_untold(&view.folder, &view.boot_id));
+        awaited += usize::from(is_untold);
+        !is_untold || awaited > EXCEPTIONS
+    });
     let (rebooted, ended): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| rebooted(host.name));
     let events = |hosts: Vec<&HostView<'_>>, action, what: &str| {
         let message = format!("{what}; what ran there is started again");
