@@ -9,6 +9,9 @@ const OF: [(&str, usize, &str); 2] = [("shop", 0, "web-01"), ("orders", 1, "web-
 async fn two_deployments_of_a_group_are_updated_one_after_the_other() {
     let mut bench = Bench::new(3).await;
     bench.patch::<HostGroup>("prod", json!({ "spec": { "minAvailable": "67%" } })).await;
+    // A host that was not checked yet is not available either.
+    let all_checked = |group: &HostGroup| group.status.as_ref().is_some_and(|status| status.hosts.reachable == 3);
+    bench.until_group("prod", "checked", all_checked).await;
     bench.publish_waiting("v1");
     let on = |host: &str| json!({ "hosts": { "names": [host] } });
     tokio::join!(bench.deploy_as("shop", "v1", on("web-01")), bench.deploy_as("orders", "v1", on("web-02")));
