@@ -235,7 +235,7 @@ pub struct DeploymentStatus {
     /// Current rollout; absent before the first.
     #[serde(default, skip_serializing_if = "Lenient::is_absent")]
     pub rollout: Lenient<Rollout>,
-    /// Hosts that are not ready, at most 100, those in an update first.
+    /// Hosts that are not ready, and hosts that left and can't be released or removed, at most 100, those in an update first.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<RolloutException>,
     /// Rollouts, newest first, as many as `revisionHistoryLimit` says.

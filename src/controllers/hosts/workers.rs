@@ -16,7 +16,7 @@ use crate::{
         Failure,
         rollout::{HostFailure, RolloutRecord},
     },
-    plan::deployment::{Assignment, FailedTries, GoalKind, Healing, SlowUpload, Task},
+    plan::deployment::{Assignment, FailedTries, Goal, GoalKind, Healing, SlowUpload, Task},
 };
 
 /// One host of one Deployment.
@@ -77,6 +77,9 @@ impl HostWorkers {
         let worker = inner.workers.entry(key.clone()).or_default();
         worker.version += 1;
         worker.tries.take_if(|tries| tries.kind != assignment.key.kind);
+        if let (Some(tries), Goal::Remove { skipped_drain: Some(why), .. }) = (&mut worker.tries, &assignment.goal) {
+            tries.skipped_drain = Some(why.clone());
+        }
         worker.assignment = Some(assignment);
         if worker.task.is_some() {
             return None;
@@ -248,7 +251,6 @@ impl HostWorkers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::deployment::Goal;
 
     #[test]
     fn a_start_that_never_reached_the_host_counts_for_nothing() {

@@ -192,9 +192,7 @@ async fn a_drain_that_fails_at_a_removal_is_told_and_left_out_where_a_person_ask
     bench.stamp("landfall.dev/skip-drain", "the balancer is gone").await;
     bench.until_deployed("v1").await;
     assert_eq!(bench.hosts.host(1).sh(&folder).await, "");
-    // The last one, with the Deployment. What a person said of the other was of that time.
-    let annotations = json!({ "metadata": { "annotations": { "landfall.dev/skip-drain": null } } });
-    bench.patch::<Deployment>("shop", annotations).await;
+    // The last one, with the Deployment. What a person said of the other is done with.
     bench.deployments().delete("shop", &Default::default()).await.unwrap();
     bench.until("told again", fails("web-01")).await;
     bench.stamp("landfall.dev/skip-drain", "it goes").await;

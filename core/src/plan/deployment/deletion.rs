@@ -1,5 +1,5 @@
-//! A Deployment that is deleted: its hosts are released or cleaned. Hosts that do not answer, or whose HostGroup or Secret is missing, are
-//! waited for until `progressDeadlineSeconds` have passed, then left behind and named.
+//! Hosts that are given up, released or removed: all of a Deployment that is deleted, and those that left the selection. In a deletion hosts that
+//! do not answer, or whose HostGroup or Secret is missing, are waited for until `progressDeadlineSeconds` have passed, then left behind and named.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +26,7 @@ use crate::{
         conditions::conditions,
         deployment::{DeletionPolicy, DeploymentStatus, Phase, RolloutCounts},
         hostgroup::VersionCount,
+        verbs,
     },
     model::{Failure, ids::Owner},
     plan::{EventDraft, HostEvent, Plan, host_events, list_names, secret_use::is_withdrawn},
@@ -101,11 +102,14 @@ fn wait(observed: &Observed, left: &Leftovers, deadline: Timestamp, now: Timesta
     }
     let before = observed.before();
     let verdict = verdict(observed, left, deadline);
-    let status = DeploymentStatus {
+    let mut status = DeploymentStatus {
         observed_generation: observed.generation,
         conditions: conditions(&before.conditions, observed.generation, now, &verdict, &[]),
         ..status_with(observed, left, now)
     };
+    if skip_drain::is_used(observed, &actions) {
+        status.last_handled = verbs::handled(&[verbs::SKIP_DRAIN], &observed.annotations, &status.last_handled);
+    }
     let remaining = u64::try_from(deadline.duration_since(now).as_secs()).unwrap_or(0);
     let remaining = Duration::from_secs(remaining.clamp(1, 600));
     let events = events(observed, &left.names(|_| true), &actions);
@@ -126,7 +130,7 @@ pub fn events(observed: &Observed, hosts: &[String], actions: &[Action]) -> Vec<
     };
     let failed = hosts.iter().filter_map(|host| {
         let failure = &failed_tries(observed, host)?.failure;
-        let message = format!("not given up: {}; it is tried again", failure.message);
+        let message = format!("{} failed: {}; retrying (pauses grow to 5 min)", act(observed), failure.message);
         (!is_told(host, failure.reason)).then(|| HostEvent { host: host.clone(), reason: failure.reason, message })
     });
     let skipped = actions.iter().filter_map(|action| {
@@ -135,12 +139,18 @@ pub fn events(observed: &Observed, hosts: &[String], actions: &[Action]) -> Vec<
             return None;
         };
         let message = format!("landfall.dev/skip-drain: what runs is stopped without its drain: {why}");
-        fails_in_drain(observed, host).then(|| HostEvent { host: host.clone(), reason: Reason::DrainSkipped, message })
+        let is_first = failed_tries(observed, host).is_some_and(|tries| tries.skipped_drain.is_none());
+        is_first.then(|| HostEvent { host: host.clone(), reason: Reason::DrainSkipped, message })
     });
     let all: Vec<HostEvent> = failed.chain(skipped).collect();
+    let action = match observed.spec.deletion_policy {
+        _ if observed.deleted.is_some() => "Delete",
+        DeletionPolicy::Retain => "Release",
+        DeletionPolicy::Remove => "Remove",
+    };
     host_events(
         &all,
-        |reason, note| EventDraft::warning(reason, "Delete", note),
+        |reason, note| EventDraft::warning(reason, action, note),
         "status.exceptions has the cause of each",
     )
 }
@@ -167,8 +177,22 @@ fn pause(observed: &Observed, host: &str, now: Timestamp) -> Option<Duration> {
     observed.host(host).pause(goal_kind(observed), now).filter(|_| !goes_on)
 }
 
+/// How a host is given up, for messages.
+pub(super) fn act(observed: &Observed) -> &'static str {
+    match observed.spec.deletion_policy {
+        DeletionPolicy::Retain => "release",
+        DeletionPolicy::Remove => "removal",
+    }
+}
+
+/// What fails on hosts, and is tried again, for a message.
+pub(super) fn retried(observed: &Observed, hosts: &[String]) -> Option<String> {
+    let causes = causes(observed, hosts)?;
+    Some(format!("{} failed, retrying: {causes}", act(observed)))
+}
+
 /// Why hosts can't be given up, of the first ones, for a message.
-pub(super) fn causes(observed: &Observed, hosts: &[String]) -> Option<String> {
+fn causes(observed: &Observed, hosts: &[String]) -> Option<String> {
     let cause = |host: &String| {
         let failure = &failed_tries(observed, host)?.failure;
         Some(format!("{host}: {} ({})", failure.reason, failure.message))
@@ -195,7 +219,7 @@ fn verdict(observed: &Observed, left: &Leftovers, deadline: Timestamp) -> Verdic
         }
         None => {
             let silent = (!no_answer.is_empty()).then(|| format!("; no answer from {}", list_names(&no_answer)));
-            let failed = causes(observed, &left.names(|_| true)).map(|causes| format!("; tried again on {causes}"));
+            let failed = retried(observed, &left.names(|_| true)).map(|retried| format!("; {retried}"));
             let is_well = silent.is_none() && failed.is_none();
             let (silent, failed) = (silent.unwrap_or_default(), failed.unwrap_or_default());
             let message = format!("{what} {hosts}{silent}{failed}; {give_up}");
@@ -296,11 +320,15 @@ fn status_with(observed: &Observed, left: &Leftovers, now: Timestamp) -> Deploym
             counts.updated += i32::from(before.version.as_deref() == Some(version));
             counts.ready += i32::from(before.version.as_deref() == Some(version) && marked);
         }
+        let failed;
         let (phase, reason, message) = match (left, failed_tries(observed, host)) {
             (Leftover::Blocked(failure), _) => (Phase::Unreachable, failure.reason, failure.message.as_str()),
             (Leftover::Suspended, _) => (Phase::Unreachable, Reason::HostSuspended, "suspended and not answering"),
             // Also while it is tried again.
-            (_, Some(tries)) => (Phase::Pending, tries.failure.reason, tries.failure.message.as_str()),
+            (_, Some(tries)) => {
+                failed = format!("{} failed: {}", act(observed), tries.failure.message);
+                (Phase::Pending, tries.failure.reason, failed.as_str())
+            }
             (Leftover::UnderWay, None) => {
                 let phase = view.task.as_ref().map_or(Phase::Stopping, |task| task.phase);
                 (phase, Reason::Removing, "deletion under way")

@@ -13,6 +13,7 @@ use super::{
     references::references,
     rollout::{self, ActiveRollout, RolloutChange},
     schedule::{self, Schedule},
+    skip_drain,
     status::{self, StatusInput, status_with},
     steps::Goal,
     targets::{self, Targets},
@@ -94,7 +95,8 @@ fn roll_out(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<
     let mut schedule = schedule::schedule(&view, hold, now);
     view.apply(&schedule);
     let leaving = schedule.release(&view, hold, now);
-    let (status, next) = status::status(&view, &StatusInput { hold, resume, leaving: &leaving, now });
+    let skips_drain = skip_drain::is_used(observed, &schedule.actions);
+    let (status, next) = status::status(&view, &StatusInput { hold, resume, leaving: &leaving, skips_drain, now });
     if let Some(next) = next {
         schedule.requeue_within(next);
     }

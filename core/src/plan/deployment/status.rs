@@ -36,6 +36,8 @@ pub(crate) struct StatusInput<'a> {
     pub resume: RolloutResume,
     /// Hosts that left the selection and are not released yet.
     pub leaving: &'a Leaving,
+    /// What a person asked for with `skip-drain` is done now.
+    pub skips_drain: bool,
     pub now: Timestamp,
 }
 
@@ -58,6 +60,10 @@ pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Op
         rollout.intent = intent(view, active, &status);
         status.rollout = rollout.into();
         status.wanted_hash = active.wanted_hash.clone();
+    }
+    if input.skips_drain {
+        let annotations = &view.observed.annotations;
+        status.last_handled = verbs::handled(&[verbs::SKIP_DRAIN], annotations, &status.last_handled);
     }
     let (verdict, next) = verdict::verdict(view, &status, input.leaving, input.hold, now);
     status.conditions = conditions(&view.before.conditions, view.observed.generation, now, &verdict, &[]);
@@ -173,7 +179,9 @@ fn exceptions(view: &View<'_>, input: &StatusInput<'_>, now: Timestamp) -> Vec<R
     let given_up = input.leaving.hosts.iter().filter_map(|host| {
         let failure = deletion::failed_tries(view.observed, host)?.failure.clone();
         let (rank, phase, reason) = (2, Phase::Pending, failure.reason);
-        Some((host.as_str(), Summary { rank, phase, reason, message: failure.message }))
+        let act = deletion::act(view.observed);
+        let message = format!("no longer selected; {act} failed: {}", failure.message);
+        Some((host.as_str(), Summary { rank, phase, reason, message }))
     });
     let mut all: Vec<(&str, Summary)> = in_service.chain(given_up).chain(suspended).collect();
     all.sort_by_key(|(_, summary)| summary.rank);

@@ -28,6 +28,9 @@ pub struct FailedTries {
     /// One of them failed in the drain.
     #[serde(default)]
     pub drain_failed: bool,
+    /// Why the drain is left out since then: a person asked for it.
+    #[serde(default)]
+    pub skipped_drain: Option<String>,
 }
 
 impl FailedTries {
@@ -36,7 +39,8 @@ impl FailedTries {
         let same = before.filter(|before| before.kind == kind);
         let tries = same.map_or(0, |before| before.tries).saturating_add(1);
         let drain_failed = same.is_some_and(|before| before.drain_failed) || failure.reason == Reason::DrainFailed;
-        Self { kind, tries, last: now, failure, drain_failed }
+        let skipped_drain = same.and_then(|before| before.skipped_drain.clone());
+        Self { kind, tries, last: now, failure, drain_failed, skipped_drain }
     }
 
     /// The time until the next one; `None`: now.

@@ -23,7 +23,7 @@ use crate::{
     api::{
         Reason, Verdict,
         conditions::{READY, RECONCILING, STALLED},
-        deployment::{DeploymentStatus, HistoryChange, Phase, RolloutOutcome},
+        deployment::{DeletionPolicy, DeploymentStatus, HistoryChange, Phase, RolloutOutcome},
         verbs,
     },
     model::Failure,
@@ -57,9 +57,9 @@ pub fn verdict(
     if let Some(until) = leaving.waits_for.filter(|_| !leaving.hosts.is_empty()) {
         verdict.add(&format!("; no longer selected, and left as it is {until}: {}", list_names(&leaving.hosts)));
     }
-    let causes = deletion::causes(view.observed, &leaving.hosts);
-    if let Some(causes) = causes.filter(|_| verdict.reason() != Reason::Removing) {
-        verdict.add(&format!("; no longer selected, and tried again on {causes}"));
+    let retried = deletion::retried(view.observed, &leaving.hosts);
+    if let Some(retried) = retried.filter(|retried| !verdict.message().contains(retried)) {
+        verdict.add(&format!("; no longer selected: {retried}"));
     }
     (verdict, next)
 }
@@ -118,12 +118,15 @@ impl Chain<'_> {
         }
         if ready == total {
             let names = list_names(&self.leaving.hosts);
-            let message = format!("{names}: no longer selected; being released");
-            let verdict = match deletion::causes(view.observed, &self.leaving.hosts) {
-                None => Verdict::working(Reason::Removing, message),
-                Some(causes) => Verdict::waiting(Reason::Removing, format!("{message}; tried again on {causes}")),
+            let being = match view.observed.spec.deletion_policy {
+                DeletionPolicy::Retain => "released",
+                DeletionPolicy::Remove => "removed",
             };
-            return (verdict, None);
+            let message = format!("{names}: no longer selected; being {being}");
+            return match deletion::retried(view.observed, &self.leaving.hosts) {
+                None => (Verdict::working(Reason::Removing, message), None),
+                Some(retried) => self.retried(format!("{message}; {retried}")),
+            };
         }
         let possibly_updating = view.possibly_updating();
         if !possibly_updating.is_empty() {
@@ -205,6 +208,25 @@ impl Chain<'_> {
             observed.verb_command(verbs::RETRY, NEW_VALUE)
         );
         Verdict::failed(Reason::HostsFailed, message)
+    }
+
+    /// Hosts that left can't be given up: waiting, and Stalled once that is so for `progressDeadlineSeconds`. It goes on in either case.
+    fn retried(&self, message: String) -> (Verdict, Option<Duration>) {
+        let observed = self.view.observed;
+        let failing = self.leaving.hosts.iter().filter_map(|host| {
+            let reason = deletion::failed_tries(observed, host)?.failure.reason;
+            let shown = self.status.exceptions.iter().find(|one| one.host == *host && one.reason == reason.as_str())?;
+            Some((shown.since.0, reason))
+        });
+        let limit = observed.spec.progress_deadline_seconds;
+        let Some((since, reason)) = failing.min_by_key(|(since, _)| *since) else {
+            return (Verdict::waiting(Reason::Removing, message), None);
+        };
+        let left = limit.saturating_sub(self.now.duration_since(since).as_secs());
+        match u64::try_from(left) {
+            Ok(left @ 1..) => (Verdict::waiting(Reason::Removing, message), Some(Duration::from_secs(left))),
+            _ => (Verdict::failed(reason, format!("{message}. For {limit} s (spec.progressDeadlineSeconds)")), None),
+        }
     }
 
     fn failed(&self, ready: usize) -> String {
