@@ -79,16 +79,16 @@ pub(crate) fn limit<'a>(view: &View<'a>) -> Option<GroupLimit<'a>> {
 
 fn unavailable(view: &View<'_>, host: &Host, selected: Option<&HostView<'_>>) -> Option<Unavailable> {
     let observed = view.observed.host(&host.name);
-    let updating = match selected {
-        Some(selected) => matches!(selected.state, HostState::Updating { .. }),
-        None => has_update(observed),
-    };
-    if updating {
+    if selected.is_some_and(|selected| matches!(selected.state, HostState::Updating { .. })) {
         return Some(Unavailable::Updating);
     }
     if let Some(others) = view.observed.updates_elsewhere.get(&host.name) {
         let names: Vec<&String> = others.iter().collect();
         return Some(Unavailable::UpdatingElsewhere(list_names(&names)));
+    }
+    // The folder is that of the Project: it may as well be an update of another Deployment, which is named above then.
+    if selected.is_none() && has_update(observed) {
+        return Some(Unavailable::Updating);
     }
     match &observed.check {
         FolderCheck::Failed(_) => Some(Unavailable::Silent),
