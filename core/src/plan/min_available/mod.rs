@@ -12,12 +12,12 @@ pub use self::{
     grants::{Grant, Granted, Grants, HostsInUpdate},
     room::Room,
 };
-use crate::plan::share::share;
+use crate::plan::share::share_up;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// Number of hosts that stay available of so many in service: a percentage rounds down, to at least one.
+/// Number of hosts that stay available of so many in service: a percentage rounds up, as that of a PodDisruptionBudget.
 pub fn kept(min_available: &IntOrString, in_service: usize) -> usize {
-    share(min_available, in_service)
+    share_up(min_available, in_service)
 }
 
 /// No update is ever possible, whatever the other hosts do: all of them have to stay available.
@@ -29,7 +29,8 @@ pub fn is_never_met(min_available: &IntOrString, in_service: usize) -> bool {
 pub(crate) fn never_met(written: &str, hosts: usize) -> String {
     let right = match hosts {
         1 => "remove spec.minAvailable, or add a host".to_owned(),
-        n => format!("set it to {} or less, or to a percentage", n - 1),
+        // The largest percentage that leaves one host, rounded up.
+        n => format!("set it to {} or less, or to {}% or less", n - 1, 100 * (n - 1) / n),
     };
     let all = match hosts {
         1 => "the only host of the group".to_owned(),
@@ -53,12 +54,13 @@ mod tests {
     #[test]
     fn an_update_is_possible_where_a_host_is_left_for_it() {
         let percent = |text: &str| IntOrString::String(text.to_owned());
-        assert_eq!(kept(&percent("50%"), 5), 2);
-        assert_eq!(kept(&percent("10%"), 5), 1, "at least one");
+        assert_eq!(kept(&percent("50%"), 5), 3);
+        assert_eq!(kept(&percent("10%"), 5), 1);
         assert!(is_never_met(&IntOrString::Int(3), 3) && is_never_met(&IntOrString::Int(4), 3));
         assert!(!is_never_met(&IntOrString::Int(2), 3));
         assert!(is_never_met(&percent("1%"), 1), "the only host");
-        assert!(!is_never_met(&percent("99%"), 2));
+        assert!(is_never_met(&percent("67%"), 3) && !is_never_met(&percent("66%"), 3));
+        assert!(never_met("67%", 3).ends_with("set it to 2 or less, or to 66% or less"));
         assert!(!is_never_met(&IntOrString::Int(1), 0), "there is no host to update");
     }
 }

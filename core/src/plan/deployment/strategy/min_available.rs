@@ -87,7 +87,8 @@ fn unavailable(view: &View<'_>, host: &Host, selected: Option<&HostView<'_>>) ->
         return Some(Unavailable::UpdatingElsewhere(list_names(&names)));
     }
     // The folder is that of the Project: it may as well be an update of another Deployment, which is named above then.
-    if selected.is_none() && has_update(observed) {
+    // A host that is selected may be in one of a Deployment that is gone, and had this name.
+    if has_update(observed) {
         return Some(Unavailable::Updating);
     }
     match &observed.check {
@@ -100,7 +101,7 @@ fn unavailable(view: &View<'_>, host: &Host, selected: Option<&HostView<'_>>) ->
     }
 }
 
-/// Of a host that is not selected any more.
+/// Of a host that is not selected any more, or of another Deployment in the same folder.
 fn has_update(observed: &HostObserved) -> bool {
     observed.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Run)
         || observed.view().is_some_and(|view| is_in_update(&view.folder))
