@@ -33,7 +33,7 @@ pub(super) async fn elsewhere(
     group: &HostGroup,
     context: &DeploymentContext,
 ) -> Result<HostsInUpdate, ReconcileError> {
-    if group.spec.min_available.is_none() {
+    if group.spec.min_available.is_none() || context.shared.gate.namespace_deleting() {
         return Ok(HostsInUpdate::new());
     }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
@@ -101,6 +101,10 @@ pub(super) fn grant(
     plan: &Plan<DeploymentStatus, Action>,
     context: &DeploymentContext,
 ) -> Result<(), ReconcileError> {
+    // Nothing is done on hosts then, and the term is that of no lease.
+    if context.shared.gate.namespace_deleting() {
+        return Ok(());
+    }
     let term = context.shared.gate.token()?;
     let group = observed.spec.host_group_ref.name.clone();
     let has_limit = observed.group.as_ref().is_some_and(|group| group.min_available.is_some());

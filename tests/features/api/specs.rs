@@ -134,7 +134,7 @@ pub fn full(kind: &str) -> Value {
                 "connectTimeoutSeconds": 1, "maxConcurrentConnections": 1,
             },
             "become": { "method": "Sudo", "users": ["app"] }, "root": "/srv/landfall", "probe": { "periodSeconds": 60 },
-            "upload": { "minBytesPerSecond": 1 },
+            "upload": { "minBytesPerSecond": 1 }, "minAvailable": "1%",
             "env": [{ "name": "A", "value": "b", "valueFrom": { "secretKeyRef": { "name": "db", "key": "password" } } }],
             "keepSecretsOnHost": true,
             "hosts": [{
