@@ -69,8 +69,10 @@ pub struct HostGroupSpec {
     #[serde(default)]
     pub upload: Upload,
     /// Hosts that stay available, over all Deployments of the group: a count, or a percentage of the hosts in service, rounded up. A
-    /// host is available while it answers and is in no update; suspended hosts are not counted. An update that would leave fewer waits
-    /// (`TooFewAvailable`); what ended is started again all the same. Default: none. Examples: `2`, `50%`.
+    /// host is unavailable while it does not answer, is being updated by any Deployment, or does not serve the Deployment that asks; what
+    /// other Deployments run there is not looked at. Suspended hosts are not counted. An update that would leave fewer waits
+    /// (`TooFewAvailable`); one of a host that does not serve takes none away, and what ended is started again all the same. Default:
+    /// none. Examples: `2`, `50%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 && self <= 999 : self.matches('^[1-9][0-9]?%$')").message("minAvailable takes a count from 1 to 999 or a percentage from 1% to 99%: with all hosts no update would be possible; leave it out for no limit"))]
     pub min_available: Option<IntOrString>,

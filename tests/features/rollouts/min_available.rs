@@ -12,9 +12,16 @@ async fn two_deployments_of_a_group_are_updated_one_after_the_other() {
     // A host that was not checked yet is not available either.
     let all_checked = |group: &HostGroup| group.status.as_ref().is_some_and(|status| status.hosts.reachable == 3);
     bench.until_group("prod", "checked", all_checked).await;
-    bench.publish_waiting("v1");
+    bench.publish("v1", SERVES);
+    bench.publish_waiting("v2");
+    // The first version takes nothing away.
     let on = |host: &str| json!({ "hosts": { "names": [host] } });
     tokio::join!(bench.deploy_as("shop", "v1", on("web-01")), bench.deploy_as("orders", "v1", on("web-02")));
+    for (deployment, ..) in OF {
+        bench.until_of(deployment, "deployed", |object| is(object, "Ready", "Deployed")).await;
+    }
+    let wanted = || json!({ "spec": { "version": "v2" } });
+    tokio::join!(bench.patch::<Deployment>("shop", wanted()), bench.patch::<Deployment>("orders", wanted()));
     // Both decide at the same time; either may be the first.
     let waits = |object: &Deployment| is(object, "Reconciling", "TooFewAvailable");
     let one_waits = || async {
@@ -43,11 +50,15 @@ async fn two_deployments_of_a_group_are_updated_one_after_the_other() {
     bench.patch::<Deployment>(second.0, json!({ "spec": { "progressDeadlineSeconds": 700 } })).await;
     let waiting = bench.until_of(second.0, "waiting", waits).await;
     assert!(message(&waiting).contains(&by_first), "{}", message(&waiting));
-    assert!(bench.starts(second.1).await.is_empty(), "it was not begun");
+    assert_eq!(bench.starts(second.1).await, ["v1"], "it was not begun");
 
     for (deployment, host, _) in [first, second] {
         bench.hosts.host(host).sh("touch /srv/go").await;
-        bench.until_of(deployment, "deployed", |object| is(object, "Ready", "Deployed")).await;
-        assert_eq!(bench.starts(host).await, ["v1"]);
+        let is_deployed = |object: &Deployment| {
+            let version = object.status.as_ref().and_then(|status| status.version.as_deref());
+            is(object, "Ready", "Deployed") && version == Some("v2")
+        };
+        bench.until_of(deployment, "deployed", is_deployed).await;
+        assert_eq!(bench.starts(host).await, ["v1", "v2"]);
     }
 }

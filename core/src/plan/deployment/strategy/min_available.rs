@@ -1,6 +1,6 @@
 //! `minAvailable` of the HostGroup: which of its hosts are not available, selected or not, and what that leaves for updates of this
-//! Deployment. A host is available while it answers and no Deployment has it in an update. One whose update failed here, and whose
-//! application does not serve since, is away by our hand: it counts for this Deployment, not for the others.
+//! Deployment. A host is unavailable while it does not answer, is being updated by any Deployment, or does not serve this one; what other
+//! Deployments run there is not looked at. An update of a host that does not serve this Deployment takes nothing away, so it needs no room.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::{
     api::hostgroup::Host,
     plan::{
         deployment::{
-            host_state::{HostState, is_in_update},
+            host_state::{HostState, is_in_update, last_good},
             observed::{FolderCheck, GoalKind, HostObserved},
             strategy::rolling,
             view::{HostView, View},
@@ -30,6 +30,8 @@ pub(crate) struct GroupLimit<'a> {
     /// No update is possible even with all hosts of the group in service.
     pub never_met: bool,
     unavailable: BTreeMap<&'a str, Unavailable>,
+    /// Selected hosts that do not serve this Deployment.
+    not_serving: Vec<&'a str>,
 }
 
 /// How a person lets the rollout go on without a dead machine.
@@ -48,6 +50,8 @@ enum Unavailable {
     Silent,
     Unchecked,
     Failed,
+    /// The application of this Deployment does not serve there.
+    NotServing,
     /// In an update of this Deployment.
     Updating,
     /// In an update of these.
@@ -74,6 +78,7 @@ pub(crate) fn limit<'a>(view: &View<'a>) -> Option<GroupLimit<'a>> {
         kept: kept(min_available, in_service.len()),
         never_met: is_never_met(min_available, group.hosts.len()),
         unavailable: unavailable.collect(),
+        not_serving: view.hosts.iter().filter(|host| does_not_serve(host)).map(|host| host.name).collect(),
     })
 }
 
@@ -95,10 +100,22 @@ fn unavailable(view: &View<'_>, host: &Host, selected: Option<&HostView<'_>>) ->
         FolderCheck::Failed(_) => Some(Unavailable::Silent),
         FolderCheck::Unknown => Some(Unavailable::Unchecked),
         FolderCheck::Facts(_) => {
-            let failed = selected.is_some_and(|host| matches!(host.state, HostState::Failed(_)));
-            (failed && !observed.is_serving()).then_some(Unavailable::Failed)
+            let host = selected.filter(|host| does_not_serve(host))?;
+            let failed = matches!(host.state, HostState::Failed(_));
+            Some(if failed { Unavailable::Failed } else { Unavailable::NotServing })
         }
     }
+}
+
+/// The host answers and is in no update, and its application does not serve. One that failed before anything was touched serves on.
+fn does_not_serve(host: &HostView<'_>) -> bool {
+    let serves = match host.state {
+        HostState::Failed(_) => host.observed.is_serving(),
+        // It is not this Deployment's.
+        HostState::Refused(_) | HostState::Updating { .. } => true,
+        _ => host.is_available(),
+    };
+    matches!(host.observed.check, FolderCheck::Facts(_)) && !serves
 }
 
 /// Of a host that is not selected any more, or of another Deployment in the same folder.
@@ -109,7 +126,24 @@ fn has_update(observed: &HostObserved) -> bool {
 
 impl<'a> GroupLimit<'a> {
     pub fn room(&self) -> Room<'a> {
-        Room::new(self.in_service.saturating_sub(self.kept), self.unavailable.keys().copied())
+        Room::new(self.most(), self.unavailable.keys().copied(), self.not_serving.iter().copied())
+    }
+
+    /// Number of hosts that may be unavailable.
+    fn most(&self) -> usize {
+        self.in_service.saturating_sub(self.kept)
+    }
+
+    /// Number of hosts that are unavailable for another cause than one that passes by itself, as updates and checks do.
+    fn away_for_long(&self) -> usize {
+        let stays =
+            |why: &&Unavailable| matches!(why, Unavailable::Silent | Unavailable::Failed | Unavailable::NotServing);
+        self.unavailable.values().filter(stays).count()
+    }
+
+    /// There is no room either when all updates are over and all hosts are checked.
+    pub fn waits_for_person(&self) -> bool {
+        self.away_for_long() >= self.most()
     }
 
     /// What it says, and who uses it up. `group`: name of the HostGroup.
@@ -133,6 +167,7 @@ impl<'a> GroupLimit<'a> {
                 Unavailable::Silent => "no answer from".to_owned(),
                 Unavailable::Unchecked => "not checked yet:".to_owned(),
                 Unavailable::Failed => "failed on".to_owned(),
+                Unavailable::NotServing => "not serving:".to_owned(),
                 Unavailable::Updating => "updating".to_owned(),
                 Unavailable::UpdatingElsewhere(who) => format!("in an update of {who}:"),
             };
@@ -146,9 +181,7 @@ impl<'a> GroupLimit<'a> {
     /// What helps where a machine is dead. Suspending one leaves room only where fewer hosts are kept then.
     pub fn remedy(&self) -> Option<Remedy<'a>> {
         let (dead, _) = self.unavailable.iter().find(|(_, why)| **why == Unavailable::Silent)?;
-        // What is being updated or checked comes back by itself.
-        let stays = |why: &&Unavailable| matches!(why, Unavailable::Silent | Unavailable::Failed);
-        let (others, away) = (self.in_service.saturating_sub(1), self.unavailable.values().filter(stays).count());
+        let (others, away) = (self.in_service.saturating_sub(1), self.away_for_long());
         let room = others.saturating_sub(kept(self.min_available, others));
         Some(match room >= away {
             true => Remedy::Suspend(dead),
@@ -162,6 +195,13 @@ impl<'a> GroupLimit<'a> {
     }
 }
 
+/// Its process ended, and its target differs: its update needs no room.
+fn is_updated_for_healing(view: &View<'_>, host: &HostView<'_>) -> bool {
+    let Some(target) = &view.target else { return false };
+    let is_healed = matches!(host.state, HostState::Down | HostState::Healing { .. }) && !host.down_and_failed;
+    is_healed && last_good(view.observed, host.observed, Some(target)).is_some_and(|own| own.rollout != target.rollout)
+}
+
 /// Hosts could begin their update, and `minAvailable` leaves room for none of them; no update is open.
 pub(crate) fn is_used_up(view: &View<'_>) -> bool {
     let Some(limit) = limit(view) else { return false };
@@ -169,6 +209,7 @@ pub(crate) fn is_used_up(view: &View<'_>) -> bool {
     let open = view.number(|state| matches!(state, HostState::Updating { .. }));
     open == 0
         && !waits_for_staging
+        && !view.hosts.iter().any(|host| is_updated_for_healing(view, host))
         && !rolling::may_begin(view, 0, &mut Room::unlimited()).is_empty()
         && rolling::may_begin(view, 0, &mut limit.room()).is_empty()
 }

@@ -87,11 +87,12 @@ impl SharedGroup {
         }
     }
 
-    /// An update may take a host away only where enough are left.
+    /// An update may take a host that serves away only where enough are left; what does not serve is away already.
     fn check(&self, n: usize, action: &Action) {
         let Action::Assign(Assignment { host, goal: Goal::Run { heal: false, .. }, .. }) = action else { return };
         let away = self.away();
-        let room = away.contains(host.as_str()) || away.len() < self.most_away;
+        let serves = self.deployments[n].observed.host(host).is_serving();
+        let room = !serves || away.contains(host.as_str()) || away.len() < self.most_away;
         assert!(room, "app-{n} takes {host} although {away:?} are away");
     }
 
