@@ -76,7 +76,7 @@ pub struct DeploymentSpec {
     #[schemars(range(min = 0, max = 86400))]
     pub min_ready_seconds: i64,
     /// Seconds without progress after which the Deployment is `Stalled`; the rollout continues all the same. The clock stops while
-    /// paused. Default: 600.
+    /// paused, and while `minAvailable` of the HostGroup holds the rollout for other Deployments' updates. Default: 600.
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 1, max = 86400))]
     pub progress_deadline_seconds: i64,
@@ -289,7 +289,8 @@ pub struct Rollout {
     /// Time at which a host last entered another phase.
     pub progressed_at: Time,
     /// Number of hosts in each phase, all selected ones in service, when `progressedAt` was set. A difference is progress. A host whose
-    /// process ended counts as `Healing` until it has lived for ten minutes. Example: `{"Ready": 3, "Staged": 1}`.
+    /// process ended counts as `Healing` until it has lived for ten minutes; one that `minAvailable` holds for updates of others counts as
+    /// `TooFewAvailable`. Example: `{"Ready": 3, "Staged": 1}`.
     #[serde(default, deserialize_with = "lenient::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub phases: BTreeMap<String, i32>,
     /// Number of the current batch, from 1.

@@ -263,7 +263,7 @@ pub enum Reason {
     Paused,
     /// A further update waits: it would leave fewer hosts available than `minAvailable` of the HostGroup.
     TooFewAvailable,
-    /// `minAvailable` of the HostGroup keeps all of its hosts available, so that none can ever be updated.
+    /// `minAvailable` of the HostGroup keeps all of its hosts available, so that none that serves can ever be updated.
     MinAvailableTooHigh,
     /// Every selected host runs the version and is ready.
     Deployed,

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api::{
         Reason,
-        conditions::{MESSAGE_BYTES, STALLED, clip},
+        conditions::{MESSAGE_BYTES, READY, STALLED, clip},
         deployment::{DeploymentStatus, HistoryChange, Phase, RolloutException, RolloutOutcome},
         verbs,
     },
@@ -41,6 +41,7 @@ pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     events.extend(ready_again(view));
     events.extend(unreachable(view));
     events.extend(set_aside(view));
+    events.extend(too_few_available(view, after));
     events.extend(deadline(view, after).filter(|_| view.unmet.is_none()));
     events.extend(unlisted(view));
     events
@@ -269,6 +270,7 @@ fn deadline(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
         Reason::Healing,
         Reason::HostsNotReady,
         Reason::ChangedByHand,
+        Reason::TooFewAvailable,
     ]
     .map(Reason::as_str);
     let stalled = |status: &DeploymentStatus| {
@@ -281,6 +283,19 @@ fn deadline(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     };
     let message = stalled(after).filter(|_| stalled(view.before).is_none())?;
     Some(EventDraft::warning(Reason::ProgressDeadlineExceeded, "Rollout", message))
+}
+
+/// `minAvailable` of the group begins to hold the rollout.
+fn too_few_available(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
+    let ready = after.conditions.iter().find(|condition| condition.type_ == READY)?;
+    if view.before.conditions.iter().any(|condition| condition.reason == ready.reason) {
+        return None;
+    }
+    let is = |reason: Reason| ready.reason == reason.as_str();
+    if is(Reason::MinAvailableTooHigh) {
+        return Some(EventDraft::warning(Reason::MinAvailableTooHigh, "Rollout", &ready.message));
+    }
+    is(Reason::TooFewAvailable).then(|| EventDraft::normal(Reason::TooFewAvailable, "Rollout", &ready.message))
 }
 
 fn started(view: &View<'_>) -> Option<EventDraft> {

@@ -17,7 +17,7 @@ use super::{
     observed::Observed,
     rollout::{ActiveRollout, RolloutChange},
     steps::is_target,
-    strategy::rolling,
+    strategy::{min_available, rolling},
     verdict,
     view::{HostView, View},
 };
@@ -294,8 +294,8 @@ fn update_message(phase: Phase) -> &'static str {
     }
 }
 
-/// The rollout with the time at which a host last passed a phase; the clock stops while paused, and while `minAvailable` holds it. It rests on the phases of all hosts, not
-/// on `exceptions`, which are cut.
+/// The rollout with the time at which a host last passed a phase; the clock stops while paused, and while `minAvailable`
+/// holds it for updates of others. It rests on the phases of all hosts, not on `exceptions`, which are cut.
 fn progress(
     view: &View<'_>,
     counts: &RolloutCounts,
@@ -342,16 +342,18 @@ fn with_unready(phases: &BTreeMap<String, i32>) -> BTreeMap<String, i32> {
 }
 
 /// Number of hosts in each phase. A host whose process ended is in `Healing`, from try to try, until the process has lived for ten minutes:
-/// one that ends again and again is no progress. Those that `minAvailable` holds have a name of their own, so that the end of that hold is
-/// progress.
+/// one that ends again and again is no progress. Those that `minAvailable` holds for updates of others have a name of their own, so that the
+/// end of that hold is progress.
 fn phases(view: &View<'_>, attempt: i64, hold: Option<Hold>, now: Timestamp) -> BTreeMap<String, i32> {
+    let for_others = hold == Some(Hold::TooFewAvailable)
+        && min_available::limit(view).is_some_and(|limit| !limit.waits_for_person());
     let mut phases = BTreeMap::new();
     for host in &view.hosts {
         let recently = host.observed.healing.is_some_and(|healing| healing.counts(attempt, now));
         let phase = match &host.state {
             HostState::Down | HostState::Healing { .. } => Reason::Healing.to_string(),
             HostState::NotReady(_) => Reason::NotReady.to_string(),
-            HostState::Pending if hold == Some(Hold::TooFewAvailable) => Reason::TooFewAvailable.to_string(),
+            HostState::Pending if for_others => Reason::TooFewAvailable.to_string(),
             HostState::Ready | HostState::Pending if recently => Reason::Healing.to_string(),
             state => format!("{:?}", state.phase()),
         };

@@ -85,11 +85,14 @@ impl Chain<'_> {
         }
         if any_failed && !view.observed.spec.paused {
             let message = format!("{}. Within maxFailures: {}", self.failed(ready), self.what_goes_on());
-            if self.hold == Some(Hold::TooFewAvailable) {
-                let verdict = Verdict::InProgress { known_bad: true, reason: Reason::HostsFailed, message };
-                return (verdict, Some(LOOK_AGAIN));
-            }
-            return self.until_deadline(Reason::HostsFailed, true, message);
+            return match self.group_limit().map(|limit| limit.waits_for_person()) {
+                Some(false) => {
+                    let verdict = Verdict::InProgress { known_bad: true, reason: Reason::HostsFailed, message };
+                    (verdict, Some(LOOK_AGAIN))
+                }
+                Some(true) => look_again(self.until_deadline(Reason::HostsFailed, true, message)),
+                None => self.until_deadline(Reason::HostsFailed, true, message),
+            };
         }
         if total == 0 {
             return (self.all_suspended(), None);
@@ -347,9 +350,13 @@ impl Chain<'_> {
         }
         if let Some(limit) = self.group_limit() {
             let message = format!("{progress}; {}", self.too_few_available(&limit));
-            return match limit.never_met {
-                true => (Verdict::failed(Reason::MinAvailableTooHigh, message), None),
-                false => (Verdict::waiting(Reason::TooFewAvailable, message), Some(LOOK_AGAIN)),
+            if limit.never_met {
+                return (Verdict::failed(Reason::MinAvailableTooHigh, message), None);
+            }
+            return match limit.waits_for_person() {
+                true => look_again(self.until_deadline(Reason::TooFewAvailable, true, message)),
+                // The others' updates have deadlines of their own.
+                false => (Verdict::working(Reason::TooFewAvailable, message), Some(LOOK_AGAIN)),
             };
         }
         if rolling::is_held_back(view) {
@@ -480,6 +487,10 @@ impl Chain<'_> {
         let next = Duration::from_secs(u64::try_from(limit - elapsed).unwrap_or(1));
         (Verdict::InProgress { known_bad, reason, message }, Some(next))
     }
+}
+
+fn look_again((verdict, next): (Verdict, Option<Duration>)) -> (Verdict, Option<Duration>) {
+    (verdict, Some(next.map_or(LOOK_AGAIN, |next| next.min(LOOK_AGAIN))))
 }
 
 /// The host does not answer, in its update or not.

@@ -4,6 +4,7 @@ use super::{
     check::HostCheck,
     observed::Observed,
     status::{EXCEPTIONS_MAX, problems},
+    verdict::min_available_too_high,
     view::View,
 };
 use crate::{
@@ -22,7 +23,17 @@ pub fn events(observed: &Observed, view: &View<'_>, before: &HostGroupStatus) ->
     let normal = |reason, note| EventDraft::normal(reason, ACTION, note);
     let mut events = host_events(&failed(view, before), warning, "status.exceptions has the cause of each");
     events.extend(host_events(&recovered(view, before), normal, "they answer, and nothing is wrong with them"));
+    events.extend(too_high(observed, view, before));
     events
+}
+
+/// `minAvailable` keeps all hosts in service since this spec, or since a host was suspended.
+fn too_high(observed: &Observed, view: &View<'_>, before: &HostGroupStatus) -> Option<EventDraft> {
+    let message = min_available_too_high(observed, view.in_service.len())?;
+    let in_service = usize::try_from(before.hosts.total - before.hosts.suspended).unwrap_or(0);
+    let is_new_spec = before.observed_generation != observed.generation;
+    let is_new = is_new_spec || min_available_too_high(observed, in_service).is_none();
+    is_new.then(|| EventDraft::warning(Reason::MinAvailableTooHigh, "Plan", message))
 }
 
 /// One event for all hosts: what keeps them from being signed in to is the group's.

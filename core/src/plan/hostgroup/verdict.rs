@@ -25,10 +25,6 @@ pub fn verdict(observed: &Observed, view: &View<'_>) -> Verdict {
     if let Some(failure) = &observed.secret {
         return failed(failure);
     }
-    let hosts = observed.spec.hosts.len();
-    if let Some(min_available) = observed.spec.min_available.as_ref().filter(|min| is_never_met(min, hosts)) {
-        return Verdict::failed(Reason::MinAvailableTooHigh, never_met(&written(min_available), hosts));
-    }
     let total = view.in_service.len();
     let unknown = view.count(|check| matches!(check, HostCheck::Unknown));
     if unknown > 0 {
@@ -49,7 +45,16 @@ pub fn verdict(observed: &Observed, view: &View<'_>) -> Verdict {
     if let Some(remark) = suspend::remark(observed) {
         message = format!("{message}; {remark}");
     }
+    if let Some(remark) = min_available_too_high(observed, total) {
+        message = format!("{message}; {remark}");
+    }
     Verdict::done(Reason::Probed, message)
+}
+
+/// What is wrong with `minAvailable`, and what would be right. It holds rollouts, and has nothing to do with whether hosts can be reached.
+pub(super) fn min_available_too_high(observed: &Observed, in_service: usize) -> Option<String> {
+    let min_available = observed.spec.min_available.as_ref().filter(|min| is_never_met(min, in_service))?;
+    Some(never_met(&written(min_available), in_service, "in service"))
 }
 
 /// How many of these hosts answer.

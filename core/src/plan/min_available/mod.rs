@@ -25,18 +25,18 @@ pub fn is_never_met(min_available: &IntOrString, in_service: usize) -> bool {
     in_service > 0 && kept(min_available, in_service) >= in_service
 }
 
-/// Which field is wrong, and what would be right.
-pub(crate) fn never_met(written: &str, hosts: usize) -> String {
+/// Which field is wrong, and what would be right. `of`: which hosts these are.
+pub(crate) fn never_met(written: &str, hosts: usize, of: &str) -> String {
     let right = match hosts {
         1 => "remove spec.minAvailable, or add a host".to_owned(),
         // The largest percentage that leaves one host, rounded up.
         n => format!("set it to {} or less, or to {}% or less", n - 1, 100 * (n - 1) / n),
     };
     let all = match hosts {
-        1 => "the only host of the group".to_owned(),
-        n => format!("all {n} hosts of the group"),
+        1 => format!("the only host {of}"),
+        n => format!("all {n} hosts {of}"),
     };
-    format!("spec.minAvailable {written} keeps {all} available, so that none can ever be updated; {right}")
+    format!("spec.minAvailable {written} keeps {all} available, so that none that serves can ever be updated; {right}")
 }
 
 /// `minAvailable` as it is written.
@@ -60,7 +60,7 @@ mod tests {
         assert!(!is_never_met(&IntOrString::Int(2), 3));
         assert!(is_never_met(&percent("1%"), 1), "the only host");
         assert!(is_never_met(&percent("67%"), 3) && !is_never_met(&percent("66%"), 3));
-        assert!(never_met("67%", 3).ends_with("set it to 2 or less, or to 66% or less"));
+        assert!(never_met("67%", 3, "in service").ends_with("set it to 2 or less, or to 66% or less"));
         assert!(!is_never_met(&IntOrString::Int(1), 0), "there is no host to update");
     }
 }

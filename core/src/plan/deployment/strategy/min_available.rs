@@ -191,7 +191,7 @@ impl<'a> GroupLimit<'a> {
 
     /// Why no update is ever possible in this group.
     pub fn never_met(&self, hosts: usize) -> String {
-        never_met(&self.written, hosts)
+        never_met(&self.written, hosts, "of the group")
     }
 }
 
