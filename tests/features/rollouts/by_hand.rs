@@ -25,7 +25,9 @@ async fn what_a_person_stops_on_a_host_is_shown_and_left_until_a_redeploy() {
     bench.deploy("v1", json!({})).await;
     bench.until_deployed("v1").await;
     by_hand(&bench, 1, "stop --reason 'disk swap'").await;
-    let left = bench.until("shown", |object| is(object, "Ready", "ChangedByHand")).await;
+    // It is shown from its begin on.
+    let is_over = |object: &Deployment| exception(object, "web-02").is_some_and(|one| one.version.is_none());
+    let left = bench.until("shown", |object| is(object, "Ready", "ChangedByHand") && is_over(object)).await;
     assert!(is(&left, "Reconciling", "ChangedByHand"), "{:?}", left.status);
     assert!(message(&left).contains("web-02: stop by ann (claimed): disk swap"), "{}", message(&left));
     let entry = exception(&left, "web-02").unwrap();

@@ -272,11 +272,12 @@ async fn what_is_done_on_hosts_is_read_as_it_happens_by_all_or_by_one_and_afterw
         }
     }
     let url = format!("file://{}", bench.dir.path().join("origin.git").display());
-    let script = "case $LANDFALL_VERSION in v1) then='exec sleep 1000';; *) then='echo cannot do it; exit 3';; esac\nprintf '#!/bin/sh\\n%s\\n' \"$then\" >app; chmod +x app";
+    let script = "case $LANDFALL_VERSION in v1) then='exec busybox httpd -f -p 8080';; *) then='echo cannot do it; exit 3';; esac\nprintf '#!/bin/sh\\n%s\\n' \"$then\" >app; chmod +x app";
     let project = json!({ "metadata": { "name": "shop" }, "spec": {
         "source": { "url": url, "interval": "1h" },
         "build": { "script": script, "artifacts": [{ "path": "app" }], "tag": { "push": false } },
-        "run": { "process": { "command": ["./app"] } },
+        // Without a probe what dies at once may have been ready before.
+        "run": { "process": { "command": ["./app"] }, "readinessProbe": { "tcpSocket": { "port": 8080 } } },
     }});
     create::<Project>(&bench.api(), project).await;
     for version in ["v1", "v2"] {
