@@ -293,13 +293,13 @@ mod tests {
     use super::*;
 
     /// Namespaces that take, offer, and give back what they are asked for.
-    struct World {
+    struct Simulation {
         places: FairPlaces,
         held: BTreeMap<&'static str, VecDeque<(Place, Option<Offer>)>>,
         waiting: Vec<(&'static str, BoxFuture<'static, Place>)>,
     }
 
-    impl World {
+    impl Simulation {
         fn new(total: usize) -> Self {
             Self { places: FairPlaces::new(total), held: BTreeMap::new(), waiting: Vec::new() }
         }
@@ -356,20 +356,20 @@ mod tests {
 
     #[test]
     fn who_wants_more_has_what_others_leave_and_gives_it_back() {
-        let mut world = World::new(12);
-        // Its hosts are 12, and no more: nobody takes turns.
-        world.want("big", 12);
-        assert_eq!(world.has("big"), 12);
-        world.want("small", 2);
-        assert_eq!((world.has("big"), world.has("small")), (10, 2));
-        world.want("other", 9);
+        let mut simulation = Simulation::new(12);
+        // All of its 12 hosts have a place, so none has to give one back.
+        simulation.want("big", 12);
+        assert_eq!(simulation.has("big"), 12);
+        simulation.want("small", 2);
+        assert_eq!((simulation.has("big"), simulation.has("small")), (10, 2));
+        simulation.want("other", 9);
         // A namespace that wants less than its share has all of it; the others have the same.
-        assert_eq!((world.has("big"), world.has("small"), world.has("other")), (5, 2, 5));
-        assert_eq!(world.waits("small"), 0);
-        world.held.remove("other");
-        world.waiting.clear();
-        world.want("big", 5);
-        assert_eq!(world.has("big"), 10);
+        assert_eq!((simulation.has("big"), simulation.has("small"), simulation.has("other")), (5, 2, 5));
+        assert_eq!(simulation.waits("small"), 0);
+        simulation.held.remove("other");
+        simulation.waiting.clear();
+        simulation.want("big", 5);
+        assert_eq!(simulation.has("big"), 10);
     }
 
     #[test]
@@ -465,35 +465,35 @@ mod tests {
         for seed in 0..50 {
             let mut random = StdRng::seed_from_u64(seed);
             let total = random.random_range(1..20);
-            let mut world = World::new(total);
+            let mut simulation = Simulation::new(total);
             for _ in 0..60 {
                 let namespace = NAMES[random.random_range(0..NAMES.len())];
                 match random.random_range(0..4) {
                     0 | 1 => {
                         let n = random.random_range(1..6);
-                        world.want(namespace, n);
+                        simulation.want(namespace, n);
                     }
                     2 => {
-                        world.held.get_mut(namespace).and_then(VecDeque::pop_front);
+                        simulation.held.get_mut(namespace).and_then(VecDeque::pop_front);
                     }
                     _ => {
-                        if let Some(at) = world.waiting.iter().position(|(of, _)| *of == namespace) {
-                            drop(world.waiting.remove(at));
+                        if let Some(at) = simulation.waiting.iter().position(|(of, _)| *of == namespace) {
+                            drop(simulation.waiting.remove(at));
                         }
                     }
                 }
-                world.settle();
-                let held: usize = NAMES.iter().map(|name| world.has(name)).sum();
-                assert_eq!(world.places.free(), total - held, "seed {seed}");
-                assert!(world.waiting.is_empty() || held == total, "seed {seed}");
-                for (waiting, _) in &world.waiting {
-                    let most = NAMES.iter().map(|name| world.has(name)).max().unwrap();
-                    assert!(most <= world.has(waiting) + 1, "seed {seed}: {waiting}");
+                simulation.settle();
+                let held: usize = NAMES.iter().map(|name| simulation.has(name)).sum();
+                assert_eq!(simulation.places.free(), total - held, "seed {seed}");
+                assert!(simulation.waiting.is_empty() || held == total, "seed {seed}");
+                for (waiting, _) in &simulation.waiting {
+                    let most = NAMES.iter().map(|name| simulation.has(name)).max().unwrap();
+                    assert!(most <= simulation.has(waiting) + 1, "seed {seed}: {waiting}");
                 }
             }
-            drop(world.waiting);
-            drop(world.held);
-            assert_eq!(world.places.free(), total, "seed {seed}");
+            drop(simulation.waiting);
+            drop(simulation.held);
+            assert_eq!(simulation.places.free(), total, "seed {seed}");
         }
     }
 }

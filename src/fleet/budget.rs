@@ -82,7 +82,7 @@ pub struct Budgets {
 
 /// How a host answered before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum PastAnswer {
     Answered,
     Never,
     /// Not when it was dialled last.
@@ -124,16 +124,16 @@ impl Budgets {
     pub(super) async fn connect(
         &self,
         group: &Connections,
-        standing: Standing,
+        past_answer: PastAnswer,
         tell: impl Fn(Short) + Send + Sync,
     ) -> ConnectionPermit {
         let namespace = &group.0.namespace;
-        let is_silent = standing == Standing::Silent;
+        let is_silent = past_answer == PastAnswer::Silent;
         let of_group = group.0.share.acquire(is_silent, |is_doubtful| tell(group.short(is_doubtful))).await;
         // Of its group it takes no part from others: a group is its namespace's own.
-        let quarter = match standing {
-            Standing::Answered => None,
-            Standing::Never | Standing::Silent => {
+        let quarter = match past_answer {
+            PastAnswer::Answered => None,
+            PastAnswer::Never | PastAnswer::Silent => {
                 tell(Short::DoubtfulOfAll { most: (self.most / 4).max(1) });
                 Some(self.doubtful.take(namespace).await)
             }
@@ -335,11 +335,11 @@ mod tests {
     use super::*;
 
     fn connect(budgets: &Budgets, group: &Connections, is_silent: bool) -> Option<ConnectionPermit> {
-        budgets.connect(group, standing(is_silent), |_| {}).now_or_never()
+        budgets.connect(group, past_answer(is_silent), |_| {}).now_or_never()
     }
 
-    fn standing(is_silent: bool) -> Standing {
-        if is_silent { Standing::Silent } else { Standing::Answered }
+    fn past_answer(is_silent: bool) -> PastAnswer {
+        if is_silent { PastAnswer::Silent } else { PastAnswer::Answered }
     }
 
     #[test]
@@ -376,7 +376,7 @@ mod tests {
     fn hosts_that_never_answered_have_a_quarter_of_all_and_each_namespace_a_part_of_it() {
         let budgets = Budgets::new(BudgetSettings { connections: 40, ..BudgetSettings::default() }, 10_000);
         let (made_up, new) = (budgets.group("a", None, 12_000), budgets.group("b", None, 9));
-        let take = |group| budgets.connect(group, Standing::Never, |_| {}).now_or_never();
+        let take = |group| budgets.connect(group, PastAnswer::Never, |_| {}).now_or_never();
         let made_up: Vec<_> = (0..20).map_while(|_| take(&made_up)).collect();
         let new: Vec<_> = (0..20).map_while(|_| take(&new)).collect();
         assert_eq!((made_up.len(), new.len()), (5, 3));
@@ -426,7 +426,8 @@ mod tests {
             let group = budgets.group("a", group, hosts);
             let taken: Vec<_> = (0..taken).map_while(|_| connect(&budgets, &group, doubtful)).collect();
             let told = Mutex::new(None);
-            let waits = budgets.connect(&group, standing(doubtful), |short| *told.lock() = Some(short)).now_or_never();
+            let waits =
+                budgets.connect(&group, past_answer(doubtful), |short| *told.lock() = Some(short)).now_or_never();
             assert!(waits.is_none(), "with {} taken", taken.len());
             told.into_inner().unwrap()
         };

@@ -14,7 +14,6 @@
 //! | `known.rs` | what is known of a host; `changes.rs`: which hosts changed |
 //! | `worker.rs` | dialling, and dialling again; `serve.rs`: one session from its welcome to its end; `shared.rs`: what both know |
 //! | `registry.rs` | all workers |
-//! | `ledger.rs` | which hosts are in an update, for `minAvailable` of a group |
 
 mod access;
 mod backoff;
@@ -22,7 +21,6 @@ mod budget;
 mod changes;
 mod jump_route;
 mod known;
-mod ledger;
 mod limit;
 mod order;
 mod queue;
@@ -42,7 +40,6 @@ pub use self::{
     changes::{Changed, Changes},
     jump_route::JumpRoute,
     known::{Known, Link, Waiting},
-    ledger::{Answer, GroupName, Ledger, Request},
     order::{FleetError, Object, Order, Outcome, Priority, Ticket, Work},
     registry::Fleet,
     session::{Dialer, Dialled, PushSource, Session, TaskEvents},

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     access::{HostAccess, HostId},
-    budget::{Connections, Standing},
+    budget::{Connections, PastAnswer},
     changes::{Changed, Changes},
     jump_route::JumpRoute,
     known::{Known, Link, Waiting},
@@ -128,12 +128,12 @@ impl Shared {
     }
 
     /// How the host answered before.
-    pub fn standing(&self) -> Standing {
+    pub fn past_answer(&self) -> PastAnswer {
         let known = self.known.lock();
         match (&known.facts, known.failed) {
-            (_, 1..) => Standing::Silent,
-            (None, 0) => Standing::Never,
-            (Some(_), 0) => Standing::Answered,
+            (_, 1..) => PastAnswer::Silent,
+            (None, 0) => PastAnswer::Never,
+            (Some(_), 0) => PastAnswer::Answered,
         }
     }
 

@@ -196,9 +196,9 @@ async fn round(
     reach: Reach,
 ) -> Option<Result<(Over, Duration), ProgramError>> {
     let Reach { access, number } = reach;
-    let standing = shared.standing();
+    let past_answer = shared.past_answer();
     let short = Mutex::new(None::<Short>);
-    let connecting = shared.settings.budgets.connect(&shared.group, standing, |now| *short.lock() = Some(now));
+    let connecting = shared.settings.budgets.connect(&shared.group, past_answer, |now| *short.lock() = Some(now));
     let permit = attend(shared, number, connecting, || short.lock().map(Waiting::Connection)).await?;
     let connection = permit.use_of();
     let limit = access.dial_limit();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// `first`, twice that, four times … and at most `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
@@ -18,6 +20,13 @@ impl Backoff {
     pub fn after(&self, failures: u32) -> Duration {
         let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         self.first.saturating_mul(factor).min(self.max)
+    }
+
+    /// What is left at `now` of the wait after this number of failures in a row, the last of them at `last`; `None`: nothing.
+    pub fn left(&self, failures: u32, last: Timestamp, now: Timestamp) -> Option<Duration> {
+        // A clock that was set back makes the last failure one of the future: no wait is longer than it was.
+        let elapsed = Duration::try_from(now.duration_since(last)).unwrap_or_default();
+        self.after(failures).checked_sub(elapsed).filter(|left| !left.is_zero())
     }
 
     /// The waits one after the other, without end. Make a new one where the row of failures is broken.

@@ -96,7 +96,7 @@ pub fn is_withdrawn(reason: Reason, deleting: bool) -> bool {
     }
 }
 
-/// The same, where it has been so for this time: whether its values may be used no more.
+/// Whether its values must not be used any more. `elapsed`: how long it has been refused.
 pub fn is_withdrawn_since(reason: Reason, deleting: bool, elapsed: Duration) -> bool {
     is_withdrawn(reason, deleting) && (reason != Reason::SecretForbidden || elapsed >= FORBIDDEN_AFTER)
 }

@@ -115,7 +115,7 @@ pub fn members_of(all: &[(i32, Stat)], session: i32) -> Vec<Identity> {
 /// Living processes that were started with this value of [`MARK`]. Programs that overwrite their environment, setuid ones and other
 /// users' show none.
 pub fn marked(value: &str) -> Vec<Identity> {
-    if value.is_empty() { Vec::new() } else { marked_of(&table(), value) }
+    marked_of(&table(), value)
 }
 
 /// Those of a list that was just made.

@@ -26,7 +26,8 @@ use crate::{
 const PUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two surveys that nobody waits for.
 const SURVEY_INTERVAL: Duration = Duration::from_millis(100);
-/// The same while a task runs in each of the folders that changed: what it does is told by its events, and its end tells of the folder.
+/// The same while a task runs in each of the folders that changed: its events tell what it does, and its end tells of the
+/// folder. Of an act by hand, which nobody follows, the operator hears a second later at most.
 const SURVEY_INTERVAL_OF_TASKS: Duration = Duration::from_secs(1);
 /// Bytes of facts in one push, so that it fits a frame; what is left comes a second later.
 const MAX_PUSHED: usize = 512 << 10;

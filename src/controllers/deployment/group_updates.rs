@@ -1,4 +1,4 @@
-//! Updates of the other Deployments of a group, where the group has a `minAvailable`: read from the fleet's ledger and from the hosts, and
+//! Updates of the other Deployments of a group, where the group has a `minAvailable`: read from the ledger and from the hosts, and
 //! granted there. It must not decide how many hosts may be away.
 
 use std::collections::BTreeSet;
@@ -13,9 +13,8 @@ use crate::{
     api::{Deployment, HostGroup, deployment::DeploymentStatus},
     controllers::{
         frame::{ReconcileError, Shared},
-        hosts::HostKey,
+        hosts::{Answer, GroupName, HostKey, Request},
     },
-    fleet::{Answer, GroupName, Request},
     model::ids::{FenceToken, FolderName},
     plan::{
         Plan,

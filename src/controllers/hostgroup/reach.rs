@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// How the group is reached, and why no host of it can be signed in to anew, where that is so.
+/// How the group is reached; and a failure, where no new connection to its hosts can be made.
 pub async fn config(
     namespace: &str,
     group: &HostGroup,

@@ -8,6 +8,7 @@
 //! | `check.rs` | what is known of a host as a planner reads it, and what differs between two such |
 //! | `users.rs`, `forward.rs` | which Deployments read which folders, and their wakes when something there changed |
 //! | `workers.rs` | what is being done on hosts |
+//! | `ledger.rs` | which hosts of a group are in an update, by which Deployment, for `minAvailable` |
 //! | `failure.rs`, `host_keys.rs` | errors as planners read them; keys that were trusted on first use |
 
 mod check;
@@ -15,6 +16,7 @@ mod config;
 mod failure;
 mod forward;
 mod host_keys;
+mod ledger;
 mod registry;
 mod users;
 mod workers;
@@ -24,6 +26,7 @@ pub use self::{
     failure::{credentials_failure, reason_of_ssh},
     forward::forward_changes,
     host_keys::HostKeyStore,
+    ledger::{Answer, GroupName, Request},
     registry::{Hosts, Reach},
     workers::{HostWorkerKey, HostWorkers},
 };

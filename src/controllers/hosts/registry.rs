@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::{
     check::{self, Differs, differs, differs_for_group},
     config::{GroupConfig, GroupKey, HostKey},
+    ledger::Ledger,
     users::HostUsers,
     workers::{HostWorkerKey, HostWorkers},
 };
@@ -23,10 +24,7 @@ use crate::{
         host::{HostError, folder_name},
         program::{LogPart, LogStream, ProgramError},
     },
-    fleet::{
-        Changed, Fleet, FleetError, Hold, HostId, Known, Ledger, Link, NoSession, Order, Outcome, Priority, Ticket,
-        Work,
-    },
+    fleet::{Changed, Fleet, FleetError, Hold, HostId, Known, Link, NoSession, Order, Outcome, Priority, Ticket, Work},
     model::{
         Failure,
         facts::{FolderFacts, HostFacts},

@@ -33,13 +33,8 @@ impl SlowUpload {
 
     /// The time until it is tried again; `None`: now.
     pub(crate) fn pause(&self, rollout: &str, attempt: i64, now: Timestamp) -> Option<Duration> {
-        if self.rollout != rollout || self.attempt != attempt {
-            return None;
-        }
-        let pause = BACKOFF.after(self.tries);
-        // A clock that was set back makes the last one an upload of the future: no wait is longer than the pause.
-        let elapsed = Duration::try_from(now.duration_since(self.last)).unwrap_or_default();
-        pause.checked_sub(elapsed).filter(|left| !left.is_zero())
+        let counts = self.rollout == rollout && self.attempt == attempt;
+        counts.then(|| BACKOFF.left(self.tries, self.last, now)).flatten()
     }
 }
 

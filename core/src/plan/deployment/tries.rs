@@ -45,10 +45,7 @@ impl FailedTries {
 
     /// The time until the next one; `None`: now.
     pub(crate) fn pause(&self, now: Timestamp) -> Option<Duration> {
-        let pause = BACKOFF.after(self.tries);
-        // A clock that was set back makes the last one a try of the future: no wait is longer than the pause.
-        let elapsed = Duration::try_from(now.duration_since(self.last)).unwrap_or_default();
-        pause.checked_sub(elapsed).filter(|left| !left.is_zero())
+        BACKOFF.left(self.tries, self.last, now)
     }
 }
 

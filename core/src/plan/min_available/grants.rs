@@ -82,7 +82,7 @@ mod tests {
         let of_b = grants.others("b");
         assert_eq!(of_b["web-01"], ["shop".to_owned()].into());
         assert_eq!(grants.request("b", grant("orders", &["web-02"]), Some(&of_b)), KEPT);
-        // Who asks for no further host is not refused: what it has is so.
+        // A request without a further host is never refused: it says what the Deployment has already.
         assert_eq!(grants.request("a", grant("shop", &["web-01"]), Some(&of_a)), KEPT);
         assert_eq!(grants.request("a", grant("shop", &[]), Some(&of_a)), Granted::Yes { freed: true });
         assert_eq!(

@@ -2,7 +2,7 @@
 //! Arithmetic only: it must not know why a host is away.
 //!
 //! A decision takes hosts out of its [`Room`], which knows every unavailable host of the group; before it is put on record it is granted
-//! from [`Grants`], of which the fleet has one for each group. A grant is refused where another Deployment was granted a host since the
+//! from [`Grants`], of which there is one for each group. A grant is refused where another Deployment was granted a host since the
 //! decision was taken: it is taken again then.
 
 mod grants;
