@@ -80,7 +80,8 @@ pub struct DeploymentSpec {
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 1, max = 86400))]
     pub progress_deadline_seconds: i64,
-    /// Whether the rollout is paused: updates under way are finished, no further host is updated. Default: false.
+    /// Whether the rollout is paused: updates under way are finished, no further host is updated. The annotation `landfall.dev/pause` (value:
+    /// the reason) pauses it as well while it is there, for whoever does not own the spec. Default: false.
     #[serde(default)]
     pub paused: bool,
     /// Number of rollouts in `status.history` and of rollouts whose logs are kept. A redeploy is a rollout. Default: 10.
@@ -314,6 +315,9 @@ pub struct RolloutIntent {
     /// Whether the rollout ended as Failed: no further host is updated until a `retry`.
     #[serde(default)]
     pub failed: bool,
+    /// Whether a person ended the rollout where it was (verb `landfall.dev/abort`): no further host is updated until a `retry`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aborted: bool,
     /// Redeploys, newest first: a process of the same release and environment with a lower serial is restarted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redeploys: Vec<RedeploySerial>,
@@ -424,8 +428,8 @@ pub struct HistoryEntry {
     /// Time at which it ended; absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
-    /// How it ended: `Succeeded`, `Failed`, or `Superseded` where another rollout began before it was on every host. `Progressing` until
-    /// it ends.
+    /// How it ended: `Succeeded`, `Failed`, `Aborted` by a person, or `Superseded` where another rollout began before it was on every host.
+    /// `Progressing` until it ends.
     #[schemars(with = "String")]
     pub outcome: RolloutOutcome,
     /// Number of hosts whose update failed.
@@ -453,6 +457,8 @@ pub enum RolloutOutcome {
     Progressing,
     Succeeded,
     Failed,
+    /// A person ended it where it was.
+    Aborted,
     /// Another version was asked for before this one was everywhere.
     Superseded,
     /// Written by a later version of landfall.

@@ -261,6 +261,10 @@ pub enum Reason {
     HostLeft,
     /// The Deployment is paused.
     Paused,
+    /// A person ended the rollout where it was. It goes on with a retry; a new version starts over.
+    Aborted,
+    /// The value of a verb does not fit the current rollout; the message says which value would.
+    VerbRefused,
     /// A further update waits: it would leave fewer hosts available than `minAvailable` of the HostGroup.
     TooFewAvailable,
     /// `minAvailable` of the HostGroup keeps all of its hosts available, so that none that serves can ever be updated.

@@ -12,6 +12,10 @@ pub(crate) const REDEPLOY: &str = "landfall.dev/redeploy";
 pub(crate) const ADOPT: &str = "landfall.dev/adopt";
 /// Update hosts whose drain failed without their drain, in the attempt that the next `retry` begins. The value is the reason.
 pub(crate) const SKIP_DRAIN: &str = "landfall.dev/skip-drain";
+/// Nothing new begins while it stands there. The value is the reason.
+pub const PAUSE: &str = "landfall.dev/pause";
+/// End a rollout where it is: the hosts under way finish, and no other begins. The value is `<status.rollout.id>.<attempt>`.
+pub const ABORT: &str = "landfall.dev/abort";
 /// On a Secret: the server that it is for, `host`, or `host:port` where the port is not the scheme's own.
 pub(crate) const GIT_HOST: &str = "landfall.dev/git-host";
 /// Look now.

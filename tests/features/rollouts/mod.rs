@@ -3,6 +3,7 @@
 mod by_hand;
 mod bytes;
 mod failures;
+mod held;
 mod min_available;
 mod operators;
 mod order;

@@ -3,13 +3,14 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    by_hand, drain,
+    abort, by_hand, drain,
     exceptions::{END_AWAITED, EXCEPTIONS, not_ready_message},
     folder::{is_down, is_end_untold, is_kept},
     host_state::HostState,
     intent::IntentOnRecord,
     observed::Observed,
     rollout::RolloutChange,
+    stamp::{self, Stamp},
     view::{HostView, View},
 };
 use crate::{
@@ -32,6 +33,7 @@ pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     events.extend(started(view));
     events.extend(drain_skipped(view));
     events.extend(nothing_to_retry(view));
+    events.extend(aborted(view));
     events.extend(finished(view, after));
     events.extend(failed_hosts(view));
     events.extend(by_hand(view));
@@ -352,6 +354,32 @@ fn nothing_to_retry(view: &View<'_>) -> Option<EventDraft> {
     Some(EventDraft::normal(Reason::NothingToRetry, "Retry", note))
 }
 
+/// A person aborts the rollout; or asked for it of another one, which is said with the value that would.
+fn aborted(view: &View<'_>) -> Option<EventDraft> {
+    let active = view.rollout.as_ref().filter(|_| view.unmet.is_none())?;
+    let (id, attempt, version) = (&active.rollout.id, active.rollout.attempt, &active.rollout.version);
+    let verb = verbs::ABORT;
+    let note = match Stamp::of(view.observed, verb, &active.rollout) {
+        Stamp::Nothing => return None,
+        Stamp::Fits if abort::is_asked(view.observed, &active.rollout) => {
+            let under_way = view.names(|state| matches!(state, HostState::Updating { .. }));
+            let under_way = if under_way.is_empty() { "none".to_owned() } else { under_way };
+            let note = format!(
+                "attempt {attempt} of rollout {id} of {version} is aborted; hosts under way, which finish: {under_way}"
+            );
+            return Some(EventDraft::normal(Reason::Aborted, "Abort", note));
+        }
+        Stamp::Fits => {
+            format!("{verb}: attempt {attempt} of rollout {id} of {version} has ended already; nothing is aborted")
+        }
+        Stamp::Other(value) => format!(
+            "{verb}: {value} is not the current rollout and attempt; nothing is aborted. To abort the current one, of {version}: {}",
+            view.observed.verb_command(verb, &stamp::wanted(&active.rollout))
+        ),
+    };
+    Some(EventDraft::warning(Reason::VerbRefused, "Abort", note))
+}
+
 fn finished(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     let active = view.rollout.as_ref()?;
     let (id, version) = (&active.rollout.id, &active.rollout.version);
@@ -365,6 +393,8 @@ fn finished(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
             let note = format!("rollout {id}: {version} runs on {}", count_hosts(view.hosts.len()));
             Some(EventDraft::normal(Reason::RolloutFinished, "Rollout", note))
         }
+        // Told when it was asked for.
+        RolloutOutcome::Aborted => None,
         _ => {
             let failed = usize::try_from(newest.failed_hosts).unwrap_or(0);
             let note = format!("rollout {id} of {version} failed on {}", count_hosts(failed));

@@ -31,7 +31,7 @@ impl RolloutResume {
     }
 }
 
-/// The history after this decision.
+/// The history after this decision. A rollout that was aborted has ended once no host is under way.
 pub fn history(view: &View<'_>, active: &ActiveRollout, resume: RolloutResume, now: Timestamp) -> Vec<HistoryEntry> {
     let mut history = view.before.history.clone();
     let started = match active.change {
@@ -56,7 +56,7 @@ pub fn history(view: &View<'_>, active: &ActiveRollout, resume: RolloutResume, n
         }
         newest.failed_hosts = count(view.number(|state| matches!(state, HostState::Failed(_))));
         if newest.outcome == RolloutOutcome::Progressing
-            && let Some(outcome) = outcome(view, resume.stuck)
+            && let Some(outcome) = aborted(view, active, outcome(view, resume.stuck))
         {
             newest.outcome = outcome;
             newest.completed_at = Some(Time(now));
@@ -65,6 +65,15 @@ pub fn history(view: &View<'_>, active: &ActiveRollout, resume: RolloutResume, n
     let limit = view.observed.spec.revision_history_limit;
     history.truncate(usize::try_from(limit).unwrap_or(1).max(1));
     history
+}
+
+/// What has become of a rollout that a person ended: also where hosts failed, it goes on after a retry alone. `otherwise`: of any other.
+fn aborted(view: &View<'_>, active: &ActiveRollout, otherwise: Option<RolloutOutcome>) -> Option<RolloutOutcome> {
+    if !active.aborted || otherwise == Some(RolloutOutcome::Succeeded) {
+        return otherwise;
+    }
+    let is_under_way = view.number(|state| matches!(state, HostState::Updating { lost: None, .. })) > 0;
+    (!is_under_way).then_some(RolloutOutcome::Aborted)
 }
 
 fn is_updating(state: &HostState) -> bool {

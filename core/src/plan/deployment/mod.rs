@@ -3,6 +3,7 @@
 //!
 //! One decision is a pipeline: `Observed → Targets → View → Hold? → Schedule → (Status, Events)`; [`plan`] is the list of its calls.
 
+mod abort;
 mod action;
 mod bases;
 mod by_hand;
@@ -30,6 +31,7 @@ mod schedule;
 mod select;
 mod skip_drain;
 mod slow;
+mod stamp;
 mod status;
 mod steps;
 mod strategy;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    abort,
     claim::{REVISION_GAP_MAX, highest_on_hosts, known_revision, next_revision},
     intent::{IntentOnRecord, ended_failed, intent_on_record, intent_on_record_of, redeploys},
     observed::Observed,
@@ -43,6 +44,8 @@ pub(crate) struct ActiveRollout {
     pub redeploys: Vec<RedeploySerial>,
     /// Why a person has hosts whose drain failed updated without it in this attempt.
     pub skip_drain: Option<String>,
+    /// A person ended it where it was.
+    pub aborted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,7 @@ pub(crate) fn on_record(observed: &Observed) -> Option<ActiveRollout> {
         wanted_hash: before.wanted_hash.clone(),
         redeploys: redeploys(before),
         skip_drain: skip_drain::on_record(before),
+        aborted: abort::on_record(before),
         rollout,
         record,
         unrecorded: false,
@@ -135,7 +139,21 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
         RolloutChange::Retry => skip_drain::asked(observed),
         RolloutChange::Started(_) => None,
     };
-    ActiveRollout { rollout, record, unrecorded, change, intent, wanted_hash: Some(hash), redeploys, skip_drain }
+    let aborted = match change {
+        RolloutChange::Same => abort::on_record(before) || abort::is_asked(observed, &rollout),
+        RolloutChange::Retry | RolloutChange::Started(_) => false,
+    };
+    ActiveRollout {
+        rollout,
+        record,
+        unrecorded,
+        change,
+        intent,
+        wanted_hash: Some(hash),
+        redeploys,
+        skip_drain,
+        aborted,
+    }
 }
 
 /// Hosts have seen a higher revision than we know of, and a person said to go on from there (`adopt`).
@@ -188,7 +206,8 @@ fn same_revision(
     }
     // The pause of a host whose line was too slow is over as well.
     let any_slow = || observed.hosts.values().any(|host| host.slow.is_some());
-    if asked(verbs::RETRY) && (ended_failed(before) || any_failed(observed, &rollout) || any_slow()) {
+    let has_ended = ended_failed(before) || abort::on_record(before);
+    if asked(verbs::RETRY) && (has_ended || any_failed(observed, &rollout) || any_slow()) {
         rollout.attempt = rollout.attempt.saturating_add(1);
         rollout.progressed_at = Time(now);
         return (rollout, RolloutChange::Retry);

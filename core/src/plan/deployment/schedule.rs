@@ -12,7 +12,7 @@ use super::{
     drain,
     folder::{is_down, is_kept},
     healing::{Heal, heal_due},
-    holds::Hold,
+    holds::{Hold, paused},
     host_state::{HostState, last_good},
     observed::{AssignmentId, GoalKind, HostObserved, Observed},
     steps::{self, Goal, has_too_many},
@@ -203,7 +203,7 @@ impl Schedule {
         let hold = hold.filter(|hold| *hold != Hold::TooFewAvailable);
         let removes = view.observed.spec.deletion_policy == DeletionPolicy::Remove;
         let waits_for = match hold {
-            Some(Hold::Paused) => Some("until spec.paused is false"),
+            Some(Hold::Paused) => Some(paused::until(view.observed)),
             Some(_) => Some("until the rollout goes on"),
             None if removes && !is_replaced(view) => Some("until all selected hosts are ready"),
             None => None,

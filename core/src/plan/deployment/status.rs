@@ -11,7 +11,7 @@ use super::{
     exceptions::{END_AWAITED, EXCEPTIONS, HostDisplay, count, exception, not_ready_message},
     folder::is_end_untold,
     history::{RolloutResume, history},
-    holds::Hold,
+    holds::{Hold, paused},
     host_state::HostState,
     intent::IntentOnRecord,
     observed::Observed,
@@ -85,9 +85,16 @@ fn intent(view: &View<'_>, active: &ActiveRollout, status: &DeploymentStatus) ->
     }
     updating.sort_unstable();
     let failed = status.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed);
+    let aborted = active.aborted && has_not_reached_its_end(status);
     let (redeploys, by_hand) = (active.redeploys.clone(), view.by_hand.clone());
     let (skip_drain, ahead) = (active.skip_drain.clone(), view.targets.ahead.clone());
-    Some(RolloutIntent { updating, failed, redeploys, by_hand, skip_drain, ahead })
+    Some(RolloutIntent { updating, failed, aborted, redeploys, by_hand, skip_drain, ahead })
+}
+
+/// The hosts that were under way when it was aborted are not all that there are: else it is a rollout as any other.
+fn has_not_reached_its_end(status: &DeploymentStatus) -> bool {
+    let outcome = status.history.first().map(|entry| entry.outcome);
+    matches!(outcome, Some(RolloutOutcome::Progressing | RolloutOutcome::Aborted))
 }
 
 /// The status as it was, with this verdict.
@@ -101,13 +108,13 @@ pub(crate) fn status_with(observed: &Observed, verdict: &Verdict, now: Timestamp
     }
 }
 
-/// Retry and redeploy are handled once a rollout could be decided; an adopt once no host needs it.
+/// Retry, redeploy and abort are handled once a rollout could be decided; an adopt once no host needs it.
 fn handled(observed: &Observed, decided: bool) -> verbs::LastHandled {
     let before = &observed.before().last_handled;
     if !decided && !observed.is_first_decision() {
         return before.clone();
     }
-    verbs::handled(&[verbs::RETRY, verbs::REDEPLOY, verbs::ADOPT], &observed.annotations, before)
+    verbs::handled(&[verbs::RETRY, verbs::REDEPLOY, verbs::ADOPT, verbs::ABORT], &observed.annotations, before)
 }
 
 /// The same, with `skip-drain`, which is for the retry that follows it: it waits for that.
@@ -171,7 +178,7 @@ fn versions(view: &View<'_>) -> Vec<VersionCount> {
 fn exceptions(view: &View<'_>, input: &StatusInput<'_>, now: Timestamp) -> Vec<RolloutException> {
     let wait_reason = wait_reason(view, input.hold);
     let in_service =
-        view.hosts.iter().filter_map(|host| summarize(host, wait_reason).map(|summary| (host.name, summary)));
+        view.hosts.iter().filter_map(|host| summarize(host, &wait_reason).map(|summary| (host.name, summary)));
     let suspended = view.targets.suspended.iter().map(|(host, why)| {
         let (rank, phase, reason) = (6, Phase::Skipped, Reason::HostSuspended);
         (host.name.as_str(), Summary { rank, phase, reason, message: why.clone() })
@@ -202,9 +209,10 @@ struct Summary {
 }
 
 /// Why a host that answers is not updated.
-fn wait_reason(view: &View<'_>, hold: Option<Hold>) -> (Reason, &'static str) {
-    match hold {
-        Some(Hold::Paused) => (Reason::Paused, "waits until spec.paused is false"),
+fn wait_reason(view: &View<'_>, hold: Option<Hold>) -> (Reason, String) {
+    let (reason, text) = match hold {
+        Some(Hold::Aborted) => (Reason::Aborted, "not started: the rollout was aborted"),
+        Some(Hold::Paused) => return (Reason::Paused, format!("waits {}", paused::until(view.observed))),
         Some(Hold::Unmet) => (Reason::Pending, "not started: the spec can't be met"),
         Some(Hold::StatusUnreadable) => (Reason::StatusUnreadable, "not started: the status can't be read"),
         Some(Hold::TooManyFailed | Hold::StillFailed) => (Reason::Pending, "not started: the rollout is halted"),
@@ -215,10 +223,11 @@ fn wait_reason(view: &View<'_>, hold: Option<Hold>) -> (Reason, &'static str) {
             (Reason::Pending, "waits for its update: maxUnavailable is used up by unavailable hosts")
         }
         None => (Reason::Pending, "waits for its update"),
-    }
+    };
+    (reason, text.to_owned())
 }
 
-fn summarize(host: &HostView<'_>, wait_reason: (Reason, &str)) -> Option<Summary> {
+fn summarize(host: &HostView<'_>, wait_reason: &(Reason, String)) -> Option<Summary> {
     let summary =
         |rank, phase, reason, message: &str| Some(Summary { rank, phase, reason, message: message.to_owned() });
     match &host.state {
@@ -247,8 +256,8 @@ fn summarize(host: &HostView<'_>, wait_reason: (Reason, &str)) -> Option<Summary
         HostState::Unreachable(failure) => summary(3, Phase::Unreachable, failure.reason, &failure.message),
         HostState::Slow(failure) => summary(4, host.state.phase(), failure.reason, &failure.message),
         HostState::Staging => summary(4, Phase::Staging, Reason::RollingOut, "uploading and verifying the release"),
-        HostState::Pending => summary(5, Phase::Staged, wait_reason.0, wait_reason.1),
-        HostState::Unknown | HostState::Unstaged => summary(5, Phase::Pending, wait_reason.0, wait_reason.1),
+        HostState::Pending => summary(5, Phase::Staged, wait_reason.0, &wait_reason.1),
+        HostState::Unknown | HostState::Unstaged => summary(5, Phase::Pending, wait_reason.0, &wait_reason.1),
         HostState::Ready => None,
     }
 }
@@ -312,7 +321,7 @@ fn progress(
         false => rollout.phases != phases,
     };
     let was_paused = view.before.conditions.iter().any(|condition| condition.reason == Reason::Paused.as_str());
-    if moved || was_paused && !view.observed.spec.paused {
+    if moved || was_paused && !paused::is_paused(view.observed) {
         rollout.progressed_at = Time(now);
     }
     rollout.phases = phases;

@@ -9,7 +9,7 @@ use super::{
     by_hand,
     deletion::{self, Leaving},
     exceptions::PROBE_FAILS,
-    holds::{self, Hold},
+    holds::{self, Hold, paused},
     host_state::HostState,
     observed::Observed,
     records::failures,
@@ -80,10 +80,13 @@ impl Chain<'_> {
         let total = view.hosts.len();
         let ready = view.number(|state| *state == HostState::Ready);
         let any_failed = view.number(|state| matches!(state, HostState::Failed(_))) > 0;
+        if self.is_aborted() && ready < total {
+            return self.aborted(ready);
+        }
         if any_failed && !self.goes_on() {
             return (Verdict::failed(Reason::HostsFailed, self.failed(ready)), None);
         }
-        if any_failed && !view.observed.spec.paused {
+        if any_failed && !paused::is_paused(view.observed) {
             let message = format!("{}. Within maxFailures: {}", self.failed(ready), self.what_goes_on());
             return match self.group_limit().map(|limit| limit.waits_for_person()) {
                 Some(false) => {
@@ -104,17 +107,8 @@ impl Chain<'_> {
             };
             return (Verdict::done(Reason::Deployed, message), None);
         }
-        if view.observed.spec.paused {
-            let failed = view.names(|state| matches!(state, HostState::Failed(_)));
-            let failed = if any_failed { format!("failed on {failed}; ") } else { String::new() };
-            let message = format!(
-                "paused: {failed}{}; no further host is updated until spec.paused is false: kubectl -n {} patch deployments.landfall.dev {} \
-                 --type=merge -p '{{\"spec\":{{\"paused\":false}}}}'",
-                self.progress(ready),
-                view.observed.namespace,
-                view.observed.name
-            );
-            return (Verdict::waiting(Reason::Paused, message), None);
+        if paused::is_paused(view.observed) {
+            return (self.paused(ready), None);
         }
         if holds::is_still_failed(view) {
             return (self.halted(ready), None);
@@ -167,6 +161,50 @@ impl Chain<'_> {
             }
             Some(HistoryChange::Redeploy) => format!("{version} is redeployed on {ready} of {hosts}"),
             _ => format!("{version} runs on {ready} of {hosts}"),
+        }
+    }
+
+    /// Hosts that failed, before other text; empty where none did.
+    fn failed_hosts(&self) -> String {
+        match self.view.names(|state| matches!(state, HostState::Failed(_))) {
+            none if none.is_empty() => none,
+            failed => format!("failed on {failed}; "),
+        }
+    }
+
+    fn paused(&self, ready: usize) -> Verdict {
+        let observed = self.view.observed;
+        let message = format!(
+            "paused{}: {}{}; no further host is updated {}: {}",
+            paused::reason(observed).unwrap_or_default(),
+            self.failed_hosts(),
+            self.progress(ready),
+            paused::until(observed),
+            paused::remedy(observed)
+        );
+        Verdict::waiting(Reason::Paused, message)
+    }
+
+    fn is_aborted(&self) -> bool {
+        let intent = self.status.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+        intent.is_some_and(|intent| intent.aborted)
+    }
+
+    /// In progress while hosts under way finish; Stalled then.
+    fn aborted(&self, ready: usize) -> (Verdict, Option<Duration>) {
+        let is_under_way = |state: &HostState| matches!(state, HostState::Updating { lost: None, .. });
+        let under_way = self.view.names(is_under_way);
+        let finishing =
+            if under_way.is_empty() { String::new() } else { format!("; under way, and being finished: {under_way}") };
+        let message = format!(
+            "aborted: {}{}{finishing}; no further host is updated. To go on: {}. A new version starts over",
+            self.failed_hosts(),
+            self.progress(ready),
+            self.view.observed.verb_command(verbs::RETRY, NEW_VALUE)
+        );
+        match under_way.is_empty() {
+            true => (Verdict::failed(Reason::Aborted, message), None),
+            false => self.until_deadline(Reason::Aborted, true, message),
         }
     }
 

@@ -3,7 +3,9 @@
 /// A cause that keeps the rollout waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// `spec.paused`.
+    /// A person ended the rollout where it was; it goes on after a retry.
+    Aborted,
+    /// `spec.paused`, or the annotation `landfall.dev/pause`.
     Paused,
     /// The spec can't be met: what it names does not exist, or belongs to another Deployment.
     Unmet,

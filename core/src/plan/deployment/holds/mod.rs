@@ -1,9 +1,10 @@
 //! Causes that hold a rollout: no update begins during a hold. One small function per cause; the first hit wins.
 //! A hold never stops an update that has begun, nor healing.
 
+mod aborted;
 mod failures;
 mod hold;
-mod paused;
+pub(super) mod paused;
 mod too_few_available;
 mod unmet;
 mod unreadable;
@@ -15,7 +16,8 @@ pub use self::{
 use super::view::View;
 
 /// In the order in which they are reported.
-const HOLDS: [fn(&View<'_>) -> Option<Hold>; 6] = [
+const HOLDS: [fn(&View<'_>) -> Option<Hold>; 7] = [
+    aborted::aborted,
     paused::paused,
     unmet::unmet,
     unreadable::unreadable,
