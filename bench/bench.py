@@ -126,7 +126,7 @@ class Bench:
             path = f"{self.folder}/{version}.tar"
             with open(path, "wb") as file:
                 file.write(tar)
-            self.landfall.publish(version, tar, digest, probe=False)
+            self.landfall.publish(version, tar, digest)
             self.ours(workload, lambda: self.landfall.deploy("put", version, "100%"))
             self.landfall.remove()
             for tool in self.tools(rack, rivals, shared=False):
@@ -144,7 +144,7 @@ class Bench:
             tars[f"j{number}"] = (f"{self.folder}/j{number}.tar", digest)
             with open(tars[f"j{number}"][0], "wb") as file:
                 file.write(tar)
-            self.landfall.publish(f"j{number}", tar, digest, probe=False)
+            self.landfall.publish(f"j{number}", tar, digest)
         versions = list(tars)
         objects = rack.objects("bench", "next", n)
         self.landfall.group(objects)

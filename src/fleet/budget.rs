@@ -45,13 +45,15 @@ impl Default for BudgetSettings {
 pub enum Short {
     #[error("its group has {most} for {hosts} hosts (ssh.maxConcurrentConnections)")]
     Group { most: usize, hosts: usize },
-    #[error("hosts that did not answer have {most} of its group's connections (ssh.maxConcurrentConnections)")]
+    #[error("hosts that have not answered have {most} of its group's connections (ssh.maxConcurrentConnections)")]
     DoubtfulOfGroup { most: usize },
     #[error(
         "all groups together have {most}, as many as the operator may open (its limit of open files); namespaces share them"
     )]
     All { most: usize },
-    #[error("hosts of all groups that did not answer have {most} of the operator's connections; namespaces share them")]
+    #[error(
+        "hosts of all groups that have not answered have {most} of the operator's connections; namespaces share them"
+    )]
     DoubtfulOfAll { most: usize },
     #[error("{per_second} hosts a second are signed in to at most")]
     SignIns { per_second: u32 },
@@ -128,9 +130,9 @@ impl Budgets {
         tell: impl Fn(Short) + Send + Sync,
     ) -> ConnectionPermit {
         let namespace = &group.0.namespace;
-        let is_silent = past_answer == PastAnswer::Silent;
-        let of_group = group.0.share.acquire(is_silent, |is_doubtful| tell(group.short(is_doubtful))).await;
-        // Of its group it takes no part from others: a group is its namespace's own.
+        // Whoever waits for the quarter of all below has a connection of its group meanwhile: new hosts, too, may hold only a part of these.
+        let is_doubtful = past_answer != PastAnswer::Answered;
+        let of_group = group.0.share.acquire(is_doubtful, |is_doubtful| tell(group.short(is_doubtful))).await;
         let quarter = match past_answer {
             PastAnswer::Answered => None,
             PastAnswer::Never | PastAnswer::Silent => {
@@ -380,6 +382,17 @@ mod tests {
         let made_up: Vec<_> = (0..20).map_while(|_| take(&made_up)).collect();
         let new: Vec<_> = (0..20).map_while(|_| take(&new)).collect();
         assert_eq!((made_up.len(), new.len()), (5, 3));
+    }
+
+    #[test]
+    fn new_hosts_that_wait_for_the_quarter_leave_connections_of_their_group_to_hosts_that_answer() {
+        let budgets = Budgets::new(BudgetSettings { connections: 8, ..BudgetSettings::default() }, 10_000);
+        let (others, small) = (budgets.group("a", None, 9), budgets.group("a", Some(4), 20));
+        let _silent: Vec<_> = (0..2).map_while(|_| connect(&budgets, &others, true)).collect();
+        let mut waiting: Vec<_> =
+            (0..4).map(|_| Box::pin(budgets.connect(&small, PastAnswer::Never, |_| {}))).collect();
+        assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()), "the quarter is taken");
+        assert!(connect(&budgets, &small, false).is_some());
     }
 
     #[test]

@@ -712,7 +712,7 @@ async fn a_host_that_waits_for_a_connection_says_so_after_a_while() {
         }
     }
     let waiting: Vec<_> = waiting.into_values().collect();
-    let connection = Waiting::Connection(Short::Group { most: 1, hosts: 2 });
+    let connection = Waiting::Connection(Short::DoubtfulOfGroup { most: 1 });
     assert!(waiting.contains(&connection) && waiting.contains(&Waiting::Answer), "{waiting:?}");
     assert!((0..2).all(|n| fleet.known(&host(n)).unwrap().failed == 0));
 }

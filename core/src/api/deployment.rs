@@ -89,7 +89,7 @@ pub struct DeploymentSpec {
     #[schemars(range(min = 1, max = 50))]
     pub revision_history_limit: i32,
     /// Treatment of the hosts when the Deployment is deleted, and of a host that leaves the selection. `Retain`: the process keeps running
-    /// and the claim on the host is released. `Remove`: the process is stopped and the folder of the project is removed. Default: `Retain`.
+    /// and the claim on the host is released. `Remove`: the process is drained and stopped, and the folder of the project is removed. Default: `Retain`.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }

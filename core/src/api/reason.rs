@@ -299,7 +299,7 @@ pub enum Reason {
     StartFailed,
     /// A hook of the version failed.
     HookFailed,
-    /// The drain of the version that ran failed.
+    /// The drain of the version that ran failed; the verb `skip-drain` with a `retry` goes on without it.
     DrainFailed,
     /// What ran is stopped without its drain, which had failed: a person asked for that.
     DrainSkipped,

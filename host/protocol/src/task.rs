@@ -82,7 +82,7 @@ pub enum Step {
         release: ReleaseName,
     },
     Start(Box<Start>),
-    /// Waits until the readiness probe passes; can be cancelled.
+    /// Waits until the readiness probe passes, or where there is none until the application has lived for a second; can be cancelled.
     WaitReady {
         timeout_seconds: u32,
     },

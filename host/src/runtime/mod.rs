@@ -24,6 +24,9 @@ use crate::{
 
 pub use patience::Patience;
 
+/// How long an application without a readiness probe has to live until it counts as ready: what dies right after its start was never of use.
+const UNPROBED_READY: Duration = Duration::from_secs(1);
+
 /// Asked between polls; true: the wait is to end early.
 pub type IsCancelled<'a> = &'a dyn Fn() -> bool;
 
@@ -86,6 +89,27 @@ pub fn recorded(folder: &Folder) -> Box<dyn Runtime> {
         // It knows what is left of a record alone, and suspects the rest.
         None => Box::new(process::Process),
     }
+}
+
+/// Waits until the application on record is ready for the task that started it.
+pub fn wait_ready(folder: &Folder, timeout: Duration, cancelled: IsCancelled<'_>) -> StepResult<Waited> {
+    let runtime = recorded(folder);
+    let waited = runtime.wait_ready(folder, timeout, cancelled)?;
+    if waited == Waited::Reached && is_unprobed(folder) {
+        return runtime.min_ready(folder, UNPROBED_READY, cancelled);
+    }
+    Ok(waited)
+}
+
+/// An application that nothing is known of but that it lives. Files are as ready at once as they ever are.
+fn is_unprobed(folder: &Folder) -> bool {
+    let configuration = recorded_configuration(folder).map(|kept| kept.configuration);
+    configuration.is_some_and(|one| one.readiness.is_none() && !matches!(one.runtime, Kind::Static(_)))
+}
+
+fn recorded_configuration(folder: &Folder) -> Option<configuration::Kept> {
+    let state = State::read(folder).ok().flatten()?;
+    configuration::load(folder, state.config.as_ref()?).ok().flatten()
 }
 
 /// User that the application on record runs as; `None`: the one that runs this program. A record that can't be read is no such one.

@@ -115,8 +115,7 @@ pub fn run(step: &Step, context: &Context<'_>) -> StepResult<Done> {
         Step::Switch { release } => switch::switch(folder, release),
         Step::Start(start) => start::start(context, start),
         Step::WaitReady { timeout_seconds } => {
-            let waited =
-                runtime::recorded(folder).wait_ready(folder, seconds(*timeout_seconds), &|| context.is_cancelled())?;
+            let waited = runtime::wait_ready(folder, seconds(*timeout_seconds), &|| context.is_cancelled())?;
             if waited == Waited::Reached {
                 // Where that can't be written now, the end of the task writes it.
                 let _ = task::undo_at_ready(folder, context.task, context.events);

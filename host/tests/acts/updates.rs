@@ -72,7 +72,7 @@ fn a_runtime_that_can_not_be_refuses_before_anything_stops() {
     assert_eq!(process(&host).start, before.start);
 }
 
-/// Without a probe an application is ready as soon as it runs, also one that is about to end.
+/// Not even one that lives.
 fn never_ready() -> landfall_host_protocol::Probe {
     landfall_host_protocol::Probe {
         action: landfall_host_protocol::ProbeAction::TcpSocket { port: 1, host: None },
@@ -94,6 +94,23 @@ fn an_application_that_dies_at_once_ends_the_update() {
     let failure = host.fail(update(&host, &one, start), StepName::WaitReady, Reason::ProcessDied);
     assert_eq!(failure.ended.and_then(|ended| ended.status), Some(4));
     assert!(failure.lines.iter().any(|line| line.contains("no database")), "{:?}", failure.lines);
+}
+
+#[test]
+fn without_a_probe_what_dies_in_its_first_second_was_never_ready() {
+    let host = Host::new();
+    let (one, two) = (example("v1.0"), example("v2.0"));
+    let mut start = start_step(&one);
+    start.config = configuration(&["/bin/sh", "-c", "sleep 0.3; echo no database; exit 4"]);
+    let failure = host.fail(update(&host, &one, start), StepName::WaitReady, Reason::ProcessDied);
+    assert_eq!(failure.ended.and_then(|ended| ended.status), Some(4));
+    // What lives is ready a second after its start, however long the runner takes to come to its wait.
+    let mut start = start_step(&two);
+    start.config = configuration(&["/bin/sleep", "600"]);
+    host.succeed(update(&host, &two, start));
+    let process = process(&host);
+    let lived = process.ready_since.map(|since| landfall_host::clock::uptime_millis() - since);
+    assert!(lived.is_some_and(|lived| lived >= 1000), "{lived:?}");
 }
 
 /// A drain that writes down what it does, in a place that does not move.

@@ -73,7 +73,7 @@ pub struct Run {
     pub termination_grace_period_seconds: i64,
     /// Check of whether the process is ready to serve: either `httpGet` or `tcpSocket`, asked on the host for as long as the process runs. It
     /// succeeds only where that very process holds the port. While it fails the host is not ready (`NotReady`); the process is left alone.
-    /// Default: none; a process that runs counts as ready.
+    /// Default: none; a process counts as ready once it has run for a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readiness_probe: Option<ReadinessProbe>,
     /// Check of whether the process still works: either `httpGet` or `tcpSocket`. One that fails has the process stopped and started again

@@ -278,8 +278,18 @@ impl Chain<'_> {
         });
         let first: Vec<String> = reasons.take(3).collect();
         let failed = view.names(|state| matches!(state, HostState::Failed(_)));
+        let is_drain =
+            |state: &HostState| matches!(state, HostState::Failed(failure) if failure.reason == Reason::DrainFailed);
+        let without_drain = match view.hosts.iter().any(|host| is_drain(&host.state)) {
+            // Both in one command: the retry is what goes on without the drain.
+            true => format!(
+                ". To go on without the drain that failed: {}",
+                view.observed.verb_command(verbs::SKIP_DRAIN, &format!("REASON {}={NEW_VALUE}", verbs::RETRY))
+            ),
+            false => String::new(),
+        };
         format!(
-            "{} failed on {failed}; {}. {}. To retry once the cause is fixed: {}",
+            "{} failed on {failed}; {}. {}. To retry once the cause is fixed: {}{without_drain}",
             self.version(),
             self.progress(ready),
             first.join("; "),
