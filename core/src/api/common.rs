@@ -34,6 +34,10 @@ pub(super) const LABEL_VALUE: &str =
 pub(super) const BYTES_RULE: &str = "self.matches('^[1-9][0-9]{0,14}(Ki|Mi|Gi|Ti)?$')";
 pub(super) const BYTES: &str = "a size is a number of bytes, or of Ki, Mi, Gi or Ti: 500Mi, 5Gi";
 
+/// RFC 3339. The second half refuses days that a month does not have.
+pub(super) const TIME_RULE: &str = "self.matches('^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3])(:[0-5][0-9]){2}([.][0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$') && timestamp(self) > timestamp('0001-01-01T00:00:00Z')";
+pub(super) const UNTIL: &str = "until is a time with its zone: 2026-12-01T08:00:00Z or 2026-12-01T16:00:00+08:00";
+
 /// Every entry of a list can be a glob over branch names: brackets and braces are closed, and no character is in it that git forbids.
 pub(super) const BRANCH_GLOBS_RULE: &str = r"self.all(glob, glob.matches(r'^([^\[\]{}\\\x00-\x20\x7f~^:]|\[[^\[\]]+\]|\{([^\[\]{}\\\x00-\x20\x7f~^:]|\[[^\[\]]+\])*\})+$'))";
 pub(super) const BRANCH_GLOBS: &str = "a branch glob is a branch name with *, **, ?, [a-z] or {a,b}; brackets and braces are closed, \

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     common::{
-        EnvVar, LABEL, LABEL_KEY, LABEL_KEYS_RULE, LABEL_VALUE, LABEL_VALUES_RULE, LocalRef, VERSION, VERSION_RULE,
-        label_value,
+        EnvVar, LABEL, LABEL_KEY, LABEL_KEYS_RULE, LABEL_VALUE, LABEL_VALUES_RULE, LocalRef, TIME_RULE, UNTIL, VERSION,
+        VERSION_RULE, label_value,
     },
     hostgroup::VersionCount,
     lenient::{self, Lenient},
@@ -62,6 +62,11 @@ pub struct DeploymentSpec {
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new(VERSION_RULE).message(VERSION))]
     pub version: String,
+    /// Hosts that have another version than `version`, each with its reason. They are updated within the same `strategy`, and what ends there
+    /// is started again with their version. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub pins: Vec<Pin>,
     /// Environment variables of the process, over those of the HostGroup and those of the version. A change rolls out: processes
     /// restart within `strategy`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -115,6 +120,29 @@ pub struct HostSelection {
     /// Selector over the labels of the hosts. A host joins or leaves the selection when its labels change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<HostSelector>,
+}
+
+/// Version of some of the hosts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pin {
+    /// Version that these hosts have. It is kept by the retention of the Project. Example: `v1.4.1`.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new(VERSION_RULE).message(VERSION))]
+    pub version: String,
+    /// Hosts that are pinned, of those that the Deployment selects. A pin that selects none is an error, unless its hosts have left since it
+    /// took effect. A host has at most one pin.
+    pub hosts: HostSelection,
+    /// Cause, shown wherever the pin is. Example: `memory leak under study`.
+    #[schemars(length(min = 1, max = 128))]
+    pub reason: String,
+    /// Time at which the pin ends: its hosts are updated to `version` of the Deployment then, by themselves. Default: never. Example:
+    /// `2026-12-01T08:00:00Z`.
+    // No `format: date-time`: with it an API server takes `until: []`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", length(min = 20, max = 35))]
+    #[x_kube(validation = Rule::new(TIME_RULE).message(UNTIL))]
+    pub until: Option<Time>,
 }
 
 /// Selector over the labels of hosts, as Kubernetes has it: a host has to meet every requirement. An empty one selects every host.
@@ -220,14 +248,14 @@ pub struct DeploymentStatus {
     /// Version of the current rollout.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Revision of the current rollout; one more with each change of version or environment.
+    /// Revision of the current rollout; one more with each change of version, environment or pinned hosts.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
     /// Number of selected hosts, by state.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub hosts: RolloutCounts,
-    /// Hash of the release and the environment that the spec asks for, as last evaluated, with the name of its algorithm (`1:…`). A hash
-    /// that differs from it begins another revision.
+    /// Hash of the release and the environment that the spec asks for, as last evaluated, with the name of its algorithm (`1:…`); behind it
+    /// one for each pinned version and its hosts. A hash that differs from it begins another revision.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub wanted_hash: Option<String>,
     /// Versions that run now, as the hosts report them, each with its number of hosts.
@@ -251,7 +279,7 @@ pub struct RolloutCounts {
     /// Selected hosts that are in service.
     #[serde(default)]
     pub total: i32,
-    /// Hosts that run the release and the environment of the current rollout, ready or not.
+    /// Hosts that run the release and the environment that the current rollout has for them, ready or not.
     #[serde(default)]
     pub updated: i32,
     /// Updated hosts that are ready now.
@@ -269,6 +297,13 @@ pub struct RolloutCounts {
     /// Selected hosts that are suspended: in no other number, neither updated nor healed.
     #[serde(default)]
     pub skipped: i32,
+    /// Selected hosts in service that a pin gives another version; they are in the other numbers as well. Absent where none is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pinned: i32,
+}
+
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// Current rollout.
@@ -418,8 +453,8 @@ pub struct HistoryEntry {
     pub version: String,
     /// Id of the commit that the version was built from.
     pub commit: String,
-    /// What differs from the rollout before: `Version`, `Environment`, `VersionAndEnvironment`, `Redeploy` (nothing; the processes were
-    /// restarted), or `Adopt` (hosts were taken over).
+    /// What differs from the rollout before: `Version`, `Environment`, `VersionAndEnvironment`, `Pins` (other hosts are pinned, or to other
+    /// versions), `Redeploy` (nothing; the processes were restarted), or `Adopt` (hosts were taken over).
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub change: Option<HistoryChange>,
@@ -445,6 +480,8 @@ pub enum HistoryChange {
     /// The same version with another effective environment.
     Environment,
     VersionAndEnvironment,
+    /// Other hosts are pinned, or to other versions; the version of all others is the same.
+    Pins,
     /// Nothing: the hosts were started again because a person asked for it.
     Redeploy,
     /// Hosts of another control plane, or of a later state of this one, were taken over.

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     common::{
-        EnvVar, LABEL, LABEL_KEY, LABEL_KEYS_RULE, LABEL_RULE, LABEL_VALUE, LABEL_VALUES_RULE, LocalRef, USER_NAME,
-        USER_NAME_RULE, label_value,
+        EnvVar, LABEL, LABEL_KEY, LABEL_KEYS_RULE, LABEL_RULE, LABEL_VALUE, LABEL_VALUES_RULE, LocalRef, TIME_RULE,
+        UNTIL, USER_NAME, USER_NAME_RULE, label_value,
     },
     lenient,
     verbs::LastHandled,
@@ -23,8 +23,6 @@ use super::{
 const PORT_RULE: &str = r"!self.matches(r'^([^:]+|\[.*\]):[0-9]+$')";
 /// An IPv6 address, an IPv4 address or a DNS name; what [`PORT_RULE`] refuses is left to it.
 const ADDRESS_RULE: &str = r"self.matches(r'^([^:]+|\[.*\]):[0-9]+$') || (self.contains(':') || self.matches('^[0-9.]+$') ? isIP(self) : self.matches('^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$'))";
-/// RFC 3339. The second half refuses days that a month does not have.
-const TIME_RULE: &str = "self.matches('^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3])(:[0-5][0-9]){2}([.][0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$') && timestamp(self) > timestamp('0001-01-01T00:00:00Z')";
 const ADDRESS: &str = "address is an IPv4 address, an IPv6 address without brackets and zone, or a DNS name";
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -298,7 +296,7 @@ pub struct HostSuspension {
     // No `format: date-time`: with it an API server takes `until: []`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", length(min = 20, max = 35))]
-    #[x_kube(validation = Rule::new(TIME_RULE).message("until is a time with its zone: 2026-12-01T08:00:00Z or 2026-12-01T16:00:00+08:00"))]
+    #[x_kube(validation = Rule::new(TIME_RULE).message(UNTIL))]
     pub until: Option<Time>,
 }
 

@@ -233,6 +233,8 @@ pub enum Reason {
     HostsNotFound,
     /// The selection matches no host.
     NoHosts,
+    /// Two pins have one host.
+    HostPinnedTwice,
     /// Another Deployment of the project has the host.
     HostClaimed,
     /// The group does not allow the run user of the version.

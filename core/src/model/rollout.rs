@@ -1,7 +1,12 @@
 //! What lies in the store about rollouts: `rollouts/<uid>/<revision>` and `verdicts/<uid>/<rollout>/<attempt>/<host>`. Both are JSON
 //! and create-only, so a new field needs a default.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,6 +36,68 @@ pub struct RolloutRecord {
     #[serde(deserialize_with = "Run::frozen")]
     pub run: Run,
     pub started_at: Timestamp,
+    /// Hosts with another release than this one, a pinned version each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pinned: Vec<PinnedHosts>,
+}
+
+impl RolloutRecord {
+    /// This revision as one host has it; `None` where its version could not be deployed.
+    pub fn on_host(&self, host: &str) -> Option<Cow<'_, Self>> {
+        match self.pin_of(host) {
+            Some(pinned) => Some(Cow::Owned(self.as_pinned(pinned, pinned.release.as_ref()?))),
+            None => Some(Cow::Borrowed(self)),
+        }
+    }
+
+    /// Where a pin gives this host another version.
+    pub fn pin_of(&self, host: &str) -> Option<&PinnedHosts> {
+        self.pinned.iter().find(|pinned| pinned.hosts.contains(host))
+    }
+
+    /// This revision as the hosts with this release have it.
+    pub(crate) fn of_digest(&self, digest: &str) -> Option<Cow<'_, Self>> {
+        if self.digest == digest {
+            return Some(Cow::Borrowed(self));
+        }
+        let mut pinned = self.pinned.iter().filter_map(|pinned| Some((pinned, pinned.release.as_ref()?)));
+        let (pinned, release) = pinned.find(|(_, release)| release.digest == digest)?;
+        Some(Cow::Owned(self.as_pinned(pinned, release)))
+    }
+
+    fn as_pinned(&self, pinned: &PinnedHosts, release: &PinnedRelease) -> Self {
+        let PinnedRelease { commit, digest, size, env, values, run } = release.clone();
+        let (revision, hash, started_at) = (self.revision, self.hash.clone(), self.started_at);
+        let version = pinned.version.clone();
+        Self { revision, hash, version, commit, digest, size, env, values, run, started_at, pinned: Vec::new() }
+    }
+}
+
+/// Hosts that are pinned to one version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PinnedHosts {
+    pub version: String,
+    /// By name, those that have left since the pin took effect included.
+    pub hosts: BTreeSet<String>,
+    /// `None`: the version could not be deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<PinnedRelease>,
+}
+
+/// What runs on hosts of a pin; the fields are as those of [`RolloutRecord`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PinnedRelease {
+    pub commit: String,
+    pub digest: String,
+    pub size: u64,
+    #[serde(default)]
+    pub env: Vec<EnvVar>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, KeyedHash>,
+    #[serde(deserialize_with = "Run::frozen")]
+    pub run: Run,
 }
 
 /// Why one host failed in one attempt of a rollout. It stands until another attempt.

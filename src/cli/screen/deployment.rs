@@ -13,7 +13,7 @@ use crate::{
         hostgroup::Host,
     },
     model::text::for_terminal,
-    plan::deployment::select,
+    plan::deployment::{pinned_versions, select},
 };
 
 /// Entries of the history that are shown.
@@ -41,6 +41,14 @@ pub fn deployment(raw: &Value, object: &Deployment, group: Option<&HostGroup>, n
         let bar = "#".repeat(usize::try_from(version.hosts).unwrap_or(0).min(40));
         line(&mut out, "", &format!("{:<20} {:>4}  {bar}", version.version, version.hosts));
     }
+    for pin in spec.pins.iter().filter(|pin| pin.is_in_force(now)) {
+        let hosts = match &pin.hosts.names {
+            Some(names) => names.join(", "),
+            None => "hosts by label".to_owned(),
+        };
+        let until = pin.until.as_ref().map(|until| format!(" (until {})", until.0)).unwrap_or_default();
+        line(&mut out, "pin", &format!("{} on {hosts}{until}: {}", pin.version, pin.reason));
+    }
     if let Some(rollout) = status.rollout.as_ref() {
         let summary = format!(
             "{} of {}, attempt {}, started {}, batch {} of {}",
@@ -65,7 +73,9 @@ fn hosts(out: &mut String, object: &Deployment, status: &DeploymentStatus, group
     }
     let ready = group.map(|group| ready(object, status, group)).unwrap_or_default();
     let version = status.rollout.as_ref().map_or("?", |rollout| rollout.version.as_str());
+    let pinned = group.map(|group| pinned_versions(&object.spec, &group.spec.hosts, now)).unwrap_or_default();
     for host in ready.iter().take(HOSTS.saturating_sub(status.exceptions.len())) {
+        let version = pinned.get(host.name.as_str()).unwrap_or(&version);
         let _ = writeln!(out, "  {:<16} {:<12} {version}  {}", host.name, "Ready", host.address);
     }
     let listed = status.exceptions.len() + ready.len();
@@ -120,6 +130,7 @@ fn changed(change: HistoryChange) -> &'static str {
         HistoryChange::Version => "new version: ",
         HistoryChange::Environment => "new environment: ",
         HistoryChange::VersionAndEnvironment => "new version and environment: ",
+        HistoryChange::Pins => "other pins: ",
         HistoryChange::Redeploy => "redeploy: ",
         HistoryChange::Adopt => "hosts adopted: ",
     }

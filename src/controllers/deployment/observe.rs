@@ -12,7 +12,7 @@ use super::{
     records, values,
 };
 use crate::{
-    api::{Deployment, FINALIZER, HostGroup, Project, Reason, conditions::clip},
+    api::{Deployment, FINALIZER, HostGroup, Project, Reason, conditions::clip, deployment::DeploymentSpec},
     controllers::{
         frame::ReconcileError,
         hosts::{HostKey, HostWorkerKey},
@@ -20,7 +20,7 @@ use crate::{
     effects::clock,
     model::{Class, Failure, facts::HostFacts, ids::FolderName},
     plan::{
-        deployment::{FolderCheck, FolderView, Group, Healing, HostObserved, Observed, references},
+        deployment::{FolderCheck, FolderView, Group, Healing, HostObserved, Observed, VersionObserved, references},
         hostgroup::{HostCheck, unfit},
     },
 };
@@ -64,9 +64,11 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         hosts.insert(host.name.clone(), observe_host(context, &key, &uid, &folder, attempt));
     }
     let version = records::version(context, &namespace, &spec.project_ref.name, &spec.version).await?;
-    let references = match (&group, &version) {
-        (Some(group), Some(version)) if object.metadata.deletion_timestamp.is_none() => {
-            references(&spec, group, version)
+    let pinned = pinned(context, &namespace, &spec).await?;
+    let references = match &group {
+        Some(group) if object.metadata.deletion_timestamp.is_none() => {
+            let pinned = pinned.values().filter_map(|seen| seen.record.as_ref());
+            version.iter().chain(pinned).flat_map(|version| references(&spec, group, version)).collect()
         }
         _ => Vec::new(),
     };
@@ -90,6 +92,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         releases_kept,
         group,
         version,
+        pinned,
         version_removed: records::version_removed(context, &namespace, &spec.project_ref.name, &spec.version).await?,
         values,
         updates_elsewhere,
@@ -103,6 +106,22 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         namespace,
         uid,
     })
+}
+
+/// The versions that pins name.
+async fn pinned(
+    context: &DeploymentContext,
+    namespace: &str,
+    spec: &DeploymentSpec,
+) -> Result<BTreeMap<String, VersionObserved>, ReconcileError> {
+    let project = &spec.project_ref.name;
+    let mut pinned = BTreeMap::new();
+    for version in spec.pins.iter().map(|pin| &pin.version) {
+        let record = records::version(context, namespace, project, version).await?;
+        let removed = records::version_removed(context, namespace, project, version).await?;
+        pinned.insert(version.clone(), VersionObserved { record, removed });
+    }
+    Ok(pinned)
 }
 
 /// The objects that it depends on. While nothing but its hosts has changed, those of a moment ago.

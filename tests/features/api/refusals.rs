@@ -110,6 +110,10 @@ async fn what_can_not_work_is_refused_with_a_sentence_of_what_to_write() {
         ),
         ("spec.hosts.selector.matchExpressions.0.key", json!("b ad"), "a label key takes"),
         ("spec.hosts.names", json!(["Web 1"]), "begins and ends with a letter or digit"),
+        ("spec.pins.0.version", json!("a..b"), "has no '..'"),
+        ("spec.pins.0.reason", json!(""), "should be at least 1 chars long"),
+        ("spec.pins.0.until", json!("2026-12-01"), "a time with its zone"),
+        ("spec.pins.0.hosts", json!({}), "hosts has either names or selector"),
         ("metadata.name", json!("a.b"), "the name of a Deployment takes"),
         ("spec.minReadySeconds", json!(60), "spec.progressDeadlineSeconds must be greater than spec.minReadySeconds"),
     ] {

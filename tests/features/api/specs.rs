@@ -151,7 +151,18 @@ pub fn full(kind: &str) -> Value {
                     "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["a"] }],
                 },
             },
-            "version": "v1", "env": [{ "name": "A", "value": "b", "valueFrom": { "secretKeyRef": { "name": "db", "key": "password" } } }],
+            "version": "v1",
+            "pins": [{
+                "version": "v0", "reason": "a leak under study", "until": "2100-01-01T00:00:00Z",
+                "hosts": {
+                    "names": ["web-01"],
+                    "selector": {
+                        "matchLabels": { "key": "a" },
+                        "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["a"] }],
+                    },
+                },
+            }],
+            "env": [{ "name": "A", "value": "b", "valueFrom": { "secretKeyRef": { "name": "db", "key": "password" } } }],
             "strategy": { "rollingUpdate": { "maxUnavailable": 1 }, "maxFailures": 0 },
             "minReadySeconds": 0, "progressDeadlineSeconds": 60, "paused": false, "revisionHistoryLimit": 10,
             "deletionPolicy": "Retain",

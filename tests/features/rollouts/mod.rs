@@ -7,6 +7,7 @@ mod held;
 mod min_available;
 mod operators;
 mod order;
+mod pins;
 mod references;
 mod run;
 mod runtimes;

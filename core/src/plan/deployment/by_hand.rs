@@ -80,9 +80,9 @@ fn ended<'a>(observed: &'a Observed, active: &ActiveRollout) -> Ended<'a> {
 }
 
 /// A person acts there, or left the host in another state than the operator wants.
-pub(crate) fn is_left(observed: &Observed, folder: &FolderFacts, target: Option<&Target>) -> bool {
+pub(crate) fn is_left(observed: &Observed, host: &str, folder: &FolderFacts, target: Option<&Target>) -> bool {
     let is_reached = target.is_some_and(|target| is_reached(folder, target));
-    is_ending(folder) || !is_reached && (is_under_way(folder) || differs(observed, folder))
+    is_ending(folder) || !is_reached && (is_under_way(folder) || differs(observed, host, folder))
 }
 
 /// A person's act is under way that stops what serves there, whatever that shows yet.
@@ -96,43 +96,43 @@ pub(crate) fn is_under_way(folder: &FolderFacts) -> bool {
 }
 
 /// By a person the application is stopped, or runs another release than the operator started.
-fn differs(observed: &Observed, folder: &FolderFacts) -> bool {
+fn differs(observed: &Observed, host: &str, folder: &FolderFacts) -> bool {
     let Some(act) = &folder.by_hand else { return false };
     let process = folder.process.as_ref();
-    let of_revision = process.and_then(|process| digest_of_revision(observed, process));
-    let digest = process.map(|process| process.digest.as_str());
+    let of_revision = process.and_then(|process| digest_of_revision(observed, host, process));
+    let digest = process.map(|process| process.digest.clone());
     match verb(act) {
         "stop" => true,
         // What was started again is an application as any other, unless a `use` came before.
         "start" => of_revision.is_some() && digest != of_revision,
-        _ => !is_back(observed, folder),
+        _ => !is_back(observed, host, folder),
     }
 }
 
 /// A person went back to the release that the operator started, and it was ready: an application as any other, also when it has ended since.
 /// Where it never was ready the release is not what is wanted there.
-fn is_back(observed: &Observed, folder: &FolderFacts) -> bool {
+fn is_back(observed: &Observed, host: &str, folder: &FolderFacts) -> bool {
     folder.process.as_ref().is_some_and(|process| {
-        digest_of_revision(observed, process) == Some(process.digest.as_str())
+        digest_of_revision(observed, host, process).as_ref() == Some(&process.digest)
             && (process.alive || process.kept || was_ready(folder, process))
     })
 }
 
 /// It was stopped by a person, or what he chose ended: nobody wants again what ran before.
-pub(crate) fn is_stopped(observed: &Observed, folder: &FolderFacts) -> bool {
+pub(crate) fn is_stopped(observed: &Observed, host: &str, folder: &FolderFacts) -> bool {
     let down = folder.process.as_ref().is_none_or(|process| !process.alive && !process.kept);
     let by_act = |act: &ByHand| match verb(act) {
         "start" => false,
         "stop" => true,
-        _ => !is_back(observed, folder),
+        _ => !is_back(observed, host, folder),
     };
     down && folder.by_hand.as_ref().is_some_and(by_act)
 }
 
-/// Digest of the release that the process' revision is of: `use` changes the release, and leaves the revision.
-fn digest_of_revision<'a>(observed: &'a Observed, process: &ProcessFacts) -> Option<&'a str> {
+/// Digest of the release that the process' revision has on this host: `use` changes the release, and leaves the revision.
+fn digest_of_revision(observed: &Observed, host: &str, process: &ProcessFacts) -> Option<String> {
     let fits = |record: &&RolloutRecord| process.uid == observed.uid && record.revision == process.revision;
-    observed.records.iter().find(fits).map(|record| record.digest.as_str())
+    observed.records.iter().find(fits)?.on_host(host).map(|record| record.digest.clone())
 }
 
 fn verb(act: &ByHand) -> &str {
@@ -153,7 +153,7 @@ pub(crate) fn news(observed: &Observed, acts: &[ActByHand]) -> Vec<HostEvent> {
     let event = |act: &ActByHand| {
         let folder = &observed.host(&act.host).view()?.folder;
         let seen = folder.by_hand.as_ref()?;
-        let stands = match act.stands && differs(observed, folder) {
+        let stands = match act.stands && differs(observed, &act.host, folder) {
             true => "; left so until a new version or a redeploy is asked for",
             false => "",
         };

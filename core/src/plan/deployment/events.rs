@@ -244,17 +244,27 @@ fn unreachable(view: &View<'_>) -> Vec<EventDraft> {
     host_events(&events, |reason, note| EventDraft::warning(reason, "Probe", note), "no answer")
 }
 
-/// Hosts that the others do not wait for: their line is too slow, or another state of this control plane acted there.
+/// Hosts that the others do not wait for: their line is too slow, another state of this control plane acted there, or their pinned version
+/// can't be deployed.
 fn set_aside(view: &View<'_>) -> Vec<EventDraft> {
-    let reasons = [Reason::UploadTooSlow, Reason::FencedByOtherControlPlane, Reason::HostsAhead].map(Reason::as_str);
+    let reasons = [
+        Reason::UploadTooSlow,
+        Reason::FencedByOtherControlPlane,
+        Reason::HostsAhead,
+        Reason::VersionNotFound,
+        Reason::VersionRemoved,
+        Reason::UserNotAllowed,
+        Reason::HostUnsupported,
+    ]
+    .map(Reason::as_str);
     let is_aside = |state: &HostState| match state {
         HostState::Refused(_) => view.unmet.is_none(),
-        HostState::Slow(_) => true,
+        HostState::Slow(_) | HostState::UnmetPin(_) => true,
         _ => false,
     };
     let aside = newly(view, is_aside, |old| reasons.contains(&old.reason.as_str()), after_failed);
     let event = |host: &HostView<'_>| match &host.state {
-        HostState::Refused(failure) | HostState::Slow(failure) => {
+        HostState::Refused(failure) | HostState::Slow(failure) | HostState::UnmetPin(failure) => {
             Some(HostEvent { host: host.name.to_owned(), reason: failure.reason, message: failure.message.clone() })
         }
         _ => None,
@@ -308,6 +318,7 @@ fn started(view: &View<'_>) -> Option<EventDraft> {
             let why = match change {
                 HistoryChange::Version | HistoryChange::VersionAndEnvironment => "",
                 HistoryChange::Environment => ": the environment changed",
+                HistoryChange::Pins => ": the pinned hosts changed",
                 HistoryChange::Redeploy => ": redeploy",
                 HistoryChange::Adopt => ": adopted",
             };
@@ -390,7 +401,9 @@ fn finished(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     match newest.outcome {
         _ if old => None,
         RolloutOutcome::Succeeded => {
-            let note = format!("rollout {id}: {version} runs on {}", count_hosts(view.hosts.len()));
+            let pinned = view.pinned().map(|pinned| format!("; pinned: {pinned}")).unwrap_or_default();
+            let others = view.hosts.iter().filter(|host| !host.is_pinned).count();
+            let note = format!("rollout {id}: {version} runs on {}{pinned}", count_hosts(others));
             Some(EventDraft::normal(Reason::RolloutFinished, "Rollout", note))
         }
         // Told when it was asked for.

@@ -122,6 +122,7 @@ fn outcome(view: &View<'_>, too_many_failed: bool) -> Option<RolloutOutcome> {
             state,
             HostState::Pending
                 | HostState::Unstaged
+                | HostState::UnmetPin(_)
                 | HostState::Slow(_)
                 | HostState::Down
                 | HostState::ByHand { .. }

@@ -41,6 +41,8 @@ pub enum HostState {
         phase: Phase,
     },
     Staging,
+    /// It answers, and the version that it is pinned to can't be deployed: nothing begins there.
+    UnmetPin(Failure),
     /// It answers, and lacks the release.
     Unstaged,
     /// It lacks the release, and its line was too slow for it: it is tried again after a pause, and no other host waits for it.
@@ -65,7 +67,12 @@ impl HostState {
             Self::Updating { lost: Some(_), .. } | Self::Unreachable(_) => Phase::Unreachable,
             Self::Updating { phase, lost: None } | Self::Healing { phase } => *phase,
             Self::Failed(_) => Phase::Failed,
-            Self::Unknown | Self::Refused(_) | Self::Unstaged | Self::Down | Self::ByHand { .. } => Phase::Pending,
+            Self::Unknown
+            | Self::Refused(_)
+            | Self::UnmetPin(_)
+            | Self::Unstaged
+            | Self::Down
+            | Self::ByHand { .. } => Phase::Pending,
             // So that one more try is no progress.
             Self::Staging | Self::Slow(_) => Phase::Staging,
             Self::Pending => Phase::Staged,
@@ -81,6 +88,8 @@ pub(crate) struct StateInput<'a> {
     pub name: &'a str,
     pub host: &'a HostObserved,
     pub target: Option<&'a Target>,
+    /// Why the version that it is pinned to can't be deployed.
+    pub unmet_pin: Option<&'a Failure>,
     pub intent: Option<&'a IntentOnRecord>,
     /// Why this Deployment may not act on it.
     pub refused: Option<&'a Failure>,
@@ -142,10 +151,13 @@ impl StateInput<'_> {
             return HostState::Healing { phase: Phase::Verifying };
         }
         if is_down(folder)
-            && !by_hand::is_stopped(self.observed, folder)
+            && !by_hand::is_stopped(self.observed, self.name, folder)
             && last_good(self.observed, self.host, self.target).is_some()
         {
             return HostState::Down;
+        }
+        if let Some(failure) = self.unmet_pin.filter(|_| self.target.is_none()) {
+            return HostState::UnmetPin(failure.clone());
         }
         match self.target {
             Some(target) if is_staged(folder, target) || has_changed_release(folder, target) => HostState::Pending,
@@ -188,14 +200,14 @@ impl StateInput<'_> {
         let down = || {
             is_down(&view.folder)
                 && !is_kept(&view.folder)
-                && !by_hand::is_stopped(self.observed, &view.folder)
+                && !by_hand::is_stopped(self.observed, self.name, &view.folder)
                 && last_good(self.observed, self.host, self.target).is_some()
         };
         self.refused.is_none() && failed && self.host.task.is_none() && down()
     }
 
     fn is_left_by_hand(&self, folder: &FolderFacts) -> bool {
-        self.stands && by_hand::is_left(self.observed, folder, self.target)
+        self.stands && by_hand::is_left(self.observed, self.name, folder, self.target)
     }
 
     /// An update that was begun is under way until the host is seen not to be in it: it reached the target, failed, or was not touched.
@@ -325,10 +337,8 @@ pub(crate) fn last_good(observed: &Observed, host: &HostObserved, target: Option
         return Some(target.clone());
     }
     let revision = RolloutId::read(&process.rollout)?.revision;
-    let fits = |record: &&RolloutRecord| {
-        process.uid == observed.uid && record.revision == revision && record.digest == process.digest
-    };
-    let record = observed.records.iter().find(fits)?;
+    let fits = |record: &&RolloutRecord| process.uid == observed.uid && record.revision == revision;
+    let record = observed.records.iter().find(fits)?.of_digest(&process.digest)?;
     let attempt = target.map_or(1, |target| target.attempt);
-    Some(Target::new(observed, record, &process.rollout, attempt, 0))
+    Some(Target::new(observed, &record, &process.rollout, attempt, 0))
 }

@@ -23,6 +23,7 @@ mod intent;
 mod log_retention;
 mod milestones;
 mod observed;
+mod pins;
 mod plan;
 mod records;
 mod references;
@@ -54,7 +55,9 @@ pub use self::{
     milestones::milestones,
     observed::{
         AssignmentId, FolderCheck, FolderView, GoalKind, Group, HostObserved, Observed, SiblingDeployment, Task,
+        VersionObserved,
     },
+    pins::pinned_versions,
     plan::plan,
     references::references,
     select::select,

@@ -67,7 +67,10 @@ pub struct Observed {
     /// The version is recorded as deleted: its release is no longer kept.
     #[serde(default)]
     pub version_removed: bool,
-    /// What was seen of each value that the effective environment takes from a Secret, by its place `<Secret>/<key>`.
+    /// Versions that `spec.pins` names.
+    #[serde(default)]
+    pub pinned: BTreeMap<String, VersionObserved>,
+    /// What was seen of each value that an effective environment takes from a Secret, by its place `<Secret>/<key>`.
     #[serde(default)]
     pub values: BTreeMap<String, ValueSeen>,
     /// Hosts in an update of others, with who these are: other Deployments of the group, and Projects whose task is under way there. Known
@@ -122,6 +125,18 @@ impl Observed {
         };
         self.hosts.get(host).unwrap_or(&UNKNOWN)
     }
+}
+
+/// A version, as the store has it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VersionObserved {
+    /// Its record; `None` where it was not published.
+    #[serde(default)]
+    pub record: Option<VersionRecord>,
+    /// It is recorded as deleted: its release is no longer kept.
+    #[serde(default)]
+    pub removed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use super::{
     history::RolloutResume,
     holds,
     observed::{GoalKind, Observed},
+    pins,
     references::references,
     rollout::{self, ActiveRollout, RolloutChange},
     schedule::{self, Schedule},
@@ -39,16 +40,17 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Actio
     if plan.finalizer && observed.group.as_ref().is_some_and(|group| !group.held) {
         plan.actions.insert(0, Action::HoldGroup);
     }
-    if takes_values(observed) {
-        plan.next = Some(plan.next.map_or(VALUES_INTERVAL, |next| next.min(VALUES_INTERVAL)));
+    let looks = [takes_values(observed).then_some(VALUES_INTERVAL), pins::next_end(&observed.spec, now)];
+    for look in looks.into_iter().flatten().filter(|_| observed.deleted.is_none()) {
+        plan.next = Some(plan.next.map_or(look, |next| next.min(look)));
     }
     plan
 }
 
 fn takes_values(observed: &Observed) -> bool {
-    let named = observed.group.as_ref().zip(observed.version.as_ref());
-    observed.deleted.is_none()
-        && named.is_some_and(|(group, version)| !references(&observed.spec, group, version).is_empty())
+    let Some(group) = &observed.group else { return false };
+    let pinned = observed.pinned.values().filter_map(|seen| seen.record.as_ref());
+    observed.version.iter().chain(pinned).any(|version| !references(&observed.spec, group, version).is_empty())
 }
 
 fn decide(observed: &Observed, now: Timestamp) -> Plan<DeploymentStatus, Action> {
@@ -110,7 +112,7 @@ fn rollout(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> (Optio
     if let Some(failure) = &targets.unmet {
         return (rollout::on_record(observed), Some(failure.clone()));
     }
-    match targets::version(observed) {
+    match targets::version(observed, targets) {
         Ok(version) => (Some(rollout::current(observed, targets, version, now)), None),
         Err(failure) => (rollout::on_record(observed), Some(failure)),
     }

@@ -27,6 +27,7 @@ pub fn record(version: &VersionRecord, env: Vec<EnvVar>, hash: String, revision:
         values: BTreeMap::new(),
         run: version.run.clone(),
         started_at: now,
+        pinned: Vec::new(),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     records::{any_failed, record},
     references::{hashes, references},
     skip_drain,
-    target::{Configured, Target, hash, is_hash_of},
+    target::{Configured, Target, hash, hash_with_pins, is_hash_of, is_hash_with_pins},
     targets::Targets,
     value::effective_env,
 };
@@ -23,7 +23,10 @@ use crate::{
         deployment::{DeploymentStatus, HistoryChange, RedeploySerial, Rollout},
         verbs,
     },
-    model::{rollout::RolloutRecord, version::VersionRecord},
+    model::{
+        rollout::{PinnedHosts, RolloutRecord},
+        version::VersionRecord,
+    },
 };
 
 /// Redeploys on record: one for each digest and environment, the newest ones.
@@ -58,10 +61,11 @@ pub(crate) enum RolloutChange {
 }
 
 impl ActiveRollout {
-    pub fn target(&self, observed: &Observed) -> Target {
+    /// The target of hosts with this release: that of the rollout, or of a pin.
+    pub fn target_of(&self, observed: &Observed, record: &RolloutRecord) -> Target {
         let ready = observed.spec.min_ready_seconds;
-        let target = Target::new(observed, &self.record, &self.rollout.id, self.rollout.attempt, ready);
-        Target { redeploy_serial: redeploy_serial(&self.redeploys, &self.record), ..target }
+        let target = Target::new(observed, record, &self.rollout.id, self.rollout.attempt, ready);
+        Target { redeploy_serial: redeploy_serial(&self.redeploys, record), ..target }
     }
 
     /// Whether the rollout had ended as Failed.
@@ -98,8 +102,9 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
     let env = effective_env(&version.run.env, &group.env, &observed.spec.env);
     let values = hashes(observed, &references(&observed.spec, group, version));
     let of = Configured { digest: &version.digest, env: &env, values: &values };
-    let hash = hash(&of);
-    let is_wanted = |stored: &str| is_hash_of(stored, &of);
+    let pinned: Vec<PinnedHosts> = targets.pins.iter().map(|pinned| pinned.hosts.clone()).collect();
+    let hash = hash_with_pins(&of, &pinned);
+    let is_wanted = |stored: &str| is_hash_with_pins(stored, &of, &pinned);
     let before = observed.before();
     let mut redeploys = redeploys(before);
     let resumed = match before.rollout.as_ref() {
@@ -112,7 +117,7 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
             let revision = next_revision(observed);
             let change = match other {
                 Some(_) => HistoryChange::Adopt,
-                None => change(observed, &of),
+                None => change(observed, &of, &pinned),
             };
             (new_rollout(version, hash.clone(), revision, last_serial(observed), now), RolloutChange::Started(change))
         }
@@ -121,8 +126,11 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
         let serial = last_serial(observed).saturating_add(1);
         let revision = RolloutId::read(&rollout.id).map_or(1, |id| id.revision);
         rollout.id = RolloutId { revision, serial }.to_string();
-        redeploys.retain(|one| !is_wanted(&one.hash));
-        redeploys.insert(0, RedeploySerial { hash: hash.clone(), serial });
+        let releases = pinned.iter().filter_map(|pinned| pinned.release.as_ref());
+        for of in [of].into_iter().chain(releases.map(|release| release.configured())) {
+            redeploys.retain(|one| !is_hash_of(&one.hash, &of));
+            redeploys.insert(0, RedeploySerial { hash: self::hash(&of), serial });
+        }
         redeploys.truncate(REDEPLOYS);
     }
     let revision = RolloutId::read(&rollout.id).map_or(0, |id| id.revision);
@@ -130,6 +138,7 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
     let unrecorded = stored.is_none();
     let record = stored.unwrap_or_else(|| RolloutRecord {
         values: values.clone(),
+        pinned: pinned.clone(),
         ..record(version, env.clone(), hash.clone(), revision, rollout.started_at.0)
     });
     let intent = intent_on_record_of(observed);
@@ -178,13 +187,14 @@ fn new_rollout(version: &VersionRecord, hash: String, revision: i64, serial: i64
 }
 
 /// What differs from the revision before.
-fn change(observed: &Observed, of: &Configured<'_>) -> HistoryChange {
+fn change(observed: &Observed, of: &Configured<'_>, pinned: &[PinnedHosts]) -> HistoryChange {
     let id = observed.before().rollout.as_ref().and_then(|rollout| RolloutId::read(&rollout.id));
     let before = id.and_then(|id| observed.records.iter().find(|one| one.revision == id.revision));
     let Some(before) = before else { return HistoryChange::Version };
     match (before.digest != of.digest, before.env != of.env || &before.values != of.values) {
         (true, true) => HistoryChange::VersionAndEnvironment,
         (true, false) => HistoryChange::Version,
+        (false, false) if before.pinned != pinned => HistoryChange::Pins,
         (false, _) => HistoryChange::Environment,
     }
 }

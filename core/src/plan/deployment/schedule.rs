@@ -48,10 +48,10 @@ pub(crate) fn schedule(view: &View<'_>, hold: Option<Hold>, now: Timestamp) -> S
     schedule.heal(view, hold, &mut room, now);
     schedule.claim(view, now);
     schedule.prune(view, now);
-    if let Some(target) = view.target.as_ref().filter(|_| hold.is_none_or(Hold::stages)) {
-        let staging = schedule.stage(view, target, now);
+    if view.rollout.is_some() && hold.is_none_or(Hold::stages) {
+        let staging = schedule.stage(view, now);
         if hold.is_none() && (!staging || view.has_begun()) {
-            schedule.begin(view, &mut room, target);
+            schedule.begin(view, &mut room);
         }
     }
     schedule
@@ -76,16 +76,17 @@ impl Schedule {
         self.actions.push(Action::Assign(Assignment::new(host.name, goal, &target.rollout, target.attempt, replaces)));
     }
 
-    fn update(&mut self, view: &View<'_>, index: usize, target: &Target) {
+    fn update(&mut self, view: &View<'_>, index: usize) {
         let host = &view.hosts[index];
+        let Some(target) = host.target.as_deref() else { return };
         self.assign(view, host, run_goal(view, host, target, false), target);
         self.states.push((index, HostState::Updating { phase: Phase::Stopping, lost: None }));
     }
 
     /// Updates that have begun go on: also while paused or failed, and to the newest target.
     fn resume(&mut self, view: &View<'_>) {
-        let Some(target) = &view.target else { return };
         for host in &view.hosts {
+            let Some(target) = host.target.as_deref() else { continue };
             let updating = matches!(host.state, HostState::Updating { lost: None, .. });
             if updating && !is_busy_with(host, GoalKind::Run, target) {
                 self.assign(view, host, run_goal(view, host, target, false), target);
@@ -103,12 +104,12 @@ impl Schedule {
             if !is_healing && !host.down_and_failed {
                 continue;
             }
-            let Some(own) = last_good(view.observed, host.observed, view.target.as_ref()) else { continue };
+            let Some(own) = last_good(view.observed, host.observed, host.target.as_deref()) else { continue };
             let may_update = hold.is_none() && !host.down_and_failed;
-            let differs = view.target.as_ref().filter(|target| may_update && target.rollout != own.rollout);
+            let differs = host.target.as_ref().is_some_and(|target| may_update && target.rollout != own.rollout);
             let mut may_begin = || updating < rolling::max_unavailable(view) && room.takes(host.name);
-            if let Some(target) = differs.filter(|_| may_begin()) {
-                self.update(view, index, target);
+            if differs && may_begin() {
+                self.update(view, index);
                 updating += 1;
                 continue;
             }
@@ -134,9 +135,9 @@ impl Schedule {
 
     /// A claim is no update, so nothing holds it: without an owner file another Deployment could take the host.
     fn claim(&mut self, view: &View<'_>, now: Timestamp) {
-        let Some(target) = &view.target else { return };
         let runs_target = |host: &&HostView<'_>| matches!(host.state, HostState::Ready | HostState::NotReady(_));
         for host in view.hosts.iter().filter(runs_target) {
+            let Some(target) = host.target.as_deref() else { continue };
             let is_wanted = host.observed.task.is_none() && is_unowned(host, target);
             if is_wanted && self.is_due(host.observed, GoalKind::Claim, now) {
                 self.assign(view, host, Goal::Claim(Box::new(target.clone())), target);
@@ -146,8 +147,8 @@ impl Schedule {
 
     /// An update prunes last, when the host is ready: an interrupted one leaves surplus releases.
     fn prune(&mut self, view: &View<'_>, now: Timestamp) {
-        let Some(target) = &view.target else { return };
         for host in view.hosts.iter().filter(|host| host.state == HostState::Ready) {
+            let Some(target) = host.target.as_deref() else { continue };
             let too_many = host.observed.view().is_some_and(|facts| has_too_many(&facts.folder, target));
             // A claim of the host comes first.
             let is_wanted = too_many && host.observed.task.is_none() && !is_unowned(host, target);
@@ -159,10 +160,11 @@ impl Schedule {
 
     /// Upload and verify on every selected host before the first batch; a host that joins later gets it beside the updates of the others.
     /// True while the first update waits for any host.
-    fn stage(&mut self, view: &View<'_>, target: &Target, now: Timestamp) -> bool {
+    fn stage(&mut self, view: &View<'_>, now: Timestamp) -> bool {
         let under_way = view.number(|state| *state == HostState::Staging);
         let mut free = STAGING_AT_ONCE.saturating_sub(under_way);
         for (index, host) in view.hosts.iter().enumerate() {
+            let Some(target) = host.target.as_deref() else { continue };
             let wanted = match host.state {
                 HostState::Staging => !is_busy_with(host, GoalKind::Stage, target),
                 HostState::Unstaged if free > 0 => {
@@ -221,7 +223,7 @@ impl Schedule {
     fn heal_leaving(&mut self, view: &View<'_>, name: &str, now: Timestamp) {
         let host = view.observed.host(name);
         let down =
-            host.task.is_none() && host.view().is_some_and(|facts| is_to_be_healed(view.observed, &facts.folder));
+            host.task.is_none() && host.view().is_some_and(|facts| is_to_be_healed(view.observed, name, &facts.folder));
         let Some(own) = last_good(view.observed, host, None).filter(|_| down) else { return };
         if self.is_heal_due(host, &own, now) {
             let by_hand = last_by_hand(host);
@@ -248,11 +250,11 @@ impl Schedule {
         }
     }
 
-    fn begin<'a>(&mut self, view: &View<'a>, room: &mut Room<'a>, target: &Target) {
+    fn begin<'a>(&mut self, view: &View<'a>, room: &mut Room<'a>) {
         let begun = self.states.iter().filter(|(_, state)| is_update(state)).count();
         let updating = view.number(is_update) + begun;
         for index in rolling::may_begin(view, updating, room) {
-            self.update(view, index, target);
+            self.update(view, index);
         }
     }
 }
@@ -264,8 +266,8 @@ fn is_replaced(view: &View<'_>) -> bool {
     ready > 0 && ready + view.number(|state| matches!(state, HostState::Failed(_))) == view.hosts.len()
 }
 
-fn is_to_be_healed(observed: &Observed, folder: &FolderFacts) -> bool {
-    is_down(folder) && !is_kept(folder) && !by_hand::is_stopped(observed, folder)
+fn is_to_be_healed(observed: &Observed, host: &str, folder: &FolderFacts) -> bool {
+    is_down(folder) && !is_kept(folder) && !by_hand::is_stopped(observed, host, folder)
 }
 
 fn run_goal(view: &View<'_>, host: &HostView<'_>, target: &Target, heal: bool) -> Goal {

@@ -37,6 +37,15 @@ pub fn select<'a>(selection: Option<&HostSelection>, hosts: &'a [Host]) -> Resul
     if targets.is_empty() { Err(Unselectable::None) } else { Ok(targets) }
 }
 
+/// Whether one host is selected.
+pub(crate) fn matches(selection: &HostSelection, host: &Host) -> bool {
+    match (&selection.names, &selection.selector) {
+        (Some(names), _) => names.contains(&host.name),
+        (None, Some(selector)) => label_selector(selector).matches(&host.labels),
+        (None, None) => true,
+    }
+}
+
 /// The selector of Kubernetes.
 fn label_selector(selector: &HostSelector) -> Selector {
     let labels = selector.match_labels.iter().map(|(key, value)| Expression::Equal(key.clone(), value.clone()));

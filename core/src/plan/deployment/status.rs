@@ -129,7 +129,7 @@ fn handled_verbs(view: &View<'_>) -> verbs::LastHandled {
 
 fn counts(view: &View<'_>) -> RolloutCounts {
     let runs_target = |host: &&HostView<'_>| {
-        host.observed.running().zip(view.target.as_ref()).is_some_and(|(process, target)| is_target(process, target))
+        host.observed.running().zip(host.target.as_deref()).is_some_and(|(process, target)| is_target(process, target))
     };
     let number = |fits: fn(&HostState) -> bool| count(view.number(fits));
     RolloutCounts {
@@ -148,10 +148,12 @@ fn counts(view: &View<'_>) -> RolloutCounts {
                     | HostState::Slow(_)
                     | HostState::Staging
                     | HostState::Unknown
+                    | HostState::UnmetPin(_)
                     | HostState::Refused(_)
             )
         }),
         skipped: count(view.targets.suspended.len()),
+        pinned: count(view.hosts.iter().filter(|host| host.is_pinned).count()),
     }
 }
 
@@ -252,7 +254,9 @@ fn summarize(host: &HostView<'_>, wait_reason: &(Reason, String)) -> Option<Summ
             None => summary(2, Phase::Failed, failure.reason, &failure.message),
         },
         HostState::ByHand { .. } => summary(2, Phase::Pending, Reason::ChangedByHand, &by_hand_message(host)),
-        HostState::Refused(failure) => summary(2, Phase::Pending, failure.reason, &failure.message),
+        HostState::Refused(failure) | HostState::UnmetPin(failure) => {
+            summary(2, Phase::Pending, failure.reason, &failure.message)
+        }
         HostState::Unreachable(failure) => summary(3, Phase::Unreachable, failure.reason, &failure.message),
         HostState::Slow(failure) => summary(4, host.state.phase(), failure.reason, &failure.message),
         HostState::Staging => summary(4, Phase::Staging, Reason::RollingOut, "uploading and verifying the release"),

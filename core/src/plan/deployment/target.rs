@@ -11,7 +11,7 @@ use super::{
     observed::Observed,
     value::{self, Reference, ValueAt},
 };
-use crate::model::rollout::RolloutRecord;
+use crate::model::rollout::{PinnedHosts, RolloutRecord};
 use crate::{
     api::{
         EnvVar,
@@ -41,6 +41,47 @@ pub fn hash(of: &Configured<'_>) -> String {
         return format!("1:{}", hex(hasher, 16));
     };
     format!("{}:{}:{}", without_values(of), values.key, values.hash)
+}
+
+/// The same with the pins: behind it one part for each version. The same hosts with the same releases are the same hash.
+pub(crate) fn hash_with_pins(of: &Configured<'_>, pinned: &[PinnedHosts]) -> String {
+    let pins = pinned.iter().map(|pinned| {
+        let release = pinned.release.as_ref().map(|release| hash(&release.configured()));
+        format!(";{}@{}", release.unwrap_or_else(|| undeployable(pinned)), hosts_hash(pinned))
+    });
+    [hash(of)].into_iter().chain(pins).collect()
+}
+
+/// In place of the hash of a release that is not known. No version has a `?`, `;` or `@`.
+fn undeployable(pinned: &PinnedHosts) -> String {
+    format!("?{}", pinned.version)
+}
+
+fn hosts_hash(pinned: &PinnedHosts) -> String {
+    let mut hasher = Sha256::new();
+    for host in &pinned.hosts {
+        hasher.update(host);
+        hasher.update(b"\n");
+    }
+    hex(hasher, 8)
+}
+
+/// Whether a stored hash is of this release and these pins; see [`is_hash_of`].
+pub(crate) fn is_hash_with_pins(stored: &str, of: &Configured<'_>, pinned: &[PinnedHosts]) -> bool {
+    let mut parts = stored.split(';');
+    if !parts.next().is_some_and(|stored| is_hash_of(stored, of)) {
+        return false;
+    }
+    let is_pin = |(stored, pinned): (&str, &PinnedHosts)| {
+        let Some((release, hosts)) = stored.split_once('@') else { return false };
+        let is_release = match &pinned.release {
+            Some(wanted) => is_hash_of(release, &wanted.configured()),
+            None => release == undeployable(pinned),
+        };
+        is_release && hosts == hosts_hash(pinned)
+    };
+    let parts: Vec<&str> = parts.collect();
+    parts.len() == pinned.len() && parts.into_iter().zip(pinned).all(is_pin)
 }
 
 /// The part of a hash of algorithm 2 that no value and no key changes.
@@ -156,7 +197,7 @@ impl Target {
         min_ready_seconds: i64,
     ) -> Self {
         let same = |one: &&RolloutRecord| {
-            (&one.digest, &one.env, &one.values) == (&record.digest, &record.env, &record.values)
+            one.of_digest(&record.digest).is_some_and(|one| (&one.env, &one.values) == (&record.env, &record.values))
         };
         let others = observed.records.iter().filter(same).map(|one| one.revision);
         Self {

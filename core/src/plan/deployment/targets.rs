@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{
     claim::{Claim, Claims, ahead_on_record, known_revision, prove_a_backup},
     observed::{FolderCheck, Group, Observed},
+    pins::{self, Pinned},
     references::{references, unusable},
     select::{Unselectable, select},
 };
@@ -38,6 +39,8 @@ pub(crate) struct Targets<'a> {
     pub replaces: BTreeMap<String, Owner>,
     /// Hosts that may be the machine of a selected one, and are not checked yet.
     pub undecided: BTreeSet<String>,
+    /// Hosts with another version than the spec's, by version.
+    pub pins: Vec<Pinned>,
     /// Hosts of another control plane that the verb `adopt` names.
     pub adopt: Vec<(String, Option<Owner>)>,
     /// First cause for which the spec can't be met: no new update begins, and no host is released.
@@ -78,6 +81,7 @@ pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failur
         ahead: Vec::new(),
         replaces: BTreeMap::new(),
         undecided: BTreeSet::new(),
+        pins: Vec::new(),
         adopt: Vec::new(),
         unmet,
     };
@@ -86,6 +90,10 @@ pub fn choose(observed: &Observed, now: Timestamp) -> Result<Targets<'_>, Failur
             Some(why) => targets.suspended.push((host, why)),
             None => targets.hosts.push(host),
         }
+    }
+    match pins::in_force(observed, group, &targets.selected(), now) {
+        Ok(pins) => targets.pins = pins,
+        Err(failure) => drop(targets.unmet.get_or_insert(failure)),
     }
     apply_claims(observed, &mut targets);
     Ok(targets)
@@ -280,7 +288,7 @@ fn fenced(observed: &Observed, host: &str, control_plane_id: &str, owner: Option
 }
 
 /// The version of the spec, or what it waits for.
-pub fn version(observed: &Observed) -> Result<&VersionRecord, Failure> {
+pub fn version<'a>(observed: &'a Observed, targets: &Targets<'_>) -> Result<&'a VersionRecord, Failure> {
     let project = &observed.spec.project_ref.name;
     if !observed.project {
         let text = format!(
@@ -290,7 +298,29 @@ pub fn version(observed: &Observed) -> Result<&VersionRecord, Failure> {
         );
         return Err(Failure::waiting(Reason::ProjectNotFound, text));
     }
-    if let Some(record) = observed.version.as_ref().filter(|_| observed.version_removed) {
+    let version = judge(observed, &observed.spec.version, observed.version.as_ref(), observed.version_removed)?;
+    // A version that can't be had all the same holds up its own hosts alone; a value that can't, as it may come and go, every update.
+    let pinned = targets.pins.iter().filter(|pinned| pinned.unmet.is_none());
+    let pinned = pinned.filter_map(|pinned| observed.pinned.get(&pinned.hosts.version)?.record.as_ref());
+    let unusable = [version].into_iter().chain(pinned).find_map(|version| values_unusable(observed, version));
+    unusable.map_or(Ok(version), Err)
+}
+
+/// A version that a pin names, or why its hosts wait.
+pub(crate) fn deployable<'a>(observed: &'a Observed, name: &str) -> Result<&'a VersionRecord, Failure> {
+    let seen = observed.pinned.get(name);
+    judge(observed, name, seen.and_then(|seen| seen.record.as_ref()), seen.is_some_and(|seen| seen.removed))
+}
+
+/// Whether a version can be deployed, apart from its values.
+fn judge<'a>(
+    observed: &Observed,
+    name: &str,
+    record: Option<&'a VersionRecord>,
+    removed: bool,
+) -> Result<&'a VersionRecord, Failure> {
+    let project = &observed.spec.project_ref.name;
+    if let Some(record) = record.filter(|_| removed) {
         let text = format!(
             "version {} was deleted by spec.retention of Project {project}; deploy another version, or build commit {} again under a new \
              version",
@@ -298,19 +328,16 @@ pub fn version(observed: &Observed) -> Result<&VersionRecord, Failure> {
         );
         return Err(Failure::terminal(Reason::VersionRemoved, text));
     }
-    let version = observed.version.as_ref().ok_or_else(|| {
+    let version = record.ok_or_else(|| {
         let text = format!(
-            "Project {project} has no version {} (yet); a Build that succeeds publishes it. The versions of the Project: kubectl -n {} get \
+            "Project {project} has no version {name} (yet); a Build that succeeds publishes it. The versions of the Project: kubectl -n {} get \
              projects.landfall.dev {project} -o jsonpath='{{.status.versions[*].version}}'",
-            observed.spec.version, observed.namespace
+            observed.namespace
         );
         Failure::waiting(Reason::VersionNotFound, text)
     })?;
     let refused = runtime_unknown(version).or_else(|| user_refused(observed, version));
-    match refused.or_else(|| values_unusable(observed, version)) {
-        Some(failure) => Err(failure),
-        None => Ok(version),
-    }
+    refused.map_or(Ok(version), Err)
 }
 
 /// A version with a runtime that this operator does not know, built by a newer one, is started on no host.

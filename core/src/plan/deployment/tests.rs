@@ -15,7 +15,7 @@ use crate::model::{
 use crate::{
     api::{
         Reason,
-        deployment::{DeploymentStatus, Phase, Rollout},
+        deployment::{DeploymentStatus, HostSelection, Phase, Pin, Rollout},
         hostgroup::Host,
         verbs,
     },
@@ -115,6 +115,7 @@ impl Simulation {
                 held: true,
             }),
             version: Some(version("v1")),
+            pinned: BTreeMap::new(),
             releases_kept: 5,
             version_removed: false,
             updates_elsewhere: BTreeMap::new(),
@@ -217,7 +218,7 @@ impl Simulation {
 
     /// Lets one running task end.
     fn finish(&mut self, host: &str) {
-        let record = self.observed.records.last().unwrap().clone();
+        let record = self.observed.records.last().unwrap().on_host(host).unwrap().into_owned();
         let outcome = self.outcomes[host];
         let Some(task) = self.observed.hosts.get_mut(host).unwrap().task.take() else { return };
         let target = Target::new(&self.observed, &record, &task.goal.rollout, task.goal.attempt, 0);
@@ -358,6 +359,74 @@ proptest! {
             (false, false) => "Deployed",
         };
         prop_assert_eq!(simulation.reason(), wanted);
+    }
+}
+
+fn pin(version: &str, hosts: Vec<String>) -> Pin {
+    let hosts = HostSelection { names: Some(hosts), selector: None };
+    Pin { version: version.into(), hosts, reason: "a trial".into(), until: None }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn hosts_end_with_the_version_of_their_pin_within_one_budget_and_those_that_have_it_are_left_alone(
+        pins in prop::collection::vec(prop::option::of(1..5_usize), 1..9),
+        most in 1..4_i32,
+        order in prop::collection::vec(any::<prop::sample::Index>(), 300),
+        taken_out_at in 0..60_usize,
+    ) {
+        let mut simulation = Simulation::new(&vec![HostOutcome::Ready; pins.len()], most, 0);
+        settled(&mut simulation);
+        let ran_v1 = simulation.updates.len();
+        let names: Vec<String> = simulation.outcomes.keys().cloned().collect();
+        let of_version = |wanted: usize| {
+            let hosts = names.iter().zip(&pins).filter(|(_, pin)| **pin == Some(wanted));
+            hosts.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+        };
+        simulation.want("v5");
+        for n in 1..5 {
+            let (name, hosts) = (format!("v{n}"), of_version(n));
+            if !hosts.is_empty() {
+                let seen = VersionObserved { record: Some(version(&name)), removed: false };
+                simulation.observed.pinned.insert(name.clone(), seen);
+                simulation.observed.spec.pins.push(pin(&name, hosts));
+            }
+        }
+        let all = simulation.observed.spec.pins.clone();
+        // In the middle somebody takes the last pin out, and later in again.
+        for (n, index) in order.iter().enumerate() {
+            if n == taken_out_at {
+                simulation.observed.spec.pins.pop();
+            }
+            if n == taken_out_at + 20 {
+                simulation.observed.spec.pins.clone_from(&all);
+            }
+            let changed = simulation.reconcile();
+            prop_assert!(simulation.updates_open() <= usize::try_from(most).unwrap(), "too many away");
+            let running = simulation.running();
+            if !running.is_empty() {
+                let host: &String = index.get(&running);
+                simulation.finish(host);
+            } else if !changed && n > taken_out_at + 20 {
+                break;
+            }
+            simulation.now = simulation.now.checked_add(SignedDuration::from_secs(1)).unwrap();
+        }
+        settled(&mut simulation);
+        prop_assert_eq!(simulation.reason(), "Deployed");
+        for (name, pin) in names.iter().zip(&pins) {
+            let wanted = pin.map_or("v5".to_owned(), |n| format!("v{n}"));
+            let process = simulation.observed.hosts[name].running().cloned();
+            prop_assert_eq!(process.map(|process| process.digest), Some(digest(&wanted)));
+            let updated = simulation.updates[ran_v1..].iter().filter(|host| *host == name).count();
+            let is_taken_out = all.last().is_some_and(|pin| pin.hosts.names.iter().flatten().any(|host| host == name));
+            prop_assert!(updated == 0 || *pin != Some(1) || is_taken_out, "{} runs v1 all the time", name);
+        }
+        let counts = &simulation.observed.status.as_ref().unwrap().hosts;
+        prop_assert_eq!(usize::try_from(counts.pinned).unwrap(), pins.iter().flatten().count());
+        prop_assert_eq!((counts.total, counts.updated), (counts.ready, counts.ready));
     }
 }
 

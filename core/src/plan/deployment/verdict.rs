@@ -30,6 +30,9 @@ use crate::{
     plan::{NEW_VALUE, count_hosts, list_names, verb_command},
 };
 
+/// How often pinned hosts whose version can't be deployed are decided on again without being woken.
+const PIN_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How often a rollout that `minAvailable` holds is decided again without being woken.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
@@ -53,6 +56,9 @@ pub fn verdict(
     }
     if view.number(is_refused) > 0 && verdict.reason() == Reason::RollingOut {
         verdict.add(&format!("; set aside: {}", view.names(is_refused)));
+    }
+    if view.number(is_unmet_pin) > 0 && verdict.reason() == Reason::RollingOut {
+        verdict.add(&format!("; waiting for the version of their pin: {}", view.names(is_unmet_pin)));
     }
     if let Some(until) = leaving.waits_for.filter(|_| !leaving.hosts.is_empty()) {
         verdict.add(&format!("; no longer selected, and left as it is {until}: {}", list_names(&leaving.hosts)));
@@ -101,9 +107,14 @@ impl Chain<'_> {
             return (self.all_suspended(), None);
         }
         if ready == total && self.leaving.hosts.is_empty() {
-            let message = match total {
-                1 => format!("the host runs {} and is ready", self.version()),
-                total => format!("all {total} hosts run {} and are ready", self.version()),
+            let message = match (total, view.pinned()) {
+                (total, Some(pinned)) => {
+                    let others = view.hosts.iter().filter(|host| !host.is_pinned).count();
+                    let others = count_hosts(others);
+                    format!("{} ready: {} runs on {others}; pinned: {pinned}", all_are(total), self.version())
+                }
+                (1, None) => format!("the host runs {} and is ready", self.version()),
+                (total, None) => format!("all {total} hosts run {} and are ready", self.version()),
             };
             return (Verdict::done(Reason::Deployed, message), None);
         }
@@ -144,6 +155,10 @@ impl Chain<'_> {
         if refused > 0 && ready + by_hand + view.number(is_away) + slow + refused == total {
             return (self.set_aside(ready), None);
         }
+        let unmet = view.number(is_unmet_pin);
+        if unmet > 0 && ready + by_hand + view.number(is_away) + slow + refused + unmet == total {
+            return self.unmet_pins(ready);
+        }
         self.under_way(ready)
     }
 
@@ -160,6 +175,9 @@ impl Chain<'_> {
                 format!("{version} runs with the new environment on {ready} of {hosts}")
             }
             Some(HistoryChange::Redeploy) => format!("{version} is redeployed on {ready} of {hosts}"),
+            _ if self.view.hosts.iter().any(|host| host.is_pinned) => {
+                format!("{version}, or the version of its pin, runs on {ready} of {hosts}")
+            }
             _ => format!("{version} runs on {ready} of {hosts}"),
         }
     }
@@ -232,7 +250,7 @@ impl Chain<'_> {
     /// Hosts failed that are out of service or not selected any more.
     fn halted(&self, ready: usize) -> Verdict {
         let observed = self.view.observed;
-        let failures = failures(observed, self.view.target.as_ref());
+        let failures = failures(observed, self.view.target.as_deref());
         let mut failed: Vec<&str> = failures.into_keys().collect();
         failed.sort_unstable();
         let is_suspended = |name: &&&str| self.view.targets.suspended.iter().any(|(host, _)| host.name == **name);
@@ -288,9 +306,10 @@ impl Chain<'_> {
             ),
             false => String::new(),
         };
+        let pinned = view.hosts.iter().any(|host| host.is_pinned);
         format!(
             "{} failed on {failed}; {}. {}. To retry once the cause is fixed: {}{without_drain}",
-            self.version(),
+            if pinned { "the update" } else { self.version() },
             self.progress(ready),
             first.join("; "),
             view.observed.verb_command(verbs::RETRY, NEW_VALUE)
@@ -363,6 +382,26 @@ impl Chain<'_> {
         let reason = causes.clone().next().map_or(Reason::HostsAhead, |failure| failure.reason);
         let first: Vec<&str> = causes.take(3).map(|failure| failure.message.as_str()).collect();
         Verdict::failed(reason, format!("{}; {}", self.progress(ready), first.join("; ")))
+    }
+
+    /// Pinned hosts whose version can't be deployed, with nothing left to do on the others.
+    fn unmet_pins(&self, ready: usize) -> (Verdict, Option<Duration>) {
+        let causes = self.view.hosts.iter().filter_map(|host| match &host.state {
+            HostState::UnmetPin(failure) => Some(failure),
+            _ => None,
+        });
+        let Some(first) = causes.clone().find(|failure| failure.is_terminal()).or(causes.clone().next()) else {
+            return self.under_way(ready);
+        };
+        let hosts = self.view.names(is_unmet_pin);
+        let message = format!("{}; the pin of {hosts} can't be met: {}", self.progress(ready), first.message);
+        match first.is_terminal() {
+            true => (Verdict::failed(first.reason, message), Some(PIN_INTERVAL)),
+            false => {
+                let (verdict, next) = self.until_deadline(first.reason, true, message);
+                (verdict, Some(next.map_or(PIN_INTERVAL, |next| next.min(PIN_INTERVAL))))
+            }
+        }
     }
 
     /// All hosts but those are ready, or do not answer.
@@ -504,10 +543,10 @@ impl Chain<'_> {
     fn limit(&self) -> (i64, &'static str) {
         let deadline = self.view.observed.spec.progress_deadline_seconds;
         let verifies = |state: &HostState| matches!(state, HostState::Updating { phase: Phase::Verifying, lost: None });
-        match self.view.target.as_ref().filter(|_| self.view.number(verifies) > 0) {
-            Some(target) => {
-                let limit = deadline.saturating_add(target.run.healthy_deadline_seconds);
-                (limit, "spec.progressDeadlineSeconds and run.healthyDeadlineSeconds")
+        let verifying = self.view.hosts.iter().filter(|host| verifies(&host.state));
+        match verifying.filter_map(|host| Some(host.target.as_ref()?.run.healthy_deadline_seconds)).max() {
+            Some(healthy) => {
+                (deadline.saturating_add(healthy), "spec.progressDeadlineSeconds and run.healthyDeadlineSeconds")
             }
             None => (deadline, "spec.progressDeadlineSeconds"),
         }
@@ -537,6 +576,10 @@ impl Chain<'_> {
     }
 }
 
+fn all_are(hosts: usize) -> String {
+    if hosts == 1 { "the host is".to_owned() } else { format!("all {hosts} hosts are") }
+}
+
 fn look_again((verdict, next): (Verdict, Option<Duration>)) -> (Verdict, Option<Duration>) {
     (verdict, Some(next.map_or(LOOK_AGAIN, |next| next.min(LOOK_AGAIN))))
 }
@@ -555,6 +598,11 @@ fn is_blocking(state: &HostState) -> bool {
 /// The Deployment may not act there, and the others go on.
 fn is_refused(state: &HostState) -> bool {
     matches!(state, HostState::Refused(_))
+}
+
+/// The version of its pin can't be deployed, and the others go on.
+fn is_unmet_pin(state: &HostState) -> bool {
+    matches!(state, HostState::UnmetPin(_))
 }
 
 fn is_slow(state: &HostState) -> bool {

@@ -1,12 +1,16 @@
 //! View of one decision: every selected host with its state, and the rollout. Made once; it borrows.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     by_hand,
     host_state::{HostState, StateInput},
     intent::IntentOnRecord,
     observed::{GoalKind, HostObserved, Observed},
+    pins::{self, HostTargets},
     records::{failed_processes, failures},
     rollout::ActiveRollout,
     target::Target,
@@ -28,8 +32,8 @@ pub struct View<'a> {
     /// The selected hosts in service, in the group's order.
     pub hosts: Vec<HostView<'a>>,
     pub rollout: Option<ActiveRollout>,
-    /// What the rollout brings to a host.
-    pub target: Option<Target>,
+    /// What the rollout brings to a host without a pin.
+    pub target: Option<Arc<Target>>,
     /// Why the spec can't be met now: no new update begins; hosts are watched and healed.
     pub unmet: Option<Failure>,
     /// The status as it was read.
@@ -44,6 +48,10 @@ pub struct View<'a> {
 pub(crate) struct HostView<'a> {
     pub name: &'a str,
     pub observed: &'a HostObserved,
+    /// What the rollout brings to it; `None` without a rollout, and where its pinned version can't be deployed.
+    pub target: Option<Arc<Target>>,
+    /// A pin gives it another version than the others have.
+    pub is_pinned: bool,
     pub state: HostState,
     /// Its process, where it failed in an earlier attempt.
     pub failed_process: Option<ProcessId>,
@@ -59,21 +67,25 @@ impl<'a> View<'a> {
         unmet: Option<Failure>,
     ) -> Self {
         let before = observed.before();
-        let target = rollout.as_ref().map(|rollout| rollout.target(observed));
+        let host_targets = rollout.as_ref().map(|rollout| HostTargets::new(observed, rollout));
+        let target = host_targets.as_ref().map(|targets| targets.others().clone());
+        let unmet_pins = pins::unmet(targets);
         let exceptions: HashMap<&str, &RolloutException> =
             before.exceptions.iter().map(|exception| (exception.host.as_str(), exception)).collect();
-        let failures = failures(observed, target.as_ref());
+        let failures = failures(observed, target.as_deref());
         let by_hand = rollout.as_ref().map(|active| by_hand::acts(observed, targets, active)).unwrap_or_default();
         let stands: HashSet<&str> = by_hand.iter().filter(|act| act.stands).map(|act| act.host.as_str()).collect();
         let failed_processes = failed_processes(observed);
         let host_view = |host: &&'a Host| {
             let name = host.name.as_str();
             let host = observed.host(name);
+            let target = host_targets.as_ref().and_then(|targets| targets.of(name)).cloned();
             let input = StateInput {
                 observed,
                 name,
                 host,
-                target: target.as_ref(),
+                target: target.as_deref(),
+                unmet_pin: unmet_pins.get(name).copied(),
                 intent: rollout.as_ref().map(|rollout| &rollout.intent),
                 refused: targets.refused.get(name),
                 failure: failures.get(name).copied(),
@@ -82,13 +94,9 @@ impl<'a> View<'a> {
             };
             let process = host.running().map(|process| process.id());
             let failed_process = process.filter(|process| failed_processes.contains(&(name, *process)));
-            HostView {
-                name,
-                observed: host,
-                state: input.state(),
-                failed_process,
-                down_and_failed: input.is_down_and_failed(),
-            }
+            let (state, down_and_failed) = (input.state(), input.is_down_and_failed());
+            let is_pinned = rollout.as_ref().is_some_and(|rollout| rollout.record.pin_of(name).is_some());
+            HostView { name, observed: host, target, is_pinned, state, failed_process, down_and_failed }
         };
         let hosts = targets.hosts.iter().map(host_view).collect();
         Self { observed, targets, hosts, rollout, target, unmet, before, exceptions, by_hand }
@@ -103,6 +111,20 @@ impl<'a> View<'a> {
     pub fn names(&self, fits: impl Fn(&HostState) -> bool) -> String {
         let names: Vec<&str> = self.hosts.iter().filter(|host| fits(&host.state)).map(|host| host.name).collect();
         list_names(&names)
+    }
+
+    /// The pinned hosts with their versions, for a message: `v1 on web-03`; `None` where no host is pinned.
+    pub fn pinned(&self) -> Option<String> {
+        let mut by_version: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let record = &self.rollout.as_ref()?.record;
+        for host in &self.hosts {
+            if let Some(pinned) = record.pin_of(host.name) {
+                by_version.entry(&pinned.version).or_default().push(host.name);
+            }
+        }
+        let words: Vec<String> =
+            by_version.iter().map(|(version, hosts)| format!("{version} on {}", list_names(hosts))).collect();
+        (!words.is_empty()).then(|| words.join(", "))
     }
 
     /// Whether any host was given this rollout: it runs it, ran it, or is being updated to it.
@@ -140,9 +162,11 @@ impl HostView<'_> {
     pub(crate) fn is_available(&self) -> bool {
         match self.state {
             HostState::Ready | HostState::ByHand { serves: true } => true,
-            HostState::Pending | HostState::Unstaged | HostState::Staging | HostState::Slow(_) => {
-                self.observed.is_serving()
-            }
+            HostState::Pending
+            | HostState::Unstaged
+            | HostState::Staging
+            | HostState::Slow(_)
+            | HostState::UnmetPin(_) => self.observed.is_serving(),
             _ => false,
         }
     }

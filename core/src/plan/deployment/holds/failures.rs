@@ -29,7 +29,7 @@ pub fn is_still_failed(view: &View<'_>) -> bool {
     let Some(active) = &view.rollout else { return false };
     let had_failed = active.change == RolloutChange::Same && active.had_failed();
     let unknown = view.number(|state| *state == HostState::Unknown) > 0;
-    let recorded = failures(view.observed, view.target.as_ref());
+    let recorded = failures(view.observed, view.target.as_deref());
     let in_view = view.hosts.iter().filter(|host| matches!(host.state, HostState::Failed(_))).map(|host| host.name);
     let failed: BTreeSet<&str> = recorded.into_keys().chain(in_view).collect();
     had_failed && (unknown || exceeds(view, failed.len()))

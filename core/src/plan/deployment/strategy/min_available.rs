@@ -197,7 +197,7 @@ impl<'a> GroupLimit<'a> {
 
 /// Its process ended, and its target differs: its update needs no room.
 fn is_updated_for_healing(view: &View<'_>, host: &HostView<'_>) -> bool {
-    let Some(target) = &view.target else { return false };
+    let Some(target) = host.target.as_deref() else { return false };
     let is_healed = matches!(host.state, HostState::Down | HostState::Healing { .. }) && !host.down_and_failed;
     is_healed && last_good(view.observed, host.observed, Some(target)).is_some_and(|own| own.rollout != target.rollout)
 }

@@ -29,7 +29,8 @@ pub(crate) fn is_held_back(view: &View<'_>) -> bool {
 
 /// Number of unavailable hosts, without the failures that `maxFailures` allows and the hosts that are set aside.
 fn away(view: &View<'_>) -> usize {
-    let is_away = |host: &&HostView<'_>| !host.is_available() && !matches!(host.state, HostState::Refused(_));
+    let is_aside = |state: &HostState| matches!(state, HostState::Refused(_) | HostState::UnmetPin(_));
+    let is_away = |host: &&HostView<'_>| !host.is_available() && !is_aside(&host.state);
     let away = view.hosts.iter().filter(is_away).count();
     let failed = view.number(|state| matches!(state, HostState::Failed(_)));
     let allowed = usize::try_from(view.observed.spec.strategy.max_failures).unwrap_or(0);
