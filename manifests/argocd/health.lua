@@ -22,7 +22,7 @@ end
 hs.message = ready.reason .. ": " .. ready.message
 if conditions["Stalled"] ~= nil and conditions["Stalled"].status == "True" then
   hs.status = "Degraded"
-elseif ready.reason == "Paused" then
+elseif ready.reason == "Paused" or ready.reason == "AwaitingPromotion" then
   hs.status = "Suspended"
 elseif conditions["Reconciling"] ~= nil and conditions["Reconciling"].status == "True" then
   hs.status = "Progressing"

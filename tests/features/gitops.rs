@@ -239,6 +239,16 @@ fn argo_cd_sees_an_object_as_kubectl_and_flux_do() {
         ("Progressing", with(2, vec![condition("Ready", "Unknown", "X")])),
         ("Degraded", with(2, vec![condition("Ready", "False", "X"), condition("Stalled", "True", "X")])),
         ("Suspended", with(2, vec![condition("Ready", "False", "Paused"), condition("Reconciling", "True", "Paused")])),
+        (
+            "Suspended",
+            with(
+                2,
+                vec![
+                    condition("Ready", "False", "AwaitingPromotion"),
+                    condition("Reconciling", "True", "AwaitingPromotion"),
+                ],
+            ),
+        ),
         ("Healthy", with(2, vec![condition("Ready", "True", "Deployed"), condition("Tagged", "False", "X")])),
     ];
     let (wanted, objects): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
@@ -259,7 +269,9 @@ fn argo_cd_agrees_with_kstatus_on_every_golden_status() {
             let is = |kind: &str, value: &str| find(kind).is_some_and(|one| one["status"] == value);
             wanted.push(if is("Stalled", "True") {
                 "Degraded"
-            } else if find("Ready").is_some_and(|ready| ready["reason"] == "Paused") {
+            } else if find("Ready")
+                .is_some_and(|ready| ready["reason"] == "Paused" || ready["reason"] == "AwaitingPromotion")
+            {
                 "Suspended"
             } else if !is("Reconciling", "True") && is("Ready", "True") {
                 "Healthy"

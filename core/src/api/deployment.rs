@@ -196,27 +196,102 @@ pub struct Strategy {
     /// Update of the hosts in batches, one after the other.
     #[serde(default)]
     pub rolling_update: RollingUpdate,
+    /// Hosts that get a new version or environment before all others, which follow when the canary is promoted. Not for the first version,
+    /// a redeploy, or the return to what was last ready on all hosts. A canary that fails stops the rollout, whatever `maxFailures` says.
+    /// A change counts from the next rollout on, but for `pause` and for the removal of the canary. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
     /// Number of hosts that may fail while the rollout still continues; with one more, no further host is updated. Default: 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub max_failures: i32,
+    /// What follows when more hosts failed than `maxFailures`, or a host of the canary. `Stop`: no further host is updated until a `retry` or
+    /// another version. `RollBack`: what was last ready on all hosts is rolled out again, by a revision of its own; the Deployment stays
+    /// `Stalled` (`RolledBack`) until a `retry` or another version. `Continue`: the rollout goes on over failed hosts, however many; it fails at
+    /// its end all the same. A canary that fails stops it even so. Default: `Stop`.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// What follows when too many hosts failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnFailure {
+    #[default]
+    Stop,
+    RollBack,
+    Continue,
+}
+
+/// Hosts that get a new version or environment before all others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Canary {
+    /// Hosts to choose from, by name or label, of those that `spec.hosts` selects. Default: all of them. Example: `{ names: [web-01] }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<HostSelection>,
+    /// Number of canary hosts at most: hosts that answer first, then in the order of the group. Default: all of `hosts`; 1 without `hosts`.
+    /// Example: `2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_hosts: Option<i32>,
+    /// What the other hosts wait for once all canary hosts are ready. Default: `{ manual: true }`.
+    #[serde(default)]
+    pub pause: CanaryPause,
+}
+
+/// What the other hosts wait for once all canary hosts are ready: a time, or a person.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.seconds) ? !has(self.manual) || !self.manual : !has(self.manual) || self.manual").message("pause has either seconds, or manual: true"))]
+pub struct CanaryPause {
+    /// Seconds for which all canary hosts have to be ready without a break. The verb `landfall.dev/promote` ends it sooner. Example: `300`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_592_000))]
+    pub seconds: Option<i64>,
+    /// Whether a person has to let the others follow, with the verb `landfall.dev/promote`. Default: true, without `seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manual: Option<bool>,
 }
 
 /// Update of the hosts in batches, one after the other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.order) || self.order == 'Spread' || has(self.spreadBy)").message("order: ByZone needs spreadBy, the label that names the zone of a host"))]
 pub struct RollingUpdate {
     /// Number of hosts that may be unavailable at one time, for whatever cause (in an update, down, not ready, unreachable): a count, or a
     /// percentage of the selected hosts, rounded down, at least one. Hosts that are away are updated first. Default: 1. Examples: `2`, `25%`.
     #[serde(default = "one")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 && self <= 1000 : self.matches('^([1-9][0-9]?|100)%$')").message("maxUnavailable takes a count of at least 1 or a percentage from 1% to 100%"))]
     pub max_unavailable: IntOrString,
+    /// Seconds from the end of a batch to the next one, which are of `maxUnavailable` hosts then: none begins while an update is open.
+    /// Default: 0, a further host begins as soon as there is room.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 86400))]
+    pub pause_seconds: i64,
+    /// Key of the label that names the zone of a host; hosts without it are a zone of their own. See `order`. Default: none. Example: `zone`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 317))]
+    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9][-A-Za-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')").message(LABEL_KEY))]
+    pub spread_by: Option<String>,
+    /// Order of the hosts with `spreadBy`. `Spread`: no two serving hosts of one zone are updated at once while another zone has hosts to go.
+    /// `ByZone`: a zone is finished before the next one begins, zones with hosts where nothing serves first, then in the order of the
+    /// group. Default: `Spread`.
+    #[serde(default)]
+    pub order: UpdateOrder,
 }
 
 impl Default for RollingUpdate {
     fn default() -> Self {
-        Self { max_unavailable: one() }
+        Self { max_unavailable: one(), pause_seconds: 0, spread_by: None, order: UpdateOrder::default() }
     }
+}
+
+/// Order of the hosts of zones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UpdateOrder {
+    #[default]
+    Spread,
+    ByZone,
 }
 
 fn one() -> IntOrString {
@@ -326,7 +401,7 @@ pub struct Rollout {
     pub progressed_at: Time,
     /// Number of hosts in each phase, all selected ones in service, when `progressedAt` was set. A difference is progress. A host whose
     /// process ended counts as `Healing` until it has lived for ten minutes; one that `minAvailable` holds for updates of others counts as
-    /// `TooFewAvailable`. Example: `{"Ready": 3, "Staged": 1}`.
+    /// `TooFewAvailable`, one that waits for the promotion of the canary as `AwaitingPromotion`, for the next batch as `BatchPause`. Example: `{"Ready": 3, "Staged": 1}`.
     #[serde(default, deserialize_with = "lenient::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub phases: BTreeMap<String, i32>,
     /// Number of the current batch, from 1.
@@ -353,6 +428,18 @@ pub struct RolloutIntent {
     /// Whether a person ended the rollout where it was (verb `landfall.dev/abort`): no further host is updated until a `retry`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub aborted: bool,
+    /// Time at which the last open update ended; absent while one is open. `pauseSeconds` counts from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_ended_at: Option<Time>,
+    /// Canary of the rollout; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryRecord>,
+    /// What was last ready on all hosts: a rollout that fails is taken back to it (`onFailure: RollBack`), and a return to it needs no canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<StableRevision>,
+    /// What the rollout was taken back from, where it is such a return. `wantedHash` still names what the spec asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned_from: Option<ReturnedFrom>,
     /// Redeploys, newest first: a process of the same release and environment with a lower serial is restarted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redeploys: Vec<RedeploySerial>,
@@ -367,6 +454,45 @@ pub struct RolloutIntent {
     /// also where its own revisions come to higher numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ahead: Vec<HostAhead>,
+}
+
+/// Canary of a rollout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryRecord {
+    /// Names of the canary hosts, sorted. They are chosen before the first update and kept while one of them is selected and in service.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Time since which all of them are ready; absent while one is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_since: Option<Time>,
+    /// Whether the other hosts may follow.
+    #[serde(default)]
+    pub promoted: bool,
+}
+
+/// Revision that was ready on all hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StableRevision {
+    /// Number of the revision.
+    pub revision: i64,
+    /// Hash of its release and environment, with the name of its algorithm.
+    pub hash: String,
+    /// Its version, which is kept for it.
+    pub version: String,
+}
+
+/// Revision that failed and was taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReturnedFrom {
+    /// Number of the revision.
+    pub revision: i64,
+    /// Hash of its release and environment, with the name of its algorithm.
+    pub hash: String,
+    /// Its version.
+    pub version: String,
 }
 
 /// Host that runs a revision which its Deployment did not give.
@@ -454,7 +580,8 @@ pub struct HistoryEntry {
     /// Id of the commit that the version was built from.
     pub commit: String,
     /// What differs from the rollout before: `Version`, `Environment`, `VersionAndEnvironment`, `Pins` (other hosts are pinned, or to other
-    /// versions), `Redeploy` (nothing; the processes were restarted), or `Adopt` (hosts were taken over).
+    /// versions), `Redeploy` (nothing; the processes were restarted), `RollBack` (a failed one was taken back), or `Adopt` (hosts were taken
+    /// over).
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub change: Option<HistoryChange>,
@@ -484,6 +611,8 @@ pub enum HistoryChange {
     Pins,
     /// Nothing: the hosts were started again because a person asked for it.
     Redeploy,
+    /// A rollout failed, and what was ready on all hosts before is rolled out again.
+    RollBack,
     /// Hosts of another control plane, or of a later state of this one, were taken over.
     Adopt,
 }

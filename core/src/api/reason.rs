@@ -263,8 +263,16 @@ pub enum Reason {
     HostLeft,
     /// The Deployment is paused.
     Paused,
+    /// The next batch waits until `rollingUpdate.pauseSeconds` have passed since the last one.
+    BatchPause,
+    /// All canary hosts are ready, and the other hosts wait for a person, or for the seconds of `strategy.canary.pause`.
+    AwaitingPromotion,
+    /// The other hosts follow the canary: a person asked for it, or the seconds are over.
+    Promoted,
     /// A person ended the rollout where it was. It goes on with a retry; a new version starts over.
     Aborted,
+    /// Too many hosts failed, and the rollout is or was taken back to what was last ready on all hosts.
+    RolledBack,
     /// The value of a verb does not fit the current rollout; the message says which value would.
     VerbRefused,
     /// A further update waits: it would leave fewer hosts available than `minAvailable` of the HostGroup.

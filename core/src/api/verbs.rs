@@ -14,7 +14,11 @@ pub(crate) const ADOPT: &str = "landfall.dev/adopt";
 pub(crate) const SKIP_DRAIN: &str = "landfall.dev/skip-drain";
 /// Nothing new begins while it stands there. The value is the reason.
 pub const PAUSE: &str = "landfall.dev/pause";
-/// End a rollout where it is: the hosts under way finish, and no other begins. The value is `<status.rollout.id>.<attempt>`.
+/// Let all other hosts follow the canary. The value is `<status.rollout.id>.<attempt>`; `/` and a text behind it
+/// make it a new one.
+pub const PROMOTE: &str = "landfall.dev/promote";
+/// End a rollout where it is: the hosts under way finish, and no other begins. The value is as
+/// that of `promote`.
 pub const ABORT: &str = "landfall.dev/abort";
 /// On a Secret: the server that it is for, `host`, or `host:port` where the port is not the scheme's own.
 pub(crate) const GIT_HOST: &str = "landfall.dev/git-host";

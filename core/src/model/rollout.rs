@@ -12,7 +12,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::keyed::KeyedHash;
-use crate::api::{EnvVar, Reason, deployment::Phase, project::Run};
+use crate::api::{
+    EnvVar, Reason,
+    deployment::{Phase, ReturnedFrom},
+    project::Run,
+};
 
 /// One revision: everything that is needed to run it again, also when the version's own record and the spec are long gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +43,9 @@ pub struct RolloutRecord {
     /// Hosts with another release than this one, a pinned version each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pinned: Vec<PinnedHosts>,
+    /// What failed, where this is a return to what was ready before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned_from: Option<ReturnedFrom>,
 }
 
 impl RolloutRecord {
@@ -69,7 +76,20 @@ impl RolloutRecord {
         let PinnedRelease { commit, digest, size, env, values, run } = release.clone();
         let (revision, hash, started_at) = (self.revision, self.hash.clone(), self.started_at);
         let version = pinned.version.clone();
-        Self { revision, hash, version, commit, digest, size, env, values, run, started_at, pinned: Vec::new() }
+        Self {
+            revision,
+            hash,
+            version,
+            commit,
+            digest,
+            size,
+            env,
+            values,
+            run,
+            started_at,
+            pinned: Vec::new(),
+            returned_from: None,
+        }
     }
 }
 

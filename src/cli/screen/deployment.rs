@@ -132,6 +132,7 @@ fn changed(change: HistoryChange) -> &'static str {
         HistoryChange::VersionAndEnvironment => "new version and environment: ",
         HistoryChange::Pins => "other pins: ",
         HistoryChange::Redeploy => "redeploy: ",
+        HistoryChange::RollBack => "taken back: ",
         HistoryChange::Adopt => "hosts adopted: ",
     }
 }

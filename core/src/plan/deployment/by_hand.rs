@@ -12,7 +12,10 @@ use super::{
     targets::Targets,
 };
 use crate::{
-    api::{Reason, deployment::ActByHand},
+    api::{
+        Reason,
+        deployment::{ActByHand, HistoryChange},
+    },
     model::{
         facts::{ByHand, FolderFacts, ProcessFacts},
         rollout::RolloutRecord,
@@ -67,10 +70,10 @@ impl Ended<'_> {
     }
 }
 
-/// A new version, another environment and a redeploy are asked for on all hosts, a retry on those that failed.
+/// A new version, another environment and a redeploy are asked for on all hosts, a retry on those that failed; nobody asks for a return.
 fn ended<'a>(observed: &'a Observed, active: &ActiveRollout) -> Ended<'a> {
     match active.change {
-        RolloutChange::Same => Ended::None,
+        RolloutChange::Same | RolloutChange::Started(HistoryChange::RollBack) => Ended::None,
         RolloutChange::Started(_) => Ended::All,
         RolloutChange::Retry => {
             let failed = observed.failures.iter().filter(|failure| failure.rollout == active.rollout.id);

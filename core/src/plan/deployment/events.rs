@@ -6,11 +6,14 @@ use super::{
     abort, by_hand, drain,
     exceptions::{END_AWAITED, EXCEPTIONS, not_ready_message},
     folder::{is_down, is_end_untold, is_kept},
+    history::failed_before,
     host_state::HostState,
     intent::IntentOnRecord,
     observed::Observed,
+    rollback,
     rollout::RolloutChange,
     stamp::{self, Stamp},
+    strategy::canary::Stage,
     view::{HostView, View},
 };
 use crate::{
@@ -20,7 +23,7 @@ use crate::{
         deployment::{DeploymentStatus, HistoryChange, Phase, RolloutException, RolloutOutcome},
         verbs,
     },
-    model::Failure,
+    model::{Failure, rollout::HostFailure},
     plan::{EventDraft, HostEvent, NEW_VALUE, count_hosts, host_events, list_names},
 };
 
@@ -34,8 +37,11 @@ pub fn events(view: &View<'_>, after: &DeploymentStatus) -> Vec<EventDraft> {
     events.extend(drain_skipped(view));
     events.extend(nothing_to_retry(view));
     events.extend(aborted(view));
+    events.extend(promoted(view));
+    events.extend(awaiting_promotion(view, after));
     events.extend(finished(view, after));
     events.extend(failed_hosts(view));
+    events.extend(failed_before_return(view));
     events.extend(by_hand(view));
     events.extend(healing(view));
     events.extend(heal_failures(view));
@@ -315,8 +321,16 @@ fn started(view: &View<'_>) -> Option<EventDraft> {
     let (id, version) = (&active.rollout.id, &active.rollout.version);
     match active.change {
         RolloutChange::Started(change) => {
+            if let Some(from) = &active.record.returned_from {
+                let failed = rollback::failed(view.observed, from);
+                let note = format!(
+                    "rollout {id} of {version} on {}: {failed}, and is taken back",
+                    count_hosts(view.hosts.len())
+                );
+                return Some(EventDraft::warning(Reason::RolledBack, "RollBack", note));
+            }
             let why = match change {
-                HistoryChange::Version | HistoryChange::VersionAndEnvironment => "",
+                HistoryChange::Version | HistoryChange::VersionAndEnvironment | HistoryChange::RollBack => "",
                 HistoryChange::Environment => ": the environment changed",
                 HistoryChange::Pins => ": the pinned hosts changed",
                 HistoryChange::Redeploy => ": redeploy",
@@ -391,6 +405,52 @@ fn aborted(view: &View<'_>) -> Option<EventDraft> {
     Some(EventDraft::warning(Reason::VerbRefused, "Abort", note))
 }
 
+/// All other hosts follow the canary from now on; or a person asked for it where nothing is to be promoted, or of another rollout.
+fn promoted(view: &View<'_>) -> Option<EventDraft> {
+    let active = view.rollout.as_ref().filter(|_| view.unmet.is_none())?;
+    let (id, attempt, version) = (&active.rollout.id, active.rollout.attempt, &active.rollout.version);
+    let intent = view.before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let had_been = intent.and_then(|intent| intent.canary.as_ref()).is_some_and(|canary| canary.promoted);
+    let is_now = view.canary.record.as_ref().filter(|canary| canary.promoted && !had_been && !canary.hosts.is_empty());
+    let verb = verbs::PROMOTE;
+    let asked = Stamp::of(view.observed, verb, &active.rollout);
+    let is_over = view.hosts.iter().all(|host| host.state == HostState::Ready);
+    if let Some(canary) = is_now.filter(|_| !is_over || asked == Stamp::Fits) {
+        let why = if asked == Stamp::Fits { "a person asked for it" } else { "it was ready for long enough" };
+        let canary = list_names(&canary.hosts);
+        let note = format!("the canary of rollout {id} of {version}, {canary}, is promoted: {why}");
+        return Some(EventDraft::normal(Reason::Promoted, "Promote", note));
+    }
+    let note = match asked {
+        Stamp::Nothing => return None,
+        Stamp::Fits if view.canary.stage == Stage::Over => {
+            format!("{verb}: no canary of rollout {id} of {version} waits; nothing is promoted")
+        }
+        Stamp::Fits => format!(
+            "{verb}: attempt {attempt} of rollout {id} of {version} was aborted, or its canary failed; nothing is promoted. To go on first: {}",
+            view.observed.verb_command(verbs::RETRY, NEW_VALUE)
+        ),
+        Stamp::Other(value) => format!(
+            "{verb}: {value} is not the current rollout and attempt; nothing is promoted. To promote the current one, of {version}: {}",
+            view.observed.verb_command(verb, &stamp::wanted(&active.rollout))
+        ),
+    };
+    Some(EventDraft::warning(Reason::VerbRefused, "Promote", note))
+}
+
+/// The canary is ready, and the others begin to wait.
+fn awaiting_promotion(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
+    let of = |status: &DeploymentStatus| {
+        status
+            .conditions
+            .iter()
+            .find(|one| one.type_ == Reason::AwaitingPromotion.as_str())
+            .map(|one| one.message.clone())
+    };
+    let message = of(after).filter(|_| of(view.before).is_none())?;
+    Some(EventDraft::normal(Reason::AwaitingPromotion, "Canary", message))
+}
+
 fn finished(view: &View<'_>, after: &DeploymentStatus) -> Option<EventDraft> {
     let active = view.rollout.as_ref()?;
     let (id, version) = (&active.rollout.id, &active.rollout.version);
@@ -430,6 +490,20 @@ fn failed_hosts(view: &View<'_>) -> Vec<EventDraft> {
         _ => None,
     };
     failed.into_iter().filter_map(event).collect()
+}
+
+/// Each host for which a rollout is taken back now: the new one knows nothing of its failure.
+fn failed_before_return(view: &View<'_>) -> Vec<EventDraft> {
+    let is_return = RolloutChange::Started(HistoryChange::RollBack);
+    if view.rollout.as_ref().is_none_or(|active| active.change != is_return) {
+        return Vec::new();
+    }
+    let is_told = |host: &str| view.exceptions.get(host).is_some_and(|old| old.phase == Phase::Failed);
+    let event = |(host, failure): (&str, &HostFailure)| {
+        let note = format!("{host}: {}: {}", failure.reason, failure.message);
+        EventDraft { host: Some(host.to_owned()), ..EventDraft::warning(Reason::HostFailed, "Deploy", note) }
+    };
+    failed_before(view).into_iter().filter(|(host, _)| !is_told(host)).map(event).collect()
 }
 
 fn unlisted(view: &View<'_>) -> Option<EventDraft> {

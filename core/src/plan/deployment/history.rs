@@ -1,5 +1,7 @@
 //! The history of rollouts as people read it, newest first.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -7,11 +9,12 @@ use super::{
     exceptions::count,
     holds,
     host_state::HostState,
+    records::failures_of,
     rollout::{ActiveRollout, RolloutChange},
     view::View,
 };
 use crate::api::deployment::{HistoryChange, HistoryEntry, RolloutOutcome};
-use crate::model::rollout::RolloutId;
+use crate::model::rollout::{HostFailure, RolloutId};
 
 /// How a rollout continues.
 #[derive(Clone, Copy)]
@@ -41,6 +44,10 @@ pub fn history(view: &View<'_>, active: &ActiveRollout, resume: RolloutResume, n
     if started.is_some() || history.is_empty() {
         if let Some(old) = history.first_mut().filter(|old| old.outcome == RolloutOutcome::Progressing) {
             old.outcome = RolloutOutcome::Superseded;
+            if started == Some(HistoryChange::RollBack) {
+                old.outcome = RolloutOutcome::Failed;
+                old.failed_hosts = count(failed_before(view).len());
+            }
             old.completed_at = Some(Time(now));
         }
         history.insert(0, entry(active, started));
@@ -65,6 +72,13 @@ pub fn history(view: &View<'_>, active: &ActiveRollout, resume: RolloutResume, n
     let limit = view.observed.spec.revision_history_limit;
     history.truncate(usize::try_from(limit).unwrap_or(1).max(1));
     history
+}
+
+/// Hosts that failed in the rollout on record.
+pub(super) fn failed_before<'a>(view: &View<'a>) -> BTreeMap<&'a str, &'a HostFailure> {
+    let Some(rollout) = view.before.rollout.as_ref() else { return BTreeMap::new() };
+    let failures = failures_of(view.observed, &rollout.id, rollout.attempt);
+    failures.map(|failure| (failure.host.as_str(), failure)).collect()
 }
 
 /// What has become of a rollout that a person ended: also where hosts failed, it goes on after a retry alone. `otherwise`: of any other.

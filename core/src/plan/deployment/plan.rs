@@ -17,6 +17,7 @@ use super::{
     skip_drain,
     status::{self, StatusInput, status_with},
     steps::Goal,
+    strategy::{batches, canary},
     targets::{self, Targets},
     verdict,
     view::View,
@@ -92,6 +93,8 @@ fn check(targets: &Targets<'_>, mut unchecked: BTreeSet<String>) -> Vec<Action> 
 fn roll_out(observed: &Observed, targets: &Targets<'_>, now: Timestamp) -> Plan<DeploymentStatus, Action> {
     let (rollout, unmet) = rollout(observed, targets, now);
     let mut view = View::new(observed, targets, rollout, unmet);
+    view.canary = canary::canary(&view, now);
+    view.batch_end = batches::end(&view, now);
     let hold = holds::first(&view);
     let resume = RolloutResume::new(&view);
     let mut schedule = schedule::schedule(&view, hold, now);

@@ -28,23 +28,30 @@ pub fn record(version: &VersionRecord, env: Vec<EnvVar>, hash: String, revision:
         run: version.run.clone(),
         started_at: now,
         pinned: Vec::new(),
+        returned_from: None,
     }
 }
 
 /// Whether any host has failed in this attempt of the rollout on record.
 pub(crate) fn any_failed(observed: &Observed, rollout: &Rollout) -> bool {
-    let mut failures = observed.failures.iter().filter(|failure| !failure.is_given_up_healing());
-    failures.any(|failure| failure.rollout == rollout.id && failure.attempt == rollout.attempt)
+    failures_of(observed, &rollout.id, rollout.attempt).next().is_some()
+}
+
+/// Failures of an attempt of a rollout, the oldest first.
+pub(crate) fn failures_of<'a>(
+    observed: &'a Observed,
+    rollout: &'a str,
+    attempt: i64,
+) -> impl DoubleEndedIterator<Item = &'a HostFailure> {
+    let failures = observed.failures.iter().filter(|failure| !failure.is_given_up_healing());
+    failures.filter(move |failure| failure.rollout == rollout && failure.attempt == attempt)
 }
 
 /// Failures of this attempt, by host.
-pub fn failures<'a>(observed: &'a Observed, target: Option<&Target>) -> HashMap<&'a str, &'a HostFailure> {
+pub fn failures<'a>(observed: &'a Observed, target: Option<&'a Target>) -> HashMap<&'a str, &'a HostFailure> {
     let Some(target) = target else { return HashMap::new() };
-    let current = |failure: &&HostFailure| {
-        failure.rollout == target.rollout && failure.attempt == target.attempt && !failure.is_given_up_healing()
-    };
     // The first of a host stands.
-    let newest_first = observed.failures.iter().rev().filter(current);
+    let newest_first = failures_of(observed, &target.rollout, target.attempt).rev();
     newest_first.map(|failure| (failure.host.as_str(), failure)).collect()
 }
 

@@ -12,8 +12,8 @@ use super::{
     observed::Observed,
     records::{any_failed, record},
     references::{hashes, references},
-    skip_drain,
-    target::{Configured, Target, hash, hash_with_pins, is_hash_of, is_hash_with_pins},
+    rollback, skip_drain,
+    target::{Configured, Target, hash, hash_with_pins, is_hash_but_for_pins, is_hash_of, is_hash_with_pins},
     targets::Targets,
     value::effective_env,
 };
@@ -107,10 +107,17 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
     let is_wanted = |stored: &str| is_hash_with_pins(stored, &of, &pinned);
     let before = observed.before();
     let mut redeploys = redeploys(before);
+    // A return is not ended by a pin, which may end by itself.
+    let is_still_back = |stored: &str| rollback::on_record(before).is_some() && is_hash_but_for_pins(stored, &of);
     let resumed = match before.rollout.as_ref() {
-        Some(rollout) => is_wanted(before.wanted_hash.as_ref().unwrap_or(&rollout.hash)).then(|| rollout.clone()),
-        None => restored(observed).filter(|rollout| is_wanted(&rollout.hash)),
+        Some(rollout) => {
+            let stored = before.wanted_hash.as_ref().unwrap_or(&rollout.hash);
+            (is_wanted(stored) || is_still_back(stored)).then(|| rollout.clone())
+        }
+        None => restored(observed).filter(|(wanted, _)| is_wanted(wanted)).map(|(_, rollout)| rollout),
     };
+    // After a return the spec's version is begun again by a revision of its own.
+    let resumed = resumed.filter(|_| !rollback::is_asked_again(observed));
     let (mut rollout, change) = match resumed {
         Some(rollout) if !overtaken(observed, targets) => same_revision(observed, before, rollout, now),
         other => {
@@ -135,12 +142,20 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
     }
     let revision = RolloutId::read(&rollout.id).map_or(0, |id| id.revision);
     let stored = observed.records.iter().find(|record| record.revision == revision).cloned();
-    let unrecorded = stored.is_none();
-    let record = stored.unwrap_or_else(|| RolloutRecord {
-        values: values.clone(),
-        pinned: pinned.clone(),
-        ..record(version, env.clone(), hash.clone(), revision, rollout.started_at.0)
-    });
+    let mut unrecorded = stored.is_none();
+    let mut record =
+        stored.or_else(|| unrecorded_return(observed, change, revision, &rollout)).unwrap_or_else(|| RolloutRecord {
+            values: values.clone(),
+            pinned: pinned.clone(),
+            ..record(version, env.clone(), hash.clone(), revision, rollout.started_at.0)
+        });
+    let mut change = change;
+    if change == RolloutChange::Same
+        && let Some(back) = rollback::due(observed, &rollout, &record, now)
+    {
+        (rollout, record, unrecorded) = (of_record(&back, last_serial(observed)), back, true);
+        change = RolloutChange::Started(HistoryChange::RollBack);
+    }
     let intent = intent_on_record_of(observed);
     // A retry takes what a person asked for since the last one, and nothing else has it.
     let skip_drain = match change {
@@ -171,19 +186,36 @@ fn overtaken(observed: &Observed, targets: &Targets<'_>) -> bool {
 }
 
 fn new_rollout(version: &VersionRecord, hash: String, revision: i64, serial: i64, now: Timestamp) -> Rollout {
+    of_record(&record(version, Vec::new(), hash, revision, now), serial)
+}
+
+/// The rollout of a revision, from its first attempt on.
+fn of_record(record: &RolloutRecord, serial: i64) -> Rollout {
     Rollout {
-        id: RolloutId { revision, serial }.to_string(),
-        hash,
+        id: RolloutId { revision: record.revision, serial }.to_string(),
+        hash: record.hash.clone(),
         attempt: 1,
-        version: version.version.clone(),
-        digest: format!("sha256:{}", version.digest),
-        started_at: Time(now),
-        progressed_at: Time(now),
+        version: record.version.clone(),
+        digest: format!("sha256:{}", record.digest),
+        started_at: Time(record.started_at),
+        progressed_at: Time(record.started_at),
         phases: BTreeMap::new(),
         batch: 0,
         batches: 0,
         intent: None,
     }
+}
+
+/// The record of a return that is in the status, and not in the store yet.
+fn unrecorded_return(
+    observed: &Observed,
+    change: RolloutChange,
+    revision: i64,
+    rollout: &Rollout,
+) -> Option<RolloutRecord> {
+    let goes_on = matches!(change, RolloutChange::Same | RolloutChange::Retry);
+    let from = rollback::on_record(observed.before()).filter(|_| goes_on)?;
+    rollback::record(observed, revision, rollout.started_at.0, from.clone())
 }
 
 /// What differs from the revision before.
@@ -194,6 +226,8 @@ fn change(observed: &Observed, of: &Configured<'_>, pinned: &[PinnedHosts]) -> H
     match (before.digest != of.digest, before.env != of.env || &before.values != of.values) {
         (true, true) => HistoryChange::VersionAndEnvironment,
         (true, false) => HistoryChange::Version,
+        // The spec names what a failed rollout was taken back to.
+        (false, false) if before.returned_from.is_some() => HistoryChange::Version,
         (false, false) if before.pinned != pinned => HistoryChange::Pins,
         (false, _) => HistoryChange::Environment,
     }
@@ -225,8 +259,8 @@ fn same_revision(
     (rollout, RolloutChange::Same)
 }
 
-/// The newest revision of the store, where the status was lost.
-fn restored(observed: &Observed) -> Option<Rollout> {
+/// The newest revision of the store, where the status was lost, and the hash that the spec had for it.
+fn restored(observed: &Observed) -> Option<(String, Rollout)> {
     let record = observed.records.iter().max_by_key(|record| record.revision)?;
     let processes = observed.hosts.values().filter_map(|host| host.view()?.folder.process.as_ref());
     let on_hosts = processes.filter(|process| process.uid == observed.uid);
@@ -235,21 +269,11 @@ fn restored(observed: &Observed) -> Option<Rollout> {
         .chain(observed.failures.iter().map(|one| one.rollout.as_str()));
     let serials = ids.filter_map(RolloutId::read).filter(|id| id.revision == record.revision);
     let serial = serials.map(|id| id.serial).max().unwrap_or(0);
-    let id = RolloutId { revision: record.revision, serial }.to_string();
-    let attempts = observed.failures.iter().filter(|verdict| verdict.rollout == id).map(|verdict| verdict.attempt);
-    Some(Rollout {
-        attempt: attempts.max().unwrap_or(1),
-        id,
-        hash: record.hash.clone(),
-        version: record.version.clone(),
-        digest: format!("sha256:{}", record.digest),
-        started_at: Time(record.started_at),
-        progressed_at: Time(record.started_at),
-        phases: BTreeMap::new(),
-        batch: 0,
-        batches: 0,
-        intent: None,
-    })
+    let rollout = of_record(record, serial);
+    let attempts = observed.failures.iter().filter(|verdict| verdict.rollout == rollout.id);
+    let attempt = attempts.map(|verdict| verdict.attempt).max().unwrap_or(1);
+    let wanted = record.returned_from.as_ref().map_or(&record.hash, |from| &from.hash);
+    Some((wanted.clone(), Rollout { attempt, ..rollout }))
 }
 
 /// The highest serial that this Deployment ever used, as far as anybody knows: ids never repeat.

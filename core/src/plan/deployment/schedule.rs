@@ -19,6 +19,7 @@ use super::{
     strategy::{
         min_available::{self, GroupLimit},
         rolling,
+        zones::Zones,
     },
     target::Target,
     view::{HostView, View},
@@ -98,6 +99,7 @@ impl Schedule {
     /// else its last good release is started again, which is its keeper's where it has one.
     fn heal<'a>(&mut self, view: &View<'a>, hold: Option<Hold>, room: &mut Room<'a>, now: Timestamp) {
         let mut updating = view.number(is_update);
+        let zones = Zones::new(view, &rolling::waiting(view), &[]);
         for (index, host) in view.hosts.iter().enumerate() {
             let kept = host.observed.task.is_none() && host.observed.view().is_some_and(|view| is_kept(&view.folder));
             let is_healing = host.state == HostState::Down || kept && matches!(host.state, HostState::Healing { .. });
@@ -106,6 +108,7 @@ impl Schedule {
             }
             let Some(own) = last_good(view.observed, host.observed, host.target.as_deref()) else { continue };
             let may_update = hold.is_none() && !host.down_and_failed;
+            let may_update = may_update && view.canary.allows(host.name) && zones.allows(index, false);
             let differs = host.target.as_ref().is_some_and(|target| may_update && target.rollout != own.rollout);
             let mut may_begin = || updating < rolling::max_unavailable(view) && room.takes(host.name);
             if differs && may_begin() {
@@ -202,7 +205,7 @@ impl Schedule {
         }
         let GivenUp { hosts, actions, next } = deletion::leaving(view.observed, &view.targets.selected(), now);
         // What left the selection is no update.
-        let hold = hold.filter(|hold| *hold != Hold::TooFewAvailable);
+        let hold = hold.filter(|hold| !hold.is_of_updates());
         let removes = view.observed.spec.deletion_policy == DeletionPolicy::Remove;
         let waits_for = match hold {
             Some(Hold::Paused) => Some(paused::until(view.observed)),
@@ -251,9 +254,9 @@ impl Schedule {
     }
 
     fn begin<'a>(&mut self, view: &View<'a>, room: &mut Room<'a>) {
-        let begun = self.states.iter().filter(|(_, state)| is_update(state)).count();
-        let updating = view.number(is_update) + begun;
-        for index in rolling::may_begin(view, updating, room) {
+        let begun = self.states.iter().filter(|(_, state)| is_update(state));
+        let begun: Vec<usize> = begun.map(|(index, _)| *index).collect();
+        for index in rolling::may_begin(view, &begun, room) {
             self.update(view, index);
         }
     }

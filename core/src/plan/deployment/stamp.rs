@@ -1,5 +1,5 @@
-//! Verbs whose value names a rollout and its attempt, `<status.rollout.id>.<attempt>`. One that names another is not acted on: a stamp that
-//! comes late, or is applied again from a file, hits nothing else.
+//! Verbs whose value names a rollout and its attempt, `<status.rollout.id>.<attempt>`; `/` and a text behind it make it a new value, to ask once
+//! more. One that names another is not acted on: a stamp that comes late, or is applied again from a file, hits nothing else.
 
 use super::observed::Observed;
 use crate::api::{conditions::clip, deployment::Rollout, verbs};
@@ -22,7 +22,7 @@ impl Stamp {
         let handled = &observed.before().last_handled;
         match verbs::asked(verb, &observed.annotations, handled, observed.is_first_decision()) {
             None => Self::Nothing,
-            Some(value) if value == wanted(rollout) => Self::Fits,
+            Some(value) if value.split('/').next() == Some(wanted(rollout).as_str()) => Self::Fits,
             Some(value) => Self::Other(format!("{:?}", clip(value, VALUE_BYTES))),
         }
     }

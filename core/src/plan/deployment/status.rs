@@ -16,15 +16,19 @@ use super::{
     intent::IntentOnRecord,
     observed::Observed,
     rollout::{ActiveRollout, RolloutChange},
+    stable,
     steps::is_target,
-    strategy::{min_available, rolling},
+    strategy::{canary::Stage, min_available, rolling},
     verdict,
     view::{HostView, View},
 };
 use crate::api::{
     Reason, Verdict,
-    conditions::{READY, conditions},
-    deployment::{DeploymentStatus, Phase, Rollout, RolloutCounts, RolloutException, RolloutIntent, RolloutOutcome},
+    conditions::{Extra, READY, conditions},
+    deployment::{
+        DeploymentStatus, Phase, Rollout, RolloutCounts, RolloutException, RolloutIntent, RolloutOutcome,
+        StableRevision,
+    },
     hostgroup::VersionCount,
     verbs,
 };
@@ -66,8 +70,32 @@ pub fn status(view: &View<'_>, input: &StatusInput<'_>) -> (DeploymentStatus, Op
         status.last_handled = verbs::handled(&[verbs::SKIP_DRAIN], annotations, &status.last_handled);
     }
     let (verdict, next) = verdict::verdict(view, &status, input.leaving, input.hold, now);
-    status.conditions = conditions(&view.before.conditions, view.observed.generation, now, &verdict, &[]);
+    let extras: Vec<Extra> = awaiting_promotion(view, input.hold).into_iter().collect();
+    status.conditions = conditions(&view.before.conditions, view.observed.generation, now, &verdict, &extras);
     (status, next)
+}
+
+/// A condition of its own, which a person or a program waits for.
+fn awaiting_promotion(view: &View<'_>, hold: Option<Hold>) -> Option<Extra> {
+    (hold == Some(Hold::AwaitingPromotion)).then(|| Extra {
+        kind: Reason::AwaitingPromotion.as_str(),
+        status: Some(true),
+        reason: Reason::AwaitingPromotion,
+        message: verdict::awaiting_promotion(view),
+    })
+}
+
+/// What is ready on all hosts now, else what last was. A version whose canary is not promoted is not yet.
+fn stable_revision(view: &View<'_>, active: &ActiveRollout) -> Option<StableRevision> {
+    let ready = view.number(|state| *state == HostState::Ready);
+    let is_everywhere = ready > 0 && ready == view.hosts.len() && view.unmet.is_none();
+    match RolloutId::read(&active.rollout.id).filter(|_| is_everywhere && view.canary.stage == Stage::Over) {
+        Some(RolloutId { revision, .. }) => {
+            let Rollout { hash, version, .. } = active.rollout.clone();
+            Some(StableRevision { revision, hash, version })
+        }
+        None => stable::on_record(view.before).cloned(),
+    }
 }
 
 /// Intent: what the next decision rests on, complete. `None` while it is missing and can't be restored from the hosts.
@@ -88,7 +116,22 @@ fn intent(view: &View<'_>, active: &ActiveRollout, status: &DeploymentStatus) ->
     let aborted = active.aborted && has_not_reached_its_end(status);
     let (redeploys, by_hand) = (active.redeploys.clone(), view.by_hand.clone());
     let (skip_drain, ahead) = (active.skip_drain.clone(), view.targets.ahead.clone());
-    Some(RolloutIntent { updating, failed, aborted, redeploys, by_hand, skip_drain, ahead })
+    let batch_ended_at = view.batch_end.at.filter(|_| updating.is_empty()).map(Time);
+    let returned_from = active.record.returned_from.clone();
+    let (canary, stable) = (view.canary.record.clone(), stable_revision(view, active));
+    Some(RolloutIntent {
+        updating,
+        failed,
+        aborted,
+        batch_ended_at,
+        canary,
+        stable,
+        returned_from,
+        redeploys,
+        by_hand,
+        skip_drain,
+        ahead,
+    })
 }
 
 /// The hosts that were under way when it was aborted are not all that there are: else it is a rollout as any other.
@@ -108,13 +151,14 @@ pub(crate) fn status_with(observed: &Observed, verdict: &Verdict, now: Timestamp
     }
 }
 
-/// Retry, redeploy and abort are handled once a rollout could be decided; an adopt once no host needs it.
+/// Retry, redeploy, abort and promote are handled once a rollout could be decided; an adopt once no host needs it.
 fn handled(observed: &Observed, decided: bool) -> verbs::LastHandled {
     let before = &observed.before().last_handled;
     if !decided && !observed.is_first_decision() {
         return before.clone();
     }
-    verbs::handled(&[verbs::RETRY, verbs::REDEPLOY, verbs::ADOPT, verbs::ABORT], &observed.annotations, before)
+    let all = [verbs::RETRY, verbs::REDEPLOY, verbs::ADOPT, verbs::ABORT, verbs::PROMOTE];
+    verbs::handled(&all, &observed.annotations, before)
 }
 
 /// The same, with `skip-drain`, which is for the retry that follows it: it waits for that.
@@ -179,8 +223,11 @@ fn versions(view: &View<'_>) -> Vec<VersionCount> {
 /// Every host that is not Ready, and those that can't be given up, at most 100: updates first, hosts out of service last. Display only; no decision rests on it.
 fn exceptions(view: &View<'_>, input: &StatusInput<'_>, now: Timestamp) -> Vec<RolloutException> {
     let wait_reason = wait_reason(view, input.hold);
-    let in_service =
-        view.hosts.iter().filter_map(|host| summarize(host, &wait_reason).map(|summary| (host.name, summary)));
+    let behind_canary = (Reason::Pending, "waits until the canary is promoted".to_owned());
+    let in_service = view.hosts.iter().filter_map(|host| {
+        let is_behind = input.hold.is_none() && !view.canary.allows(host.name);
+        Some((host.name, summarize(host, if is_behind { &behind_canary } else { &wait_reason })?))
+    });
     let suspended = view.targets.suspended.iter().map(|(host, why)| {
         let (rank, phase, reason) = (6, Phase::Skipped, Reason::HostSuspended);
         (host.name.as_str(), Summary { rank, phase, reason, message: why.clone() })
@@ -217,6 +264,9 @@ fn wait_reason(view: &View<'_>, hold: Option<Hold>) -> (Reason, String) {
         Some(Hold::Paused) => return (Reason::Paused, format!("waits {}", paused::until(view.observed))),
         Some(Hold::Unmet) => (Reason::Pending, "not started: the spec can't be met"),
         Some(Hold::StatusUnreadable) => (Reason::StatusUnreadable, "not started: the status can't be read"),
+        Some(Hold::CanaryUnmet) => (Reason::Pending, "not started: no host can be the canary"),
+        Some(Hold::BatchPause) => (Reason::BatchPause, "waits for the next batch"),
+        Some(Hold::AwaitingPromotion) => (Reason::AwaitingPromotion, "waits until the canary is promoted"),
         Some(Hold::TooManyFailed | Hold::StillFailed) => (Reason::Pending, "not started: the rollout is halted"),
         Some(Hold::TooFewAvailable) => {
             (Reason::TooFewAvailable, "waits for its update: spec.minAvailable of the HostGroup leaves no room")
@@ -307,8 +357,8 @@ fn update_message(phase: Phase) -> &'static str {
     }
 }
 
-/// The rollout with the time at which a host last passed a phase; the clock stops while paused, and while `minAvailable`
-/// holds it for updates of others. It rests on the phases of all hosts, not on `exceptions`, which are cut.
+/// The rollout with the time at which a host last passed a phase; the clock stops while paused, while the canary waits for its promotion,
+/// and while `minAvailable` holds it for updates of others. It rests on the phases of all hosts, not on `exceptions`, which are cut.
 fn progress(
     view: &View<'_>,
     counts: &RolloutCounts,
@@ -355,20 +405,27 @@ fn with_unready(phases: &BTreeMap<String, i32>) -> BTreeMap<String, i32> {
 }
 
 /// Number of hosts in each phase. A host whose process ended is in `Healing`, from try to try, until the process has lived for ten minutes:
-/// one that ends again and again is no progress. Those that `minAvailable` holds for updates of others have a name of their own, so that the
-/// end of that hold is progress.
+/// one that ends again and again is no progress. Those that wait in a hold in which the clock stands still have its name, so that its end is
+/// progress.
 fn phases(view: &View<'_>, attempt: i64, hold: Option<Hold>, now: Timestamp) -> BTreeMap<String, i32> {
-    let for_others = hold == Some(Hold::TooFewAvailable)
-        && min_available::limit(view).is_some_and(|limit| !limit.waits_for_person());
+    let held = match hold {
+        Some(Hold::AwaitingPromotion) => Some(Reason::AwaitingPromotion),
+        Some(Hold::BatchPause) => Some(Reason::BatchPause),
+        Some(Hold::TooFewAvailable) => {
+            let for_others = min_available::limit(view).is_some_and(|limit| !limit.waits_for_person());
+            for_others.then_some(Reason::TooFewAvailable)
+        }
+        _ => None,
+    };
     let mut phases = BTreeMap::new();
     for host in &view.hosts {
         let recently = host.observed.healing.is_some_and(|healing| healing.counts(attempt, now));
-        let phase = match &host.state {
-            HostState::Down | HostState::Healing { .. } => Reason::Healing.to_string(),
-            HostState::NotReady(_) => Reason::NotReady.to_string(),
-            HostState::Pending if for_others => Reason::TooFewAvailable.to_string(),
-            HostState::Ready | HostState::Pending if recently => Reason::Healing.to_string(),
-            state => format!("{:?}", state.phase()),
+        let phase = match (&host.state, held) {
+            (HostState::Down | HostState::Healing { .. }, _) => Reason::Healing.to_string(),
+            (HostState::NotReady(_), _) => Reason::NotReady.to_string(),
+            (HostState::Pending, Some(reason)) => reason.to_string(),
+            (HostState::Ready | HostState::Pending, _) if recently => Reason::Healing.to_string(),
+            (state, _) => format!("{:?}", state.phase()),
         };
         *phases.entry(phase).or_default() += 1;
     }

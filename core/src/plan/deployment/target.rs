@@ -84,6 +84,11 @@ pub(crate) fn is_hash_with_pins(stored: &str, of: &Configured<'_>, pinned: &[Pin
     parts.len() == pinned.len() && parts.into_iter().zip(pinned).all(is_pin)
 }
 
+/// Whether a stored hash is of this release, whatever its pins.
+pub(crate) fn is_hash_but_for_pins(stored: &str, of: &Configured<'_>) -> bool {
+    stored.split(';').next().is_some_and(|stored| is_hash_of(stored, of))
+}
+
 /// The part of a hash of algorithm 2 that no value and no key changes.
 fn without_values(of: &Configured<'_>) -> String {
     let mut hasher = Sha256::new();

@@ -15,7 +15,7 @@ use crate::model::{
 use crate::{
     api::{
         Reason,
-        deployment::{DeploymentStatus, HostSelection, Phase, Pin, Rollout},
+        deployment::{DeploymentStatus, HostSelection, OnFailure, Phase, Pin, Rollout},
         hostgroup::Host,
         verbs,
     },
@@ -29,6 +29,7 @@ use crate::{
     },
 };
 
+mod histories;
 mod shared_group;
 
 /// How the update of a simulated host ends.
@@ -188,17 +189,29 @@ impl Simulation {
         let Action::Assign(Assignment { host, goal: Goal::Run { heal: false, .. }, .. }) = action else { return };
         let strategy = &self.observed.spec.strategy;
         let IntOrString::Int(most) = strategy.rolling_update.max_unavailable else { return };
-        let (most, allowed) = (usize::try_from(most).unwrap(), usize::try_from(strategy.max_failures).unwrap());
+        let (most, allowed) = (usize::try_from(most).unwrap(), self.failures_allowed());
         assert!(self.intent().contains(host), "an update is on record before it is done");
+        let suspended = &self.observed.group.as_ref().unwrap().suspended;
+        let is_in_service = |name: &str| suspended.iter().all(|one| one.host != name);
         let is_away = |(name, host): &(&String, &HostObserved)| {
             let updates = host.task.as_ref().is_some_and(|task| task.goal.kind == GoalKind::Run);
-            updates || !host.is_serving() || self.has_failed(name)
+            is_in_service(name) && (updates || !host.is_serving() || self.has_failed(name))
         };
         if updating.contains(host) || is_away(&(host, &self.observed.hosts[host])) {
             return;
         }
         let away = self.observed.hosts.iter().filter(is_away).count();
-        assert!(away - self.failed().min(allowed) < most, "{host} is taken away although {away} are away");
+        let has_failed = |name: &&String| is_in_service(name) && self.has_failed(name);
+        let failed = self.observed.hosts.keys().filter(has_failed).count();
+        assert!(away - failed.min(allowed) < most, "{host} is taken away although {away} are away");
+    }
+
+    fn failures_allowed(&self) -> usize {
+        let strategy = &self.observed.spec.strategy;
+        match strategy.on_failure {
+            OnFailure::Continue => usize::MAX,
+            OnFailure::Stop | OnFailure::RollBack => usize::try_from(strategy.max_failures).unwrap(),
+        }
     }
 
     fn has_failed(&self, host: &str) -> bool {

@@ -13,7 +13,9 @@ use super::{
     host_state::HostState,
     observed::Observed,
     records::failures,
+    rollback, stable, stamp,
     strategy::{
+        canary::Stage,
         min_available::{self, GroupLimit, Remedy},
         rolling,
     },
@@ -23,7 +25,7 @@ use crate::{
     api::{
         Reason, Verdict,
         conditions::{READY, RECONCILING, STALLED},
-        deployment::{DeletionPolicy, DeploymentStatus, HistoryChange, Phase, RolloutOutcome},
+        deployment::{DeletionPolicy, DeploymentStatus, HistoryChange, OnFailure, Phase, ReturnedFrom, RolloutOutcome},
         verbs,
     },
     model::Failure,
@@ -48,6 +50,9 @@ pub fn verdict(
         return waiting(view.observed, failure, now);
     }
     let (mut verdict, next) = Chain { view, status, leaving, hold, now }.verdict();
+    if let Some(from) = view.rollout.as_ref().and_then(|active| active.record.returned_from.as_ref()) {
+        verdict = taken_back(view, from, verdict);
+    }
     if view.number(is_by_hand) > 0 && verdict.reason() != Reason::ChangedByHand {
         verdict.add(&format!("; changed by hand and left so: {}", view.names(is_by_hand)));
     }
@@ -68,6 +73,51 @@ pub fn verdict(
         verdict.add(&format!("; no longer selected: {retried}"));
     }
     (verdict, next)
+}
+
+/// The canary is ready, and the others wait: for what, and how to go on.
+pub(crate) fn awaiting_promotion(view: &View<'_>) -> String {
+    let Some(active) = &view.rollout else { return String::new() };
+    let canary: Vec<&str> =
+        view.hosts.iter().filter(|host| view.canary.awaits(host.name)).map(|host| host.name).collect();
+    let others = view.hosts.iter().filter(|host| host.state != HostState::Ready).count();
+    let follow = match (others, &view.canary.stage) {
+        (1, Stage::AwaitsPromotion { until: Some(until) }) => format!("1 host follows at {until}"),
+        (n, Stage::AwaitsPromotion { until: Some(until) }) => format!("{n} hosts follow at {until}"),
+        (1, _) => "1 host waits until it is promoted".to_owned(),
+        (n, _) => format!("{n} hosts wait until it is promoted"),
+    };
+    let value = stamp::wanted(&active.rollout);
+    let command = |verb| view.observed.verb_command(verb, &value);
+    format!(
+        "the canary is ready: {} on {}; {follow}. To promote it: {}. To end the rollout here: {}",
+        active.rollout.version,
+        list_names(&canary),
+        command(verbs::PROMOTE),
+        command(verbs::ABORT)
+    )
+}
+
+/// The rollout is a return: what failed is told with how far it is, and a person has to act where it is done.
+fn taken_back(view: &View<'_>, from: &ReturnedFrom, verdict: Verdict) -> Verdict {
+    let failed = rollback::failed(view.observed, from);
+    match verdict {
+        Verdict::Done { message, .. } => {
+            let text = format!(
+                "{failed}, and was taken back: {message}. To try {} again: {}. Or set another spec.version",
+                from.version,
+                view.observed.verb_command(verbs::RETRY, NEW_VALUE)
+            );
+            Verdict::failed(Reason::RolledBack, text)
+        }
+        Verdict::InProgress { reason: Reason::RollingOut, message, .. } => {
+            Verdict::waiting(Reason::RolledBack, format!("{failed}, and is taken back: {message}"))
+        }
+        mut other => {
+            other.add(&format!("; {failed}, and is taken back"));
+            other
+        }
+    }
 }
 
 /// Input of the chain.
@@ -93,7 +143,14 @@ impl Chain<'_> {
             return (Verdict::failed(Reason::HostsFailed, self.failed(ready)), None);
         }
         if any_failed && !paused::is_paused(view.observed) {
-            let message = format!("{}. Within maxFailures: {}", self.failed(ready), self.what_goes_on());
+            let within = match view.observed.spec.strategy.on_failure {
+                OnFailure::Continue => "onFailure is Continue",
+                OnFailure::Stop | OnFailure::RollBack => "Within maxFailures",
+            };
+            let message = format!("{}. {within}: {}", self.failed(ready), self.what_goes_on());
+            if let Some(Hold::AwaitingPromotion | Hold::BatchPause) = self.hold {
+                return (Verdict::waiting(Reason::HostsFailed, message), self.due_in());
+            }
             return match self.group_limit().map(|limit| limit.waits_for_person()) {
                 Some(false) => {
                     let verdict = Verdict::InProgress { known_bad: true, reason: Reason::HostsFailed, message };
@@ -139,6 +196,18 @@ impl Chain<'_> {
         let possibly_updating = view.possibly_updating();
         if !possibly_updating.is_empty() {
             return (self.unreadable(&possibly_updating), None);
+        }
+        if let Stage::Unmet(failure) = &view.canary.stage {
+            let message = format!("{}; no host is updated: {}", self.progress(ready), failure.message);
+            return (Verdict::failed(failure.reason, message), None);
+        }
+        if self.hold == Some(Hold::AwaitingPromotion) {
+            let message = awaiting_promotion(view);
+            return (Verdict::waiting(Reason::AwaitingPromotion, message), self.due_in());
+        }
+        if self.hold == Some(Hold::BatchPause) {
+            let message = format!("{}; {}", self.progress(ready), self.next_batch());
+            return (Verdict::working(Reason::BatchPause, message), self.due_in());
         }
         let by_hand = view.number(is_by_hand);
         if by_hand > 0 && ready + by_hand == total {
@@ -238,13 +307,33 @@ impl Chain<'_> {
         if !possibly_updating.is_empty() {
             return format!("no update begins until {} answer", list_names(&possibly_updating));
         }
+        if self.hold == Some(Hold::AwaitingPromotion) {
+            return awaiting_promotion(self.view);
+        }
+        if self.hold == Some(Hold::BatchPause) {
+            return self.next_batch();
+        }
         if let Some(limit) = self.group_limit() {
             return self.too_few_available(&limit);
         }
-        if rolling::is_held_back(self.view) {
+        if rolling::is_held_back(self.view) && self.view.number(is_blocking) > 0 {
             return format!("no further host is updated while {} are away", self.view.names(is_blocking));
         }
         "the rollout goes on".to_owned()
+    }
+
+    fn next_batch(&self) -> String {
+        let at = self.view.batch_end.until.unwrap_or(self.now);
+        format!("the next batch begins at {at} (spec.strategy.rollingUpdate.pauseSeconds)")
+    }
+
+    /// How long until time alone ends the hold.
+    fn due_in(&self) -> Option<Duration> {
+        match self.hold {
+            Some(Hold::AwaitingPromotion) => self.view.canary.due_in(self.now),
+            Some(Hold::BatchPause) => self.view.batch_end.due_in(self.now),
+            _ => None,
+        }
     }
 
     /// Hosts failed that are out of service or not selected any more.
@@ -295,7 +384,9 @@ impl Chain<'_> {
             _ => None,
         });
         let first: Vec<String> = reasons.take(3).collect();
-        let failed = view.names(|state| matches!(state, HostState::Failed(_)));
+        let is_failed = |state: &HostState| matches!(state, HostState::Failed(_));
+        let failed = view.names(is_failed);
+        let of_canary = view.hosts.iter().any(|host| is_failed(&host.state) && view.canary.awaits(host.name));
         let is_drain =
             |state: &HostState| matches!(state, HostState::Failed(failure) if failure.reason == Reason::DrainFailed);
         let without_drain = match view.hosts.iter().any(|host| is_drain(&host.state)) {
@@ -308,12 +399,29 @@ impl Chain<'_> {
         };
         let pinned = view.hosts.iter().any(|host| host.is_pinned);
         format!(
-            "{} failed on {failed}; {}. {}. To retry once the cause is fixed: {}{without_drain}",
+            "{} failed on {failed}; {}. {}.{} To retry once the cause is fixed: {}{without_drain}",
             if pinned { "the update" } else { self.version() },
             self.progress(ready),
             first.join("; "),
+            match () {
+                () if self.has_no_way_back() => " Nothing else was ready on all hosts, so it is not taken back.",
+                () if of_canary => " It is the canary: no other host is updated.",
+                () => "",
+            },
             view.observed.verb_command(verbs::RETRY, NEW_VALUE)
         )
+    }
+
+    /// `onFailure` is `RollBack`, and there is nothing to go back to.
+    fn has_no_way_back(&self) -> bool {
+        let is_wanted = self.view.observed.spec.strategy.on_failure == OnFailure::RollBack;
+        is_wanted
+            && self.view.rollout.as_ref().is_some_and(|active| {
+                let is_return = active.record.returned_from.is_some();
+                let is_stable =
+                    stable::on_record(self.view.before).is_none() || stable::is_of(self.view.before, &active.record);
+                !is_return && is_stable
+            })
     }
 
     fn all_suspended(&self) -> Verdict {
@@ -447,7 +555,15 @@ impl Chain<'_> {
             };
         }
         if rolling::is_held_back(view) {
-            return self.held_back(&progress);
+            return match view.number(is_blocking) {
+                0 => self.canary_held_back(&progress),
+                _ => self.held_back(&progress),
+            };
+        }
+        if updating + staging == 0
+            && let Some(host) = view.hosts.iter().find(|host| view.canary.awaits(host.name) && is_stuck(&host.state))
+        {
+            return self.canary_stuck(&progress, host);
         }
         let doing = match (updating, staging) {
             (0, 0) => "waiting for the next update".to_owned(),
@@ -456,6 +572,46 @@ impl Chain<'_> {
             (n, _) => format!("{n} updating: {}; staging on {}", view.names(is_updating), view.names(is_unstaged)),
         };
         self.until_deadline(Reason::RollingOut, false, format!("{progress}; {doing}"))
+    }
+
+    /// Hosts where nothing serves wait for the canary, and use up `maxUnavailable`.
+    fn canary_held_back(&self, progress: &str) -> (Verdict, Option<Duration>) {
+        let view = self.view;
+        let is_idle = |host: &&HostView<'_>| !host.is_available() && !view.canary.allows(host.name);
+        let idle: Vec<&str> = view.hosts.iter().filter(is_idle).map(|host| host.name).collect();
+        let message = format!(
+            "{progress}; the canary is not updated: maxUnavailable {} is used up by hosts where nothing serves, which wait for it: {}. To go on \
+             without the canary: {}",
+            rolling::max_unavailable(view),
+            list_names(&idle),
+            self.promote()
+        );
+        self.until_deadline(Reason::RollingOut, true, message)
+    }
+
+    /// The command that promotes the canary.
+    fn promote(&self) -> String {
+        let value = self.view.rollout.as_ref().map(|active| stamp::wanted(&active.rollout)).unwrap_or_default();
+        self.view.observed.verb_command(verbs::PROMOTE, &value)
+    }
+
+    /// A canary host is not updated, or not ready, for a cause that is no update of it; the others wait.
+    fn canary_stuck(&self, progress: &str, host: &HostView<'_>) -> (Verdict, Option<Duration>) {
+        let (reason, why) = match &host.state {
+            HostState::NotReady(_) => (Reason::HostsNotReady, "its readiness probe fails"),
+            HostState::Down | HostState::Healing { .. } => (Reason::Healing, "its process ended and is started again"),
+            HostState::ByHand { .. } => (Reason::ChangedByHand, "it was changed by hand"),
+            HostState::Slow(_) => (Reason::UploadTooSlow, "its line is too slow for the release"),
+            HostState::Refused(failure) => (failure.reason, failure.message.as_str()),
+            _ => (Reason::HostsUnreachable, "no answer"),
+        };
+        let message = format!(
+            "{progress}; all others wait for the canary {}: {why}. To leave it out: {}. To go on without it: {}",
+            host.name,
+            self.group_verb(verbs::SUSPEND_HOST, host.name),
+            self.promote()
+        );
+        self.until_deadline(reason, true, message)
     }
 
     fn healing(&self, progress: &str) -> String {
@@ -593,6 +749,11 @@ fn is_away(state: &HostState) -> bool {
 fn is_blocking(state: &HostState) -> bool {
     let down = |state: &HostState| matches!(state, HostState::Healing { .. } | HostState::Down | HostState::Unknown);
     is_away(state) || is_not_ready(state) || down(state) || *state == HostState::ByHand { serves: false }
+}
+
+/// It is neither ready nor to be updated now.
+fn is_stuck(state: &HostState) -> bool {
+    is_blocking(state) || is_slow(state) || is_by_hand(state) || is_refused(state)
 }
 
 /// The Deployment may not act there, and the others go on.

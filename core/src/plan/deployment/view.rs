@@ -13,12 +13,13 @@ use super::{
     pins::{self, HostTargets},
     records::{failed_processes, failures},
     rollout::ActiveRollout,
+    strategy::{batches::BatchEnd, canary::Canary},
     target::Target,
     targets::Targets,
 };
 use crate::{
     api::{
-        deployment::{ActByHand, DeploymentStatus, RolloutException},
+        deployment::{ActByHand, DeploymentStatus, OnFailure, RolloutException},
         hostgroup::Host,
         verbs,
     },
@@ -42,6 +43,8 @@ pub struct View<'a> {
     pub exceptions: HashMap<&'a str, &'a RolloutException>,
     /// The last acts by hand on the selected hosts, for the record.
     pub by_hand: Vec<ActByHand>,
+    pub canary: Canary,
+    pub batch_end: BatchEnd,
 }
 
 /// One selected host.
@@ -99,7 +102,28 @@ impl<'a> View<'a> {
             HostView { name, observed: host, target, is_pinned, state, failed_process, down_and_failed }
         };
         let hosts = targets.hosts.iter().map(host_view).collect();
-        Self { observed, targets, hosts, rollout, target, unmet, before, exceptions, by_hand }
+        Self {
+            observed,
+            targets,
+            hosts,
+            rollout,
+            target,
+            unmet,
+            before,
+            exceptions,
+            by_hand,
+            canary: Canary::default(),
+            batch_end: BatchEnd::default(),
+        }
+    }
+
+    /// Number of failed hosts with which the rollout still goes on.
+    pub fn failures_allowed(&self) -> usize {
+        let strategy = &self.observed.spec.strategy;
+        match strategy.on_failure {
+            OnFailure::Continue => usize::MAX,
+            OnFailure::Stop | OnFailure::RollBack => usize::try_from(strategy.max_failures).unwrap_or(0),
+        }
     }
 
     /// Number of hosts in such a state.

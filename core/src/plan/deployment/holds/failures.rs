@@ -1,4 +1,4 @@
-//! Failed hosts: more than `maxFailures`, or in a rollout that has ended as Failed.
+//! Failed hosts: more than `maxFailures`, or one of the canary, or in a rollout that has ended as Failed.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +14,15 @@ pub(crate) fn still_failed(view: &View<'_>) -> Option<Hold> {
 }
 
 pub fn too_many_failed(view: &View<'_>) -> bool {
-    let failed = view.number(|state| matches!(state, HostState::Failed(_)));
-    exceeds(view, failed)
+    exceeds(view, &in_view(view).collect())
 }
 
-fn exceeds(view: &View<'_>, failed: usize) -> bool {
-    i64::try_from(failed).unwrap_or(i64::MAX) > i64::from(view.observed.spec.strategy.max_failures)
+fn in_view<'a>(view: &View<'a>) -> impl Iterator<Item = &'a str> {
+    view.hosts.iter().filter(|host| matches!(host.state, HostState::Failed(_))).map(|host| host.name)
+}
+
+fn exceeds(view: &View<'_>, failed: &BTreeSet<&str>) -> bool {
+    failed.len() > view.failures_allowed() || failed.iter().any(|host| view.canary.awaits(host))
 }
 
 /// A failed rollout stays failed, unless it failed only because a host was unusable and that host now works. Its failures are within
@@ -30,7 +33,6 @@ pub fn is_still_failed(view: &View<'_>) -> bool {
     let had_failed = active.change == RolloutChange::Same && active.had_failed();
     let unknown = view.number(|state| *state == HostState::Unknown) > 0;
     let recorded = failures(view.observed, view.target.as_deref());
-    let in_view = view.hosts.iter().filter(|host| matches!(host.state, HostState::Failed(_))).map(|host| host.name);
-    let failed: BTreeSet<&str> = recorded.into_keys().chain(in_view).collect();
-    had_failed && (unknown || exceeds(view, failed.len()))
+    let failed: BTreeSet<&str> = recorded.into_keys().chain(in_view(view)).collect();
+    had_failed && (unknown || exceeds(view, &failed))
 }

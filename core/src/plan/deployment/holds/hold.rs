@@ -15,6 +15,12 @@ pub enum Hold {
     TooManyFailed,
     /// The rollout ended as Failed; it goes on after a retry.
     StillFailed,
+    /// No host can be the canary.
+    CanaryUnmet,
+    /// `pauseSeconds` since the last batch have not passed.
+    BatchPause,
+    /// The canary is ready, and is not promoted.
+    AwaitingPromotion,
     /// With a further update fewer hosts of the group than `minAvailable` would be available.
     TooFewAvailable,
 }
@@ -22,6 +28,11 @@ pub enum Hold {
 impl Hold {
     /// Releases are brought to hosts all the same: that takes none away.
     pub(crate) fn stages(self) -> bool {
-        self == Self::TooFewAvailable
+        self.is_of_updates()
+    }
+
+    /// It holds updates alone: hosts that left the selection are given up all the same.
+    pub(crate) fn is_of_updates(self) -> bool {
+        matches!(self, Self::TooFewAvailable | Self::AwaitingPromotion | Self::BatchPause)
     }
 }

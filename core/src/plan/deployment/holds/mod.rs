@@ -2,6 +2,8 @@
 //! A hold never stops an update that has begun, nor healing.
 
 mod aborted;
+mod batch_pause;
+mod canary;
 mod failures;
 mod hold;
 pub(super) mod paused;
@@ -16,13 +18,15 @@ pub use self::{
 use super::view::View;
 
 /// In the order in which they are reported.
-const HOLDS: [fn(&View<'_>) -> Option<Hold>; 7] = [
+const HOLDS: [fn(&View<'_>) -> Option<Hold>; 9] = [
     aborted::aborted,
     paused::paused,
     unmet::unmet,
     unreadable::unreadable,
     failures::too_many,
     failures::still_failed,
+    canary::canary,
+    batch_pause::batch_pause,
     too_few_available::too_few_available,
 ];
 

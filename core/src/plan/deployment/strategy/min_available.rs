@@ -199,7 +199,9 @@ impl<'a> GroupLimit<'a> {
 fn is_updated_for_healing(view: &View<'_>, host: &HostView<'_>) -> bool {
     let Some(target) = host.target.as_deref() else { return false };
     let is_healed = matches!(host.state, HostState::Down | HostState::Healing { .. }) && !host.down_and_failed;
-    is_healed && last_good(view.observed, host.observed, Some(target)).is_some_and(|own| own.rollout != target.rollout)
+    is_healed
+        && view.canary.allows(host.name)
+        && last_good(view.observed, host.observed, Some(target)).is_some_and(|own| own.rollout != target.rollout)
 }
 
 /// Hosts could begin their update, and `minAvailable` leaves room for none of them; no update is open.
@@ -210,6 +212,6 @@ pub(crate) fn is_used_up(view: &View<'_>) -> bool {
     open == 0
         && !waits_for_staging
         && !view.hosts.iter().any(|host| is_updated_for_healing(view, host))
-        && !rolling::may_begin(view, 0, &mut Room::unlimited()).is_empty()
-        && rolling::may_begin(view, 0, &mut limit.room()).is_empty()
+        && !rolling::may_begin(view, &[], &mut Room::unlimited()).is_empty()
+        && rolling::may_begin(view, &[], &mut limit.room()).is_empty()
 }

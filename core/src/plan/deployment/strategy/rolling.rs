@@ -6,6 +6,7 @@
 use crate::plan::{
     deployment::{
         host_state::HostState,
+        strategy::{batches, zones::Zones},
         view::{HostView, View},
     },
     min_available::Room,
@@ -24,7 +25,18 @@ pub(crate) fn is_held_back(view: &View<'_>) -> bool {
     open == 0
         && !waits_for_staging
         && away(view) >= max_unavailable(view)
-        && view.number(|state| *state == HostState::Pending) > 0
+        && view.hosts.iter().any(|host| waits(view, host))
+}
+
+/// Hosts that wait for their update, by index.
+pub(crate) fn waiting(view: &View<'_>) -> Vec<usize> {
+    let waiting = view.hosts.iter().enumerate().filter(|(_, host)| waits(view, host));
+    waiting.map(|(index, _)| index).collect()
+}
+
+/// It waits for its update, and the canary lets it begin.
+fn waits(view: &View<'_>, host: &HostView<'_>) -> bool {
+    host.state == HostState::Pending && view.canary.allows(host.name)
 }
 
 /// Number of unavailable hosts, without the failures that `maxFailures` allows and the hosts that are set aside.
@@ -33,30 +45,45 @@ fn away(view: &View<'_>) -> usize {
     let is_away = |host: &&HostView<'_>| !host.is_available() && !is_aside(&host.state);
     let away = view.hosts.iter().filter(is_away).count();
     let failed = view.number(|state| matches!(state, HostState::Failed(_)));
-    let allowed = usize::try_from(view.observed.spec.strategy.max_failures).unwrap_or(0);
-    away - failed.min(allowed)
+    away - failed.min(view.failures_allowed())
 }
 
-/// Hosts whose update may begin now, by index, in the group's order, unavailable ones first. `updating`: number of open updates; `room`: what
-/// `minAvailable` of the group leaves.
-pub(crate) fn may_begin<'a>(view: &View<'a>, updating: usize, room: &mut Room<'a>) -> Vec<usize> {
+/// Hosts whose update may begin now, by index, in the group's order, unavailable ones first. `begun`: hosts whose update begins in this
+/// decision already; `room`: what `minAvailable` of the group leaves.
+pub(crate) fn may_begin<'a>(view: &View<'a>, begun: &[usize], room: &mut Room<'a>) -> Vec<usize> {
     let most = max_unavailable(view);
+    let updating = view.number(|state| matches!(state, HostState::Updating { .. })) + begun.len();
+    if updating > 0 && batches::are_wanted(view) {
+        return Vec::new();
+    }
     let mut left = most.saturating_sub(updating);
     let mut left_for_serving = most.saturating_sub(away(view));
-    let waiting = |(_, host): &(usize, &HostView<'a>)| host.state == HostState::Pending;
-    let candidates = view.hosts.iter().enumerate().filter(waiting);
-    let (serving, down): (Vec<_>, Vec<_>) = candidates.partition(|(_, host)| host.is_available());
+    let waiting = waiting(view);
+    let mut candidates: Vec<(usize, &HostView<'a>)> =
+        waiting.iter().map(|index| (*index, &view.hosts[*index])).collect();
+    let mut zones = Zones::new(view, &waiting, begun);
+    candidates.sort_by_key(|(index, host)| match host.is_available() {
+        false => (false, 0),
+        true => (true, zones.away(*index)),
+    });
     let mut begin = Vec::new();
-    for (index, host) in down.into_iter().chain(serving) {
-        let serves = host.is_available();
-        if left == 0 || serves && left_for_serving == 0 {
-            break;
-        }
-        if room.takes(host.name) {
-            begin.push(index);
+    // Whoever begins may be the last of its zone, and then others may: so until nobody does.
+    loop {
+        let before = begin.len();
+        candidates.retain(|(index, host)| {
+            let serves = host.is_available();
+            let has_room = left > 0 && (!serves || left_for_serving > 0);
+            if !has_room || !zones.allows(*index, serves) || !room.takes(host.name) {
+                return true;
+            }
+            begin.push(*index);
+            zones.begin(*index);
             left -= 1;
             left_for_serving = left_for_serving.saturating_sub(usize::from(serves));
+            false
+        });
+        if begin.len() == before {
+            return begin;
         }
     }
-    begin
 }
