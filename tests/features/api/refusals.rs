@@ -115,6 +115,15 @@ async fn what_can_not_work_is_refused_with_a_sentence_of_what_to_write() {
         ("spec.pins.0.until", json!("2026-12-01"), "a time with its zone"),
         ("spec.pins.0.hosts", json!({}), "hosts has either names or selector"),
         ("metadata.name", json!("a.b"), "the name of a Deployment takes"),
+        (
+            "spec.strategy.canary.pause",
+            json!({ "seconds": 5, "manual": true }),
+            "pause has either seconds, or manual: true",
+        ),
+        ("spec.strategy.canary.pause", json!({ "manual": false }), "pause has either seconds, or manual: true"),
+        ("spec.strategy.canary.hosts", json!({}), "hosts has either names or selector"),
+        ("spec.strategy.rollingUpdate", json!({ "order": "ByZone" }), "order: ByZone needs spreadBy"),
+        ("spec.strategy.rollingUpdate.spreadBy", json!("a b"), "a label key takes"),
         ("spec.minReadySeconds", json!(60), "spec.progressDeadlineSeconds must be greater than spec.minReadySeconds"),
     ] {
         refused("Deployment", field, value, sentence).await;

@@ -33,7 +33,8 @@ impl Display for FieldPath {
 }
 
 /// Of two fields that exclude each other the base has both; whoever sets one takes the other away.
-const EXCLUSIVE: [[&str; 2]; 18] = [
+const EXCLUSIVE: [[&str; 2]; 19] = [
+    ["seconds", "manual"],
     ["httpGet", "tcpSocket"],
     ["names", "selector"],
     ["value", "valueFrom"],
@@ -163,7 +164,21 @@ pub fn full(kind: &str) -> Value {
                 },
             }],
             "env": [{ "name": "A", "value": "b", "valueFrom": { "secretKeyRef": { "name": "db", "key": "password" } } }],
-            "strategy": { "rollingUpdate": { "maxUnavailable": 1 }, "maxFailures": 0 },
+            "strategy": {
+                "rollingUpdate": { "maxUnavailable": 1, "pauseSeconds": 1, "spreadBy": "zone", "order": "ByZone" },
+                "canary": {
+                    "hosts": {
+                        "names": ["web-01"],
+                        "selector": {
+                            "matchLabels": { "key": "a" },
+                            "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["a"] }],
+                        },
+                    },
+                    "maxHosts": 1,
+                    "pause": { "seconds": 1, "manual": true },
+                },
+                "maxFailures": 0, "onFailure": "RollBack",
+            },
             "minReadySeconds": 0, "progressDeadlineSeconds": 60, "paused": false, "revisionHistoryLimit": 10,
             "deletionPolicy": "Retain",
         }),

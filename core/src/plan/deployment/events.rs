@@ -3,7 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    abort, by_hand, drain,
+    abort, by_hand,
+    canary::Stage,
+    drain,
     exceptions::{END_AWAITED, EXCEPTIONS, not_ready_message},
     folder::{is_down, is_end_untold, is_kept},
     history::failed_before,
@@ -13,7 +15,6 @@ use super::{
     rollback,
     rollout::RolloutChange,
     stamp::{self, Stamp},
-    strategy::canary::Stage,
     view::{HostView, View},
 };
 use crate::{

@@ -6,7 +6,9 @@
 mod abort;
 mod action;
 mod bases;
+mod batch_end;
 mod by_hand;
+mod canary;
 mod claim;
 mod deletion;
 mod drain;
@@ -23,6 +25,7 @@ mod intent;
 mod log_retention;
 mod milestones;
 mod observed;
+mod pause;
 mod pins;
 mod plan;
 mod records;

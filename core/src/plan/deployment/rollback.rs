@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{
-    abort, claim::next_revision, holds::paused, observed::Observed, records::failures_of, stable, value::ValueSeen,
-};
+use super::{abort, claim::next_revision, observed::Observed, pause, records::failures_of, stable, value::ValueSeen};
 use crate::{
     api::{
         deployment::{DeploymentStatus, OnFailure, ReturnedFrom, Rollout, RolloutOutcome},
@@ -37,7 +35,7 @@ pub(super) fn due(
     now: Timestamp,
 ) -> Option<RolloutRecord> {
     let before = observed.before();
-    let is_held = paused::is_paused(observed) || abort::on_record(before) || abort::is_asked(observed, rollout);
+    let is_held = pause::is_paused(observed) || abort::on_record(before) || abort::is_asked(observed, rollout);
     let is_wanted = observed.spec.strategy.on_failure == OnFailure::RollBack && !is_held;
     if !is_wanted || record.returned_from.is_some() || stable::is_of(before, record) || !has_failed(observed, rollout) {
         return None;

@@ -12,9 +12,10 @@ use super::{
     drain,
     folder::{is_down, is_kept},
     healing::{Heal, heal_due},
-    holds::{Hold, paused},
+    holds::Hold,
     host_state::{HostState, last_good},
     observed::{AssignmentId, GoalKind, HostObserved, Observed},
+    pause,
     steps::{self, Goal, has_too_many},
     strategy::{
         min_available::{self, GroupLimit},
@@ -208,7 +209,7 @@ impl Schedule {
         let hold = hold.filter(|hold| !hold.is_of_updates());
         let removes = view.observed.spec.deletion_policy == DeletionPolicy::Remove;
         let waits_for = match hold {
-            Some(Hold::Paused) => Some(paused::until(view.observed)),
+            Some(Hold::Paused) => Some(pause::until(view.observed)),
             Some(_) => Some("until the rollout goes on"),
             None if removes && !is_replaced(view) => Some("until all selected hosts are ready"),
             None => None,

@@ -7,18 +7,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     by_hand,
+    canary::Stage,
     deletion::{self, Leaving},
     exceptions::{END_AWAITED, EXCEPTIONS, HostDisplay, count, exception, not_ready_message},
     folder::is_end_untold,
     history::{RolloutResume, history},
-    holds::{Hold, paused},
+    holds::Hold,
     host_state::HostState,
     intent::IntentOnRecord,
     observed::Observed,
+    pause,
     rollout::{ActiveRollout, RolloutChange},
     stable,
     steps::is_target,
-    strategy::{canary::Stage, min_available, rolling},
+    strategy::{min_available, rolling},
     verdict,
     view::{HostView, View},
 };
@@ -261,7 +263,7 @@ struct Summary {
 fn wait_reason(view: &View<'_>, hold: Option<Hold>) -> (Reason, String) {
     let (reason, text) = match hold {
         Some(Hold::Aborted) => (Reason::Aborted, "not started: the rollout was aborted"),
-        Some(Hold::Paused) => return (Reason::Paused, format!("waits {}", paused::until(view.observed))),
+        Some(Hold::Paused) => return (Reason::Paused, format!("waits {}", pause::until(view.observed))),
         Some(Hold::Unmet) => (Reason::Pending, "not started: the spec can't be met"),
         Some(Hold::StatusUnreadable) => (Reason::StatusUnreadable, "not started: the status can't be read"),
         Some(Hold::CanaryUnmet) => (Reason::Pending, "not started: no host can be the canary"),
@@ -375,7 +377,7 @@ fn progress(
         false => rollout.phases != phases,
     };
     let was_paused = view.before.conditions.iter().any(|condition| condition.reason == Reason::Paused.as_str());
-    if moved || was_paused && !paused::is_paused(view.observed) {
+    if moved || was_paused && !pause::is_paused(view.observed) {
         rollout.progressed_at = Time(now);
     }
     rollout.phases = phases;

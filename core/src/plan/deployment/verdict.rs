@@ -7,15 +7,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     by_hand,
+    canary::Stage,
     deletion::{self, Leaving},
     exceptions::PROBE_FAILS,
-    holds::{self, Hold, paused},
+    holds::{self, Hold},
     host_state::HostState,
     observed::Observed,
+    pause,
     records::failures,
     rollback, stable, stamp,
     strategy::{
-        canary::Stage,
         min_available::{self, GroupLimit, Remedy},
         rolling,
     },
@@ -142,7 +143,7 @@ impl Chain<'_> {
         if any_failed && !self.goes_on() {
             return (Verdict::failed(Reason::HostsFailed, self.failed(ready)), None);
         }
-        if any_failed && !paused::is_paused(view.observed) {
+        if any_failed && !pause::is_paused(view.observed) {
             let within = match view.observed.spec.strategy.on_failure {
                 OnFailure::Continue => "onFailure is Continue",
                 OnFailure::Stop | OnFailure::RollBack => "Within maxFailures",
@@ -175,7 +176,7 @@ impl Chain<'_> {
             };
             return (Verdict::done(Reason::Deployed, message), None);
         }
-        if paused::is_paused(view.observed) {
+        if pause::is_paused(view.observed) {
             return (self.paused(ready), None);
         }
         if holds::is_still_failed(view) {
@@ -263,11 +264,11 @@ impl Chain<'_> {
         let observed = self.view.observed;
         let message = format!(
             "paused{}: {}{}; no further host is updated {}: {}",
-            paused::reason(observed).unwrap_or_default(),
+            pause::reason(observed).unwrap_or_default(),
             self.failed_hosts(),
             self.progress(ready),
-            paused::until(observed),
-            paused::remedy(observed)
+            pause::until(observed),
+            pause::remedy(observed)
         );
         Verdict::waiting(Reason::Paused, message)
     }

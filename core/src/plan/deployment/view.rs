@@ -6,14 +6,15 @@ use std::{
 };
 
 use super::{
+    batch_end::BatchEnd,
     by_hand,
+    canary::Canary,
     host_state::{HostState, StateInput},
     intent::IntentOnRecord,
     observed::{GoalKind, HostObserved, Observed},
     pins::{self, HostTargets},
     records::{failed_processes, failures},
     rollout::ActiveRollout,
-    strategy::{batches::BatchEnd, canary::Canary},
     target::Target,
     targets::Targets,
 };

@@ -6,7 +6,7 @@ mod batch_pause;
 mod canary;
 mod failures;
 mod hold;
-pub(super) mod paused;
+mod paused;
 mod too_few_available;
 mod unmet;
 mod unreadable;

@@ -1,28 +1,11 @@
 //! The pause between two batches: with `rollingUpdate.pauseSeconds` the next one begins that long after the last open update has ended.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::plan::deployment::{host_state::HostState, intent::IntentOnRecord, rollout::RolloutChange, view::View};
-
-/// When the last batch has ended, and until when the next one waits.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct BatchEnd {
-    /// For the record; `None` while an update is open, and before the first has ended.
-    pub at: Option<Timestamp>,
-    /// Where that is still to come.
-    pub until: Option<Timestamp>,
-}
-
-impl BatchEnd {
-    /// How long until time alone lets the next batch begin.
-    pub fn due_in(&self, now: Timestamp) -> Option<Duration> {
-        let left = self.until?.duration_since(now).as_secs();
-        Some(Duration::from_secs(u64::try_from(left).unwrap_or(0).max(1)))
-    }
-}
+use crate::plan::deployment::{
+    batch_end::BatchEnd, host_state::HostState, intent::IntentOnRecord, rollout::RolloutChange, view::View,
+};
 
 /// Whether hosts are updated in batches: none begins while an update is open.
 pub(crate) fn are_wanted(view: &View<'_>) -> bool {

@@ -1,8 +1,6 @@
 //! Canary: hosts that get a new version before all others. Which hosts these are, whether they are all ready, and whether the others may follow.
 //! It decides on facts and on what is on record; what is shown to people is none of its business.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -15,6 +13,7 @@ use crate::{
     model::Failure,
     plan::{
         deployment::{
+            canary::{Canary, Stage},
             host_state::HostState,
             intent::IntentOnRecord,
             rollout::{ActiveRollout, RolloutChange},
@@ -26,53 +25,6 @@ use crate::{
         list_names,
     },
 };
-
-/// The canary of the current rollout.
-#[derive(Debug, Default)]
-pub(crate) struct Canary {
-    /// For the record; `None` where the rollout has no canary.
-    pub record: Option<CanaryRecord>,
-    pub stage: Stage,
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// There is none, or the others may follow: every host may be updated.
-    #[default]
-    Over,
-    /// No host can be the canary: none is updated.
-    Unmet(Failure),
-    /// The canary hosts alone are updated, until all of them are ready.
-    UnderWay,
-    /// They are all ready, and the others wait: for a person, or until this time.
-    AwaitsPromotion { until: Option<Timestamp> },
-}
-
-impl Canary {
-    /// Whether this host may be updated, as far as the canary is concerned.
-    pub fn allows(&self, host: &str) -> bool {
-        match &self.stage {
-            Stage::Over => true,
-            Stage::UnderWay => self.has(host),
-            Stage::Unmet(_) | Stage::AwaitsPromotion { .. } => false,
-        }
-    }
-
-    /// Whether the host is one of the canary hosts, which the others still wait for.
-    pub fn awaits(&self, host: &str) -> bool {
-        self.stage != Stage::Over && self.has(host)
-    }
-
-    fn has(&self, host: &str) -> bool {
-        self.record.as_ref().is_some_and(|record| record.hosts.iter().any(|name| name == host))
-    }
-
-    /// How long until time alone promotes it.
-    pub fn due_in(&self, now: Timestamp) -> Option<Duration> {
-        let Stage::AwaitsPromotion { until: Some(until) } = self.stage else { return None };
-        Some(Duration::from_secs(u64::try_from(until.duration_since(now).as_secs()).unwrap_or(0).max(1)))
-    }
-}
 
 /// The canary of this decision.
 pub(crate) fn canary(view: &View<'_>, now: Timestamp) -> Canary {
