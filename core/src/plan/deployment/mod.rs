@@ -15,6 +15,7 @@ mod drain;
 mod events;
 mod exceptions;
 mod folder;
+mod foresee;
 mod goal_kind;
 mod healing;
 mod history;
@@ -53,6 +54,7 @@ mod view;
 pub use self::{
     action::{Action, Assignment},
     bases::{Holding, MOST as BASES_MOST, base, candidates},
+    foresee::{Foreseen, ForeseenUpdate, GivenUpAs, UpdateCause, foresee},
     healing::{HEALED_AFTER, Healing},
     host_state::is_in_update,
     in_update::{in_update, waits_for_others},

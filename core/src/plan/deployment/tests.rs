@@ -29,6 +29,7 @@ use crate::{
     },
 };
 
+mod foreseen;
 mod histories;
 mod shared_group;
 
