@@ -163,7 +163,7 @@ async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Rece
     let rollout_logs = effects.rollout_logs.clone();
     let Contexts { project, build, host_group, deployment, garbage, hosts, tasks } =
         wiring::contexts(clients.calls, gate, args.resync(), control_plane_id, effects);
-    leading.send_replace(Some(view::host_facts(&hosts)));
+    leading.send_replace(Some(view::leading(&hosts, &deployment)));
     let mut controllers = tokio::task::JoinSet::new();
     controllers.spawn(control::<Project>(project, clients.watches.clone(), scope.clone(), stop.clone()));
     controllers.spawn(control::<Build>(build, clients.watches.clone(), scope.clone(), stop.clone()));

@@ -1,4 +1,4 @@
-//! Wiring of the aggregated API: its dependencies, and the facts of hosts that the leading operator gives it.
+//! Wiring of the aggregated API: its dependencies, and what the leading operator gives it: facts of hosts, and observations of Deployments.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -9,12 +9,16 @@ use tokio::sync::watch;
 
 use super::{config::RunArgs, wiring::Effects};
 use crate::{
-    api::deployment::Phase,
-    controllers::hosts::{self, HostKey, HostWorkerKey},
+    api::{Deployment, deployment::Phase},
+    controllers::{
+        deployment::DeploymentContext,
+        frame::Kind,
+        hosts::{self, HostKey, HostWorkerKey},
+    },
     effects::program::{LogPart, LogStream},
     fleet::NoSession,
     model::ids::FolderName,
-    plan::hostgroup::HostCheck,
+    plan::{deployment::Observed, hostgroup::HostCheck},
     server::{self, Hosts, Leading, NoLog},
 };
 
@@ -46,21 +50,33 @@ pub(crate) fn advertised(args: &RunArgs) -> Option<String> {
     args.view_advertise.clone().or_else(|| Some(args.view_address?.to_string()))
 }
 
-/// Facts of hosts as the server reads them.
-pub(crate) fn host_facts(hosts: &Arc<hosts::Hosts>) -> Arc<dyn Hosts> {
-    Arc::new(HostFacts(hosts.clone()))
+/// What the server may ask while this operator leads.
+pub(crate) fn leading(hosts: &Arc<hosts::Hosts>, deployments: &Arc<DeploymentContext>) -> Arc<dyn Hosts> {
+    Arc::new(LeadingOperator { hosts: hosts.clone(), deployments: deployments.clone() })
 }
 
-struct HostFacts(Arc<hosts::Hosts>);
+struct LeadingOperator {
+    hosts: Arc<hosts::Hosts>,
+    deployments: Arc<DeploymentContext>,
+}
 
-impl Hosts for HostFacts {
+impl Hosts for LeadingOperator {
+    fn observe(&self, deployment: Deployment) -> BoxFuture<'static, Result<Box<Observed>, String>> {
+        let context = self.deployments.clone();
+        let observing = async move {
+            let observed = Kind::observe(&deployment, &context).await;
+            observed.map(Box::new).map_err(|error| error.to_string())
+        };
+        observing.boxed()
+    }
+
     fn last_check(&self, namespace: &str, group: &str, host: &str) -> (HostCheck, Option<Timestamp>) {
-        self.0.check_and_heard(&HostKey::new(namespace, group, host))
+        self.hosts.check_and_heard(&HostKey::new(namespace, group, host))
     }
 
     fn phase(&self, deployment: &str, host: &str) -> Option<Phase> {
         let worker = HostWorkerKey { uid: deployment.to_owned(), host: host.to_owned() };
-        self.0.workers.task(&worker).map(|task| task.phase)
+        self.hosts.workers.task(&worker).map(|task| task.phase)
     }
 
     fn log(
@@ -71,7 +87,7 @@ impl Hosts for HostFacts {
         folder: FolderName,
         part: LogPart,
     ) -> BoxFuture<'static, Result<LogStream, NoLog>> {
-        let (hosts, key) = (self.0.clone(), HostKey::new(namespace, group, host));
+        let (hosts, key) = (self.hosts.clone(), HostKey::new(namespace, group, host));
         let opening = async move {
             hosts.log(&key, &folder, part).await.map_err(|why| match why {
                 NoSession::Host(error) => NoLog::Host(error),

@@ -1,4 +1,4 @@
-//! Whether a user may read an object. The API server asks RBAC before it forwards a request; this asks again, as every aggregated server of
+//! Whether a user may read an object, or have something made of it. The API server asks RBAC before it forwards a request; this asks again, as every aggregated server of
 //! Kubernetes does, so that a misconfigured proxy gives no access. It must not grant a right by itself.
 
 use std::{collections::HashMap, time::Duration};
@@ -24,6 +24,8 @@ pub(crate) struct ObjectPath {
     pub resource: &'static str,
     pub name: String,
     pub sub: &'static str,
+    /// What is done with it: `get` or `create`.
+    pub verb: &'static str,
 }
 
 #[derive(Default)]
@@ -32,7 +34,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// `Ok` where the user may `get` it.
+    /// `Ok` where the user may.
     pub async fn check(&self, client: &Client, user: &User, path: &ObjectPath) -> Result<(), ApiError> {
         let key = (user.clone(), path.clone());
         let known = self.lock().get(&key).and_then(|answer| answer.get(ANSWER_TTL)).copied();
@@ -48,11 +50,11 @@ impl Access {
                 allowed
             }
         };
-        let ObjectPath { namespace, resource, name, sub } = path;
+        let ObjectPath { namespace, resource, name, sub, verb } = path;
         match allowed {
             true => Ok(()),
             false => Err(ApiError::forbidden(format!(
-                "{resource}.{VIEW_GROUP} {name:?} is forbidden: User {:?} cannot get resource \"{resource}/{sub}\" in API group {VIEW_GROUP:?} in the namespace {namespace:?}",
+                "{resource}.{VIEW_GROUP} {name:?} is forbidden: User {:?} cannot {verb} resource \"{resource}/{sub}\" in API group {VIEW_GROUP:?} in the namespace {namespace:?}",
                 user.name
             ))),
         }
@@ -71,7 +73,7 @@ async fn review(client: &Client, user: &User, path: &ObjectPath) -> Result<bool,
         subresource: Some(path.sub.to_owned()),
         namespace: Some(path.namespace.clone()),
         name: Some(path.name.clone()),
-        verb: Some("get".to_owned()),
+        verb: Some(path.verb.to_owned()),
         ..ResourceAttributes::default()
     };
     let spec = SubjectAccessReviewSpec {

@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use crate::api::view::{VIEW_API, VIEW_GROUP, VIEW_VERSION};
 
 /// Subresources only, so that `kubectl get builds` never means this group.
-const RESOURCES: [(&str, &str); 5] = [
-    ("applications/log", "ApplicationLog"),
-    ("builds/log", "BuildLog"),
-    ("deployments/log", "DeploymentLog"),
-    ("hostgroups/hosts", "HostMatrix"),
-    ("projects/commits", "CommitPage"),
+const RESOURCES: [(&str, &str, &str); 6] = [
+    ("applications/log", "ApplicationLog", "get"),
+    ("builds/log", "BuildLog", "get"),
+    ("deployments/log", "DeploymentLog", "get"),
+    ("deployments/plan", "DeploymentPlan", "create"),
+    ("hostgroups/hosts", "HostMatrix", "get"),
+    ("projects/commits", "CommitPage", "get"),
 ];
 
 pub async fn groups() -> Json<Value> {
@@ -35,7 +36,7 @@ fn group_value() -> Value {
 }
 
 pub async fn resources() -> Json<Value> {
-    let resource = |(name, kind): &(&str, &str)| json!({ "name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": ["get"] });
+    let resource = |(name, kind, verb): &(&str, &str, &str)| json!({ "name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": [verb] });
     let resources: Vec<Value> = RESOURCES.iter().map(resource).collect();
     Json(json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": VIEW_API, "resources": resources }))
 }

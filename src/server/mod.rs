@@ -1,5 +1,6 @@
 //! The aggregated API `view.landfall.dev`: what is too large or too quick for a status, read through the API server with its
-//! authentication and its RBAC. It must not write a resource on its own account, nor decide anything.
+//! authentication and its RBAC. It must not write a resource on its own account, nor decide anything: what a Deployment would do its planner
+//! says.
 //!
 //! Every replica serves it, leader or not: while no replica answers, no namespace of the cluster can be deleted.
 
@@ -11,6 +12,7 @@ mod build_log;
 mod commits;
 mod connections;
 mod deployment_log;
+mod deployment_plan;
 mod discovery;
 mod error;
 mod followers;
@@ -32,11 +34,14 @@ mod tls;
 use std::{net::SocketAddr, sync::Arc};
 
 use kube::Client;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use self::state::{Hosts, Leading, NoLog};
 use self::{access::Access, followers::LogFollowers, leader::Leader, reader_permits::ReaderPermits, state::View};
 use crate::effects::{executor::Executor, git::Git, rollout_logs::RolloutLogs, store::Store};
+
+/// Plans that are made at one time.
+const PLANS_AT_ONCE: usize = 2;
 
 /// Dependencies of the server.
 pub(crate) struct ServerContext {
@@ -70,6 +75,7 @@ pub async fn serve(context: ServerContext, address: SocketAddr) {
         followers: LogFollowers::default(),
         reader_permits: ReaderPermits::default(),
         application_permits: ReaderPermits::default(),
+        planning: Semaphore::new(PLANS_AT_ONCE),
     });
     let (listener, tls) = maintenance::begin(&view, address).await;
     tracing::info!(%address, "the aggregated API is served");

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    http::{HeaderMap, Request, Uri, header},
+    http::{HeaderMap, Method, Request, Uri, header},
     response::Response,
 };
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -21,12 +22,18 @@ use super::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The leader's answer, where another replica leads and can be reached. A request that was relayed already is answered here.
-pub async fn relayed(view: &View, peer: &Peer, headers: &HeaderMap, uri: &Uri) -> Option<Response> {
+pub async fn relayed(
+    view: &View,
+    peer: &Peer,
+    (method, body): (Method, Bytes),
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Option<Response> {
     if view.leads() || peer.caller == Caller::Replica {
         return None;
     }
     let address = view.leader.address(&view.client, &view.namespace, &view.advertised).await?;
-    match relay(&peer.tls, &address, headers, uri).await {
+    match relay(&peer.tls, &address, (method, body), headers, uri).await {
         Ok(response) => Some(response),
         Err(error) => {
             tracing::info!(%address, %error, "the operator that leads can't be asked");
@@ -37,7 +44,13 @@ pub async fn relayed(view: &View, peer: &Peer, headers: &HeaderMap, uri: &Uri) -
 
 type RelayError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn relay(tls: &Tls, address: &str, headers: &HeaderMap, uri: &Uri) -> Result<Response, RelayError> {
+async fn relay(
+    tls: &Tls,
+    address: &str,
+    (method, body): (Method, Bytes),
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Result<Response, RelayError> {
     let connect = async {
         let connection = TcpStream::connect(address).await?;
         connection.set_nodelay(true)?;
@@ -51,7 +64,8 @@ async fn relay(tls: &Tls, address: &str, headers: &HeaderMap, uri: &Uri) -> Resu
         }
     });
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::get(path).header(header::HOST, address).body(Body::empty())?;
+    let mut request =
+        Request::builder().method(method).uri(path).header(header::HOST, address).body(Body::from(body))?;
     for (name, value) in tls.front_proxy.passed_on(headers) {
         request.headers_mut().append(name, value.clone());
     }

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use axum::{
     Extension, Json, Router,
     extract::{Path, State},
-    http::{HeaderMap, Uri},
+    http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get},
+    routing::{MethodRouter, get, post},
 };
+use bytes::Bytes;
 
 use super::{
     access::ObjectPath,
     api_error::ApiError,
     application_log, build_log, commits,
     connections::Peer,
-    deployment_log, discovery, hosts, logs,
+    deployment_log, deployment_plan, discovery, hosts, logs,
     query::{LogQuery, Parameters},
     relay::relayed,
     state::View,
@@ -37,6 +38,7 @@ pub(crate) fn router(view: Arc<View>) -> Router {
         .route(&route("applications/{name}/log"), object("applications", "log", application_log))
         .route(&route("builds/{name}/log"), object("builds", "log", build_log))
         .route(&route("deployments/{name}/log"), object("deployments", "log", deployment_log))
+        .route(&route("deployments/{name}/plan"), made("deployments", "plan", plan))
         .route(&route("projects/{name}/commits"), object("projects", "commits", commits))
         .route(&route("hostgroups/{name}/hosts"), object("hostgroups", "hosts", hosts))
         .fallback(not_found)
@@ -51,7 +53,7 @@ async fn not_found(uri: Uri) -> ApiError {
     ApiError::not_found(format!("the server could not find the requested resource: {:?}", uri.path()))
 }
 
-/// Request for one object, whose user may read it.
+/// Request for one object, whose user may make it.
 struct Admitted {
     view: Arc<View>,
     namespace: String,
@@ -59,6 +61,7 @@ struct Admitted {
     query: Option<String>,
     /// Name of the user.
     user: String,
+    body: Bytes,
 }
 
 impl Admitted {
@@ -68,7 +71,7 @@ impl Admitted {
         peer: &Peer,
         headers: &HeaderMap,
         uri: &Uri,
-        path: ObjectPath,
+        (path, body): (ObjectPath, Bytes),
     ) -> Result<Result<Self, Response>, ApiError> {
         // Names become parts of paths: of URLs of the API server, and of files.
         for name in [&path.namespace, &path.name] {
@@ -80,11 +83,12 @@ impl Admitted {
         let no_user = || ApiError::unauthorized("the request names no user; ask the API server, not the operator");
         let user = user.ok_or_else(no_user)?;
         view.access.check(&view.client, &user, &path).await?;
-        if let Some(response) = relayed(&view, peer, headers, uri).await {
+        let method = if path.verb == "create" { Method::POST } else { Method::GET };
+        if let Some(response) = relayed(&view, peer, (method, body.clone()), headers, uri).await {
             return Ok(Err(response));
         }
         let ObjectPath { namespace, name, .. } = path;
-        Ok(Ok(Self { view, namespace, name, query: uri.query().map(str::to_owned), user: user.name }))
+        Ok(Ok(Self { view, namespace, name, query: uri.query().map(str::to_owned), user: user.name, body }))
     }
 }
 
@@ -96,16 +100,34 @@ where
 {
     type Extracted = (State<Arc<View>>, Extension<Peer>, Path<(String, String)>, Uri, HeaderMap);
     get(move |(State(view), Extension(peer), Path((namespace, name)), uri, headers): Extracted| async move {
-        let path = ObjectPath { namespace, resource, name, sub };
-        match Admitted::admit(view, &peer, &headers, &uri, path).await? {
+        let path = ObjectPath { namespace, resource, name, sub, verb: "get" };
+        match Admitted::admit(view, &peer, &headers, &uri, (path, Bytes::new())).await? {
             Ok(admitted) => answer(admitted).await,
             Err(relayed) => Ok(relayed),
         }
     })
 }
 
+/// The same of one that is made of what is sent.
+fn made<A, F>(resource: &'static str, sub: &'static str, answer: A) -> MethodRouter<Arc<View>>
+where
+    A: Fn(Admitted) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Response, ApiError>> + Send,
+{
+    type Extracted = (State<Arc<View>>, Extension<Peer>, Path<(String, String)>, Uri, HeaderMap);
+    post(
+        move |(State(view), Extension(peer), Path((namespace, name)), uri, headers): Extracted, body: Bytes| async move {
+            let path = ObjectPath { namespace, resource, name, sub, verb: "create" };
+            match Admitted::admit(view, &peer, &headers, &uri, (path, body)).await? {
+                Ok(admitted) => answer(admitted).await,
+                Err(relayed) => Ok(relayed),
+            }
+        },
+    )
+}
+
 async fn build_log(admitted: Admitted) -> Result<Response, ApiError> {
-    let Admitted { view, namespace, name, query, user } = admitted;
+    let Admitted { view, namespace, name, query, user, .. } = admitted;
     let query = LogQuery::read(query.as_deref(), &build_log::PARAMETERS)?;
     let readable = build_log::find(&view, &namespace, &name, &query).await?;
     let permit = view.reader_permits.take(&user)?;
@@ -113,7 +135,7 @@ async fn build_log(admitted: Admitted) -> Result<Response, ApiError> {
 }
 
 async fn deployment_log(admitted: Admitted) -> Result<Response, ApiError> {
-    let Admitted { view, namespace, name, query, user } = admitted;
+    let Admitted { view, namespace, name, query, user, .. } = admitted;
     let query = LogQuery::read(query.as_deref(), &deployment_log::PARAMETERS)?;
     let readable = deployment_log::find(&view, &namespace, &name, &query).await?;
     let permit = view.reader_permits.take(&user)?;
@@ -121,7 +143,7 @@ async fn deployment_log(admitted: Admitted) -> Result<Response, ApiError> {
 }
 
 async fn application_log(admitted: Admitted) -> Result<Response, ApiError> {
-    let Admitted { view, namespace, name, query, user } = admitted;
+    let Admitted { view, namespace, name, query, user, .. } = admitted;
     let query = application_log::Query::read(query.as_deref())?;
     application_log::answer(&view, &namespace, &name, &query, &user).await
 }
@@ -135,4 +157,11 @@ async fn hosts(admitted: Admitted) -> Result<Response, ApiError> {
     Parameters::read(admitted.query.as_deref(), &[])?;
     let matrix = hosts::matrix(&admitted.view, &admitted.namespace, &admitted.name).await?;
     Ok(Json(matrix).into_response())
+}
+
+async fn plan(admitted: Admitted) -> Result<Response, ApiError> {
+    Parameters::read(admitted.query.as_deref(), &[])?;
+    let Admitted { view, namespace, name, body, .. } = admitted;
+    let plan = deployment_plan::plan(&view, &namespace, &name, &body).await?;
+    Ok((StatusCode::CREATED, Json(plan)).into_response())
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::Client;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{access::Access, followers::LogFollowers, leader::Leader, reader_permits::ReaderPermits};
 use crate::{
-    api::deployment::Phase,
+    api::{Deployment, deployment::Phase},
     effects::{
         executor::Executor,
         git::Git,
@@ -18,11 +18,13 @@ use crate::{
         store::Store,
     },
     model::ids::FolderName,
-    plan::hostgroup::HostCheck,
+    plan::{deployment::Observed, hostgroup::HostCheck},
 };
 
-/// Hosts as the leading operator knows them. But for a log, no host is asked.
+/// What the leading operator knows. But for a log, no host is asked.
 pub trait Hosts: Send + Sync {
+    /// Everything that the planner of this Deployment would be told now; `Err`: why it can't be gathered.
+    fn observe(&self, deployment: Deployment) -> BoxFuture<'static, Result<Box<Observed>, String>>;
     /// Newest check of a host, and its time.
     fn last_check(&self, namespace: &str, group: &str, host: &str) -> (HostCheck, Option<Timestamp>);
     /// Phase of a Deployment's (by uid) update on the host.
@@ -66,6 +68,8 @@ pub(super) struct View {
     pub(super) followers: LogFollowers,
     /// Of logs that the operator has.
     pub(super) reader_permits: ReaderPermits,
+    /// Plans that are made at one time: one of a large group takes a processor for a second.
+    pub(super) planning: Semaphore,
     /// Of applications' logs, which are read without end: they leave room to those of builds.
     pub(super) application_permits: ReaderPermits,
 }

@@ -58,6 +58,103 @@ pub struct CommitView {
     pub version: Option<String>,
 }
 
+/// `deployments/plan`, asked: the spec that is to be tried; without it that of the object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlanRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Not looked at: a whole Deployment can be sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<serde_json::Value>,
+}
+
+/// `deployments/plan`, answered: what the Deployment would do, if every host did as it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentPlan {
+    pub api_version: String,
+    pub kind: String,
+    pub project: String,
+    pub host_group: String,
+    /// The version that the spec asks for.
+    pub version: String,
+    /// Id of the rollout; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
+    /// Updates in their order. Those of one batch are made at the same time.
+    pub batches: Vec<PlannedBatch>,
+    /// Whether further batches follow.
+    pub more: bool,
+    /// Number of selected hosts that are ready and not touched.
+    pub unchanged: usize,
+    /// Selected hosts that would not be ready in the end.
+    pub left_out: Vec<HostLeftOut>,
+    /// Hosts that left the selection.
+    pub given_up: Vec<PlannedGivenUp>,
+    /// Whether every selected host would be ready in the end.
+    pub ready: bool,
+    /// Reason and message of the condition `Ready` where the rollout ends, or where it is held.
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedBatch {
+    pub hosts: Vec<PlannedUpdate>,
+}
+
+/// Update of one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedUpdate {
+    pub host: String,
+    /// Version that runs there now; absent where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    pub to: String,
+    pub cause: PlannedCause,
+}
+
+/// Why a host is updated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlannedCause {
+    /// Nothing of this Deployment runs there.
+    New,
+    /// Another release.
+    Version,
+    /// The same release with another environment, or once more because of a `redeploy`.
+    Configuration,
+    /// Its process ended.
+    Down,
+    /// Its update has begun already.
+    Unfinished,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostLeftOut {
+    pub host: String,
+    /// Version that runs there; absent where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedGivenUp {
+    pub host: String,
+    /// Whether what runs there is stopped and removed; else it keeps running, and the claim is released.
+    pub removed: bool,
+}
+
 /// `hostgroups/hosts`: every host, and what of this namespace runs on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
