@@ -49,7 +49,7 @@ pub struct ApplicationLogArgs {
 pub async fn application_log(args: ApplicationLogArgs) -> Result<ExitStatus, CliError> {
     let name = object::name_of(Kind::Deployment, &args.object).ok_or_else(|| CliError::BadName {
         object: args.object.clone(),
-        wanted: "deployment/NAME; `kubectl get lfd` lists them",
+        wanted: "deployment/NAME; `kubectl get lfd` lists them".into(),
     })?;
     let client = ViewClient::for_logs(&args.cluster).await?;
     let path = path(&client.cluster.namespace, "applications", name, "log");

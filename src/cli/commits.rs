@@ -40,7 +40,7 @@ pub struct CommitsArgs {
 pub async fn commits(args: CommitsArgs) -> Result<ExitStatus, CliError> {
     let name = name_of(Kind::Project, &args.project).ok_or_else(|| CliError::BadName {
         object: args.project.clone(),
-        wanted: "the name of a Project; `kubectl get lfp` lists them",
+        wanted: "the name of a Project; `kubectl get lfp` lists them".into(),
     })?;
     let client = ViewClient::new(&args.cluster).await?;
     let mut query = url::form_urlencoded::Serializer::new(String::new());

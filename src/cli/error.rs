@@ -1,6 +1,6 @@
 //! Errors of the commands, in words for a person, and the exit codes.
 
-use std::process::ExitCode;
+use std::{borrow::Cow, path::PathBuf, process::ExitCode};
 
 use kube::config::{InferConfigError, KubeconfigError};
 
@@ -39,9 +39,11 @@ impl From<ExitStatus> for ExitCode {
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     #[error("{object:?} is not {wanted}")]
-    BadName { object: String, wanted: &'static str },
+    BadName { object: String, wanted: Cow<'static, str> },
     #[error("--timeout {value:?} is not a duration; write it like 90s, 10m or 1h")]
     BadTimeout { value: String },
+    #[error("{} can't be read: {why}", file.display())]
+    BadFile { file: PathBuf, why: String },
     #[error("no kubeconfig: {0}; pass --kubeconfig, set KUBECONFIG, or start a control plane with `landfall dev`")]
     NoConfig(#[from] InferConfigError),
     #[error("the kubeconfig is not usable: {0}; name another one with --kubeconfig or --context")]
@@ -50,6 +52,13 @@ pub enum CliError {
         "{kind} {namespace}/{name} does not exist; `kubectl get {plural}.landfall.dev -n {namespace}` lists what does"
     )]
     NotFound { kind: &'static str, plural: &'static str, namespace: String, name: String },
+    #[error("{kind} {namespace}/{name} was changed by somebody else at the same time; run the command again")]
+    Changed { kind: &'static str, namespace: String, name: String },
+    #[error("{0}")]
+    Usage(&'static str),
+    /// The verb would do nothing to the object as it is.
+    #[error("{0}")]
+    NotApplicable(String),
     #[error(
         "the API server at {address} does not serve landfall.dev/v1alpha1; install it: kubectl apply --server-side -k manifests/"
     )]
@@ -67,6 +76,8 @@ pub enum CliError {
     ViewAway { address: String, why: String },
     #[error("the answer can't be read: {0}; use the `landfall` of the operator's version")]
     Unreadable(#[from] serde_json::Error),
+    #[error("the answer can't be written as YAML: {0}; use -o json")]
+    Yaml(#[from] serde_saphyr::ser::Error),
     #[error("the output can't be written: {0}; check the disk or the program that reads it")]
     Output(std::io::Error),
 }

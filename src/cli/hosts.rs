@@ -37,12 +37,12 @@ pub struct HostsArgs {
 pub async fn hosts(args: HostsArgs) -> Result<ExitStatus, CliError> {
     let name = name_of(Kind::HostGroup, &args.group).ok_or_else(|| CliError::BadName {
         object: args.group.clone(),
-        wanted: "the name of a HostGroup; `kubectl get lfh` lists them",
+        wanted: "the name of a HostGroup; `kubectl get lfh` lists them".into(),
     })?;
     let client = ViewClient::new(&args.cluster).await?;
     let matrix: HostMatrix = client.json(&path(&client.cluster.namespace, "hostgroups", name, "hosts")).await?;
     match args.output {
-        Some(Format::Json) => output::print_json(&matrix)?,
+        Some(format) => output::print_value(format, &matrix)?,
         None => output::print(&screen(&matrix, clock::now()))?,
     }
     Ok(ExitStatus::Done)

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     api::view::{ATTEMPT_HEADER, NO_STAMP, OFFSET_HEADER, STAMP_BYTES, path},
     effects::plain::Plain,
+    model::text::for_terminal,
 };
 
 /// Time for which an operator that does not answer is waited for.
@@ -28,8 +29,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Show the log of a Build's script, or of a Deployment's rollout
 ///
-/// Exit code: 0 with the log (with --follow: the Build is ready), 1 the followed Build failed, 2 without an answer (usage, no cluster, no
-/// such object, no right), 3 the followed Build's script succeeded but tagging or publishing is still in progress.
+/// Exit code: 0 with the log (with --follow: the object is ready), 1 what was followed failed, 2 without an answer (usage, no cluster, no
+/// such object, no right), 3 it is still in progress: a Build is being tagged or published, a rollout waits for hosts or gave way to another.
 #[derive(Debug, Clone, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
 pub struct LogsArgs {
@@ -71,7 +72,7 @@ pub async fn logs(args: LogsArgs) -> Result<ExitStatus, CliError> {
     if let Some(LogsOf::App(args)) = args.of {
         return application_log(args).await;
     }
-    let (kind, name) = kind_and_name(args.object.as_deref().unwrap_or_default())?;
+    let (kind, name) = object::required(args.object.as_deref().unwrap_or_default(), &[Kind::Build, Kind::Deployment])?;
     let client = ViewClient::for_logs(&args.cluster).await?;
     let path = path(&client.cluster.namespace, kind.plural(), name, "log");
     // A rollout's lines have their times already, and are asked for as they are.
@@ -79,7 +80,11 @@ pub async fn logs(args: LogsArgs) -> Result<ExitStatus, CliError> {
     let mut reading = Reading { path, args: &args, timestamps, attempt: args.attempt.clone(), at: None };
     loop {
         reading.run(&client).await?;
-        let (true, Kind::Build) = (args.follow, kind) else { return Ok(ExitStatus::Done) };
+        match (args.follow, kind) {
+            (true, Kind::Build) => {}
+            (true, Kind::Deployment) => return after_rollout(&client, name, &reading).await,
+            _ => return Ok(ExitStatus::Done),
+        }
         match after_attempt(&client, name, reading.attempt.as_deref()).await? {
             // A person who asks for one attempt gets that one.
             Next::Attempt(_) if args.attempt.is_some() => return Ok(ExitStatus::Failed),
@@ -91,14 +96,6 @@ pub async fn logs(args: LogsArgs) -> Result<ExitStatus, CliError> {
             Next::End(exit) => return Ok(exit),
         }
     }
-}
-
-fn kind_and_name(object: &str) -> Result<(Kind, &str), CliError> {
-    let has_log = |kind: &Kind| [Kind::Build, Kind::Deployment].contains(kind);
-    object::parse(object).filter(|(kind, _)| has_log(kind)).ok_or_else(|| CliError::BadName {
-        object: object.to_owned(),
-        wanted: "build/NAME or deployment/NAME; `kubectl get lfb,lfd` lists them",
-    })
 }
 
 /// One log, read to its end over as many connections as it takes.
@@ -263,6 +260,43 @@ async fn after_attempt(client: &ViewClient, name: &str, read: Option<&str>) -> R
     }
 }
 
+/// Waits until the Deployment is decided whose rollout was followed.
+async fn after_rollout(client: &ViewClient, name: &str, reading: &Reading<'_>) -> Result<ExitStatus, CliError> {
+    let Some(read) = reading.attempt.as_deref() else { return Ok(ExitStatus::Done) };
+    let mut budget = RetryBudget::of(OUTAGE_MAX);
+    loop {
+        match client.cluster.get(Kind::Deployment, name).await {
+            Ok(deployment) => {
+                if let Some((exit, text)) = rollout_end(&deployment, read, budget.is_over()) {
+                    eprintln!("landfall: rollout {read}: {}", for_terminal(&text));
+                    return Ok(exit);
+                }
+            }
+            Err(error @ CliError::Unreachable { .. }) => {
+                budget.wait(error, None).await?;
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// How the rollout that was read ended, and in words; `None` while it can still change.
+fn rollout_end(deployment: &Value, read: &str, over: bool) -> Option<(ExitStatus, String)> {
+    let rollout = &deployment["status"]["rollout"];
+    let current = format!("{}.{}", rollout["id"].as_str().unwrap_or("?"), rollout["attempt"]);
+    if current != read {
+        return Some((ExitStatus::InProgress, format!("another one has taken its place: {current}")));
+    }
+    let verdict = verdict(deployment);
+    if verdict.state == State::InProgress && !over {
+        return None;
+    }
+    let summary = verdict.message.lines().next().unwrap_or_default();
+    Some((verdict.state.exit(), format!("{}: {}: {summary}", verdict.state.words(), verdict.reason)))
+}
+
 /// `None` while it can still change. Tells the user how the attempt ended.
 fn decided(build: &Value, read: i64, over: bool) -> Option<Next> {
     let attempts = build["status"]["attempts"].as_array().map_or(&[][..], Vec::as_slice);
@@ -351,13 +385,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_builds_and_deployments_have_logs() {
-        assert_eq!(kind_and_name("lfb/x").unwrap(), (Kind::Build, "x"));
-        assert_eq!(kind_and_name("lfd/x").unwrap(), (Kind::Deployment, "x"));
-        assert!(kind_and_name("project/x").is_err() && kind_and_name("pod/x").is_err());
-    }
-
     fn build(outcome: Option<&str>, conditions: &[(&str, &str)]) -> Value {
         let conditions: Vec<_> = conditions
             .iter()
@@ -381,6 +408,22 @@ mod tests {
         let tagging = build(Some("Succeeded"), &[("Ready", "Unknown"), ("Reconciling", "True")]);
         assert_eq!(decided(&tagging, 1, false), None);
         assert_eq!(decided(&tagging, 1, true), Some(Next::End(ExitStatus::InProgress)));
+    }
+
+    #[test]
+    fn following_a_rollout_ends_with_the_deployments_result() {
+        let deployment = |conditions: &[(&str, &str)]| {
+            let mut deployment = build(None, conditions);
+            deployment["status"]["rollout"] = serde_json::json!({ "id": "2.0", "attempt": 1 });
+            deployment
+        };
+        let exit = |deployment: &Value, over| Some(rollout_end(deployment, "2.0.1", over)?.0);
+        assert_eq!(exit(&deployment(&[("Ready", "True")]), false), Some(ExitStatus::Done));
+        assert_eq!(exit(&deployment(&[("Ready", "False"), ("Stalled", "True")]), false), Some(ExitStatus::Failed));
+        let waiting = deployment(&[("Ready", "False"), ("Reconciling", "True")]);
+        assert_eq!((exit(&waiting, false), exit(&waiting, true)), (None, Some(ExitStatus::InProgress)));
+        let replaced = rollout_end(&deployment(&[("Ready", "True")]), "1.0.1", false);
+        assert_eq!(replaced, Some((ExitStatus::InProgress, "another one has taken its place: 2.0.1".to_owned())));
     }
 
     #[test]

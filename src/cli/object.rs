@@ -1,5 +1,7 @@
 //! Objects as the command line names them: `KIND/NAME`, with the kind's singular, plural, full and short name.
 
+use super::error::CliError;
+
 /// A kind of landfall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -10,7 +12,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Project, Self::Build, Self::HostGroup, Self::Deployment];
+    pub(super) const ALL: [Self; 4] = [Self::Project, Self::Build, Self::HostGroup, Self::Deployment];
 
     /// As in manifests.
     pub fn name(self) -> &'static str {
@@ -41,6 +43,11 @@ impl Kind {
         }
     }
 
+    /// An object as commands and messages name it: `deployment/NAME`.
+    pub fn object(self, name: &str) -> String {
+        format!("{}/{name}", self.name().to_ascii_lowercase())
+    }
+
     fn parse(word: &str) -> Option<Self> {
         let word = word.strip_suffix(".landfall.dev").unwrap_or(word).to_ascii_lowercase();
         Self::ALL
@@ -56,6 +63,16 @@ pub fn parse(object: &str) -> Option<(Kind, &str)> {
     is_name(name).then_some((kind, name))
 }
 
+/// The same for a command that takes these kinds only.
+pub(super) fn required<'a>(object: &'a str, kinds: &[Kind]) -> Result<(Kind, &'a str), CliError> {
+    let wanted = || kinds.iter().map(|kind| kind.object("NAME")).collect::<Vec<_>>().join(" or ");
+    let listed = || kinds.iter().map(|kind| kind.short()).collect::<Vec<_>>().join(",");
+    parse(object).filter(|(kind, _)| kinds.contains(kind)).ok_or_else(|| CliError::BadName {
+        object: object.to_owned(),
+        wanted: format!("{}; `kubectl get {}` lists them", wanted(), listed()).into(),
+    })
+}
+
 /// The name of `NAME` or `KIND/NAME`, where the kind is known.
 pub(crate) fn name_of(kind: Kind, object: &str) -> Option<&str> {
     match parse(object) {
@@ -65,7 +82,7 @@ pub(crate) fn name_of(kind: Kind, object: &str) -> Option<&str> {
 }
 
 /// A name, and not a path.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte))
 }
@@ -83,6 +100,13 @@ mod tests {
         for bad in ["web", "pod/web", "deployment/", "/web", "build/a/b", "build/..%2f", "build/a?b"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn an_object_of_the_wrong_kind_is_refused_with_what_is_wanted() {
+        assert_eq!(required("lfd/web", &[Kind::Build, Kind::Deployment]).unwrap(), (Kind::Deployment, "web"));
+        let refused = required("project/web", &[Kind::Build, Kind::Deployment]).unwrap_err().to_string();
+        assert_eq!(refused, "\"project/web\" is not build/NAME or deployment/NAME; `kubectl get lfb,lfd` lists them");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::error::CliError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     Json,
+    Yaml,
 }
 
 /// Prints text. A reader that closes the pipe (`| head`) is no error, and nothing is left to do.
@@ -21,8 +22,12 @@ pub fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
-pub(crate) fn print_json<T: serde::Serialize>(value: &T) -> Result<(), CliError> {
-    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+/// Prints a value for a program. YAML begins a document, so that several can follow each other.
+pub(super) fn print_value<T: serde::Serialize>(format: Format, value: &T) -> Result<(), CliError> {
+    match format {
+        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(value)?)),
+        Format::Yaml => print(&format!("---\n{}", serde_saphyr::to_string(value)?)),
+    }
 }
 
 /// A reader that closes the pipe (`| head`) is no error, and nothing is left to do.

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::{Method, header::CONTENT_TYPE};
 use kube::client::Body;
 
 use super::{
-    cluster::{Cluster, ClusterArgs},
+    cluster::{Cluster, ClusterArgs, SILENCE_MAX},
     error::{CliError, from_kube},
 };
 use crate::{
@@ -22,8 +23,6 @@ use crate::{
 const RETRY: Backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(2));
 /// Time for which a request with one short answer is repeated.
 const RETRY_MAX: Duration = Duration::from_secs(20);
-/// Timeout of one short answer.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Client of the aggregated API with the rights of one user.
 pub(crate) struct ViewClient {
@@ -81,8 +80,30 @@ impl ViewClient {
 
     /// The answer to a GET, repeated while the operator does not answer.
     pub async fn get(&self, path: &str, budget: &mut RetryBudget) -> Result<Answer, CliError> {
+        self.request(Method::GET, path, Bytes::new(), budget).await
+    }
+
+    /// The same of what is made of `asked`: nothing is stored, so it may be asked for twice.
+    pub async fn create<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        asked: &impl serde::Serialize,
+    ) -> Result<T, CliError> {
+        let body = serde_json::to_vec(asked)?.into();
+        let answer = self.request(Method::POST, path, body, &mut RetryBudget::of(RETRY_MAX)).await?;
+        self.read(answer).await
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        budget: &mut RetryBudget,
+    ) -> Result<Answer, CliError> {
         loop {
-            let request = hyper::Request::get(path).body(Body::empty());
+            let request = hyper::Request::builder().method(method.clone()).uri(path);
+            let request = request.header(CONTENT_TYPE, "application/json").body(Body::from(body.to_vec()));
             let request = request.map_err(|error| CliError::Refused(format!("{path} is not a path: {error}")))?;
             let response = match self.cluster.client.send(request).await {
                 Ok(response) => response,
@@ -112,6 +133,10 @@ impl ViewClient {
     /// The same, read as JSON.
     pub async fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
         let answer = self.get(path, &mut RetryBudget::of(RETRY_MAX)).await?;
+        self.read(answer).await
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(&self, answer: Answer) -> Result<T, CliError> {
         let body = answer.body.collect().await.map_err(|error| from_kube(error, &self.cluster.address))?;
         Ok(serde_json::from_slice(&body.to_bytes())?)
     }

@@ -113,7 +113,33 @@ fn messages_are_in_plain_words() {
 
 #[test]
 fn help_is_in_plain_words() {
-    for command in ["status", "logs", "hosts", "commits", "completion", "crds", "dev", "run", "logs app"] {
+    for command in [
+        "status",
+        "wait",
+        "deploy",
+        "plan",
+        "diff",
+        "retry",
+        "redeploy",
+        "skip-drain",
+        "adopt",
+        "refresh",
+        "suspend",
+        "resume",
+        "pause",
+        "abort",
+        "promote",
+        "logs",
+        "logs app",
+        "hosts",
+        "matrix",
+        "history",
+        "commits",
+        "completion",
+        "crds",
+        "dev",
+        "run",
+    ] {
         let help =
             Command::new(env!("CARGO_BIN_EXE_landfall")).args(command.split(' ')).arg("--help").output().unwrap();
         let wrong = violations(&String::from_utf8(help.stdout).unwrap());

@@ -7,11 +7,11 @@ use sha2::{Digest, Sha256};
 /// Another attempt of a Build, or of a Deployment's failed and never-tried hosts.
 pub const RETRY: &str = "landfall.dev/retry";
 /// Deploy the same version again, on all selected hosts.
-pub(crate) const REDEPLOY: &str = "landfall.dev/redeploy";
+pub const REDEPLOY: &str = "landfall.dev/redeploy";
 /// Take over hosts that another control plane, or a newer state of this one, acted on. The value is the id that the message shows.
-pub(crate) const ADOPT: &str = "landfall.dev/adopt";
+pub const ADOPT: &str = "landfall.dev/adopt";
 /// Update hosts whose drain failed without their drain, in the attempt that the next `retry` begins. The value is the reason.
-pub(crate) const SKIP_DRAIN: &str = "landfall.dev/skip-drain";
+pub const SKIP_DRAIN: &str = "landfall.dev/skip-drain";
 /// Nothing new begins while it stands there. The value is the reason.
 pub const PAUSE: &str = "landfall.dev/pause";
 /// Let all other hosts follow the canary. The value is `<status.rollout.id>.<attempt>`; `/` and a text behind it
@@ -23,12 +23,12 @@ pub const ABORT: &str = "landfall.dev/abort";
 /// On a Secret: the server that it is for, `host`, or `host:port` where the port is not the scheme's own.
 pub(crate) const GIT_HOST: &str = "landfall.dev/git-host";
 /// Look now.
-pub(crate) const REFRESH: &str = "landfall.dev/refresh";
+pub const REFRESH: &str = "landfall.dev/refresh";
 /// Take hosts of a HostGroup out of service: `HOST`, or several separated by commas; `/` and a text behind them is the reason, and makes
 /// the value a new one.
-pub(crate) const SUSPEND_HOST: &str = "landfall.dev/suspend-host";
+pub const SUSPEND_HOST: &str = "landfall.dev/suspend-host";
 /// Put hosts that `suspend-host` took out back into service, named in the same way.
-pub(crate) const RESUME_HOST: &str = "landfall.dev/resume-host";
+pub const RESUME_HOST: &str = "landfall.dev/resume-host";
 /// Forget the key that was seen first on the host (or jump host) that the value names: `HOST`, or `HOST/anything` to ask once more.
 pub const FORGET_HOST_KEY: &str = "landfall.dev/forget-host-key";
 
@@ -56,8 +56,12 @@ pub fn unhandled_value<'a>(
     handled: &LastHandled,
 ) -> Option<&'a str> {
     let value = annotations.get(verb)?.as_str();
-    let known = handled.get(verb).is_some_and(|handled| *handled == mark(value));
-    (!value.is_empty() && !known).then_some(value)
+    (!value.is_empty() && !is_handled(verb, value, handled)).then_some(value)
+}
+
+/// Whether this value of a verb is the one that was handled last.
+pub fn is_handled(verb: &str, value: &str, handled: &LastHandled) -> bool {
+    handled.get(verb).is_some_and(|handled| *handled == mark(value))
 }
 
 /// The value of a stamp that asks for an act: one that is [`unhandled_value`].

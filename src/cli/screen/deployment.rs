@@ -5,11 +5,11 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{ago, count, indented, line, short, state, title};
+use super::{ago, changed, count, indented, line, short, state, title};
 use crate::{
     api::{
         Deployment, HostGroup,
-        deployment::{DeploymentStatus, HistoryChange, HistoryEntry, RolloutException},
+        deployment::{DeploymentStatus, HistoryEntry, RolloutException},
         hostgroup::Host,
     },
     model::text::for_terminal,
@@ -115,25 +115,12 @@ fn history(out: &mut String, entries: &[HistoryEntry], now: Timestamp) {
         };
         let started = ago(entry.started_at.0, now);
         let (revision, version, commit) = (entry.revision, &entry.version, short(&entry.commit));
-        let change = entry.change.map(changed).unwrap_or_default();
+        let change = entry.change.map(|change| format!("{}: ", changed(change))).unwrap_or_default();
         line(
             out,
             label,
             &format!("#{revision} {version} ({commit}) {change}{:?}{failed}, started {started}", entry.outcome),
         );
-    }
-}
-
-/// What tells this rollout from the one before.
-fn changed(change: HistoryChange) -> &'static str {
-    match change {
-        HistoryChange::Version => "new version: ",
-        HistoryChange::Environment => "new environment: ",
-        HistoryChange::VersionAndEnvironment => "new version and environment: ",
-        HistoryChange::Pins => "other pins: ",
-        HistoryChange::Redeploy => "redeploy: ",
-        HistoryChange::RollBack => "taken back: ",
-        HistoryChange::Adopt => "hosts adopted: ",
     }
 }
 

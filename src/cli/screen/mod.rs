@@ -2,7 +2,10 @@
 
 mod build;
 mod deployment;
+mod history;
 mod hostgroup;
+mod matrix;
+mod plan;
 mod project;
 
 use std::fmt::Write;
@@ -10,9 +13,12 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde_json::Value;
 
-pub use self::{build::build, deployment::deployment, hostgroup::hostgroup, project::project};
+pub use self::{
+    build::build, deployment::deployment, history::history, hostgroup::hostgroup, matrix::matrix, plan::plan,
+    project::project,
+};
 use super::state::{Verdict, verdict};
-use crate::model::text::for_terminal;
+use crate::{api::deployment::HistoryChange, model::text::for_terminal};
 
 /// Width of the first column.
 const LABEL: usize = 10;
@@ -53,6 +59,19 @@ fn line(out: &mut String, label: &str, text: &str) {
 /// One host, or none, or many: with the noun that fits.
 fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+/// What tells a rollout from the one before.
+fn changed(change: HistoryChange) -> &'static str {
+    match change {
+        HistoryChange::Version => "new version",
+        HistoryChange::Environment => "new environment",
+        HistoryChange::VersionAndEnvironment => "new version and environment",
+        HistoryChange::Pins => "other pins",
+        HistoryChange::Redeploy => "redeploy",
+        HistoryChange::RollBack => "taken back",
+        HistoryChange::Adopt => "hosts adopted",
+    }
 }
 
 /// The first ten digits of a commit id.

@@ -2,6 +2,7 @@
 
 mod application_logs;
 mod leaders;
+mod plans;
 mod readers;
 mod rights;
 

@@ -288,6 +288,7 @@ async fn what_is_done_on_hosts_is_read_as_it_happens_by_all_or_by_one_and_afterw
         "projectRef": { "name": "shop" }, "hostGroupRef": { "name": "prod" }, "version": "v1" } });
     create::<Deployment>(&bench.api(), deployment).await;
     let first = output(bench.cli(&["logs", "deployment/shop", "-f"])).await;
+    assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
     let first = String::from_utf8(first.stdout).unwrap();
     println!("{first}");
     for host in ["web-01", "web-02"] {
@@ -318,6 +319,7 @@ async fn what_is_done_on_hosts_is_read_as_it_happens_by_all_or_by_one_and_afterw
     })
     .await;
     let second = output(bench.cli(&["logs", "deployment/shop", "-f"])).await;
+    assert_eq!(second.status.code(), Some(1), "{}", String::from_utf8_lossy(&second.stderr));
     let second = String::from_utf8(second.stdout).unwrap();
     assert!(second.contains("FAILED: ProcessDied") && second.contains("cannot do it"), "{second}");
     let failed = if second.contains("web-01: FAILED") { "web-01" } else { "web-02" };

@@ -1,5 +1,10 @@
 //! The commands of a person and of CI, as programs: exit codes, JSON, and what is said where a cluster does not answer or refuses.
 
+mod deploys;
+mod story;
+mod verbs;
+mod waits;
+
 use std::{
     fs,
     net::TcpListener,
@@ -59,14 +64,31 @@ struct Example {
 impl Example {
     async fn new() -> Self {
         let space = bare_namespace("cli").await;
-        let api: Api<Deployment> = space.api();
-        let object: Deployment = serde_json::from_value(json!({
-            "apiVersion": "landfall.dev/v1alpha1", "kind": "Deployment", "metadata": { "name": "web" },
+        let example = Self { api: space.api(), space };
+        example.create("web", json!({})).await;
+        example
+    }
+
+    /// A Deployment of project `hello` on host group `prod`, with this metadata besides its name.
+    async fn create(&self, name: &str, metadata: Value) {
+        let mut object = json!({
+            "apiVersion": "landfall.dev/v1alpha1", "kind": "Deployment", "metadata": metadata,
             "spec": { "projectRef": { "name": "hello" }, "hostGroupRef": { "name": "prod" }, "version": "v2" },
-        }))
-        .unwrap();
-        api.create(&PostParams::default(), &object).await.unwrap();
-        Self { space, api }
+        });
+        object["metadata"]["name"] = name.into();
+        let object: Deployment = serde_json::from_value(object).unwrap();
+        self.api.create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// This part of its status.
+    async fn patch_status(&self, status: Value) {
+        let status = json!({ "status": status });
+        self.api.patch_status("web", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    }
+
+    /// A command in its namespace.
+    async fn run(&self, arguments: &[&str]) -> Output {
+        landfall(&[arguments, &["-n", &self.space.name]].concat(), &kubeconfig().await)
     }
 
     async fn conditions(&self, conditions: &[(&str, &str, &str)]) {
@@ -77,14 +99,11 @@ impl Example {
                         "observedGeneration": 1, "lastTransitionTime": "2026-11-26T08:00:00Z" })
             })
             .collect();
-        let status = json!({ "status": { "observedGeneration": 1, "conditions": conditions } });
-        self.api.patch_status("web", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+        self.patch_status(json!({ "observedGeneration": 1, "conditions": conditions })).await;
     }
 
     async fn status(&self, more: &[&str]) -> Output {
-        let mut arguments = vec!["status", "-n", &self.space.name, "lfd/web"];
-        arguments.extend_from_slice(more);
-        landfall(&arguments, &kubeconfig().await)
+        self.run(&[&["status", "lfd/web"], more].concat()).await
     }
 }
 
@@ -234,15 +253,45 @@ fn completion_scripts_are_valid_shell_and_know_the_commands() {
     let file = folder.path().join("completion.bash");
     fs::write(&file, out(&script)).unwrap();
     assert!(Command::new("bash").arg("-n").arg(&file).status().unwrap().success());
-    for shell in ["zsh", "fish"] {
-        assert!(out(&landfall(&["completion", shell], none)).contains("status"));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = out(&landfall(&["completion", shell], none));
+        for command in COMMANDS {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
     }
 }
+
+const COMMANDS: [&str; 24] = [
+    "promote",
+    "pause",
+    "abort",
+    "matrix",
+    "history",
+    "status",
+    "wait",
+    "plan",
+    "diff",
+    "deploy",
+    "retry",
+    "redeploy",
+    "skip-drain",
+    "adopt",
+    "refresh",
+    "suspend",
+    "resume",
+    "logs",
+    "hosts",
+    "commits",
+    "completion",
+    "crds",
+    "dev",
+    "run",
+];
 
 #[test]
 fn every_command_and_option_says_what_it_is() {
     let none = Path::new("/nonexistent");
-    for command in ["status", "logs", "hosts", "commits", "completion", "crds", "dev", "run"] {
+    for command in COMMANDS {
         let help = out(&landfall(&[command, "--help"], none));
         let lines: Vec<&str> = help.lines().collect();
         for (at, line) in lines.iter().enumerate() {
