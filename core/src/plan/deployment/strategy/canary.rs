@@ -75,9 +75,10 @@ fn go_on(view: &View<'_>, active: &ActiveRollout, wanted: &Wanted, mut record: C
     Canary { record: Some(record), stage }
 }
 
-/// The canary hosts that are selected and in service.
+/// The canary hosts that are selected and in service. One that a pin has got shows nothing of the version.
 fn members<'v, 'a>(view: &'v View<'a>, record: &CanaryRecord) -> Vec<&'v HostView<'a>> {
-    view.hosts.iter().filter(|host| record.hosts.iter().any(|name| name == host.name)).collect()
+    let is_member = |host: &&HostView<'_>| !host.is_pinned && record.hosts.iter().any(|name| name == host.name);
+    view.hosts.iter().filter(is_member).collect()
 }
 
 /// A person may promote a canary that is not ready yet, and none that failed or was aborted: a retry comes first.
@@ -86,8 +87,8 @@ fn is_promoted_by_verb(view: &View<'_>, active: &ActiveRollout, record: &CanaryR
     !has_failed && !active.aborted && Stamp::of(view.observed, verbs::PROMOTE, &active.rollout) == Stamp::Fits
 }
 
-/// What is on record of the canary of this rollout. A redeploy, other pins, or an adoption, of a version whose canary was not promoted has the same one
-/// again; of any other it has none, for the version runs everywhere.
+/// What is on record of the canary of this rollout. A redeploy, other pins, or an adoption, of a version whose canary was not promoted has the
+/// same one again; of any other it has none, for the version runs everywhere.
 fn on_record(view: &View<'_>, active: &ActiveRollout) -> Option<CanaryRecord> {
     let intent = view.before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
     let before = intent.and_then(|intent| intent.canary.clone());
