@@ -28,7 +28,7 @@ use crate::api::{
     Reason, Verdict,
     conditions::{Extra, READY, conditions},
     deployment::{
-        DeploymentStatus, Phase, Rollout, RolloutCounts, RolloutException, RolloutIntent, RolloutOutcome,
+        CanaryRecord, DeploymentStatus, Phase, Rollout, RolloutCounts, RolloutException, RolloutIntent, RolloutOutcome,
         StableRevision,
     },
     hostgroup::VersionCount,
@@ -87,11 +87,21 @@ fn awaiting_promotion(view: &View<'_>, hold: Option<Hold>) -> Option<Extra> {
     })
 }
 
-/// What is ready on all hosts now, else what last was. A version whose canary is not promoted is not yet.
-fn stable_revision(view: &View<'_>, active: &ActiveRollout) -> Option<StableRevision> {
+/// The rollout is ready on all hosts, and its canary, where it has one, lets them have it.
+fn is_everywhere(view: &View<'_>) -> bool {
     let ready = view.number(|state| *state == HostState::Ready);
-    let is_everywhere = ready > 0 && ready == view.hosts.len() && view.unmet.is_none();
-    match RolloutId::read(&active.rollout.id).filter(|_| is_everywhere && view.canary.stage == Stage::Over) {
+    ready > 0 && ready == view.hosts.len() && view.unmet.is_none() && view.canary.stage == Stage::Over
+}
+
+/// The canary for the record. What is everywhere has nobody wait any more, also where the canary had left the spec before.
+fn canary_record(view: &View<'_>) -> Option<CanaryRecord> {
+    let record = view.canary.record.clone()?;
+    Some(CanaryRecord { promoted: record.promoted || is_everywhere(view), ..record })
+}
+
+/// What is ready on all hosts now, else what last was.
+fn stable_revision(view: &View<'_>, active: &ActiveRollout) -> Option<StableRevision> {
+    match RolloutId::read(&active.rollout.id).filter(|_| is_everywhere(view)) {
         Some(RolloutId { revision, .. }) => {
             let Rollout { hash, version, .. } = active.rollout.clone();
             Some(StableRevision { revision, hash, version })
@@ -120,7 +130,7 @@ fn intent(view: &View<'_>, active: &ActiveRollout, status: &DeploymentStatus) ->
     let (skip_drain, ahead) = (active.skip_drain.clone(), view.targets.ahead.clone());
     let batch_ended_at = view.batch_end.at.filter(|_| updating.is_empty()).map(Time);
     let returned_from = active.record.returned_from.clone();
-    let (canary, stable) = (view.canary.record.clone(), stable_revision(view, active));
+    let (canary, stable) = (canary_record(view), stable_revision(view, active));
     Some(RolloutIntent {
         updating,
         failed,
