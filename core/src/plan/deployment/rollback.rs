@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{abort, claim::next_revision, observed::Observed, pause, records::failures_of, stable, value::ValueSeen};
+use super::{
+    abort, claim::next_revision, observed::Observed, pause, records::failures_of, stable, targets::Targets,
+    value::ValueSeen,
+};
 use crate::{
     api::{
         deployment::{DeploymentStatus, OnFailure, ReturnedFrom, Rollout, RolloutOutcome},
@@ -30,6 +33,7 @@ pub(super) fn on_record(before: &DeploymentStatus) -> Option<&ReturnedFrom> {
 /// else was ready everywhere before.
 pub(super) fn due(
     observed: &Observed,
+    targets: &Targets<'_>,
     rollout: &Rollout,
     record: &RolloutRecord,
     now: Timestamp,
@@ -37,7 +41,11 @@ pub(super) fn due(
     let before = observed.before();
     let is_held = pause::is_paused(observed) || abort::on_record(before) || abort::is_asked(observed, rollout);
     let is_wanted = observed.spec.strategy.on_failure == OnFailure::RollBack && !is_held;
-    if !is_wanted || record.returned_from.is_some() || stable::is_of(before, record) || !has_failed(observed, rollout) {
+    if !is_wanted
+        || record.returned_from.is_some()
+        || stable::is_of(before, record)
+        || !has_failed(observed, targets, rollout)
+    {
         return None;
     }
     let from = ReturnedFrom { revision: record.revision, hash: record.hash.clone(), version: record.version.clone() };
@@ -62,10 +70,11 @@ pub(super) fn record(
     Some(RolloutRecord { revision, started_at, values, returned_from: Some(from), ..record.clone() })
 }
 
-/// More hosts than `maxFailures`, or one of a canary that is not promoted.
-fn has_failed(observed: &Observed, rollout: &Rollout) -> bool {
-    let failed: BTreeSet<&str> =
-        failures_of(observed, &rollout.id, rollout.attempt).map(|one| one.host.as_str()).collect();
+/// More hosts in service than `maxFailures`, or one of a canary that is not promoted.
+fn has_failed(observed: &Observed, targets: &Targets<'_>, rollout: &Rollout) -> bool {
+    let in_service: BTreeSet<&str> = targets.hosts.iter().map(|host| host.name.as_str()).collect();
+    let failed = failures_of(observed, &rollout.id, rollout.attempt).map(|one| one.host.as_str());
+    let failed: BTreeSet<&str> = failed.filter(|host| in_service.contains(host)).collect();
     let allowed = usize::try_from(observed.spec.strategy.max_failures).unwrap_or(0);
     let intent = observed.before().rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
     let canary = intent.and_then(|intent| intent.canary.as_ref()).filter(|canary| !canary.promoted);

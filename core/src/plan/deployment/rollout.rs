@@ -151,7 +151,7 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
         });
     let mut change = change;
     if change == RolloutChange::Same
-        && let Some(back) = rollback::due(observed, &rollout, &record, now)
+        && let Some(back) = rollback::due(observed, targets, &rollout, &record, now)
     {
         (rollout, record, unrecorded) = (of_record(&back, last_serial(observed)), back, true);
         change = RolloutChange::Started(HistoryChange::RollBack);
