@@ -18,7 +18,7 @@ use crate::{
     },
     model::{
         facts::{ByHand, FolderFacts, ProcessFacts},
-        rollout::RolloutRecord,
+        rollout::{RolloutId, RolloutRecord},
     },
     plan::HostEvent,
 };
@@ -70,16 +70,27 @@ impl Ended<'_> {
     }
 }
 
-/// A new version, another environment and a redeploy are asked for on all hosts, a retry on those that failed; nobody asks for a return.
+/// A new version, another environment and a redeploy are asked for on all hosts, other pins on those whose version they change, a retry on those
+/// that failed; nobody asks for a return.
 fn ended<'a>(observed: &'a Observed, active: &ActiveRollout) -> Ended<'a> {
     match active.change {
         RolloutChange::Same | RolloutChange::Started(HistoryChange::RollBack) => Ended::None,
+        RolloutChange::Started(HistoryChange::Pins) => Ended::Of(moved(observed, active)),
         RolloutChange::Started(_) => Ended::All,
         RolloutChange::Retry => {
             let failed = observed.failures.iter().filter(|failure| failure.rollout == active.rollout.id);
             Ended::Of(failed.map(|failure| failure.host.as_str()).collect())
         }
     }
+}
+
+/// Hosts that have another version by the pins of this rollout than by those of the one before.
+fn moved<'a>(observed: &'a Observed, active: &ActiveRollout) -> BTreeSet<&'a str> {
+    let id = observed.before().rollout.as_ref().and_then(|rollout| RolloutId::read(&rollout.id));
+    let before = id.and_then(|id| observed.records.iter().find(|record| record.revision == id.revision));
+    let on = |record: &RolloutRecord, host: &str| record.on_host(host).map(|record| record.digest.clone());
+    let is_moved = |host: &&str| before.is_none_or(|before| on(before, host) != on(&active.record, host));
+    observed.hosts.keys().map(String::as_str).filter(is_moved).collect()
 }
 
 /// A person acts there, or left the host in another state than the operator wants.

@@ -109,10 +109,15 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
     let mut redeploys = redeploys(before);
     // A return is not ended by a pin, which may end by itself.
     let is_still_back = |stored: &str| rollback::on_record(before).is_some() && is_hash_but_for_pins(stored, &of);
+    let waits = |stored: &str| !is_wanted(stored) && is_halted(observed) && is_hash_but_for_pins(stored, &of);
+    let mut wanted_hash = Some(hash.clone());
     let resumed = match before.rollout.as_ref() {
         Some(rollout) => {
             let stored = before.wanted_hash.as_ref().unwrap_or(&rollout.hash);
-            (is_wanted(stored) || is_still_back(stored)).then(|| rollout.clone())
+            if waits(stored) {
+                wanted_hash = Some(stored.clone());
+            }
+            (is_wanted(stored) || is_still_back(stored) || waits(stored)).then(|| rollout.clone())
         }
         None => restored(observed).filter(|(wanted, _)| is_wanted(wanted)).map(|(_, rollout)| rollout),
     };
@@ -165,19 +170,20 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
     };
     let aborted = match change {
         RolloutChange::Same => abort::on_record(before) || abort::is_asked(observed, &rollout),
+        // Of the same version: the abort was of that.
+        RolloutChange::Started(HistoryChange::Pins | HistoryChange::Environment) => abort::on_record(before),
         RolloutChange::Retry | RolloutChange::Started(_) => false,
     };
-    ActiveRollout {
-        rollout,
-        record,
-        unrecorded,
-        change,
-        intent,
-        wanted_hash: Some(hash),
-        redeploys,
-        skip_drain,
-        aborted,
-    }
+    ActiveRollout { rollout, record, unrecorded, change, intent, wanted_hash, redeploys, skip_drain, aborted }
+}
+
+/// The rollout on record failed or was aborted, and no person has asked for anything since: pins that change by themselves, by their `until`,
+/// a label or a version that appears, begin nothing before a retry.
+fn is_halted(observed: &Observed) -> bool {
+    let before = observed.before();
+    let first = observed.is_first_decision();
+    let retry = verbs::asked(verbs::RETRY, &observed.annotations, &before.last_handled, first).is_some();
+    (ended_failed(before) || abort::on_record(before)) && before.observed_generation == observed.generation && !retry
 }
 
 /// Hosts have seen a higher revision than we know of, and a person said to go on from there (`adopt`).
