@@ -4,8 +4,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, Config, ResourceExt, core::DeserializeGuard};
+use k8s_openapi::api::{authentication::v1::SelfSubjectReview, core::v1::Namespace};
+use kube::{Api, Client, Config, ResourceExt, api::PostParams, core::DeserializeGuard};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -16,7 +16,7 @@ use super::{
     data_folder::{self, DataFolderError},
     lease::{Elector, LeaseError},
     view,
-    wiring::{self, Contexts, Effects},
+    wiring::{self, Contexts, Effects, Identity},
 };
 use crate::effects::api_server::{api_message, name_program};
 use crate::{
@@ -68,7 +68,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let watches = client_for(config.clone(), WATCH_SILENCE).map_err(cluster)?;
     let client = client_for(config, CALL_SILENCE).map_err(cluster)?;
     let system = Api::<Namespace>::all(client.clone()).get("kube-system").await.map_err(cluster)?;
-    let control_plane_id = system.uid().unwrap_or_default();
+    let identity = Identity { control_plane_id: system.uid().unwrap_or_default(), user: own_user(&client).await };
     let (stop_sender, stop) = watch::channel(false);
     let scopes: Vec<Option<String>> =
         if args.namespaces.is_empty() { vec![None] } else { args.namespaces.iter().cloned().map(Some).collect() };
@@ -81,8 +81,8 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     for scope in scopes {
         let namespace = scope.clone().unwrap_or_else(|| own.clone());
         let clients = Clients { calls: client.clone(), watches: watches.clone() };
-        let (control_plane_id, effects, leading) = (control_plane_id.clone(), effects.clone(), leading.clone());
-        let run = Run { args: args.clone(), clients, control_plane_id, effects, leading };
+        let (identity, effects, leading) = (identity.clone(), effects.clone(), leading.clone());
+        let run = Run { args: args.clone(), clients, identity, effects, leading };
         parts.spawn(operate(run, scope, namespace, stop.clone()));
     }
     let signalled = stop_signal().map_err(RunError::Signals)?;
@@ -97,6 +97,18 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
         tracing::warn!("not everything ended in time; the next operator goes on");
     }
     first
+}
+
+/// The user that this operator is to the API server: what it created is told from what people created by that name alone.
+async fn own_user(client: &Client) -> Option<String> {
+    let review = Api::<SelfSubjectReview>::all(client.clone());
+    match review.create(&PostParams::default(), &SelfSubjectReview::default()).await {
+        Ok(review) => review.status?.user_info?.username,
+        Err(error) => {
+            tracing::warn!("the API server does not say who this operator is: {}", api_message(&error));
+            None
+        }
+    }
 }
 
 /// Every call to the API server has a timeout, and only watches may be silent for long.
@@ -118,7 +130,7 @@ fn client_for(mut config: Config, silence: Duration) -> Result<Client, kube::Err
 struct Run {
     args: RunArgs,
     clients: Clients,
-    control_plane_id: String,
+    identity: Identity,
     effects: Effects,
     /// What the aggregated API may ask, while the lease is held.
     leading: watch::Sender<Leading>,
@@ -148,11 +160,12 @@ enum Ended {
 
 /// From the lease to its end.
 async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Receiver<bool>) -> Result<Ended, RunError> {
-    let Run { args, clients, control_plane_id, effects, leading } = run;
+    let Run { args, clients, identity, effects, leading } = run;
     let gate = Gate::shut();
-    let elector = Elector::new(clients.calls.clone(), lease_in, args.lease(), control_plane_id.clone(), gate.clone())
-        .of_its_namespace(scope.is_some())
-        .annotated(VIEW_ADDRESS, view::advertised(&args));
+    let elector =
+        Elector::new(clients.calls.clone(), lease_in, args.lease(), identity.control_plane_id.clone(), gate.clone())
+            .of_its_namespace(scope.is_some())
+            .annotated(VIEW_ADDRESS, view::advertised(&args));
     let lease = tokio::select! {
         won = elector.acquire(args.namespaces.len() < 2) => won?,
         () = stopped(stop.clone()) => return Ok(Ended::Stopped),
@@ -162,7 +175,7 @@ async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Rece
     }
     let rollout_logs = effects.rollout_logs.clone();
     let Contexts { project, build, host_group, deployment, garbage, hosts, tasks } =
-        wiring::contexts(clients.calls, gate, args.resync(), control_plane_id, effects);
+        wiring::contexts(clients.calls, gate, args.resync(), identity, effects);
     leading.send_replace(Some(view::leading(&hosts, &deployment)));
     let mut controllers = tokio::task::JoinSet::new();
     controllers.spawn(control::<Project>(project, clients.watches.clone(), scope.clone(), stop.clone()));

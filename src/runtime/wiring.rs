@@ -55,10 +55,20 @@ pub struct Contexts {
     pub tasks: Tasks,
 }
 
-/// `control_plane_id`: uid of the namespace `kube-system`. What changes on hosts is passed on from now on.
-pub fn contexts(client: Client, gate: Gate, resync: Duration, control_plane_id: String, effects: Effects) -> Contexts {
+/// Who this operator is, and where.
+#[derive(Clone)]
+pub struct Identity {
+    /// Uid of the namespace `kube-system`.
+    pub control_plane_id: String,
+    /// Its user; `None` where the API server did not say.
+    pub user: Option<String>,
+}
+
+/// What changes on hosts is passed on from now on.
+pub fn contexts(client: Client, gate: Gate, resync: Duration, identity: Identity, effects: Effects) -> Contexts {
+    let Identity { control_plane_id, user } = identity;
     let Effects { store, git, executor, rollout_logs, budgets } = effects;
-    let shared = Arc::new(Shared::new(client.clone(), gate.clone(), resync));
+    let shared = Arc::new(Shared::new(client.clone(), gate.clone(), user, resync));
     let secrets = SecretReader::new(client);
     let tasks = Tasks::default();
     let builds = builds::Registry::default();

@@ -12,6 +12,7 @@ mod gitops;
 mod hosts;
 mod layering;
 mod operator;
+mod rights;
 mod rollouts;
 #[path = "../support/mod.rs"]
 mod support;

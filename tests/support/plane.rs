@@ -68,6 +68,16 @@ pub async fn client() -> Client {
     client_of(&kubeconfig().await).await
 }
 
+/// A client of this user, who is in these groups beside `system:authenticated`: the administrator acts for him.
+pub async fn client_as(user: &str, groups: &[&str]) -> Client {
+    let config = Kubeconfig::read_from(&kubeconfig().await).expect("a kubeconfig");
+    let mut config =
+        Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a usable kubeconfig");
+    config.auth_info.impersonate = Some(user.to_owned());
+    config.auth_info.impersonate_groups = Some(groups.iter().map(ToString::to_string).collect());
+    Client::try_from(config).expect("a client")
+}
+
 pub async fn client_of(kubeconfig: &Path) -> Client {
     let config = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
     let mut config =

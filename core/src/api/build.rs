@@ -88,6 +88,10 @@ pub struct BuildStatus {
     /// Retries for errors expected to be transient; absent while there is none.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub backoff: Option<RetryAt>,
+    /// User who created the Build, or `trigger (push to BRANCH)` for one that the Project's trigger made. Absent where that is unknown: nothing
+    /// stamped the object, as without `manifests/policies`.
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
     /// Commit that `revision` was resolved to.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub commit: Option<BuiltCommit>,
@@ -153,6 +157,9 @@ pub struct QueuePlace {
 pub struct Attempt {
     /// Number of the attempt, from 1; each `retry` is one more.
     pub number: i64,
+    /// User who asked for the attempt: who created the Build, or for a later one who set `landfall.dev/retry`. Absent where that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
     /// Time at which the attempt began.
     pub started_at: Time,
     /// Time at which the script ended; absent while it runs.

@@ -395,6 +395,10 @@ pub struct Rollout {
     pub version: String,
     /// SHA-256 of its release, as `sha256:…`.
     pub digest: String,
+    /// User who changed what caused the rollout: the Deployment, or the `env` of the HostGroup; or who set `landfall.dev/redeploy`. Absent
+    /// where that is unknown: nothing stamped the object (`manifests/policies`), or a Secret changed.
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
     /// Time at which the rollout began.
     pub started_at: Time,
     /// Time at which a host last entered another phase.
@@ -585,6 +589,9 @@ pub struct HistoryEntry {
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub change: Option<HistoryChange>,
+    /// User who asked for it, as in `rollout.requestedBy`.
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
     /// Time at which it began.
     pub started_at: Time,
     /// Time at which it ended; absent until then.

@@ -9,6 +9,7 @@ pub mod hostgroup;
 pub mod lenient;
 pub mod project;
 pub mod reason;
+pub mod stamps;
 pub mod verbs;
 pub mod view;
 

@@ -4,7 +4,13 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Milestone {
     /// `id` is the attempt of a build, or `<revision>.<serial>` of a rollout with its attempt.
-    Begun { what: &'static str, id: String, version: String },
+    Begun {
+        what: &'static str,
+        id: String,
+        version: String,
+        /// User who asked for it; `None` where that is unknown.
+        by: Option<String>,
+    },
     Ended {
         what: &'static str,
         id: String,

@@ -8,6 +8,7 @@ mod milestone;
 pub mod min_available;
 mod object;
 pub mod project;
+mod requester;
 pub mod secret_use;
 mod share;
 

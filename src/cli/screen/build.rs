@@ -17,6 +17,7 @@ pub fn build(raw: &Value, object: &Build, now: Timestamp) -> String {
     let status = object.status.clone().unwrap_or_default();
     let mut out = format!("{}\n", title(raw, "Build"));
     line(&mut out, "source", &format!("{} of project {}", object.spec.revision, object.spec.project_ref.name));
+    line(&mut out, "requested", &format!("by {}", status.requested_by.as_deref().unwrap_or("unknown")));
     if let Some(commit) = &status.commit {
         line(&mut out, "commit", &format!("{} {} ({})", short(&commit.sha), commit.subject, commit.author));
     }
@@ -71,6 +72,7 @@ mod tests {
             "spec": { "projectRef": { "name": "hello" }, "revision": "main" },
             "status": {
                 "observedGeneration": 1,
+                "requestedBy": "alice",
                 "commit": { "sha": "0123456789abcdef0123456789abcdef01234567", "subject": "Say it better", "author": "alice", "time": "2026-11-24T07:00:00Z", "branch": "main" },
                 "version": "v1",
                 "conditions": [
@@ -84,6 +86,7 @@ mod tests {
         let expected = "\
 Build shop/hello-1
 source    main of project hello
+requested by alice
 commit    0123456789 Say it better (alice)
 version   v1 (not published)
 state     failed, needs action: ScriptFailed

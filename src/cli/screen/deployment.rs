@@ -50,8 +50,9 @@ pub fn deployment(raw: &Value, object: &Deployment, group: Option<&HostGroup>, n
         line(&mut out, "pin", &format!("{} on {hosts}{until}: {}", pin.version, pin.reason));
     }
     if let Some(rollout) = status.rollout.as_ref() {
+        let by = rollout.requested_by.as_deref().unwrap_or("unknown");
         let summary = format!(
-            "{} of {}, attempt {}, started {}, batch {} of {}",
+            "{} of {}, attempt {}, requested by {by}, started {}, batch {} of {}",
             rollout.id,
             rollout.version,
             rollout.attempt,
@@ -116,10 +117,14 @@ fn history(out: &mut String, entries: &[HistoryEntry], now: Timestamp) {
         let started = ago(entry.started_at.0, now);
         let (revision, version, commit) = (entry.revision, &entry.version, short(&entry.commit));
         let change = entry.change.map(|change| format!("{}: ", changed(change))).unwrap_or_default();
+        let by = entry.requested_by.as_deref().unwrap_or("unknown");
         line(
             out,
             label,
-            &format!("#{revision} {version} ({commit}) {change}{:?}{failed}, started {started}", entry.outcome),
+            &format!(
+                "#{revision} {version} ({commit}) {change}{:?}{failed}, requested by {by}, started {started}",
+                entry.outcome
+            ),
         );
     }
 }
@@ -147,7 +152,7 @@ mod tests {
                 "versions": [{ "version": "v2", "hosts": 1 }, { "version": "v1", "hosts": 2 }],
                 "exceptions": [{ "host": "web-02", "phase": "Failed", "version": "v1", "reason": "NotReady", "message": "no answer", "since": "2026-11-24T08:00:00Z" },
                     { "host": "web-03", "phase": "Staged", "version": "v1", "reason": "Pending", "message": "not started: the rollout is halted", "since": "2026-11-24T08:00:00Z" }],
-                "rollout": { "id": "2.0", "hash": "h", "attempt": 1, "version": "v2", "digest": "sha256:d", "startedAt": "2026-11-24T07:59:00Z", "progressedAt": "2026-11-24T07:59:00Z", "batch": 2, "batches": 3 },
+                "rollout": { "id": "2.0", "hash": "h", "attempt": 1, "version": "v2", "digest": "sha256:d", "requestedBy": "alice", "startedAt": "2026-11-24T07:59:00Z", "progressedAt": "2026-11-24T07:59:00Z", "batch": 2, "batches": 3 },
                 "history": [{ "revision": 2, "version": "v2", "commit": "0123456789abcdef", "change": "Environment", "startedAt": "2026-11-24T07:59:00Z", "outcome": "Failed", "failedHosts": 1 }],
             },
         })
@@ -165,11 +170,11 @@ state     failed, needs action: HostsFailed
 hosts     3 selected: 1 ready, 1 updated, 1 pending, 1 failed, 0 unreachable
           v2                      1  #
           v1                      2  ##
-rollout   2.0 of v2, attempt 1, started 90s ago, batch 2 of 3
+rollout   2.0 of v2, attempt 1, requested by alice, started 90s ago, batch 2 of 3
   web-02           Failed       v1  NotReady, 30s ago: no answer
   web-03           Staged       v1  Pending, 30s ago: not started: the rollout is halted
   web-01           Ready        v2  10.0.0.1
-history   #2 v2 (0123456789) new environment: Failed, 1 host failed, started 90s ago
+history   #2 v2 (0123456789) new environment: Failed, 1 host failed, requested by unknown, started 90s ago
 ";
         assert_eq!(screen, expected);
     }

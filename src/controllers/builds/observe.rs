@@ -38,6 +38,7 @@ pub(super) async fn observe(build: &Build, context: &BuildContext) -> Result<Obs
     let place = context.builds.place(&namespace, project_name, &uid);
     let mut observed = Observed {
         object: observed_object(build, build.spec.clone(), status),
+        operator: context.shared.user.clone(),
         project: project.map(needed),
         denied: place.as_ref().and_then(|place| place.denied.clone()),
         place: place

@@ -41,6 +41,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         None => BTreeMap::new(),
     };
     let group = group.map(|group| Group {
+        annotations: group.annotations().clone(),
         deleting: group.metadata.deletion_timestamp.is_some(),
         held: group.finalizers().iter().any(|name| name == FINALIZER) || group.metadata.deletion_timestamp.is_some(),
         env: group.spec.env.clone(),

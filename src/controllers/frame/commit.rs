@@ -97,7 +97,10 @@ async fn publish_all<K: Kind>(object: &K, plan: &Plan<K::Status, K::Action>, rep
 /// The line names the object by the fields of the reconcile.
 fn log(milestone: &Milestone) {
     match milestone {
-        Milestone::Begun { what, id, version } => tracing::info!(%id, %version, "{what} begun"),
+        Milestone::Begun { what, id, version, by } => {
+            let by = by.as_deref().unwrap_or("unknown");
+            tracing::info!(%id, %version, by, "{what} begun");
+        }
         Milestone::Ended { what, id, version, outcome, seconds } => {
             tracing::info!(%id, %version, %outcome, seconds, "{what} ended");
         }

@@ -11,6 +11,8 @@ use crate::effects::gate::Gate;
 pub struct Shared {
     pub client: Client,
     pub gate: Gate,
+    /// The user that this operator is to the API server; `None` where it did not say.
+    pub user: Option<String>,
     pub requeue: Requeue,
     /// Time between full lists, which find what a watch missed.
     pub(super) resync: Duration,
@@ -20,10 +22,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(client: Client, gate: Gate, resync: Duration) -> Self {
+    pub fn new(client: Client, gate: Gate, user: Option<String>, resync: Duration) -> Self {
         Self {
             client,
             gate,
+            user,
             requeue: Requeue::default(),
             resync,
             failures: Failures::default(),

@@ -77,7 +77,12 @@ async fn a_push_is_built_once_and_what_was_there_before_is_not() {
     assert_eq!((build.spec.revision.as_str(), bench.release("v1")["app"].as_slice()), (first.as_str(), &b"main\n"[..]));
     assert_eq!(build.owner_references()[0].uid, bench.projects().get("shop").await.unwrap().uid().unwrap());
     assert_eq!(build.labels().keys().collect::<Vec<_>>(), ["landfall.dev/trigger"], "nothing of the project's own");
-    assert_eq!(build.annotations().keys().collect::<Vec<_>>(), ["landfall.dev/branch"]);
+    let (others, stamps): (Vec<&str>, Vec<&str>) =
+        build.annotations().keys().map(String::as_str).partition(|key| *key == "landfall.dev/branch");
+    assert_eq!(others, ["landfall.dev/branch"]);
+    let of_the_api_server = ["landfall.dev/granted", "landfall.dev/requested-by", "landfall.dev/requested-by-groups"];
+    assert_eq!(stamps, of_the_api_server);
+    assert_eq!(status(&build).requested_by.as_deref(), Some("trigger (push to main)"));
 
     git(&bench.work(), &["checkout", "-q", "-b", "wild"]);
     let wild = bench.commit("main.c", "wild");

@@ -171,6 +171,8 @@ async fn kubectl_takes_the_manifests_and_adds_the_operators_deployment_to_what_d
         "service/landfall-view",
         "apiservice.apiregistration.k8s.io/v1alpha1.view.landfall.dev",
         "customresourcedefinition.apiextensions.k8s.io/hostgroups.landfall.dev",
+        "mutatingadmissionpolicy.admissionregistration.k8s.io/landfall-stamps",
+        "validatingadmissionpolicybinding.admissionregistration.k8s.io/landfall-stamps",
     ] {
         assert!(applied.lines().any(|line| line == object), "{object} in {applied}");
     }
@@ -191,7 +193,7 @@ async fn kubectl_takes_the_manifests_and_adds_the_operators_deployment_to_what_d
 /// `manifests/` and `crds/` in a folder of their own. The custom resources are generated; whether `crds/` is fresh is another test's.
 fn manifests() -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for folder in ["manifests", "manifests/tenant", "manifests/scoped", "crds"] {
+    for folder in ["manifests", "manifests/tenant", "manifests/scoped", "manifests/policies", "crds"] {
         fs::create_dir(copy.path().join(folder)).unwrap();
         for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap().map(Result::unwrap) {
             if file.file_type().unwrap().is_file() {
@@ -230,8 +232,9 @@ async fn what_kubectl_installed_it_takes_away_again_and_namespaces_can_be_delete
     // Nobody serves the view here, as where all operators are gone: its APIService would keep every namespace from being deleted.
     let (removed, said) = kubectl(&["delete", "-k", "manifests", "--timeout=120s"]);
     assert!(removed, "{said}");
-    let (_, left) =
-        kubectl(&["get", "namespaces,apiservices,crds,clusterroles,clusterrolebindings", "-A", "-o", "name"]);
+    let policies = "mutatingadmissionpolicies,mutatingadmissionpolicybindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
+    let kinds = format!("namespaces,apiservices,crds,clusterroles,clusterrolebindings,{policies}");
+    let (_, left) = kubectl(&["get", &kinds, "-A", "-o", "name"]);
     assert!(!left.contains("landfall"), "{left}");
     shop.delete().await;
     let namespaces = Api::<Namespace>::all(client);

@@ -303,7 +303,7 @@ fn gate() -> Gate {
 }
 
 fn shared(client: Client) -> Shared {
-    Shared::new(client, gate(), Duration::from_secs(600))
+    Shared::new(client, gate(), None, Duration::from_secs(600))
 }
 
 fn contexts(client: Client, folder: &std::path::Path) -> Contexts {
@@ -321,7 +321,8 @@ fn contexts(client: Client, folder: &std::path::Path) -> Contexts {
         rollout_logs: RolloutLogs::new(folder.join("rollouts")),
         budgets: Budgets::default(),
     };
-    wiring::contexts(client, gate(), Duration::from_secs(600), "frame".into(), effects)
+    let identity = wiring::Identity { control_plane_id: "frame".into(), user: None };
+    wiring::contexts(client, gate(), Duration::from_secs(600), identity, effects)
 }
 
 /// What the tests of this program logged.

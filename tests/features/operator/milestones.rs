@@ -36,7 +36,7 @@ async fn a_build_has_one_line_when_it_begins_and_one_with_outcome_and_duration_w
     let of = |name: &str, message: &str| lines(&bench.operator, "Build", &bench.namespace.name, name, message);
     for (name, version, outcome) in [("shop-1", "v1", "Succeeded"), ("shop-2", "v2", "ScriptFailed")] {
         until("the end is logged", || async { of(name, "build ended").len() == 1 }).await;
-        assert_eq!(of(name, "build begun"), [format!("id=1 version={version}")]);
+        assert_eq!(of(name, "build begun"), [format!("id=1 version={version} by=\"landfall-dev-admin\"")]);
         let ended = of(name, "build ended");
         assert!(ended[0].starts_with(&format!("id=1 version={version} outcome={outcome} ")), "{ended:?}");
         assert!(seconds(&ended[0]) >= 2, "{ended:?}");
@@ -58,7 +58,10 @@ async fn a_rollout_has_one_line_when_it_begins_and_one_with_outcome_and_duration
     bench.until_deployed("v1").await;
     let of = |message: &str| lines(&bench.operator, "Deployment", &bench.space.name, "shop", message);
     until("both ends are logged", || async { of("rollout ended").len() == 2 }).await;
-    assert_eq!(of("rollout begun"), ["id=1.0.1 version=v1", "id=1.0.2 version=v1"]);
+    assert_eq!(
+        of("rollout begun"),
+        ["1.0.1", "1.0.2"].map(|id| format!("id={id} version=v1 by=\"landfall-dev-admin\""))
+    );
     let ended = of("rollout ended");
     for (line, begin) in
         ended.iter().zip(["id=1.0.1 version=v1 outcome=Failed", "id=1.0.2 version=v1 outcome=Succeeded"])

@@ -17,7 +17,7 @@ use crate::{
         build::{Attempt, BuildStatus, Outcome},
     },
     model::{build::BuildPlan, exit::ExitReason, names::Version},
-    plan::Plan,
+    plan::{Plan, requester},
 };
 
 /// How often the size of a running script's log is brought up to date.
@@ -79,7 +79,8 @@ fn begin(mut draft: StatusBuilder<'_>, plan: &BuildPlan, number: i64) -> Decisio
         return draft.fail(Reason::VersionExists, message);
     }
     if observed.prepared == Some(number) && draft.retry_state().is_none() {
-        draft.status.attempts.push(intent(number, Time(draft.now)));
+        let requested_by = draft.requester();
+        draft.status.attempts.push(intent(number, requested_by, Time(draft.now)));
         return draft.working(
             Reason::Starting,
             format!("starting attempt {number}"),
@@ -104,9 +105,10 @@ fn prepare(mut draft: StatusBuilder<'_>, attempt: i64, reason: Reason, message: 
     draft.trying(true, Verdict::working(reason, message))
 }
 
-fn intent(number: i64, started_at: Time) -> Attempt {
+fn intent(number: i64, requested_by: Option<String>, started_at: Time) -> Attempt {
     Attempt {
         number,
+        requested_by,
         started_at,
         completed_at: None,
         outcome: None,
@@ -172,7 +174,9 @@ fn running(mut draft: StatusBuilder<'_>, attempt: i64) -> Decision {
             }
         };
     }
-    let verdict = Verdict::working(Reason::Building, format!("running the script, attempt {attempt}"));
+    let last = draft.status.attempts.last().and_then(|last| last.requested_by.as_deref());
+    let by = requester::clause(last);
+    let verdict = Verdict::working(Reason::Building, format!("running the script, attempt {attempt}{by}"));
     draft.held(verdict, vec![], Some(PROGRESS))
 }
 
@@ -240,6 +244,7 @@ fn close(draft: &mut StatusBuilder<'_>, last: &Attempt, exit: &ScriptEnd, end: (
     }
     let record = Attempt {
         number: last.number,
+        requested_by: last.requested_by.clone(),
         started_at: last.started_at.clone(),
         completed_at: Some(Time(exit.at)),
         outcome: Some(end.0),

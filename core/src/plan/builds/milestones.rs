@@ -18,6 +18,7 @@ pub fn milestones(before: Option<&BuildStatus>, after: &BuildStatus) -> Vec<Mile
         what: "build",
         id: attempt.number.to_string(),
         version: version.clone(),
+        by: attempt.requested_by.clone(),
     });
     begun.chain(ended(before, after)).collect()
 }
@@ -62,7 +63,12 @@ mod tests {
     }
 
     fn running() -> BuildStatus {
-        status(serde_json::json!({ "number": 2, "startedAt": "2026-11-24T09:00:00Z" }), READY, "False", "Starting")
+        status(
+            serde_json::json!({ "number": 2, "requestedBy": "alice", "startedAt": "2026-11-24T09:00:00Z" }),
+            READY,
+            "False",
+            "Starting",
+        )
     }
 
     fn over(outcome: &str, condition: &str, reason: &str) -> BuildStatus {
@@ -74,7 +80,7 @@ mod tests {
 
     #[test]
     fn an_attempt_begins_once_and_a_build_ends_once_with_outcome_and_duration() {
-        let begun = Milestone::Begun { what: "build", id: "2".into(), version: "v7".into() };
+        let begun = Milestone::Begun { what: "build", id: "2".into(), version: "v7".into(), by: Some("alice".into()) };
         assert_eq!(milestones(None, &running()), [begun]);
         assert_eq!(milestones(Some(&running()), &running()), []);
         for (outcome, condition, reason) in [("Succeeded", READY, "Succeeded"), ("Failed", STALLED, "ScriptFailed")] {

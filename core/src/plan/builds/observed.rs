@@ -24,6 +24,9 @@ use crate::{
 pub struct Observed {
     #[serde(flatten)]
     pub object: ObservedObject<BuildSpec, BuildStatus>,
+    /// The operator's own user, who creates the Builds of a trigger.
+    #[serde(default)]
+    pub operator: Option<String>,
     #[serde(default)]
     pub project: Option<ProjectObserved>,
     /// Its position in the project's queue.

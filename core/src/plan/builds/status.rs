@@ -13,7 +13,7 @@ use crate::{
         verbs::{self, RETRY},
     },
     model::retry_state::RetryState,
-    plan::{EventDraft, NEW_VALUE, Plan, project::Denied, verb_command},
+    plan::{EventDraft, NEW_VALUE, Plan, project::Denied, requester, verb_command},
 };
 
 /// How many attempts a status shows.
@@ -43,7 +43,12 @@ impl<'a> StatusBuilder<'a> {
         let retried = verbs::asked(RETRY, &observed.object.annotations, &before.last_handled, first).is_some();
         // A version is only what can be deployed; an earlier version put the tag there from the grant on.
         let published = conditions::status_of(&before.conditions, READY) == Some(true);
+        // A later generation is a cancellation, maybe by somebody else.
+        let requester = || requester::of_build(&observed.object.annotations, observed.operator.as_deref());
+        let requested_by =
+            before.requested_by.clone().or_else(|| requester().filter(|_| observed.object.generation == 1));
         let status = BuildStatus {
+            requested_by,
             tag: before.tag.or_else(|| before.version.clone()),
             version: before.version.filter(|_| published),
             observed_generation: observed.object.generation,
@@ -61,6 +66,14 @@ impl<'a> StatusBuilder<'a> {
     /// Whether a person just asked for another try.
     pub(super) fn retried(&self) -> bool {
         self.retried
+    }
+
+    /// Who asked for the attempt that comes next: who set `retry` last, or who created the Build.
+    pub(super) fn requester(&self) -> Option<String> {
+        match self.status.last_handled.contains_key(RETRY) {
+            true => requester::of_verb(RETRY, &self.observed.object.annotations),
+            false => self.status.requested_by.clone(),
+        }
     }
 
     /// Whether nothing is left to do without a retry. Every failed verdict is kept until a retry: what failed weeks ago

@@ -25,7 +25,10 @@ use crate::{
         verbs,
     },
     model::{Failure, rollout::HostFailure},
-    plan::{EventDraft, HostEvent, NEW_VALUE, count_hosts, host_events, list_names},
+    plan::{
+        EventDraft, HostEvent, NEW_VALUE, count_hosts, host_events, list_names,
+        requester::{clause, of_verb},
+    },
 };
 
 /// Of how a process ended, in an event.
@@ -337,11 +340,13 @@ fn started(view: &View<'_>) -> Option<EventDraft> {
                 HistoryChange::Redeploy => ": redeploy",
                 HistoryChange::Adopt => ": adopted",
             };
-            let note = format!("rollout {id} of {version} on {}{why}", count_hosts(view.hosts.len()));
+            let by = clause(active.rollout.requested_by.as_deref());
+            let note = format!("rollout {id} of {version} on {}{why}{by}", count_hosts(view.hosts.len()));
             Some(EventDraft::normal(Reason::RolloutStarted, "Rollout", note))
         }
         RolloutChange::Retry => {
-            let note = format!("attempt {} of rollout {id} of {version}", active.rollout.attempt);
+            let by = clause(of_verb(verbs::RETRY, &view.observed.annotations).as_deref());
+            let note = format!("attempt {} of rollout {id} of {version}{by}", active.rollout.attempt);
             Some(EventDraft::normal(Reason::RolloutStarted, "Retry", note))
         }
         RolloutChange::Same => None,

@@ -105,6 +105,7 @@ fn entry(active: &ActiveRollout, change: Option<HistoryChange>) -> HistoryEntry 
         version: active.rollout.version.clone(),
         commit: active.record.commit.clone(),
         change,
+        requested_by: active.rollout.requested_by.clone(),
         started_at: active.rollout.started_at.clone(),
         completed_at: None,
         outcome: RolloutOutcome::Progressing,

@@ -18,7 +18,12 @@ fn begun(before: Option<&DeploymentStatus>, after: &DeploymentStatus) -> Option<
     let rollout = after.rollout.as_ref()?;
     let old = before.and_then(|before| before.rollout.as_ref());
     let goes_on = old.is_some_and(|old| old.id == rollout.id && old.attempt == rollout.attempt);
-    (!goes_on).then(|| Milestone::Begun { what: "rollout", id: id(rollout), version: rollout.version.clone() })
+    (!goes_on).then(|| Milestone::Begun {
+        what: "rollout",
+        id: id(rollout),
+        version: rollout.version.clone(),
+        by: rollout.requested_by.clone(),
+    })
 }
 
 fn is_same_end(old: &HistoryEntry, new: &HistoryEntry) -> bool {
@@ -72,8 +77,12 @@ mod tests {
         let (nine, later, ten) = ("2026-11-24T09:00:00Z", "2026-11-24T09:00:40Z", "2026-11-24T10:00:00Z");
         let (first, second) = (rollout("1.0", "v1", nine), rollout("2.0", "v2", ten));
         let runs = status(&first, &[entry(1, "v1", nine, None)]);
-        let begun =
-            |id: &str, version: &str| Milestone::Begun { what: "rollout", id: id.into(), version: version.into() };
+        let begun = |id: &str, version: &str| Milestone::Begun {
+            what: "rollout",
+            id: id.into(),
+            version: version.into(),
+            by: None,
+        };
         let ended = |outcome: &str, seconds| Milestone::Ended {
             what: "rollout",
             id: "1.0.1".into(),

@@ -31,6 +31,7 @@ mod pins;
 mod plan;
 mod records;
 mod references;
+mod requester;
 mod rollback;
 mod rollout;
 mod schedule;

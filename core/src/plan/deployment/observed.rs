@@ -142,6 +142,9 @@ pub struct VersionObserved {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Group {
+    /// Annotations of the HostGroup: the stamps of who changed it last.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
     #[serde(default)]
     pub env: Vec<EnvVar>,
     #[serde(default)]

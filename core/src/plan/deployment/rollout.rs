@@ -12,7 +12,7 @@ use super::{
     observed::Observed,
     records::{any_failed, record},
     references::{hashes, references},
-    rollback, skip_drain,
+    requester, rollback, skip_drain,
     target::{Configured, Target, hash, hash_with_pins, is_hash_but_for_pins, is_hash_of, is_hash_with_pins},
     targets::Targets,
     value::effective_env,
@@ -134,6 +134,9 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
             (new_rollout(version, hash.clone(), revision, last_serial(observed), now), RolloutChange::Started(change))
         }
     };
+    if let RolloutChange::Started(change) = change {
+        rollout.requested_by = requester::of_start(observed, change, &of);
+    }
     if change == RolloutChange::Started(HistoryChange::Redeploy) {
         let serial = last_serial(observed).saturating_add(1);
         let revision = RolloutId::read(&rollout.id).map_or(1, |id| id.revision);
@@ -203,6 +206,7 @@ fn of_record(record: &RolloutRecord, serial: i64) -> Rollout {
         attempt: 1,
         version: record.version.clone(),
         digest: format!("sha256:{}", record.digest),
+        requested_by: None,
         started_at: Time(record.started_at),
         progressed_at: Time(record.started_at),
         phases: BTreeMap::new(),

@@ -104,6 +104,7 @@ impl Simulation {
             namespace_terminating: false,
             project: true,
             group: Some(Group {
+                annotations: BTreeMap::new(),
                 deleting: false,
                 keep_secrets_on_host: false,
                 env: vec![],
