@@ -8,6 +8,7 @@ use std::{fmt, future::Future, io::Write, path::PathBuf, sync::Arc, time::Instan
 use super::clock;
 use crate::model::ids::FenceToken;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// One effect on the outside world: a name of the closed list (`host.stop`, `git.tag`, …) and what it is done to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct LeaseTerm {
     /// Monotonic; `None` for a gate without a lease (tools and tests).
     pub until: Option<Instant>,
     pub token: FenceToken,
+    /// Whose hosts all Deployments of the term take over, as a person said on the object of leaders (`landfall.dev/adopt-all`).
+    pub adopt_all: Option<String>,
     /// No lease can be had any more, by nobody: only what lets go of objects may be done.
     pub namespace_deleting: bool,
 }
@@ -64,25 +67,43 @@ pub struct Gate {
 
 struct Inner {
     held: Mutex<Option<LeaseTerm>>,
+    adopt_all: watch::Sender<Option<String>>,
     probe: Probe,
 }
 
 impl Gate {
     /// A gate that is shut until [`Gate::open`] is called.
     pub fn shut() -> Self {
-        Self { inner: Arc::new(Inner { held: Mutex::new(None), probe: Probe::from_environment() }) }
+        let (held, adopt_all) = (Mutex::new(None), watch::Sender::new(None));
+        Self { inner: Arc::new(Inner { held, adopt_all, probe: Probe::from_environment() }) }
     }
 
     /// A gate for one process that needs no lease.
     pub fn open_for(token: FenceToken) -> Self {
         let gate = Self::shut();
-        gate.open(LeaseTerm { until: None, token, namespace_deleting: false });
+        gate.open(LeaseTerm { until: None, token, adopt_all: None, namespace_deleting: false });
         gate
     }
 
     /// The lease was won or renewed.
     pub fn open(&self, held: LeaseTerm) {
+        let adopt_all = held.adopt_all.clone();
         *self.inner.held.lock() = Some(held);
+        self.inner.adopt_all.send_if_modified(|known| {
+            let changes = *known != adopt_all;
+            *known = adopt_all;
+            changes
+        });
+    }
+
+    /// What the object of leaders said last of hosts that all Deployments take over.
+    pub(crate) fn adopt_all(&self) -> Option<String> {
+        self.inner.adopt_all.borrow().clone()
+    }
+
+    /// Its changes.
+    pub(crate) fn adopt_all_changes(&self) -> watch::Receiver<Option<String>> {
+        self.inner.adopt_all.subscribe()
     }
 
     /// The namespace is being deleted, and the lease with it: nothing can be done on hosts any more.

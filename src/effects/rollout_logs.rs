@@ -339,7 +339,7 @@ mod tests {
         assert!(has("u", "10.1.1").await && has("u", "11.0.1").await);
         // Its namespace goes, and there is no lease any more.
         let token = FenceToken { epoch: "e".into(), created: 0, transitions: 0 };
-        gate.open(LeaseTerm { until: None, token, namespace_deleting: true });
+        gate.open(LeaseTerm { until: None, token, adopt_all: None, namespace_deleting: true });
         rollout_logs.remove(&gate, &store, "u").await.unwrap();
         assert!(!has("u", "10.1.1").await && !has("u", "11.0.1").await);
         assert!(has("other", "9.0.1").await && has("other", "11.0.1").await);

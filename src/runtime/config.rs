@@ -5,9 +5,13 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 /// Run the operator, with the current kubeconfig or inside a cluster
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// Namespaces to watch, each with a lease of its own [default: all namespaces, with one lease in the operator's namespace]
+    /// Namespaces to work for. No two operators work for one namespace, but as stand-by with the same list [default: all]
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     pub namespaces: Vec<String>,
+    /// Namespace of the Lease landfall-scopes, by which all operators of a control plane agree who leads which namespaces. The same for all of
+    /// them; the kubeconfig's context does not count
+    #[arg(long, value_name = "NAMESPACE", env = "LANDFALL_LEASE_NAMESPACE", default_value = "landfall-system")]
+    pub lease_namespace: String,
     /// Folder for the store, git mirrors and running builds
     #[arg(long, value_name = "DIR", env = "LANDFALL_DATA_DIR", default_value = "/var/lib/landfall")]
     pub data_dir: PathBuf,

@@ -3,9 +3,9 @@
 pub mod config;
 mod data_folder;
 pub mod dev;
-pub(crate) mod lease;
-mod namespace_state;
+mod leading;
 pub mod operator;
+mod store_owner;
 pub(crate) mod telemetry;
 mod view;
 pub mod wiring;

@@ -1,6 +1,6 @@
 //! `landfall run`: lease first, then the controllers of all kinds, until told to stop or until another has the lease.
 //!
-//! With `--namespaces` each namespace has a lease, contexts and controllers of its own. It must not know what is deployed.
+//! With `--namespaces` they are led by one term, and each has contexts and controllers of its own. It must not know what is deployed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,23 +9,26 @@ use kube::{Api, Client, Config, ResourceExt, api::PostParams, core::DeserializeG
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinSet,
 };
 
 use super::{
     config::RunArgs,
     data_folder::{self, DataFolderError},
-    lease::{Elector, LeaseError},
+    leading::{Elector, ElectorConfig, LeaseError},
+    store_owner::{self, StoreOwnerError},
     view,
     wiring::{self, Contexts, Effects, Identity},
 };
 use crate::effects::api_server::{api_message, name_program};
 use crate::{
-    api::{Build, Deployment, HostGroup, Project, view::VIEW_ADDRESS},
+    api::{Build, Deployment, HostGroup, Project},
     controllers::{
-        frame::{self, Kind},
+        frame::{self, Kind, Requeue},
         gc,
     },
     effects::{gate::Gate, store::StoreError},
+    model::leading::Scope,
     server::Leading,
 };
 
@@ -51,6 +54,8 @@ pub enum RunError {
     #[error("the store: {0}")]
     Store(#[from] StoreError),
     #[error(transparent)]
+    StoreOwner(#[from] StoreOwnerError),
+    #[error(transparent)]
     DataFolder(#[from] DataFolderError),
     #[error("this program's own path: {0}")]
     Program(std::io::Error),
@@ -63,40 +68,35 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     super::telemetry::start(args.log_format);
     data_folder::make_private(&args.data_dir)?;
     let config = Config::infer().await?;
-    let (url, own) = (config.cluster_url.to_string(), config.default_namespace.clone());
+    let (url, context_namespace) = (config.cluster_url.to_string(), config.default_namespace.clone());
     let cluster = |source| RunError::Cluster { url: url.clone(), source };
     let watches = client_for(config.clone(), WATCH_SILENCE).map_err(cluster)?;
     let client = client_for(config, CALL_SILENCE).map_err(cluster)?;
     let system = Api::<Namespace>::all(client.clone()).get("kube-system").await.map_err(cluster)?;
     let identity = Identity { control_plane_id: system.uid().unwrap_or_default(), user: own_user(&client).await };
     let (stop_sender, stop) = watch::channel(false);
-    let scopes: Vec<Option<String>> =
-        if args.namespaces.is_empty() { vec![None] } else { args.namespaces.iter().cloned().map(Some).collect() };
     let leading = watch::Sender::new(None);
     let effects = wiring::effects(&args, std::env::current_exe().map_err(RunError::Program)?)?;
+    store_owner::check(&effects.store, &identity.control_plane_id).await?;
     if let Some(address) = args.view_address {
-        view::start(&args, &client, &own, &effects, address, &leading);
+        view::start(&args, &client, &context_namespace, &effects, address, &leading);
     }
-    let mut parts = tokio::task::JoinSet::new();
-    for scope in scopes {
-        let namespace = scope.clone().unwrap_or_else(|| own.clone());
-        let clients = Clients { calls: client.clone(), watches: watches.clone() };
-        let (identity, effects, leading) = (identity.clone(), effects.clone(), leading.clone());
-        let run = Run { args: args.clone(), clients, identity, effects, leading };
-        parts.spawn(operate(run, scope, namespace, stop.clone()));
-    }
+    let clients = Clients { calls: client, watches };
+    let run = Run { args, clients, identity, context_namespace, effects, leading };
+    let mut ended = tokio::spawn(lead(run, stop));
     let signalled = stop_signal().map_err(RunError::Signals)?;
-    tokio::pin!(signalled);
-    let first = tokio::select! {
-        () = &mut signalled => Ok(()),
-        Some(ended) = parts.join_next() => ended.unwrap_or(Ok(())),
-    };
-    let _ = stop_sender.send(true);
-    let rest = async { while parts.join_next().await.is_some() {} };
-    if tokio::time::timeout(SHUTDOWN, rest).await.is_err() {
-        tracing::warn!("not everything ended in time; the next operator goes on");
+    tokio::select! {
+        () = signalled => {}
+        ended = &mut ended => return ended.unwrap_or(Ok(())),
     }
-    first
+    let _ = stop_sender.send(true);
+    match tokio::time::timeout(SHUTDOWN, ended).await {
+        Ok(ended) => ended.unwrap_or(Ok(())),
+        Err(_) => {
+            tracing::warn!("not everything ended in time; the next operator goes on");
+            Ok(())
+        }
+    }
 }
 
 /// The user that this operator is to the API server: what it created is told from what people created by that name alone.
@@ -125,78 +125,91 @@ fn client_for(mut config: Config, silence: Duration) -> Result<Client, kube::Err
     Client::try_from(config)
 }
 
-/// What all scopes of one process share.
-#[derive(Clone)]
+/// What one operator is made of.
 struct Run {
     args: RunArgs,
     clients: Clients,
     identity: Identity,
+    /// Namespace that the kubeconfig's context names.
+    context_namespace: String,
     effects: Effects,
     /// What the aggregated API may ask, while the lease is held.
     leading: watch::Sender<Leading>,
 }
 
-/// One scope: all namespaces, or one. Where one of several is deleted, it is waited for that it is made again; the others go on.
-async fn operate(
-    run: Run,
-    scope: Option<String>,
-    lease_in: String,
-    stop: watch::Receiver<bool>,
-) -> Result<(), RunError> {
-    let several = run.args.namespaces.len() > 1;
-    loop {
-        let ended = lead(run.clone(), scope.clone(), &lease_in, stop.clone()).await?;
-        if ended == Ended::Stopped || !several {
-            return Ok(());
+/// From the lease to its end.
+async fn lead(run: Run, stop: watch::Receiver<bool>) -> Result<(), RunError> {
+    let Run { args, clients, identity, context_namespace, effects, leading } = run;
+    let (gate, scope) = (Gate::shut(), Scope::of(&args.namespaces));
+    let mut elector = Elector::new(ElectorConfig {
+        client: clients.calls.clone(),
+        namespace: args.lease_namespace.clone(),
+        scope: scope.clone(),
+        duration: args.lease(),
+        control_plane_id: identity.control_plane_id.clone(),
+        view_address: view::advertised(&args),
+        context_namespace,
+        gate: gate.clone(),
+        store: effects.store.clone(),
+    });
+    let held = tokio::select! {
+        won = elector.acquire() => won?,
+        () = stopped(stop.clone()) => return Ok(()),
+    };
+    if held.is_some() {
+        tracing::info!(%scope, "this operator holds the lease");
+        if let Err(error) = store_owner::claim(&effects.store, &gate, &identity.control_plane_id).await {
+            elector.release().await;
+            return Err(error.into());
         }
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    Stopped,
-    NamespaceGone,
-}
-
-/// From the lease to its end.
-async fn lead(run: Run, scope: Option<String>, lease_in: &str, stop: watch::Receiver<bool>) -> Result<Ended, RunError> {
-    let Run { args, clients, identity, effects, leading } = run;
-    let gate = Gate::shut();
-    let elector =
-        Elector::new(clients.calls.clone(), lease_in, args.lease(), identity.control_plane_id.clone(), gate.clone())
-            .of_its_namespace(scope.is_some())
-            .annotated(VIEW_ADDRESS, view::advertised(&args));
-    let lease = tokio::select! {
-        won = elector.acquire(args.namespaces.len() < 2) => won?,
-        () = stopped(stop.clone()) => return Ok(Ended::Stopped),
-    };
-    if lease.is_some() {
-        tracing::info!(scope = scope.as_deref().unwrap_or("all namespaces"), "this operator holds the lease");
+    let (mut controllers, mut background, mut parts) = (JoinSet::new(), JoinSet::new(), Vec::new());
+    let mut led = Vec::new();
+    for namespace in namespaces_of(&scope) {
+        let Contexts { project, build, host_group, deployment, garbage, hosts, tasks } = wiring::contexts(
+            clients.calls.clone(),
+            gate.clone(),
+            args.resync(),
+            identity.clone(),
+            effects.clone(),
+        );
+        let facts = view::leading(&hosts, &deployment);
+        let (watches, requeue) = (&clients.watches, deployment.shared.requeue.clone());
+        controllers.spawn(control::<Project>(project, watches.clone(), namespace.clone(), stop.clone()));
+        controllers.spawn(control::<Build>(build, watches.clone(), namespace.clone(), stop.clone()));
+        controllers.spawn(control::<HostGroup>(host_group, watches.clone(), namespace.clone(), stop.clone()));
+        controllers.spawn(control::<Deployment>(deployment, watches.clone(), namespace.clone(), stop.clone()));
+        background.spawn(wake_for_adoptions(gate.adopt_all_changes(), requeue));
+        background.spawn(gc::keep(garbage, namespace));
+        parts.push((hosts, tasks));
+        led.push(facts);
     }
-    let rollout_logs = effects.rollout_logs.clone();
-    let Contexts { project, build, host_group, deployment, garbage, hosts, tasks } =
-        wiring::contexts(clients.calls, gate, args.resync(), identity, effects);
-    leading.send_replace(Some(view::leading(&hosts, &deployment)));
-    let mut controllers = tokio::task::JoinSet::new();
-    controllers.spawn(control::<Project>(project, clients.watches.clone(), scope.clone(), stop.clone()));
-    controllers.spawn(control::<Build>(build, clients.watches.clone(), scope.clone(), stop.clone()));
-    controllers.spawn(control::<HostGroup>(host_group, clients.watches.clone(), scope.clone(), stop.clone()));
-    controllers.spawn(control::<Deployment>(deployment, clients.watches.clone(), scope.clone(), stop.clone()));
-    let collector = tokio::spawn(gc::keep(garbage, scope));
+    // The aggregated API is of an operator for all namespaces, which has one part.
+    leading.send_replace(led.into_iter().next());
     let ended = tokio::select! {
-        kept = elector.keep(lease) => kept.map(|()| Ended::NamespaceGone).map_err(RunError::from),
-        () = async { while controllers.join_next().await.is_some() {} } => Ok(Ended::Stopped),
-        () = async { stopped(stop).await; tokio::time::sleep(RECONCILE_GRACE).await } => Ok(Ended::Stopped),
+        kept = elector.keep(held) => kept.map_err(RunError::from),
+        () = async { while controllers.join_next().await.is_some() {} } => Ok(()),
+        () = async { stopped(stop).await; tokio::time::sleep(RECONCILE_GRACE).await } => Ok(()),
     };
     leading.send_replace(None);
     controllers.abort_all();
-    collector.abort();
-    tasks.cancel_all();
-    hosts.forget_all();
+    background.abort_all();
+    for (hosts, tasks) in parts {
+        tasks.cancel_all();
+        hosts.forget_all();
+    }
     // A disk that does not answer must not keep the lease from being given back.
-    let _ = tokio::time::timeout(FLUSH_TIMEOUT, rollout_logs.flush()).await;
+    let _ = tokio::time::timeout(FLUSH_TIMEOUT, effects.rollout_logs.flush()).await;
     elector.release().await;
     ended
+}
+
+/// Each is watched by itself; `None`: all of them together.
+fn namespaces_of(scope: &Scope) -> Vec<Option<String>> {
+    match scope {
+        Scope::ControlPlane => vec![None],
+        Scope::Namespaces(names) => names.iter().cloned().map(Some).collect(),
+    }
 }
 
 async fn control<K: Kind>(
@@ -210,6 +223,13 @@ async fn control<K: Kind>(
         None => Api::all(client),
     };
     frame::run::<K>(context, api, stopped(stop)).await;
+}
+
+/// What a person says on the object of leaders is for every Deployment.
+async fn wake_for_adoptions(mut changes: watch::Receiver<Option<String>>, requeue: Requeue) {
+    while changes.changed().await.is_ok() {
+        requeue.all_deployments();
+    }
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

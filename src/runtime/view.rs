@@ -35,6 +35,7 @@ pub fn start(
     let context = server::ServerContext {
         client: client.clone(),
         namespace: own.to_owned(),
+        lease_namespace: args.lease_namespace.clone(),
         executor,
         rollout_logs,
         store,

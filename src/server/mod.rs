@@ -46,21 +46,24 @@ const PLANS_AT_ONCE: usize = 2;
 /// Dependencies of the server.
 pub(crate) struct ServerContext {
     pub client: Client,
-    /// The operator's own namespace: there are its Service, its Secret and its Lease.
+    /// The operator's own namespace: there are its Service and its Secret.
     pub namespace: String,
+    /// Namespace of the object of leaders.
+    pub lease_namespace: String,
     pub executor: Arc<dyn Executor>,
     pub rollout_logs: RolloutLogs,
     pub store: Store,
     pub git: Git,
     /// There while this operator holds the lease.
     pub leading: watch::Receiver<Leading>,
-    /// Address at which other replicas reach this one; an annotation of the Lease.
+    /// Address at which other replicas reach this one; its term says it.
     pub advertised: String,
 }
 
 /// Serves until the process ends. What is missing (a right, the Secret) is logged and waited for: the operator works without it.
 pub async fn serve(context: ServerContext, address: SocketAddr) {
-    let ServerContext { client, namespace, executor, rollout_logs, store, git, leading, advertised } = context;
+    let ServerContext { client, namespace, lease_namespace, executor, rollout_logs, store, git, leading, advertised } =
+        context;
     let view = Arc::new(View {
         client,
         namespace,
@@ -70,7 +73,7 @@ pub async fn serve(context: ServerContext, address: SocketAddr) {
         git,
         hosts: leading,
         advertised,
-        leader: Leader::default(),
+        leader: Leader::new(lease_namespace),
         access: Access::default(),
         followers: LogFollowers::default(),
         reader_permits: ReaderPermits::default(),

@@ -32,7 +32,7 @@ pub async fn relayed(
     if view.leads() || peer.caller == Caller::Replica {
         return None;
     }
-    let address = view.leader.address(&view.client, &view.namespace, &view.advertised).await?;
+    let address = view.leader.address(&view.client, &view.advertised).await?;
     match relay(&peer.tls, &address, (method, body), headers, uri).await {
         Ok(response) => Some(response),
         Err(error) => {

@@ -19,6 +19,7 @@ use std::{
 use futures::StreamExt;
 use hyper::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::{
+    coordination::v1::Lease,
     core::v1::Namespace,
     rbac::v1::{RoleBinding, RoleRef, Subject},
 };
@@ -28,6 +29,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     runtime::{WatchStreamExt, watcher},
 };
+use landfall::model::leading::{Leadership, OBJECT};
 use rustix::process::{Pid, Signal};
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -162,6 +164,18 @@ impl TestNamespace {
     pub async fn delete(self) {
         Api::<Namespace>::all(self.client.clone()).delete(&self.name, &DeleteParams::default()).await.expect("deleted");
     }
+}
+
+/// Who leads, by the object in this namespace: `None` where there is none.
+pub async fn leadership(client: &Client, namespace: &str) -> Option<Leadership> {
+    let lease = Api::<Lease>::namespaced(client.clone(), namespace).get_opt(OBJECT).await.expect("an answer")?;
+    Some(Leadership::read(&lease.metadata.annotations.unwrap_or_default()).expect("a leadership"))
+}
+
+/// The holder of the only term of that object; empty where there is none.
+pub async fn leader(client: &Client, namespace: &str) -> String {
+    let terms = leadership(client, namespace).await.map(|leadership| leadership.terms);
+    terms.and_then(|mut terms| terms.pop()).map_or(String::new(), |term| term.holder)
 }
 
 /// A `landfall dev`: one's own, or one that tests share.
@@ -339,6 +353,10 @@ impl OperatorPlan {
         if !self.namespaces.is_empty() {
             command.args(["--namespaces", &self.namespaces.join(",")]);
         }
+        // Operators of tests would all write one object: each has one of its own, in the first of its namespaces.
+        let own =
+            self.namespaces.first().filter(|_| !self.flags.iter().any(|flag| flag.starts_with("--lease-namespace")));
+        command.args(own.map(|namespace| format!("--lease-namespace={namespace}")));
         if !self.flags.iter().any(|flag| flag.starts_with("--lease-seconds")) {
             command.arg("--lease-seconds=2");
         }

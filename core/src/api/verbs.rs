@@ -10,6 +10,9 @@ pub const RETRY: &str = "landfall.dev/retry";
 pub const REDEPLOY: &str = "landfall.dev/redeploy";
 /// Take over hosts that another control plane, or a newer state of this one, acted on. The value is the id that the message shows.
 pub const ADOPT: &str = "landfall.dev/adopt";
+/// On the Lease `landfall-scopes`: `adopt` for every Deployment that its operators lead. Behind the id may follow `/` and a text, which makes
+/// the value a new one.
+pub const ADOPT_ALL: &str = "landfall.dev/adopt-all";
 /// Update hosts whose drain failed without their drain, in the attempt that the next `retry` begins. The value is the reason.
 pub const SKIP_DRAIN: &str = "landfall.dev/skip-drain";
 /// Nothing new begins while it stands there. The value is the reason.

@@ -11,8 +11,6 @@ pub const VIEW_API: &str = "view.landfall.dev/v1alpha1";
 pub const API_SERVICE: &str = "v1alpha1.view.landfall.dev";
 pub const VIEW_SERVICE: &str = "landfall-view";
 pub const VIEW_SECRET: &str = "landfall-view";
-/// On the Lease: where the operator that holds it serves this API.
-pub const VIEW_ADDRESS: &str = "landfall.dev/view-address";
 
 /// Response header of a log: the offset of its first byte. Every byte that follows is one more, so offset plus count is where to go on.
 pub const OFFSET_HEADER: &str = "landfall-offset";

@@ -4,15 +4,36 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What proves that a controller is not an old one: compared by a host in the order of its fields, within one epoch.
+/// What proves that a controller is not an old one: compared by a host within one control plane, by format, then in the order of the fields.
 ///
-/// Source: `epoch` is the uid of the namespace `kube-system`, `created` the Lease's creation time in seconds since 1970,
-/// `transitions` the Lease's `leaseTransitions` in the answer to the PUT that won.
+/// Source: `epoch` is `2:<uid of the namespace kube-system>` and `created` the counter of the object of leaders. Before that format `epoch` was
+/// the uid alone, `created` the time a Lease was made in seconds since 1970, and `transitions` its `leaseTransitions`: an operator of that
+/// time takes the new epoch for another control plane's, so it never acts where a later one has acted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FenceToken {
     pub epoch: String,
     pub created: i64,
     pub transitions: i64,
+}
+
+/// What a token of the counter's format begins with.
+const COUNTER_FORMAT: &str = "2:";
+
+impl FenceToken {
+    pub fn new(control_plane_id: &str, counter: i64) -> Self {
+        Self { epoch: format!("{COUNTER_FORMAT}{control_plane_id}"), created: counter, transitions: 0 }
+    }
+
+    /// Uid of its namespace `kube-system`.
+    pub fn control_plane_id(&self) -> &str {
+        self.epoch.strip_prefix(COUNTER_FORMAT).unwrap_or(&self.epoch)
+    }
+
+    /// Whether this is the token of a later operator of the same control plane.
+    pub fn is_later_than(&self, other: &Self) -> bool {
+        let order = |token: &Self| (token.epoch.starts_with(COUNTER_FORMAT), token.created, token.transitions);
+        self.control_plane_id() == other.control_plane_id() && order(self) > order(other)
+    }
 }
 
 /// One act on one host: done once, however often it is asked for.
@@ -113,5 +134,24 @@ impl ReleaseName {
 impl fmt::Display for ReleaseName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(epoch: &str, created: i64, transitions: i64) -> FenceToken {
+        FenceToken { epoch: epoch.to_owned(), created, transitions }
+    }
+
+    #[test]
+    fn a_token_of_the_counter_is_later_than_every_one_of_a_lease() {
+        let counter = FenceToken::new("plane", 10);
+        assert_eq!((counter.control_plane_id(), counter.epoch.as_str()), ("plane", "2:plane"));
+        assert!(counter.is_later_than(&token("plane", 9_000, 9)) && !token("plane", 9_000, 9).is_later_than(&counter));
+        assert!(FenceToken::new("plane", 11).is_later_than(&counter) && !counter.is_later_than(&counter.clone()));
+        assert!(token("plane", 1, 2).is_later_than(&token("plane", 1, 1)));
+        assert!(!FenceToken::new("other", 99).is_later_than(&counter));
     }
 }

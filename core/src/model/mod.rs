@@ -10,6 +10,7 @@ pub mod failure;
 pub mod format;
 pub mod ids;
 pub mod keyed;
+pub mod leading;
 pub mod mirror;
 pub mod names;
 pub mod retry_state;

@@ -4,6 +4,7 @@ pub mod builds;
 pub mod deployment;
 pub mod gc;
 pub mod hostgroup;
+pub mod leading;
 mod milestone;
 pub mod min_available;
 mod object;

@@ -136,14 +136,31 @@ checked! {
     }
 }
 
-/// What proves that an operator is not an old one: compared by a host in the order of its fields, within one epoch.
+/// What proves that an operator is not an old one: compared by a host within one control plane, by format, then in the order of the fields.
 ///
-/// Source: `epoch` names the control plane (uid of its namespace `kube-system`), `created` and `transitions` the term of the lease.
+/// Source: `epoch` is `2:<id of the control plane>` (uid of its namespace `kube-system`), and `created` a counter that only rises. Before that
+/// format `epoch` was the id alone, and `created` and `transitions` the term of a lease: whoever compares epochs as that time did takes the
+/// new one for another control plane's, and does not act.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FenceToken {
     pub epoch: String,
     pub created: i64,
     pub transitions: i64,
+}
+
+/// What a token of the counter's format begins with.
+const COUNTER_FORMAT: &str = "2:";
+
+impl FenceToken {
+    pub fn control_plane_id(&self) -> &str {
+        self.epoch.strip_prefix(COUNTER_FORMAT).unwrap_or(&self.epoch)
+    }
+
+    /// Whether this is the token of a later operator of the same control plane.
+    pub fn is_later_than(&self, other: &Self) -> bool {
+        let order = |token: &Self| (token.epoch.starts_with(COUNTER_FORMAT), token.created, token.transitions);
+        self.control_plane_id() == other.control_plane_id() && order(self) > order(other)
+    }
 }
 
 /// Whom a project's folder on a host belongs to.

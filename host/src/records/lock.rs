@@ -17,7 +17,6 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::fence;
 use crate::{
     clock, files,
     folder::Folder,
@@ -123,7 +122,7 @@ fn held_by(path: &Path) -> String {
 /// Ends a holder that an operator of a lower token left behind, where it is proved to be the one that is named and to have the lock open.
 fn end_stuck(path: &Path, holder: &Holder) {
     let (Some(ours), Some(named)) = (&holder.fence, named(path)) else { return };
-    if !named.fence.as_ref().is_some_and(|theirs| fence::is_later(ours, theirs)) {
+    if !named.fence.as_ref().is_some_and(|theirs| ours.is_later_than(theirs)) {
         return;
     }
     let Found::Alive(handle) = process::find(&named.process) else { return };

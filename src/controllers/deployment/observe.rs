@@ -12,7 +12,7 @@ use super::{
     records, values,
 };
 use crate::{
-    api::{Deployment, FINALIZER, HostGroup, Project, Reason, conditions::clip, deployment::DeploymentSpec},
+    api::{Deployment, FINALIZER, HostGroup, Project, Reason, conditions::clip, deployment::DeploymentSpec, verbs},
     controllers::{
         frame::ReconcileError,
         hosts::{HostKey, HostWorkerKey},
@@ -84,7 +84,7 @@ pub async fn observe(object: &Deployment, context: &DeploymentContext) -> Result
         generation: object.metadata.generation.unwrap_or_default(),
         created: object.metadata.creation_timestamp.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0),
         deleted: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-        annotations: object.annotations().clone(),
+        annotations: annotations(object, context),
         status: object.status.clone(),
         control_plane_id: context.hosts.control_plane_id.clone(),
         token: context.shared.gate.token().ok(),
@@ -123,6 +123,14 @@ async fn pinned(
         pinned.insert(version.clone(), VersionObserved { record, removed });
     }
     Ok(pinned)
+}
+
+/// Its own, and the verb that those who lead are given for all Deployments.
+fn annotations(object: &Deployment, context: &DeploymentContext) -> BTreeMap<String, String> {
+    let mut annotations = object.annotations().clone();
+    annotations.remove(verbs::ADOPT_ALL);
+    annotations.extend(context.shared.gate.adopt_all().map(|value| (verbs::ADOPT_ALL.to_owned(), value)));
+    annotations
 }
 
 /// The objects that it depends on. While nothing but its hosts has changed, those of a moment ago.

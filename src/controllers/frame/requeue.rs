@@ -69,9 +69,13 @@ impl Requeue {
         self.wake(DEPLOYMENT, namespace, name);
     }
 
+    pub(crate) fn all_deployments(&self) {
+        self.wake_known(DEPLOYMENT, |_| true);
+    }
+
     pub(crate) fn deployments_in(&self, namespace: &str) {
         self.changes.note(namespace);
-        self.wake_known(DEPLOYMENT, namespace);
+        self.wake_known(DEPLOYMENT, |of| of == namespace);
     }
 
     /// What was heard of changed objects.
@@ -92,7 +96,7 @@ impl Requeue {
         self.with(PROJECT, |subscriber| subscriber.known.contains(&(namespace.to_owned(), name.to_owned())))
     }
 
-    fn wake(&self, kind: &'static str, namespace: &str, name: &str) {
+    pub(super) fn wake(&self, kind: &'static str, namespace: &str, name: &str) {
         // After a shutdown there is no receiver, which is fine.
         self.with(kind, |subscriber| {
             subscriber.sender.as_ref().map(|sender| sender.unbounded_send((namespace.to_owned(), name.to_owned())))
@@ -114,9 +118,9 @@ impl Requeue {
         });
     }
 
-    fn wake_known(&self, kind: &'static str, namespace: &str) {
+    fn wake_known(&self, kind: &'static str, in_namespace: impl Fn(&str) -> bool) {
         self.with(kind, |subscriber| {
-            for wake in subscriber.known.iter().filter(|(of, _)| of == namespace) {
+            for wake in subscriber.known.iter().filter(|(of, _)| in_namespace(of)) {
                 subscriber.sender.as_ref().map(|sender| sender.unbounded_send(wake.clone()));
             }
         });

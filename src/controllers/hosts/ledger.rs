@@ -68,9 +68,7 @@ impl Ledger {
         let mut pages = self.0.lock();
         let page = pages.entry(group.clone()).or_insert_with(|| Page::new(term));
         if page.term != *term {
-            let is_later = page.term.epoch == term.epoch
-                && (page.term.created, page.term.transitions) > (term.created, term.transitions);
-            if is_later {
+            if page.term.is_later_than(term) {
                 return None;
             }
             *page = Page::new(term);

@@ -60,6 +60,21 @@ pub(crate) fn hash_key() -> Result<Key, BadPart> {
     Key::of(&["hash-key"])
 }
 
+/// The control plane that the store belongs to.
+pub(crate) fn control_plane() -> Result<Key, BadPart> {
+    Key::of(&["control-plane"])
+}
+
+/// That this fence was given to an operator: `fences/<n>`.
+pub(crate) fn fence(fence: i64) -> Result<Key, BadPart> {
+    Key::of(&["fences", &fence.to_string()])
+}
+
+/// The folder of all fences, for `Store::list`.
+pub(crate) fn fences() -> Result<Key, BadPart> {
+    Key::of(&["fences"])
+}
+
 /// `releases/sha256/<digest>`; `digest` is 64 lower-case hex digits, without a prefix.
 pub fn release(digest: &str) -> Result<Key, BadPart> {
     let hex = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));

@@ -1,13 +1,14 @@
-//! Namespaces that are deleted under an operator that is limited to them (F12): its lease goes with them, and its right to it.
+//! Namespaces that are deleted under an operator that is limited to them (F12), also where the object by which it leads goes with them, and
+//! its right to it.
 
 use crate::{
     control_plane::story::{Story, processes},
     support::{
-        plane,
-        wait::{find, until},
+        plane::{self, Operator},
+        wait::find,
     },
 };
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Namespace};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
     api::{DeleteParams, PostParams},
@@ -15,12 +16,13 @@ use kube::{
 use landfall::api::{Build, FINALIZER, Project};
 use serde_json::json;
 
-/// F12, where the operator's lease lies in the namespace that goes, and its right to it.
+/// F12
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_with_the_operators_own_lease_goes_and_the_operator_goes_on_in_the_others() {
+async fn a_namespace_goes_in_the_middle_of_a_rollout_and_the_operator_goes_on_in_the_others() {
     let admin = plane::kubeconfig().await;
     let other = plane::namespace("staying").await;
-    let mut story = Story::on(&admin, "leaving", |plan| plan.namespace(&other.name)).await;
+    let lease = format!("--lease-namespace={}", other.name);
+    let story = Story::on(&admin, "leaving", |plan| plan.namespace(&other.name).flag(lease)).await;
     story.first().await;
     story.ask_for_second().await;
     story.half_deployed("v2").await;
@@ -43,9 +45,17 @@ async fn a_namespace_with_the_operators_own_lease_goes_and_the_operator_goes_on_
     other.api::<Project>().create(&PostParams::default(), &project).await.unwrap();
     let decided = |project: &Project| project.status.as_ref().is_some_and(|status| status.observed_generation == 1);
     story.operator.until(&other.api(), "shop", "decided on", decided).await;
+}
 
-    // One that went while no operator ran: nobody ever had a lease in it that could be had again.
-    story.operator.kill9().await;
+/// F12, where the object lies in the namespace that goes, and it is all that the operator works for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_with_the_operators_own_lease_goes_while_it_leads_and_while_no_operator_runs() {
+    let story = Story::on(&plane::kubeconfig().await, "own", |plan| plan).await;
+    story.first().await;
+    gone(&story, &story.space.name).await;
+
+    // Nobody ever led by an object in this one that could be had again.
+    let other = plane::namespace("closing").await;
     let build = json!({
         "apiVersion": "landfall.dev/v1alpha1", "kind": "Build",
         "metadata": { "name": "shop-1", "finalizers": [FINALIZER] },
@@ -55,9 +65,7 @@ async fn a_namespace_with_the_operators_own_lease_goes_and_the_operator_goes_on_
     other.api::<Build>().create(&PostParams::default(), &build).await.unwrap();
     let namespaces: Api<Namespace> = Api::all(other.client.clone());
     namespaces.delete(&other.name, &DeleteParams::default()).await.unwrap();
-    let leases: Api<Lease> = other.api();
-    until("gone: the lease", || async { leases.get_opt("landfall").await.unwrap().is_none() }).await;
-    story.operator.restart().await;
+    let _operator = Operator::start(&[&other.name]).await;
     gone(&story, &other.name).await;
 }
 

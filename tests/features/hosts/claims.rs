@@ -142,7 +142,7 @@ async fn one_machine_under_two_addresses_is_found_out_and_deployed_to_once() {
 async fn is_taken(bench: &Bench, i: usize) {
     let files = format!("{0}/.landfall/owner {0}/.landfall/fence", bench.folder());
     let script = format!(
-        "P=$(grep -o '\"epoch\":\"[^\"]*' {}/.landfall/fence | cut -d'\"' -f4); sed -i \"s/$P/plane-elsewhere/\" {files}",
+        "P=$(grep -o '\"epoch\":\"[^\"]*' {}/.landfall/fence | cut -d'\"' -f4 | sed 's/^2://'); sed -i \"s/$P/plane-elsewhere/\" {files}",
         bench.folder()
     );
     bench.hosts.host(i).sh(&script).await;

@@ -1,6 +1,7 @@
 //! Operators that are killed, that follow, and that do not lead.
 
 use super::*;
+use crate::support::plane::leadership;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_goes_on_over_killed_operators_and_a_namespace_goes_while_none_is_there() {
@@ -112,10 +113,8 @@ async fn a_replica_that_does_not_lead_relays_and_without_a_leader_serves_what_is
     std::os::unix::fs::symlink(data[0].join("store"), data[1].join("store")).unwrap();
     let mut leader = Replica::start(&dev, &data[0], first, "300");
     eventually("the first one leads", || async {
-        let leases =
-            Api::<k8s_openapi::api::coordination::v1::Lease>::namespaced(bench.client.clone(), "landfall-system");
-        let lease = leases.get_opt("landfall").await.unwrap()?;
-        assert_eq!(lease.metadata.annotations?.get(view::VIEW_ADDRESS)?, &format!("127.0.0.1:{first}"));
+        let term = leadership(&bench.client, "landfall-system").await?.terms.pop()?;
+        assert_eq!(term.view_address, Some(format!("127.0.0.1:{first}")));
         Some(())
     })
     .await;

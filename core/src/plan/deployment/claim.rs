@@ -9,7 +9,7 @@ use crate::{
     model::{
         Failure,
         facts::{FolderFacts, ProcessFacts},
-        ids::Owner,
+        ids::{FenceToken, Owner},
     },
 };
 
@@ -89,11 +89,11 @@ impl<'a> Claims<'a> {
     /// `None` without a recorded owner.
     fn by_owner_file(&self, host: &Host, folder: &FolderFacts) -> Option<Claim> {
         let ours = &self.observed.control_plane_id;
-        let fence = folder.fence.as_ref().map(|fence| &fence.epoch);
-        let owner_plane = folder.owner.as_ref().map(|owner| &owner.control_plane_id);
+        let fence = folder.fence.as_ref().map(FenceToken::control_plane_id);
+        let owner_plane = folder.owner.as_ref().map(|owner| owner.control_plane_id.as_str());
         let foreign = fence.filter(|id| *id != ours).or_else(|| owner_plane.filter(|id| *id != ours));
         if let Some(control_plane_id) = foreign {
-            return Some(Claim::Foreign { control_plane_id: control_plane_id.clone(), owner: folder.owner.clone() });
+            return Some(Claim::Foreign { control_plane_id: control_plane_id.to_owned(), owner: folder.owner.clone() });
         }
         let owner = folder.owner.as_ref()?;
         if owner.uid == self.observed.uid {
@@ -116,9 +116,8 @@ impl<'a> Claims<'a> {
         }
         let process = folder.process.as_ref().filter(|process| process.uid == self.observed.uid);
         let there = process.map_or(0, |process| process.revision);
-        let fenced = folder.fence.as_ref().zip(self.observed.token.as_ref()).is_some_and(|(theirs, ours)| {
-            theirs.epoch == ours.epoch && (theirs.created, theirs.transitions) > (ours.created, ours.transitions)
-        });
+        let fences = folder.fence.as_ref().zip(self.observed.token.as_ref());
+        let fenced = fences.is_some_and(|(theirs, ours)| theirs.is_later_than(ours));
         let is_on_record = |one: &HostAhead| one.host == host.name && one.revision == there;
         let is_new = there > self.known_revision && is_plausible(self.known_revision, there);
         // Our own numbers are higher once a new revision was given: that makes it none of ours.

@@ -41,6 +41,7 @@ pub struct Observed {
     /// Its deletionTimestamp.
     #[serde(default)]
     pub deleted: Option<Timestamp>,
+    /// With `adopt-all` of those who lead, which is for each of their Deployments.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
     pub spec: DeploymentSpec,

@@ -169,7 +169,7 @@ fn handled(observed: &Observed, decided: bool) -> verbs::LastHandled {
     if !decided && !observed.is_first_decision() {
         return before.clone();
     }
-    let all = [verbs::RETRY, verbs::REDEPLOY, verbs::ADOPT, verbs::ABORT, verbs::PROMOTE];
+    let all = [verbs::RETRY, verbs::REDEPLOY, verbs::ADOPT, verbs::ADOPT_ALL, verbs::ABORT, verbs::PROMOTE];
     verbs::handled(&all, &observed.annotations, before)
 }
 

@@ -163,12 +163,11 @@ fn unselectable(why: &Unselectable, group: &str) -> Failure {
 /// another control plane, or of a later state of this one, is set aside; several prove that this one was restored from a backup.
 fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
     let claims = Claims::new(observed, targets.group);
-    let adopt = verbs::asked(
-        verbs::ADOPT,
-        &observed.annotations,
-        &observed.before().last_handled,
-        observed.is_first_decision(),
-    );
+    let asked =
+        |verb| verbs::asked(verb, &observed.annotations, &observed.before().last_handled, observed.is_first_decision());
+    let (adopt, adopt_all) = (asked(verbs::ADOPT), asked(verbs::ADOPT_ALL));
+    let all_of = adopt_all.and_then(|value| value.split('/').next());
+    let adopts = |control_plane_id: &str| [adopt, all_of].contains(&Some(control_plane_id));
     let mut not_ours = Vec::new();
     let mut entries: BTreeMap<String, usize> = BTreeMap::new();
     for host in &targets.group.hosts {
@@ -185,11 +184,11 @@ fn apply_claims(observed: &Observed, targets: &mut Targets<'_>) {
                 targets.replaces.insert(host.name.clone(), owner);
                 continue;
             }
-            Claim::Foreign { control_plane_id, owner } if adopt == Some(control_plane_id.as_str()) => {
+            Claim::Foreign { control_plane_id, owner } if adopts(&control_plane_id) => {
                 targets.adopt.push((host.name.clone(), owner));
                 continue;
             }
-            Claim::Ahead { fenced, .. } if adopt == Some(observed.control_plane_id.as_str()) => {
+            Claim::Ahead { fenced, .. } if adopts(&observed.control_plane_id) => {
                 targets.adopt.extend(fenced.then(|| (host.name.clone(), None)));
                 continue;
             }

@@ -1,4 +1,4 @@
-//! State of a namespace that a lease lies in. One that is being deleted takes the lease and the right to it along, and then waits for our
+//! State of a namespace that the object of leaders lies in. One that is being deleted takes the object and the right to it along, and then waits for our
 //! finalizers, which could not be removed without that lease. It must not decide what is released.
 
 use k8s_openapi::api::events::v1::Event;
