@@ -9,6 +9,7 @@
 //! | `watch.rs` | lists, watches and requeues become reconciles; `deletions.rs`, `requeue.rs` and `changes.rs` belong to it, `backoff.rs` says when to try again |
 //! | `reconcile.rs` | the driver: one decision about one object, and what follows |
 //! | `commit.rs` | the status on record; `patch.rs` is the change as operations, `throttle.rs` says which one can wait |
+//! | `overwritten.rs` | a status that somebody else wrote over is decided on again |
 //! | `unreadable.rs` | a Warning event on an object that can't be read |
 //! | `finalizer.rs` | the finalizer as the plan says |
 //! | `events.rs` | events for people's eyes |
@@ -21,6 +22,7 @@ mod events;
 mod failures;
 mod finalizer;
 mod kind;
+mod overwritten;
 mod patch;
 mod recent_events;
 mod reconcile;

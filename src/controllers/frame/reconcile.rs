@@ -11,6 +11,7 @@ use super::{
     commit::{commit, read},
     finalizer::sync_finalizer,
     kind::{Context, Kind, key, key_of, span_of},
+    overwritten::OnRecord,
     unreadable::report_unreadable,
 };
 use crate::{controllers::error::ReconcileError, effects::clock};
@@ -93,6 +94,9 @@ async fn observe_plan_act<K: Kind>(
     }
     object.grant(&observed, &plan, context)?;
     let committed = commit(object, raw, &plan, context).await?;
+    if let Some(now) = OnRecord::of(&committed.object) {
+        shared.writes.decided(&key(&committed.object), now);
+    }
     for action in plan.actions {
         tracing::debug!(?action, "act");
         committed.object.act(action, context).await?;

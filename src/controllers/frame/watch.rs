@@ -17,6 +17,7 @@ use super::{
     backoff::retry,
     deletions::DeletionWatch,
     kind::{Context, Kind},
+    overwritten,
     reconcile::reconcile,
 };
 use crate::controllers::error::ReconcileError;
@@ -54,12 +55,14 @@ pub async fn run<K: Kind>(
         .subscribe(K::KIND)
         .map(|(namespace, name)| ObjectRef::<DeserializeGuard<K>>::new(&name).within(&namespace));
     let heard = context.shared().requeue.clone();
+    let watching = context.clone();
     let (reader, writer) = reflector::store();
     let mut deletions = DeletionWatch::new(context.clone(), reader.clone());
     let changes = reflector::reflector(writer, watched(scope, context.shared().resync))
         .default_backoff()
         .inspect_ok(move |event| deletions.observe_event(event))
         .touched_objects()
+        .inspect_ok(move |object| overwritten::observe::<K>(object, &watching))
         .predicate_filter(
             predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
             Default::default(),

@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::throttle::DISPLAY_EVERY;
+use super::{overwritten::OnRecord, throttle::DISPLAY_EVERY};
 
 /// Number of entries above which old ones are removed.
 const WRITTEN_MAX: usize = 1024;
@@ -18,6 +18,10 @@ pub(super) struct Writes {
     uncertain: Mutex<HashSet<String>>,
     /// When the status of an object was written last.
     written: Mutex<HashMap<String, Instant>>,
+    /// Each object as it was decided on last.
+    decided: Mutex<HashMap<String, OnRecord>>,
+    /// Objects that are looked at soon, as they were heard of last: somebody else may have written their status.
+    suspects: Mutex<HashMap<String, OnRecord>>,
 }
 
 impl Writes {
@@ -48,7 +52,31 @@ impl Writes {
         self.written.lock().get(key).copied()
     }
 
+    /// This is as it should be. An older decision that ends later says nothing.
+    pub(super) fn decided(&self, key: &str, now: OnRecord) {
+        let mut decided = self.decided.lock();
+        let before = decided.get(key).map_or(0, |before| before.version);
+        if now.version >= before {
+            decided.insert(key.to_owned(), now);
+        }
+    }
+
+    /// Whether a state that was heard of is not as this operator decided last.
+    pub(super) fn is_overwritten(&self, key: &str, heard: &OnRecord) -> bool {
+        self.decided.lock().get(key).is_some_and(|decided| heard.is_overwritten(decided))
+    }
+
+    /// Whether that is new: else the object is looked at soon anyway.
+    pub(super) fn suspect(&self, key: &str, heard: OnRecord) -> bool {
+        self.suspects.lock().insert(key.to_owned(), heard).is_none()
+    }
+
+    pub(super) fn take_suspect(&self, key: &str) -> Option<OnRecord> {
+        self.suspects.lock().remove(key)
+    }
+
     pub(super) fn forget(&self, key: &str) {
+        self.decided.lock().remove(key);
         self.written.lock().remove(key);
         self.uncertain.lock().remove(key);
     }

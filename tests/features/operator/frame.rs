@@ -575,6 +575,23 @@ async fn what_a_later_version_wrote_into_a_status_stays() {
     assert_eq!(status["future"], json!({ "of": ["status"] }), "{status}");
 }
 
+#[tokio::test]
+async fn a_status_that_somebody_else_wrote_over_is_put_right_in_seconds() {
+    let bench = Bench::new().await;
+    bench.create("forged", json!("one")).await;
+    bench.until_said("forged", "one").await;
+    let before = looks_at("forged").len();
+    let forged = Patch::Merge(json!({ "status": { "said": "two", "shown": 7 } }));
+    bench.raw().patch_status("forged", &PatchParams::default(), &forged).await.unwrap();
+    bench.until_said("forged", "one").await;
+    assert_eq!(bench.raw().get("forged").await.unwrap().data["status"]["shown"], 0);
+    // Neither what it wrote itself nor a mark on the object is somebody else's status.
+    let label = Patch::Merge(json!({ "metadata": { "labels": { "mark": "1" } } }));
+    bench.raw().patch("forged", &PatchParams::default(), &label).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(looks_at("forged").len(), before + 1, "it was decided on once for it");
+}
+
 /// What a Build and a Project left that are gone, beside what belongs to those with these uids.
 async fn nobodys_leftovers_go_beside([build, project]: [String; 2], client: Client) {
     let folder = tempfile::tempdir().unwrap();
