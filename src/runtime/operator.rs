@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     config::RunArgs,
     data_folder::{self, DataFolderError},
-    leading::{Elector, ElectorConfig, LeaseError},
+    leading::{Acquired, Elector, ElectorConfig, LeaseError, keep_on_record},
     store_owner::{self, StoreOwnerError},
     view,
     wiring::{self, Contexts, Effects, Identity},
@@ -152,44 +152,52 @@ async fn lead(run: Run, stop: watch::Receiver<bool>) -> Result<(), RunError> {
         gate: gate.clone(),
         store: effects.store.clone(),
     });
-    let held = tokio::select! {
-        won = elector.acquire() => won?,
-        () = stopped(stop.clone()) => return Ok(()),
+    let held = match elector.acquire(stopped(stop.clone())).await? {
+        Acquired::Held(held) => Some(held),
+        Acquired::NamespaceDeleting => None,
+        Acquired::Stopped => return Ok(()),
     };
-    if held.is_some() {
-        tracing::info!(%scope, "this operator holds the lease");
-        if let Err(error) = store_owner::claim(&effects.store, &gate, &identity.control_plane_id).await {
-            elector.release().await;
-            return Err(error.into());
-        }
-    }
+    let term = held.as_ref().and_then(|held| held.term().cloned());
     let (mut controllers, mut background, mut parts) = (JoinSet::new(), JoinSet::new(), Vec::new());
-    let mut led = Vec::new();
-    for namespace in namespaces_of(&scope) {
-        let Contexts { project, build, host_group, deployment, garbage, hosts, tasks } = wiring::contexts(
-            clients.calls.clone(),
-            gate.clone(),
-            args.resync(),
-            identity.clone(),
-            effects.clone(),
-        );
-        let facts = view::leading(&hosts, &deployment);
-        let (watches, requeue) = (&clients.watches, deployment.shared.requeue.clone());
-        controllers.spawn(control::<Project>(project, watches.clone(), namespace.clone(), stop.clone()));
-        controllers.spawn(control::<Build>(build, watches.clone(), namespace.clone(), stop.clone()));
-        controllers.spawn(control::<HostGroup>(host_group, watches.clone(), namespace.clone(), stop.clone()));
-        controllers.spawn(control::<Deployment>(deployment, watches.clone(), namespace.clone(), stop.clone()));
-        background.spawn(wake_for_adoptions(gate.adopt_all_changes(), requeue));
-        background.spawn(gc::keep(garbage, namespace));
-        parts.push((hosts, tasks));
-        led.push(facts);
-    }
-    // The aggregated API is of an operator for all namespaces, which has one part.
-    leading.send_replace(led.into_iter().next());
-    let ended = tokio::select! {
-        kept = elector.keep(held) => kept.map_err(RunError::from),
-        () = async { while controllers.join_next().await.is_some() {} } => Ok(()),
-        () = async { stopped(stop).await; tokio::time::sleep(RECONCILE_GRACE).await } => Ok(()),
+    let ended = {
+        let keeping = elector.keep(held);
+        tokio::pin!(keeping);
+        let led = async {
+            if let Some(term) = term {
+                tracing::info!(%scope, fence = term.fence, "this operator holds the lease");
+                store_owner::claim(&effects.store, &gate, &identity.control_plane_id).await?;
+                background.spawn(keep_on_record(effects.store.clone(), gate.clone(), term));
+            }
+            let mut facts = Vec::new();
+            for namespace in namespaces_of(&scope) {
+                let Contexts { project, build, host_group, deployment, garbage, hosts, tasks } = wiring::contexts(
+                    clients.calls.clone(),
+                    gate.clone(),
+                    args.resync(),
+                    identity.clone(),
+                    effects.clone(),
+                );
+                facts.push(view::leading(&hosts, &deployment));
+                let (watches, requeue) = (&clients.watches, deployment.shared.requeue.clone());
+                controllers.spawn(control::<Project>(project, watches.clone(), namespace.clone(), stop.clone()));
+                controllers.spawn(control::<Build>(build, watches.clone(), namespace.clone(), stop.clone()));
+                controllers.spawn(control::<HostGroup>(host_group, watches.clone(), namespace.clone(), stop.clone()));
+                controllers.spawn(control::<Deployment>(deployment, watches.clone(), namespace.clone(), stop.clone()));
+                background.spawn(wake_for_adoptions(gate.adopt_all_changes(), requeue));
+                background.spawn(gc::keep(garbage, namespace));
+                parts.push((hosts, tasks));
+            }
+            // The aggregated API is of an operator for all namespaces, which has one part.
+            leading.send_replace(facts.into_iter().next());
+            while controllers.join_next().await.is_some() {}
+            Ok(())
+        };
+        // The term is renewed from the first moment on, also where the store is slow.
+        tokio::select! {
+            kept = &mut keeping => kept.map_err(RunError::from),
+            led = led => led,
+            () = async { stopped(stop.clone()).await; tokio::time::sleep(RECONCILE_GRACE).await } => Ok(()),
+        }
     };
     leading.send_replace(None);
     controllers.abort_all();

@@ -113,15 +113,14 @@ pub struct Unreadable {
 }
 
 impl Leadership {
+    /// Whoever makes the object writes both annotations: one that is missing is no free scope.
     pub fn read(annotations: &BTreeMap<String, String>) -> Result<Self, Unreadable> {
-        let counter = match annotations.get(FENCE_COUNTER) {
-            Some(text) => text.parse().map_err(|_| unreadable(FENCE_COUNTER, format!("{text:?} is no number")))?,
-            None => 0,
-        };
-        let terms: Vec<Term> = match annotations.get(SCOPES) {
-            Some(text) => serde_json::from_str(text).map_err(|error| unreadable(SCOPES, error.to_string()))?,
-            None => Vec::new(),
-        };
+        let text =
+            |annotation| annotations.get(annotation).ok_or_else(|| unreadable(annotation, "it was removed".to_owned()));
+        let terms: Vec<Term> =
+            serde_json::from_str(text(SCOPES)?).map_err(|error| unreadable(SCOPES, error.to_string()))?;
+        let counter = text(FENCE_COUNTER)?;
+        let counter = counter.parse().map_err(|_| unreadable(FENCE_COUNTER, format!("{counter:?} is no number")))?;
         let counter = terms.iter().map(|term| term.fence).fold(counter, i64::max);
         Ok(Self { counter, terms })
     }
@@ -181,11 +180,6 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_annotations_is_one_that_nobody_leads_by() {
-        assert_eq!(Leadership::read(&BTreeMap::new()), Ok(Leadership::default()));
-    }
-
-    #[test]
     fn a_counter_that_was_set_back_by_hand_stays_above_every_fence() {
         let mut annotations = BTreeMap::new();
         Leadership { counter: 0, terms: vec![term(&["a"], 9)] }.write(&mut annotations).unwrap();
@@ -194,9 +188,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named_and_not_taken_for_nothing() {
+        let mut whole = BTreeMap::new();
+        Leadership::default().write(&mut whole).unwrap();
+        assert_eq!(Leadership::read(&whole), Ok(Leadership::default()));
         for (annotation, text) in [(FENCE_COUNTER, "many"), (SCOPES, "{}"), (SCOPES, "[{\"holder\":1}]")] {
-            let read = Leadership::read(&BTreeMap::from([(annotation.to_owned(), text.to_owned())]));
-            assert_eq!(read.unwrap_err().annotation, annotation);
+            let mut broken = whole.clone();
+            broken.insert(annotation.to_owned(), text.to_owned());
+            assert_eq!(Leadership::read(&broken).unwrap_err().annotation, annotation);
+            broken.remove(annotation);
+            assert_eq!(Leadership::read(&broken).unwrap_err().annotation, annotation, "somebody removed it");
         }
     }
 }

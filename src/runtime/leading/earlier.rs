@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
@@ -27,6 +28,9 @@ const LED_BY: &str = "landfall.dev/led-by";
 /// They last that many times longer than a term, and so are renewed less often.
 const TIMES_LONGER: u32 = 4;
 
+/// The longest that one lasts: whoever may write a Lease of one namespace holds up nobody for longer by its duration.
+const LONGEST: Duration = Duration::from_secs(1200);
+
 pub(super) struct EarlierLeases {
     places: Vec<Place>,
     identity: String,
@@ -44,6 +48,14 @@ struct Place {
     since: Option<(String, Instant)>,
     /// When it was last written as ours.
     held: Option<Instant>,
+}
+
+impl Place {
+    /// It was written as ours, or can't be had.
+    fn note(&mut self, written: Option<Lease>) {
+        self.held = written.is_some().then(clock::monotonic);
+        self.found = written;
+    }
 }
 
 /// An operator from before leads.
@@ -78,8 +90,9 @@ impl EarlierLeases {
 
     /// Reads all of them; the first one that an operator from before may still hold.
     pub async fn holder(&mut self) -> Result<Option<Holder>, kube::Error> {
-        for place in &mut self.places {
-            place.found = unless_refused(place.api.get_opt(NAME).await, &place.namespace)?.flatten();
+        let answers = join_all(self.places.iter().map(|place| place.api.get_opt(NAME))).await;
+        for (place, answer) in self.places.iter_mut().zip(answers) {
+            place.found = unless_refused(answer, &place.namespace)?.flatten();
             let Some(lease) = &place.found else { continue };
             let holder = holder_of(lease);
             if holder.is_empty() || holder == self.identity || led_by(lease) == Some(&self.led_by) {
@@ -93,7 +106,8 @@ impl EarlierLeases {
             };
             place.since = Some((version, since));
             let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(15);
-            if now < since + Duration::from_secs(u64::try_from(seconds).unwrap_or(15)) {
+            let lasts = Duration::from_secs(u64::try_from(seconds).unwrap_or(15)).min(LONGEST);
+            if now < since + lasts {
                 return Ok(Some(Holder { namespace: place.namespace.clone(), holder: holder.to_owned() }));
             }
         }
@@ -102,8 +116,9 @@ impl EarlierLeases {
 
     /// Takes those that were read. A conflict: somebody was faster.
     pub async fn take(&mut self) -> Result<(), kube::Error> {
-        for n in 0..self.places.len() {
-            self.write(n).await?;
+        let written = join_all(self.places.iter().map(|place| self.write(place))).await;
+        for (place, written) in self.places.iter_mut().zip(written) {
+            place.note(written?);
         }
         Ok(())
     }
@@ -111,24 +126,17 @@ impl EarlierLeases {
     /// Renews those that it is time for. Whoever took one from us is named.
     pub async fn renew(&mut self) -> Result<Option<Holder>, kube::Error> {
         let (now, age) = (clock::monotonic(), self.duration / 2);
-        for n in 0..self.places.len() {
-            let Some(place) = self.places.get(n) else { continue };
-            if place.held.is_none_or(|held| now.duration_since(held) < age) {
-                continue;
-            }
-            match self.write(n).await {
-                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-                done => {
-                    done?;
-                    continue;
-                }
-            }
-            if let Some(holder) = self.holder().await? {
-                return Ok(Some(holder));
-            }
-            self.write(n).await?;
+        if !self.places.iter().any(|place| place.held.is_some_and(|held| now.duration_since(held) >= age)) {
+            return Ok(None);
         }
-        Ok(None)
+        if let Some(holder) = self.holder().await? {
+            return Ok(Some(holder));
+        }
+        match self.take().await {
+            // Changed meanwhile: seen at the next try.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+            done => done.map(|()| None),
+        }
     }
 
     /// Gives back those that are ours.
@@ -152,26 +160,17 @@ impl EarlierLeases {
         }
     }
 
-    async fn write(&mut self, n: usize) -> Result<(), kube::Error> {
-        let Some(place) = self.places.get(n) else { return Ok(()) };
+    /// `None`: it can't be had there.
+    async fn write(&self, place: &Place) -> Result<Option<Lease>, kube::Error> {
         let next = self.lease(place.found.as_ref());
-        let written = match place.found {
-            Some(_) => place.api.replace(NAME, &post_params(), &next).await,
-            None => place.api.create(&post_params(), &next).await,
-        };
-        // There was one to replace: where it went, another write makes it again.
-        let missing = matches!(&written, Err(kube::Error::Api(status)) if status.code == 404) && place.found.is_some();
-        let written = if missing { written.map(Some) } else { unless_refused(written, &place.namespace) };
-        if let Some(place) = self.places.get_mut(n) {
-            match written {
-                Ok(lease) => {
-                    place.held = lease.is_some().then(clock::monotonic);
-                    place.found = lease;
-                }
-                Err(error) => return Err(error),
-            }
+        match place.found {
+            // Where it went meanwhile, another write makes it again.
+            Some(_) => match place.api.replace(NAME, &post_params(), &next).await {
+                Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
+                written => written.map(Some),
+            },
+            None => unless_refused(place.api.create(&post_params(), &next).await, &place.namespace),
         }
-        Ok(())
     }
 
     fn lease(&self, found: Option<&Lease>) -> Lease {

@@ -65,8 +65,6 @@ pub(crate) struct Elector {
     gate: Gate,
     store: Store,
     watched: Watched,
-    /// Of the term that was won last.
-    fence: Option<i64>,
     /// What a wait was last told of.
     told: String,
 }
@@ -77,6 +75,21 @@ pub(crate) struct Held {
     fence: i64,
     /// When the write that won it was begun.
     asked: Instant,
+}
+
+impl Held {
+    /// As it was won.
+    pub(crate) fn term(&self) -> Option<&Term> {
+        self.found.leadership.terms.iter().find(|term| term.fence == self.fence)
+    }
+}
+
+/// What comes of waiting for the lead.
+pub(crate) enum Acquired {
+    Held(Box<Held>),
+    /// No operator can lead, as the object's namespace is being deleted, which is all that this one works for.
+    NamespaceDeleting,
+    Stopped,
 }
 
 /// What comes of one try.
@@ -146,27 +159,25 @@ impl Elector {
             gate: config.gate,
             store: config.store,
             watched: Watched::default(),
-            fence: None,
             told: String::new(),
         }
     }
 
-    /// Waits until the scope is led by this operator; opens the gate. `None`: no operator can lead it, as the object's namespace is being
-    /// deleted, which is all that this one works for.
-    pub(crate) async fn acquire(&mut self) -> Result<Option<Held>, LeaseError> {
+    /// Waits until the scope is led by this operator; opens the gate. A try that was begun is ended before it stops: it may have won.
+    pub(crate) async fn acquire(&mut self, stopped: impl Future<Output = ()>) -> Result<Acquired, LeaseError> {
+        tokio::pin!(stopped);
         loop {
+            let mut pause = self.duration / 8;
             let attempt = tokio::time::timeout(CLAIM_TIMEOUT, self.try_once()).await;
             match attempt {
                 Ok(Ok(Attempt::Won(held))) => {
-                    self.fence = Some(held.fence);
-                    self.open(held.fence, &held.found, held.asked);
-                    self.record_fence(&held).await;
-                    return Ok(Some(*held));
+                    if self.take_earlier().await {
+                        self.open(held.fence, &held.found, held.asked);
+                        return Ok(Acquired::Held(held));
+                    }
+                    self.give_back().await;
                 }
-                Ok(Ok(Attempt::Again)) => {
-                    self.pause_for_others().await;
-                    continue;
-                }
+                Ok(Ok(Attempt::Again)) => pause = conflict_pause(),
                 Ok(Ok(Attempt::Waits)) => {}
                 Ok(Err(NotClaimed::Refused(term))) => {
                     let (namespace, scope) = (self.namespace.clone(), self.candidate.scope.clone());
@@ -176,8 +187,8 @@ impl Elector {
                 // Somebody else made it.
                 Ok(Err(NotClaimed::Object(error))) if error.is_conflict() => {}
                 Ok(Err(NotClaimed::Object(ObjectError::Api(error)))) => {
-                    if let Some(ended) = self.refused(error).await? {
-                        return Ok(ended);
+                    if self.is_refused_for_good(error).await? {
+                        return Ok(Acquired::NamespaceDeleting);
                     }
                 }
                 Ok(Err(NotClaimed::Store(error))) => {
@@ -185,24 +196,27 @@ impl Elector {
                 }
                 Err(_) => tracing::warn!("the API server does not answer about the lease; asking again"),
             }
-            tokio::time::sleep(self.duration / 8).await;
+            tokio::select! {
+                () = &mut stopped => return Ok(Acquired::Stopped),
+                () = tokio::time::sleep(pause) => {}
+            }
         }
     }
 
-    /// What the API server's refusal comes to: an error, an end without a term, or another try.
-    async fn refused(&self, error: kube::Error) -> Result<Option<Option<Held>>, LeaseError> {
+    /// What the API server's refusal comes to: an error, that no operator can lead, or (false) another try.
+    async fn is_refused_for_good(&self, error: kube::Error) -> Result<bool, LeaseError> {
         let code = match &error {
             kube::Error::Api(status) => status.code,
             _ => 0,
         };
         match code {
-            401 | 403 | 404 if self.namespace_state().await == Some(NamespaceState::Terminating) => Ok(Some(None)),
+            401 | 403 | 404 if self.namespace_state().await == Some(NamespaceState::Terminating) => Ok(true),
             // A Lease that is not there is made: it is the namespace that is missing.
             404 => Err(LeaseError::NoNamespace { namespace: self.namespace.clone() }),
             401 | 403 => Err(LeaseError::Api { namespace: self.namespace.clone(), source: error }),
             _ => {
                 tracing::warn!(error = api_message(&error), "the lease can't be read; asking again");
-                Ok(None)
+                Ok(false)
             }
         }
     }
@@ -247,13 +261,6 @@ impl Elector {
             Err(error) if matches!(error.code(), Some(404 | 409)) => return Ok(Attempt::Again),
             written => written?,
         };
-        if let Err(error) = self.earlier.take().await {
-            self.give_back(fence).await;
-            return match error {
-                kube::Error::Api(status) if matches!(status.code, 404 | 409) => Ok(Attempt::Again),
-                error => Err(error.into()),
-            };
-        }
         Ok(Attempt::Won(Box::new(Held { found, fence, asked })))
     }
 
@@ -264,20 +271,26 @@ impl Elector {
         }
     }
 
-    /// A control plane that is restored from a backup must give none of these again.
-    async fn record_fence(&self, held: &Held) {
-        let own = held.found.leadership.terms.iter().find(|term| term.fence == held.fence);
-        let Some(term) = own else { return };
-        if let Err(error) = fences::record(&self.store, &self.gate, term).await {
-            tracing::warn!(%error, fence = held.fence, "the fence can't be put on record in the store");
+    /// False: somebody was faster, or the API server does not answer.
+    async fn take_earlier(&mut self) -> bool {
+        match tokio::time::timeout(CLAIM_TIMEOUT, self.earlier.take()).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(error = api_message(&error), "a lease of operators from before can't be taken");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("the API server does not answer about leases of operators from before");
+                false
+            }
         }
     }
 
     /// Keeps it as long as possible. Returns when another operator has it, or with `Ok` when the namespace is gone: until then what is ours
     /// in it is released. One request at a time, at half of the term: an answer that never comes leaves time for a second try.
-    pub async fn keep(&mut self, held: Option<Held>) -> Result<(), LeaseError> {
+    pub async fn keep(&mut self, held: Option<Box<Held>>) -> Result<(), LeaseError> {
         if let Some(held) = held {
-            self.keep_renewing(held).await?;
+            self.keep_renewing(*held).await?;
         }
         self.release_namespace().await;
         Ok(())
@@ -296,6 +309,10 @@ impl Elector {
                     self.open(held.fence, &found, asked);
                     held.found = found;
                     pause = self.usual_pause();
+                    if let Some(other) = self.renew_earlier(timeout).await {
+                        self.gate.close();
+                        return Err(LeaseError::Lost(other));
+                    }
                 }
                 Ok(Err(NotRenewed::Lost(holder))) => {
                     self.gate.close();
@@ -338,44 +355,35 @@ impl Elector {
         for _ in 0..WRITES_MAX {
             let at = clock::monotonic();
             self.watched.observe(before.uid(), &before.leadership, at);
-            let next = leading::renew(&before.leadership, &self.watched, held.fence, clock::now(), at);
+            let own = (held.fence, self.candidate.holder.as_str());
+            let next = leading::renew(&before.leadership, &self.watched, own, clock::now(), at);
             let Some(next) = next else {
                 let successor = leading::successor(&before.leadership, &self.candidate.scope);
                 let holder = successor.map_or("nobody: its term was removed", |term| term.holder.as_str());
                 return Err(NotRenewed::Lost(holder.to_owned()));
             };
             match self.object.write(&before, &next).await {
-                Ok(found) => {
-                    self.renew_earlier().await?;
-                    return Ok(found);
-                }
+                Ok(found) => return Ok(found),
                 Err(error) if matches!(error.code(), Some(404 | 409)) => {}
                 Err(error) => return Err(error.into()),
             }
             // Another writes it, or a write of ours succeeded and only its answer was lost.
-            self.pause_for_others().await;
+            tokio::time::sleep(conflict_pause()).await;
             before = self.object.read().await?.ok_or(NotRenewed::Deleted)?;
         }
         Err(NotRenewed::Busy)
     }
 
-    async fn renew_earlier(&mut self) -> Result<(), NotRenewed> {
-        match self.earlier.renew().await {
-            Ok(None) => Ok(()),
-            Ok(Some(other)) => {
-                Err(NotRenewed::Lost(format!("{}, by the Lease {}/landfall", other.holder, other.namespace)))
-            }
-            // They last long enough for another try.
-            Err(error) => {
+    /// Whoever took one of them. They last long enough for another try.
+    async fn renew_earlier(&mut self, timeout: Duration) -> Option<String> {
+        match tokio::time::timeout(timeout, self.earlier.renew()).await {
+            Ok(Ok(other)) => other.map(|other| format!("{}, by the Lease {}/landfall", other.holder, other.namespace)),
+            Ok(Err(error)) => {
                 tracing::warn!(error = api_message(&error), "a lease of operators from before can't be renewed");
-                Ok(())
+                None
             }
+            Err(_) => None,
         }
-    }
-
-    async fn pause_for_others(&self) {
-        let pause = CONFLICT_PAUSE.mul_f64(rand::rng().random_range(0.1..1.0));
-        tokio::time::sleep(pause).await;
     }
 
     async fn is_terminating(&self) -> bool {
@@ -408,19 +416,17 @@ impl Elector {
     /// Gives it back, so that the next operator need not wait.
     pub async fn release(&mut self) {
         self.gate.close();
-        if let Some(fence) = self.fence.take() {
-            self.give_back(fence).await;
-        }
+        self.give_back().await;
         self.earlier.release().await;
     }
 
-    async fn give_back(&self, fence: i64) {
+    async fn give_back(&self) {
         for _ in 0..WRITES_MAX {
             let Ok(Some(found)) = self.object.read().await else { break };
-            let Some(next) = leading::release(&found.leadership, fence) else { return };
+            let Some(next) = leading::release(&found.leadership, &self.candidate.holder) else { return };
             match self.object.write(&found, &next).await {
                 Ok(_) => return,
-                Err(error) if error.is_conflict() => self.pause_for_others().await,
+                Err(error) if error.is_conflict() => tokio::time::sleep(conflict_pause()).await,
                 Err(_) => break,
             }
         }
@@ -439,4 +445,9 @@ impl Elector {
     fn unreadable(&self, source: Unreadable) -> LeaseError {
         LeaseError::Unreadable { namespace: self.namespace.clone(), source }
     }
+}
+
+/// Before a write is tried again that another operator was faster with.
+fn conflict_pause() -> Duration {
+    CONFLICT_PAUSE.mul_f64(rand::rng().random_range(0.1..1.0))
 }

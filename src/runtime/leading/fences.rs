@@ -1,6 +1,8 @@
 //! Fences on record in the store, created once each: a control plane that was restored from a backup, or whose object of leaders is gone,
 //! gives none a second time. Only the highest is kept.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::{
@@ -17,8 +19,19 @@ pub(super) async fn highest(store: &Store) -> Result<i64, StoreError> {
     Ok(recorded.iter().filter_map(|key| key.name().parse().ok()).max().unwrap_or(0))
 }
 
+/// Between two tries.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Puts one on record, however often that takes.
+pub(crate) async fn keep_on_record(store: Store, gate: Gate, term: Term) {
+    while let Err(error) = record(&store, &gate, &term).await {
+        tracing::warn!(%error, fence = term.fence, "the fence can't be put on record in the store; trying again");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
 /// Puts one on record, and removes those below it.
-pub(super) async fn record(store: &Store, gate: &Gate, term: &Term) -> Result<(), StoreError> {
+async fn record(store: &Store, gate: &Gate, term: &Term) -> Result<(), StoreError> {
     let record = json!({ "format": FORMAT, "namespaces": term.scope, "holder": term.holder, "since": term.since });
     // Of one number there may be a record already, where two control planes share a store: it is as high.
     store.create(gate, &keys::fence(term.fence)?, record.to_string().into_bytes()).await?;

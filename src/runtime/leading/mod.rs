@@ -16,7 +16,10 @@ mod fences;
 mod namespace_state;
 mod object;
 
-pub(crate) use self::elector::{Elector, ElectorConfig};
+pub(crate) use self::{
+    elector::{Acquired, Elector, ElectorConfig},
+    fences::keep_on_record,
+};
 use crate::{
     effects::api_server::api_message,
     model::leading::{self, OBJECT, Scope, Term},
@@ -26,8 +29,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     #[error(
-        "the Lease {namespace}/{OBJECT}, by which operators agree who leads: {}; may this operator get, create and update leases there? \
-         (manifests/operator-rights.yaml, manifests/scoped)",
+        "the Lease {namespace}/{OBJECT}, by which operators agree who leads: {}; its account needs the ClusterRole landfall-lease there \
+         (manifests/operator-rights.yaml)",
         api_message(source)
     )]
     Api { namespace: String, source: kube::Error },

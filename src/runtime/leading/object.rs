@@ -80,8 +80,10 @@ impl Object {
 
     /// Makes it, with nobody in it. When it was made stands in the answer, by the API server's clock.
     pub async fn create(&self) -> Result<Found, ObjectError> {
-        let metadata = ObjectMeta { name: Some(OBJECT.to_owned()), ..ObjectMeta::default() };
-        let empty = Lease { metadata, spec: None };
+        let mut annotations = BTreeMap::new();
+        Leadership::default().write(&mut annotations).map_err(kube::Error::SerdeError)?;
+        let (name, annotations) = (Some(OBJECT.to_owned()), Some(annotations));
+        let empty = Lease { metadata: ObjectMeta { name, annotations, ..ObjectMeta::default() }, spec: None };
         found(self.api.create(&post_params(), &empty).await?)
     }
 

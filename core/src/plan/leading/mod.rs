@@ -69,7 +69,7 @@ pub fn claim(
             false => Claim::Wait(term.clone()),
         };
     }
-    let fence = [leadership.counter, floor.recorded, floor.object_made.as_second()]
+    let fence = [leadership.counter, watched.highest(), floor.recorded, floor.object_made.as_second()]
         .into_iter()
         .fold(0, i64::max)
         .saturating_add(1);
@@ -80,27 +80,28 @@ pub fn claim(
     Claim::Write { next: Leadership { counter: fence, terms }, fence }
 }
 
-/// The term with this fence, renewed; `None`: it is not this operator's any longer. Terms of others that nobody has renewed for long are left
+/// The term of this holder with this fence, renewed; `None`: it is not there any longer. Terms of others that nobody has renewed for long are left
 /// out.
 pub fn renew(
     leadership: &Leadership,
     watched: &Watched,
-    fence: i64,
+    (fence, holder): (i64, &str),
     now: Timestamp,
     at: Instant,
 ) -> Option<Leadership> {
     let mut next = leadership.clone();
-    next.terms.retain(|term| term.fence == fence || !watched.is_abandoned(term, at));
-    let own = next.terms.iter_mut().find(|term| term.fence == fence)?;
+    let is_own = |term: &Term| term.fence == fence && term.holder == holder;
+    next.terms.retain(|term| is_own(term) || !watched.is_abandoned(term, at));
+    let own = next.terms.iter_mut().find(|term| is_own(term))?;
     own.renewals = own.renewals.saturating_add(1);
     own.renewed = now;
     Some(next)
 }
 
-/// Without the term of this fence; `None` where it is not there.
-pub fn release(leadership: &Leadership, fence: i64) -> Option<Leadership> {
+/// Without the term of this holder; `None` where it is not there.
+pub fn release(leadership: &Leadership, holder: &str) -> Option<Leadership> {
     let mut next = leadership.clone();
-    next.terms.retain(|term| term.fence != fence);
+    next.terms.retain(|term| term.holder != holder);
     (next.terms.len() < leadership.terms.len()).then_some(next)
 }
 

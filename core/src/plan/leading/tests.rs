@@ -76,7 +76,7 @@ fn an_overlapping_scope_is_refused_once_its_leader_was_seen_alive() {
     watched.observe("o", &one, at);
     let first = claim(&one, &watched, &two, floor(), second(2_000), at);
     assert!(matches!(first, Claim::Wait(_)), "it may be dead: {first:?}");
-    let renewed = renew(&one, &watched, fence, second(2_001), at).unwrap();
+    let renewed = renew(&one, &watched, (fence, "one"), second(2_001), at).unwrap();
     watched.observe("o", &renewed, at);
     for who in [two, candidate(&[], "all")] {
         let decided = claim(&renewed, &watched, &who, floor(), second(2_002), at);
@@ -119,15 +119,15 @@ fn a_fence_is_above_the_object_the_store_and_the_time_the_object_was_made() {
 fn a_term_that_is_no_longer_there_is_lost_and_its_successor_is_known() {
     let (one, fence) = led_by(&["a"], "one");
     let Some(Claim::Write { next, .. }) = decisions(&one, &candidate(&["a"], "two"), &[LEASE]).pop() else { panic!() };
-    assert_eq!(renew(&next, &Watched::default(), fence, second(3_000), start()), None);
+    assert_eq!(renew(&next, &Watched::default(), (fence, "one"), second(3_000), start()), None);
     assert_eq!(successor(&next, &scope(&["a"])).unwrap().holder, "two");
-    assert_eq!(release(&next, fence), None, "nothing of another is given back");
+    assert_eq!(release(&next, "one"), None, "nothing of another is given back");
 }
 
 #[test]
 fn a_scope_that_was_given_back_is_claimed_at_once() {
-    let (one, fence) = led_by(&["a"], "one");
-    let free = release(&one, fence).unwrap();
+    let (one, _) = led_by(&["a"], "one");
+    let free = release(&one, "one").unwrap();
     assert_eq!(free.counter, one.counter);
     assert!(matches!(&decisions(&free, &candidate(&[], "two"), &[])[..], [Claim::Write { .. }]));
 }
@@ -154,9 +154,31 @@ fn a_term_that_nobody_renews_for_long_is_left_out() {
     let (mut watched, at) = (Watched::default(), start());
     watched.observe("o", &next, at);
     for (wait, terms) in [(LEASE * 9, 2), (LEASE * 10, 1)] {
-        let renewed = renew(&next, &watched, fence, second(2_000), at + Duration::from_secs(wait)).unwrap();
+        let renewed = renew(&next, &watched, (fence, "two"), second(2_000), at + Duration::from_secs(wait)).unwrap();
         assert_eq!(renewed.terms.len(), terms, "after {wait} s");
     }
+}
+
+#[test]
+fn a_counter_that_was_set_back_by_hand_gives_no_fence_and_ends_no_term_twice() {
+    let (one, fence) = led_by(&["a"], "one");
+    let (mut watched, at) = (Watched::default(), start());
+    let two = candidate(&["a"], "two");
+    watched.observe("o", &one, at);
+    let emptied = Leadership::default();
+    watched.observe("o", &emptied, at);
+    let decided = claim(&emptied, &watched, &two, floor(), second(2_000), at);
+    assert!(matches!(decided, Claim::StandBy(_)), "the term that was there runs on: {decided:?}");
+    let later = at + Duration::from_secs(LEASE);
+    watched.observe("o", &emptied, later);
+    match claim(&emptied, &watched, &two, floor(), second(2_000), later) {
+        Claim::Write { fence: next, .. } => assert!(next > fence),
+        other => panic!("{other:?}"),
+    }
+    // One that did not see it gives the same fence again: that is no term of the first one's.
+    let (theirs, same) = led_by(&["a"], "three");
+    assert_eq!(same, fence);
+    assert_eq!(renew(&theirs, &Watched::default(), (fence, "one"), second(3_000), at), None);
 }
 
 /// The shared object as the API server keeps it.
@@ -242,7 +264,9 @@ impl World {
         }
         let until = at + Duration::from_secs(LEASE);
         if let Some((fence, _)) = process.term {
-            let Some(next) = renew(&read.leadership, &process.watched, fence, second(clock), at) else {
+            let Some(next) =
+                renew(&read.leadership, &process.watched, (fence, &process.candidate.holder), second(clock), at)
+            else {
                 process.term = None;
                 return;
             };
@@ -284,9 +308,8 @@ fn play(history: Vec<(u64, Event)>) {
             Event::GiveBack(who) => {
                 let process = &mut processes[who];
                 // The gate shuts first, whatever comes of the write.
-                if let Some((fence, _)) = process.term.take()
-                    && let Some(next) = release(&process.read.leadership, fence)
-                {
+                process.term = None;
+                if let Some(next) = release(&process.read.leadership, &process.candidate.holder) {
                     world.swap(&process.read.clone(), next);
                 }
             }

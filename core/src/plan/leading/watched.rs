@@ -11,14 +11,18 @@ use crate::model::leading::{Leadership, Term};
 /// After that many leases without a renewal a term is nobody's.
 const ABANDONED_AFTER: u32 = 10;
 
-/// Terms by their fences.
+/// Terms by their fences and holders: where a counter was set back by hand, two may have one fence.
 #[derive(Clone, Debug, Default)]
-pub struct Watched(BTreeMap<i64, Seen>);
+pub struct Watched {
+    terms: BTreeMap<(i64, String), Seen>,
+    /// The highest counter that was seen.
+    highest: i64,
+}
 
 #[derive(Clone, Debug)]
 struct Seen {
     term: Term,
-    /// Uid of the object it stood in.
+    /// Uid of the object it stands in; empty where it stands in none any longer.
     object: String,
     /// When it was first seen as it is now.
     since: Instant,
@@ -29,31 +33,44 @@ struct Seen {
 impl Watched {
     /// The object is as it was read at `at`.
     pub fn observe(&mut self, object: &str, leadership: &Leadership, at: Instant) {
-        let before = std::mem::take(&mut self.0);
+        let before = std::mem::take(&mut self.terms);
         for term in &leadership.terms {
-            let known = before.get(&term.fence).filter(|known| known.term.holder == term.holder);
+            let known = before.get(&key(term));
             let changed = known.is_none_or(|known| known.term.renewals != term.renewals);
             let (since, is_alive) = match known {
                 Some(known) if !changed => (known.since, known.is_alive),
                 _ => (at, known.is_some()),
             };
-            self.0.insert(term.fence, Seen { term: term.clone(), object: object.to_owned(), since, is_alive });
+            self.terms.insert(key(term), Seen { term: term.clone(), object: object.to_owned(), since, is_alive });
         }
-        // Another object took the place of the one that they stood in: that ends nobody's term.
-        for (fence, orphan) in before.into_iter().filter(|(_, seen)| seen.object != object) {
-            self.0.entry(fence).or_insert(orphan);
+        // Another object took the place of the one that they stood in, or an older state of it: that ends nobody's term.
+        let is_older = leadership.counter < self.highest;
+        self.highest = self.highest.max(leadership.counter);
+        for (key, seen) in before.into_iter().filter(|(_, seen)| !seen.is_over(at, 1)) {
+            if is_older || seen.object != object {
+                self.terms.entry(key).or_insert(Seen { object: String::new(), ..seen });
+            }
         }
+    }
+
+    /// The highest counter that was seen.
+    pub(super) fn highest(&self) -> i64 {
+        self.highest
     }
 
     /// Terms that may still be somebody's, and whether their holders were seen alive.
     pub(super) fn running(&self, at: Instant) -> impl Iterator<Item = (&Term, bool)> {
-        self.0.values().filter(move |seen| !seen.is_over(at, 1)).map(|seen| (&seen.term, seen.is_alive))
+        self.terms.values().filter(move |seen| !seen.is_over(at, 1)).map(|seen| (&seen.term, seen.is_alive))
     }
 
     /// Nobody has renewed it for many times its lease.
     pub(super) fn is_abandoned(&self, term: &Term, at: Instant) -> bool {
-        self.0.get(&term.fence).is_some_and(|seen| seen.is_over(at, ABANDONED_AFTER))
+        self.terms.get(&key(term)).is_some_and(|seen| seen.is_over(at, ABANDONED_AFTER))
     }
+}
+
+fn key(term: &Term) -> (i64, String) {
+    (term.fence, term.holder.clone())
 }
 
 impl Seen {
