@@ -376,11 +376,14 @@ fn nothing_to_retry(view: &View<'_>) -> Option<EventDraft> {
         return None;
     }
     let note = format!(
-        "landfall.dev/retry: nothing to retry, no host failed in attempt {} of rollout {}. To deploy {} again on all hosts: {}",
+        "landfall.dev/retry: nothing to retry, no host failed in attempt {} of rollout {}. {}",
         active.rollout.attempt,
         active.rollout.id,
-        active.rollout.version,
-        view.observed.verb_command(verbs::REDEPLOY, NEW_VALUE)
+        rollback::redeploy_command(
+            view.observed,
+            Some(&active.record),
+            &format!("To deploy {} again on all hosts", active.rollout.version)
+        )
     );
     Some(EventDraft::normal(Reason::NothingToRetry, "Retry", note))
 }

@@ -18,7 +18,7 @@ use crate::{
         keyed::KeyedHash,
         rollout::{HostFailure, RolloutId, RolloutRecord},
     },
-    plan::count_hosts,
+    plan::{NEW_VALUE, count_hosts},
 };
 
 /// Hosts whose cause a message has.
@@ -91,6 +91,15 @@ pub(super) fn is_asked_again(observed: &Observed) -> bool {
         |verb| verbs::asked(verb, &observed.annotations, &before.last_handled, observed.is_first_decision()).is_some();
     let is_over = before.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Succeeded);
     on_record(before).is_some() && (asked(verbs::REDEPLOY) || asked(verbs::RETRY) && is_over)
+}
+
+/// The command that deploys again, behind these words; in a return what it would begin. `record`: of the rollout under way.
+pub(super) fn redeploy_command(observed: &Observed, record: Option<&RolloutRecord>, words: &str) -> String {
+    let command = observed.verb_command(verbs::REDEPLOY, NEW_VALUE);
+    match record.and_then(|record| record.returned_from.as_ref()) {
+        Some(from) => format!("To begin {} again, which was taken back: {command}", from.version),
+        None => format!("{words}: {command}"),
+    }
 }
 
 /// What failed, for messages: the version, and the first hosts as far as the store knows them, of its last attempt, with their causes.

@@ -107,8 +107,11 @@ pub fn current(observed: &Observed, targets: &Targets<'_>, version: &VersionReco
     let is_wanted = |stored: &str| is_hash_with_pins(stored, &of, &pinned);
     let before = observed.before();
     let mut redeploys = redeploys(before);
-    // A return is not ended by a pin, which may end by itself.
-    let is_still_back = |stored: &str| rollback::on_record(before).is_some() && is_hash_but_for_pins(stored, &of);
+    // A return is not ended by what changes without its spec: a pin that ends, a Secret that is rotated, the env of the group.
+    let is_still_back = |stored: &str| {
+        let is_same_spec = before.observed_generation == observed.generation;
+        rollback::on_record(before).is_some() && (is_same_spec || is_hash_but_for_pins(stored, &of))
+    };
     let waits = |stored: &str| !is_wanted(stored) && is_halted(observed) && is_hash_but_for_pins(stored, &of);
     let mut wanted_hash = Some(hash.clone());
     let resumed = match before.rollout.as_ref() {

@@ -99,9 +99,17 @@ fn canary_record(view: &View<'_>) -> Option<CanaryRecord> {
     Some(CanaryRecord { promoted: record.promoted || is_everywhere(view), ..record })
 }
 
-/// What is ready on all hosts now, else what last was.
+/// The rollout is ready on all hosts that answer, most of all, and no update is open. A machine that is dead for weeks must not keep an ancient
+/// version the stable one, nor take the others back when it returns and fails.
+fn is_stable(view: &View<'_>) -> bool {
+    let ready = view.number(|state| *state == HostState::Ready);
+    let silent = view.number(|state| matches!(state, HostState::Unreachable(_)));
+    ready > silent && ready + silent == view.hosts.len() && view.unmet.is_none() && view.canary.stage == Stage::Over
+}
+
+/// What is ready on all hosts that answer now, else what last was.
 fn stable_revision(view: &View<'_>, active: &ActiveRollout) -> Option<StableRevision> {
-    match RolloutId::read(&active.rollout.id).filter(|_| is_everywhere(view)) {
+    match RolloutId::read(&active.rollout.id).filter(|_| is_stable(view)) {
         Some(RolloutId { revision, .. }) => {
             let Rollout { hash, version, .. } = active.rollout.clone();
             Some(StableRevision { revision, hash, version })

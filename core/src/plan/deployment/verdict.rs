@@ -444,12 +444,12 @@ impl Chain<'_> {
         };
         let first: Vec<String> = view.hosts.iter().filter_map(act).take(3).collect();
         let message = format!(
-            "{}; changed by hand on {}, and left so until a new version or a redeploy is asked for: {}. To deploy again on all hosts: {}. \
+            "{}; changed by hand on {}, and left so until a new version or a redeploy is asked for: {}. {}. \
              To undo it on one host alone, there: landfall-host start, or landfall-host use {} --reason TEXT",
             self.progress(ready),
             view.names(is_by_hand),
             first.join("; "),
-            view.observed.verb_command(verbs::REDEPLOY, NEW_VALUE),
+            self.redeploy_command("To deploy again on all hosts"),
             self.version(),
         );
         Verdict::waiting(Reason::ChangedByHand, message)
@@ -640,10 +640,15 @@ impl Chain<'_> {
             more => format!(" and {more} more"),
         };
         format!(
-            "the readiness probe fails on {}{more}; the process is left running. {progress}. To start it again: {}",
+            "the readiness probe fails on {}{more}; the process is left running. {progress}. {}",
             first.join(", "),
-            self.view.observed.verb_command(verbs::REDEPLOY, NEW_VALUE)
+            self.redeploy_command("To start it again")
         )
+    }
+
+    fn redeploy_command(&self, words: &str) -> String {
+        let record = self.view.rollout.as_ref().map(|active| &active.record);
+        rollback::redeploy_command(self.view.observed, record, words)
     }
 
     /// What `minAvailable` of the group leaves, where it holds the rollout.
