@@ -438,7 +438,8 @@ pub struct RolloutIntent {
     /// Canary of the rollout; absent where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryRecord>,
-    /// What was last ready on all hosts: a rollout that fails is taken back to it (`onFailure: RollBack`), and a return to it needs no canary.
+    /// What was last ready on all hosts that answered: a rollout that fails is taken back to it (`onFailure: RollBack`), and a return to it
+    /// needs no canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable: Option<StableRevision>,
     /// What the rollout was taken back from, where it is such a return. `wantedHash` still names what the spec asks for.
@@ -475,7 +476,7 @@ pub struct CanaryRecord {
     pub promoted: bool,
 }
 
-/// Revision that was ready on all hosts.
+/// Revision that was ready on all hosts that answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StableRevision {

@@ -1,4 +1,4 @@
-//! The stable revision: what was last ready on all hosts of the Deployment.
+//! The stable revision: what was last ready on all hosts of the Deployment that answered.
 
 use super::target::{Configured, is_hash_but_for_pins, is_hash_with_pins};
 use crate::{
