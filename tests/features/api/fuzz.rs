@@ -144,6 +144,9 @@ fn bare(field: &str) -> String {
     field.chars().filter(outside).collect()
 }
 
+/// Bytes of one generated list: an API server refuses a request of more than 3 MiB before it looks at any field.
+const MOST_BYTES: usize = 512 << 10;
+
 /// What is wrong with a refusal of an object whose oddness is at one of these places.
 fn unclear(status: &Status, places: &[String]) -> Option<String> {
     let message = &status.message;
@@ -277,7 +280,11 @@ fn odd(schema: &Value, chance: &mut StdRng) -> Value {
         Some("boolean") => json!(chance.random_bool(0.5)),
         Some("array") => {
             let count = *[0, 1, 2, 3, 120].choose(chance).unwrap();
-            (0..count).map(|_| odd(&schema["items"], chance)).collect()
+            let mut items: Vec<Value> = (0..count).map(|_| odd(&schema["items"], chance)).collect();
+            while items.len() > 1 && json!(items).to_string().len() > MOST_BYTES {
+                items.truncate(items.len() / 2);
+            }
+            items.into()
         }
         Some("object") if schema["additionalProperties"].is_object() => {
             let count = chance.random_range(0..4);
