@@ -6,19 +6,13 @@ use std::{hash::Hasher, io, sync::Arc, time::Duration};
 use kube::{ResourceExt, core::DeserializeGuard};
 use serde::Serialize;
 
-use super::kind::{Context, Kind, key_of};
+use super::{
+    kind::{Context, Kind, key_of},
+    writes::OnRecord,
+};
 
 /// The event of a write of our own may come before its answer. After that time the answer was there.
 const REPAIR_DELAY: Duration = Duration::from_secs(1);
-
-/// An object at one version, with a digest of its status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OnRecord {
-    /// Its resourceVersion: one that is higher is later.
-    pub version: u64,
-    /// `None`: the object can't be read.
-    pub status: Option<u64>,
-}
 
 impl OnRecord {
     pub fn of<K: Kind>(object: &K) -> Option<Self> {
@@ -28,11 +22,6 @@ impl OnRecord {
     fn heard<K: Kind>(object: &DeserializeGuard<K>) -> Option<Self> {
         let status = object.0.as_ref().ok().map(|object| digest(&object.status()));
         Some(Self { version: version_of(object)?, status })
-    }
-
-    /// Whether `self`, which was heard of, is a later state with another status.
-    pub fn is_overwritten(&self, decided: &Self) -> bool {
-        self.version > decided.version && self.status != decided.status
     }
 }
 

@@ -11,8 +11,8 @@ use super::{
     commit::{commit, read},
     finalizer::sync_finalizer,
     kind::{Context, Kind, key, key_of, span_of},
-    overwritten::OnRecord,
     unreadable::report_unreadable,
+    writes::OnRecord,
 };
 use crate::{controllers::error::ReconcileError, effects::clock};
 

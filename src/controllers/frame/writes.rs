@@ -7,7 +7,23 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{overwritten::OnRecord, throttle::DISPLAY_EVERY};
+use super::throttle::DISPLAY_EVERY;
+
+/// An object at one version, with a digest of its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OnRecord {
+    /// Its resourceVersion: one that is higher is later.
+    pub version: u64,
+    /// `None`: the object can't be read.
+    pub status: Option<u64>,
+}
+
+impl OnRecord {
+    /// Whether `self`, which was heard of, is a later state with another status.
+    pub fn is_overwritten(&self, decided: &Self) -> bool {
+        self.version > decided.version && self.status != decided.status
+    }
+}
 
 /// Number of entries above which old ones are removed.
 const WRITTEN_MAX: usize = 1024;

@@ -11,6 +11,7 @@ mod by_hand;
 mod canary;
 mod claim;
 mod deletion;
+mod deployable;
 mod drain;
 mod events;
 mod exceptions;
@@ -21,6 +22,7 @@ mod healing;
 mod history;
 mod holds;
 mod host_state;
+mod host_targets;
 mod in_update;
 mod intent;
 mod log_retention;
@@ -55,6 +57,7 @@ mod view;
 pub use self::{
     action::{Action, Assignment},
     bases::{Holding, MOST as BASES_MOST, base, candidates},
+    deployable::not_allowed,
     foresee::{Foreseen, ForeseenUpdate, GivenUpAs, UpdateCause, foresee},
     healing::{HEALED_AFTER, Healing},
     host_state::is_in_update,
@@ -72,7 +75,6 @@ pub use self::{
     slow::SlowUpload,
     steps::{Goal, Step, StepProgress, is_target, next_step},
     target::{Target, Value},
-    targets::not_allowed,
     tries::FailedTries,
     value::{Reference, ValueAt, ValueSeen},
 };

@@ -3,19 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
 
 use super::{
+    deployable::deployable,
     observed::{Group, Observed},
     references::{hashes, references},
-    rollout::ActiveRollout,
     select::matches,
-    target::{Configured, Target},
-    targets::{Targets, deployable},
+    target::Configured,
     value::effective_env,
 };
 use crate::{
@@ -176,50 +174,4 @@ pub fn pinned_versions<'a>(spec: &'a DeploymentSpec, hosts: &'a [Host], now: Tim
         hosts.map(|host| (host.name.as_str(), pin.version.as_str()))
     };
     pins.flat_map(of_pin).collect()
-}
-
-/// Targets of the hosts of a rollout: one of the spec's version, and one for each pinned version.
-pub(crate) struct HostTargets {
-    others: Arc<Target>,
-    /// `None`: the version could not be deployed.
-    pinned: BTreeMap<String, Option<Arc<Target>>>,
-}
-
-impl HostTargets {
-    pub fn new(observed: &Observed, rollout: &ActiveRollout) -> Self {
-        let mut pinned = BTreeMap::new();
-        for of_version in &rollout.record.pinned {
-            let mut target = None;
-            for host in &of_version.hosts {
-                if target.is_none() {
-                    let record = rollout.record.on_host(host);
-                    target = record.map(|record| Arc::new(rollout.target_of(observed, &record)));
-                }
-                pinned.insert(host.clone(), target.clone());
-            }
-        }
-        Self { others: Arc::new(rollout.target_of(observed, &rollout.record)), pinned }
-    }
-
-    /// What this host is to run; `None` where its pinned version can't be deployed.
-    pub fn of(&self, host: &str) -> Option<&Arc<Target>> {
-        match self.pinned.get(host) {
-            Some(target) => target.as_ref(),
-            None => Some(&self.others),
-        }
-    }
-
-    /// That of all hosts without a pin.
-    pub fn others(&self) -> &Arc<Target> {
-        &self.others
-    }
-}
-
-/// Why hosts have no target, by name: what they are pinned to can't be deployed.
-pub(crate) fn unmet<'a>(targets: &'a Targets<'_>) -> BTreeMap<&'a str, &'a Failure> {
-    let of_version = |pinned: &'a Pinned| {
-        let unmet = pinned.unmet.as_ref();
-        pinned.hosts.hosts.iter().filter_map(move |host| Some((host.as_str(), unmet?)))
-    };
-    targets.pins.iter().flat_map(of_version).collect()
 }

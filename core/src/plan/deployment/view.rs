@@ -10,9 +10,9 @@ use super::{
     by_hand,
     canary::Canary,
     host_state::{HostState, StateInput},
+    host_targets::{HostTargets, unmet_pins},
     intent::IntentOnRecord,
     observed::{GoalKind, HostObserved, Observed},
-    pins::{self, HostTargets},
     records::{failed_processes, failures},
     rollout::ActiveRollout,
     target::Target,
@@ -73,7 +73,7 @@ impl<'a> View<'a> {
         let before = observed.before();
         let host_targets = rollout.as_ref().map(|rollout| HostTargets::new(observed, rollout));
         let target = host_targets.as_ref().map(|targets| targets.others().clone());
-        let unmet_pins = pins::unmet(targets);
+        let unmet_pins = unmet_pins(targets);
         let exceptions: HashMap<&str, &RolloutException> =
             before.exceptions.iter().map(|exception| (exception.host.as_str(), exception)).collect();
         let failures = failures(observed, target.as_deref());
