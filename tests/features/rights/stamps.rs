@@ -113,9 +113,9 @@ async fn a_forged_stamp_is_put_right_on_every_kind_in_every_way_of_writing() {
             json!({ "metadata": { "annotations": { "landfall.dev/retry": "1", "landfall.dev/retry-by": "alice" } } });
         let verb = api.patch("shop", &PatchParams::default(), &Patch::Merge(&verb)).await.unwrap();
         assert_eq!(stamps(&verb)["retry-by"], "mallory", "{kind}: with a verb");
-        // It has its own way in, and takes nothing but a status.
+        // It has its own way in, and takes nothing but a status: that of an object which nobody has decided on, for every status is judged.
         let admin = dynamic(&space.client, &space, kind);
-        let status = json!({ "metadata": { "annotations": forged }, "status": { "observedGeneration": 1 } });
+        let status = json!({ "metadata": { "annotations": forged }, "status": { "observedGeneration": -1 } });
         let status = admin.patch_status("shop", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
         assert_eq!(stamps(&status)["requested-by"], "mallory", "{kind}: through its status");
     }
