@@ -87,20 +87,14 @@ fn awaiting_promotion(view: &View<'_>, hold: Option<Hold>) -> Option<Extra> {
     })
 }
 
-/// The rollout is ready on all hosts, and its canary, where it has one, lets them have it.
-fn is_everywhere(view: &View<'_>) -> bool {
-    let ready = view.number(|state| *state == HostState::Ready);
-    ready > 0 && ready == view.hosts.len() && view.unmet.is_none() && view.canary.stage == Stage::Over
-}
-
-/// The canary for the record. What is everywhere has nobody wait any more, also where the canary had left the spec before.
+/// The canary for the record. What is stable has nobody wait any more, also where the canary had left the spec before.
 fn canary_record(view: &View<'_>) -> Option<CanaryRecord> {
     let record = view.canary.record.clone()?;
-    Some(CanaryRecord { promoted: record.promoted || is_everywhere(view), ..record })
+    Some(CanaryRecord { promoted: record.promoted || is_stable(view), ..record })
 }
 
-/// The rollout is ready on all hosts that answer, most of all, and no update is open. A machine that is dead for weeks must not keep an ancient
-/// version the stable one, nor take the others back when it returns and fails.
+/// The rollout is ready on all hosts that answer, most of all, no update is open, and its canary lets all have it. A machine that is dead for
+/// weeks must not keep an ancient version the stable one, nor take the others back when it returns and fails.
 fn is_stable(view: &View<'_>) -> bool {
     let ready = view.number(|state| *state == HostState::Ready);
     let silent = view.number(|state| matches!(state, HostState::Unreachable(_)));
