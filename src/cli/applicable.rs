@@ -7,10 +7,10 @@ use super::{
     object::Kind,
     state::{State, verdict},
 };
-use crate::api::{Reason, conditions::STALLED, verbs};
-
-/// Entries of `status.exceptions` beyond which it is cut: what is not among them may be there all the same.
-const EXCEPTIONS_MAX: usize = 100;
+use crate::{
+    api::{Reason, conditions::STALLED, verbs},
+    plan::deployment::EXCEPTIONS,
+};
 
 /// What is asked of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,8 +161,7 @@ fn promote(object: &str, deployment: &Value) -> Option<String> {
 }
 
 fn skip_drain(object: &str, deployment: &Value) -> Option<String> {
-    let listed = exceptions(deployment).len();
-    if names_reason(deployment, Reason::DrainFailed) || listed >= EXCEPTIONS_MAX {
+    if names_reason(deployment, Reason::DrainFailed) || is_cut(deployment) {
         return None;
     }
     Some(format!("no host of {object} failed in its drain, so there is none to skip"))
@@ -174,8 +173,7 @@ fn adopt(object: &str, deployment: &Value, control_plane_id: &str) -> Option<Str
         .filter(|one| reasons.iter().any(|reason| one["reason"] == reason.as_str()))
         .filter_map(|one| one["message"].as_str())
         .collect();
-    let listed = exceptions(deployment).len();
-    if messages.iter().any(|message| message.contains(control_plane_id)) || listed >= EXCEPTIONS_MAX {
+    if messages.iter().any(|message| message.contains(control_plane_id)) || is_cut(deployment) {
         return None;
     }
     Some(match messages.first() {
@@ -207,6 +205,11 @@ fn name_of(object: &str) -> &str {
 
 fn exceptions(deployment: &Value) -> &[Value] {
     deployment["status"]["exceptions"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// What is not among the exceptions may be there all the same.
+fn is_cut(deployment: &Value) -> bool {
+    exceptions(deployment).len() >= EXCEPTIONS
 }
 
 /// Everything that has a reason and a message.

@@ -126,7 +126,7 @@ enum Write {
     /// A value that names the rollout and its attempt; `/` behind it makes it a new one.
     RolloutAttempt,
     /// A value that is in force while it is there.
-    Standing(String),
+    InForce(String),
     /// The end of such a one.
     Removal,
 }
@@ -184,7 +184,7 @@ fn request(command: &VerbCommand) -> Result<Request<'_>, CliError> {
             target,
             kinds: &[Kind::Deployment],
             asked: Asked::Pause,
-            write: Write::Standing(reason.clone()),
+            write: Write::InForce(reason.clone()),
             waiting: None,
         },
         VerbCommand::Promote { target, waiting } => Request {
@@ -259,7 +259,7 @@ async fn run(request: Request<'_>) -> Result<ExitStatus, CliError> {
             let stamp = stamp(rollout_attempt(&current), Some('/'))?;
             (stamp.patch(), until(asked, stamp))
         }
-        Write::Standing(value) => (annotation(asked.verb(), Some(&value)), Until::Decided),
+        Write::InForce(value) => (annotation(asked.verb(), Some(&value)), Until::Decided),
         Write::Removal => (annotation(asked.verb(), None), Until::Decided),
     };
     cluster.merge(kind, name, &patch).await?;

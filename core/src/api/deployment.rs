@@ -347,6 +347,13 @@ pub struct DeploymentStatus {
     pub history: Vec<HistoryEntry>,
 }
 
+impl DeploymentStatus {
+    /// Facts that decisions rest on; `None` before the first rollout, and where they were lost.
+    pub fn intent(&self) -> Option<&RolloutIntent> {
+        self.rollout.as_ref()?.intent.as_ref()
+    }
+}
+
 /// Number of selected hosts, by state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -74,22 +74,9 @@ impl RolloutRecord {
 
     fn as_pinned(&self, pinned: &PinnedHosts, release: &PinnedRelease) -> Self {
         let PinnedRelease { commit, digest, size, env, values, run } = release.clone();
-        let (revision, hash, started_at) = (self.revision, self.hash.clone(), self.started_at);
         let version = pinned.version.clone();
-        Self {
-            revision,
-            hash,
-            version,
-            commit,
-            digest,
-            size,
-            env,
-            values,
-            run,
-            started_at,
-            pinned: Vec::new(),
-            returned_from: None,
-        }
+        let of_host = Self { version, commit, digest, size, env, values, run, ..self.clone() };
+        Self { pinned: Vec::new(), returned_from: None, ..of_host }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The Leases `landfall` in namespaces of their own, by which operators from before the shared object lead. For one release they are taken
-//! beside a term, so that none of those leads as well. Where the right to them is missing, an operator from before had none either. It must
+//! The Leases `landfall` in namespaces of their own, by which operators of versions before the shared object lead. For one release they are taken
+//! beside a term, so that none of those leads as well. Where the right to them is missing, an operator of an earlier version had none either. It must
 //! not decide who leads among operators of the shared object: their Leases name that object, and follow it.
 
 use std::{
@@ -58,7 +58,7 @@ impl Place {
     }
 }
 
-/// An operator from before leads.
+/// An operator of an earlier version leads.
 pub(super) struct Holder {
     pub namespace: String,
     pub holder: String,
@@ -88,7 +88,7 @@ impl EarlierLeases {
         }
     }
 
-    /// Reads all of them; the first one that an operator from before may still hold.
+    /// Reads all of them; the first one that an operator of an earlier version may still hold.
     pub async fn holder(&mut self) -> Result<Option<Holder>, kube::Error> {
         let answers = join_all(self.places.iter().map(|place| place.api.get_opt(NAME))).await;
         for (place, answer) in self.places.iter_mut().zip(answers) {
@@ -209,7 +209,7 @@ fn unless_refused<T>(answer: Result<T, kube::Error>, namespace: &str) -> Result<
             tracing::debug!(
                 namespace,
                 message = status.message,
-                "no lease of operators from before can be taken there"
+                "no lease of operators of earlier versions can be taken there"
             );
             Ok(None)
         }

@@ -251,7 +251,7 @@ impl Elector {
         };
         if let Some(earlier) = self.earlier.holder().await? {
             self.tell(format!(
-                "{} leads by the Lease {}/landfall: an operator from before, or one with another --lease-namespace; waiting until it ends",
+                "{} leads by the Lease {}/landfall: an operator of an earlier version, or one with another --lease-namespace; waiting until it ends",
                 earlier.holder, earlier.namespace
             ));
             return Ok(Attempt::Waits);
@@ -276,11 +276,11 @@ impl Elector {
         match tokio::time::timeout(CLAIM_TIMEOUT, self.earlier.take()).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::warn!(error = api_message(&error), "a lease of operators from before can't be taken");
+                tracing::warn!(error = api_message(&error), "a lease of operators of earlier versions can't be taken");
                 false
             }
             Err(_) => {
-                tracing::warn!("the API server does not answer about leases of operators from before");
+                tracing::warn!("the API server does not answer about leases of operators of earlier versions");
                 false
             }
         }
@@ -379,7 +379,10 @@ impl Elector {
         match tokio::time::timeout(timeout, self.earlier.renew()).await {
             Ok(Ok(other)) => other.map(|other| format!("{}, by the Lease {}/landfall", other.holder, other.namespace)),
             Ok(Err(error)) => {
-                tracing::warn!(error = api_message(&error), "a lease of operators from before can't be renewed");
+                tracing::warn!(
+                    error = api_message(&error),
+                    "a lease of operators of earlier versions can't be renewed"
+                );
                 None
             }
             Err(_) => None,

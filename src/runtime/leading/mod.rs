@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `elector.rs` | one operator: claims its scope, keeps it, gives it back, and opens and shuts the gate |
 //! | `object.rs` | the shared object on the API server |
-//! | `earlier.rs` | the Leases of operators from before that object |
+//! | `earlier.rs` | the Leases of operators of earlier versions |
 //! | `fences.rs` | fences on record in the store |
 //! | `namespace_state.rs` | whether the object's namespace is being deleted |
 

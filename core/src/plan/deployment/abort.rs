@@ -8,7 +8,7 @@ use crate::api::{
 
 /// Whether the rollout on record was aborted.
 pub(super) fn on_record(before: &DeploymentStatus) -> bool {
-    let intent = before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let intent = before.intent();
     intent.is_some_and(|intent| intent.aborted)
 }
 

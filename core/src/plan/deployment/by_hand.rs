@@ -43,7 +43,7 @@ pub(crate) fn acts(observed: &Observed, targets: &Targets<'_>, active: &ActiveRo
 }
 
 fn on_record(observed: &Observed) -> HashMap<&str, &ActByHand> {
-    let intent = observed.before().rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let intent = observed.before().intent();
     intent.into_iter().flat_map(|intent| &intent.by_hand).map(|act| (act.host.as_str(), act)).collect()
 }
 

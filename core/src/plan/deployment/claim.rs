@@ -194,7 +194,7 @@ fn is_same_machine(here: &FolderView, there: &FolderView, owner: &Owner) -> bool
 
 /// Hosts that were set aside, as the status has them.
 pub(crate) fn ahead_on_record(observed: &Observed) -> &[HostAhead] {
-    let intent = observed.before().rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let intent = observed.before().intent();
     intent.map_or(&[], |intent| &intent.ahead)
 }
 

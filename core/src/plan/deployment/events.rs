@@ -101,7 +101,7 @@ fn newly<'a>(
 }
 
 fn was_in_update(view: &View<'_>, host: &str) -> bool {
-    let intent = view.before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let intent = view.before.intent();
     intent.is_some_and(|intent| intent.updating.iter().any(|name| name == host))
 }
 
@@ -418,7 +418,7 @@ fn aborted(view: &View<'_>) -> Option<EventDraft> {
 fn promoted(view: &View<'_>) -> Option<EventDraft> {
     let active = view.rollout.as_ref().filter(|_| view.unmet.is_none())?;
     let (id, attempt, version) = (&active.rollout.id, active.rollout.attempt, &active.rollout.version);
-    let intent = view.before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let intent = view.before.intent();
     let had_been = intent.and_then(|intent| intent.canary.as_ref()).is_some_and(|canary| canary.promoted);
     let is_now = view.canary.record.as_ref().filter(|canary| canary.promoted && !had_been && !canary.hosts.is_empty());
     let verb = verbs::PROMOTE;

@@ -11,7 +11,7 @@ use crate::api::{
 };
 
 /// Entries in `exceptions`.
-pub(crate) const EXCEPTIONS: usize = 100;
+pub const EXCEPTIONS: usize = 100;
 const MESSAGE_BYTES: usize = 500;
 
 /// What is told of a process that was ready, with the words of its probe.

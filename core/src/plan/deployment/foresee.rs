@@ -40,7 +40,7 @@ pub struct Foreseen {
     pub given_up: Vec<(String, GivenUpAs)>,
     /// The status where it rests.
     pub status: DeploymentStatus,
-    /// There are further batches.
+    /// It was not walked to where it rests: there may be further batches.
     pub is_cut: bool,
 }
 
@@ -92,17 +92,20 @@ impl Foreseen {
 pub fn foresee(observed: &Observed, now: Timestamp) -> Foreseen {
     let mut walk = Walk { observed: observed.clone(), now, goals: BTreeMap::new(), foreseen: Foreseen::default() };
     walk.begin();
-    let mut idle = 0;
+    let (mut idle, mut rests) = (0, false);
     while idle < IDLE && walk.foreseen.batches.len() < BATCHES {
         match walk.pass(observed) {
             Pass::Updated => idle = 0,
             Pass::Changed => idle += 1,
             Pass::Rested if walk.let_time_pass(observed) => {}
-            Pass::Rested => break,
+            Pass::Rested => {
+                rests = true;
+                break;
+            }
         }
     }
     let Walk { observed, mut foreseen, .. } = walk;
-    foreseen.is_cut = foreseen.batches.len() == BATCHES;
+    foreseen.is_cut = !rests;
     foreseen.status = observed.status.unwrap_or_default();
     foreseen.rollout = foreseen.status.rollout.as_ref().map(|rollout| rollout.id.clone());
     foreseen

@@ -13,7 +13,7 @@ use crate::{
 
 /// On record, under way in a task, or begun by this plan.
 pub fn in_update(observed: &Observed, plan: &Plan<DeploymentStatus, Action>) -> BTreeSet<String> {
-    let intent = plan.status.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let intent = plan.status.intent();
     let recorded = intent.into_iter().flat_map(|intent| &intent.updating);
     let has_task = observed
         .hosts

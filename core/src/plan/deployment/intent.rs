@@ -35,7 +35,7 @@ pub(crate) fn redeploys(before: &DeploymentStatus) -> Vec<RedeploySerial> {
 }
 
 pub(crate) fn ended_failed(before: &DeploymentStatus) -> bool {
-    let intent = before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let intent = before.intent();
     let in_history = || before.history.first().is_some_and(|entry| entry.outcome == RolloutOutcome::Failed);
     intent.map_or_else(in_history, |intent| intent.failed)
 }

@@ -58,6 +58,7 @@ pub use self::{
     action::{Action, Assignment},
     bases::{Holding, MOST as BASES_MOST, base, candidates},
     deployable::not_allowed,
+    exceptions::EXCEPTIONS,
     foresee::{Foreseen, ForeseenUpdate, GivenUpAs, UpdateCause, foresee},
     healing::{HEALED_AFTER, Healing},
     host_state::is_in_update,

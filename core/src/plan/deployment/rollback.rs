@@ -26,7 +26,7 @@ const CAUSES: usize = 3;
 
 /// What the rollout on record returned from, where it is a return.
 pub(super) fn on_record(before: &DeploymentStatus) -> Option<&ReturnedFrom> {
-    before.rollout.as_ref()?.intent.as_ref()?.returned_from.as_ref()
+    before.intent()?.returned_from.as_ref()
 }
 
 /// The record of the return that begins now: too many hosts failed in this attempt of the rollout on record, whose record this is, and something
@@ -76,7 +76,7 @@ fn has_failed(observed: &Observed, targets: &Targets<'_>, rollout: &Rollout) -> 
     let failed = failures_of(observed, &rollout.id, rollout.attempt).map(|one| one.host.as_str());
     let failed: BTreeSet<&str> = failed.filter(|host| in_service.contains(host)).collect();
     let allowed = usize::try_from(observed.spec.strategy.max_failures).unwrap_or(0);
-    let intent = observed.before().rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let intent = observed.before().intent();
     let canary = intent.and_then(|intent| intent.canary.as_ref()).filter(|canary| !canary.promoted);
     let is_wanted = observed.spec.strategy.canary.is_some();
     let of_canary =

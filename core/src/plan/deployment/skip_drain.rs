@@ -15,7 +15,7 @@ const REASON_BYTES: usize = 200;
 
 /// Why hosts whose drain failed are updated without it in this attempt, as the status has it.
 pub(super) fn on_record(before: &DeploymentStatus) -> Option<String> {
-    before.rollout.as_ref()?.intent.as_ref()?.skip_drain.clone()
+    before.intent()?.skip_drain.clone()
 }
 
 /// Why what runs on a host that is given up is stopped without its drain, where it is: a person asked for it, and that failed there.

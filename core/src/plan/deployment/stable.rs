@@ -7,7 +7,7 @@ use crate::{
 };
 
 pub(super) fn on_record(before: &DeploymentStatus) -> Option<&StableRevision> {
-    before.rollout.as_ref()?.intent.as_ref()?.stable.as_ref()
+    before.intent()?.stable.as_ref()
 }
 
 /// Whether a revision has the release, the environment and the pins of the stable one.

@@ -274,7 +274,7 @@ impl Chain<'_> {
     }
 
     fn is_aborted(&self) -> bool {
-        let intent = self.status.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+        let intent = self.status.intent();
         intent.is_some_and(|intent| intent.aborted)
     }
 

@@ -1,4 +1,4 @@
-//! Who may lead a scope: the decision of one operator on what the shared object says, and on what this operator saw of it so far. Each answer
+//! Who may lead a scope: the decision of one operator, from what the shared object says and from how long it has seen that unchanged. Each answer
 //! that is to be written is written by compare-and-swap, so of two that decide at once one decides again. It must not read a clock, and
 //! never compares with the clock of another machine.
 

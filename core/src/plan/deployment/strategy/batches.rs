@@ -23,7 +23,7 @@ pub(crate) fn end(view: &View<'_>, now: Timestamp) -> BatchEnd {
         IntentOnRecord::Recorded { updating, .. } => view.hosts.iter().any(|host| updating.contains(host.name)),
         IntentOnRecord::Exceptions { .. } | IntentOnRecord::Missing => false,
     };
-    let intent = view.before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let intent = view.before.intent();
     let on_record = intent.and_then(|intent| intent.batch_ended_at.as_ref()).map(|Time(at)| *at);
     let at = if was_open { Some(now) } else { on_record };
     let pause = SignedDuration::from_secs(view.observed.spec.strategy.rolling_update.pause_seconds);

@@ -90,7 +90,7 @@ fn is_promoted_by_verb(view: &View<'_>, active: &ActiveRollout, record: &CanaryR
 /// What is on record of the canary of this rollout. A redeploy, other pins, or an adoption, of a version whose canary was not promoted has the
 /// same one again; of any other it has none, for the version runs everywhere.
 fn on_record(view: &View<'_>, active: &ActiveRollout) -> Option<CanaryRecord> {
-    let intent = view.before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let intent = view.before.intent();
     let before = intent.and_then(|intent| intent.canary.clone());
     match active.change {
         RolloutChange::Same | RolloutChange::Retry => before,
@@ -165,6 +165,6 @@ fn choose(view: &View<'_>, wanted: &Wanted, before: &CanaryRecord) -> Result<Vec
 
 /// Canary hosts of the rollout on record.
 fn former<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a String> {
-    let intent = view.before.rollout.as_ref().and_then(|rollout| rollout.intent.as_ref());
+    let intent = view.before.intent();
     intent.and_then(|intent| intent.canary.as_ref()).into_iter().flat_map(|record| &record.hosts)
 }

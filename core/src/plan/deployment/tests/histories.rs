@@ -370,7 +370,7 @@ impl Walk {
 #[derive(Clone, Debug)]
 enum Event {
     Decide,
-    /// It decides, puts that on record, and is killed after so many acts.
+    /// A decision that is put on record, and so many of its acts; then the operator is killed.
     Die(usize),
     Crash,
     Finish(prop::sample::Index, bool),
