@@ -105,7 +105,15 @@ async fn a_status_of_a_deployment_that_was_written_over_is_put_right_and_nothing
     bench.deploy("v1", json!({})).await;
     bench.until_deployed("v1").await;
     let asked = tokio::time::Instant::now();
-    let forged = Patch::Merge(json!({ "status": { "conditions": [], "versions": [], "version": "v9" } }));
+    // A lie, and in the form that every status has, for all that any test writes are judged by it.
+    let condition = |kind: &str, status: &str| {
+        json!({
+            "type": kind, "status": status, "reason": "HostsFailed", "message": "v9 failed on web-01",
+            "observedGeneration": 1, "lastTransitionTime": "2026-11-01T00:00:00Z",
+        })
+    };
+    let conditions = [condition("Ready", "False"), condition("Stalled", "True")];
+    let forged = Patch::Merge(json!({ "status": { "conditions": conditions, "versions": [], "version": "v9" } }));
     bench.space.api::<Deployment>().patch_status("shop", &PatchParams::default(), &forged).await.unwrap();
     let done = bench.until_deployed("v1").await;
     println!("put right after {:?}", asked.elapsed());
